@@ -1,0 +1,2 @@
+//! Side-by-side timings, as JSON.
+fn main() {}
