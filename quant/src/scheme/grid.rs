@@ -1,0 +1,226 @@
+//! Rules 2 and 3: scale, zero point, codes, and back.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mapping, QuantizationType, Range, ScaleType, f16_to_f32, f32_to_f16};
+
+/// The codes and scales that one group of elements may use: a scheme without its granularity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Grid {
+    ty: QuantizationType,
+    mapping: Mapping,
+    scale: ScaleType,
+}
+
+impl Grid {
+    /// The grid of this code type and mapping, with scales stored as `scale`.
+    pub const fn new(ty: QuantizationType, mapping: Mapping, scale: ScaleType) -> Self {
+        Self { ty, mapping, scale }
+    }
+
+    /// The type of the codes.
+    pub const fn quantization_type(self) -> QuantizationType {
+        self.ty
+    }
+
+    /// The mapping.
+    pub const fn mapping(self) -> Mapping {
+        self.mapping
+    }
+
+    /// The least and the greatest code.
+    pub const fn code_range(self) -> (i32, i32) {
+        self.ty.code_range(self.mapping)
+    }
+
+    /// The parameters that lay `range` over the codes (rule 2).
+    ///
+    /// Affine: `s = (hi - lo) / (qmax - qmin)`, `z = clamp(rne(qmin - lo / s), qmin, qmax)`;
+    /// symmetric: `s = max(-lo, hi) / qmax`, `z = 0`; computed in f64, `s` rounded once at the
+    /// end. A range too narrow for a normal f32 scale gives `s = 1`, `z = 0`.
+    ///
+    /// # Errors
+    /// A scale that would be zero, subnormal or infinite in the type it is stored in.
+    pub fn params(self, range: Range) -> Result<QuantParams, ScaleError> {
+        let (qmin, qmax) = self.code_range();
+        let (lo, hi) = (f64::from(range.lo()), f64::from(range.hi()));
+        let exact = match self.mapping {
+            Mapping::Symmetric => f64::from(range.magnitude()) / f64::from(qmax),
+            Mapping::Affine => (hi - lo) / f64::from(qmax - qmin),
+        };
+        if exact < f64::from(f32::MIN_POSITIVE) {
+            return Ok(QuantParams { scale: 1.0, zero_point: 0 });
+        }
+        let zero_point = match self.mapping {
+            Mapping::Symmetric => 0,
+            // The quotient is within a few codes of the grid: no saturation can hide here.
+            Mapping::Affine => {
+                let shifted = f64::from(qmin) - lo / exact;
+                rne(shifted).clamp(f64::from(qmin), f64::from(qmax)) as i8
+            }
+        };
+        let scale = self.store(exact as f32)?;
+        Ok(QuantParams { scale, zero_point })
+    }
+
+    /// `scale` as the stored type holds it.
+    fn store(self, scale: f32) -> Result<f32, ScaleError> {
+        match self.scale {
+            // The difference of two f32 over 3 can still exceed f32: (MAX − −MAX) / 3 does not,
+            // so an f32 scale is always finite.
+            ScaleType::F32 => Ok(scale),
+            ScaleType::F16 => {
+                let bits = f32_to_f16(scale);
+                // 0x0400 is the smallest normal, 0x7C00 infinity.
+                match bits {
+                    0x0400..0x7C00 => Ok(f16_to_f32(bits)),
+                    _ => Err(ScaleError { scale, stored_as: ScaleType::F16 }),
+                }
+            }
+        }
+    }
+
+    /// The code of `value` under `params` (rule 3): `clamp(rne(x / s) + z, qmin, qmax)`.
+    ///
+    /// Infinities saturate. A NaN gives the code of `qmin`; callers refuse it before.
+    pub fn quantize(self, value: f32, params: QuantParams) -> i8 {
+        let (qmin, qmax) = self.code_range();
+        (round_code(value / params.scale) + i32::from(params.zero_point)).clamp(qmin, qmax) as i8
+    }
+}
+
+/// The scale and zero point that one group of elements shares.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuantParams {
+    /// The step between neighbouring codes: positive, finite and normal.
+    pub scale: f32,
+    /// The code of 0.
+    pub zero_point: i8,
+}
+
+impl QuantParams {
+    /// The value of `code`: `f32(q - z) * s`.
+    pub fn dequantize(self, code: i8) -> f32 {
+        (i32::from(code) - i32::from(self.zero_point)) as f32 * self.scale
+    }
+}
+
+/// `rne(v)` for codes: exact where `|v| ≤ 512`, saturated to ±512 beyond.
+///
+/// A code and a zero point have 8 bits, so what lies beyond ±512 saturates whatever is added.
+/// Adding 1.5 · 2^23 leaves no bit for a fraction: the addition itself rounds half to even, and
+/// the integer stands in the low bits of the sum. No branch, no library call, no dependence on
+/// the CPU. A NaN becomes −512.
+#[inline(always)]
+pub(crate) fn round_code(v: f32) -> i32 {
+    const MAGIC: f32 = 12_582_912.0;
+    // Written as comparisons: `f32::max` would take another path for NaN.
+    let v = if v > -512.0 { v } else { -512.0 };
+    let v = if v < 512.0 { v } else { 512.0 };
+    (v + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
+}
+
+/// Round half to even for `|v| < 2^51`; `f64::round_ties_even` is not in `core`.
+fn rne(v: f64) -> f64 {
+    const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52
+    (v + MAGIC) - MAGIC
+}
+
+/// A scale has no normal value in the type it is to be stored in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ScaleError {
+    /// The scale, before it is stored.
+    pub scale: f32,
+    /// The type that cannot hold it.
+    pub stored_as: ScaleType,
+}
+
+impl fmt::Display for ScaleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ty = match self.stored_as {
+            ScaleType::F32 => "f32",
+            ScaleType::F16 => "f16",
+        };
+        write!(f, "the scale {:e} is not a normal {ty}; use blocks with wider scales", self.scale)
+    }
+}
+
+impl core::error::Error for ScaleError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AFFINE8: Grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
+    const SYM8: Grid = Grid::new(QuantizationType::QInt8, Mapping::Symmetric, ScaleType::F32);
+
+    #[test]
+    fn code_rounding_is_half_to_even_and_saturates() {
+        for (v, code) in [
+            (0.5, 0),
+            (1.5, 2),
+            (2.5, 2),
+            (-0.5, 0),
+            (-1.5, -2),
+            (126.5, 126),
+            (127.5, 128),
+            (511.5, 512),
+            (600.0, 512),
+            (f32::INFINITY, 512),
+            (f32::NEG_INFINITY, -512),
+            (f32::MAX, 512),
+            (f32::MIN_POSITIVE, 0),
+        ] {
+            assert_eq!(round_code(v), code, "{v}");
+        }
+    }
+
+    #[test]
+    fn code_rounding_equals_the_standard_library() {
+        let mut v = -513.0f32;
+        while v < 513.0 {
+            assert_eq!(round_code(v), (v.round_ties_even() as i32).clamp(-512, 512), "{v}");
+            v += 0.015_625;
+        }
+    }
+
+    #[test]
+    fn narrow_ranges_get_the_unit_scale() {
+        for range in [Range::ZERO, Range::new(-1e-45, 1e-44).unwrap()] {
+            for grid in [AFFINE8, SYM8] {
+                assert_eq!(grid.params(range), Ok(QuantParams { scale: 1.0, zero_point: 0 }));
+            }
+        }
+    }
+
+    #[test]
+    fn tiny_weights_keep_their_resolution() {
+        let params = SYM8.params(Range::new(-1e-30, 1e-30).unwrap()).unwrap();
+        assert_eq!(SYM8.quantize(1e-30, params), 127);
+    }
+
+    #[test]
+    fn the_widest_range_has_a_finite_scale() {
+        let range = Range::new(f32::MIN, f32::MAX).unwrap();
+        for ty in QuantizationType::ALL {
+            let grid = Grid::new(ty, Mapping::Affine, ScaleType::F32);
+            let params = grid.params(range).unwrap();
+            assert!(params.scale.is_finite());
+        }
+    }
+
+    #[test]
+    fn f16_scales_are_rounded_first_and_refused_when_not_normal() {
+        let grid = Grid::new(QuantizationType::QInt4, Mapping::Symmetric, ScaleType::F16);
+        let params = grid.params(Range::new(-1.0, 1.0).unwrap()).unwrap();
+        assert_eq!(params.scale, f16_to_f32(f32_to_f16(1.0 / 7.0)));
+        for magnitude in [1e-6, 1e9] {
+            let error = grid.params(Range::new(0.0, magnitude).unwrap()).unwrap_err();
+            assert_eq!(error.stored_as, ScaleType::F16);
+            assert!(error.to_string().contains("f16"));
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Rule 4: which elements of a tensor share parameters.
+
+use core::fmt;
+use core::ops::Range;
+
+use alloc::vec::Vec;
+
+use super::{Axis, Granularity};
+
+/// The groups of elements that share parameters, for one shape and granularity.
+///
+/// Groups are numbered in row-major order of what is left of the index: channels along their
+/// axis; blocks along each row, row after row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Groups {
+    len: usize,
+    layout: Layout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// One group.
+    Tensor,
+    /// Runs of `inner` elements; run `r` belongs to channel `r % channels`.
+    Channels { channels: usize, inner: usize },
+    /// Rows of `row` elements, cut into blocks of `block`.
+    Blocks { row: usize, block: usize },
+}
+
+/// A run of neighbouring elements of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The group's number.
+    pub index: usize,
+    /// The positions of the elements, in row-major order.
+    pub elements: Range<usize>,
+}
+
+impl Groups {
+    /// The groups of a tensor with this shape.
+    ///
+    /// A tensor of rank 0 is one group whatever the granularity.
+    ///
+    /// # Errors
+    /// There is no such axis, or the shape has more elements than `usize` can count.
+    pub fn new(shape: &[usize], granularity: Granularity) -> Result<Self, LayoutError> {
+        let len = element_count(shape)
+            .ok_or_else(|| LayoutError::TooManyElements { shape: shape.into() })?;
+        let layout = match (granularity, shape) {
+            (Granularity::PerTensor, _) | (_, []) => Layout::Tensor,
+            (Granularity::PerChannel(axis), _) => {
+                let position = axis
+                    .resolve(shape.len())
+                    .ok_or_else(|| LayoutError::NoSuchAxis { axis, shape: shape.into() })?;
+                let inner = shape[position + 1..].iter().product();
+                Layout::Channels { channels: shape[position], inner }
+            }
+            (Granularity::PerBlock(block), [.., row]) => {
+                Layout::Blocks { row: *row, block: block.len() }
+            }
+        };
+        Ok(Self { len, layout })
+    }
+
+    /// The number of elements in all groups.
+    pub fn element_count(&self) -> usize {
+        self.len
+    }
+
+    /// The number of groups, which is the number of scales.
+    pub fn count(&self) -> usize {
+        match self.layout {
+            Layout::Tensor => 1,
+            Layout::Channels { channels, .. } => channels,
+            Layout::Blocks { row: 0, .. } => 0,
+            Layout::Blocks { row, block } => self.len / row * row.div_ceil(block),
+        }
+    }
+
+    /// The group that the element at `position` belongs to.
+    pub fn group_of(&self, position: usize) -> usize {
+        match self.layout {
+            Layout::Tensor => 0,
+            Layout::Channels { channels, inner } => position / inner % channels,
+            Layout::Blocks { row, block } => {
+                position / row * row.div_ceil(block) + position % row / block
+            }
+        }
+    }
+
+    /// Runs of neighbouring elements with one group, in row-major order; together all elements.
+    pub fn runs(&self) -> impl Iterator<Item = Group> + use<> {
+        let Self { len, layout } = *self;
+        let mut start = 0;
+        let mut run = 0;
+        core::iter::from_fn(move || {
+            if start == len {
+                return None;
+            }
+            let (index, length) = match layout {
+                Layout::Tensor => (0, len),
+                Layout::Channels { channels, inner } => (run % channels, inner),
+                Layout::Blocks { row, block } => (run, block.min(row - start % row)),
+            };
+            let elements = start..start + length;
+            start += length;
+            run += 1;
+            Some(Group { index, elements })
+        })
+    }
+
+    /// The runs of one group, in ascending order.
+    pub fn runs_of(&self, group: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Self { len, layout } = *self;
+        let (first, length, step) = match layout {
+            Layout::Tensor => (0, len, len),
+            Layout::Channels { channels, inner } => (group * inner, inner, channels * inner),
+            Layout::Blocks { row, block } => {
+                let per_row = row.div_ceil(block);
+                let within = group % per_row * block;
+                (group / per_row * row + within, block.min(row - within), len)
+            }
+        };
+        (first..len).step_by(step.max(1)).map(move |start| start..start + length)
+    }
+
+    /// Whether each run is a single element: channels along the last axis.
+    pub(crate) fn is_interleaved(&self) -> bool {
+        matches!(self.layout, Layout::Channels { inner: 1, channels } if channels > 1)
+    }
+}
+
+/// The number of elements of a shape, or `None` if `usize` cannot count them.
+pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
+    // A zero anywhere makes the product zero, even where the other factors would overflow.
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n))
+}
+
+/// A scheme does not fit a shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LayoutError {
+    /// The tensor has no such axis.
+    NoSuchAxis {
+        /// The axis asked for.
+        axis: Axis,
+        /// The tensor's shape.
+        shape: Vec<usize>,
+    },
+    /// The elements cannot be counted in a `usize`.
+    TooManyElements {
+        /// The shape.
+        shape: Vec<usize>,
+    },
+}
+
+impl fmt::Display for LayoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchAxis { axis, shape } => {
+                write!(f, "a tensor of shape {shape:?} has no axis {}", axis.index())
+            }
+            Self::TooManyElements { shape } => {
+                write!(f, "a tensor of shape {shape:?} has too many elements to count")
+            }
+        }
+    }
+}
+
+impl core::error::Error for LayoutError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheme::Block;
+
+    fn groups(shape: &[usize], granularity: Granularity) -> Groups {
+        Groups::new(shape, granularity).unwrap()
+    }
+
+    fn numbers(shape: &[usize], granularity: Granularity) -> Vec<usize> {
+        let groups = groups(shape, granularity);
+        let mut numbers = Vec::new();
+        for run in groups.runs() {
+            numbers.extend(run.elements.map(|_| run.index));
+        }
+        let one_by_one: Vec<_> = (0..numbers.len()).map(|i| groups.group_of(i)).collect();
+        assert_eq!(numbers, one_by_one);
+        for group in 0..groups.count() {
+            let elements: Vec<_> = groups.runs_of(group).flatten().collect();
+            let expected: Vec<_> = (0..numbers.len()).filter(|&i| numbers[i] == group).collect();
+            assert_eq!(elements, expected);
+        }
+        numbers
+    }
+
+    #[test]
+    fn channels_follow_their_axis() {
+        let channel = |axis| Granularity::PerChannel(Axis::new(axis));
+        assert_eq!(numbers(&[2, 3], channel(0)), [0, 0, 0, 1, 1, 1]);
+        assert_eq!(numbers(&[2, 3], channel(1)), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(numbers(&[2, 2, 2], channel(-2)), [0, 0, 1, 1, 0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn the_last_block_of_a_row_may_be_shorter() {
+        let block = Granularity::PerBlock(Block::new(2).unwrap());
+        assert_eq!(numbers(&[2, 3], block), [0, 0, 1, 2, 2, 3]);
+        assert_eq!(numbers(&[5], Granularity::PerBlock(Block::new(9).unwrap())), [0; 5]);
+    }
+
+    #[test]
+    fn rank_zero_is_one_group() {
+        for granularity in [
+            Granularity::PerTensor,
+            Granularity::PerChannel(Axis::FIRST),
+            Granularity::PerBlock(Block::DEFAULT),
+        ] {
+            assert_eq!(numbers(&[], granularity), [0]);
+        }
+    }
+
+    #[test]
+    fn empty_tensors_have_no_runs() {
+        for granularity in [
+            Granularity::PerTensor,
+            Granularity::PerChannel(Axis::FIRST),
+            Granularity::PerChannel(Axis::LAST),
+            Granularity::PerBlock(Block::DEFAULT),
+        ] {
+            for shape in [&[0usize, 3][..], &[3, 0], &[0]] {
+                assert_eq!(groups(shape, granularity).runs().count(), 0);
+                assert!(groups(shape, granularity).count() <= 3);
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_layouts_are_errors() {
+        let axis = Axis::new(2);
+        assert_eq!(
+            Groups::new(&[2, 3], Granularity::PerChannel(axis)),
+            Err(LayoutError::NoSuchAxis { axis, shape: [2, 3].into() })
+        );
+        let shape = [usize::MAX, 2];
+        assert_eq!(
+            Groups::new(&shape, Granularity::PerTensor),
+            Err(LayoutError::TooManyElements { shape: shape.into() })
+        );
+    }
+}

@@ -1,0 +1,259 @@
+//! Names of schemes: `per-channel-symmetric-int8:axis=1`.
+//!
+//! The parser is `const`, so that the derive's `scheme = "…"` is checked by the compiler.
+
+use core::fmt;
+use core::str::FromStr;
+
+use alloc::string::{String, ToString};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType};
+
+/// What the name of a scheme looks like, for messages.
+const SHAPE: &str = "per-(tensor|channel|block)-(symmetric|affine)-int(2..8), then :axis=N for a \
+                     channel, :len=N and :scale=f16 for a block";
+
+/// A string is not the name of a scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SchemeNameError {
+    /// The string.
+    pub name: String,
+}
+
+impl fmt::Display for SchemeNameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not the name of a scheme, which is {SHAPE}", self.name)
+    }
+}
+
+impl core::error::Error for SchemeNameError {}
+
+impl QuantizationScheme {
+    /// The scheme with this name, or `None`.
+    ///
+    /// `per-tensor-`, `per-channel-` or `per-block-`; `symmetric-` or `affine-`; `int2` to
+    /// `int8`; then, after a colon each, `axis=N` for channels (0 if left out) and `len=N` and
+    /// `scale=f16` for blocks (32 and f32 if left out). It is `const`: a wrong name can be a
+    /// compile error.
+    ///
+    /// ```
+    /// use quant::QuantizationScheme;
+    /// const SCHEME: QuantizationScheme =
+    ///     QuantizationScheme::from_name("per-channel-symmetric-int8:axis=-1").unwrap();
+    /// assert!(QuantizationScheme::from_name("per-tensor-symmetric-int9").is_none());
+    /// ```
+    pub const fn from_name(name: &str) -> Option<Self> {
+        let rest = name.as_bytes();
+        let (mut granularity, rest) = if let Some(rest) = strip(rest, b"per-tensor-") {
+            (Granularity::PerTensor, rest)
+        } else if let Some(rest) = strip(rest, b"per-channel-") {
+            (Granularity::PerChannel(Axis::FIRST), rest)
+        } else if let Some(rest) = strip(rest, b"per-block-") {
+            (Granularity::PerBlock(Block::DEFAULT), rest)
+        } else {
+            return None;
+        };
+        let (mapping, rest) = if let Some(rest) = strip(rest, b"symmetric-int") {
+            (Mapping::Symmetric, rest)
+        } else if let Some(rest) = strip(rest, b"affine-int") {
+            (Mapping::Affine, rest)
+        } else {
+            return None;
+        };
+        let Some((digit, mut rest)) = rest.split_first() else { return None };
+        let Some(ty) = QuantizationType::from_bits(digit.wrapping_sub(b'0') as u32) else {
+            return None;
+        };
+        let mut seen_axis_or_len = false;
+        let mut seen_scale = false;
+        while !rest.is_empty() {
+            (granularity, rest) = match granularity {
+                Granularity::PerChannel(_) if !seen_axis_or_len => {
+                    let Some(rest) = strip(rest, b":axis=") else { return None };
+                    let Some((index, rest)) = signed(rest) else { return None };
+                    seen_axis_or_len = true;
+                    (Granularity::PerChannel(Axis::new(index)), rest)
+                }
+                Granularity::PerBlock(block) if !seen_scale => {
+                    if let Some(rest) = strip(rest, b":scale=f16") {
+                        seen_scale = true;
+                        (Granularity::PerBlock(block.with_f16_scales()), rest)
+                    } else if let Some(rest) = strip(rest, b":len=")
+                        && !seen_axis_or_len
+                        && let Some((len @ 1.., rest)) = signed(rest)
+                    {
+                        seen_axis_or_len = true;
+                        let Some(block) = Block::new(len.unsigned_abs()) else { return None };
+                        (Granularity::PerBlock(block), rest)
+                    } else {
+                        return None;
+                    }
+                }
+                _ => return None,
+            };
+        }
+        Some(Self::new(ty, mapping, granularity))
+    }
+
+    /// What the name of a scheme looks like, for messages.
+    #[doc(hidden)]
+    pub const NAME_SHAPE: &'static str = SHAPE;
+}
+
+/// `bytes` after `prefix`, if it starts with it. (`strip_prefix` is not `const`.)
+const fn strip<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let Some((head, rest)) = bytes.split_at_checked(prefix.len()) else { return None };
+    let mut i = 0;
+    while i < prefix.len() {
+        if head[i] != prefix[i] {
+            return None;
+        }
+        i += 1;
+    }
+    Some(rest)
+}
+
+/// The decimal number at the start of `bytes`, with an optional minus, and what follows it.
+const fn signed(bytes: &[u8]) -> Option<(i32, &[u8])> {
+    let (negative, mut rest) = match strip(bytes, b"-") {
+        Some(rest) => (true, rest),
+        None => (false, bytes),
+    };
+    let mut value: i32 = 0;
+    let before = rest.len();
+    while let Some((&digit @ b'0'..=b'9', tail)) = rest.split_first() {
+        let Some(tens) = value.checked_mul(10) else { return None };
+        let Some(next) = tens.checked_add((digit - b'0') as i32) else { return None };
+        value = next;
+        rest = tail;
+    }
+    if rest.len() == before {
+        return None;
+    }
+    Some((if negative { -value } else { value }, rest))
+}
+
+impl fmt::Display for QuantizationScheme {
+    /// The name, in its shortest form.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.granularity() {
+            Granularity::PerTensor => "tensor",
+            Granularity::PerChannel(_) => "channel",
+            Granularity::PerBlock(_) => "block",
+        };
+        write!(f, "per-{unit}-{}-{}", self.mapping(), self.quantization_type())?;
+        match self.granularity() {
+            Granularity::PerChannel(axis) if axis != Axis::FIRST => {
+                write!(f, ":axis={}", axis.index())
+            }
+            Granularity::PerBlock(block) => {
+                if block.len() != Block::DEFAULT.len() {
+                    write!(f, ":len={}", block.len())?;
+                }
+                match block.scale_type() {
+                    ScaleType::F32 => Ok(()),
+                    ScaleType::F16 => f.write_str(":scale=f16"),
+                }
+            }
+            Granularity::PerTensor | Granularity::PerChannel(_) => Ok(()),
+        }
+    }
+}
+
+impl FromStr for QuantizationScheme {
+    type Err = SchemeNameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::from_name(name).ok_or_else(|| SchemeNameError { name: name.into() })
+    }
+}
+
+impl Serialize for QuantizationScheme {
+    /// Serializes as the name.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for QuantizationScheme {
+    /// Deserializes from the name.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|e: SchemeNameError| de::Error::custom(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_schemes() -> impl Iterator<Item = QuantizationScheme> {
+        let granularities = [
+            Granularity::PerTensor,
+            Granularity::PerChannel(Axis::FIRST),
+            Granularity::PerChannel(Axis::LAST),
+            Granularity::PerChannel(Axis::new(17)),
+            Granularity::PerBlock(Block::DEFAULT),
+            Granularity::PerBlock(Block::new(1).unwrap().with_f16_scales()),
+            Granularity::PerBlock(Block::new(i32::MAX as u32).unwrap()),
+        ];
+        granularities.into_iter().flat_map(|granularity| {
+            QuantizationType::ALL.into_iter().flat_map(move |ty| {
+                [Mapping::Symmetric, Mapping::Affine]
+                    .map(|mapping| QuantizationScheme::new(ty, mapping, granularity))
+            })
+        })
+    }
+
+    #[test]
+    fn every_name_is_read_back() {
+        for scheme in all_schemes() {
+            let name = scheme.to_string();
+            assert_eq!(QuantizationScheme::from_name(&name), Some(scheme), "{name}");
+        }
+    }
+
+    #[test]
+    fn parts_make_the_whole() {
+        for scheme in all_schemes() {
+            let again = QuantizationScheme::new(
+                scheme.quantization_type(),
+                scheme.mapping(),
+                scheme.granularity(),
+            );
+            assert_eq!(again, scheme);
+        }
+    }
+
+    #[test]
+    fn wrong_names_are_refused_whole() {
+        for name in [
+            "",
+            "int8",
+            "per-tensor",
+            "per-tensor-symmetric-",
+            "per-tensor-symmetric-int",
+            "per-tensor-symmetric-int1",
+            "per-tensor-symmetric-int9",
+            "per-tensor-symmetric-int88",
+            "per-tensor-symmetric-int8 ",
+            "per-tensor-symmetric-int8:axis=0",
+            "per-channel-symmetric-int8:axis=",
+            "per-channel-symmetric-int8:axis=-",
+            "per-channel-symmetric-int8:axis=0:axis=1",
+            "per-channel-symmetric-int8:axis=99999999999",
+            "per-channel-symmetric-int8:len=3",
+            "per-block-symmetric-int8:len=0",
+            "per-block-symmetric-int8:len=-1",
+            "per-block-symmetric-int8:len=8:len=8",
+            "per-block-symmetric-int8:scale=f16:scale=f16",
+            "per-block-symmetric-int8:scale=f8",
+        ] {
+            let error = name.parse::<QuantizationScheme>().unwrap_err();
+            assert!(error.to_string().contains(name));
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What can be asked for: code widths, mappings, granularities and their combinations.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The signed integer type of the codes: its width is the number of bits that carry information.
+///
+/// Codes are stored in 8, 4 or 2 bits: `QInt3` takes the room of `QInt4`, and `QInt5` to `QInt7`
+/// that of `QInt8`. See [`storage_bits`](Self::storage_bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum QuantizationType {
+    /// 8 bits: −128 to 127.
+    QInt8,
+    /// 7 bits: −64 to 63, stored in 8.
+    QInt7,
+    /// 6 bits: −32 to 31, stored in 8.
+    QInt6,
+    /// 5 bits: −16 to 15, stored in 8.
+    QInt5,
+    /// 4 bits: −8 to 7, two to the byte.
+    QInt4,
+    /// 3 bits: −4 to 3, two to the byte.
+    QInt3,
+    /// 2 bits: −2 to 1, four to the byte.
+    QInt2,
+}
+
+impl QuantizationType {
+    /// Every type, widest first.
+    pub const ALL: [Self; 7] =
+        [Self::QInt8, Self::QInt7, Self::QInt6, Self::QInt5, Self::QInt4, Self::QInt3, Self::QInt2];
+
+    /// The number of bits that carry information, 2 to 8.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::QInt8 => 8,
+            Self::QInt7 => 7,
+            Self::QInt6 => 6,
+            Self::QInt5 => 5,
+            Self::QInt4 => 4,
+            Self::QInt3 => 3,
+            Self::QInt2 => 2,
+        }
+    }
+
+    /// The type with this many bits, if there is one.
+    pub const fn from_bits(bits: u32) -> Option<Self> {
+        match bits {
+            8 => Some(Self::QInt8),
+            7 => Some(Self::QInt7),
+            6 => Some(Self::QInt6),
+            5 => Some(Self::QInt5),
+            4 => Some(Self::QInt4),
+            3 => Some(Self::QInt3),
+            2 => Some(Self::QInt2),
+            _ => None,
+        }
+    }
+
+    /// The number of bits a code takes in memory and on disk: 8, 4 or 2.
+    pub const fn storage_bits(self) -> u32 {
+        match self.bits() {
+            5.. => 8,
+            3..=4 => 4,
+            _ => 2,
+        }
+    }
+
+    /// The least and the greatest code under `mapping`.
+    ///
+    /// Affine codes use the whole type, `-2^(b-1) ..= 2^(b-1) - 1`; symmetric ones leave the
+    /// least value out, so that the range is its own mirror image.
+    pub const fn code_range(self, mapping: Mapping) -> (i32, i32) {
+        let max = (1 << (self.bits() - 1)) - 1;
+        match mapping {
+            Mapping::Symmetric => (-max, max),
+            Mapping::Affine => (-max - 1, max),
+        }
+    }
+}
+
+impl fmt::Display for QuantizationType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "int{}", self.bits())
+    }
+}
+
+/// How a range of floats is laid over the codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Mapping {
+    /// Centred on zero: the zero point is always 0.
+    Symmetric,
+    /// From the least to the greatest value, with a zero point.
+    Affine,
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Symmetric => "symmetric",
+            Self::Affine => "affine",
+        })
+    }
+}
+
+/// An axis of a tensor; a negative one counts from the end, as in `-1` for the last.
+///
+/// Whether it exists is known only with a tensor at hand; see [`Axis::resolve`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Axis(i32);
+
+impl Axis {
+    /// The first axis: the output channels of `[out, in]` and `[out, in, kh, kw]` weights.
+    pub const FIRST: Self = Self(0);
+    /// The last axis: the output channels of `[in, out]` weights.
+    pub const LAST: Self = Self(-1);
+
+    /// The axis with this index.
+    pub const fn new(index: i32) -> Self {
+        Self(index)
+    }
+
+    /// The index as it was given.
+    pub const fn index(self) -> i32 {
+        self.0
+    }
+
+    /// The position among `rank` axes, or `None` if there is no such axis.
+    ///
+    /// ```
+    /// use quant::Axis;
+    /// assert_eq!(Axis::LAST.resolve(3), Some(2));
+    /// assert_eq!(Axis::new(3).resolve(3), None);
+    /// ```
+    pub fn resolve(self, rank: usize) -> Option<usize> {
+        let magnitude = usize::try_from(self.0.unsigned_abs()).ok()?;
+        let position = if self.0 < 0 { rank.checked_sub(magnitude)? } else { magnitude };
+        (position < rank).then_some(position)
+    }
+}
+
+impl From<i32> for Axis {
+    fn from(index: i32) -> Self {
+        Self(index)
+    }
+}
+
+/// The type the scales of blocks are stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ScaleType {
+    /// Single precision: 4 bytes a scale.
+    F32,
+    /// Half precision: 2 bytes a scale, which is rounded before codes are computed.
+    F16,
+}
+
+impl ScaleType {
+    /// The bytes one scale takes.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// Blocks of consecutive elements along the last axis, each with parameters of its own.
+///
+/// A row whose length is no multiple of the block's ends in a shorter block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "RawBlock", into = "RawBlock")]
+pub struct Block {
+    len: core::num::NonZeroU32,
+    scale: ScaleType,
+}
+
+impl Block {
+    /// Blocks of 32 elements with f32 scales.
+    pub const DEFAULT: Self = Self::new(32).unwrap();
+
+    /// Blocks of `len` elements with f32 scales, or `None` if `len` is 0.
+    ///
+    /// ```
+    /// # use quant::Block;
+    /// const BLOCK: Block = Block::new(64).unwrap().with_f16_scales();
+    /// assert_eq!(BLOCK.len(), 64);
+    /// ```
+    pub const fn new(len: u32) -> Option<Self> {
+        match core::num::NonZeroU32::new(len) {
+            Some(len) => Some(Self { len, scale: ScaleType::F32 }),
+            None => None,
+        }
+    }
+
+    /// The same blocks with scales stored in half precision.
+    #[must_use]
+    pub const fn with_f16_scales(self) -> Self {
+        Self { scale: ScaleType::F16, ..self }
+    }
+
+    /// The number of elements in a full block; never 0.
+    #[allow(clippy::len_without_is_empty)]
+    pub const fn len(self) -> usize {
+        self.len.get() as usize
+    }
+
+    /// The type of the stored scales.
+    pub const fn scale_type(self) -> ScaleType {
+        self.scale
+    }
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// [`Block`] as it is serialized, before its length is checked.
+#[derive(Serialize, Deserialize)]
+struct RawBlock {
+    len: u32,
+    scale: ScaleType,
+}
+
+impl TryFrom<RawBlock> for Block {
+    type Error = &'static str;
+
+    fn try_from(raw: RawBlock) -> Result<Self, Self::Error> {
+        let block = Self::new(raw.len).ok_or("a block has at least one element")?;
+        Ok(Self { scale: raw.scale, ..block })
+    }
+}
+
+impl From<Block> for RawBlock {
+    fn from(block: Block) -> Self {
+        Self { len: block.len.get(), scale: block.scale }
+    }
+}
+
+/// Which elements of a tensor share a scale and a zero point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Granularity {
+    /// All of them.
+    PerTensor,
+    /// Those with the same index along the axis.
+    PerChannel(Axis),
+    /// Runs along the last axis.
+    PerBlock(Block),
+}
+
+/// How a tensor is quantized: code type, mapping and granularity.
+///
+/// The variants can hold nothing illegal: whether an axis exists depends on the tensor, and is
+/// checked when the two meet. A scheme has a name, for command lines and recipes:
+///
+/// ```
+/// use quant::{QuantizationScheme, QuantizationType};
+///
+/// let scheme: QuantizationScheme = "per-tensor-symmetric-int8".parse()?;
+/// assert_eq!(scheme, QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8));
+/// let scheme: QuantizationScheme = "per-block-affine-int4:len=64:scale=f16".parse()?;
+/// assert_eq!(scheme.to_string(), "per-block-affine-int4:len=64:scale=f16");
+/// # Ok::<(), quant::SchemeNameError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QuantizationScheme {
+    /// One scale for the tensor; zero point 0.
+    PerTensorSymmetric(QuantizationType),
+    /// One scale and zero point for the tensor.
+    PerTensorAffine(QuantizationType),
+    /// A scale for each index along an axis; zero points 0.
+    PerChannelSymmetric(QuantizationType, Axis),
+    /// A scale and zero point for each index along an axis.
+    PerChannelAffine(QuantizationType, Axis),
+    /// A scale for each block of a row; zero points 0.
+    PerBlockSymmetric(QuantizationType, Block),
+    /// A scale and zero point for each block of a row.
+    PerBlockAffine(QuantizationType, Block),
+}
+
+impl QuantizationScheme {
+    /// The scheme made of these three choices.
+    pub const fn new(ty: QuantizationType, mapping: Mapping, granularity: Granularity) -> Self {
+        use Granularity as G;
+        use Mapping::{Affine, Symmetric};
+        match (granularity, mapping) {
+            (G::PerTensor, Symmetric) => Self::PerTensorSymmetric(ty),
+            (G::PerTensor, Affine) => Self::PerTensorAffine(ty),
+            (G::PerChannel(axis), Symmetric) => Self::PerChannelSymmetric(ty, axis),
+            (G::PerChannel(axis), Affine) => Self::PerChannelAffine(ty, axis),
+            (G::PerBlock(block), Symmetric) => Self::PerBlockSymmetric(ty, block),
+            (G::PerBlock(block), Affine) => Self::PerBlockAffine(ty, block),
+        }
+    }
+
+    /// The type of the codes.
+    pub const fn quantization_type(self) -> QuantizationType {
+        match self {
+            Self::PerTensorSymmetric(ty)
+            | Self::PerTensorAffine(ty)
+            | Self::PerChannelSymmetric(ty, _)
+            | Self::PerChannelAffine(ty, _)
+            | Self::PerBlockSymmetric(ty, _)
+            | Self::PerBlockAffine(ty, _) => ty,
+        }
+    }
+
+    /// The mapping.
+    pub const fn mapping(self) -> Mapping {
+        match self {
+            Self::PerTensorSymmetric(_)
+            | Self::PerChannelSymmetric(..)
+            | Self::PerBlockSymmetric(..) => Mapping::Symmetric,
+            Self::PerTensorAffine(_) | Self::PerChannelAffine(..) | Self::PerBlockAffine(..) => {
+                Mapping::Affine
+            }
+        }
+    }
+
+    /// The granularity.
+    pub const fn granularity(self) -> Granularity {
+        match self {
+            Self::PerTensorSymmetric(_) | Self::PerTensorAffine(_) => Granularity::PerTensor,
+            Self::PerChannelSymmetric(_, axis) | Self::PerChannelAffine(_, axis) => {
+                Granularity::PerChannel(axis)
+            }
+            Self::PerBlockSymmetric(_, block) | Self::PerBlockAffine(_, block) => {
+                Granularity::PerBlock(block)
+            }
+        }
+    }
+
+    /// The type the scales are stored in: f32 unless a block says otherwise.
+    pub const fn scale_type(self) -> ScaleType {
+        match self.granularity() {
+            Granularity::PerBlock(block) => block.scale_type(),
+            Granularity::PerTensor | Granularity::PerChannel(_) => ScaleType::F32,
+        }
+    }
+
+    /// The codes and scales one group of elements may use.
+    pub const fn grid(self) -> super::Grid {
+        super::Grid::new(self.quantization_type(), self.mapping(), self.scale_type())
+    }
+}
