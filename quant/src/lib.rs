@@ -9,3 +9,14 @@ pub use scheme::{
     Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams,
     QuantizationScheme, QuantizationType, Range, ScaleError, ScaleType, SchemeNameError,
 };
+
+pub mod tensor;
+pub use tensor::{FloatTensor, QuantizedTensor, Tensor, TensorError};
+
+pub mod module;
+pub use module::{
+    Directive, MapError, Module, ModuleMapper, ModuleVisitor, Param, ParamId, ParamInfo, ParamView,
+    TryModuleMapper, Walker, WalkerMut,
+};
+#[cfg(feature = "derive")]
+pub use quant_derive::Module;

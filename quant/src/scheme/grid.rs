@@ -140,11 +140,7 @@ pub struct ScaleError {
 
 impl fmt::Display for ScaleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ty = match self.stored_as {
-            ScaleType::F32 => "f32",
-            ScaleType::F16 => "f16",
-        };
-        write!(f, "the scale {:e} is not a normal {ty}; use blocks with wider scales", self.scale)
+        write!(f, "the scale {:e} is not a normal {}; store it in f32", self.scale, self.stored_as)
     }
 }
 

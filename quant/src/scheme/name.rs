@@ -155,7 +155,7 @@ impl fmt::Display for QuantizationScheme {
                 }
                 match block.scale_type() {
                     ScaleType::F32 => Ok(()),
-                    ScaleType::F16 => f.write_str(":scale=f16"),
+                    scale @ ScaleType::F16 => write!(f, ":scale={scale}"),
                 }
             }
             Granularity::PerTensor | Granularity::PerChannel(_) => Ok(()),

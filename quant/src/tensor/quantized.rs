@@ -1,0 +1,280 @@
+//! Packed codes with their scales and zero points.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::TensorError;
+use crate::scheme::{
+    Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, ScaleType, f16_to_f32,
+    f32_to_f16, packing,
+};
+
+/// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
+///
+/// Its parts always fit each other: whoever holds one need not check it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedTensor {
+    shape: Vec<usize>,
+    scheme: QuantizationScheme,
+    groups: Groups,
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+    /// Empty when the mapping is symmetric.
+    zero_points: Vec<i8>,
+}
+
+impl QuantizedTensor {
+    /// The tensor made of these parts.
+    ///
+    /// `codes` are packed by row as [`packing`] says; `scales` and `zero_points` have one entry
+    /// for each group, in the order of [`Groups`]; a symmetric scheme has no zero points.
+    ///
+    /// # Errors
+    /// The first part that does not fit, as a [`TensorError`]: a length, a code or a zero point
+    /// outside of the scheme's range, padding that is not zero, a scale that is not a positive
+    /// normal number of its type.
+    pub fn from_parts(
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        codes: Vec<u8>,
+        scales: Vec<f32>,
+        zero_points: Vec<i8>,
+    ) -> Result<Self, TensorError> {
+        let groups = Groups::new(shape, scheme.granularity())?;
+        check_params(groups.count(), scheme, &scales, &zero_points)?;
+        check_codes(shape, scheme, &codes)?;
+        Ok(Self { shape: shape.into(), scheme, groups, codes, scales, zero_points })
+    }
+
+    /// Quantizes `values`, whose groups have been given `params` on the scheme's grid.
+    pub(crate) fn quantize(
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        groups: Groups,
+        values: &[f32],
+        params: &[QuantParams],
+    ) -> Self {
+        let codes = quantize_rows(shape, scheme, groups, values, params);
+        let scales = params.iter().map(|params| params.scale).collect();
+        let zero_points = match scheme.mapping() {
+            Mapping::Symmetric => Vec::new(),
+            Mapping::Affine => params.iter().map(|params| params.zero_point).collect(),
+        };
+        Self { shape: shape.into(), scheme, groups, codes, scales, zero_points }
+    }
+
+    /// A tensor of no elements, to stand in for one that is being worked on.
+    pub(crate) fn placeholder() -> Self {
+        let scheme = QuantizationScheme::PerTensorSymmetric(crate::scheme::QuantizationType::QInt8);
+        let groups = Groups::new(&[], scheme.granularity()).expect("a scalar has one group");
+        Self {
+            shape: Vec::new(),
+            scheme,
+            groups,
+            codes: Vec::new(),
+            scales: Vec::new(),
+            zero_points: Vec::new(),
+        }
+    }
+
+    /// The extent of each axis.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub(crate) fn into_shape(self) -> Vec<usize> {
+        self.shape
+    }
+
+    /// How the tensor is quantized.
+    pub fn scheme(&self) -> QuantizationScheme {
+        self.scheme
+    }
+
+    /// Which elements share a scale.
+    pub fn groups(&self) -> Groups {
+        self.groups
+    }
+
+    /// The packed codes; see [`packing`].
+    pub fn packed_codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// The codes, one to the byte, in row-major order.
+    pub fn codes(&self) -> Vec<i8> {
+        packing::unpack(&self.codes, &self.shape, self.scheme.quantization_type())
+    }
+
+    /// The scale of each group.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// The zero point of each group; empty when the scheme is symmetric, where all are 0.
+    pub fn zero_points(&self) -> &[i8] {
+        &self.zero_points
+    }
+
+    /// The scale and zero point of one group.
+    ///
+    /// # Panics
+    /// If there is no such group.
+    pub fn params(&self, group: usize) -> QuantParams {
+        QuantParams {
+            scale: self.scales[group],
+            zero_point: self.zero_points.get(group).copied().unwrap_or(0),
+        }
+    }
+
+    /// The bytes that codes, scales and zero points take on disk.
+    pub fn byte_count(&self) -> usize {
+        self.codes.len()
+            + self.scales.len() * self.scheme.scale_type().bytes()
+            + self.zero_points.len()
+    }
+
+    /// The values in row-major order: `f32(q - z) * s` (rule 3).
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut values = alloc::vec![0.0; self.shape.iter().product()];
+        self.dequantize_into(&mut values);
+        values
+    }
+
+    fn dequantize_into(&self, values: &mut [f32]) {
+        let ty = self.scheme.quantization_type();
+        let row = row_len(&self.shape);
+        if self.groups.is_interleaved() {
+            let mut codes = alloc::vec![0; row];
+            for (values, packed) in
+                values.chunks_mut(row).zip(self.codes.chunks(packing::row_bytes(row, ty)))
+            {
+                packing::unpack_row(packed, ty, &mut codes);
+                for (channel, (value, &code)) in values.iter_mut().zip(&codes).enumerate() {
+                    *value = self.params(channel).dequantize(code);
+                }
+            }
+            return;
+        }
+        let codes = self.codes();
+        for Group { index, elements } in self.groups.runs() {
+            let params = self.params(index);
+            for (value, &code) in values[elements.clone()].iter_mut().zip(&codes[elements]) {
+                *value = params.dequantize(code);
+            }
+        }
+    }
+}
+
+/// The length of a row: of the last axis, or 1 for a scalar.
+fn row_len(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1)
+}
+
+/// The packed codes of `values`.
+fn quantize_rows(
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    groups: Groups,
+    values: &[f32],
+    params: &[QuantParams],
+) -> Vec<u8> {
+    let (grid, row) = (scheme.grid(), row_len(shape));
+    let mut codes = alloc::vec![0i8; values.len()];
+    if groups.is_interleaved() {
+        for (codes, values) in codes.chunks_mut(row).zip(values.chunks(row)) {
+            for ((code, &value), &params) in codes.iter_mut().zip(values).zip(params) {
+                *code = grid.quantize(value, params);
+            }
+        }
+    } else {
+        for Group { index, elements } in groups.runs() {
+            quantize_run(grid, params[index], &values[elements.clone()], &mut codes[elements]);
+        }
+    }
+    packing::pack(&codes, row, scheme.quantization_type())
+}
+
+fn quantize_run(grid: Grid, params: QuantParams, values: &[f32], codes: &mut [i8]) {
+    for (code, &value) in codes.iter_mut().zip(values) {
+        *code = grid.quantize(value, params);
+    }
+}
+
+/// Checks scales and zero points against the scheme and the number of groups.
+fn check_params(
+    groups: usize,
+    scheme: QuantizationScheme,
+    scales: &[f32],
+    zero_points: &[i8],
+) -> Result<(), TensorError> {
+    if scales.len() != groups {
+        return Err(TensorError::ScaleCount { expected: groups, found: scales.len() });
+    }
+    let stored_as = scheme.scale_type();
+    if let Some(group) = scales.iter().position(|&scale| !is_storable(scale, stored_as)) {
+        return Err(TensorError::Scale { group, scale: scales[group], stored_as });
+    }
+    let expected = match scheme.mapping() {
+        Mapping::Symmetric => 0,
+        Mapping::Affine => groups,
+    };
+    if zero_points.len() != expected {
+        return Err(TensorError::ZeroPointCount { expected, found: zero_points.len() });
+    }
+    let codes = code_range(scheme);
+    match zero_points.iter().position(|&z| !codes.contains(&i32::from(z))) {
+        Some(group) => Err(TensorError::ZeroPoint { group, zero_point: zero_points[group] }),
+        None => Ok(()),
+    }
+}
+
+fn is_storable(scale: f32, stored_as: ScaleType) -> bool {
+    let normal = scale.is_normal() && scale > 0.0;
+    match stored_as {
+        ScaleType::F32 => normal,
+        ScaleType::F16 => {
+            let bits = f32_to_f16(scale);
+            normal && matches!(bits, 0x0400..0x7C00) && f16_to_f32(bits) == scale
+        }
+    }
+}
+
+fn code_range(scheme: QuantizationScheme) -> Range<i32> {
+    let (qmin, qmax) = scheme.grid().code_range();
+    qmin..qmax + 1
+}
+
+/// Checks the packed codes: their number, their range, their padding.
+fn check_codes(
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    codes: &[u8],
+) -> Result<(), TensorError> {
+    let ty = scheme.quantization_type();
+    let expected = packing::packed_bytes(shape, ty).unwrap_or(usize::MAX);
+    if codes.len() != expected {
+        return Err(TensorError::CodeBytes { expected, found: codes.len() });
+    }
+    if let Some(byte) = packing::first_dirty_padding(codes, shape, ty) {
+        return Err(TensorError::Padding { byte });
+    }
+    let allowed = allowed_bytes(scheme);
+    if allowed.iter().all(|&allowed| allowed) {
+        return Ok(());
+    }
+    match codes.iter().position(|&byte| !allowed[usize::from(byte)]) {
+        Some(byte) => Err(TensorError::Code { byte, scheme }),
+        None => Ok(()),
+    }
+}
+
+/// For each byte, whether all the codes in it lie in the scheme's range.
+fn allowed_bytes(scheme: QuantizationScheme) -> [bool; 256] {
+    let ty = scheme.quantization_type();
+    let range = code_range(scheme);
+    let per_byte = (8 / ty.storage_bits()) as usize;
+    core::array::from_fn(|byte| {
+        (0..per_byte).all(|i| range.contains(&i32::from(packing::unpack_one(&[byte as u8], i, ty))))
+    })
+}
