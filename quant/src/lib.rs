@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod kernel;
 pub mod scheme;
 
 pub use scheme::{

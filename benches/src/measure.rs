@@ -1,0 +1,113 @@
+//! Timing of several subjects in turns, so that whatever else the machine does hits all of them.
+
+use std::time::Instant;
+
+/// Something to time.
+pub(crate) struct Subject<'a> {
+    name: String,
+    run: Box<dyn FnMut() + 'a>,
+    exact: Option<bool>,
+    /// Operations (2 · multiply-accumulates) or bytes per call, in 1e9.
+    work: Option<(&'static str, f64)>,
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn new(name: impl Into<String>, run: impl FnMut() + 'a) -> Self {
+        Self { name: name.into(), run: Box::new(run), exact: None, work: None }
+    }
+
+    pub(crate) fn exact(mut self, exact: bool) -> Self {
+        self.exact = Some(exact);
+        self
+    }
+
+    /// The row says how many of these were done in a second.
+    pub(crate) fn work(mut self, unit: &'static str, amount: f64) -> Self {
+        self.work = Some((unit, amount * 1e-9));
+        self
+    }
+}
+
+/// Where the rows go.
+pub(crate) struct Report {
+    json: bool,
+}
+
+/// A subject that is faster than this is called several times per sample.
+const SHORTEST_SAMPLE: f64 = 2e-4;
+
+impl Report {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Times the subjects in `rounds` turns and writes one row each; returns the least seconds.
+    pub(crate) fn rows(
+        &self,
+        bench: &str,
+        case: &str,
+        threads: usize,
+        rounds: usize,
+        subjects: &mut [Subject<'_>],
+    ) -> Vec<f64> {
+        let calls: Vec<usize> = subjects.iter_mut().map(|subject| warm_up(subject)).collect();
+        let mut samples = vec![Vec::with_capacity(rounds); subjects.len()];
+        for _ in 0..rounds {
+            for ((subject, calls), samples) in subjects.iter_mut().zip(&calls).zip(&mut samples) {
+                samples.push(sample(subject, *calls));
+            }
+        }
+        for samples in &mut samples {
+            samples.sort_by(f64::total_cmp);
+        }
+        for (subject, samples) in subjects.iter().zip(&samples) {
+            self.row(bench, case, threads, subject, samples[0], samples[samples.len() / 2]);
+        }
+        samples.iter().map(|samples| samples[0]).collect()
+    }
+
+    fn row(
+        &self,
+        bench: &str,
+        case: &str,
+        threads: usize,
+        of: &Subject<'_>,
+        min: f64,
+        median: f64,
+    ) {
+        let mut more = String::new();
+        if let Some((unit, amount)) = of.work {
+            more += &format!(",\"{unit}\":{:.2}", amount / min);
+        }
+        if let Some(exact) = of.exact {
+            more += &format!(",\"exact\":{exact}");
+        }
+        let name = &of.name;
+        if self.json {
+            println!(
+                "{{\"bench\":\"{bench}\",\"case\":\"{case}\",\"threads\":{threads},\"subject\":\"{name}\",\"min_s\":{min:.9},\"median_s\":{median:.9}{more}}}"
+            );
+        } else {
+            let (min, median) = (min * 1e6, median * 1e6);
+            println!(
+                "{bench:8} {case:20} {threads} {name:32} {min:10.1} µs {median:10.1} µs {more}"
+            );
+        }
+    }
+}
+
+/// Runs a subject until its speed is known; returns how many calls make a sample.
+fn warm_up(subject: &mut Subject<'_>) -> usize {
+    (subject.run)();
+    let least = (0..3).map(|_| sample(subject, 1)).fold(f64::INFINITY, f64::min);
+    (SHORTEST_SAMPLE / least).ceil().clamp(1.0, 1000.0) as usize
+}
+
+/// Seconds per call.
+fn sample(subject: &mut Subject<'_>, calls: usize) -> f64 {
+    let start = Instant::now();
+    for _ in 0..calls {
+        (subject.run)();
+    }
+    start.elapsed().as_secs_f64() / calls as f64
+}

@@ -1,0 +1,175 @@
+//! Which kernels this machine has, and which one is used: decided here, once.
+
+use super::error::KernelUnavailable;
+use super::scalar::Scalar;
+#[cfg(target_arch = "x86_64")]
+use super::x86_64::{Avx2, Avx512Vnni, AvxVnni};
+use core::fmt;
+
+/// A piece of work that is compiled once for every instruction set.
+///
+/// `run` has to be `#[inline(always)]`, as has everything it calls in its loops: only what is
+/// inlined into the function that enables an instruction set is compiled with it.
+pub(super) trait Operation {
+    type Output;
+    fn run<I: Isa>(self, isa: I) -> Self::Output;
+}
+
+/// An instruction set; holding a value of it is the proof that this CPU has it.
+pub(super) trait Isa: Copy + Send + Sync {}
+
+/// One way to run the loops of this module, on this machine.
+///
+/// A value can be had only where the CPU supports it, so no method checks again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Kernel(Token);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Scalar(Scalar),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
+}
+
+struct Entry {
+    name: &'static str,
+    /// What the CPU must have, for an error message.
+    needs: &'static str,
+    new: fn() -> Option<Token>,
+}
+
+/// Slowest first. The tests run over this list through [`Kernel::NAMES`], so an entry added here
+/// is a kernel tested there.
+const KERNELS: [Entry; 4] = [
+    Entry { name: "scalar", needs: "nothing", new: || Some(Token::Scalar(Scalar)) },
+    Entry { name: "avx2", needs: "avx2", new: avx2 },
+    Entry { name: "avx-vnni", needs: "avx2 and avxvnni", new: avx_vnni },
+    Entry { name: "avx512-vnni", needs: "avx512 f, bw, dq, vl and vnni", new: avx512_vnni },
+];
+
+#[cfg(target_arch = "x86_64")]
+fn avx2() -> Option<Token> {
+    Avx2::new().map(Token::Avx2)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn avx_vnni() -> Option<Token> {
+    AvxVnni::new().map(Token::AvxVnni)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn avx512_vnni() -> Option<Token> {
+    Avx512Vnni::new().map(Token::Avx512Vnni)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use {absent as avx2, absent as avx_vnni, absent as avx512_vnni};
+
+#[cfg(not(target_arch = "x86_64"))]
+fn absent() -> Option<Token> {
+    None
+}
+
+impl Kernel {
+    /// The names of all kernels, slowest first, whether this machine has them or not.
+    pub const NAMES: [&'static str; 4] =
+        [KERNELS[0].name, KERNELS[1].name, KERNELS[2].name, KERNELS[3].name];
+
+    /// The kernel that defines the answer; every machine has it.
+    pub const SCALAR: Self = Self(Token::Scalar(Scalar));
+
+    /// The fastest kernel of this machine, or the one `QUANT_KERNEL` names.
+    ///
+    /// The environment is read at the first call only.
+    ///
+    /// # Errors
+    /// `QUANT_KERNEL` names a kernel that does not exist or that this CPU lacks.
+    pub fn selected() -> Result<Self, KernelUnavailable> {
+        #[cfg(feature = "std")]
+        return selection().clone();
+        #[cfg(not(feature = "std"))]
+        Ok(Self::fastest())
+    }
+
+    /// [`Kernel::selected`], or the fastest kernel where the selection failed.
+    ///
+    /// For work that cannot fail. All kernels give the same bits, so nothing is wrong but the
+    /// speed; whoever can report an error calls [`Kernel::selected`] first.
+    pub fn current() -> Self {
+        Self::selected().unwrap_or_else(|_| Self::fastest())
+    }
+
+    /// The fastest kernel of this machine, whatever `QUANT_KERNEL` says.
+    pub fn fastest() -> Self {
+        Self::available().last().unwrap_or(Self::SCALAR)
+    }
+
+    /// All kernels of this machine, slowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        KERNELS.iter().filter_map(|entry| (entry.new)().map(Self))
+    }
+
+    /// The kernel of this name.
+    ///
+    /// # Errors
+    /// No kernel has this name, or this CPU lacks what the kernel needs.
+    pub fn named(name: &str) -> Result<Self, KernelUnavailable> {
+        let Entry { name: requested, needs, new } = KERNELS
+            .into_iter()
+            .find(|entry| entry.name == name)
+            .ok_or_else(|| KernelUnavailable::Unknown { requested: name.into() })?;
+        new().map(Self).ok_or(KernelUnavailable::Unsupported { requested, needs })
+    }
+
+    /// The name by which [`Kernel::named`] and `QUANT_KERNEL` know this kernel.
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Token::Scalar(_) => KERNELS[0].name,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => KERNELS[1].name,
+            #[cfg(target_arch = "x86_64")]
+            Token::AvxVnni(_) => KERNELS[2].name,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Vnni(_) => KERNELS[3].name,
+        }
+    }
+
+    pub(super) fn run<O: Operation>(self, operation: O) -> O::Output {
+        match self.0 {
+            Token::Scalar(isa) => operation.run(isa),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(isa) => isa.run(operation),
+            #[cfg(target_arch = "x86_64")]
+            Token::AvxVnni(isa) => isa.run(operation),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512Vnni(isa) => isa.run(operation),
+        }
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kernel({})", self.name())
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(feature = "std")]
+fn selection() -> &'static Result<Kernel, KernelUnavailable> {
+    static SELECTION: std::sync::OnceLock<Result<Kernel, KernelUnavailable>> =
+        std::sync::OnceLock::new();
+    SELECTION.get_or_init(|| match std::env::var_os("QUANT_KERNEL") {
+        None => Ok(Kernel::fastest()),
+        Some(name) if name.is_empty() => Ok(Kernel::fastest()),
+        Some(name) => Kernel::named(&name.to_string_lossy()),
+    })
+}

@@ -1,0 +1,31 @@
+//! Loops over numbers: the ground floor that executes quantized models.
+//!
+//! Everything here works on slices and knows nothing of modules, files or tensors. A [`Kernel`] is
+//! one way to run those loops; every kernel gives the same bits for the same input, so a kernel is
+//! a choice of speed only. [`Kernel::selected`] is the fastest one of this machine, or the one the
+//! environment variable `QUANT_KERNEL` names:
+//!
+//! | name | needs | integer products |
+//! |---|---|---|
+//! | `scalar` | nothing; always compiled, defines the answer | plain multiplications |
+//! | `avx2` | AVX2 | see the crate-private module `x86_64::avx2` |
+//! | `avx-vnni` | AVX2 and AVX-VNNI | `vpdpbusd` on 256 bits |
+//! | `avx512-vnni` | AVX-512 F, BW, DQ, VL and VNNI | `vpdpbusd` on 512 bits |
+//!
+//! A further architecture is one folder beside `x86_64` (`aarch64` for NEON, `wasm32` for SIMD128)
+//! with one file per kernel, one line in `dispatch`, and nothing else.
+//!
+//! Without the feature `std` a CPU cannot be asked what it supports; then only what the compiler
+//! was told to enable is used, and `QUANT_KERNEL` is not read.
+
+mod dispatch;
+mod elementwise;
+mod error;
+mod scalar;
+mod subbyte;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+pub use dispatch::Kernel;
+pub use error::KernelUnavailable;
+pub use subbyte::SubByte;

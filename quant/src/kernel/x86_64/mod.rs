@@ -1,0 +1,56 @@
+//! Kernels for x86-64.
+
+/// Whether the CPU has a feature; without `std`, whether the compiler was told so.
+macro_rules! detected {
+    ($feature:tt) => {{
+        #[cfg(feature = "std")]
+        let detected = std::arch::is_x86_feature_detected!($feature);
+        #[cfg(not(feature = "std"))]
+        let detected = cfg!(target_feature = $feature);
+        detected
+    }};
+}
+
+/// Declares an instruction set. The list of features stands once, so that what is detected and
+/// what is enabled cannot come apart.
+macro_rules! instruction_set {
+    ($(#[$doc:meta])* $name:ident: $($feature:tt),+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(in crate::kernel) struct $name(());
+
+        impl $name {
+            /// The proof, if this CPU can give it.
+            pub(in crate::kernel) fn new() -> Option<Self> {
+                let detected = $(detected!($feature))&&+;
+                detected.then_some(Self(()))
+            }
+
+            /// Runs an operation compiled for this instruction set.
+            #[inline]
+            pub(in crate::kernel) fn run<O: $crate::kernel::dispatch::Operation>(
+                self,
+                operation: O,
+            ) -> O::Output {
+                $(#[target_feature(enable = $feature)])+
+                fn enabled<O: $crate::kernel::dispatch::Operation>(
+                    isa: $name,
+                    operation: O,
+                ) -> O::Output {
+                    operation.run(isa)
+                }
+                // SAFETY: `enabled` needs the features it enables. `self` exists only because
+                // `new` found each of them.
+                unsafe { enabled(self, operation) }
+            }
+        }
+    };
+}
+
+mod avx2;
+mod avx512_vnni;
+mod avx_vnni;
+
+pub(super) use avx_vnni::AvxVnni;
+pub(super) use avx2::Avx2;
+pub(super) use avx512_vnni::Avx512Vnni;
