@@ -3,9 +3,14 @@
 
 extern crate alloc;
 
+pub mod calibration;
 pub mod kernel;
 pub mod scheme;
 
+pub use calibration::{
+    Calibration, CalibrationMethod, CalibrationNameError, MinMaxCalibration, MinMaxObserver,
+    MseCalibration, Observer,
+};
 pub use scheme::{
     Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams,
     QuantizationScheme, QuantizationType, Range, ScaleError, ScaleType, SchemeNameError,

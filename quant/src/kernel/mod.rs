@@ -18,6 +18,7 @@
 //! Without the feature `std` a CPU cannot be asked what it supports; then only what the compiler
 //! was told to enable is used, and `QUANT_KERNEL` is not read.
 
+mod damage;
 mod dispatch;
 mod elementwise;
 mod error;
@@ -26,6 +27,7 @@ mod subbyte;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use damage::Damage;
 pub use dispatch::Kernel;
 pub use error::KernelUnavailable;
 pub use subbyte::SubByte;

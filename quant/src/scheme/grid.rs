@@ -4,6 +4,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::{Damage, Kernel};
+
 use super::{Mapping, QuantizationType, Range, ScaleType, f16_to_f32, f32_to_f16};
 
 /// The codes and scales that one group of elements may use: a scheme without its granularity.
@@ -88,6 +90,14 @@ impl Grid {
     pub fn quantize(self, value: f32, params: QuantParams) -> i8 {
         let (qmin, qmax) = self.code_range();
         (round_code(value / params.scale) + i32::from(params.zero_point)).clamp(qmin, qmax) as i8
+    }
+}
+
+impl Grid {
+    /// What quantizing `values` does to them.
+    pub(crate) fn damage(self, values: &[f32], params: QuantParams) -> Damage {
+        let (qmin, qmax) = self.code_range();
+        Kernel::current().damage(values, params.scale, params.zero_point.into(), qmin, qmax)
     }
 }
 

@@ -4,9 +4,10 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::TensorError;
+use crate::kernel::{Kernel, SubByte};
 use crate::scheme::{
-    Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, ScaleType, f16_to_f32,
-    f32_to_f16, packing,
+    Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, QuantizationType, ScaleType,
+    f16_to_f32, f32_to_f16, packing,
 };
 
 /// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
@@ -143,25 +144,33 @@ impl QuantizedTensor {
 
     fn dequantize_into(&self, values: &mut [f32]) {
         let ty = self.scheme.quantization_type();
-        let row = row_len(&self.shape);
-        if self.groups.is_interleaved() {
-            let mut codes = alloc::vec![0; row];
-            for (values, packed) in
-                values.chunks_mut(row).zip(self.codes.chunks(packing::row_bytes(row, ty)))
-            {
-                packing::unpack_row(packed, ty, &mut codes);
-                for (channel, (value, &code)) in values.iter_mut().zip(&codes).enumerate() {
-                    *value = self.params(channel).dequantize(code);
-                }
+        if ty.storage_bits() == 8 && !self.groups.is_interleaved() {
+            let codes: &[i8] = bytemuck::cast_slice(&self.codes);
+            for Group { index, elements } in self.groups.runs() {
+                let params = self.params(index);
+                dequantize_run(params, &codes[elements.clone()], &mut values[elements]);
             }
             return;
         }
-        let codes = self.codes();
-        for Group { index, elements } in self.groups.runs() {
-            let params = self.params(index);
-            for (value, &code) in values[elements.clone()].iter_mut().zip(&codes[elements]) {
-                *value = params.dequantize(code);
+        let row = row_len(&self.shape).max(1);
+        let mut codes = alloc::vec![0; row];
+        let packed = self.codes.chunks(packing::row_bytes(row, ty));
+        for (number, (values, packed)) in values.chunks_mut(row).zip(packed).enumerate() {
+            unpack_row(packed, ty, &mut codes);
+            self.dequantize_row(number, &codes, values);
+        }
+    }
+
+    fn dequantize_row(&self, number: usize, codes: &[i8], values: &mut [f32]) {
+        if self.groups.is_interleaved() {
+            for (channel, (value, &code)) in values.iter_mut().zip(codes).enumerate() {
+                *value = self.params(channel).dequantize(code);
             }
+            return;
+        }
+        for Group { index, elements } in self.groups.runs_in_row(number, codes.len()) {
+            let params = self.params(index);
+            dequantize_run(params, &codes[elements.clone()], &mut values[elements]);
         }
     }
 }
@@ -179,25 +188,74 @@ fn quantize_rows(
     values: &[f32],
     params: &[QuantParams],
 ) -> Vec<u8> {
-    let (grid, row) = (scheme.grid(), row_len(shape));
-    let mut codes = alloc::vec![0i8; values.len()];
-    if groups.is_interleaved() {
-        for (codes, values) in codes.chunks_mut(row).zip(values.chunks(row)) {
-            for ((code, &value), &params) in codes.iter_mut().zip(values).zip(params) {
-                *code = grid.quantize(value, params);
-            }
-        }
-    } else {
+    let (grid, row) = (scheme.grid(), row_len(shape).max(1));
+    if scheme.quantization_type().storage_bits() == 8 && !groups.is_interleaved() {
+        let mut codes = alloc::vec![0i8; values.len()];
         for Group { index, elements } in groups.runs() {
             quantize_run(grid, params[index], &values[elements.clone()], &mut codes[elements]);
         }
+        return bytemuck::cast_vec(codes);
     }
-    packing::pack(&codes, row, scheme.quantization_type())
+    let bytes = packing::row_bytes(row, scheme.quantization_type());
+    let mut packed = alloc::vec![0u8; values.len() / row * bytes];
+    let mut codes = alloc::vec![0i8; row];
+    for (number, (values, packed)) in values.chunks(row).zip(packed.chunks_mut(bytes)).enumerate() {
+        quantize_row(grid, groups, number, values, params, &mut codes);
+        pack_row(&codes, scheme.quantization_type(), packed);
+    }
+    packed
+}
+
+fn quantize_row(
+    grid: Grid,
+    groups: Groups,
+    number: usize,
+    values: &[f32],
+    params: &[QuantParams],
+    codes: &mut [i8],
+) {
+    if groups.is_interleaved() {
+        for ((code, &value), &params) in codes.iter_mut().zip(values).zip(params) {
+            *code = grid.quantize(value, params);
+        }
+        return;
+    }
+    for Group { index, elements } in groups.runs_in_row(number, values.len()) {
+        quantize_run(grid, params[index], &values[elements.clone()], &mut codes[elements]);
+    }
 }
 
 fn quantize_run(grid: Grid, params: QuantParams, values: &[f32], codes: &mut [i8]) {
-    for (code, &value) in codes.iter_mut().zip(values) {
-        *code = grid.quantize(value, params);
+    let (qmin, qmax) = grid.code_range();
+    let zero_point = i32::from(params.zero_point);
+    Kernel::current().quantize(values, params.scale, zero_point, qmin, qmax, codes);
+}
+
+fn dequantize_run(params: QuantParams, codes: &[i8], values: &mut [f32]) {
+    let zero_point = i32::from(params.zero_point);
+    Kernel::current().dequantize(codes, params.scale, zero_point, values);
+}
+
+/// The width of codes that share a byte, or `None` where each has its own.
+fn sub_byte(ty: QuantizationType) -> Option<SubByte> {
+    match ty.storage_bits() {
+        4 => Some(SubByte::Four),
+        2 => Some(SubByte::Two),
+        _ => None,
+    }
+}
+
+fn pack_row(codes: &[i8], ty: QuantizationType, packed: &mut [u8]) {
+    match sub_byte(ty) {
+        Some(width) => Kernel::current().pack(width, codes, packed),
+        None => packed.copy_from_slice(bytemuck::cast_slice(codes)),
+    }
+}
+
+fn unpack_row(packed: &[u8], ty: QuantizationType, codes: &mut [i8]) {
+    match sub_byte(ty) {
+        Some(width) => Kernel::current().unpack(width, packed, codes),
+        None => codes.copy_from_slice(bytemuck::cast_slice(packed)),
     }
 }
 
