@@ -26,3 +26,11 @@ pub use module::{
 };
 #[cfg(feature = "derive")]
 pub use quant_derive::Module;
+
+#[cfg(feature = "std")]
+pub mod quantize;
+#[cfg(feature = "std")]
+pub use quantize::{
+    Action, Candidate, Decision, Expected, Plan, PlanDifference, PlannedParam, Planner,
+    QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule, WeightError, quantize_values,
+};

@@ -13,6 +13,9 @@ pub use param::{Param, ParamView};
 pub use visit::{ModuleVisitor, ParamInfo};
 pub use walk::{Directive, Walker, WalkerMut};
 
+#[cfg(feature = "std")]
+pub(crate) use self::{map::for_each_mut, visit::for_each, walk::Site};
+
 use alloc::vec::Vec;
 
 /// A tree of named parameters.
@@ -103,5 +106,24 @@ pub trait Module {
     /// The path, shape and type of every parameter, in declaration order.
     fn params(&self) -> Vec<ParamInfo> {
         visit::params(self)
+    }
+
+    /// Quantizes the parameters as `planner`, a [`Quantizer`](crate::Quantizer) or a
+    /// [`Recipe`](crate::Recipe), decides.
+    ///
+    /// Parameters that are quantized already, or have no elements, stay as they are. To see the
+    /// decisions first, make a [`Plan`](crate::Plan).
+    ///
+    /// # Errors
+    /// See [`QuantizeError`](crate::QuantizeError); all of it is found before anything is changed.
+    #[cfg(feature = "std")]
+    fn quantize_weights<P: crate::Planner + ?Sized>(
+        self,
+        planner: &mut P,
+    ) -> Result<Self, crate::QuantizeError>
+    where
+        Self: Sized,
+    {
+        crate::quantize::quantize_weights(planner, self)
     }
 }
