@@ -8,9 +8,12 @@ pub mod kernel;
 pub mod scheme;
 
 pub use calibration::{
-    Calibration, CalibrationMethod, CalibrationNameError, MinMaxCalibration, MinMaxObserver,
-    MseCalibration, Observer,
+    AnyObserver, Calibration, CalibrationMethod, CalibrationNameError, EntropyCalibration,
+    Histogram, MinMaxCalibration, MinMaxObserver, MovingAverageCalibration, MovingAverageObserver,
+    MseCalibration, Observer, PercentileCalibration,
 };
+#[cfg(feature = "std")]
+pub use calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, EntropyCalibration};
 pub use scheme::{
     Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams,
     QuantizationScheme, QuantizationType, Range, ScaleError, ScaleType, SchemeNameError,
