@@ -37,3 +37,8 @@ pub use quantize::{
     Action, Candidate, Decision, Expected, Plan, PlanDifference, PlannedParam, Planner,
     QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule, WeightError, quantize_values,
 };
+
+#[cfg(feature = "std")]
+pub mod record;
+#[cfg(feature = "std")]
+pub use record::{BincodeRecorder, Difference, Record, RecordError, Recorder};

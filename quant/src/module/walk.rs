@@ -56,6 +56,12 @@ impl Cursor {
 /// Takes what a walk by reference comes by.
 pub(crate) trait Leaves {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>);
+
+    /// A pair of the user's; only records have any.
+    fn metadata(&mut self, _key: &str, _value: &str) {}
+
+    /// What a module keeps besides parameters, in a format named `kind`.
+    fn state(&mut self, _site: Site<'_>, _kind: &str, _data: &[u8]) {}
 }
 
 /// Takes what a walk in place comes by.
@@ -120,6 +126,16 @@ walker! {
 impl Walker<'_> {
     pub(crate) fn param(&mut self, param: ParamView<'_>) {
         self.leaves.param(self.cursor.site(), param);
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn metadata(&mut self, key: &str, value: &str) {
+        self.leaves.metadata(key, value);
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn state(&mut self, kind: &str, data: &[u8]) {
+        self.leaves.state(self.cursor.site(), kind, data);
     }
 }
 
