@@ -34,3 +34,6 @@ pub use quantize::{
     Action, Candidate, Decision, Expected, Plan, PlanDifference, PlannedParam, Planner,
     QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule, WeightError, quantize_values,
 };
+
+#[doc(hidden)]
+pub mod __private;
