@@ -1,5 +1,6 @@
 //! Replacing parameters.
 
+use alloc::string::String;
 use core::convert::Infallible;
 use core::fmt;
 
@@ -87,7 +88,7 @@ pub(crate) fn for_each_mut(
             (self.0)(site, param);
         }
     }
-    module.walk_mut(&mut WalkerMut::new(&mut Each(f)));
+    module.walk_mut(&mut WalkerMut::new(&mut String::new(), &mut Each(f)));
 }
 
 pub(super) fn map<M: Module>(module: M, mapper: &mut dyn ModuleMapper) -> M {

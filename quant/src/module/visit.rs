@@ -1,5 +1,6 @@
 //! Visiting parameters by reference.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::walk::{Leaves, Site};
@@ -60,7 +61,7 @@ impl<F: FnMut(Site<'_>, ParamView<'_>)> Leaves for Each<F> {
 
 /// Calls `f` with every parameter of `module`.
 pub(crate) fn for_each(module: &(impl Module + ?Sized), f: impl FnMut(Site<'_>, ParamView<'_>)) {
-    module.walk(&mut Walker::new(&mut Each(f)));
+    module.walk(&mut Walker::new(&mut String::new(), &mut Each(f)));
 }
 
 pub(super) fn visit(module: &(impl Module + ?Sized), visitor: &mut dyn ModuleVisitor) {
