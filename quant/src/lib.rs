@@ -6,7 +6,6 @@ extern crate alloc;
 pub mod calibration;
 pub mod kernel;
 pub mod module;
-#[cfg(feature = "std")]
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;
@@ -27,6 +26,7 @@ pub use module::{
     Directive, MapError, Module, ModuleMapper, ModuleVisitor, Param, ParamId, ParamInfo, ParamView,
     TryModuleMapper, Walker, WalkerMut,
 };
+pub use quantize::{WeightError, quantize_values};
 pub use scheme::{
     Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams,
     QuantizationScheme, QuantizationType, Range, ScaleError, ScaleType, SchemeNameError,
@@ -38,7 +38,7 @@ pub use calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, Entr
 #[cfg(feature = "std")]
 pub use quantize::{
     Action, Candidate, Decision, Expected, Plan, PlanDifference, PlannedParam, Planner,
-    QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule, WeightError, quantize_values,
+    QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule,
 };
 #[cfg(feature = "std")]
 pub use record::{BincodeRecorder, Difference, Record, RecordError, Recorder};

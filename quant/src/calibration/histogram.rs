@@ -78,8 +78,10 @@ impl Histogram {
 
     /// The same counts in bins `2^doublings` times as wide.
     pub(super) fn coarser(&self, doublings: u32) -> Self {
-        let mut coarse = Self { exponent: self.exponent, seen: self.seen, ..Self::default() };
-        coarse.exponent += doublings as i32;
+        let exponent = self.exponent + doublings as i32;
+        let mut coarse = Self { exponent, seen: self.seen, ..Self::default() };
+        // Beyond 63 doublings there is one bin below zero and one above, as after 63.
+        let doublings = doublings.min(63);
         coarse.first = self.first >> doublings;
         for (i, &count) in self.counts.iter().enumerate() {
             let bin = (((self.first + i as i64) >> doublings) - coarse.first) as usize;
@@ -165,7 +167,7 @@ impl Observer for Histogram {
     fn merge(&mut self, other: &Self) {
         let Some(range) = other.range() else { return };
         self.cover(range);
-        let doublings = (self.exponent - other.exponent) as u32;
+        let doublings = ((self.exponent - other.exponent) as u32).min(63);
         for (i, &count) in other.counts.iter().enumerate() {
             let bin = (other.first + i as i64) >> doublings;
             self.counts[(bin - self.first) as usize] += count;
