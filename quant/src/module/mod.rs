@@ -26,7 +26,7 @@ use alloc::vec::Vec;
 ///
 /// Besides derived types, these are modules: [`Param`]; `Option`, `Box`, `Vec`, arrays and tuples
 /// of modules, and `BTreeMap<String, _>`; and, as plain constants that hold no parameter,
-/// integers, `bool`, `char`, `String`, `&'static str` and `PhantomData`. Floats are not: a bare
+/// integers, `bool`, `char`, `String`, `&str` and `PhantomData`. Floats are not: a bare
 /// `f32` may be a parameter somebody forgot to wrap, so the compiler asks. Neither are `Rc` and
 /// `Arc`: two names for one parameter cannot both be mapped in place.
 ///
