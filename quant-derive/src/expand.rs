@@ -32,34 +32,44 @@ fn expand(input: &DeriveInput) -> TokenStream {
     }
 }
 
+/// What differs between an impl and an empty one.
+#[derive(Default)]
+struct Content {
+    schemes: TokenStream,
+    walk: TokenStream,
+    walk_mut: TokenStream,
+}
+
 fn module(item: &Container<'_>) -> TokenStream {
-    let where_clause = bound::where_clause(item);
-    let schemes = item.fields().filter_map(scheme).collect();
-    let bodies = [Walk::Ref, Walk::Mut].map(|walk| body(item, walk));
-    block(item, where_clause.as_ref(), schemes, bodies)
+    let content = Content {
+        schemes: item.fields().filter_map(scheme).collect(),
+        walk: body(item, Walk::Ref),
+        walk_mut: body(item, Walk::Mut),
+    };
+    block(item, bound::where_clause(item).as_ref(), &content)
 }
 
 /// An impl without children, so that no mistake brings a second one: "not a module".
 fn empty(item: &Container<'_>) -> TokenStream {
-    let where_clause = item.original.generics.where_clause.as_ref();
-    block(item, where_clause, TokenStream::new(), Default::default())
+    block(item, item.original.generics.where_clause.as_ref(), &Content::default())
 }
 
 fn block(
     item: &Container<'_>,
     where_clause: Option<&WhereClause>,
-    schemes: TokenStream,
-    [walk, walk_mut]: [TokenStream; 2],
+    content: &Content,
 ) -> TokenStream {
     let quant = quant(item);
     let ident = &item.original.ident;
     let (impl_generics, ty_generics, _) = item.original.generics.split_for_impl();
+    let Content { schemes, walk, walk_mut } = content;
     quote! {
         const _: () = {
             use #quant as __quant;
             use __quant::Module as __M;
             #schemes
             #[automatically_derived]
+            // A field or type may be deprecated; the struct's own line has said so.
             #[allow(deprecated)]
             impl #impl_generics __M for #ident #ty_generics #where_clause {
                 fn walk(&self, __walker: &mut __quant::Walker<'_>) { #walk }
