@@ -14,9 +14,16 @@ pub use visit::{ModuleVisitor, ParamInfo};
 pub use walk::{Directive, Walker, WalkerMut};
 
 #[cfg(feature = "std")]
-pub(crate) use self::{map::for_each_mut, visit::for_each, walk::Site};
+pub(crate) use self::{
+    map::for_each_mut,
+    visit::for_each,
+    walk::{Leaves, Site, walk},
+};
 
 use alloc::vec::Vec;
+
+#[cfg(feature = "std")]
+use crate::record::{Record, RecordError, Recorder};
 
 /// A tree of named parameters.
 ///
@@ -125,5 +132,144 @@ pub trait Module {
         Self: Sized,
     {
         crate::quantize::quantize_weights(planner, self)
+    }
+
+    /// Saves the model to a file, which afterwards has either its old or its new content.
+    ///
+    /// See [`Recorder::save_file`] for what happens to an existing file.
+    ///
+    /// ```
+    /// use quant::{BincodeRecorder, Module, Param};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("quant-doc-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// # let path = directory.join("model.quant");
+    /// let model = vec![Param::new([1.0f32, 2.0])];
+    /// model.save_file(&path, &BincodeRecorder::default())?;
+    ///
+    /// let model = vec![Param::new([0.0f32; 2])].load_file(&path, &BincodeRecorder::default())?;
+    /// assert_eq!(*model[0].value(), [1.0, 2.0]);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The system's, with the path, or a model that the recorder cannot write.
+    #[cfg(feature = "std")]
+    fn save_file(
+        &self,
+        path: impl AsRef<std::path::Path>,
+        recorder: &dyn Recorder,
+    ) -> Result<(), RecordError>
+    where
+        Self: Sized,
+    {
+        recorder.save_file(self, path.as_ref())
+    }
+
+    /// The model with the parameters of a file; see [`load_record`](Self::load_record).
+    ///
+    /// # Errors
+    /// The system's, with the path; a file that is no record; or, all at once, the differences
+    /// between record and model.
+    #[cfg(feature = "std")]
+    fn load_file(
+        self,
+        path: impl AsRef<std::path::Path>,
+        recorder: &dyn Recorder,
+    ) -> Result<Self, RecordError>
+    where
+        Self: Sized,
+    {
+        self.load_record(recorder.load_file(path.as_ref())?)
+    }
+
+    /// Saves the model to bytes.
+    ///
+    /// # Errors
+    /// A model that the recorder cannot write.
+    #[cfg(feature = "std")]
+    fn save_bytes(&self, recorder: &dyn Recorder) -> Result<Vec<u8>, RecordError>
+    where
+        Self: Sized,
+    {
+        let mut bytes = Vec::new();
+        recorder.save(self, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The model with the parameters of a record in memory; see
+    /// [`load_record`](Self::load_record).
+    ///
+    /// # Errors
+    /// Bytes that are no record, or, all at once, the differences between record and model.
+    #[cfg(feature = "std")]
+    fn load_bytes(self, mut bytes: &[u8], recorder: &dyn Recorder) -> Result<Self, RecordError>
+    where
+        Self: Sized,
+    {
+        let len = bytes.len() as u64;
+        self.load_record(recorder.load(&mut bytes, Some(len))?)
+    }
+
+    /// Saves the model to a writer, which is flushed.
+    ///
+    /// # Errors
+    /// The writer's, or a model that the recorder cannot write.
+    #[cfg(feature = "std")]
+    fn save_to(
+        &self,
+        mut writer: impl std::io::Write,
+        recorder: &dyn Recorder,
+    ) -> Result<(), RecordError>
+    where
+        Self: Sized,
+    {
+        recorder.save(self, &mut writer)
+    }
+
+    /// The model with the parameters of a record that takes all of `reader`; see
+    /// [`load_record`](Self::load_record).
+    ///
+    /// # Errors
+    /// The reader's; bytes that are no record; or, all at once, the differences between record
+    /// and model.
+    #[cfg(feature = "std")]
+    fn load_from(
+        self,
+        mut reader: impl std::io::Read,
+        recorder: &dyn Recorder,
+    ) -> Result<Self, RecordError>
+    where
+        Self: Sized,
+    {
+        self.load_record(recorder.load(&mut reader, None)?)
+    }
+
+    /// The model with the parameters of a record.
+    ///
+    /// Names and shapes must be the model's. Each parameter becomes what the record has, float or
+    /// quantized, whatever it was before.
+    ///
+    /// ```
+    /// use quant::{Difference, Module, Param, Record, RecordError, Tensor};
+    ///
+    /// let mut record = Record::new();
+    /// record.insert("0", Tensor::from_values(&[3], vec![1.0, 2.0, 3.0])?);
+    /// let model = vec![Param::new([0.0f32; 2]), Param::new([0.0; 2])];
+    /// let Err(RecordError::Differences(found)) = model.load_record(record) else { panic!() };
+    /// assert_eq!(found[0].to_string(), "0: shape [3] in the record, but [2] in the model");
+    /// assert_eq!(found[1].to_string(), "1: missing in the record; shape [2]");
+    /// # Ok::<(), quant::TensorError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`RecordError::Differences`]: all of them. The model is dropped then, never half loaded.
+    #[cfg(feature = "std")]
+    fn load_record(self, record: Record) -> Result<Self, RecordError>
+    where
+        Self: Sized,
+    {
+        crate::record::load_into(self, record)
     }
 }

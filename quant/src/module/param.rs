@@ -153,6 +153,7 @@ pub struct ParamView<'a>(View<'a>);
 #[derive(Clone, Copy)]
 enum View<'a> {
     Float(&'a dyn FloatView),
+    Host(&'a Tensor),
     Quantized(&'a QuantizedTensor),
 }
 
@@ -177,6 +178,7 @@ impl<'a> ParamView<'a> {
     pub fn shape(self) -> Cow<'a, [usize]> {
         match self.0 {
             View::Float(value) => value.shape(),
+            View::Host(tensor) => Cow::Borrowed(tensor.shape()),
             View::Quantized(tensor) => Cow::Borrowed(tensor.shape()),
         }
     }
@@ -186,6 +188,7 @@ impl<'a> ParamView<'a> {
     pub fn values(self) -> Cow<'a, [f32]> {
         match self.0 {
             View::Float(value) => value.values(),
+            View::Host(tensor) => tensor.values(),
             View::Quantized(tensor) => Cow::Owned(tensor.dequantize()),
         }
     }
@@ -194,6 +197,7 @@ impl<'a> ParamView<'a> {
     pub fn quantized(self) -> Option<&'a QuantizedTensor> {
         match self.0 {
             View::Float(_) => None,
+            View::Host(tensor) => tensor.quantized(),
             View::Quantized(tensor) => Some(tensor),
         }
     }
@@ -208,6 +212,7 @@ impl<'a> ParamView<'a> {
         match self.0 {
             View::Float(value) => Tensor::from_values(&value.shape(), value.values().into_owned())
                 .expect("a storage has as many values as its shape says"),
+            View::Host(tensor) => tensor.clone(),
             View::Quantized(tensor) => tensor.clone().into(),
         }
     }
@@ -219,8 +224,15 @@ impl<'a> From<&'a QuantizedTensor> for ParamView<'a> {
     }
 }
 
+impl<'a> From<&'a Tensor> for ParamView<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self(View::Host(tensor))
+    }
+}
+
 /// A parameter to be changed in place, whatever its storage.
 pub(crate) trait ParamMut {
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "plans need `std`"))]
     fn view(&self) -> ParamView<'_>;
 
     /// Moves the tensor out; until one is [`put`](Self::put) back the parameter holds nothing.
@@ -252,6 +264,32 @@ impl<T: FloatTensor> ParamMut for Param<T> {
             Ok((shape, values)) => State::Float(T::from_values(&shape, values, &device)?),
             Err(quantized) => State::Quantized(quantized, device),
         };
+        Ok(())
+    }
+}
+
+/// A parameter of any shape, without a storage type of its own.
+impl Module for Tensor {
+    fn walk(&self, walker: &mut Walker<'_>) {
+        walker.param(self.into());
+    }
+
+    fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
+        walker.param(self);
+    }
+}
+
+impl ParamMut for Tensor {
+    fn view(&self) -> ParamView<'_> {
+        self.into()
+    }
+
+    fn take(&mut self) -> Tensor {
+        core::mem::replace(self, QuantizedTensor::placeholder().into())
+    }
+
+    fn put(&mut self, tensor: Tensor) -> Result<(), TensorError> {
+        *self = tensor;
         Ok(())
     }
 }

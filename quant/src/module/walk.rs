@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::fmt::Write;
 
+use super::Module;
 use super::param::{ParamMut, ParamView};
 use crate::scheme::QuantizationScheme;
 
@@ -24,12 +25,21 @@ pub enum Directive {
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
     pub(crate) path: &'a str,
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "plans need `std`"))]
     pub(crate) directive: Option<Directive>,
 }
 
 /// Takes what a walk by reference comes by.
 pub(crate) trait Leaves {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>);
+
+    /// A pair of the user's; only records have any.
+    #[cfg(feature = "std")]
+    fn metadata(&mut self, _key: &str, _value: &str) {}
+
+    /// What a module keeps besides parameters, in a format named `kind`.
+    #[cfg(feature = "std")]
+    fn state(&mut self, _site: Site<'_>, _kind: &str, _data: &[u8]) {}
 }
 
 /// Takes what a walk in place comes by.
@@ -49,7 +59,7 @@ macro_rules! walker {
         }
 
         impl<'a> $name<'a> {
-            pub(crate) fn new(path: &'a mut String, leaves: &'a mut (dyn $leaves + 'a)) -> Self {
+            fn new(path: &'a mut String, leaves: &'a mut (dyn $leaves + 'a)) -> Self {
                 Self { outer: path.len(), path, directive: None, leaves }
             }
 
@@ -83,19 +93,40 @@ macro_rules! walker {
 }
 
 walker! {
-    /// Stands at a module of a walk by reference; see [`Module::walk`](super::Module::walk).
+    /// Stands at a module of a walk by reference; see [`Module::walk`].
     Walker, Leaves
 }
 
 walker! {
-    /// Stands at a module of a walk in place; see [`Module::walk_mut`](super::Module::walk_mut).
+    /// Stands at a module of a walk in place; see [`Module::walk_mut`].
     WalkerMut, LeavesMut
+}
+
+/// Walks the whole of `module` by reference.
+pub(crate) fn walk(module: &(impl Module + ?Sized), leaves: &mut dyn Leaves) {
+    module.walk(&mut Walker::new(&mut String::new(), leaves));
+}
+
+/// Walks the whole of `module` in place.
+pub(crate) fn walk_mut(module: &mut (impl Module + ?Sized), leaves: &mut dyn LeavesMut) {
+    module.walk_mut(&mut WalkerMut::new(&mut String::new(), leaves));
 }
 
 impl Walker<'_> {
     pub(crate) fn param(&mut self, param: ParamView<'_>) {
         let site = Site { path: self.path, directive: self.directive };
         self.leaves.param(site, param);
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn metadata(&mut self, key: &str, value: &str) {
+        self.leaves.metadata(key, value);
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn state(&mut self, kind: &str, data: &[u8]) {
+        let site = Site { path: self.path, directive: self.directive };
+        self.leaves.state(site, kind, data);
     }
 }
 
