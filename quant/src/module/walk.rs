@@ -58,9 +58,11 @@ pub(crate) trait Leaves {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>);
 
     /// A pair of the user's; only records have any.
+    #[cfg(feature = "std")]
     fn metadata(&mut self, _key: &str, _value: &str) {}
 
     /// What a module keeps besides parameters, in a format named `kind`.
+    #[cfg(feature = "std")]
     fn state(&mut self, _site: Site<'_>, _kind: &str, _data: &[u8]) {}
 }
 
