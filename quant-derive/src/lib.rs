@@ -1,9 +1,17 @@
 //! `#[derive(Module)]` for the `quant` crate.
 
+mod ast;
+mod attr;
+mod bound;
+mod check;
+mod ctxt;
+mod expand;
+mod span;
+
 use proc_macro::TokenStream;
 
 /// Derives `quant::Module`.
 #[proc_macro_derive(Module, attributes(module))]
-pub fn derive_module(_input: TokenStream) -> TokenStream {
-    TokenStream::new()
+pub fn derive_module(input: TokenStream) -> TokenStream {
+    expand::derive(input.into()).into()
 }

@@ -5,37 +5,40 @@ extern crate alloc;
 
 pub mod calibration;
 pub mod kernel;
+pub mod module;
+pub mod quantize;
+#[cfg(feature = "std")]
+pub mod record;
 pub mod scheme;
+pub mod tensor;
+
+#[doc(hidden)]
+pub mod __private;
+
+#[cfg(feature = "derive")]
+pub use quant_derive::Module;
 
 pub use calibration::{
-    Calibration, CalibrationMethod, CalibrationNameError, MinMaxCalibration, MinMaxObserver,
-    MseCalibration, Observer,
+    Calibration, Histogram, MinMaxCalibration, MinMaxObserver, MovingAverageCalibration,
+    MovingAverageObserver, MseCalibration, Observer, PercentileCalibration,
 };
-pub use scheme::{
-    Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams,
-    QuantizationScheme, QuantizationType, Range, ScaleError, ScaleType, SchemeNameError,
-};
-
-pub mod tensor;
-pub use tensor::{FloatTensor, QuantizedTensor, Tensor, TensorError};
-
-pub mod module;
 pub use module::{
     Directive, MapError, Module, ModuleMapper, ModuleVisitor, Param, ParamId, ParamInfo, ParamView,
     TryModuleMapper, Walker, WalkerMut,
 };
-#[cfg(feature = "derive")]
-pub use quant_derive::Module;
+pub use quantize::{WeightError, quantize_values};
+pub use scheme::{
+    Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams,
+    QuantizationScheme, QuantizationType, Range, ScaleError, ScaleType, SchemeNameError,
+};
+pub use tensor::{FloatTensor, QuantizedTensor, Tensor, TensorError};
 
 #[cfg(feature = "std")]
-pub mod quantize;
+pub use calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, EntropyCalibration};
 #[cfg(feature = "std")]
 pub use quantize::{
     Action, Candidate, Decision, Expected, Plan, PlanDifference, PlannedParam, Planner,
-    QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule, WeightError, quantize_values,
+    QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule,
 };
-
-#[cfg(feature = "std")]
-pub mod record;
 #[cfg(feature = "std")]
 pub use record::{BincodeRecorder, Difference, Record, RecordError, Recorder};

@@ -7,24 +7,34 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Calibration, MinMaxCalibration, MinMaxObserver, MseCalibration};
+use super::{
+    AnyObserver, Calibration, EntropyCalibration, Histogram, MinMaxCalibration,
+    MovingAverageCalibration, MseCalibration, PercentileCalibration,
+};
 use crate::scheme::{Grid, NonFinite, Range};
 
 /// One of the calibrations of this crate, chosen by name at run time.
 ///
 /// ```
-/// use quant::{CalibrationMethod, MseCalibration};
-/// let method: CalibrationMethod = "mse".parse()?;
-/// assert_eq!(method, CalibrationMethod::Mse(MseCalibration {}));
-/// # Ok::<(), quant::CalibrationNameError>(())
+/// use quant::{CalibrationMethod, MseCalibration, PercentileCalibration};
+///
+/// assert_eq!("mse".parse(), Ok(CalibrationMethod::Mse(MseCalibration {})));
+/// let percentile = PercentileCalibration::new(99.5).unwrap();
+/// assert_eq!("percentile:99.5".parse(), Ok(CalibrationMethod::Percentile(percentile)));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum CalibrationMethod {
     /// `min-max`
     MinMax(MinMaxCalibration),
+    /// `moving-average`, or `moving-average:0.1` with its constant
+    MovingAverage(MovingAverageCalibration),
+    /// `percentile`, or `percentile:99.9` with its percentile
+    Percentile(PercentileCalibration),
     /// `mse`
     Mse(MseCalibration),
+    /// `entropy`
+    Entropy(EntropyCalibration),
 }
 
 impl Default for CalibrationMethod {
@@ -34,33 +44,53 @@ impl Default for CalibrationMethod {
 }
 
 impl Calibration for CalibrationMethod {
-    type Observer = MinMaxObserver;
+    type Observer = AnyObserver;
 
     fn name(&self) -> Cow<'static, str> {
         match self {
             Self::MinMax(calibration) => calibration.name(),
+            Self::MovingAverage(calibration) => calibration.name(),
+            Self::Percentile(calibration) => calibration.name(),
             Self::Mse(calibration) => calibration.name(),
+            Self::Entropy(calibration) => calibration.name(),
         }
     }
 
-    fn observer(&self) -> MinMaxObserver {
+    fn observer(&self) -> AnyObserver {
         match self {
-            Self::MinMax(calibration) => calibration.observer(),
-            Self::Mse(calibration) => calibration.observer(),
+            Self::MinMax(calibration) => AnyObserver::MinMax(calibration.observer()),
+            Self::MovingAverage(calibration) => AnyObserver::MovingAverage(calibration.observer()),
+            Self::Percentile(_) | Self::Mse(_) | Self::Entropy(_) => {
+                AnyObserver::Histogram(Histogram::default())
+            }
         }
     }
 
-    fn range(&self, observer: &MinMaxObserver, grid: Grid) -> Option<Range> {
-        match self {
-            Self::MinMax(calibration) => calibration.range(observer, grid),
-            Self::Mse(calibration) => calibration.range(observer, grid),
+    /// An observer of another method has seen nothing for this one.
+    fn range(&self, observer: &AnyObserver, grid: Grid) -> Option<Range> {
+        match (self, observer) {
+            (Self::MinMax(calibration), AnyObserver::MinMax(seen)) => calibration.range(seen, grid),
+            (Self::MovingAverage(calibration), AnyObserver::MovingAverage(seen)) => {
+                calibration.range(seen, grid)
+            }
+            (Self::Percentile(calibration), AnyObserver::Histogram(seen)) => {
+                calibration.range(seen, grid)
+            }
+            (Self::Mse(calibration), AnyObserver::Histogram(seen)) => calibration.range(seen, grid),
+            (Self::Entropy(calibration), AnyObserver::Histogram(seen)) => {
+                calibration.range(seen, grid)
+            }
+            _ => None,
         }
     }
 
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
         match self {
             Self::MinMax(calibration) => calibration.weight_range(values, grid),
+            Self::MovingAverage(calibration) => calibration.weight_range(values, grid),
+            Self::Percentile(calibration) => calibration.weight_range(values, grid),
             Self::Mse(calibration) => calibration.weight_range(values, grid),
+            Self::Entropy(calibration) => calibration.weight_range(values, grid),
         }
     }
 }
@@ -75,11 +105,27 @@ impl FromStr for CalibrationMethod {
     type Err = CalibrationNameError;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "min-max" => Ok(Self::MinMax(MinMaxCalibration {})),
-            "mse" => Ok(Self::Mse(MseCalibration {})),
-            _ => Err(CalibrationNameError { name: name.into() }),
-        }
+        let (method, parameter) = match name.split_once(':') {
+            Some((method, parameter)) => (method, Some(parameter)),
+            None => (name, None),
+        };
+        let found = match (method, parameter) {
+            ("min-max", None) => Some(Self::MinMax(MinMaxCalibration {})),
+            ("moving-average", None) => Some(Self::MovingAverage(Default::default())),
+            ("moving-average", Some(constant)) => constant
+                .parse()
+                .ok()
+                .and_then(MovingAverageCalibration::new)
+                .map(Self::MovingAverage),
+            ("percentile", None) => Some(Self::Percentile(Default::default())),
+            ("percentile", Some(percentile)) => {
+                percentile.parse().ok().and_then(PercentileCalibration::new).map(Self::Percentile)
+            }
+            ("mse", None) => Some(Self::Mse(MseCalibration {})),
+            ("entropy", None) => Some(Self::Entropy(EntropyCalibration {})),
+            _ => None,
+        };
+        found.ok_or_else(|| CalibrationNameError { name: name.into() })
     }
 }
 
@@ -93,7 +139,12 @@ pub struct CalibrationNameError {
 
 impl fmt::Display for CalibrationNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not a calibration; there are min-max and mse", self.name)
+        write!(
+            f,
+            "`{}` is not a calibration; there are min-max, moving-average and \
+             moving-average:CONSTANT, percentile and percentile:PERCENT, mse and entropy",
+            self.name
+        )
     }
 }
 

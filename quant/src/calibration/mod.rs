@@ -5,15 +5,31 @@
 //! piece, can be merged with one that saw others, and names a range in the end. Weights are seen
 //! whole, so [`Calibration::weight_range`] may do better than stream them.
 
+#[cfg(feature = "std")]
+mod any;
+#[cfg(feature = "std")]
+mod entropy;
+mod histogram;
+#[cfg(feature = "std")]
 mod method;
 mod min_max;
+mod moving_average;
 mod mse;
+mod percentile;
 
 use alloc::borrow::Cow;
 
+#[cfg(feature = "std")]
+pub use any::AnyObserver;
+#[cfg(feature = "std")]
+pub use entropy::EntropyCalibration;
+pub use histogram::{Bin, Histogram};
+#[cfg(feature = "std")]
 pub use method::{CalibrationMethod, CalibrationNameError};
 pub use min_max::{MinMaxCalibration, MinMaxObserver};
+pub use moving_average::{MovingAverageCalibration, MovingAverageObserver};
 pub use mse::MseCalibration;
+pub use percentile::PercentileCalibration;
 
 use crate::scheme::{Grid, NonFinite, Range};
 

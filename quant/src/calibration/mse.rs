@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, MinMaxCalibration, MinMaxObserver};
+use super::{Calibration, Histogram, MinMaxCalibration};
 use crate::scheme::{Grid, Mapping, NonFinite, Range};
 
 /// The range that minimises the squared error between values and what their codes stand for.
@@ -12,23 +12,30 @@ use crate::scheme::{Grid, Mapping, NonFinite, Range};
 /// A range smaller than that of the values makes a few saturate and gives all others finer
 /// steps. At 8 bits that seldom pays for weights; at 4 bits and below it does. The search tries
 /// narrower ends in steps of 1/64 of the range, then of 1/512 around the best; it never does
-/// worse than [`MinMaxCalibration`].
+/// worse than [`MinMaxCalibration`]. Weights are searched by their values, activations by their
+/// [`Histogram`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MseCalibration {}
 
 impl Calibration for MseCalibration {
-    type Observer = MinMaxObserver;
+    type Observer = Histogram;
 
     fn name(&self) -> Cow<'static, str> {
         "mse".into()
     }
 
-    fn observer(&self) -> MinMaxObserver {
-        MinMaxObserver::default()
+    fn observer(&self) -> Histogram {
+        Histogram::default()
     }
 
-    fn range(&self, observer: &MinMaxObserver, _grid: Grid) -> Option<Range> {
-        observer.range()
+    fn range(&self, histogram: &Histogram, grid: Grid) -> Option<Range> {
+        let full = histogram.range()?;
+        let found = search(full, grid.mapping(), |range| histogram_error(histogram, grid, range).1);
+        // Inside a bin an error changes by no more than half the bin's width. Only a range that is
+        // better whatever the values in the bins are is better for certain.
+        let certain = histogram_error(histogram, grid, found).2;
+        let possible = histogram_error(histogram, grid, full).0;
+        Some(if certain < possible { found } else { full })
     }
 
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
@@ -43,6 +50,29 @@ fn weight_error(values: &[f32], grid: Grid, range: Range) -> f64 {
         Ok(params) => grid.damage(values, params).noise,
         Err(_) => f64::INFINITY,
     }
+}
+
+/// The least, the likely and the greatest squared error of the values counted, quantized over
+/// `range`: for values at the middle of their bins, and half a bin's width of error to either side.
+fn histogram_error(histogram: &Histogram, grid: Grid, range: Range) -> (f64, f64, f64) {
+    let Ok(params) = grid.params(range) else {
+        return (f64::INFINITY, f64::INFINITY, f64::INFINITY);
+    };
+    let slack = histogram.bin_width() / 2.0;
+    let (mut least, mut likely, mut greatest) = (0.0, 0.0, 0.0);
+    for bin in histogram.bins().filter(|bin| bin.count > 0) {
+        let (count, center) = (bin.count as f64, bin.center());
+        let error =
+            (center - f64::from(params.dequantize(grid.quantize(center as f32, params)))).abs();
+        least += count * square((error - slack).max(0.0));
+        likely += count * error * error;
+        greatest += count * square(error + slack);
+    }
+    (least, likely, greatest)
+}
+
+fn square(x: f64) -> f64 {
+    x * x
 }
 
 /// What a range's ends are counted in: 512 parts are the whole.

@@ -51,10 +51,10 @@ macro_rules! collections {
     ($([$($bound:tt)*] $ty:ty: $self:ident => $by_ref:expr, $by_mut:expr;)*) => {$(
         impl<$($bound)*> Module for $ty {
             fn walk(&$self, walker: &mut Walker<'_>) {
-                for (step, child) in $by_ref { walker.step(step, child); }
+                for (step, child) in $by_ref { child.walk(&mut walker.step(step)); }
             }
             fn walk_mut(&mut $self, walker: &mut WalkerMut<'_>) {
-                for (step, child) in $by_mut { walker.step(step, child); }
+                for (step, child) in $by_mut { child.walk_mut(&mut walker.step(step)); }
             }
         }
     )*};
@@ -70,9 +70,11 @@ collections! {
 macro_rules! tuples {
     ($(($($ty:ident $index:tt)*))*) => {$(
         impl<$($ty: Module),*> Module for ($($ty,)*) {
-            fn walk(&self, walker: &mut Walker<'_>) { $(walker.step($index, &self.$index);)* }
+            fn walk(&self, walker: &mut Walker<'_>) {
+                $(self.$index.walk(&mut walker.step($index));)*
+            }
             fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
-                $(walker.step($index, &mut self.$index);)*
+                $(self.$index.walk_mut(&mut walker.step($index));)*
             }
         }
     )*};

@@ -4,8 +4,9 @@ use core::convert::Infallible;
 use core::fmt;
 
 use super::param::ParamMut;
+use super::walk::walk_mut;
 use super::walk::{LeavesMut, Site};
-use super::{Module, ParamId, WalkerMut};
+use super::{Module, ParamId};
 use crate::tensor::{Tensor, TensorError};
 
 /// Replaces the parameters of a model, one by one.
@@ -87,7 +88,7 @@ pub(crate) fn for_each_mut(
             (self.0)(site, param);
         }
     }
-    module.walk_mut(&mut WalkerMut::new(&mut Each(f)));
+    walk_mut(module, &mut Each(f));
 }
 
 pub(super) fn map<M: Module>(module: M, mapper: &mut dyn ModuleMapper) -> M {

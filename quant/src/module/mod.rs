@@ -17,7 +17,7 @@ pub use walk::{Directive, Walker, WalkerMut};
 pub(crate) use self::{
     map::for_each_mut,
     visit::for_each,
-    walk::{Leaves, Site},
+    walk::{Leaves, Site, walk},
 };
 
 use alloc::vec::Vec;

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::walk::walk;
 use super::walk::{Leaves, Site};
-use super::{Module, ParamId, ParamView, Walker};
+use super::{Module, ParamId, ParamView};
 use crate::scheme::QuantizationScheme;
 
 /// Sees the parameters of a model.
@@ -60,7 +61,7 @@ impl<F: FnMut(Site<'_>, ParamView<'_>)> Leaves for Each<F> {
 
 /// Calls `f` with every parameter of `module`.
 pub(crate) fn for_each(module: &(impl Module + ?Sized), f: impl FnMut(Site<'_>, ParamView<'_>)) {
-    module.walk(&mut Walker::new(&mut Each(f)));
+    walk(module, &mut Each(f));
 }
 
 pub(super) fn visit(module: &(impl Module + ?Sized), visitor: &mut dyn ModuleVisitor) {

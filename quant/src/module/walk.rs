@@ -25,32 +25,8 @@ pub enum Directive {
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
     pub(crate) path: &'a str,
+    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "plans need `std`"))]
     pub(crate) directive: Option<Directive>,
-}
-
-/// The path of a walk, grown and cut back as it goes.
-#[derive(Default)]
-struct Cursor {
-    path: String,
-    directive: Option<Directive>,
-}
-
-impl Cursor {
-    fn site(&self) -> Site<'_> {
-        Site { path: &self.path, directive: self.directive }
-    }
-
-    /// Appends a step; the length before it undoes that.
-    fn enter(&mut self, step: impl core::fmt::Display) -> usize {
-        let before = self.path.len();
-        let dot = if before == 0 { "" } else { "." };
-        write!(self.path, "{dot}{step}").expect("a string takes what is written to it");
-        before
-    }
-
-    fn leave(&mut self, before: usize) {
-        self.path.truncate(before);
-    }
 }
 
 /// Takes what a walk by reference comes by.
@@ -72,62 +48,74 @@ pub(crate) trait LeavesMut {
 }
 
 macro_rules! walker {
-    ($(#[$doc:meta])* $name:ident, $leaves:ident, $walk:ident, $child:ty) => {
+    ($(#[$doc:meta])* $name:ident, $leaves:ident) => {
         $(#[$doc])*
         pub struct $name<'a> {
-            cursor: Cursor,
-            leaves: &'a mut dyn $leaves,
+            /// Grown by each child's walker, and cut back when that is dropped.
+            path: &'a mut String,
+            outer: usize,
+            directive: Option<Directive>,
+            leaves: &'a mut (dyn $leaves + 'a),
         }
 
         impl<'a> $name<'a> {
-            pub(crate) fn new(leaves: &'a mut dyn $leaves) -> Self {
-                Self { cursor: Cursor::default(), leaves }
+            fn new(path: &'a mut String, leaves: &'a mut (dyn $leaves + 'a)) -> Self {
+                Self { outer: path.len(), path, directive: None, leaves }
             }
 
-            /// Walks a child under this name; a name with dots is several steps of the path.
-            pub fn field<M: Module + ?Sized>(&mut self, name: &str, child: $child) {
-                self.step(name, child);
+            /// The walker for the child of this name; a name with dots is several steps.
+            pub fn field(&mut self, name: &str) -> $name<'_> {
+                self.step(name)
             }
 
-            /// Walks a child under this name, with a directive for the parameters below it.
-            pub fn field_with<M: Module + ?Sized>(
-                &mut self,
-                name: &str,
-                directive: Directive,
-                child: $child,
-            ) {
-                let outer = self.cursor.directive.replace(directive);
-                self.step(name, child);
-                self.cursor.directive = outer;
+            /// The walker for the child of this name, with a directive for the parameters below.
+            pub fn field_with(&mut self, name: &str, directive: Directive) -> $name<'_> {
+                let mut walker = self.step(name);
+                walker.directive = Some(directive);
+                walker
             }
 
-            /// Walks a child under its position or key.
-            pub(crate) fn step<M: Module + ?Sized>(
-                &mut self,
-                step: impl core::fmt::Display,
-                child: $child,
-            ) {
-                let before = self.cursor.enter(step);
-                child.$walk(self);
-                self.cursor.leave(before);
+            /// The walker for the child at this position or key.
+            pub(crate) fn step(&mut self, step: impl core::fmt::Display) -> $name<'_> {
+                let outer = self.path.len();
+                let dot = if outer == 0 { "" } else { "." };
+                write!(self.path, "{dot}{step}").expect("a string takes what is written to it");
+                $name { path: self.path, outer, directive: self.directive, leaves: self.leaves }
+            }
+        }
+
+        impl Drop for $name<'_> {
+            fn drop(&mut self) {
+                self.path.truncate(self.outer);
             }
         }
     };
 }
 
 walker! {
-    /// Shows a model's children by reference; see [`Module::walk`].
-    Walker, Leaves, walk, &M
+    /// Stands at a module of a walk by reference; see [`Module::walk`].
+    Walker, Leaves
 }
 
 walker! {
-    /// Shows a model's children to be changed in place; see [`Module::walk_mut`].
-    WalkerMut, LeavesMut, walk_mut, &mut M
+    /// Stands at a module of a walk in place; see [`Module::walk_mut`].
+    WalkerMut, LeavesMut
+}
+
+/// Walks the whole of `module` by reference.
+pub(crate) fn walk(module: &(impl Module + ?Sized), leaves: &mut dyn Leaves) {
+    module.walk(&mut Walker::new(&mut String::new(), leaves));
+}
+
+/// Walks the whole of `module` in place.
+pub(crate) fn walk_mut(module: &mut (impl Module + ?Sized), leaves: &mut dyn LeavesMut) {
+    module.walk_mut(&mut WalkerMut::new(&mut String::new(), leaves));
 }
 
 impl Walker<'_> {
     pub(crate) fn param(&mut self, param: ParamView<'_>) {
-        self.leaves.param(self.cursor.site(), param);
+        let site = Site { path: self.path, directive: self.directive };
+        self.leaves.param(site, param);
     }
 
     #[cfg(feature = "std")]
@@ -137,12 +125,14 @@ impl Walker<'_> {
 
     #[cfg(feature = "std")]
     pub(crate) fn state(&mut self, kind: &str, data: &[u8]) {
-        self.leaves.state(self.cursor.site(), kind, data);
+        let site = Site { path: self.path, directive: self.directive };
+        self.leaves.state(site, kind, data);
     }
 }
 
 impl WalkerMut<'_> {
     pub(crate) fn param(&mut self, param: &mut dyn ParamMut) {
-        self.leaves.param(self.cursor.site(), param);
+        let site = Site { path: self.path, directive: self.directive };
+        self.leaves.param(site, param);
     }
 }

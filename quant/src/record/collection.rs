@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use std::collections::HashMap;
 
 use super::RecordError;
-use crate::module::{Leaves, Module, ParamId, ParamView, Site, Walker, WalkerMut};
+use crate::module::{Leaves, Module, ParamId, ParamView, Site, Walker, WalkerMut, walk};
 use crate::tensor::Tensor;
 
 /// What a [`Recorder`](super::Recorder) reads: named tensors in order, metadata, and the states
@@ -58,7 +58,7 @@ impl Record {
     /// [`RecordError::DuplicateName`] if two parameters or two states have one path.
     pub fn from_module(module: &(impl Module + ?Sized)) -> Result<Self, RecordError> {
         let mut copy = Copy { record: Self::new(), duplicate: None };
-        module.walk(&mut Walker::new(&mut copy));
+        walk(module, &mut copy);
         match copy.duplicate {
             Some(id) => Err(RecordError::DuplicateName { id }),
             None => Ok(copy.record),
@@ -176,16 +176,16 @@ impl Module for Record {
             walker.metadata(key, value);
         }
         for (id, tensor) in &self.tensors {
-            walker.field(id.as_str(), tensor);
+            tensor.walk(&mut walker.field(id.as_str()));
         }
         for state in &self.states {
-            walker.field(state.id.as_str(), state);
+            state.walk(&mut walker.field(state.id.as_str()));
         }
     }
 
     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
         for (id, tensor) in &mut self.tensors {
-            walker.field(id.as_str(), tensor);
+            tensor.walk_mut(&mut walker.field(id.as_str()));
         }
     }
 }

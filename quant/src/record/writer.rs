@@ -12,7 +12,7 @@ use super::layout::{ALIGNMENT, Prelude, header_len};
 use super::payload::Payload;
 use super::validate::{Checked, padded_end, validate};
 use super::{Part, RecordError};
-use crate::module::{Leaves, Module, ParamId, ParamView, Site, Walker};
+use crate::module::{Leaves, Module, ParamId, ParamView, Site, walk};
 
 /// Writes a model, with `metadata` added to what the model itself brings.
 pub(super) fn save(
@@ -21,7 +21,7 @@ pub(super) fn save(
     writer: &mut dyn Write,
 ) -> Result<(), RecordError> {
     let mut draft = Draft { metadata: BTreeMap::new(), header: Header::default() };
-    model.walk(&mut Walker::new(&mut draft));
+    walk(model, &mut draft);
     draft.metadata.extend(metadata.clone());
     let header = draft.lay_out()?;
     let bytes = header.encode()?;
@@ -160,7 +160,7 @@ fn run<'h>(
     model: &dyn Module,
     mut writer: SectionWriter<'_, '_, impl Iterator<Item = (&'h str, Section)>>,
 ) -> Result<(), RecordError> {
-    model.walk(&mut Walker::new(&mut writer));
+    walk(model, &mut writer);
     writer.result?;
     match writer.expected.next() {
         Some((name, _)) => Err(RecordError::Changed { id: name.into() }),
