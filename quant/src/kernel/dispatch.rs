@@ -1,6 +1,7 @@
 //! Which kernels this machine has, and which one is used: decided here, once.
 
 use super::error::KernelUnavailable;
+use super::isa::Isa;
 use super::scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::{Avx2, Avx512Vnni, AvxVnni};
@@ -15,8 +16,14 @@ pub(super) trait Operation {
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
-/// An instruction set; holding a value of it is the proof that this CPU has it.
-pub(super) trait Isa: Copy + Send + Sync {}
+/// How packed codes are multiplied, where a kernel has more than one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    /// Four bytes at a time.
+    Bytes,
+    /// Two i16 at a time (AVX2 only).
+    Wide,
+}
 
 /// One way to run the loops of this module, on this machine.
 ///
@@ -147,6 +154,24 @@ impl Kernel {
             Token::AvxVnni(isa) => isa.run(operation),
             #[cfg(target_arch = "x86_64")]
             Token::Avx512Vnni(isa) => isa.run(operation),
+        }
+    }
+
+    /// [`Kernel::run`] for weights packed with this arithmetic.
+    pub(super) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
+        match (self.0, arithmetic) {
+            #[cfg(target_arch = "x86_64")]
+            (Token::Avx2(isa), Arithmetic::Wide) => isa.run_wide(operation),
+            _ => self.run(operation),
+        }
+    }
+
+    /// The ways in which this kernel can multiply 8-bit codes that are given in full range.
+    pub(super) const fn has_wide(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => true,
+            _ => false,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! per instruction set; the arrays are what makes the compiler use whole vectors. Heads and tails
 //! go through the same expression per element, so no element depends on where it stands.
 
-use super::dispatch::{Isa, Kernel, Operation};
+use super::dispatch::{Kernel, Operation};
+use super::isa::Isa;
 use crate::scheme::NonFinite;
 
 /// Elements per step: four vectors of AVX-512 or eight of AVX2, enough independent chains to hide
@@ -16,7 +17,7 @@ const LANES: usize = 64;
 const PIECE: usize = 4096;
 
 /// Every finite value has a smaller magnitude than this, seen as bits.
-const INFINITY_BITS: u32 = 0x7f80_0000;
+pub(super) const INFINITY_BITS: u32 = 0x7f80_0000;
 
 /// Adding this to a value of magnitude at most 2^22 rounds it to an integer, ties to even, and
 /// leaves the integer in the low bits of the sum.
@@ -155,8 +156,8 @@ fn greatest(a: f32, b: f32) -> f32 {
 
 /// Minimum, maximum, and the largest magnitude as bits: at least [`INFINITY_BITS`] if a value is
 /// not finite, more than that if one is NaN. (The range is then meaningless.)
-struct Range<'a> {
-    values: &'a [f32],
+pub(super) struct Range<'a> {
+    pub(super) values: &'a [f32],
 }
 
 impl Operation for Range<'_> {

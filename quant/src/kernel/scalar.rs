@@ -1,8 +1,66 @@
 //! The kernel without any instruction set: always compiled, and what the others are tested against.
 
-use super::dispatch::Isa;
+use super::isa::{Isa, Line};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scalar;
 
-impl Isa for Scalar {}
+impl Isa for Scalar {
+    type Sums = [i32; 4];
+    type Floats = [f32; 4];
+    type Step = [[[i8; 4]; 4]; 2];
+
+    const LANES: usize = 4;
+    const VALUES: usize = 4;
+    const ROWS: usize = 2;
+    const FLOAT_ROWS: usize = 2;
+
+    #[inline(always)]
+    fn zero(self) -> Self::Sums {
+        [0; 4]
+    }
+
+    #[inline(always)]
+    fn accumulate<const R: usize, const S: usize>(
+        self,
+        sums: &mut [[Self::Sums; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        for (s, step) in b.iter().enumerate() {
+            for (sums, a) in sums.iter_mut().zip(a) {
+                let values = a.0[s].to_le_bytes();
+                for (sum, codes) in sums.as_flattened_mut().iter_mut().zip(step.as_flattened()) {
+                    for (value, code) in values.iter().zip(codes) {
+                        *sum = sum.wrapping_add(i32::from(*value) * i32::from(*code));
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, sums: Self::Sums, out: &mut [i32]) {
+        out.copy_from_slice(&sums);
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::Floats {
+        [value; 4]
+    }
+
+    #[inline(always)]
+    fn load_floats(self, from: &[f32]) -> Self::Floats {
+        [from[0], from[1], from[2], from[3]]
+    }
+
+    #[inline(always)]
+    fn store_floats(self, floats: Self::Floats, out: &mut [f32]) {
+        out.copy_from_slice(&floats);
+    }
+
+    #[inline(always)]
+    fn add_product(self, sum: Self::Floats, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        [0, 1, 2, 3].map(|i| sum[i] + a[i] * b[i])
+    }
+}
