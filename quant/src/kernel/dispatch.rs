@@ -10,7 +10,8 @@ use core::fmt;
 /// A piece of work that is compiled once for every instruction set.
 ///
 /// `run` has to be `#[inline(always)]`, as has everything it calls in its loops: only what is
-/// inlined into the function that enables an instruction set is compiled with it.
+/// inlined into the function that enables an instruction set is compiled with it. A closure is not:
+/// it is a function of its own, so loops are written as loops.
 pub(super) trait Operation {
     type Output;
     fn run<I: Isa>(self, isa: I) -> Self::Output;

@@ -57,18 +57,39 @@ pub(super) trait Isa: Copy + Send + Sync {
         b: &[Self::Step],
     );
 
+    /// The same sum in each lane.
+    fn splat_sum(self, value: i32) -> Self::Sums;
+
+    /// Reads the lanes.
+    fn load_sums(self, from: &[i32]) -> Self::Sums;
+
     /// Writes the lanes.
-    fn store(self, sums: Self::Sums, out: &mut [i32]);
+    fn store_sums(self, sums: Self::Sums, out: &mut [i32]);
+
+    /// `a + b`, wrapping.
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// `sum - a * b`, wrapping.
+    fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// Rounded to the nearest float, ties to even.
+    fn to_floats(self, sums: Self::Sums) -> Self::Floats;
 
     /// The same value in each lane.
     fn splat(self, value: f32) -> Self::Floats;
 
     /// Reads the lanes.
-    fn load_floats(self, from: &[f32]) -> Self::Floats;
+    fn load(self, from: &[f32]) -> Self::Floats;
 
     /// Writes the lanes.
-    fn store_floats(self, floats: Self::Floats, out: &mut [f32]);
+    fn store(self, floats: Self::Floats, out: &mut [f32]);
 
-    /// `sum + a * b` in two roundings: a fused operation would give other bits.
-    fn add_product(self, sum: Self::Floats, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a + b`.
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// `a * b`. Never fused with an addition: that would give other bits.
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// `a` where it is greater than 0, else `+0.0`.
+    fn relu(self, a: Self::Floats) -> Self::Floats;
 }

@@ -23,9 +23,6 @@ use core::ops::Range;
 /// Columns of the widest panel.
 pub(super) const WIDEST: usize = 32;
 
-/// A row of a tile.
-type Lanes<T> = [T; WIDEST];
-
 /// Some tiles times some panels.
 pub(super) struct Product<'a> {
     weights: &'a PackedWeights,
@@ -156,29 +153,29 @@ impl<T: Pod> Tile<'_, T> {
         let weights = self.product.weights;
         let (lines, _) = self.lines.as_chunks::<R>();
         let (mut step, mut line) = (0, 0);
-        let mut values = [[0.0; WIDEST]; R];
+        let mut values = [[isa.splat(0.0); 2]; R];
         for segment in 0..weights.segments() {
             let steps = weights.steps[segment];
             let count = steps.div_ceil(Line::STEPS);
             let sums = self.sums::<I, BITS, R>(isa, &lines[line..line + count], step, steps);
-            let sums = self.without_zeros::<I, R>(sums, segment);
-            if let Target::Sums(out) = self.product.target {
-                return self.write(&out, &sums, I::COLUMNS);
-            }
             let columns = weights.columns_of(self.panel, segment);
+            let sums = self.without_zeros::<I, R>(isa, sums, columns, segment);
+            if let Target::Sums(out) = self.product.target {
+                return self.write_sums::<I, R>(isa, &out, &sums);
+            }
+            let scaled = self.scaled::<I, R>(isa, sums, columns);
             if weights.segments() == 1 {
-                values = self.scaled::<I, R>(&sums, columns);
+                values = scaled;
             } else {
-                let scaled = self.scaled::<I, R>(&sums, columns);
-                for (values, scaled) in values.iter_mut().zip(&scaled) {
-                    for j in 0..I::COLUMNS {
-                        values[j] += scaled[j];
+                for r in 0..R {
+                    for v in 0..2 {
+                        values[r][v] = isa.add(values[r][v], scaled[r][v]);
                     }
                 }
             }
             (step, line) = (step + steps, line + count);
         }
-        self.finish::<I, R>(values);
+        self.finish::<I, R>(isa, values);
     }
 
     /// `Σ a · code` over a segment.
@@ -189,7 +186,7 @@ impl<T: Pod> Tile<'_, T> {
         lines: &[[Line; R]],
         first: usize,
         steps: usize,
-    ) -> [Lanes<i32>; R] {
+    ) -> [[I::Sums; 2]; R] {
         let mut sums = [[isa.zero(); 2]; R];
         if self.packed {
             let per_byte = 8 / BITS;
@@ -210,68 +207,70 @@ impl<T: Pod> Tile<'_, T> {
                 }
             }
         }
-        let mut out = [[0; WIDEST]; R];
-        for (out, sums) in out.iter_mut().zip(sums) {
-            isa.store(sums[0], &mut out[..I::LANES]);
-            isa.store(sums[1], &mut out[I::LANES..I::COLUMNS]);
+        if I::GROUP > 1 && BITS == 8 && !self.product.weights.outliers.is_empty() {
+            self.add_outliers::<I, R>(isa, &mut sums, lines);
         }
-        if I::GROUP > 1 && BITS == 8 {
-            self.add_outliers(&mut out, lines, I::COLUMNS);
-        }
-        out
+        sums
     }
 
     #[inline(always)]
-    fn add_outliers<const R: usize>(
+    fn add_outliers<I: Isa, const R: usize>(
         &self,
-        sums: &mut [Lanes<i32>; R],
+        isa: I,
+        sums: &mut [[I::Sums; 2]; R],
         lines: &[[Line; R]],
-        columns: usize,
     ) {
-        let outliers = &self.product.weights.outliers;
-        if outliers.is_empty() {
-            return;
-        }
-        let first = self.panel * columns;
-        for j in 0..columns.min(self.product.weights.n - first) {
-            for outlier in outliers.of(first + j) {
+        let weights = self.product.weights;
+        let first = self.panel * I::COLUMNS;
+        let mut rests = [[0; WIDEST]; R];
+        for j in 0..I::COLUMNS.min(weights.n - first) {
+            for outlier in weights.outliers.of(first + j) {
                 let at = outlier.k as usize;
                 let lines = &lines[at / size_of::<Line>()];
                 for r in 0..R {
                     let bytes: &[u8; 64] = bytemuck::cast_ref(&lines[r]);
-                    sums[r][j] += i32::from(bytes[at % size_of::<Line>()]) * outlier.rest;
+                    rests[r][j] += i32::from(bytes[at % size_of::<Line>()]) * outlier.rest;
                 }
             }
         }
+        for (sums, rests) in sums.iter_mut().zip(&rests) {
+            sums[0] = isa.add_sums(sums[0], isa.load_sums(&rests[..I::LANES]));
+            sums[1] = isa.add_sums(sums[1], isa.load_sums(&rests[I::LANES..I::COLUMNS]));
+        }
     }
 
-    fn row(&self, r: usize) -> Row {
-        self.product.prepared.rows[self.rows.start - self.product.prepared.first + r]
+    /// Where what is known of row `r` is.
+    #[inline(always)]
+    fn at(&self, r: usize) -> usize {
+        self.rows.start - self.product.prepared.first + r
     }
 
     /// `Σ (a - za) · (code - zw)`.
     #[inline(always)]
     fn without_zeros<I: Isa, const R: usize>(
         &self,
-        mut sums: [Lanes<i32>; R],
+        isa: I,
+        mut sums: [[I::Sums; 2]; R],
+        columns: Columns<'_>,
         segment: usize,
-    ) -> [Lanes<i32>; R] {
-        let weights = self.product.weights;
-        let Columns { terms, zeros, .. } = weights.columns_of(self.panel, segment);
-        let terms = &terms[..I::COLUMNS];
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let zero = self.row(r).zero;
-            for j in 0..I::COLUMNS {
-                sums[j] = sums[j].wrapping_sub(zero.wrapping_mul(terms[j]));
+    ) -> [[I::Sums; 2]; R] {
+        let Prepared { rows, sums: row_sums, .. } = self.product.prepared;
+        let terms = halves(columns.terms, I::LANES);
+        let terms = [isa.load_sums(terms[0]), isa.load_sums(terms[1])];
+        for r in 0..R {
+            let zero = isa.splat_sum(rows[self.at(r)].zero);
+            for v in 0..2 {
+                sums[r][v] = isa.subtract_product(sums[r][v], zero, terms[v]);
             }
         }
-        if !zeros.is_empty() {
-            let zeros = &zeros[..I::COLUMNS];
-            let first = self.rows.start - self.product.prepared.first;
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let sum = self.product.prepared.sums[(first + r) * weights.segments() + segment];
-                for j in 0..I::COLUMNS {
-                    sums[j] = sums[j].wrapping_sub(sum.wrapping_mul(zeros[j]));
+        if !columns.zeros.is_empty() {
+            let zeros = halves(columns.zeros, I::LANES);
+            let zeros = [isa.load_sums(zeros[0]), isa.load_sums(zeros[1])];
+            for r in 0..R {
+                let sum = row_sums[self.at(r) * self.product.weights.segments() + segment];
+                let sum = isa.splat_sum(sum);
+                for v in 0..2 {
+                    sums[r][v] = isa.subtract_product(sums[r][v], sum, zeros[v]);
                 }
             }
         }
@@ -282,85 +281,105 @@ impl<T: Pod> Tile<'_, T> {
     #[inline(always)]
     fn scaled<I: Isa, const R: usize>(
         &self,
-        sums: &[Lanes<i32>; R],
+        isa: I,
+        sums: [[I::Sums; 2]; R],
         columns: Columns<'_>,
-    ) -> [Lanes<f32>; R] {
-        let scales = &columns.scales[..I::COLUMNS];
-        let mut values = [[0.0; WIDEST]; R];
+    ) -> [[I::Floats; 2]; R] {
+        let scales = halves(columns.scales, I::LANES);
+        let scales = [isa.load(scales[0]), isa.load(scales[1])];
+        let mut values = [[isa.splat(0.0); 2]; R];
         for r in 0..R {
-            let scale = self.row(r).scale;
-            for j in 0..I::COLUMNS {
-                values[r][j] = sums[r][j] as f32 * (scale * scales[j]);
+            let scale = isa.splat(self.product.prepared.rows[self.at(r)].scale);
+            for v in 0..2 {
+                let scale = isa.mul(scale, scales[v]);
+                values[r][v] = isa.mul(isa.to_floats(sums[r][v]), scale);
             }
         }
         values
     }
 
     #[inline(always)]
-    fn finish<I: Isa, const R: usize>(&self, mut values: [Lanes<f32>; R]) {
+    fn finish<I: Isa, const R: usize>(&self, isa: I, mut values: [[I::Floats; 2]; R]) {
         let Epilogue { bias, relu } = self.product.epilogue;
-        let first = self.panel * I::COLUMNS;
         if let Some(bias) = bias {
+            let first = self.panel * I::COLUMNS;
             let mut lanes = [0.0; WIDEST];
             let bias = &bias[first..bias.len().min(first + I::COLUMNS)];
             lanes[..bias.len()].copy_from_slice(bias);
-            for values in &mut values {
-                for j in 0..I::COLUMNS {
-                    values[j] += lanes[j];
+            let bias = halves(&lanes, I::LANES);
+            let bias = [isa.load(bias[0]), isa.load(bias[1])];
+            for r in 0..R {
+                for v in 0..2 {
+                    values[r][v] = isa.add(values[r][v], bias[v]);
                 }
             }
         }
         if relu {
-            for values in &mut values {
-                for j in 0..I::COLUMNS {
-                    values[j] = if values[j] > 0.0 { values[j] } else { 0.0 };
+            for r in 0..R {
+                for v in 0..2 {
+                    values[r][v] = isa.relu(values[r][v]);
                 }
             }
         }
-        match self.product.target {
-            Target::F32(out) => self.write(&out, &values, I::COLUMNS),
-            Target::I8(out, affine) => {
-                let mut codes = [[0; WIDEST]; R];
-                for (codes, values) in codes.iter_mut().zip(&values) {
+        for r in 0..R {
+            let mut lanes = [0.0; WIDEST];
+            isa.store(values[r][0], &mut lanes[..I::LANES]);
+            isa.store(values[r][1], &mut lanes[I::LANES..I::COLUMNS]);
+            match self.product.target {
+                Target::F32(out) => self.write(&out, r, &lanes, I::COLUMNS),
+                Target::I8(out, affine) => {
+                    let mut codes = [0; WIDEST];
                     for j in 0..I::COLUMNS {
-                        codes[j] = affine.code(values[j]);
+                        codes[j] = affine.code(lanes[j]);
                     }
+                    self.write(&out, r, &codes, I::COLUMNS);
                 }
-                self.write(&out, &codes, I::COLUMNS);
+                Target::Sums(_) => {}
             }
-            Target::Sums(_) => {}
         }
     }
 
     #[inline(always)]
-    fn write<E: Copy, const R: usize>(
+    fn write_sums<I: Isa, const R: usize>(
         &self,
-        out: &Shared<'_, E>,
-        tile: &[Lanes<E>; R],
-        columns: usize,
+        isa: I,
+        out: &Shared<'_, i32>,
+        sums: &[[I::Sums; 2]; R],
     ) {
+        for r in 0..R {
+            let mut lanes = [0; WIDEST];
+            isa.store_sums(sums[r][0], &mut lanes[..I::LANES]);
+            isa.store_sums(sums[r][1], &mut lanes[I::LANES..I::COLUMNS]);
+            self.write(out, r, &lanes, I::COLUMNS);
+        }
+    }
+
+    /// Writes a row of the tile, without the columns that only fill up the last panel.
+    #[inline(always)]
+    fn write<E: Copy>(&self, out: &Shared<'_, E>, r: usize, lanes: &[E; WIDEST], columns: usize) {
         let Strides { row, column } = self.product.strides;
         let first = self.panel * columns;
         let count = columns.min(self.product.weights.n - first);
-        if column == 1 {
-            for (r, from) in tile.iter().enumerate() {
-                let start = (self.rows.start + r) * row + first;
-                // SAFETY: these are places of this tile and this panel, which no other part has
-                // (`Whole::part`), and the slice is gone before the next one is made.
-                let out = unsafe { out.slice(start, count) };
-                out.copy_from_slice(&from[..count]);
-            }
+        let start = (self.rows.start + r) * row + first * column;
+        if column == 1 && count == columns {
+            // SAFETY: these are places of this tile and this panel, which no other part has
+            // (`Whole::part`), and the slice is gone before the next one is made.
+            let out = unsafe { out.slice(start, columns) };
+            out.copy_from_slice(&lanes[..columns]);
         } else {
             for j in 0..count {
-                for (r, from) in tile.iter().enumerate() {
-                    let start = (self.rows.start + r) * row + (first + j) * column;
-                    // SAFETY: as above.
-                    let out = unsafe { out.slice(start, 1) };
-                    out[0] = from[j];
-                }
+                // SAFETY: as above.
+                let out = unsafe { out.slice(start + j * column, 1) };
+                out[0] = lanes[j];
             }
         }
     }
+}
+
+/// The parts for the two vectors of a panel.
+#[inline(always)]
+fn halves<T>(lanes: &[T], each: usize) -> [&[T]; 2] {
+    [&lanes[..each], &lanes[each..2 * each]]
 }
 
 /// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`.

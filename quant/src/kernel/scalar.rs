@@ -40,8 +40,33 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn store(self, sums: Self::Sums, out: &mut [i32]) {
+    fn splat_sum(self, value: i32) -> Self::Sums {
+        [value; 4]
+    }
+
+    #[inline(always)]
+    fn load_sums(self, from: &[i32]) -> Self::Sums {
+        [from[0], from[1], from[2], from[3]]
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
         out.copy_from_slice(&sums);
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        [0, 1, 2, 3].map(|i| a[i].wrapping_add(b[i]))
+    }
+
+    #[inline(always)]
+    fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        [0, 1, 2, 3].map(|i| sum[i].wrapping_sub(a[i].wrapping_mul(b[i])))
+    }
+
+    #[inline(always)]
+    fn to_floats(self, sums: Self::Sums) -> Self::Floats {
+        sums.map(|sum| sum as f32)
     }
 
     #[inline(always)]
@@ -50,17 +75,27 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn load_floats(self, from: &[f32]) -> Self::Floats {
+    fn load(self, from: &[f32]) -> Self::Floats {
         [from[0], from[1], from[2], from[3]]
     }
 
     #[inline(always)]
-    fn store_floats(self, floats: Self::Floats, out: &mut [f32]) {
+    fn store(self, floats: Self::Floats, out: &mut [f32]) {
         out.copy_from_slice(&floats);
     }
 
     #[inline(always)]
-    fn add_product(self, sum: Self::Floats, a: Self::Floats, b: Self::Floats) -> Self::Floats {
-        [0, 1, 2, 3].map(|i| sum[i] + a[i] * b[i])
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        [0, 1, 2, 3].map(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        [0, 1, 2, 3].map(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn relu(self, a: Self::Floats) -> Self::Floats {
+        a.map(|a| if a > 0.0 { a } else { 0.0 })
     }
 }

@@ -38,7 +38,7 @@ impl Isa for AvxVnni {
         b: &[Self::Step],
     ) {
         for (s, step) in b.iter().enumerate().take(Line::STEPS) {
-            let codes = [self.ymm_load(&step[0]), self.ymm_load(&step[1])];
+            let codes = [self.ymm_codes(&step[0]), self.ymm_codes(&step[1])];
             for r in 0..R {
                 let values = self.ymm_broadcast(a[r].0[s]);
                 sums[r][0] = self.dot(sums[r][0], values, codes[0]);
