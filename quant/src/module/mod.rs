@@ -1,5 +1,7 @@
 //! Models as trees of parameters: the trait that `#[derive(Module)]` implements, and its walk.
 
+#[cfg(feature = "nn")]
+mod cache;
 mod containers;
 mod id;
 mod map;
