@@ -18,36 +18,51 @@ pub(crate) struct Given<T> {
 }
 
 /// A place for an argument that may be given once.
-pub(crate) struct Slot<T>(Option<Given<T>>);
-
-impl<T> Default for Slot<T> {
-    fn default() -> Self {
-        Self(None)
-    }
+#[derive(Default)]
+pub(crate) enum Slot<T> {
+    #[default]
+    Empty,
+    /// Given, but wrong; that has been reported.
+    Refused,
+    Given(Given<T>),
 }
 
 impl<T> Slot<T> {
-    pub(crate) fn get(&self) -> Option<&Given<T>> {
-        self.0.as_ref()
+    pub(crate) fn value(&self) -> Option<&T> {
+        match self {
+            Self::Given(given) => Some(&given.value),
+            Self::Empty | Self::Refused => None,
+        }
     }
 
     pub(crate) fn key(&self) -> Option<&Ident> {
-        self.get().map(|given| &given.key)
+        match self {
+            Self::Given(given) => Some(&given.key),
+            Self::Empty | Self::Refused => None,
+        }
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self, Self::Given(_))
     }
 
     /// Stores what `read` makes of the argument; the one place that refuses a second.
     fn set(&mut self, cx: &Ctxt, arg: Arg, read: impl FnOnce(&Arg) -> syn::Result<T>) {
-        if self.0.is_some() {
+        if !matches!(self, Self::Empty) {
             return cx.error(&arg.key, format_args!("duplicate `{}`: say it once", arg.key));
         }
-        match read(&arg) {
-            Ok(value) => self.0 = Some(Given { key: arg.key, value }),
-            Err(error) => cx.syn_error(error),
-        }
+        *self = match read(&arg) {
+            Ok(value) => Self::Given(Given { key: arg.key, value }),
+            Err(error) => {
+                cx.syn_error(error);
+                Self::Refused
+            }
+        };
     }
 }
 
 /// `scheme = …`.
+#[derive(Clone)]
 pub(crate) enum Scheme {
     /// The name of a scheme, for the compiler to check.
     Name(LitStr),

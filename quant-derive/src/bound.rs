@@ -36,8 +36,8 @@ pub(crate) fn where_clause(item: &Container<'_>) -> Option<WhereClause> {
 fn types<'a>(item: &'a Container<'_>) -> Vec<&'a Type> {
     let names = Names::of(item.original);
     let mut types = Vec::new();
-    for field in item.fields().filter(|field| !field.is_skipped()) {
-        names.collect(field.ty, &mut types);
+    for field in item.fields().into_iter().filter(|field| !field.is_skipped()) {
+        names.collect(&field.original.ty, &mut types);
     }
     let mut seen = HashSet::new();
     types.retain(|ty| seen.insert(ty.to_token_stream().to_string()));
