@@ -5,7 +5,7 @@ use quote::ToTokens;
 use syn::ext::IdentExt;
 use syn::{DataUnion, DeriveInput, LitStr, Member};
 
-use crate::attr::{self, ContainerAttrs, FieldAttrs, Scheme, Slot, VariantAttrs};
+use crate::attr::{ContainerAttrs, FieldAttrs, Scheme, Slot, VariantAttrs};
 use crate::ctxt::Ctxt;
 
 pub(crate) struct Container<'a> {
@@ -61,7 +61,6 @@ pub(crate) struct Name {
 
 impl<'a> Container<'a> {
     pub(crate) fn from_syn(cx: &Ctxt, original: &'a DeriveInput) -> Self {
-        attr::refuse_on_generics(cx, &original.generics);
         let attrs = ContainerAttrs::from_syn(cx, &original.attrs);
         let mut indices = 0..;
         let data = match &original.data {

@@ -4,10 +4,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{
-    Attribute, Expr, ExprLit, ExprPath, GenericParam, Generics, Ident, Lit, LitStr, Meta, Path,
-    Token,
-};
+use syn::{Attribute, Expr, ExprLit, ExprPath, Ident, Lit, LitStr, Meta, Path, Token};
 
 use crate::ctxt::Ctxt;
 
@@ -135,27 +132,12 @@ impl FieldAttrs {
     }
 }
 
-/// Refuses every argument on a generic parameter.
-pub(crate) fn refuse_on_generics(cx: &Ctxt, generics: &Generics) {
-    for param in &generics.params {
-        let attrs = match param {
-            GenericParam::Lifetime(param) => &param.attrs,
-            GenericParam::Type(param) => &param.attrs,
-            GenericParam::Const(param) => &param.attrs,
-        };
-        for arg in args(cx, attrs) {
-            arg.refuse(cx, Place::Generic);
-        }
-    }
-}
-
 /// Where an attribute can be written.
 #[derive(Clone, Copy)]
 enum Place {
     Container,
     Variant,
     Field,
-    Generic,
 }
 
 impl Place {
@@ -167,7 +149,6 @@ impl Place {
             Self::Field => {
                 "a field takes `skip`, `rename = \"…\"`, `quantize`, `keep`, `scheme = \"…\"`"
             }
-            Self::Generic => "a generic parameter takes none",
         }
     }
 }
@@ -198,7 +179,9 @@ enum Value {
 
 impl Parse for Arg {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let key = input.call(Ident::parse_any)?;
+        let Ok(key) = input.call(Ident::parse_any) else {
+            return Err(input.error("expected the name of an argument, such as `skip`"));
+        };
         if at_end(input) {
             return Ok(Self { key, value: Value::None });
         }
@@ -277,10 +260,13 @@ impl Arg {
         };
         let steps = name.value();
         if steps.is_empty() {
-            return Err(syn::Error::new(name.span(), "a name is not empty"));
+            return Err(syn::Error::new(
+                name.span(),
+                "the name is empty: write one, or remove `rename`",
+            ));
         }
         if steps.split('.').any(str::is_empty) {
-            let message = "a name has a step before, between and after its dots";
+            let message = "the name has an empty step: write it as in `layer.weight`";
             return Err(syn::Error::new(name.span(), message));
         }
         Ok(name)

@@ -14,9 +14,10 @@ use std::collections::HashSet;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{
     DeriveInput, GenericArgument, Path, PathArguments, Type, WhereClause, WherePredicate,
-    parse_quote,
+    parse_quote_spanned,
 };
 
 use crate::ast::Container;
@@ -26,7 +27,9 @@ pub(crate) fn where_clause(item: &Container<'_>) -> Option<WhereClause> {
     let mut generics = item.original.generics.clone();
     let types = types(item);
     if !types.is_empty() {
-        let bounds = types.iter().map(|ty| parse_quote!(#ty: __M));
+        let bounds = types
+            .iter()
+            .map(|ty| parse_quote_spanned!(Span::call_site().located_at(ty.span())=> #ty: __M));
         generics.make_where_clause().predicates.extend::<Vec<WherePredicate>>(bounds.collect());
     }
     generics.where_clause

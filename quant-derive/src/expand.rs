@@ -2,8 +2,8 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::DeriveInput;
 use syn::spanned::Spanned;
-use syn::{DeriveInput, Path, parse_quote};
 
 use crate::ast::{Container, Data, Directive, Field, Role, Variant};
 use crate::attr::{Scheme, Slot};
@@ -44,7 +44,7 @@ fn module(item: &Container<'_>) -> TokenStream {
     let [walk, walk_mut] = [Walk::Ref, Walk::Mut].map(|walk| body(item, walk));
     quote! {
         const _: () = {
-            use #quant as __quant;
+            #quant
             use __quant::Module as __M;
             #(#schemes)*
             #[automatically_derived]
@@ -57,24 +57,30 @@ fn module(item: &Container<'_>) -> TokenStream {
     }
 }
 
-/// The path of the runtime. It stands once in what is written, so that a wrong one is one error.
-fn quant(item: &Container<'_>) -> Path {
-    item.attrs.krate.value().cloned().unwrap_or_else(|| parse_quote!(::quant))
+/// Names the runtime. Its path stands in what is written this once, so that a wrong one is one
+/// error, shown on the path.
+fn quant(item: &Container<'_>) -> TokenStream {
+    match item.attrs.krate.value() {
+        None => quote!(
+            use ::quant as __quant;
+        ),
+        Some(path) => quote_spanned!(path.span()=> use #path as __quant;),
+    }
 }
 
-/// A field's scheme as a constant: the compiler checks it once, and shows what is wrong with it on
-/// the tokens of the attribute.
+/// A field's scheme, evaluated by the compiler once and for both methods. A wrong constant would
+/// be an error here and a note where it is used; a static is an error here.
 fn scheme(field: &Field<'_>) -> Option<TokenStream> {
     let Role::Child(Some(Directive::Scheme(scheme))) = &field.role else { return None };
-    let name = scheme_const(field);
+    let name = scheme_name(field);
     let value = match scheme {
         Scheme::Name(name) => quote_spanned!(name.span()=> __quant::__private::scheme(#name)),
-        Scheme::Expr(expr) => expr.to_token_stream(),
+        Scheme::Expr(expr) => quote!(const { #expr }),
     };
-    Some(quote!(const #name: __quant::QuantizationScheme = #value;))
+    Some(quote!(static #name: __quant::QuantizationScheme = #value;))
 }
 
-fn scheme_const(field: &Field<'_>) -> Ident {
+fn scheme_name(field: &Field<'_>) -> Ident {
     format_ident!("__SCHEME{}", field.index)
 }
 
@@ -156,7 +162,7 @@ fn directive(field: &Field<'_>, directive: &Directive) -> TokenStream {
         Directive::Quantize => quote!(Quantize),
         Directive::Keep => quote!(Keep),
         Directive::Scheme(_) => {
-            let scheme = scheme_const(field);
+            let scheme = scheme_name(field);
             quote!(Scheme(#scheme))
         }
     }
