@@ -3,8 +3,9 @@
 use core::fmt;
 use std::collections::HashMap;
 
-use super::{Record, RecordError};
-use crate::module::{Module, ParamId, for_each, for_each_mut};
+use super::{Record, RecordError, State};
+use crate::activation::RECORD_KIND;
+use crate::module::{Module, ParamId, for_each, for_each_activation_mut, for_each_mut};
 use crate::tensor::{Tensor, TensorError};
 
 /// Something in which a record and a model differ.
@@ -48,6 +49,13 @@ pub enum Difference {
         /// Its kind.
         kind: String,
     },
+    /// The record's state of an activation does not make sense.
+    State {
+        /// The activation's path.
+        id: ParamId,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Difference {
@@ -58,7 +66,8 @@ impl Difference {
             | Self::Unexpected { id, .. }
             | Self::Shape { id, .. }
             | Self::Storage { id, .. }
-            | Self::UnexpectedState { id, .. } => id,
+            | Self::UnexpectedState { id, .. }
+            | Self::State { id, .. } => id,
         }
     }
 }
@@ -78,6 +87,7 @@ impl fmt::Display for Difference {
             Self::UnexpectedState { kind, .. } => {
                 write!(f, "unexpected state of kind `{kind}`, no module takes it")
             }
+            Self::State { reason, .. } => f.write_str(reason),
         }
     }
 }
@@ -110,8 +120,7 @@ pub(crate) fn load<M: Module>(mut model: M, record: Record) -> Result<M, RecordE
         let shape = tensors.get(&id)?.shape().into();
         Some(Difference::Unexpected { id, shape })
     }));
-    differences
-        .extend(states.into_iter().map(|s| Difference::UnexpectedState { id: s.id, kind: s.kind }));
+    differences.extend(put_states(&mut model, states));
     if differences.is_empty() {
         differences = put(&mut model, matched);
     }
@@ -128,5 +137,21 @@ fn put(model: &mut impl Module, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Di
             differences.push(Difference::Storage { id, source });
         }
     });
+    differences
+}
+
+/// Gives activations the states of their paths; returns those that fit nowhere, or make no sense.
+fn put_states(model: &mut impl Module, mut states: Vec<State>) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for_each_activation_mut(model, |site, activation| {
+        let own = |state: &State| state.id == *site.path && state.kind == RECORD_KIND;
+        let state = states.iter().position(own).map(|position| states.remove(position));
+        let data = state.as_ref().map(|state| &*state.data);
+        if let Err(reason) = activation.decode(site.path.into(), data) {
+            differences.push(Difference::State { id: site.path.into(), reason });
+        }
+    });
+    let left = states.into_iter().map(|s| Difference::UnexpectedState { id: s.id, kind: s.kind });
+    differences.extend(left);
     differences
 }
