@@ -7,7 +7,7 @@ use super::TensorError;
 use crate::kernel::{Kernel, SubByte};
 use crate::scheme::{
     Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, QuantizationType, ScaleType,
-    f16_to_f32, f32_to_f16, packing,
+    packing,
 };
 
 /// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
