@@ -26,7 +26,7 @@ pub(crate) fn where_clause(item: &Container<'_>) -> Option<WhereClause> {
     let mut generics = item.original.generics.clone();
     let types = types(item);
     if !types.is_empty() {
-        let bounds = types.iter().map(|ty| parse_quote!(#ty: __quant::Module));
+        let bounds = types.iter().map(|ty| parse_quote!(#ty: __M));
         generics.make_where_clause().predicates.extend::<Vec<WherePredicate>>(bounds.collect());
     }
     generics.where_clause

@@ -9,7 +9,6 @@ use crate::attr::Scheme;
 use crate::bound;
 use crate::check;
 use crate::ctxt::Ctxt;
-use crate::span::Ends;
 
 /// The impl of `Module` for an item; if there are mistakes in it, they and an empty impl.
 pub(crate) fn derive(input: TokenStream) -> TokenStream {
@@ -33,34 +32,46 @@ fn expand(input: &DeriveInput) -> TokenStream {
     }
 }
 
+/// What differs between an impl and an empty one.
+#[derive(Default)]
+struct Content {
+    schemes: TokenStream,
+    walk: TokenStream,
+    walk_mut: TokenStream,
+}
+
 fn module(item: &Container<'_>) -> TokenStream {
-    let where_clause = bound::where_clause(item);
-    let schemes = item.fields().filter_map(scheme).collect();
-    let bodies = [Walk::Ref, Walk::Mut].map(|walk| body(item, walk));
-    block(item, where_clause.as_ref(), schemes, bodies)
+    let content = Content {
+        schemes: item.fields().filter_map(scheme).collect(),
+        walk: body(item, Walk::Ref),
+        walk_mut: body(item, Walk::Mut),
+    };
+    block(item, bound::where_clause(item).as_ref(), &content)
 }
 
 /// An impl without children, so that no mistake brings a second one: "not a module".
 fn empty(item: &Container<'_>) -> TokenStream {
-    let where_clause = item.original.generics.where_clause.as_ref();
-    block(item, where_clause, TokenStream::new(), Default::default())
+    block(item, item.original.generics.where_clause.as_ref(), &Content::default())
 }
 
 fn block(
     item: &Container<'_>,
     where_clause: Option<&WhereClause>,
-    schemes: TokenStream,
-    [walk, walk_mut]: [TokenStream; 2],
+    content: &Content,
 ) -> TokenStream {
     let quant = quant(item);
     let ident = &item.original.ident;
     let (impl_generics, ty_generics, _) = item.original.generics.split_for_impl();
+    let Content { schemes, walk, walk_mut } = content;
     quote! {
         const _: () = {
             use #quant as __quant;
+            use __quant::Module as __M;
             #schemes
             #[automatically_derived]
-            impl #impl_generics __quant::Module for #ident #ty_generics #where_clause {
+            // A field or type may be deprecated; the struct's own line has said so.
+            #[allow(deprecated)]
+            impl #impl_generics __M for #ident #ty_generics #where_clause {
                 fn walk(&self, __walker: &mut __quant::Walker<'_>) { #walk }
                 fn walk_mut(&mut self, __walker: &mut __quant::WalkerMut<'_>) { #walk_mut }
             }
@@ -138,21 +149,18 @@ fn pattern(fields: &[Field<'_>]) -> TokenStream {
     quote!({ #(#bindings),* })
 }
 
-/// The last token of the argument that the compiler blames; see [`call`].
 fn binding(field: &Field<'_>) -> Ident {
-    format_ident!("__field{}", field.index, span = Ends::of(field.ty).last)
+    format_ident!("__{}", field.index)
 }
 
 /// Walks a child, if the field is one.
 ///
-/// Both methods have to blame the same tokens in the same words when the child is no module,
-/// because the compiler shows one of two equal errors. So they call the trait, whose errors do
-/// not name the method, and both its path and the argument reach from the first token of the
-/// field's type to the last.
+/// When the child is no module, both methods are wrong, and the compiler shows one of two equal
+/// errors. Hence the field's type as it was written: it takes the blame, and it is the same in
+/// both, where a type inferred from a shared reference would have lost its lifetimes.
 fn call(field: &Field<'_>, name: &str, walk: Walk) -> Option<TokenStream> {
     let Role::Child(directive) = field.role() else { return None };
-    let Ends { first, last } = Ends::of(field.ty);
-    let binding = binding(field);
+    let (ty, child) = (field.ty, binding(field));
     let walker = match directive {
         None => quote!(__walker.field(#name)),
         Some(directive) => {
@@ -160,13 +168,10 @@ fn call(field: &Field<'_>, name: &str, walk: Walk) -> Option<TokenStream> {
             quote!(__walker.field_with(#name, __quant::Directive::#directive))
         }
     };
-    let (method, child) = match walk {
-        Walk::Ref => ("walk", quote_spanned!(first=> &*#binding)),
-        Walk::Mut => ("walk_mut", quote_spanned!(first=> &mut *#binding)),
-    };
-    let method = Ident::new(method, last);
-    let module = quote_spanned!(first=> __quant::Module::#method);
-    Some(quote!(#module(#child, &mut #walker);))
+    Some(match walk {
+        Walk::Ref => quote!(<#ty as __M>::walk(#child, &mut #walker);),
+        Walk::Mut => quote!(<#ty as __M>::walk_mut(#child, &mut #walker);),
+    })
 }
 
 fn directive(field: &Field<'_>, directive: &Directive<'_>) -> TokenStream {

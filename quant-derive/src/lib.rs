@@ -6,7 +6,6 @@ mod bound;
 mod check;
 mod ctxt;
 mod expand;
-mod span;
 
 use proc_macro::TokenStream;
 

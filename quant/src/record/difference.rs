@@ -4,7 +4,8 @@ use core::fmt;
 use std::collections::HashMap;
 
 use super::{Record, RecordError, State};
-use crate::module::{Module, ParamId, for_each, for_each_mut};
+use crate::activation::RECORD_KIND;
+use crate::module::{Module, ParamId, for_each, for_each_activation_mut, for_each_mut};
 use crate::tensor::{Tensor, TensorError};
 
 /// Something in which a record and a model differ.
@@ -48,6 +49,13 @@ pub enum Difference {
         /// Its kind.
         kind: String,
     },
+    /// The record's state of an activation does not make sense.
+    State {
+        /// The activation's path.
+        id: ParamId,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Difference {
@@ -58,7 +66,8 @@ impl Difference {
             | Self::Unexpected { id, .. }
             | Self::Shape { id, .. }
             | Self::Storage { id, .. }
-            | Self::UnexpectedState { id, .. } => id,
+            | Self::UnexpectedState { id, .. }
+            | Self::State { id, .. } => id,
         }
     }
 }
@@ -78,6 +87,7 @@ impl fmt::Display for Difference {
             Self::UnexpectedState { kind, .. } => {
                 write!(f, "unexpected state of kind `{kind}`, no module takes it")
             }
+            Self::State { reason, .. } => f.write_str(reason),
         }
     }
 }
@@ -88,7 +98,8 @@ pub(crate) fn load<M: Module>(mut model: M, record: Record) -> Result<M, RecordE
     let (tensors, states) = record.into_parts();
     let mut comparison = Comparison { unmatched: tensors, ..Comparison::default() };
     for_each(&model, |site, param| comparison.param(site.path.into(), &param.shape()));
-    comparison.leftovers(order, states);
+    comparison.leftovers(order);
+    comparison.differences.extend(put_states(&mut model, states));
     let matched = comparison.finish()?;
     match put(&mut model, matched) {
         refused if refused.is_empty() => Ok(model),
@@ -122,14 +133,11 @@ impl Comparison {
     }
 
     /// Adds what the walk did not come by.
-    fn leftovers(&mut self, order: Vec<ParamId>, states: Vec<State>) {
+    fn leftovers(&mut self, order: Vec<ParamId>) {
         self.differences.extend(order.into_iter().filter_map(|id| {
             let shape = self.unmatched.get(&id)?.shape().into();
             Some(Difference::Unexpected { id, shape })
         }));
-        let unexpected =
-            |state: State| Difference::UnexpectedState { id: state.id, kind: state.kind };
-        self.differences.extend(states.into_iter().map(unexpected));
     }
 
     fn finish(self) -> Result<HashMap<ParamId, Tensor>, RecordError> {
@@ -151,5 +159,21 @@ fn put(model: &mut impl Module, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Di
             differences.push(Difference::Storage { id, source });
         }
     });
+    differences
+}
+
+/// Gives activations the states of their paths; returns those that fit nowhere, or make no sense.
+fn put_states(model: &mut impl Module, mut states: Vec<State>) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for_each_activation_mut(model, |site, activation| {
+        let own = |state: &State| state.id == *site.path && state.kind == RECORD_KIND;
+        let state = states.iter().position(own).map(|position| states.remove(position));
+        let data = state.as_ref().map(|state| &*state.data);
+        if let Err(reason) = activation.decode(site.path.into(), data) {
+            differences.push(Difference::State { id: site.path.into(), reason });
+        }
+    });
+    let left = states.into_iter().map(|s| Difference::UnexpectedState { id: s.id, kind: s.kind });
+    differences.extend(left);
     differences
 }
