@@ -1,5 +1,8 @@
 //! Side-by-side timings, as JSON rows or as a table: `cargo run --release -p benches -- [--json] NAME…`.
 
+mod data;
+mod gemm;
+mod limits;
 mod measure;
 
 fn main() {
@@ -14,6 +17,8 @@ fn main() {
     let report = measure::Report::new(json);
     for name in &names {
         match name.as_str() {
+            "gemm" => gemm::run(&report),
+            "limits" => limits::run(&report),
             "quick" => quick(&report),
             _ => {
                 eprintln!("no bench is called `{name}`; there are limits, gemm, conv");

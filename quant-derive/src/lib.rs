@@ -6,7 +6,9 @@ mod bound;
 mod check;
 mod ctxt;
 mod expand;
-mod span;
+
+#[cfg(test)]
+mod tests;
 
 use proc_macro::TokenStream;
 

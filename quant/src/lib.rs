@@ -2,10 +2,17 @@
 //! The serde of quantization.
 
 extern crate alloc;
+// The derive writes `::quant`; this crate's own layers use it.
+#[cfg(feature = "nn")]
+extern crate self as quant;
 
+#[cfg(feature = "std")]
+pub mod activation;
 pub mod calibration;
 pub mod kernel;
 pub mod module;
+#[cfg(feature = "nn")]
+pub mod nn;
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;
@@ -34,11 +41,16 @@ pub use scheme::{
 pub use tensor::{FloatTensor, QuantizedTensor, Tensor, TensorError};
 
 #[cfg(feature = "std")]
+pub use activation::{
+    ActivationError, ActivationMode, ActivationQuantizer, ActivationScheme, ActivationSchemeError,
+    CalibrateError, ConvertError,
+};
+#[cfg(feature = "std")]
 pub use calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, EntropyCalibration};
 #[cfg(feature = "std")]
 pub use quantize::{
-    Action, Candidate, Decision, Expected, Plan, PlanDifference, PlannedParam, Planner,
-    QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule,
+    Action, Candidate, Decision, Expected, Plan, PlanDifference, PlannedActivation, PlannedParam,
+    Planner, QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule,
 };
 #[cfg(feature = "std")]
 pub use record::{BincodeRecorder, Difference, Record, RecordError, Recorder};

@@ -7,8 +7,9 @@
 //! The sums are in f64, in [`LANES`] interleaved parts that are added in ascending order at the
 //! end: the order of additions is part of the definition, so every kernel gives the same bits.
 
-use super::dispatch::{Isa, Kernel, Operation};
+use super::dispatch::{Kernel, Operation};
 use super::elementwise::{Affine, assert_codes};
+use super::isa::Isa;
 
 /// Partial sums: two vectors of AVX-512, enough to hide the latency of an addition.
 const LANES: usize = 16;

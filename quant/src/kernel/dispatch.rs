@@ -1,6 +1,7 @@
 //! Which kernels this machine has, and which one is used: decided here, once.
 
 use super::error::KernelUnavailable;
+use super::isa::Isa;
 use super::scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::x86_64::{Avx2, Avx512Vnni, AvxVnni};
@@ -9,14 +10,21 @@ use core::fmt;
 /// A piece of work that is compiled once for every instruction set.
 ///
 /// `run` has to be `#[inline(always)]`, as has everything it calls in its loops: only what is
-/// inlined into the function that enables an instruction set is compiled with it.
+/// inlined into the function that enables an instruction set is compiled with it. A closure is not:
+/// it is a function of its own, so loops are written as loops.
 pub(super) trait Operation {
     type Output;
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
-/// An instruction set; holding a value of it is the proof that this CPU has it.
-pub(super) trait Isa: Copy + Send + Sync {}
+/// How packed codes are multiplied, where a kernel has more than one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    /// Four bytes at a time.
+    Bytes,
+    /// Two i16 at a time (AVX2 only).
+    Wide,
+}
 
 /// One way to run the loops of this module, on this machine.
 ///
@@ -147,6 +155,24 @@ impl Kernel {
             Token::AvxVnni(isa) => isa.run(operation),
             #[cfg(target_arch = "x86_64")]
             Token::Avx512Vnni(isa) => isa.run(operation),
+        }
+    }
+
+    /// [`Kernel::run`] for weights packed with this arithmetic.
+    pub(super) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
+        match (self.0, arithmetic) {
+            #[cfg(target_arch = "x86_64")]
+            (Token::Avx2(isa), Arithmetic::Wide) => isa.run_wide(operation),
+            _ => self.run(operation),
+        }
+    }
+
+    /// The ways in which this kernel can multiply 8-bit codes that are given in full range.
+    pub(super) const fn has_wide(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => true,
+            _ => false,
         }
     }
 }

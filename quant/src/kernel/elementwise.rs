@@ -4,19 +4,23 @@
 //! per instruction set; the arrays are what makes the compiler use whole vectors. Heads and tails
 //! go through the same expression per element, so no element depends on where it stands.
 
-use super::dispatch::{Isa, Kernel, Operation};
+use super::dispatch::{Kernel, Operation};
+use super::isa::Isa;
 use crate::scheme::NonFinite;
 
 /// Elements per step: four vectors of AVX-512 or eight of AVX2, enough independent chains to hide
 /// the latency of a division or a comparison.
 const LANES: usize = 64;
 
+/// The same for a range, which keeps three numbers per element: 12 of AVX2's 16 registers.
+const RANGE_LANES: usize = 32;
+
 /// Elements after which a range checks for non-finite values: the price of finding the first one
 /// is then bounded by one look at a piece that lies in the first-level cache (4096 · 4 B = 16 KiB).
 const PIECE: usize = 4096;
 
 /// Every finite value has a smaller magnitude than this, seen as bits.
-const INFINITY_BITS: u32 = 0x7f80_0000;
+pub(super) const INFINITY_BITS: u32 = 0x7f80_0000;
 
 /// Adding this to a value of magnitude at most 2^22 rounds it to an integer, ties to even, and
 /// leaves the integer in the low bits of the sum.
@@ -155,8 +159,8 @@ fn greatest(a: f32, b: f32) -> f32 {
 
 /// Minimum, maximum, and the largest magnitude as bits: at least [`INFINITY_BITS`] if a value is
 /// not finite, more than that if one is NaN. (The range is then meaningless.)
-struct Range<'a> {
-    values: &'a [f32],
+pub(super) struct Range<'a> {
+    pub(super) values: &'a [f32],
 }
 
 impl Operation for Range<'_> {
@@ -164,12 +168,12 @@ impl Operation for Range<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> Self::Output {
-        let mut lo = [f32::INFINITY; LANES];
-        let mut hi = [f32::NEG_INFINITY; LANES];
-        let mut magnitude = [0u32; LANES];
-        let (steps, tail) = self.values.as_chunks::<LANES>();
+        let mut lo = [f32::INFINITY; RANGE_LANES];
+        let mut hi = [f32::NEG_INFINITY; RANGE_LANES];
+        let mut magnitude = [0u32; RANGE_LANES];
+        let (steps, tail) = self.values.as_chunks::<RANGE_LANES>();
         for step in steps {
-            for i in 0..LANES {
+            for i in 0..RANGE_LANES {
                 lo[i] = least(step[i], lo[i]);
                 hi[i] = greatest(step[i], hi[i]);
                 magnitude[i] = magnitude[i].max(step[i].to_bits() & 0x7fff_ffff);
@@ -180,7 +184,7 @@ impl Operation for Range<'_> {
             hi[i] = greatest(value, hi[i]);
             magnitude[i] = magnitude[i].max(value.to_bits() & 0x7fff_ffff);
         }
-        for i in 1..LANES {
+        for i in 1..RANGE_LANES {
             lo[0] = least(lo[i], lo[0]);
             hi[0] = greatest(hi[i], hi[0]);
             magnitude[0] = magnitude[0].max(magnitude[i]);

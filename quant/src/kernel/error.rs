@@ -1,5 +1,6 @@
 //! What can go wrong before or inside a loop over numbers.
 
+use crate::scheme::NonFinite;
 use alloc::string::String;
 use core::fmt;
 
@@ -36,3 +37,132 @@ impl fmt::Display for KernelUnavailable {
 }
 
 impl core::error::Error for KernelUnavailable {}
+
+/// Weights that cannot be packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PackError {
+    /// The codes are not those of `n` rows of `k`.
+    CodesLength {
+        /// Outputs.
+        n: usize,
+        /// Inputs.
+        k: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// There are more or fewer scales than the sharing demands.
+    ScalesLength {
+        /// Scales that are needed.
+        expected: usize,
+        /// Scales given.
+        found: usize,
+    },
+    /// There are zero points, but more or fewer than the sharing demands.
+    ZeroPointsLength {
+        /// Zero points that are needed.
+        expected: usize,
+        /// Zero points given.
+        found: usize,
+    },
+    /// A block of no elements.
+    EmptyBlock,
+    /// A sum over this many products could leave i32.
+    TooLong {
+        /// Products in a sum: K, or the length of a block.
+        k: usize,
+        /// The most there may be with these codes and zero points.
+        limit: usize,
+    },
+    /// Groups that do not divide the channels of a convolution.
+    Groups {
+        /// Groups.
+        groups: usize,
+        /// Channels.
+        channels: usize,
+    },
+}
+
+impl fmt::Display for PackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CodesLength { n, k, found } => {
+                write!(f, "{found} bytes are not the codes of {n} rows of {k}")
+            }
+            Self::ScalesLength { expected, found } => {
+                write!(f, "{found} scales where {expected} are needed")
+            }
+            Self::ZeroPointsLength { expected, found } => {
+                write!(f, "{found} zero points where {expected} are needed")
+            }
+            Self::EmptyBlock => f.write_str("a block needs at least one element"),
+            Self::TooLong { k, limit } => {
+                write!(f, "a sum of {k} products could overflow i32; at most {limit} cannot")
+            }
+            Self::Groups { groups, channels } => {
+                write!(f, "{groups} groups do not divide {channels} channels")
+            }
+        }
+    }
+}
+
+impl core::error::Error for PackError {}
+
+/// A call that cannot be executed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum LinearError {
+    /// The weights were packed for another kernel.
+    OtherKernel {
+        /// The kernel the weights were packed for.
+        packed_for: &'static str,
+        /// The kernel that was called.
+        called: &'static str,
+    },
+    /// A slice does not have the length its shape demands.
+    Length {
+        /// Which slice.
+        of: &'static str,
+        /// Elements that are needed.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// An activation is NaN or infinite where its range has to be found, or NaN where the range
+    /// is given.
+    NonFinite(NonFinite),
+    /// Integer sums were asked for, but each block along K has a sum and a scale of its own.
+    BlockedSums,
+}
+
+impl fmt::Display for LinearError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherKernel { packed_for, called } => {
+                write!(f, "the weights are packed for kernel `{packed_for}`, not for `{called}`")
+            }
+            Self::Length { of, expected, found } => {
+                write!(f, "{of}: {found} elements where {expected} are needed")
+            }
+            Self::NonFinite(_) => f.write_str("an activation cannot be quantized"),
+            Self::BlockedSums => {
+                f.write_str("weights with blocks along k have no single integer sum per output")
+            }
+        }
+    }
+}
+
+impl core::error::Error for LinearError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::NonFinite(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<NonFinite> for LinearError {
+    fn from(error: NonFinite) -> Self {
+        Self::NonFinite(error)
+    }
+}

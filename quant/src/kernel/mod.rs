@@ -18,16 +18,32 @@
 //! Without the feature `std` a CPU cannot be asked what it supports; then only what the compiler
 //! was told to enable is used, and `QUANT_KERNEL` is not read.
 
+// A loop over the indices of fixed arrays is what becomes whole vectors; and it reads alike for one
+// array and for three.
+#![allow(clippy::needless_range_loop)]
+
 mod damage;
 mod dispatch;
 mod elementwise;
 mod error;
+mod isa;
+mod linear;
+mod outliers;
+mod output;
+mod product;
+mod rows;
 mod scalar;
 mod subbyte;
+mod threads;
+mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 pub use damage::Damage;
 pub use dispatch::Kernel;
-pub use error::KernelUnavailable;
+pub use error::{KernelUnavailable, LinearError, PackError};
+pub use linear::{Activations, Dynamic, Static};
+pub use output::{Epilogue, Output};
 pub use subbyte::SubByte;
+pub use threads::Scratch;
+pub use weights::{Codes, PackedWeights, Sharing, Weights};

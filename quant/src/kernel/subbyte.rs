@@ -3,8 +3,9 @@
 //! Element 0 is in the low bits, in two's complement; the bits after the last element are zero. A
 //! slice is one row: rows start on a byte boundary, so each is packed by its own call.
 
-use super::dispatch::{Isa, Kernel, Operation};
+use super::dispatch::{Kernel, Operation};
 use super::elementwise::{Affine, assert_codes};
+use super::isa::Isa;
 
 /// The width of a packed code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -19,7 +19,7 @@ macro_rules! constants {
 }
 
 constants! {
-    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool, char, String, &'static str, ()
+    u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool, char, String, &str, ()
 }
 
 impl<T: ?Sized> Module for PhantomData<T> {

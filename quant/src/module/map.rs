@@ -7,6 +7,8 @@ use super::param::ParamMut;
 use super::walk::walk_mut;
 use super::walk::{LeavesMut, Site};
 use super::{Module, ParamId};
+#[cfg(feature = "std")]
+use crate::activation::ActivationQuantizer;
 use crate::tensor::{Tensor, TensorError};
 
 /// Replaces the parameters of a model, one by one.
@@ -87,6 +89,23 @@ pub(crate) fn for_each_mut(
     impl<F: FnMut(Site<'_>, &mut dyn ParamMut)> LeavesMut for Each<F> {
         fn param(&mut self, site: Site<'_>, param: &mut dyn ParamMut) {
             (self.0)(site, param);
+        }
+    }
+    walk_mut(module, &mut Each(f));
+}
+
+/// Calls `f` with every activation quantizer of `module`, to be changed in place.
+#[cfg(feature = "std")]
+pub(crate) fn for_each_activation_mut(
+    module: &mut (impl Module + ?Sized),
+    f: impl FnMut(Site<'_>, &mut ActivationQuantizer),
+) {
+    struct Each<F>(F);
+    impl<F: FnMut(Site<'_>, &mut ActivationQuantizer)> LeavesMut for Each<F> {
+        fn param(&mut self, _site: Site<'_>, _param: &mut dyn ParamMut) {}
+
+        fn activation(&mut self, site: Site<'_>, activation: &mut ActivationQuantizer) {
+            (self.0)(site, activation);
         }
     }
     walk_mut(module, &mut Each(f));

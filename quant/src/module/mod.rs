@@ -1,5 +1,7 @@
 //! Models as trees of parameters: the trait that `#[derive(Module)]` implements, and its walk.
 
+#[cfg(feature = "nn")]
+mod cache;
 mod containers;
 mod id;
 mod map;
@@ -15,8 +17,8 @@ pub use walk::{Directive, Walker, WalkerMut};
 
 #[cfg(feature = "std")]
 pub(crate) use self::{
-    map::for_each_mut,
-    visit::for_each,
+    map::{for_each_activation_mut, for_each_mut},
+    visit::{for_each, for_each_activation},
     walk::{Leaves, Site, walk},
 };
 
@@ -33,7 +35,7 @@ use crate::record::{Record, RecordError, Recorder};
 ///
 /// Besides derived types, these are modules: [`Param`]; `Option`, `Box`, `Vec`, arrays and tuples
 /// of modules, and `BTreeMap<String, _>`; and, as plain constants that hold no parameter,
-/// integers, `bool`, `char`, `String`, `&'static str` and `PhantomData`. Floats are not: a bare
+/// integers, `bool`, `char`, `String`, `&str` and `PhantomData`. Floats are not: a bare
 /// `f32` may be a parameter somebody forgot to wrap, so the compiler asks. Neither are `Rc` and
 /// `Arc`: two names for one parameter cannot both be mapped in place.
 ///
@@ -271,5 +273,66 @@ pub trait Module {
         Self: Sized,
     {
         crate::record::load_into(self, record)
+    }
+
+    /// Gives every [`ActivationQuantizer`](crate::ActivationQuantizer) the mode that the recipe
+    /// says: float, dynamic, or, on the way to static, observing.
+    ///
+    /// # Errors
+    /// Rules of the recipe that match no activation, or come too late.
+    #[cfg(feature = "std")]
+    fn prepare(self, recipe: &crate::Recipe) -> Result<Self, crate::QuantizeError>
+    where
+        Self: Sized,
+    {
+        crate::activation::prepare(self, recipe)
+    }
+
+    /// [Prepares](Self::prepare) the model and shows it `batches`, so that activations that are
+    /// to be static observe their ranges. [`convert`](Self::convert) makes them static.
+    ///
+    /// Each batch is dropped before the next is drawn, and observers have a fixed size: memory
+    /// does not grow with the data. Calling it again goes on where it ended. Progress is the
+    /// iterator's business: with the crate `indicatif`, pass `batches.progress()`.
+    ///
+    /// ```
+    /// use quant::{ActivationQuantizer, ActivationScheme, Module, Recipe};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let recipe = Recipe::new().activations(ActivationScheme::STATIC);
+    /// let batches = [vec![0.5, -1.0], vec![2.0]];
+    /// let input = ActivationQuantizer::new()
+    ///     .calibrate(&recipe, batches, |input, batch| input.observe(&batch))?
+    ///     .convert()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`prepare`](Self::prepare), and the first that `forward` returns.
+    #[cfg(feature = "std")]
+    fn calibrate<B, T, E>(
+        self,
+        recipe: &crate::Recipe,
+        batches: impl IntoIterator<Item = B>,
+        forward: impl FnMut(&Self, B) -> Result<T, E>,
+    ) -> Result<Self, crate::CalibrateError<E>>
+    where
+        Self: Sized,
+    {
+        crate::activation::calibrate(self, recipe, batches, forward)
+    }
+
+    /// Makes every observing activation static. Others stay as they are, so that converting
+    /// twice changes nothing.
+    ///
+    /// # Errors
+    /// Activations that the calibration data never reached: all of them.
+    #[cfg(feature = "std")]
+    fn convert(self) -> Result<Self, crate::ConvertError>
+    where
+        Self: Sized,
+    {
+        crate::activation::convert(self)
     }
 }

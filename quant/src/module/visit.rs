@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use super::walk::walk;
 use super::walk::{Leaves, Site};
 use super::{Module, ParamId, ParamView};
+#[cfg(feature = "std")]
+use crate::activation::ActivationQuantizer;
 use crate::scheme::{QuantizationScheme, element_count};
 
 /// Sees the parameters of a model.
@@ -26,6 +28,10 @@ use crate::scheme::{QuantizationScheme, element_count};
 pub trait ModuleVisitor {
     /// Sees one parameter, float or quantized.
     fn visit_float(&mut self, id: ParamId, param: ParamView<'_>);
+
+    /// Sees what quantizes the input of a layer; does nothing unless implemented.
+    #[cfg(feature = "std")]
+    fn visit_activation(&mut self, _id: ParamId, _activation: &ActivationQuantizer) {}
 }
 
 /// What is known of a parameter without its values.
@@ -70,8 +76,36 @@ pub(crate) fn for_each(module: &(impl Module + ?Sized), f: impl FnMut(Site<'_>, 
     walk(module, &mut Each(f));
 }
 
+/// Calls `f` with every activation quantizer of `module`.
+#[cfg(feature = "std")]
+pub(crate) fn for_each_activation(
+    module: &(impl Module + ?Sized),
+    f: impl FnMut(Site<'_>, &ActivationQuantizer),
+) {
+    struct EachActivation<F>(F);
+    impl<F: FnMut(Site<'_>, &ActivationQuantizer)> Leaves for EachActivation<F> {
+        fn param(&mut self, _site: Site<'_>, _param: ParamView<'_>) {}
+
+        fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
+            (self.0)(site, activation);
+        }
+    }
+    walk(module, &mut EachActivation(f));
+}
+
 pub(super) fn visit(module: &(impl Module + ?Sized), visitor: &mut dyn ModuleVisitor) {
-    for_each(module, |site, param| visitor.visit_float(site.path.into(), param));
+    struct Visit<'a>(&'a mut dyn ModuleVisitor);
+    impl Leaves for Visit<'_> {
+        fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
+            self.0.visit_float(site.path.into(), param);
+        }
+
+        #[cfg(feature = "std")]
+        fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
+            self.0.visit_activation(site.path.into(), activation);
+        }
+    }
+    walk(module, &mut Visit(visitor));
 }
 
 pub(super) fn params(module: &(impl Module + ?Sized)) -> Vec<ParamInfo> {

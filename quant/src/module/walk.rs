@@ -5,6 +5,8 @@ use core::fmt::Write;
 
 use super::Module;
 use super::param::{ParamMut, ParamView};
+#[cfg(feature = "std")]
+use crate::activation::ActivationQuantizer;
 use crate::scheme::QuantizationScheme;
 
 /// What an attribute on a field asks of the parameters below it.
@@ -40,11 +42,17 @@ pub(crate) trait Leaves {
     /// What a module keeps besides parameters, in a format named `kind`.
     #[cfg(feature = "std")]
     fn state(&mut self, _site: Site<'_>, _kind: &str, _data: &[u8]) {}
+
+    #[cfg(feature = "std")]
+    fn activation(&mut self, _site: Site<'_>, _activation: &ActivationQuantizer) {}
 }
 
 /// Takes what a walk in place comes by.
 pub(crate) trait LeavesMut {
     fn param(&mut self, site: Site<'_>, param: &mut dyn ParamMut);
+
+    #[cfg(feature = "std")]
+    fn activation(&mut self, _site: Site<'_>, _activation: &mut ActivationQuantizer) {}
 }
 
 macro_rules! walker {
@@ -128,11 +136,23 @@ impl Walker<'_> {
         let site = Site { path: self.path, directive: self.directive };
         self.leaves.state(site, kind, data);
     }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn activation(&mut self, activation: &ActivationQuantizer) {
+        let site = Site { path: self.path, directive: self.directive };
+        self.leaves.activation(site, activation);
+    }
 }
 
 impl WalkerMut<'_> {
     pub(crate) fn param(&mut self, param: &mut dyn ParamMut) {
         let site = Site { path: self.path, directive: self.directive };
         self.leaves.param(site, param);
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn activation(&mut self, activation: &mut ActivationQuantizer) {
+        let site = Site { path: self.path, directive: self.directive };
+        self.leaves.activation(site, activation);
     }
 }

@@ -23,7 +23,7 @@ mod weights;
 #[cfg(feature = "std")]
 pub use error::{PlanDifference, QuantizeError, UnmatchedRule};
 #[cfg(feature = "std")]
-pub use plan::{Action, Expected, Plan, PlannedParam, Reason};
+pub use plan::{Action, Expected, Plan, PlannedActivation, PlannedParam, Reason};
 #[cfg(feature = "std")]
 pub use planner::{Candidate, Decision, Planner};
 #[cfg(feature = "std")]

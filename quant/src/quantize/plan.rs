@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
 use super::{QuantizeError, apply, weights};
+use crate::activation::ActivationScheme;
+use crate::calibration::CalibrationMethod;
 use crate::kernel::Damage;
 use crate::module::{Module, ParamId, ParamInfo, ParamView, Site, for_each};
 use crate::scheme::{Groups, QuantParams, QuantizationScheme};
@@ -36,6 +38,22 @@ use crate::scheme::{Groups, QuantParams, QuantizationScheme};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     params: Vec<PlannedParam>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    activations: Vec<PlannedActivation>,
+}
+
+/// How the input of a layer is quantized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedActivation {
+    /// The path of the layer's [`ActivationQuantizer`](crate::ActivationQuantizer).
+    pub id: ParamId,
+    /// How.
+    pub scheme: ActivationScheme,
+    /// How ranges are found, if the scheme is static.
+    pub calibration: CalibrationMethod,
+    /// Why.
+    pub reason: Reason,
 }
 
 /// What becomes of one parameter.
@@ -99,6 +117,8 @@ pub enum Reason {
     Rank(usize),
     /// The recipe has no rule for it, and no scheme of its own.
     NoRule,
+    /// The recipe says it for everything that no rule matches.
+    Recipe,
     /// It has no elements.
     Empty,
     /// It is quantized already.
@@ -122,6 +142,16 @@ impl Plan {
     /// The parameters in the order of the model.
     pub fn params(&self) -> &[PlannedParam] {
         &self.params
+    }
+
+    /// The activations in the order of the model; empty if the planner has no say in them. They
+    /// are for information: [`Module::prepare`] does what they say.
+    pub fn activations(&self) -> &[PlannedActivation] {
+        &self.activations
+    }
+
+    pub(super) fn with_activations(self, activations: Vec<PlannedActivation>) -> Self {
+        Self { activations, ..self }
     }
 
     /// The bytes of all parameters now.
@@ -219,7 +249,7 @@ pub(crate) fn plan(
             }
         }
     });
-    Ok(Plan { params: params? })
+    Ok(Plan { params: params?, activations: Vec::new() })
 }
 
 fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, QuantizeError> {
@@ -311,6 +341,21 @@ impl fmt::Display for Plan {
         if after > 0 {
             write!(f, " ({:.2} times smaller)", before as f64 / after as f64)?;
         }
+        self.fmt_activations(f)
+    }
+}
+
+impl Plan {
+    fn fmt_activations(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.activations.iter().map(|it| it.id.as_str().chars().count()).max();
+        let width = width.unwrap_or(0);
+        for PlannedActivation { id, scheme, calibration, reason } in &self.activations {
+            write!(f, "\n{id:<width$}  {scheme}")?;
+            if matches!(scheme, ActivationScheme::Static { .. }) {
+                write!(f, " by {calibration}")?;
+            }
+            write!(f, "  {reason}")?;
+        }
         Ok(())
     }
 }
@@ -353,6 +398,7 @@ impl fmt::Display for Reason {
             Self::Attribute => f.write_str("attribute of the field"),
             Self::Rank(rank) => write!(f, "rank {rank}"),
             Self::NoRule => f.write_str("no rule"),
+            Self::Recipe => f.write_str("the recipe"),
             Self::Empty => f.write_str("no elements"),
             Self::AlreadyQuantized => f.write_str("already quantized"),
         }

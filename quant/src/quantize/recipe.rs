@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::error::UnmatchedRule;
 use super::glob;
 use super::planner::{Candidate, Choice, Decision, Planner};
-use super::{Plan, QuantizeError, Reason, plan};
+use super::{Plan, PlannedActivation, QuantizeError, Reason, plan};
+use crate::activation::ActivationScheme;
 use crate::calibration::CalibrationMethod;
-use crate::module::Module;
+use crate::module::{Module, ParamId, for_each_activation};
 use crate::scheme::QuantizationScheme;
 
 /// Rules that say, by path, how parameters are quantized.
@@ -50,12 +51,18 @@ use crate::scheme::QuantizationScheme;
 /// Patterns: `*` stands for any run of characters within one step of a path, `**` for any number
 /// of steps, `?` for one character, `[ab]` for one of those, `{a,b}` for either.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scheme: Option<QuantizationScheme>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calibration: Option<CalibrationMethod>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activations: Option<ActivationScheme>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activation_calibration: Option<CalibrationMethod>,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    skip_non_finite: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rules: Vec<Rule>,
 }
@@ -78,6 +85,30 @@ impl Recipe {
         Self { calibration: Some(calibration), ..self }
     }
 
+    /// How activations are quantized that no rule matches; float if this is not called.
+    #[must_use]
+    pub fn activations(self, scheme: ActivationScheme) -> Self {
+        Self { activations: Some(scheme), ..self }
+    }
+
+    /// How the ranges of static activations are found where a rule says nothing else; min-max if
+    /// this is not called.
+    #[must_use]
+    pub fn activation_calibration(self, calibration: CalibrationMethod) -> Self {
+        Self { activation_calibration: Some(calibration), ..self }
+    }
+
+    /// Leaves NaN and infinite activations out of calibration, and counts them, where they would
+    /// be an error; see [`ActivationQuantizer::skipped`](crate::ActivationQuantizer::skipped).
+    #[must_use]
+    pub fn skip_non_finite(self) -> Self {
+        Self { skip_non_finite: true, ..self }
+    }
+
+    pub(crate) fn skips_non_finite(&self) -> bool {
+        self.skip_non_finite
+    }
+
     /// Adds a rule after those before.
     #[must_use]
     pub fn rule(mut self, rule: Rule) -> Self {
@@ -95,17 +126,22 @@ impl Recipe {
     /// # Errors
     /// See [`QuantizeError`].
     pub fn plan(&self, model: &(impl Module + ?Sized)) -> Result<Plan, QuantizeError> {
-        plan(self, model)
+        let mut ids: Vec<ParamId> = Vec::new();
+        for_each_activation(model, |site, _| ids.push(site.path.into()));
+        self.check_activation_rules(&ids)?;
+        let activations = ids.into_iter().map(|id| self.decide_activation(id));
+        Ok(plan(self, model)?.with_activations(activations.collect()))
     }
 
-    /// The first rule that matches `path`, and its position.
-    fn rule_for(&self, path: &str) -> Option<(usize, &Rule)> {
-        self.rules.iter().enumerate().find(|(_, rule)| rule.matches(path))
+    /// The first rule of this kind that matches `path`, and its position.
+    fn rule_for(&self, kind: Kind, path: &str) -> Option<(usize, &Rule)> {
+        let mut rules = self.rules.iter().enumerate();
+        rules.find(|(_, rule)| rule.kind() == kind && rule.matches(path))
     }
 
     fn decide_one(&self, candidate: &Candidate) -> Decision {
         let default = self.calibration.unwrap_or_default();
-        match self.rule_for(candidate.info.id.as_str()) {
+        match self.rule_for(Kind::Weights, candidate.info.id.as_str()) {
             Some((number, rule)) => rule.decide(number, default),
             None => match self.scheme {
                 Some(scheme) => Decision::by_default(candidate, &Choice::new(scheme, default)),
@@ -114,32 +150,44 @@ impl Recipe {
         }
     }
 
+    /// How the activation at this path is quantized.
+    pub(crate) fn decide_activation(&self, id: ParamId) -> PlannedActivation {
+        let default = self.activation_calibration.unwrap_or_default();
+        let (scheme, calibration, reason) = match self.rule_for(Kind::Activations, id.as_str()) {
+            Some((rule, Rule { path, action: RuleAction::Activations(scheme, calibration) })) => {
+                let reason = Reason::Rule { rule, pattern: path.clone() };
+                (*scheme, calibration.unwrap_or(default), reason)
+            }
+            _ => match self.activations {
+                Some(scheme) => (scheme, default, Reason::Recipe),
+                None => (ActivationScheme::Float, default, Reason::NoRule),
+            },
+        };
+        PlannedActivation { id, scheme, calibration, reason }
+    }
+
+    /// Like [`check_rules`](Self::check_rules), for the rules about activations.
+    pub(crate) fn check_activation_rules(&self, ids: &[ParamId]) -> Result<(), QuantizeError> {
+        self.check_rules(Kind::Activations, &ids.iter().map(ParamId::as_str).collect::<Vec<_>>())
+    }
+
     /// A rule that matches nothing, or nothing that is left, was not meant so.
-    fn check_rules(&self, candidates: &[Candidate]) -> Result<(), QuantizeError> {
-        let paths = || candidates.iter().map(|candidate| candidate.info.id.as_str());
+    fn check_rules(&self, kind: Kind, paths: &[&str]) -> Result<(), QuantizeError> {
         let mut used = alloc::vec![false; self.rules.len()];
-        for (number, _) in paths().filter_map(|path| self.rule_for(path)) {
+        for (number, _) in paths.iter().filter_map(|path| self.rule_for(kind, path)) {
             used[number] = true;
         }
-        let unmatched: Vec<_> = self
-            .rules
-            .iter()
-            .zip(used)
-            .enumerate()
-            .filter(|(_, (_, used))| !used)
-            .map(|(number, (rule, _))| self.unmatched(number, rule, paths()))
+        let rules = self.rules.iter().zip(used).enumerate();
+        let unmatched: Vec<_> = rules
+            .filter(|(_, (rule, used))| rule.kind() == kind && !used)
+            .map(|(number, (rule, _))| self.unmatched(number, rule, paths))
             .collect();
         if unmatched.is_empty() { Ok(()) } else { Err(QuantizeError::Rules(unmatched)) }
     }
 
-    fn unmatched<'a>(
-        &self,
-        number: usize,
-        rule: &Rule,
-        paths: impl Iterator<Item = &'a str> + Clone,
-    ) -> UnmatchedRule {
-        let shadow = paths.clone().find(|path| rule.matches(path)).and_then(|p| self.rule_for(p));
-        match shadow {
+    fn unmatched(&self, number: usize, rule: &Rule, paths: &[&str]) -> UnmatchedRule {
+        let taken = paths.iter().find(|path| rule.matches(path));
+        match taken.and_then(|path| self.rule_for(rule.kind(), path)) {
             Some((by, first)) => UnmatchedRule::Shadowed {
                 rule: number,
                 pattern: rule.path.clone(),
@@ -156,16 +204,17 @@ impl Recipe {
 }
 
 /// The three paths that look most like `pattern`, most alike first.
-fn nearest<'a>(pattern: &str, paths: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut ranked: Vec<_> =
-        paths.map(|path| (strsim::normalized_levenshtein(pattern, path), path)).collect();
+fn nearest(pattern: &str, paths: &[&str]) -> Vec<String> {
+    let alike = |path: &&str| strsim::normalized_levenshtein(pattern, path);
+    let mut ranked: Vec<_> = paths.iter().map(|path| (alike(path), *path)).collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
     ranked.into_iter().take(3).map(|(_, path)| path.into()).collect()
 }
 
 impl Planner for Recipe {
     fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
-        self.check_rules(candidates)?;
+        let paths: Vec<_> = candidates.iter().map(|it| it.info.id.as_str()).collect();
+        self.check_rules(Kind::Weights, &paths)?;
         Ok(candidates.iter().map(|candidate| self.decide_one(candidate)).collect())
     }
 }
@@ -182,6 +231,14 @@ pub struct Rule {
 enum RuleAction {
     Keep,
     Quantize(QuantizationScheme, Option<CalibrationMethod>),
+    Activations(ActivationScheme, Option<CalibrationMethod>),
+}
+
+/// What a rule is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Weights,
+    Activations,
 }
 
 impl Rule {
@@ -195,6 +252,11 @@ impl Rule {
         Self { path: path.into(), action: RuleAction::Quantize(scheme, None) }
     }
 
+    /// Activations whose path matches are quantized so.
+    pub fn activations(path: impl Into<String>, scheme: ActivationScheme) -> Self {
+        Self { path: path.into(), action: RuleAction::Activations(scheme, None) }
+    }
+
     /// The calibration, in place of the recipe's. A rule that keeps has no use for one.
     #[must_use]
     pub fn calibration(self, calibration: CalibrationMethod) -> Self {
@@ -203,6 +265,16 @@ impl Rule {
             RuleAction::Quantize(scheme, _) => {
                 Self { action: RuleAction::Quantize(scheme, Some(calibration)), ..self }
             }
+            RuleAction::Activations(scheme, _) => {
+                Self { action: RuleAction::Activations(scheme, Some(calibration)), ..self }
+            }
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.action {
+            RuleAction::Keep | RuleAction::Quantize(..) => Kind::Weights,
+            RuleAction::Activations(..) => Kind::Activations,
         }
     }
 
@@ -219,7 +291,7 @@ impl Rule {
     fn decide(&self, rule: usize, default: CalibrationMethod) -> Decision {
         let reason = Reason::Rule { rule, pattern: self.path.clone() };
         match self.action {
-            RuleAction::Keep => Decision::keep(reason),
+            RuleAction::Keep | RuleAction::Activations(..) => Decision::keep(reason),
             RuleAction::Quantize(scheme, calibration) => {
                 Decision::quantize(scheme, calibration.unwrap_or(default), reason)
             }
@@ -237,39 +309,44 @@ struct RawRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scheme: Option<QuantizationScheme>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    activations: Option<ActivationScheme>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     calibration: Option<CalibrationMethod>,
 }
 
 impl TryFrom<RawRule> for Rule {
     type Error = String;
 
-    fn try_from(raw: RawRule) -> Result<Self, String> {
-        let action = match (raw.keep, raw.scheme, raw.calibration) {
-            (true, None, None) => RuleAction::Keep,
-            (false, Some(scheme), calibration) => RuleAction::Quantize(scheme, calibration),
-            (true, ..) => {
-                let path = raw.path;
-                return Err(alloc::format!(
-                    "rule `{path}` keeps, so it has no scheme or calibration"
-                ));
+    fn try_from(
+        RawRule { path, keep, scheme, activations, calibration }: RawRule,
+    ) -> Result<Self, String> {
+        let action = match (keep, scheme, activations, calibration) {
+            (true, None, None, None) => RuleAction::Keep,
+            (false, Some(scheme), None, calibration) => RuleAction::Quantize(scheme, calibration),
+            (false, None, Some(scheme), calibration) => {
+                RuleAction::Activations(scheme, calibration)
             }
-            (false, None, _) => {
-                let path = raw.path;
+            _ => {
                 return Err(alloc::format!(
-                    "rule `{path}` says neither `keep = true` nor a `scheme`"
+                    "rule `{path}` has to say one of `keep = true`, `scheme` and `activations`; \
+                     the last two may have a `calibration`"
                 ));
             }
         };
-        Ok(Self { path: raw.path, action })
+        Ok(Self { path, action })
     }
 }
 
 impl From<Rule> for RawRule {
     fn from(Rule { path, action }: Rule) -> Self {
+        let raw = Self { path, keep: false, scheme: None, activations: None, calibration: None };
         match action {
-            RuleAction::Keep => Self { path, keep: true, scheme: None, calibration: None },
+            RuleAction::Keep => Self { keep: true, ..raw },
             RuleAction::Quantize(scheme, calibration) => {
-                Self { path, keep: false, scheme: Some(scheme), calibration }
+                Self { scheme: Some(scheme), calibration, ..raw }
+            }
+            RuleAction::Activations(scheme, calibration) => {
+                Self { activations: Some(scheme), calibration, ..raw }
             }
         }
     }

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use std::collections::HashMap;
 
 use super::RecordError;
+use crate::activation::{ActivationQuantizer, RECORD_KIND};
 use crate::module::{Leaves, Module, ParamId, ParamView, Site, Walker, WalkerMut, walk};
 use crate::tensor::Tensor;
 
@@ -220,6 +221,12 @@ impl Leaves for Copy {
         let state = State { id: site.path.into(), kind: kind.into(), data: data.into() };
         if self.record.insert_state(state).is_some() {
             self.duplicate = Some(site.path.into());
+        }
+    }
+
+    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
+        if let Some(data) = activation.encode() {
+            self.state(site, RECORD_KIND, &data);
         }
     }
 }

@@ -3,8 +3,9 @@
 use core::fmt;
 use std::collections::HashMap;
 
-use super::{Record, RecordError};
-use crate::module::{Module, ParamId, for_each, for_each_mut};
+use super::{Record, RecordError, State};
+use crate::activation::RECORD_KIND;
+use crate::module::{Module, ParamId, for_each, for_each_activation_mut, for_each_mut};
 use crate::tensor::{Tensor, TensorError};
 
 /// Something in which a record and a model differ.
@@ -48,6 +49,13 @@ pub enum Difference {
         /// Its kind.
         kind: String,
     },
+    /// The record's state of an activation does not make sense.
+    State {
+        /// The activation's path.
+        id: ParamId,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Difference {
@@ -58,7 +66,8 @@ impl Difference {
             | Self::Unexpected { id, .. }
             | Self::Shape { id, .. }
             | Self::Storage { id, .. }
-            | Self::UnexpectedState { id, .. } => id,
+            | Self::UnexpectedState { id, .. }
+            | Self::State { id, .. } => id,
         }
     }
 }
@@ -78,6 +87,7 @@ impl fmt::Display for Difference {
             Self::UnexpectedState { kind, .. } => {
                 write!(f, "unexpected state of kind `{kind}`, no module takes it")
             }
+            Self::State { reason, .. } => f.write_str(reason),
         }
     }
 }
@@ -85,37 +95,58 @@ impl fmt::Display for Difference {
 /// `model` with the parameters of `record`.
 pub(crate) fn load<M: Module>(mut model: M, record: Record) -> Result<M, RecordError> {
     let order: Vec<ParamId> = record.iter().map(|(id, _)| id.clone()).collect();
-    let (mut tensors, states) = record.into_parts();
-    let mut differences = Vec::new();
-    let mut matched = HashMap::new();
-    let mut duplicate = None;
-    for_each(&model, |site, param| {
-        let (id, shape) = (ParamId::new(site.path), param.shape());
-        match tensors.remove(&id) {
-            Some(tensor) if tensor.shape() == &*shape => {
-                matched.insert(id, tensor);
+    let (tensors, states) = record.into_parts();
+    let mut comparison = Comparison { unmatched: tensors, ..Comparison::default() };
+    for_each(&model, |site, param| comparison.param(site.path.into(), &param.shape()));
+    comparison.leftovers(order);
+    comparison.differences.extend(put_states(&mut model, states));
+    let matched = comparison.finish()?;
+    match put(&mut model, matched) {
+        refused if refused.is_empty() => Ok(model),
+        refused => Err(RecordError::Differences(refused)),
+    }
+}
+
+/// What is known of two sets of names after a walk over one of them.
+#[derive(Default)]
+struct Comparison {
+    unmatched: HashMap<ParamId, Tensor>,
+    matched: HashMap<ParamId, Tensor>,
+    differences: Vec<Difference>,
+    /// A path that the model has twice.
+    duplicate: Option<ParamId>,
+}
+
+impl Comparison {
+    fn param(&mut self, id: ParamId, shape: &[usize]) {
+        match self.unmatched.remove(&id) {
+            Some(tensor) if tensor.shape() == shape => {
+                self.matched.insert(id, tensor);
             }
             Some(tensor) => {
-                let (model, record) = (shape.into_owned(), tensor.shape().into());
-                differences.push(Difference::Shape { id, model, record });
+                let (model, record) = (shape.into(), tensor.shape().into());
+                self.differences.push(Difference::Shape { id, model, record });
             }
-            None if matched.contains_key(&id) => duplicate = Some(id),
-            None => differences.push(Difference::Missing { id, shape: shape.into_owned() }),
+            None if self.matched.contains_key(&id) => self.duplicate = Some(id),
+            None => self.differences.push(Difference::Missing { id, shape: shape.into() }),
         }
-    });
-    if let Some(id) = duplicate {
-        return Err(RecordError::DuplicateName { id });
     }
-    differences.extend(order.into_iter().filter_map(|id| {
-        let shape = tensors.get(&id)?.shape().into();
-        Some(Difference::Unexpected { id, shape })
-    }));
-    differences
-        .extend(states.into_iter().map(|s| Difference::UnexpectedState { id: s.id, kind: s.kind }));
-    if differences.is_empty() {
-        differences = put(&mut model, matched);
+
+    /// Adds what the walk did not come by.
+    fn leftovers(&mut self, order: Vec<ParamId>) {
+        self.differences.extend(order.into_iter().filter_map(|id| {
+            let shape = self.unmatched.get(&id)?.shape().into();
+            Some(Difference::Unexpected { id, shape })
+        }));
     }
-    if differences.is_empty() { Ok(model) } else { Err(RecordError::Differences(differences)) }
+
+    fn finish(self) -> Result<HashMap<ParamId, Tensor>, RecordError> {
+        match self.duplicate {
+            Some(id) => Err(RecordError::DuplicateName { id }),
+            None if self.differences.is_empty() => Ok(self.matched),
+            None => Err(RecordError::Differences(self.differences)),
+        }
+    }
 }
 
 /// Moves tensors into the parameters of their names, and says which did not fit.
@@ -128,5 +159,21 @@ fn put(model: &mut impl Module, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Di
             differences.push(Difference::Storage { id, source });
         }
     });
+    differences
+}
+
+/// Gives activations the states of their paths; returns those that fit nowhere, or make no sense.
+fn put_states(model: &mut impl Module, mut states: Vec<State>) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for_each_activation_mut(model, |site, activation| {
+        let own = |state: &State| state.id == *site.path && state.kind == RECORD_KIND;
+        let state = states.iter().position(own).map(|position| states.remove(position));
+        let data = state.as_ref().map(|state| &*state.data);
+        if let Err(reason) = activation.decode(site.path.into(), data) {
+            differences.push(Difference::State { id: site.path.into(), reason });
+        }
+    });
+    let left = states.into_iter().map(|s| Difference::UnexpectedState { id: s.id, kind: s.kind });
+    differences.extend(left);
     differences
 }

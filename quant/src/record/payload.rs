@@ -70,39 +70,35 @@ fn encoded<const N: usize, E>(
     let mut buffer = Vec::new();
     for values in values.chunks(CHUNK / 16) {
         buffer.clear();
-        buffer.extend(values.iter().flat_map(|&value| encode(value)));
-        f(&buffer)?;
+        buffer.extend(values.iter().map(|&value| encode(value)));
+        f(buffer.as_flattened())?;
     }
     Ok(())
 }
 
 /// A type of element that a section can be read into.
 pub(super) trait Element: bytemuck::Pod {
-    /// The element whose bytes, little end first, were read into this one.
-    fn from_le(self) -> Self;
+    /// Makes the element right whose bytes were read little end first.
+    fn fix_endian(&mut self);
 }
 
 impl Element for u8 {
-    fn from_le(self) -> Self {
-        self
-    }
+    fn fix_endian(&mut self) {}
 }
 
 impl Element for i8 {
-    fn from_le(self) -> Self {
-        self
-    }
+    fn fix_endian(&mut self) {}
 }
 
 impl Element for u16 {
-    fn from_le(self) -> Self {
-        u16::from_le(self)
+    fn fix_endian(&mut self) {
+        *self = Self::from_le(*self);
     }
 }
 
 impl Element for f32 {
-    fn from_le(self) -> Self {
-        f32::from_bits(u32::from_le(self.to_bits()))
+    fn fix_endian(&mut self) {
+        *self = Self::from_bits(u32::from_le(self.to_bits()));
     }
 }
 

@@ -135,7 +135,7 @@ impl Source<'_> {
         }
         self.padding()?;
         if cfg!(target_endian = "big") {
-            elements.iter_mut().for_each(|element| *element = element.from_le());
+            elements.iter_mut().for_each(Element::fix_endian);
         }
         Ok(elements)
     }

@@ -12,6 +12,7 @@ use super::layout::{ALIGNMENT, Prelude, header_len};
 use super::payload::Payload;
 use super::validate::{Checked, padded_end, validate};
 use super::{Part, RecordError};
+use crate::activation::{ActivationQuantizer, RECORD_KIND};
 use crate::module::{Leaves, Module, ParamId, ParamView, Site, walk};
 
 /// Writes a model, with `metadata` added to what the model itself brings.
@@ -64,6 +65,12 @@ impl Leaves for Draft {
             kind: kind.to_owned().into(),
             section: measured(&Payload::Bytes(data)),
         });
+    }
+
+    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
+        if let Some(data) = activation.encode() {
+            self.state(site, RECORD_KIND, &data);
+        }
     }
 }
 
@@ -200,6 +207,12 @@ impl<'h, I: Iterator<Item = (&'h str, Section)>> Leaves for SectionWriter<'_, '_
     fn state(&mut self, site: Site<'_>, _kind: &str, data: &[u8]) {
         if self.part == Part::State {
             self.put(site, &Payload::Bytes(data));
+        }
+    }
+
+    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
+        if let Some(data) = activation.encode() {
+            self.state(site, RECORD_KIND, &data);
         }
     }
 }

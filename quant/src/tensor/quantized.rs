@@ -7,7 +7,7 @@ use super::TensorError;
 use crate::kernel::{Kernel, SubByte};
 use crate::scheme::{
     Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, QuantizationType, ScaleType,
-    f16_to_f32, f32_to_f16, packing,
+    packing,
 };
 
 /// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
@@ -161,6 +161,16 @@ impl QuantizedTensor {
         }
     }
 
+    /// The values of one row of a matrix; `values` has the length of a row.
+    #[cfg(feature = "nn")]
+    pub(crate) fn dequantize_row_into(&self, number: usize, values: &mut [f32]) {
+        let ty = self.scheme.quantization_type();
+        let bytes = packing::row_bytes(values.len(), ty);
+        let mut codes = alloc::vec![0; values.len()];
+        unpack_row(&self.codes[number * bytes..][..bytes], ty, &mut codes);
+        self.dequantize_row(number, &codes, values);
+    }
+
     fn dequantize_row(&self, number: usize, codes: &[i8], values: &mut [f32]) {
         if self.groups.is_interleaved() {
             for (channel, (value, &code)) in values.iter_mut().zip(codes).enumerate() {
@@ -288,12 +298,12 @@ fn check_params(
 }
 
 fn is_storable(scale: f32, stored_as: ScaleType) -> bool {
-    let normal = scale.is_normal() && scale > 0.0;
     match stored_as {
-        ScaleType::F32 => normal,
+        ScaleType::F32 => scale.is_normal() && scale > 0.0,
+        // From 2^-14, the least normal half, to below 2^16, without the 13 bits that a half lacks.
         ScaleType::F16 => {
-            let bits = f32_to_f16(scale);
-            normal && matches!(bits, 0x0400..0x7C00) && f16_to_f32(bits) == scale
+            let bits = scale.to_bits();
+            (0x3880_0000..0x4780_0000).contains(&bits) && bits & 0x1FFF == 0
         }
     }
 }
@@ -317,22 +327,78 @@ fn check_codes(
     if let Some(byte) = packing::first_dirty_padding(codes, shape, ty) {
         return Err(TensorError::Padding { byte });
     }
-    let allowed = allowed_bytes(scheme);
-    if allowed.iter().all(|&allowed| allowed) {
-        return Ok(());
-    }
-    match codes.iter().position(|&byte| !allowed[usize::from(byte)]) {
+    match first_outside(codes, scheme) {
         Some(byte) => Err(TensorError::Code { byte, scheme }),
         None => Ok(()),
     }
 }
 
-/// For each byte, whether all the codes in it lie in the scheme's range.
-fn allowed_bytes(scheme: QuantizationScheme) -> [bool; 256] {
-    let ty = scheme.quantization_type();
-    let range = code_range(scheme);
-    let per_byte = (8 / ty.storage_bits()) as usize;
-    core::array::from_fn(|byte| {
-        (0..per_byte).all(|i| range.contains(&i32::from(packing::unpack_one(&[byte as u8], i, ty))))
-    })
+/// The first byte with a code outside of the scheme's range.
+fn first_outside(codes: &[u8], scheme: QuantizationScheme) -> Option<usize> {
+    match scheme.quantization_type().storage_bits() {
+        8 => first_outside_of::<8>(codes, code_range(scheme)),
+        4 => first_outside_of::<4>(codes, code_range(scheme)),
+        _ => first_outside_of::<2>(codes, code_range(scheme)),
+    }
+}
+
+/// Every record that is loaded passes here: the search is for a chunk, by one maximum that
+/// compilers make vectors of, and only in the chunk found for a byte.
+fn first_outside_of<const BITS: u32>(codes: &[u8], range: Range<i32>) -> Option<usize> {
+    const CHUNK: usize = 4096;
+    let (sign, mask) = (1u8 << (BITS - 1), 0xFF >> (8 - BITS));
+    // With its sign bit flipped a code counts up from the type's least: so do these.
+    let least = (range.start as u8 & mask) ^ sign;
+    let span = (range.end - 1 - range.start) as u8;
+    let distance = |byte: u8| {
+        (0..8 / BITS).fold(0, |most: u8, i| {
+            let code = (byte >> (i * BITS)) & mask;
+            most.max((code ^ sign).wrapping_sub(least))
+        })
+    };
+    let chunk = codes.chunks(CHUNK).position(|chunk| {
+        chunk.iter().fold(0, |most: u8, &byte| most.max(distance(byte))) > span
+    })?;
+    let start = chunk * CHUNK;
+    let within = codes[start..].iter().position(|&byte| distance(byte) > span)?;
+    Some(start + within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheme::QuantizationType;
+
+    #[test]
+    fn half_precision_scales_are_the_positive_normal_ones() {
+        for bits in 0..=u16::MAX {
+            let scale = crate::scheme::f16_to_f32(bits);
+            let normal = (0x0400..0x7C00).contains(&bits);
+            assert_eq!(is_storable(scale, ScaleType::F16), normal, "{bits:#06x}");
+            let between = f32::from_bits(scale.to_bits() | 1);
+            assert!(!is_storable(between, ScaleType::F16), "{bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn codes_outside_of_the_range_are_found_wherever_they_are() {
+        for ty in QuantizationType::ALL {
+            for mapping in [Mapping::Symmetric, Mapping::Affine] {
+                let scheme = QuantizationScheme::new(ty, mapping, crate::Granularity::PerTensor);
+                let per_byte = (8 / ty.storage_bits()) as usize;
+                for byte in 0..=u8::MAX {
+                    let inside = (0..per_byte).all(|i| {
+                        let code = packing::unpack_one(&[byte], i, ty);
+                        code_range(scheme).contains(&i32::from(code))
+                    });
+                    for position in [0, 1, 4095, 4096, 4999] {
+                        let mut codes = alloc::vec![0; 5000];
+                        codes[position] = byte;
+                        let found = first_outside(&codes, scheme);
+                        assert_eq!(found, (!inside).then_some(position), "{scheme} {byte:#x}");
+                    }
+                }
+            }
+        }
+    }
 }

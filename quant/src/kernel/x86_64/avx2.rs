@@ -1,10 +1,159 @@
 //! AVX2, found in every x86-64 CPU of the last ten years.
+//!
+//! It has no instruction that sums products of bytes in i32, so there are two ways to be exact:
+//!
+//! - [`Avx2Wide`]: activations and codes are widened to i16 and `vpmaddwd` sums pairs of products
+//!   in i32. Nothing can overflow, whatever the values.
+//! - [`Avx2`]: `vpmaddubsw` sums pairs of products of bytes in i16, where it saturates. It is used
+//!   only where the *packed codes* rule that out, see `accumulate`.
 
-use crate::kernel::dispatch::Isa;
+use super::ymm::Ymm;
+use crate::kernel::dispatch::Operation;
+use crate::kernel::isa::{Isa, Line};
+use core::arch::x86_64::{
+    __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_cvtepi8_epi16, _mm256_madd_epi16,
+    _mm256_maddubs_epi16, _mm256_set1_epi16,
+};
 
 instruction_set! {
-    /// AVX2 without any dot product instruction.
+    /// AVX2; sums of a few products of bytes fit i16.
     Avx2: "avx2"
 }
 
-impl Isa for Avx2 {}
+// SAFETY: the list above has AVX2.
+unsafe impl Ymm for Avx2 {}
+
+impl Avx2 {
+    /// [`Avx2::run`] with products of i16.
+    #[inline]
+    pub(in crate::kernel) fn run_wide<O: Operation>(self, operation: O) -> O::Output {
+        #[target_feature(enable = "avx2")]
+        fn enabled<O: Operation>(isa: Avx2Wide, operation: O) -> O::Output {
+            operation.run(isa)
+        }
+        // SAFETY: `enabled` needs AVX2, which `self` proves.
+        unsafe { enabled(Avx2Wide(self), operation) }
+    }
+
+    /// Pairs of products of unsigned and signed bytes, in i16.
+    #[inline(always)]
+    fn pairs(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_maddubs_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_pairs(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn ones(self) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_set1_epi16(1) }
+    }
+
+    /// Pairs of products of i16, in i32.
+    #[inline(always)]
+    fn wide_pairs(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_madd_epi16(a, b) }
+    }
+
+    /// 16 codes as i16.
+    #[inline(always)]
+    fn widen(self, from: &[i8; 16]) -> __m256i {
+        // SAFETY: AVX2 implies SSE2; the reference is to the 16 bytes that are read.
+        let codes = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtepi8_epi16(codes) }
+    }
+}
+
+impl Isa for Avx2 {
+    ymm_isa!();
+
+    type Step = [[i8; 32]; 2];
+
+    const VALUES: usize = 4;
+    // 4 rows · 2 vectors = 8 sums, 2 · 2 vectors of codes, 2 broadcasts, the ones, a temporary: 16.
+    const ROWS: usize = 4;
+    const FLOAT_ROWS: usize = 6;
+    const GROUP: usize = 2;
+
+    /// `S` pair sums are added in i16 before they are widened, which saves the two operations of
+    /// widening for all but one of them. That is exact where `|sum| ≤ 32767` for any activations in
+    /// `0 ..= 255`:
+    ///
+    /// - codes of at most 4 bits are at least -8, so 8 steps reach at most 8 · 2 · 8 · 255 = 32640;
+    /// - 8-bit codes are split when packed: what stays here of the 2 · `S` codes of a lane has
+    ///   positive parts that sum to at most 128 and negative ones to at least -128, and
+    ///   128 · 255 = 32640. The rest is added by `outliers`.
+    #[inline(always)]
+    fn accumulate<const R: usize, const S: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        for (g, steps) in b.as_chunks::<S>().0.iter().enumerate().take(Line::STEPS / S) {
+            let mut pairs = [[self.ymm_zero(); 2]; R];
+            for (s, step) in steps.iter().enumerate() {
+                let codes = [self.ymm_codes(&step[0]), self.ymm_codes(&step[1])];
+                for r in 0..R {
+                    let values = self.ymm_broadcast(a[r].0[g * S + s]);
+                    for v in 0..2 {
+                        let pair = self.pairs(values, codes[v]);
+                        pairs[r][v] = if s == 0 { pair } else { self.add_pairs(pairs[r][v], pair) };
+                    }
+                }
+            }
+            for r in 0..R {
+                for v in 0..2 {
+                    let wide = self.wide_pairs(pairs[r][v], self.ones());
+                    sums[r][v] = self.ymm_add_sums(sums[r][v], wide);
+                }
+            }
+        }
+    }
+}
+
+/// AVX2 with products of i16: a step is two values of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kernel) struct Avx2Wide(Avx2);
+
+// SAFETY: a value holds one of `Avx2`, which proves AVX2.
+unsafe impl Ymm for Avx2Wide {}
+
+impl Isa for Avx2Wide {
+    ymm_isa!();
+
+    type Step = [[i8; 16]; 2];
+
+    const VALUES: usize = 2;
+    // 5 rows · 2 vectors = 10 sums, 2 vectors of codes, a broadcast, a temporary: 14 of 16
+    // registers. A sixth row fills them, and the compiler then keeps two sums in memory: half the
+    // speed.
+    const ROWS: usize = 5;
+    const FLOAT_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn accumulate<const R: usize, const S: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        for (s, step) in b.iter().enumerate().take(Line::STEPS) {
+            let codes = [self.0.widen(&step[0]), self.0.widen(&step[1])];
+            for r in 0..R {
+                let values = self.ymm_broadcast(a[r].0[s]);
+                for v in 0..2 {
+                    let pairs = self.0.wide_pairs(values, codes[v]);
+                    sums[r][v] = self.ymm_add_sums(sums[r][v], pairs);
+                }
+            }
+        }
+    }
+}

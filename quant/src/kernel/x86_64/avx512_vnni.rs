@@ -1,10 +1,151 @@
-//! AVX-512 with VNNI.
+//! AVX-512 with VNNI: `vpdpbusd` adds four products of an unsigned and a signed byte to an i32
+//! lane, exactly. Activations are the unsigned side (their code plus 128).
 
-use crate::kernel::dispatch::Isa;
+use crate::kernel::isa::{Isa, Line};
+use core::arch::x86_64::{
+    __m512, __m512i, _mm512_add_epi32, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_epi32,
+};
 
 instruction_set! {
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512Vnni: "avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"
 }
 
-impl Isa for Avx512Vnni {}
+impl Avx512Vnni {
+    #[inline(always)]
+    fn codes(self, from: &[i8; 64]) -> __m512i {
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn broadcast(self, values: u32) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_set1_epi32(values as i32) }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512 VNNI.
+        unsafe { _mm512_dpbusd_epi32(sums, a, b) }
+    }
+}
+
+impl Isa for Avx512Vnni {
+    type Sums = __m512i;
+    type Floats = __m512;
+    type Step = [[i8; 64]; 2];
+
+    const LANES: usize = 16;
+    const VALUES: usize = 4;
+    // 12 rows · 2 vectors = 24 sums, 2 vectors of codes and a broadcast: 27 of 32 registers.
+    const ROWS: usize = 12;
+    const FLOAT_ROWS: usize = 12;
+
+    #[inline(always)]
+    fn zero(self) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn accumulate<const R: usize, const S: usize>(
+        self,
+        sums: &mut [[__m512i; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        for (s, step) in b.iter().enumerate().take(Line::STEPS) {
+            let codes = [self.codes(&step[0]), self.codes(&step[1])];
+            for r in 0..R {
+                let values = self.broadcast(a[r].0[s]);
+                sums[r][0] = self.dot(sums[r][0], values, codes[0]);
+                sums[r][1] = self.dot(sums[r][1], values, codes[1]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn splat_sum(self, value: i32) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_set1_epi32(value) }
+    }
+
+    #[inline(always)]
+    fn load_sums(self, from: &[i32]) -> __m512i {
+        let from: &[i32; 16] = from.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: __m512i, out: &mut [i32]) {
+        let out: &mut [i32; 16] = out.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are written.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn subtract_product(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        let product = unsafe { _mm512_mullo_epi32(a, b) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_sub_epi32(sum, product) }
+    }
+
+    #[inline(always)]
+    fn to_floats(self, sums: __m512i) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_cvtepi32_ps(sums) }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> __m512 {
+        let from: &[f32; 16] = from.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, floats: __m512, out: &mut [f32]) {
+        let out: &mut [f32; 16] = out.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are written.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), floats) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn relu(self, a: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        let zero = unsafe { _mm512_setzero_ps() };
+        // The second operand is the result for NaN and for two zeros.
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_max_ps(a, zero) }
+    }
+}

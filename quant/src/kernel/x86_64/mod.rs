@@ -47,6 +47,8 @@ macro_rules! instruction_set {
     };
 }
 
+#[macro_use]
+mod ymm;
 mod avx2;
 mod avx512_vnni;
 mod avx_vnni;

@@ -1,0 +1,262 @@
+//! Linear layers: integer products of this crate beside those of others, and beside floats.
+
+use crate::data::{self, Draw};
+use crate::measure::{Report, Subject};
+use quant::kernel::{
+    Activations, Codes, Dynamic, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, Static,
+    SubByte, Weights,
+};
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
+use rten_tensor::NdTensor;
+use rten_tensor::prelude::*;
+
+/// `m`, `k`, `n`.
+const SHAPES: [(usize, usize, usize); 11] = [
+    (512, 512, 512),
+    (1, 768, 3072),
+    (8, 768, 3072),
+    (32, 768, 3072),
+    (128, 768, 3072),
+    (1, 3072, 768),
+    (8, 3072, 768),
+    (32, 3072, 768),
+    (128, 3072, 768),
+    (1, 4096, 4096),
+    (128, 384, 1536),
+];
+
+/// Weights that are cycled through, so that those of the largest shape come from memory.
+const FLUSH_BYTES: usize = 160 << 20;
+
+pub(crate) fn run(report: &Report) {
+    let filter = std::env::var("BENCH_SHAPE").unwrap_or_default();
+    for draw in Draw::ALL {
+        for (m, k, n) in SHAPES {
+            for threads in [1, 2] {
+                let case = format!("{m}x{k}x{n} {}", draw.name());
+                if !case.contains(&filter) {
+                    continue;
+                }
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| shape(report, &case, draw, (m, k, n), threads));
+            }
+        }
+    }
+}
+
+/// The kernels to time: `QUANT_KERNEL`, or the fastest and the one most machines have.
+fn kernels() -> Vec<Kernel> {
+    let mut kernels = vec![Kernel::selected().unwrap()];
+    if std::env::var_os("QUANT_KERNEL").is_none() {
+        kernels.extend(Kernel::named("avx2").ok().filter(|avx2| *avx2 != kernels[0]));
+    }
+    kernels
+}
+
+fn packed(
+    kernel: Kernel,
+    data: &data::WeightData,
+    (k, n): (usize, usize),
+    four: bool,
+) -> PackedWeights {
+    let mut bytes = Vec::new();
+    let codes = if four {
+        for row in data.codes.chunks(k) {
+            let mut packed = vec![0; k.div_ceil(2)];
+            kernel.pack(SubByte::Four, row, &mut packed);
+            bytes.extend(packed);
+        }
+        Codes::Packed(SubByte::Four, &bytes)
+    } else {
+        Codes::Bytes(&data.codes)
+    };
+    let weights =
+        Weights { n, k, codes, sharing: Sharing::Channel, scales: &data.scales, zero_points: &[] };
+    PackedWeights::new(kernel, &weights).unwrap()
+}
+
+/// Rules 1 to 3, 6 and 7 for one row, as they are written.
+fn reference(x: &[f32], data: &data::WeightData, k: usize) -> Vec<f32> {
+    let (lo, hi) = x.iter().fold((0f32, 0f32), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
+    let exact = (f64::from(hi) - f64::from(lo)) / 255.0;
+    let zero = (-128.0 - f64::from(lo) / exact).round_ties_even().clamp(-128.0, 127.0);
+    let scale = exact as f32;
+    let codes: Vec<i64> = x
+        .iter()
+        .map(|v| (f64::from((v / scale).round_ties_even()) + zero).clamp(-128.0, 127.0) as i64)
+        .collect();
+    let rows = data.codes.chunks(k).zip(&data.scales);
+    rows.map(|(row, weight_scale)| {
+        let products = row.iter().zip(&codes).map(|(w, x)| i64::from(*w) * (x - zero as i64));
+        products.sum::<i64>() as f32 * (scale * weight_scale)
+    })
+    .collect()
+}
+
+fn shape(
+    report: &Report,
+    case: &str,
+    draw: Draw,
+    (m, k, n): (usize, usize, usize),
+    threads: usize,
+) {
+    let gops = 2.0 * (m * n * k) as f64;
+    let (w8, w4) = (data::weights(draw, n, k, 8, 1), data::weights(draw, n, k, 4, 1));
+    let x = data::activations(draw, m, k, 2);
+    let expected: Vec<f32> = x.chunks(k).take(8).flat_map(|x| reference(x, &w8, k)).collect();
+    let expected4: Vec<f32> = x.chunks(k).take(8).flat_map(|x| reference(x, &w4, k)).collect();
+    let same = |out: &[f32], expected: &[f32]| {
+        out.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits())
+    };
+    let copies = if m == 1 && n * k >= 1 << 24 { FLUSH_BYTES / (n * k) } else { 1 };
+    let mut subjects = Vec::new();
+    for kernel in kernels() {
+        let name = kernel.name();
+        for (four, label, data, expected) in
+            [(false, "int8", &w8, &expected), (true, "w4a8", &w4, &expected4)]
+        {
+            let copies = if four { copies * 2 } else { copies };
+            let weights: Vec<_> = vec![packed(kernel, data, (k, n), four); copies.max(1)];
+            let mut out = vec![0.0; m * n];
+            let mut scratch = Scratch::with_threads(threads);
+            let mut call = 0;
+            let x = &x;
+            let mut run = move || {
+                call = (call + 1) % weights.len();
+                kernel
+                    .linear_dynamic(
+                        &weights[call],
+                        x,
+                        m,
+                        Dynamic::default(),
+                        &Epilogue::default(),
+                        Output::F32(&mut out),
+                        &mut scratch,
+                    )
+                    .unwrap();
+                std::hint::black_box(&mut out);
+                same(
+                    &out[..expected.len().min(out.len())]
+                        [..if call == 0 { expected.len() } else { 0 }],
+                    expected,
+                )
+            };
+            let exact = (0..copies.max(1)).all(|_| run());
+            subjects.push(
+                Subject::new(format!("quant {label} dynamic {name}"), move || {
+                    run();
+                })
+                .work("gops", gops)
+                .exact(exact),
+            );
+        }
+    }
+    rten(&mut subjects, &w8, &x, (m, k, n), copies.max(1));
+    floats(&mut subjects, &w8, &x, (m, k, n), threads);
+    report.rows("gemm", case, threads, 15, &mut subjects);
+}
+
+fn rten<'a>(
+    subjects: &mut Vec<Subject<'a>>,
+    data: &data::WeightData,
+    x: &[f32],
+    (m, k, n): (usize, usize, usize),
+    copies: usize,
+) {
+    let gops = 2.0 * (m * n * k) as f64;
+    let gemm = GemmExecutor::<u8, i8, i32>::new();
+    let largest = x.iter().fold(0f32, |a, v| a.max(v.abs()));
+    let codes: Vec<u8> = x.iter().map(|v| ((v / largest).mul_add(127.0, 128.0)) as u8).collect();
+    let a = NdTensor::from_data([m, k], codes.clone());
+    let b = NdTensor::from_data([n, k], data.codes.clone());
+    let packed: Vec<_> = (0..copies).map(|_| gemm.prepack_b(b.view().transposed())).collect();
+    let mut out = vec![0i32; m * n];
+    let mut call = 0;
+    let run = move |out: &mut [i32], call: usize| {
+        gemm.gemm(
+            out,
+            GemmInputA::Unpacked(a.view()),
+            GemmInputB::Packed(&packed[call]),
+            GemmOptions { beta: 0, bias: None::<BiasVector<'_, i32>>, ..Default::default() },
+        )
+        .unwrap();
+    };
+    run(&mut out, 0);
+    let exact = codes.chunks(k).zip(out.chunks(n)).take(8).all(|(x, y)| {
+        data.codes.chunks(k).zip(y).all(|(w, y)| {
+            let sum: i64 = w.iter().zip(x).map(|(w, x)| i64::from(*w) * i64::from(*x)).sum();
+            sum == i64::from(*y)
+        })
+    });
+    subjects.push(
+        Subject::new("rten-gemm u8×i8 sums", move || {
+            call = (call + 1) % copies;
+            run(&mut out, call);
+        })
+        .work("gops", gops)
+        .exact(exact),
+    );
+}
+
+fn floats<'a>(
+    subjects: &mut Vec<Subject<'a>>,
+    data: &data::WeightData,
+    x: &[f32],
+    (m, k, n): (usize, usize, usize),
+    threads: usize,
+) {
+    let gops = 2.0 * (m * n * k) as f64;
+    let executor = GemmExecutor::<f32, f32, f32>::new();
+    let a = NdTensor::from_data([m, k], x.to_vec());
+    let b = NdTensor::from_data([n, k], data.values.clone());
+    let packed = executor.prepack_b(b.view().transposed());
+    let mut out = vec![0f32; m * n];
+    subjects.push(
+        Subject::new("rten-gemm f32", move || {
+            executor
+                .gemm(
+                    &mut out,
+                    GemmInputA::Unpacked(a.view()),
+                    GemmInputB::Packed(&packed),
+                    GemmOptions { beta: 0.0, ..Default::default() },
+                )
+                .unwrap();
+        })
+        .work("gops", gops),
+    );
+    let (x1, w1, mut out1) = (x.to_vec(), data.values.clone(), vec![0f32; m * n]);
+    let parallel = match threads {
+        1 => gemm::Parallelism::None,
+        threads => gemm::Parallelism::Rayon(threads),
+    };
+    subjects.push(
+        Subject::new("gemm f32", move || {
+            let (out, x, w) = (out1.as_mut_ptr(), x1.as_ptr(), w1.as_ptr());
+            let (k, n) = (k as isize, n as isize);
+            // SAFETY: the pointers are to m·n, m·k and n·k elements, and the strides stay within.
+            unsafe {
+                gemm::gemm(
+                    m, n as usize, k as usize, out, 1, n, false, x, 1, k, w, k, 1, 0.0, 1.0, false,
+                    false, false, parallel,
+                );
+            }
+        })
+        .work("gops", gops),
+    );
+    if threads == 1 {
+        let (x, w, mut out) = (x.to_vec(), data.values.clone(), vec![0f32; m * n]);
+        subjects.push(
+            Subject::new("matrixmultiply f32", move || {
+                let (k, n) = (k as isize, n as isize);
+                let (out, x, w) = (out.as_mut_ptr(), x.as_ptr(), w.as_ptr());
+                // SAFETY: as above.
+                unsafe {
+                    matrixmultiply::sgemm(
+                        m, k as usize, n as usize, 1.0, x, k, 1, w, 1, k, 0.0, out, n, 1,
+                    );
+                }
+            })
+            .work("gops", gops),
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! What an algorithm may ask of an instruction set.
+
+use bytemuck::Pod;
+
+/// A cache line of prepared activations: 16 groups of 32 bits, each the input of one step.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [u32; Self::STEPS]);
+
+impl Line {
+    pub(super) const STEPS: usize = 16;
+    pub(super) const ZERO: Self = Self([0; Self::STEPS]);
+}
+
+// SAFETY: 16 words of 4 bytes fill the 64 bytes of a line, so there is no padding; every bit
+// pattern is an array of words, all zeros included; `Line` is `Copy` and holds no reference.
+unsafe impl bytemuck::Zeroable for Line {}
+// SAFETY: as above.
+unsafe impl Pod for Line {}
+
+/// An instruction set; holding a value of it is the proof that this CPU has it.
+///
+/// A *step* is the smallest piece of an integer product: 32 bits of activations of one row
+/// against [`Isa::VALUES`] codes for each of the [`Isa::COLUMNS`] columns of a panel. The
+/// accumulators of two vectors hold one row of a panel.
+pub(super) trait Isa: Copy + Send + Sync {
+    /// Sums in i32, one lane per column.
+    type Sums: Copy;
+    /// Floats, one lane per column.
+    type Floats: Copy;
+    /// The codes of one step, for two vectors of columns.
+    type Step: Pod;
+
+    /// Columns in a vector.
+    const LANES: usize;
+    /// Columns in a panel.
+    const COLUMNS: usize = 2 * Self::LANES;
+    /// Values along K in a step: four unsigned bytes, or two i16.
+    const VALUES: usize;
+    /// Rows of the tallest tile of integer products.
+    const ROWS: usize;
+    /// Rows of the tallest tile of float products.
+    const FLOAT_ROWS: usize;
+    /// Steps that are summed together before they are added to the sums, for 8-bit codes.
+    const GROUP: usize = 1;
+
+    /// No sum yet.
+    fn zero(self) -> Self::Sums;
+
+    /// Adds the products of `a` and `b`, exactly: `S` steps at a time, at most 16 in all.
+    ///
+    /// `S` may exceed [`Isa::GROUP`] only where the codes of `b` are of at most 4 bits.
+    fn accumulate<const R: usize, const S: usize>(
+        self,
+        sums: &mut [[Self::Sums; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    );
+
+    /// The same sum in each lane.
+    fn splat_sum(self, value: i32) -> Self::Sums;
+
+    /// Reads the lanes.
+    fn load_sums(self, from: &[i32]) -> Self::Sums;
+
+    /// Writes the lanes.
+    fn store_sums(self, sums: Self::Sums, out: &mut [i32]);
+
+    /// `a + b`, wrapping.
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// `sum - a * b`, wrapping.
+    fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// Rounded to the nearest float, ties to even.
+    fn to_floats(self, sums: Self::Sums) -> Self::Floats;
+
+    /// The same value in each lane.
+    fn splat(self, value: f32) -> Self::Floats;
+
+    /// Reads the lanes.
+    fn load(self, from: &[f32]) -> Self::Floats;
+
+    /// Writes the lanes.
+    fn store(self, floats: Self::Floats, out: &mut [f32]);
+
+    /// `a + b`.
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// `a * b`. Never fused with an addition: that would give other bits.
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// `a` where it is greater than 0, else `+0.0`.
+    fn relu(self, a: Self::Floats) -> Self::Floats;
+}

@@ -1,0 +1,130 @@
+//! From integer sums to outputs (`docs/numerics.md`, rule 6).
+
+use super::elementwise::Affine;
+use core::marker::PhantomData;
+
+/// What happens to each output after the product.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// One value per output, added last. Without it nothing is added.
+    pub bias: Option<&'a [f32]>,
+    /// Whether negative outputs (and NaN) become `+0.0`.
+    pub relu: bool,
+}
+
+/// Where outputs go, `[m, n]` in row-major order.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// As floats.
+    F32(&'a mut [f32]),
+    /// Quantized by rule 3.
+    I8 {
+        /// The codes.
+        codes: &'a mut [i8],
+        /// Their scale.
+        scale: f32,
+        /// Their zero point.
+        zero_point: i8,
+        /// The least and the greatest code.
+        range: (i8, i8),
+    },
+    /// The integer sums alone; scales and epilogue are not applied.
+    Sums(&'a mut [i32]),
+}
+
+impl Output<'_> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::I8 { codes, .. } => codes.len(),
+            Self::Sums(sums) => sums.len(),
+        }
+    }
+
+    pub(super) fn reborrow(&mut self) -> Output<'_> {
+        match self {
+            Self::F32(values) => Output::F32(values),
+            Self::I8 { codes, scale, zero_point, range } => {
+                Output::I8 { codes, scale: *scale, zero_point: *zero_point, range: *range }
+            }
+            Self::Sums(sums) => Output::Sums(sums),
+        }
+    }
+}
+
+/// An output that several threads fill, each its own elements.
+pub(super) struct Shared<'a, T> {
+    start: *mut T,
+    len: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
+
+// SAFETY: it stands for a `&mut [T]`, which can be sent; what threads may do with copies of it is
+// the contract of `slice`.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(super) fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), owner: PhantomData }
+    }
+
+    /// Elements of the output.
+    ///
+    /// # Panics
+    /// The elements are not within the output.
+    ///
+    /// # Safety
+    /// - Nothing else refers to these elements while the result lives.
+    pub(super) unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
+        assert!(start <= self.len && len <= self.len - start, "within the output");
+        // SAFETY: the elements from `start` on are within the slice `self` was made of.
+        let first = unsafe { self.start.add(start) };
+        // SAFETY: `len` elements from there on are within that slice too, which is borrowed
+        // mutably for `'a`; that nobody else refers to them is the caller's obligation.
+        unsafe { core::slice::from_raw_parts_mut(first, len) }
+    }
+}
+
+/// [`Output`] as threads share it.
+#[derive(Clone, Copy)]
+pub(super) enum Target<'a> {
+    F32(Shared<'a, f32>),
+    I8(Shared<'a, i8>, Affine),
+    Sums(Shared<'a, i32>),
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn new(output: Output<'a>) -> Self {
+        match output {
+            Output::F32(values) => Self::F32(Shared::new(values)),
+            Output::I8 { codes, scale, zero_point, range } => {
+                let affine = Affine {
+                    scale,
+                    zero_point: i32::from(zero_point),
+                    qmin: i32::from(range.0),
+                    qmax: i32::from(range.1),
+                };
+                Self::I8(Shared::new(codes), affine)
+            }
+            Output::Sums(sums) => Self::Sums(Shared::new(sums)),
+        }
+    }
+}
+
+/// Where element `[row, column]` of a product is in the output: `row · row_stride +
+/// column · column_stride`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strides {
+    pub(super) row: usize,
+    pub(super) column: usize,
+}

@@ -1,0 +1,399 @@
+//! The integer product (`docs/numerics.md`, rule 6): tiles of rows against panels of weights.
+//!
+//! ```text
+//! for panel                           COLUMNS outputs, all of K; stays in the first-level cache
+//!   for tile                          up to ROWS rows, read from the second-level cache
+//!     for segment
+//!       sums = 0                      ROWS · COLUMNS sums in registers
+//!       for line, step                one broadcast per row, two loads of codes
+//!         sums += activations · codes
+//!       outputs from sums, term, zero points, scales
+//! ```
+//! K is not cut further: a panel is read once per tile, COLUMNS · K bytes for ROWS · COLUMNS · K
+//! products, which every cache delivers in time; in return, sums never leave the registers.
+
+use super::dispatch::Operation;
+use super::isa::{Isa, Line};
+use super::output::{Epilogue, Shared, Strides, Target};
+use super::rows::{Row, Tiling};
+use super::weights::{Columns, PackedWeights};
+use bytemuck::Pod;
+use core::ops::Range;
+
+/// Columns of the widest panel.
+pub(super) const WIDEST: usize = 32;
+
+/// Some tiles times some panels.
+pub(super) struct Product<'a> {
+    weights: &'a PackedWeights,
+    tiling: Tiling,
+    tiles: Range<usize>,
+    panels: Range<usize>,
+    prepared: Prepared<'a>,
+    epilogue: Epilogue<'a>,
+    target: Target<'a>,
+    strides: Strides,
+    /// Room for a panel of unpacked codes.
+    unpacked: &'a mut [Line],
+}
+
+/// Rows as [`Prepare`](super::rows::Prepare) left them.
+#[derive(Clone, Copy)]
+pub(super) struct Prepared<'a> {
+    /// The row that comes first.
+    pub(super) first: usize,
+    pub(super) lines: &'a [Line],
+    pub(super) rows: &'a [Row],
+    pub(super) sums: &'a [i32],
+}
+
+/// The whole product that parts are taken of.
+#[derive(Clone, Copy)]
+pub(super) struct Whole<'a> {
+    pub(super) weights: &'a PackedWeights,
+    pub(super) tiling: Tiling,
+    pub(super) epilogue: Epilogue<'a>,
+    pub(super) target: Target<'a>,
+    pub(super) strides: Strides,
+}
+
+impl<'a> Whole<'a> {
+    /// The part for some tiles and panels.
+    ///
+    /// # Safety
+    /// - No other part that runs at the same time has both a tile and a panel in common with this
+    ///   one, and nothing else refers to the output meanwhile.
+    /// - Different elements of the product have different places under `strides`.
+    pub(super) unsafe fn part(
+        &self,
+        tiles: Range<usize>,
+        panels: Range<usize>,
+        prepared: Prepared<'a>,
+        unpacked: &'a mut [Line],
+    ) -> Product<'a> {
+        let Self { weights, tiling, epilogue, target, strides } = *self;
+        Product { weights, tiling, tiles, panels, prepared, epilogue, target, strides, unpacked }
+    }
+}
+
+impl Operation for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.weights.bits {
+            8 => self.run_bits::<I, 8>(isa),
+            4 => self.run_bits::<I, 4>(isa),
+            _ => self.run_bits::<I, 2>(isa),
+        }
+    }
+}
+
+/// One tile times one panel.
+struct Tile<'a, T> {
+    product: &'a Product<'a>,
+    panel: usize,
+    /// Packed, or unpacked already.
+    steps: &'a [T],
+    packed: bool,
+    rows: Range<usize>,
+    lines: &'a [Line],
+}
+
+impl Product<'_> {
+    #[inline(always)]
+    fn run_bits<I: Isa, const BITS: usize>(mut self, isa: I) {
+        // Unpacking costs about as much as the product of one row, so it is done once per panel
+        // where there are several tiles, and piece by piece in registers and cache where not.
+        let ahead = BITS < 8 && self.tiles.len() > 1;
+        let room = core::mem::take(&mut self.unpacked);
+        for panel in self.panels.clone() {
+            let mut steps: &[I::Step] = self.weights.panel(panel);
+            if ahead {
+                let room: &mut [I::Step] = bytemuck::cast_slice_mut(room);
+                let room = &mut room[..steps.len() * (8 / BITS)];
+                unpack::<I, BITS>(steps, room);
+            }
+            if ahead {
+                let room: &[I::Step] = bytemuck::cast_slice(room);
+                steps = &room[..steps.len() * (8 / BITS)];
+            }
+            for tile in self.tiles.clone() {
+                let rows = self.tiling.rows(tile);
+                let per_row = self.weights.lines();
+                let lines = &self.prepared.lines[(rows.start - self.prepared.first) * per_row..]
+                    [..rows.len() * per_row];
+                let packed = BITS < 8 && !ahead;
+                let tile = Tile { product: &self, panel, steps, packed, rows, lines };
+                tile.run_rows::<I, BITS>(isa);
+            }
+        }
+    }
+}
+
+impl<T: Pod> Tile<'_, T> {
+    /// A tile of every height has code of its own, with all sums in registers.
+    #[inline(always)]
+    fn run_rows<I: Isa<Step = T>, const BITS: usize>(&self, isa: I) {
+        macro_rules! heights {
+            ($($height:literal)+) => {
+                match self.rows.len() {
+                    // The comparison is known when compiled: taller ones than the instruction
+                    // set's tallest are left out.
+                    $($height if $height <= I::ROWS => self.run::<I, BITS, $height>(isa),)+
+                    _ => unreachable!("tiles are at most {} rows", I::ROWS),
+                }
+            };
+        }
+        heights!(1 2 3 4 5 6 7 8 9 10 11 12);
+    }
+
+    #[inline(always)]
+    fn run<I: Isa<Step = T>, const BITS: usize, const R: usize>(&self, isa: I) {
+        let weights = self.product.weights;
+        let (lines, _) = self.lines.as_chunks::<R>();
+        let (mut step, mut line) = (0, 0);
+        let mut values = [[isa.splat(0.0); 2]; R];
+        for segment in 0..weights.segments() {
+            let steps = weights.steps[segment];
+            let count = steps.div_ceil(Line::STEPS);
+            let sums = self.sums::<I, BITS, R>(isa, &lines[line..line + count], step, steps);
+            let columns = weights.columns_of(self.panel, segment);
+            let sums = self.without_zeros::<I, R>(isa, sums, columns, segment);
+            if let Target::Sums(out) = self.product.target {
+                return self.write_sums::<I, R>(isa, &out, &sums);
+            }
+            let scaled = self.scaled::<I, R>(isa, sums, columns);
+            if weights.segments() == 1 {
+                values = scaled;
+            } else {
+                for r in 0..R {
+                    for v in 0..2 {
+                        values[r][v] = isa.add(values[r][v], scaled[r][v]);
+                    }
+                }
+            }
+            (step, line) = (step + steps, line + count);
+        }
+        self.finish::<I, R>(isa, values);
+    }
+
+    /// `Σ a · code` over a segment.
+    #[inline(always)]
+    fn sums<I: Isa<Step = T>, const BITS: usize, const R: usize>(
+        &self,
+        isa: I,
+        lines: &[[Line; R]],
+        first: usize,
+        steps: usize,
+    ) -> [[I::Sums; 2]; R] {
+        let mut sums = [[isa.zero(); 2]; R];
+        if self.packed {
+            let per_byte = 8 / BITS;
+            let steps = &self.steps[first / per_byte..][..steps / per_byte];
+            let mut piece = [I::Step::zeroed(); Line::STEPS];
+            for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / per_byte)) {
+                let piece = &mut piece[..b.len() * per_byte];
+                unpack::<I, BITS>(b, piece);
+                isa.accumulate::<R, 8>(&mut sums, a, piece);
+            }
+        } else {
+            let steps = &self.steps[first..][..steps];
+            for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS)) {
+                match (BITS, I::GROUP) {
+                    (8, 1) => isa.accumulate::<R, 1>(&mut sums, a, b),
+                    (8, _) => isa.accumulate::<R, 2>(&mut sums, a, b),
+                    _ => isa.accumulate::<R, 8>(&mut sums, a, b),
+                }
+            }
+        }
+        if I::GROUP > 1 && BITS == 8 && !self.product.weights.outliers.is_empty() {
+            self.add_outliers::<I, R>(isa, &mut sums, lines);
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn add_outliers<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        sums: &mut [[I::Sums; 2]; R],
+        lines: &[[Line; R]],
+    ) {
+        let weights = self.product.weights;
+        let first = self.panel * I::COLUMNS;
+        let mut rests = [[0; WIDEST]; R];
+        for j in 0..I::COLUMNS.min(weights.n - first) {
+            for outlier in weights.outliers.of(first + j) {
+                let at = outlier.k as usize;
+                let lines = &lines[at / size_of::<Line>()];
+                for r in 0..R {
+                    let bytes: &[u8; 64] = bytemuck::cast_ref(&lines[r]);
+                    rests[r][j] += i32::from(bytes[at % size_of::<Line>()]) * outlier.rest;
+                }
+            }
+        }
+        for (sums, rests) in sums.iter_mut().zip(&rests) {
+            sums[0] = isa.add_sums(sums[0], isa.load_sums(&rests[..I::LANES]));
+            sums[1] = isa.add_sums(sums[1], isa.load_sums(&rests[I::LANES..I::COLUMNS]));
+        }
+    }
+
+    /// Where what is known of row `r` is.
+    #[inline(always)]
+    fn at(&self, r: usize) -> usize {
+        self.rows.start - self.product.prepared.first + r
+    }
+
+    /// `Σ (a - za) · (code - zw)`.
+    #[inline(always)]
+    fn without_zeros<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        mut sums: [[I::Sums; 2]; R],
+        columns: Columns<'_>,
+        segment: usize,
+    ) -> [[I::Sums; 2]; R] {
+        let Prepared { rows, sums: row_sums, .. } = self.product.prepared;
+        let terms = halves(columns.terms, I::LANES);
+        let terms = [isa.load_sums(terms[0]), isa.load_sums(terms[1])];
+        for r in 0..R {
+            let zero = isa.splat_sum(rows[self.at(r)].zero);
+            for v in 0..2 {
+                sums[r][v] = isa.subtract_product(sums[r][v], zero, terms[v]);
+            }
+        }
+        if !columns.zeros.is_empty() {
+            let zeros = halves(columns.zeros, I::LANES);
+            let zeros = [isa.load_sums(zeros[0]), isa.load_sums(zeros[1])];
+            for r in 0..R {
+                let sum = row_sums[self.at(r) * self.product.weights.segments() + segment];
+                let sum = isa.splat_sum(sum);
+                for v in 0..2 {
+                    sums[r][v] = isa.subtract_product(sums[r][v], sum, zeros[v]);
+                }
+            }
+        }
+        sums
+    }
+
+    /// `f32(sum) * (sa * sw)`.
+    #[inline(always)]
+    fn scaled<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        sums: [[I::Sums; 2]; R],
+        columns: Columns<'_>,
+    ) -> [[I::Floats; 2]; R] {
+        let scales = halves(columns.scales, I::LANES);
+        let scales = [isa.load(scales[0]), isa.load(scales[1])];
+        let mut values = [[isa.splat(0.0); 2]; R];
+        for r in 0..R {
+            let scale = isa.splat(self.product.prepared.rows[self.at(r)].scale);
+            for v in 0..2 {
+                let scale = isa.mul(scale, scales[v]);
+                values[r][v] = isa.mul(isa.to_floats(sums[r][v]), scale);
+            }
+        }
+        values
+    }
+
+    #[inline(always)]
+    fn finish<I: Isa, const R: usize>(&self, isa: I, mut values: [[I::Floats; 2]; R]) {
+        let Epilogue { bias, relu } = self.product.epilogue;
+        if let Some(bias) = bias {
+            let first = self.panel * I::COLUMNS;
+            let mut lanes = [0.0; WIDEST];
+            let bias = &bias[first..bias.len().min(first + I::COLUMNS)];
+            lanes[..bias.len()].copy_from_slice(bias);
+            let bias = halves(&lanes, I::LANES);
+            let bias = [isa.load(bias[0]), isa.load(bias[1])];
+            for r in 0..R {
+                for v in 0..2 {
+                    values[r][v] = isa.add(values[r][v], bias[v]);
+                }
+            }
+        }
+        if relu {
+            for r in 0..R {
+                for v in 0..2 {
+                    values[r][v] = isa.relu(values[r][v]);
+                }
+            }
+        }
+        for r in 0..R {
+            let mut lanes = [0.0; WIDEST];
+            isa.store(values[r][0], &mut lanes[..I::LANES]);
+            isa.store(values[r][1], &mut lanes[I::LANES..I::COLUMNS]);
+            match self.product.target {
+                Target::F32(out) => self.write(&out, r, &lanes, I::COLUMNS),
+                Target::I8(out, affine) => {
+                    let mut codes = [0; WIDEST];
+                    for j in 0..I::COLUMNS {
+                        codes[j] = affine.code(lanes[j]);
+                    }
+                    self.write(&out, r, &codes, I::COLUMNS);
+                }
+                Target::Sums(_) => {}
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn write_sums<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        out: &Shared<'_, i32>,
+        sums: &[[I::Sums; 2]; R],
+    ) {
+        for r in 0..R {
+            let mut lanes = [0; WIDEST];
+            isa.store_sums(sums[r][0], &mut lanes[..I::LANES]);
+            isa.store_sums(sums[r][1], &mut lanes[I::LANES..I::COLUMNS]);
+            self.write(out, r, &lanes, I::COLUMNS);
+        }
+    }
+
+    /// Writes a row of the tile, without the columns that only fill up the last panel.
+    #[inline(always)]
+    fn write<E: Copy>(&self, out: &Shared<'_, E>, r: usize, lanes: &[E; WIDEST], columns: usize) {
+        let Strides { row, column } = self.product.strides;
+        let first = self.panel * columns;
+        let count = columns.min(self.product.weights.n - first);
+        let start = (self.rows.start + r) * row + first * column;
+        if column == 1 && count == columns {
+            // SAFETY: these are places of this tile and this panel, which no other part has
+            // (`Whole::part`), and the slice is gone before the next one is made.
+            let out = unsafe { out.slice(start, columns) };
+            out.copy_from_slice(&lanes[..columns]);
+        } else {
+            for j in 0..count {
+                // SAFETY: as above.
+                let out = unsafe { out.slice(start + j * column, 1) };
+                out[0] = lanes[j];
+            }
+        }
+    }
+}
+
+/// The parts for the two vectors of a panel.
+#[inline(always)]
+fn halves<T>(lanes: &[T], each: usize) -> [&[T]; 2] {
+    [&lanes[..each], &lanes[each..2 * each]]
+}
+
+/// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`.
+#[inline(always)]
+pub(super) fn unpack<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step]) {
+    let half = 1u8 << (BITS - 1);
+    let mask = ((1u16 << BITS) - 1) as u8;
+    for (packed, out) in packed.iter().zip(out.chunks_exact_mut(8 / BITS)) {
+        let packed = &bytemuck::bytes_of(packed)[..size_of::<I::Step>()];
+        for (j, out) in out.iter_mut().enumerate() {
+            let out = &mut bytemuck::bytes_of_mut(out)[..size_of::<I::Step>()];
+            for i in 0..size_of::<I::Step>() {
+                out[i] = (packed[i] >> (j * BITS) & mask).wrapping_sub(half);
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Activations quantized into the order in which the products read them.
+//!
+//! Rows are cut into tiles ([`Tiling`]). In a tile, lines of its rows alternate:
+//!
+//! ```text
+//! tile      line 0 of row 0 │ line 0 of row 1 │ … │ line 1 of row 0 │ …
+//! ```
+//! so that a tile is read from front to back, a line of each row is at a constant distance from
+//! the next, and no two of them fall into the same set of the cache, whatever K is. A segment of
+//! K starts with a new line; what a line has left over is 0. Codes are stored plus 128, unsigned.
+
+use super::dispatch::Operation;
+use super::elementwise::{Affine, INFINITY_BITS, Range as Extent};
+use super::isa::{Isa, Line};
+use super::weights::PackedWeights;
+use crate::scheme::{Grid, NonFinite, Range as Values};
+use core::ops::Range;
+
+/// What the products need to know of a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) scale: f32,
+    /// The zero point, shifted like the codes: `0 ..= 255`.
+    pub(super) zero: i32,
+}
+
+impl Row {
+    pub(super) fn new(scale: f32, zero_point: i32) -> Self {
+        Self { scale, zero: zero_point + 128 }
+    }
+}
+
+/// Where rows of activations come from.
+pub(super) trait Source: Copy + Sync {
+    /// The scale and the zero point of a row.
+    fn row(&self, isa: impl Isa, row: usize) -> Result<Row, NonFinite>;
+
+    /// Codes of a row from `k` on, plus 128. Called with `N` fixed for whole lines.
+    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]);
+
+    /// The same for fewer than a whole line.
+    fn fill_part(&self, of: Row, row: usize, k: usize, codes: &mut [u8]);
+}
+
+/// How rows are cut into tiles of nearly the same height, none taller than the kernel's tallest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiling {
+    rows: usize,
+    tiles: usize,
+}
+
+impl Tiling {
+    pub(super) fn new(rows: usize, tallest: usize) -> Self {
+        Self { rows, tiles: rows.div_ceil(tallest) }
+    }
+
+    pub(super) fn tiles(self) -> usize {
+        self.tiles
+    }
+
+    /// The rows of a tile.
+    pub(super) fn rows(self, tile: usize) -> Range<usize> {
+        self.start(tile)..self.start(tile + 1)
+    }
+
+    fn start(self, tile: usize) -> usize {
+        let (height, taller) = (self.rows / self.tiles, self.rows % self.tiles);
+        tile * height + tile.min(taller)
+    }
+}
+
+/// Quantizes the rows of some tiles.
+pub(super) struct Prepare<'a, S> {
+    pub(super) source: S,
+    pub(super) weights: &'a PackedWeights,
+    pub(super) tiling: Tiling,
+    pub(super) tiles: Range<usize>,
+    /// Those of `tiles` only; so the three below.
+    pub(super) lines: &'a mut [Line],
+    pub(super) rows: &'a mut [Row],
+    /// `[row][segment]`; empty if the weights do not need them.
+    pub(super) sums: &'a mut [i32],
+}
+
+impl<S: Source> Operation for Prepare<'_, S> {
+    type Output = Result<(), NonFinite>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let lines_per_row = self.weights.lines();
+        let first = self.tiling.rows(self.tiles.start).start;
+        for tile in self.tiles {
+            let rows = self.tiling.rows(tile);
+            let lines = &mut self.lines[(rows.start - first) * lines_per_row..];
+            for row in rows.clone() {
+                let of = self.source.row(isa, row)?;
+                self.rows[row - first] = of;
+                let mut at = row - rows.start;
+                for segment in 0..self.weights.segments() {
+                    let range = self.weights.segment_range(segment);
+                    let mut sum = 0;
+                    for k in range.clone().step_by(Line::STEPS * I::VALUES) {
+                        let left = range.end - k;
+                        lines[at] = if I::VALUES == 4 {
+                            bytes(&self.source, of, row, k, left)
+                        } else {
+                            words(&self.source, of, row, k, left)
+                        };
+                        if !self.sums.is_empty() {
+                            sum += sum_of(&lines[at]);
+                        }
+                        at += rows.len();
+                    }
+                    if !self.sums.is_empty() {
+                        self.sums[(row - first) * self.weights.segments() + segment] = sum;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A line of 64 bytes.
+#[inline(always)]
+fn bytes<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize) -> Line {
+    let mut codes = [0u8; 64];
+    if left >= 64 {
+        source.fill(of, row, k, &mut codes);
+    } else {
+        source.fill_part(of, row, k, &mut codes[..left]);
+    }
+    bytemuck::cast(codes)
+}
+
+/// A line of 32 codes as i16.
+#[inline(always)]
+fn words<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize) -> Line {
+    let mut codes = [0u8; 32];
+    if left >= 32 {
+        source.fill(of, row, k, &mut codes);
+    } else {
+        source.fill_part(of, row, k, &mut codes[..left]);
+    }
+    let mut words = [0u16; 32];
+    for i in 0..32 {
+        words[i] = u16::from(codes[i]);
+    }
+    bytemuck::cast(words)
+}
+
+/// The sum of the codes in a line, of either kind: the high bytes of i16 are 0.
+#[inline(always)]
+fn sum_of(line: &Line) -> i32 {
+    let bytes: &[u8; 64] = bytemuck::cast_ref(line);
+    let mut sum = 0;
+    for byte in bytes {
+        sum += i32::from(*byte);
+    }
+    sum
+}
+
+/// Codes that are there already.
+#[derive(Clone, Copy)]
+pub(super) struct CodeRows<'a> {
+    pub(super) codes: &'a [i8],
+    pub(super) k: usize,
+    /// One for all, or one per row; so the zero points, of which there may be none.
+    pub(super) scales: &'a [f32],
+    pub(super) zero_points: &'a [i8],
+}
+
+/// The element of a row, where one may stand for all.
+fn of_row<T: Copy>(values: &[T], row: usize) -> Option<T> {
+    values.get(if values.len() == 1 { 0 } else { row }).copied()
+}
+
+impl Source for CodeRows<'_> {
+    #[inline(always)]
+    fn row(&self, _: impl Isa, row: usize) -> Result<Row, NonFinite> {
+        let zero = of_row(self.zero_points, row).unwrap_or(0);
+        Ok(Row::new(of_row(self.scales, row).unwrap_or(1.0), i32::from(zero)))
+    }
+
+    #[inline(always)]
+    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]) {
+        self.fill_part(of, row, k, codes);
+    }
+
+    #[inline(always)]
+    fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
+        let from = &self.codes[row * self.k + k..][..codes.len()];
+        for (code, from) in codes.iter_mut().zip(from) {
+            *code = *from as u8 ^ 0x80;
+        }
+    }
+}
+
+/// Floats that are quantized with parameters given or found.
+#[derive(Clone, Copy)]
+pub(super) struct FloatRows<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) k: usize,
+    pub(super) range: RangeOf,
+    pub(super) qmin: i32,
+    pub(super) qmax: i32,
+}
+
+/// Where the parameters of float rows come from.
+#[derive(Clone, Copy)]
+pub(super) enum RangeOf {
+    /// Given, for values that are known to be finite.
+    Finite(Row),
+    /// Given; infinities saturate, and NaN is an error.
+    Given(Row),
+    /// Each row's own range.
+    Row(Grid),
+}
+
+impl Source for FloatRows<'_> {
+    #[inline(always)]
+    fn row(&self, isa: impl Isa, row: usize) -> Result<Row, NonFinite> {
+        let values = &self.values[row * self.k..][..self.k];
+        match self.range {
+            RangeOf::Finite(of) => Ok(of),
+            RangeOf::Given(of) => {
+                let (_, _, magnitude) = Extent { values }.run(isa);
+                if magnitude > INFINITY_BITS {
+                    return Err(first(values, row * self.k, |value| value.is_nan()));
+                }
+                Ok(of)
+            }
+            RangeOf::Row(grid) => {
+                let (lo, hi, magnitude) = Extent { values }.run(isa);
+                if magnitude >= INFINITY_BITS {
+                    return Err(first(values, row * self.k, |value| !value.is_finite()));
+                }
+                Ok(row_of(grid, lo, hi))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]) {
+        let Some(values) = self.values[row * self.k + k..].first_chunk::<N>() else { return };
+        let affine = self.affine(of);
+        for i in 0..N {
+            codes[i] = affine.code(values[i]) as u8 ^ 0x80;
+        }
+    }
+
+    #[inline(always)]
+    fn fill_part(&self, of: Row, row: usize, k: usize, codes: &mut [u8]) {
+        let affine = self.affine(of);
+        let values = &self.values[row * self.k + k..][..codes.len()];
+        for (code, value) in codes.iter_mut().zip(values) {
+            *code = affine.code(*value) as u8 ^ 0x80;
+        }
+    }
+}
+
+impl FloatRows<'_> {
+    #[inline(always)]
+    fn affine(&self, of: Row) -> Affine {
+        Affine { scale: of.scale, zero_point: of.zero - 128, qmin: self.qmin, qmax: self.qmax }
+    }
+}
+
+/// Rules 1 and 2 for a finite range.
+pub(super) fn row_of(grid: Grid, lo: f32, hi: f32) -> Row {
+    // Neither can fail: the ends are finite, and an f32 scale of a finite range is finite.
+    let params = Values::new(lo.min(0.0), hi.max(0.0)).and_then(|range| grid.params(range).ok());
+    params.map_or(Row::new(1.0, 0), |of| Row::new(of.scale, i32::from(of.zero_point)))
+}
+
+#[cold]
+fn first(values: &[f32], start: usize, bad: impl Fn(&f32) -> bool) -> NonFinite {
+    let at = values.iter().position(bad).unwrap_or(0);
+    NonFinite { index: start + at, value: values[at] }
+}

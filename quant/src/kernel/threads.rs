@@ -1,0 +1,112 @@
+//! Room to work in, and how many threads use it.
+
+use super::isa::Line;
+use super::rows::Row;
+use crate::scheme::NonFinite;
+use alloc::vec::Vec;
+
+/// Buffers that calls share, so that none of them allocates once they have grown to the largest.
+///
+/// It belongs to one thread at a time; [`Scratch::with_threads`] says how many threads a call may
+/// use. The outputs do not depend on that number.
+#[derive(Debug)]
+pub struct Scratch {
+    pub(super) shared: Room,
+    pub(super) workers: Vec<Worker>,
+}
+
+/// What one thread needs for itself.
+#[derive(Debug, Default)]
+pub(super) struct Worker {
+    pub(super) room: Room,
+    pub(super) unpacked: Vec<Line>,
+    pub(super) floats: Vec<f32>,
+    pub(super) codes: Vec<i8>,
+    pub(super) error: Option<NonFinite>,
+}
+
+/// Prepared rows.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    pub(super) lines: Vec<Line>,
+    pub(super) rows: Vec<Row>,
+    pub(super) sums: Vec<i32>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scratch {
+    /// Room for calls on the calling thread.
+    pub fn new() -> Self {
+        Self::with_threads(1)
+    }
+
+    /// Room for calls that may use up to `threads` threads of the current rayon pool.
+    ///
+    /// Fewer are used where the work is too small to be shared, and one without the feature
+    /// `rayon`.
+    pub fn with_threads(threads: usize) -> Self {
+        let threads = if cfg!(feature = "rayon") { threads.max(1) } else { 1 };
+        let workers = core::iter::repeat_with(Worker::default).take(threads).collect();
+        Self { shared: Room::default(), workers }
+    }
+
+    /// The most threads a call uses.
+    pub fn threads(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Workers for this many products of 8-bit codes.
+    pub(super) fn workers_for(&self, products: usize) -> usize {
+        self.threads().min(products / PRODUCTS_PER_THREAD).max(1)
+    }
+
+    pub(super) fn take_error(&mut self) -> Result<(), NonFinite> {
+        let errors = self.workers.iter_mut().filter_map(|worker| worker.error.take());
+        errors.min_by_key(|error| error.index).map_or(Ok(()), Err)
+    }
+}
+
+/// Waking a thread of a pool takes some 10 µs. The fastest kernel does this many products in about
+/// 10 µs if all is in the cache, and in 100 µs if the weights come from memory.
+const PRODUCTS_PER_THREAD: usize = 1 << 20;
+
+/// Makes a buffer long enough; what is in it is unspecified.
+pub(super) fn grown<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) -> &mut [T] {
+    if buffer.len() < len {
+        buffer.resize(len, filler);
+    }
+    &mut buffer[..len]
+}
+
+/// Runs `work` with each worker and its number, on as many threads as there are workers.
+pub(super) fn fork(
+    workers: &mut [Worker],
+    first: usize,
+    work: &(impl Fn(usize, &mut Worker) + Sync),
+) {
+    match workers {
+        [] => {}
+        [worker] => work(first, worker),
+        _ => {
+            let half = workers.len() / 2;
+            let (left, right) = workers.split_at_mut(half);
+            both(|| fork(left, first, work), || fork(right, first + half, work));
+        }
+    }
+}
+
+#[cfg(feature = "rayon")]
+fn both(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
+    rayon::join(left, right);
+}
+
+#[cfg(not(feature = "rayon"))]
+fn both(left: impl FnOnce(), right: impl FnOnce()) {
+    left();
+    right();
+}

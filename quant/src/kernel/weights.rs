@@ -1,0 +1,378 @@
+//! Weights in the order in which a kernel reads them.
+//!
+//! ```text
+//! weights   panel 0 │ panel 1 │ …                 COLUMNS outputs each, the last one filled up
+//! panel     segment 0 │ segment 1 │ …             one per block along K, or one for all of K
+//! segment   step 0 │ step 1 │ …                   filled up to whole groups of steps
+//! step      column 0: VALUES codes │ column 1 │ …
+//! ```
+//! Codes of 4 and 2 bits stay packed: a step then holds two or four steps, the first in the low
+//! bits, as unsigned numbers (code + 8 or + 2). What fills up is code 0, so that activations there
+//! have no effect, whatever they are.
+//!
+//! Beside the codes stand, per segment and column, the scale and
+//! `term = Σ_k code - len · zero_point`: with activations `a` and their zero point `za`, both
+//! shifted to be unsigned,
+//! `Σ (a - za) · (code - zw) = Σ a · code - za · term - zw · Σ a`,
+//! where the last sum is needed only if some `zw` is not 0. All of it wraps in i32: the value it
+//! ends with fits, so what happens on the way does not matter.
+
+use super::dispatch::{Arithmetic, Kernel, Operation};
+use super::error::PackError;
+use super::isa::{Isa, Line};
+use super::outliers::{self, Outliers};
+use super::subbyte::SubByte;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// Quantized weights as they are stored: `[n, k]`, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// Outputs.
+    pub n: usize,
+    /// Inputs.
+    pub k: usize,
+    /// `n` rows of `k` codes.
+    pub codes: Codes<'a>,
+    /// Which codes share a scale and a zero point.
+    pub sharing: Sharing,
+    /// One scale per tensor, per row, or per block of each row (row-major).
+    pub scales: &'a [f32],
+    /// As many zero points, or none if all are zero.
+    pub zero_points: &'a [i8],
+}
+
+/// Codes of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub enum Codes<'a> {
+    /// One byte each.
+    Bytes(&'a [i8]),
+    /// Packed; every row starts on a byte boundary.
+    Packed(SubByte, &'a [u8]),
+}
+
+/// Which codes of a weight matrix `[n, k]` share a scale and a zero point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// All.
+    Tensor,
+    /// Those of one output (a row).
+    Channel,
+    /// This many neighbours in a row; the last block of a row may be shorter.
+    Block(usize),
+}
+
+/// Weights packed for one kernel; refused by any other.
+#[derive(Clone, Debug)]
+pub struct PackedWeights {
+    pub(super) kernel: Kernel,
+    pub(super) arithmetic: Arithmetic,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    /// Length of a segment, at most `k`.
+    pub(super) segment: usize,
+    pub(super) bits: usize,
+    pub(super) columns: usize,
+    /// Rows of the tallest tile.
+    pub(super) tallest: usize,
+    data: Vec<Line>,
+    /// Bytes of a panel as stored.
+    panel_bytes: usize,
+    /// Steps of each segment of a panel, once unpacked.
+    pub(super) steps: Vec<usize>,
+    /// `[panel][segment][column]`.
+    scales: Vec<f32>,
+    terms: Vec<i32>,
+    /// Empty if all are zero.
+    zeros: Vec<i32>,
+    pub(super) outliers: Outliers,
+}
+
+/// What belongs to the columns of a panel in one segment.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<'a> {
+    pub(super) scales: &'a [f32],
+    pub(super) terms: &'a [i32],
+    /// Empty if all are zero.
+    pub(super) zeros: &'a [i32],
+}
+
+impl PackedWeights {
+    /// Packs weights for a kernel.
+    ///
+    /// # Errors
+    /// - a slice does not have the length its shape demands, or the block length is 0;
+    /// - `k` is so large that a sum could leave i32 (rule 6): the longest segment times 255 times
+    ///   the largest `|code - zero point|`.
+    pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
+        let segment = check(weights)?;
+        // 8-bit codes go to the byte arithmetic only where few of them have to be split off.
+        let arithmetic = match weights.codes {
+            Codes::Bytes(codes) if kernel.has_wide() => {
+                outliers::arithmetic(codes, weights.k, segment)
+            }
+            _ => Arithmetic::Bytes,
+        };
+        Ok(kernel.run_as(arithmetic, Pack { kernel, arithmetic, weights, segment }))
+    }
+
+    /// The kernel that can use these weights.
+    pub const fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Outputs.
+    pub const fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs.
+    pub const fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let words = self.scales.len() + self.terms.len() + self.zeros.len();
+        self.data.len() * size_of::<Line>() + words * 4 + self.outliers.bytes()
+    }
+
+    pub(super) fn panels(&self) -> usize {
+        self.n.div_ceil(self.columns)
+    }
+
+    pub(super) fn segments(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// The part of K that is in a segment.
+    pub(super) fn segment_range(&self, segment: usize) -> Range<usize> {
+        let start = segment * self.segment;
+        start..self.k.min(start + self.segment)
+    }
+
+    /// Lines of one prepared row of activations: each segment starts with a new one.
+    pub(super) fn lines(&self) -> usize {
+        self.steps.iter().map(|steps| steps.div_ceil(Line::STEPS)).sum()
+    }
+
+    /// Whether some zero point is not zero.
+    pub(super) fn has_zeros(&self) -> bool {
+        !self.zeros.is_empty()
+    }
+
+    pub(super) fn unpacked_panel_bytes(&self) -> usize {
+        self.panel_bytes * 8 / self.bits
+    }
+
+    /// The codes of a panel as they are stored.
+    pub(super) fn panel<T: bytemuck::Pod>(&self, panel: usize) -> &[T] {
+        let bytes: &[u8] = bytemuck::cast_slice(&self.data);
+        bytemuck::cast_slice(&bytes[panel * self.panel_bytes..][..self.panel_bytes])
+    }
+
+    pub(super) fn columns_of(&self, panel: usize, segment: usize) -> Columns<'_> {
+        let start = (panel * self.segments() + segment) * self.columns;
+        let range = start..start + self.columns;
+        Columns {
+            scales: &self.scales[range.clone()],
+            terms: &self.terms[range.clone()],
+            zeros: if self.has_zeros() { &self.zeros[range] } else { &[] },
+        }
+    }
+}
+
+/// Checks lengths and limits; returns the length of a segment.
+fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
+    let &Weights { n, k, codes, sharing, scales, zero_points } = weights;
+    let (expected, found) = match codes {
+        Codes::Bytes(codes) => (n.checked_mul(k), codes.len()),
+        Codes::Packed(width, codes) => (n.checked_mul(width.row_bytes(k)), codes.len()),
+    };
+    if expected != Some(found) {
+        return Err(PackError::CodesLength { n, k, found });
+    }
+    let (segment, params) = match sharing {
+        Sharing::Tensor => (k.max(1), 1),
+        Sharing::Channel => (k.max(1), n),
+        Sharing::Block(0) => return Err(PackError::EmptyBlock),
+        Sharing::Block(len) => (len.min(k.max(1)), n * k.div_ceil(len)),
+    };
+    if scales.len() != params {
+        return Err(PackError::ScalesLength { expected: params, found: scales.len() });
+    }
+    if !zero_points.is_empty() && zero_points.len() != params {
+        return Err(PackError::ZeroPointsLength { expected: params, found: zero_points.len() });
+    }
+    let half = match codes {
+        Codes::Bytes(_) => 128,
+        Codes::Packed(width, _) => 1 << (width.bits() - 1),
+    };
+    let reach =
+        |zero: &i8| (-half - i32::from(*zero)).abs().max((half - 1 - i32::from(*zero)).abs());
+    let reach = zero_points.iter().map(reach).max().unwrap_or(half) as usize;
+    let limit = i32::MAX as usize / (255 * reach);
+    if segment > limit {
+        return Err(PackError::TooLong { k: segment, limit });
+    }
+    Ok(segment)
+}
+
+struct Pack<'a> {
+    kernel: Kernel,
+    arithmetic: Arithmetic,
+    weights: &'a Weights<'a>,
+    segment: usize,
+}
+
+impl Operation for Pack<'_> {
+    type Output = PackedWeights;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> PackedWeights {
+        let bits = match self.weights.codes {
+            Codes::Bytes(_) => 8,
+            Codes::Packed(width, _) => width.bits(),
+        };
+        // Packed codes are multiplied 8 steps at a time by every kernel.
+        let group = if bits == 8 { I::GROUP } else { 8 };
+        let mut packed = pack(&self, bits, group, I::VALUES, I::COLUMNS);
+        packed.tallest = I::ROWS;
+        packed
+    }
+}
+
+/// Where things are in a panel.
+struct Layout {
+    bits: usize,
+    values: usize,
+    columns: usize,
+}
+
+impl Layout {
+    /// The byte and the shift of a code in step `step` of a panel.
+    fn place(&self, step: usize, column: usize, value: usize) -> (usize, usize) {
+        let per_byte = 8 / self.bits;
+        let step_bytes = self.columns * self.values;
+        let byte = step / per_byte * step_bytes + column * self.values + value;
+        (byte, step % per_byte * self.bits)
+    }
+
+    fn put(&self, panel: &mut [u8], place: (usize, usize), code: i8) {
+        let (byte, shift) = place;
+        if self.bits == 8 {
+            panel[byte] = code as u8;
+        } else {
+            let mask = (1u8 << self.bits) - 1;
+            let unsigned = (code as u8).wrapping_add(1 << (self.bits - 1)) & mask;
+            panel[byte] = panel[byte] & !(mask << shift) | unsigned << shift;
+        }
+    }
+}
+
+/// What fills a panel: code 0.
+fn filler(bits: usize) -> u8 {
+    match bits {
+        8 => 0,
+        4 => 0x88,
+        _ => 0xaa,
+    }
+}
+
+fn pack(
+    pack: &Pack<'_>,
+    bits: usize,
+    group: usize,
+    values: usize,
+    columns: usize,
+) -> PackedWeights {
+    let &Pack { kernel, arithmetic, weights, segment } = pack;
+    let &Weights { n, k, .. } = weights;
+    let segments = k.div_ceil(segment);
+    let steps: Vec<usize> = (0..segments)
+        .map(|s| segment.min(k - s * segment).div_ceil(values).next_multiple_of(group))
+        .collect();
+    let layout = Layout { bits, values, columns };
+    let panels = n.div_ceil(columns);
+    let panel_bytes = steps.iter().sum::<usize>() * columns * values * bits / 8;
+    let mut data = vec![Line::ZERO; (panels * panel_bytes).div_ceil(size_of::<Line>())];
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut data);
+    bytes.fill(filler(bits));
+    let parameters = panels * segments * columns;
+    let mut packed = PackedWeights {
+        kernel,
+        arithmetic,
+        n,
+        k,
+        segment,
+        bits,
+        columns,
+        tallest: 1,
+        data: Vec::new(),
+        panel_bytes,
+        steps,
+        scales: vec![0.0; parameters],
+        terms: vec![0; parameters],
+        zeros: if weights.zero_points.iter().all(|zero| *zero == 0) {
+            Vec::new()
+        } else {
+            vec![0; parameters]
+        },
+        outliers: Outliers::none(),
+    };
+    let split = bits == 8 && arithmetic == Arithmetic::Bytes && group > 1;
+    let mut row = vec![0i8; k];
+    for column in 0..n {
+        let (panel, at) = (column / columns, column % columns);
+        let bytes = &mut bytes[panel * panel_bytes..][..panel_bytes];
+        unpack_row(weights, column, &mut row);
+        packed.set_parameters(weights, column, &row);
+        if split {
+            packed.outliers.split_off(column, &mut row, segment, group * values);
+        }
+        let mut first = 0;
+        for (s, codes) in row.chunks(segment).enumerate() {
+            for (i, code) in codes.iter().enumerate() {
+                let place = layout.place(first + i / values, at, i % values);
+                layout.put(bytes, place, *code);
+            }
+            first += packed.steps[s];
+        }
+    }
+    packed.data = data;
+    packed
+}
+
+fn unpack_row(weights: &Weights<'_>, n: usize, row: &mut [i8]) {
+    let k = weights.k;
+    match weights.codes {
+        Codes::Bytes(codes) => row.copy_from_slice(&codes[n * k..][..k]),
+        Codes::Packed(width, codes) => {
+            let bytes = width.row_bytes(k);
+            Kernel::SCALAR.unpack(width, &codes[n * bytes..][..bytes], row);
+        }
+    }
+}
+
+impl PackedWeights {
+    fn set_parameters(&mut self, weights: &Weights<'_>, n: usize, row: &[i8]) {
+        let segments = self.segments();
+        let (panel, column) = (n / self.columns, n % self.columns);
+        for (s, codes) in row.chunks(self.segment).enumerate() {
+            let from = match weights.sharing {
+                Sharing::Tensor => 0,
+                Sharing::Channel => n,
+                Sharing::Block(_) => n * segments + s,
+            };
+            let to = (panel * segments + s) * self.columns + column;
+            let zero = weights.zero_points.get(from).map_or(0, |zero| i32::from(*zero));
+            let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
+            self.scales[to] = weights.scales[from];
+            self.terms[to] = sum - zero * codes.len() as i32;
+            if self.has_zeros() {
+                self.zeros[to] = zero;
+            }
+        }
+    }
+}

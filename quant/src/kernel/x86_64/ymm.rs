@@ -1,0 +1,188 @@
+//! What the kernels with 256-bit vectors share.
+
+use core::arch::x86_64::{
+    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_set1_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256,
+    _mm256_sub_epi32,
+};
+
+/// A proof of AVX2.
+///
+/// # Safety
+/// A value of an implementing type exists only where the CPU has AVX2.
+pub(super) unsafe trait Ymm: Copy {
+    #[inline(always)]
+    fn ymm_zero(self) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    fn ymm_codes(self, from: &[i8; 32]) -> __m256i {
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn ymm_broadcast(self, values: u32) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_set1_epi32(values as i32) }
+    }
+
+    #[inline(always)]
+    fn ymm_splat_sum(self, value: i32) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_set1_epi32(value) }
+    }
+
+    #[inline(always)]
+    fn ymm_load_sums(self, from: &[i32]) -> __m256i {
+        let from: &[i32; 8] = from.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn ymm_store_sums(self, sums: __m256i, out: &mut [i32]) {
+        let out: &mut [i32; 8] = out.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) }
+    }
+
+    #[inline(always)]
+    fn ymm_add_sums(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn ymm_subtract_product(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let product = unsafe { _mm256_mullo_epi32(a, b) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_sub_epi32(sum, product) }
+    }
+
+    #[inline(always)]
+    fn ymm_to_floats(self, sums: __m256i) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtepi32_ps(sums) }
+    }
+
+    #[inline(always)]
+    fn ymm_splat(self, value: f32) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn ymm_load(self, from: &[f32]) -> __m256 {
+        let from: &[f32; 8] = from.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn ymm_store(self, floats: __m256, out: &mut [f32]) {
+        let out: &mut [f32; 8] = out.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
+        unsafe { _mm256_storeu_ps(out.as_mut_ptr(), floats) }
+    }
+
+    #[inline(always)]
+    fn ymm_add(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn ymm_mul(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn ymm_relu(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        let zero = unsafe { _mm256_setzero_ps() };
+        // The second operand is the result for NaN and for two zeros.
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_max_ps(a, zero) }
+    }
+}
+
+/// The part of [`Isa`](crate::kernel::isa::Isa) that is the same for all of them.
+macro_rules! ymm_isa {
+    () => {
+        type Sums = core::arch::x86_64::__m256i;
+        type Floats = core::arch::x86_64::__m256;
+
+        const LANES: usize = 8;
+
+        #[inline(always)]
+        fn zero(self) -> Self::Sums {
+            self.ymm_zero()
+        }
+
+        #[inline(always)]
+        fn splat_sum(self, value: i32) -> Self::Sums {
+            self.ymm_splat_sum(value)
+        }
+
+        #[inline(always)]
+        fn load_sums(self, from: &[i32]) -> Self::Sums {
+            self.ymm_load_sums(from)
+        }
+
+        #[inline(always)]
+        fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
+            self.ymm_store_sums(sums, out);
+        }
+
+        #[inline(always)]
+        fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_add_sums(a, b)
+        }
+
+        #[inline(always)]
+        fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_subtract_product(sum, a, b)
+        }
+
+        #[inline(always)]
+        fn to_floats(self, sums: Self::Sums) -> Self::Floats {
+            self.ymm_to_floats(sums)
+        }
+
+        #[inline(always)]
+        fn splat(self, value: f32) -> Self::Floats {
+            self.ymm_splat(value)
+        }
+
+        #[inline(always)]
+        fn load(self, from: &[f32]) -> Self::Floats {
+            self.ymm_load(from)
+        }
+
+        #[inline(always)]
+        fn store(self, floats: Self::Floats, out: &mut [f32]) {
+            self.ymm_store(floats, out);
+        }
+
+        #[inline(always)]
+        fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+            self.ymm_add(a, b)
+        }
+
+        #[inline(always)]
+        fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+            self.ymm_mul(a, b)
+        }
+
+        #[inline(always)]
+        fn relu(self, a: Self::Floats) -> Self::Floats {
+            self.ymm_relu(a)
+        }
+    };
+}
