@@ -263,7 +263,6 @@ impl<'a> From<&'a Tensor> for ParamView<'a> {
 
 /// A parameter to be changed in place, whatever its storage.
 pub(crate) trait ParamMut {
-    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "plans need `std`"))]
     fn view(&self) -> ParamView<'_>;
 
     /// Moves the tensor out; until one is [`put`](Self::put) back the parameter holds nothing.
