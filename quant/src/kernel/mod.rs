@@ -22,8 +22,10 @@
 // array and for three.
 #![allow(clippy::needless_range_loop)]
 
+mod conv;
 mod dispatch;
 mod elementwise;
+mod embedding;
 mod error;
 mod isa;
 mod linear;
@@ -34,12 +36,15 @@ mod rows;
 mod scalar;
 mod subbyte;
 mod threads;
+mod weight_only;
 mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use conv::{ConvShape, Images, PackedConv};
 pub use dispatch::Kernel;
-pub use error::{KernelUnavailable, LinearError, PackError};
+pub use embedding::Table;
+pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
 pub use linear::{Activations, Dynamic, Static};
 pub use output::{Epilogue, Output};
 pub use subbyte::SubByte;
