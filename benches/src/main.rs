@@ -4,6 +4,7 @@ mod data;
 mod gemm;
 mod limits;
 mod measure;
+mod quantize;
 
 fn main() {
     let mut json = false;
@@ -19,9 +20,10 @@ fn main() {
         match name.as_str() {
             "gemm" => gemm::run(&report),
             "limits" => limits::run(&report),
+            "quantize" => quantize::run(&report),
             "quick" => quick(&report),
             _ => {
-                eprintln!("no bench is called `{name}`; there are limits, gemm, conv");
+                eprintln!("no bench is called `{name}`; there are limits, gemm, quantize");
                 std::process::exit(2);
             }
         }
