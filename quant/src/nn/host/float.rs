@@ -105,7 +105,7 @@ pub(super) fn layer_norm(values: &mut [f32], weight: &[f32], bias: &[f32], epsil
         let mean = Sum::new(row).dispatch() / n as f32;
         let variance = SumSquareSub::new(row, mean).dispatch() / n as f32;
         let options = NormalizeOptions {
-            pre_scale_bias: -mean,
+            pre_scale_bias: mean,
             scale: 1.0 / (variance + epsilon).sqrt(),
             element_scale: Some(weight),
             element_bias: Some(bias),
