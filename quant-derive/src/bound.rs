@@ -14,9 +14,10 @@ use std::collections::HashSet;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{
     DeriveInput, GenericArgument, Path, PathArguments, Type, WhereClause, WherePredicate,
-    parse_quote,
+    parse_quote_spanned,
 };
 
 use crate::ast::Container;
@@ -26,7 +27,9 @@ pub(crate) fn where_clause(item: &Container<'_>) -> Option<WhereClause> {
     let mut generics = item.original.generics.clone();
     let types = types(item);
     if !types.is_empty() {
-        let bounds = types.iter().map(|ty| parse_quote!(#ty: __M));
+        let bounds = types
+            .iter()
+            .map(|ty| parse_quote_spanned!(Span::call_site().located_at(ty.span())=> #ty: __M));
         generics.make_where_clause().predicates.extend::<Vec<WherePredicate>>(bounds.collect());
     }
     generics.where_clause
@@ -36,8 +39,8 @@ pub(crate) fn where_clause(item: &Container<'_>) -> Option<WhereClause> {
 fn types<'a>(item: &'a Container<'_>) -> Vec<&'a Type> {
     let names = Names::of(item.original);
     let mut types = Vec::new();
-    for field in item.fields().filter(|field| !field.is_skipped()) {
-        names.collect(field.ty, &mut types);
+    for field in item.fields().into_iter().filter(|field| !field.is_skipped()) {
+        names.collect(&field.original.ty, &mut types);
     }
     let mut seen = HashSet::new();
     types.retain(|ty| seen.insert(ty.to_token_stream().to_string()));

@@ -7,6 +7,9 @@ mod check;
 mod ctxt;
 mod expand;
 
+#[cfg(test)]
+mod tests;
+
 use proc_macro::TokenStream;
 
 /// Derives `quant::Module`.
