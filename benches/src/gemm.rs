@@ -34,7 +34,7 @@ pub(crate) fn run(report: &Report) {
         for (m, k, n) in SHAPES {
             for threads in [1, 2] {
                 let case = format!("{m}x{k}x{n} {}", draw.name());
-                if !case.contains(&filter) {
+                if !case.starts_with(&filter) {
                     continue;
                 }
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

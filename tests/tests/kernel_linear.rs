@@ -1,8 +1,11 @@
 //! Integer products on every kernel: exact against i64, and the same output bits everywhere.
 
+use proptest::prelude::*;
 use quant::kernel::{
-    Activations, Codes, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, SubByte, Weights,
+    Activations, Codes, Dynamic, Epilogue, Kernel, LinearError, Output, PackError, PackedWeights,
+    Scratch, Sharing, Static, SubByte, Weights,
 };
+use quant::{Grid, Mapping, NonFinite, QuantizationType, Range, ScaleType};
 use tests::kernels::{Random, kernels};
 
 /// A layer as plain numbers, and what rule 6 says about it.
@@ -237,6 +240,365 @@ fn exact_where_every_product_is_extreme() {
                     layer.assert_exact(kernel);
                 }
             }
+        }
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+// 64 cases of 26 rows and 650 columns on average: over a million outputs, each on every kernel and
+// on one and several threads.
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn every_kernel_and_thread_count_gives_the_same_bits(
+        seed in any::<u64>(),
+        m in 1usize..52,
+        n in 1usize..1300,
+        k in 1usize..200,
+    ) {
+        let mut random = Random(seed);
+        let extreme = random.below(4) == 0;
+        let layer = Layer::random(&mut random, (m, n, k), extreme);
+        let expected = bits(&layer.run(Kernel::SCALAR, &mut Scratch::new()));
+        for kernel in Kernel::available() {
+            for threads in [1, 2, 3] {
+                let out = layer.run(kernel, &mut Scratch::with_threads(threads));
+                prop_assert_eq!(&bits(&out), &expected, "{} {} {:?}", kernel, threads, layer.sharing);
+            }
+        }
+    }
+}
+
+#[test]
+fn int8_outputs_are_the_float_outputs_quantized() {
+    for kernel in kernels() {
+        let mut random = Random(3);
+        for _ in 0..20 {
+            let shape = (random.below(20) + 1, random.below(80) + 1, random.below(90) + 1);
+            let layer = Layer::random(&mut random, shape, false);
+            let floats = layer.run(kernel, &mut Scratch::new());
+            let mut expected = vec![0; floats.len()];
+            kernel.quantize(&floats, 37.5, -9, -127, 127, &mut expected);
+            let mut codes = vec![0; floats.len()];
+            let output =
+                Output::I8 { codes: &mut codes, scale: 37.5, zero_point: -9, range: (-127, 127) };
+            kernel
+                .linear_i8(
+                    &layer.packed(kernel),
+                    layer.activations(),
+                    &layer.epilogue(),
+                    output,
+                    &mut Scratch::new(),
+                )
+                .unwrap();
+            assert_eq!(codes, expected, "{kernel} {shape:?}");
+        }
+    }
+}
+
+/// Activations as floats, quantized outside by rules 1 to 3 and multiplied as codes.
+fn unfused(layer: &Layer, kernel: Kernel, x: &[f32], dynamic: Dynamic) -> Vec<f32> {
+    let grid = Grid::new(QuantizationType::QInt8, dynamic.mapping, ScaleType::F32);
+    let (qmin, qmax) = grid.code_range();
+    let mut layer = layer.clone();
+    let rows = if dynamic.per_row { layer.m } else { 1 };
+    (layer.x_scales, layer.x_zeros) = (Vec::new(), Vec::new());
+    for (values, codes) in x.chunks(x.len() / rows).zip(layer.x.chunks_mut(x.len() / rows)) {
+        let params = grid.params(Range::of(values).unwrap()).unwrap();
+        kernel.quantize(values, params.scale, params.zero_point.into(), qmin, qmax, codes);
+        layer.x_scales.push(params.scale);
+        layer.x_zeros.push(params.zero_point);
+    }
+    layer.run(kernel, &mut Scratch::new())
+}
+
+#[test]
+fn dynamic_quantization_is_rule_7_and_then_the_product() {
+    for kernel in kernels() {
+        let mut random = Random(4);
+        for case in 0..24 {
+            let shape = (random.below(30) + 1, random.below(70) + 1, random.below(200) + 1);
+            let layer = Layer::random(&mut random, shape, false);
+            let x: Vec<f32> = (0..shape.0 * shape.2).map(|_| random.normal()).collect();
+            let mapping = if case % 2 == 0 { Mapping::Affine } else { Mapping::Symmetric };
+            let dynamic = Dynamic { mapping, per_row: case % 3 != 0 };
+            let mut out = vec![0.0; shape.0 * shape.1];
+            kernel
+                .linear_dynamic(
+                    &layer.packed(kernel),
+                    &x,
+                    shape.0,
+                    dynamic,
+                    &layer.epilogue(),
+                    Output::F32(&mut out),
+                    &mut Scratch::new(),
+                )
+                .unwrap();
+            assert_eq!(
+                bits(&out),
+                bits(&unfused(&layer, kernel, &x, dynamic)),
+                "{kernel} {shape:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_batch() {
+    for kernel in kernels() {
+        let mut random = Random(5);
+        let layer = Layer::random(&mut random, (37, 33, 100), false);
+        let weights = layer.packed(kernel);
+        let x: Vec<f32> = (0..37 * 100).map(|_| random.normal()).collect();
+        let run = |x: &[f32], weight_only: bool| {
+            let m = x.len() / 100;
+            let mut out = vec![0.0; m * 33];
+            let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
+            let mut scratch = Scratch::new();
+            let dynamic = Dynamic::default();
+            if weight_only {
+                kernel.linear_weight_only(&weights, x, m, &epilogue, output, &mut scratch)
+            } else {
+                kernel.linear_dynamic(&weights, x, m, dynamic, &epilogue, output, &mut scratch)
+            }
+            .unwrap();
+            out
+        };
+        for weight_only in [false, true] {
+            let all = run(&x, weight_only);
+            for (x, y) in x.chunks(100).zip(all.chunks(33)) {
+                assert_eq!(bits(&run(x, weight_only)), bits(y), "{kernel}");
+            }
+        }
+    }
+}
+
+/// Rule 11, as it is written.
+fn weight_only(layer: &Layer, x: &[f32]) -> Vec<f32> {
+    let block = layer.block().max(1);
+    let one = |m: usize, n: usize| {
+        let mut y = 0.0f32;
+        for (b, start) in (0..layer.k).step_by(block).enumerate() {
+            let (scale, zero) = layer.parameter(n, b);
+            let mut p = 0.0f32;
+            for k in start..layer.k.min(start + block) {
+                let weight = i64::from(layer.weights[n * layer.k + k]) - zero;
+                p += x[m * layer.k + k] * weight as f32;
+            }
+            y = if block >= layer.k { p * scale } else { y + p * scale };
+        }
+        if let Some(bias) = &layer.bias {
+            y += bias[n];
+        }
+        if layer.relu && (y <= 0.0 || y.is_nan()) { 0.0 } else { y }
+    };
+    (0..layer.m * layer.n).map(|i| one(i / layer.n, i % layer.n)).collect()
+}
+
+#[test]
+fn weight_only_is_rule_11_on_every_kernel_and_thread_count() {
+    for kernel in kernels() {
+        let mut random = Random(6);
+        for case in 0..70 {
+            let shape = match case {
+                0..60 => (random.below(15) + 1, random.below(70) + 1, random.below(200) + 1),
+                60..65 => (random.below(250) + 90, random.below(70) + 1, random.below(70) + 1),
+                _ => (2, 2000 + case, 1000),
+            };
+            let layer = Layer::random(&mut random, shape, false);
+            let x: Vec<f32> = (0..shape.0 * shape.2).map(|_| random.normal()).collect();
+            let mut out = vec![0.0; shape.0 * shape.1];
+            kernel
+                .linear_weight_only(
+                    &layer.packed(kernel),
+                    &x,
+                    shape.0,
+                    &layer.epilogue(),
+                    Output::F32(&mut out),
+                    &mut Scratch::with_threads(1 + case % 2),
+                )
+                .unwrap();
+            let expected = weight_only(&layer, &x);
+            assert_eq!(bits(&out), bits(&expected), "{kernel} {shape:?} {:?}", layer.sharing);
+        }
+    }
+}
+
+fn simple(kernel: Kernel, n: usize, k: usize) -> PackedWeights {
+    let codes = vec![1; n * k];
+    let codes = Codes::Bytes(&codes);
+    let (sharing, scales, zero_points) = (Sharing::Tensor, &[0.5][..], &[][..]);
+    PackedWeights::new(kernel, &Weights { n, k, codes, sharing, scales, zero_points }).unwrap()
+}
+
+#[test]
+fn non_finite_activations_are_named() {
+    for kernel in kernels() {
+        let weights = simple(kernel, 3, 70);
+        let mut out = vec![0.0; 9];
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut x = vec![1.0; 210];
+            x[139] = bad;
+            x[205] = bad;
+            for per_row in [true, false] {
+                let dynamic = Dynamic { per_row, ..Dynamic::default() };
+                let result = kernel.linear_dynamic(
+                    &weights,
+                    &x,
+                    3,
+                    dynamic,
+                    &Epilogue::default(),
+                    Output::F32(&mut out),
+                    &mut Scratch::new(),
+                );
+                let expected = NonFinite { index: 139, value: bad };
+                assert_eq!(result, Err(LinearError::NonFinite(expected)), "{kernel}");
+            }
+            let quantization = Static { scale: 0.1, zero_point: 3, range: (-128, 127) };
+            let result = kernel.linear_static(
+                &weights,
+                &x,
+                3,
+                quantization,
+                &Epilogue::default(),
+                Output::F32(&mut out),
+                &mut Scratch::new(),
+            );
+            if bad.is_nan() {
+                let expected = NonFinite { index: 139, value: bad };
+                assert_eq!(result, Err(LinearError::NonFinite(expected)), "{kernel}");
+            } else {
+                let expected = (69 * 10 + 124) as f32 * (0.1 * 0.5);
+                assert_eq!((result, out[3].to_bits()), (Ok(()), expected.to_bits()), "{kernel}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_packed_or_called_is_refused() {
+    let codes = [1i8; 12];
+    let good = Weights {
+        n: 3,
+        k: 4,
+        codes: Codes::Bytes(&codes),
+        sharing: Sharing::Channel,
+        scales: &[1.0; 3],
+        zero_points: &[],
+    };
+    let pack = |weights: Weights<'_>| PackedWeights::new(Kernel::SCALAR, &weights).unwrap_err();
+    assert_eq!(pack(Weights { n: 4, ..good }), PackError::CodesLength { n: 4, k: 4, found: 12 });
+    assert_eq!(
+        pack(Weights { scales: &[1.0], ..good }),
+        PackError::ScalesLength { expected: 3, found: 1 }
+    );
+    assert_eq!(
+        pack(Weights { zero_points: &[1], ..good }),
+        PackError::ZeroPointsLength { expected: 3, found: 1 }
+    );
+    assert_eq!(pack(Weights { sharing: Sharing::Block(0), ..good }), PackError::EmptyBlock);
+    let long = vec![0i8; 65_794];
+    let mut weights =
+        Weights { n: 1, k: 65_793, codes: Codes::Bytes(&long[1..]), scales: &[1.0], ..good };
+    assert!(PackedWeights::new(Kernel::SCALAR, &weights).is_ok());
+    (weights.k, weights.codes) = (65_794, Codes::Bytes(&long));
+    assert_eq!(pack(weights), PackError::TooLong { k: 65_794, limit: 65_793 });
+    weights.sharing = Sharing::Block(32);
+    let scales = vec![1.0; 65_794usize.div_ceil(32)];
+    assert!(PackedWeights::new(Kernel::SCALAR, &Weights { scales: &scales, ..weights }).is_ok());
+
+    let call = |kernel: Kernel, weights: &PackedWeights, x: &[f32], out: Output<'_>| {
+        let (dynamic, epilogue) = (Dynamic::default(), Epilogue::default());
+        kernel.linear_dynamic(weights, x, 2, dynamic, &epilogue, out, &mut Scratch::new())
+    };
+    let packed = PackedWeights::new(Kernel::SCALAR, &good).unwrap();
+    let mut out = [0.0; 6];
+    let error = call(Kernel::SCALAR, &packed, &[0.0; 7], Output::F32(&mut out)).unwrap_err();
+    assert_eq!(error, LinearError::Length { of: "activations", expected: 8, found: 7 });
+    let error = call(Kernel::SCALAR, &packed, &[0.0; 8], Output::F32(&mut out[1..])).unwrap_err();
+    assert_eq!(error, LinearError::Length { of: "output", expected: 6, found: 5 });
+    let blocks = Weights { sharing: Sharing::Block(2), scales: &[1.0; 6], ..good };
+    let blocks = PackedWeights::new(Kernel::SCALAR, &blocks).unwrap();
+    let error = call(Kernel::SCALAR, &blocks, &[0.0; 8], Output::Sums(&mut [0; 6])).unwrap_err();
+    assert_eq!(error, LinearError::NoIntegerSums);
+    if Kernel::fastest() != Kernel::SCALAR {
+        let error = call(Kernel::fastest(), &packed, &[0.0; 8], Output::F32(&mut out)).unwrap_err();
+        let (packed_for, called) = ("scalar", Kernel::fastest().name());
+        assert_eq!(error, LinearError::OtherKernel { packed_for, called });
+    }
+}
+
+fn golden() -> serde_json::Value {
+    let directory = std::env::var("QUANT_GOLDEN_DIR")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/golden").into());
+    let text = std::fs::read_to_string(format!("{directory}/onnxruntime.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn floats(values: &serde_json::Value) -> Vec<f32> {
+    values.as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
+}
+
+fn codes(values: &serde_json::Value) -> Vec<i8> {
+    values.as_array().unwrap().iter().map(|value| value.as_i64().unwrap() as i8).collect()
+}
+
+#[test]
+fn golden_matmul_integer() {
+    for row in golden()["matmul_integer"].as_array().unwrap() {
+        let size = |name: &str| row[name].as_u64().unwrap() as usize;
+        let (m, k, n) = (size("m"), size("k"), size("n"));
+        let (a, b) = (codes(&row["a"]), codes(&row["b"]));
+        let zero = row["a_zero_point"].as_i64().unwrap() as i8;
+        let expected: Vec<i32> =
+            row["y"].as_array().unwrap().iter().map(|y| y.as_i64().unwrap() as i32).collect();
+        // ONNX stores B as [k, n].
+        let transposed: Vec<i8> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
+        for kernel in kernels() {
+            let weights = Weights {
+                n,
+                k,
+                codes: Codes::Bytes(&transposed),
+                sharing: Sharing::Tensor,
+                scales: &[1.0],
+                zero_points: &[],
+            };
+            let weights = PackedWeights::new(kernel, &weights).unwrap();
+            let x = Activations { codes: &a, m, scales: &[1.0], zero_points: &[zero] };
+            let mut sums = vec![0; m * n];
+            let output = Output::Sums(&mut sums);
+            kernel
+                .linear_i8(&weights, x, &Epilogue::default(), output, &mut Scratch::new())
+                .unwrap();
+            assert_eq!(sums, expected, "{kernel}");
+        }
+    }
+}
+
+#[test]
+fn golden_dynamic_quantize_linear() {
+    let grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
+    for row in golden()["dynamic_quantize_linear"].as_array().unwrap() {
+        let x = floats(&row["x"]);
+        let expected: Vec<i8> = row["quantized_u8"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|code| (code.as_i64().unwrap() - 128) as i8)
+            .collect();
+        for kernel in kernels() {
+            let (lo, hi) = kernel.min_max(&x).unwrap();
+            let range = Range::new(lo.min(0.0), hi.max(0.0)).unwrap();
+            let params = grid.params(range).unwrap();
+            let mut codes = vec![0; x.len()];
+            let zero = i32::from(params.zero_point);
+            kernel.quantize(&x, params.scale, zero, -128, 127, &mut codes);
+            assert_eq!(params.scale, row["scale"].as_f64().unwrap() as f32);
+            assert_eq!(i64::from(zero) + 128, row["zero_point_u8"].as_i64().unwrap());
+            assert_eq!(codes, expected, "{kernel}");
         }
     }
 }

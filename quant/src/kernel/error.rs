@@ -81,6 +81,10 @@ pub enum PackError {
         /// Channels.
         channels: usize,
     },
+    /// A convolution whose window, stride, dilation or number of channels is 0.
+    EmptyWindow,
+    /// A convolution whose weights are quantized in blocks.
+    BlockedWindow,
 }
 
 impl fmt::Display for PackError {
@@ -101,6 +105,12 @@ impl fmt::Display for PackError {
             }
             Self::Groups { groups, channels } => {
                 write!(f, "{groups} groups do not divide {channels} channels")
+            }
+            Self::EmptyWindow => {
+                f.write_str("a convolution needs channels, a window, a stride and a dilation")
+            }
+            Self::BlockedWindow => {
+                f.write_str("a convolution's weights cannot be quantized in blocks")
             }
         }
     }
@@ -131,8 +141,9 @@ pub enum LinearError {
     /// An activation is NaN or infinite where its range has to be found, or NaN where the range
     /// is given.
     NonFinite(NonFinite),
-    /// Integer sums were asked for, but each block along K has a sum and a scale of its own.
-    BlockedSums,
+    /// Integer sums were asked for, but there is no single one per output: each block along K has
+    /// its own, and weight-only execution has none.
+    NoIntegerSums,
 }
 
 impl fmt::Display for LinearError {
@@ -145,9 +156,10 @@ impl fmt::Display for LinearError {
                 write!(f, "{of}: {found} elements where {expected} are needed")
             }
             Self::NonFinite(_) => f.write_str("an activation cannot be quantized"),
-            Self::BlockedSums => {
-                f.write_str("weights with blocks along k have no single integer sum per output")
-            }
+            Self::NoIntegerSums => f.write_str(
+                "outputs have no single integer sum: weights have blocks along k, or are the only \
+                 thing that is quantized",
+            ),
         }
     }
 }
@@ -166,3 +178,81 @@ impl From<NonFinite> for LinearError {
         Self::NonFinite(error)
     }
 }
+
+/// A convolution that cannot be executed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ConvError {
+    /// The window does not fit into the padded image.
+    Window {
+        /// Height and width of the image.
+        size: [usize; 2],
+    },
+    /// What a linear layer would say too.
+    Linear(LinearError),
+}
+
+impl fmt::Display for ConvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Window { size: [height, width] } => {
+                write!(f, "the window does not fit into an image of {height} × {width}")
+            }
+            Self::Linear(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for ConvError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Window { .. } => None,
+            Self::Linear(error) => error.source(),
+        }
+    }
+}
+
+impl From<LinearError> for ConvError {
+    fn from(error: LinearError) -> Self {
+        Self::Linear(error)
+    }
+}
+
+/// A lookup that cannot be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LookupError {
+    /// A slice does not have the length its shape demands.
+    Length {
+        /// Which slice.
+        of: &'static str,
+        /// Elements that are needed.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// The table has no such row.
+    UnknownRow {
+        /// Where among the ids it stands.
+        position: usize,
+        /// The id.
+        id: u32,
+        /// Rows of the table.
+        rows: usize,
+    },
+}
+
+impl fmt::Display for LookupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { of, expected, found } => {
+                write!(f, "{of}: {found} elements where {expected} are needed")
+            }
+            Self::UnknownRow { position, id, rows } => {
+                write!(f, "id {id} at position {position} is not one of {rows} rows")
+            }
+        }
+    }
+}
+
+impl core::error::Error for LookupError {}

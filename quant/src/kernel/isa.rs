@@ -39,8 +39,6 @@ pub(super) trait Isa: Copy + Send + Sync {
     const VALUES: usize;
     /// Rows of the tallest tile of integer products.
     const ROWS: usize;
-    /// Rows of the tallest tile of float products.
-    const FLOAT_ROWS: usize;
     /// Steps that are summed together before they are added to the sums, for 8-bit codes.
     const GROUP: usize = 1;
 

@@ -170,7 +170,7 @@ impl Call<'_> {
             length("bias", weights.n, bias.len())?;
         }
         if matches!(output, Output::Sums(_)) && weights.segments() > 1 {
-            return Err(LinearError::BlockedSums);
+            return Err(LinearError::NoIntegerSums);
         }
         Ok(())
     }

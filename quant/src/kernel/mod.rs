@@ -22,9 +22,11 @@
 // array and for three.
 #![allow(clippy::needless_range_loop)]
 
+mod conv;
 mod damage;
 mod dispatch;
 mod elementwise;
+mod embedding;
 mod error;
 mod isa;
 mod linear;
@@ -35,13 +37,16 @@ mod rows;
 mod scalar;
 mod subbyte;
 mod threads;
+mod weight_only;
 mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+pub use conv::{ConvShape, Images, PackedConv};
 pub use damage::Damage;
 pub use dispatch::Kernel;
-pub use error::{KernelUnavailable, LinearError, PackError};
+pub use embedding::Table;
+pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
 pub use linear::{Activations, Dynamic, Static};
 pub use output::{Epilogue, Output};
 pub use subbyte::SubByte;

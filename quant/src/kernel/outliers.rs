@@ -48,6 +48,14 @@ impl Outliers {
         &self.list[start..end(column)]
     }
 
+    /// The remainders of a column from `k` on, before `end`; both at the border of a group.
+    pub(super) fn within(&self, column: usize, k: usize, end: usize) -> &[Outlier] {
+        let all = self.of(column);
+        let start = all.partition_point(|outlier| (outlier.k as usize) < k);
+        let end = all.partition_point(|outlier| (outlier.k as usize) < end);
+        &all[start..end]
+    }
+
     /// Splits the codes of the next column; `row` keeps what can be summed in i16.
     pub(super) fn split_off(
         &mut self,

@@ -41,13 +41,18 @@ impl Output<'_> {
         }
     }
 
-    pub(super) fn reborrow(&mut self) -> Output<'_> {
+    /// `len` elements from `start` on.
+    pub(super) fn part(&mut self, start: usize, len: usize) -> Output<'_> {
+        let part = start..start + len;
         match self {
-            Self::F32(values) => Output::F32(values),
-            Self::I8 { codes, scale, zero_point, range } => {
-                Output::I8 { codes, scale: *scale, zero_point: *zero_point, range: *range }
-            }
-            Self::Sums(sums) => Output::Sums(sums),
+            Self::F32(values) => Output::F32(&mut values[part]),
+            Self::I8 { codes, scale, zero_point, range } => Output::I8 {
+                codes: &mut codes[part],
+                scale: *scale,
+                zero_point: *zero_point,
+                range: *range,
+            },
+            Self::Sums(sums) => Output::Sums(&mut sums[part]),
         }
     }
 }

@@ -13,7 +13,6 @@ impl Isa for Scalar {
     const LANES: usize = 4;
     const VALUES: usize = 4;
     const ROWS: usize = 2;
-    const FLOAT_ROWS: usize = 2;
 
     #[inline(always)]
     fn zero(self) -> Self::Sums {

@@ -12,6 +12,9 @@ use alloc::vec::Vec;
 #[derive(Debug)]
 pub struct Scratch {
     pub(super) shared: Room,
+    /// An image of a convolution, and the same in another order.
+    pub(super) codes: Vec<i8>,
+    pub(super) laid_out: Vec<u8>,
     pub(super) workers: Vec<Worker>,
 }
 
@@ -21,7 +24,6 @@ pub(super) struct Worker {
     pub(super) room: Room,
     pub(super) unpacked: Vec<Line>,
     pub(super) floats: Vec<f32>,
-    pub(super) codes: Vec<i8>,
     pub(super) error: Option<NonFinite>,
 }
 
@@ -52,7 +54,7 @@ impl Scratch {
     pub fn with_threads(threads: usize) -> Self {
         let threads = if cfg!(feature = "rayon") { threads.max(1) } else { 1 };
         let workers = core::iter::repeat_with(Worker::default).take(threads).collect();
-        Self { shared: Room::default(), workers }
+        Self { shared: Room::default(), codes: Vec::new(), laid_out: Vec::new(), workers }
     }
 
     /// The most threads a call uses.

@@ -137,7 +137,7 @@ impl QuantizedTensor {
 
     /// The values in row-major order: `f32(q - z) * s` (rule 3).
     pub fn dequantize(&self) -> Vec<f32> {
-        let mut values = alloc::vec![0.0; self.shape.iter().product()];
+        let mut values = alloc::vec![0.0; self.groups.element_count()];
         self.dequantize_into(&mut values);
         values
     }
@@ -159,6 +159,16 @@ impl QuantizedTensor {
             unpack_row(packed, ty, &mut codes);
             self.dequantize_row(number, &codes, values);
         }
+    }
+
+    /// The values of one row of a matrix; `values` has the length of a row.
+    #[cfg(feature = "nn")]
+    pub(crate) fn dequantize_row_into(&self, number: usize, values: &mut [f32]) {
+        let ty = self.scheme.quantization_type();
+        let bytes = packing::row_bytes(values.len(), ty);
+        let mut codes = alloc::vec![0; values.len()];
+        unpack_row(&self.codes[number * bytes..][..bytes], ty, &mut codes);
+        self.dequantize_row(number, &codes, values);
     }
 
     fn dequantize_row(&self, number: usize, codes: &[i8], values: &mut [f32]) {

@@ -79,7 +79,6 @@ impl Isa for Avx2 {
     const VALUES: usize = 4;
     // 4 rows · 2 vectors = 8 sums, 2 · 2 vectors of codes, 2 broadcasts, the ones, a temporary: 16.
     const ROWS: usize = 4;
-    const FLOAT_ROWS: usize = 6;
     const GROUP: usize = 2;
 
     /// `S` pair sums are added in i16 before they are widened, which saves the two operations of
@@ -136,7 +135,6 @@ impl Isa for Avx2Wide {
     // registers. A sixth row fills them, and the compiler then keeps two sums in memory: half the
     // speed.
     const ROWS: usize = 5;
-    const FLOAT_ROWS: usize = 6;
 
     #[inline(always)]
     fn accumulate<const R: usize, const S: usize>(

@@ -28,7 +28,6 @@ impl Isa for AvxVnni {
     const VALUES: usize = 4;
     // 6 rows · 2 vectors = 12 sums, 2 vectors of codes and a broadcast: 15 of 16 registers.
     const ROWS: usize = 6;
-    const FLOAT_ROWS: usize = 6;
 
     #[inline(always)]
     fn accumulate<const R: usize, const S: usize>(

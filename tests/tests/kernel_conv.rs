@@ -1,0 +1,331 @@
+//! Convolutions and lookups on every kernel, against naive loops.
+
+use quant::kernel::{
+    Codes, ConvError, ConvShape, Dynamic, Epilogue, Images, Kernel, LinearError, LookupError,
+    Output, PackError, PackedConv, Scratch, Sharing, SubByte, Table, Weights,
+};
+use quant::{Grid, Mapping, QuantizationType, Range, ScaleType};
+use tests::kernels::{Random, kernels};
+
+struct Case {
+    shape: ConvShape,
+    batch: usize,
+    size: [usize; 2],
+    x: Vec<i8>,
+    zero: i8,
+    weights: Vec<i8>,
+    weight_zeros: Vec<i8>,
+    scales: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+const X_SCALE: f32 = 0.013;
+
+impl Case {
+    fn random(random: &mut Random) -> Self {
+        let groups = [1, 1, 2, 3][random.below(4)];
+        let depthwise = random.below(3) == 0;
+        let group_in = if depthwise { 1 } else { 1 + random.below(9) };
+        let pair = |random: &mut Random, n: usize| [1 + random.below(n), 1 + random.below(n)];
+        let shape = ConvShape {
+            in_channels: groups * group_in,
+            out_channels: groups * (1 + random.below(if depthwise { 2 } else { 20 })),
+            window: pair(random, 4),
+            stride: pair(random, 3),
+            padding: [random.below(3), random.below(3)],
+            dilation: pair(random, 2),
+            groups,
+        };
+        let size = [7 + random.below(9), 7 + random.below(80)];
+        let batch = 1 + random.below(2);
+        let k = group_in * shape.window[0] * shape.window[1];
+        let zeros = if random.below(2) == 0 { 0 } else { shape.out_channels };
+        Self {
+            x: (0..batch * shape.in_channels * size[0] * size[1]).map(|_| random.code()).collect(),
+            zero: random.code(),
+            weights: (0..shape.out_channels * k).map(|_| random.code()).collect(),
+            weight_zeros: (0..zeros).map(|_| random.code()).collect(),
+            scales: (0..shape.out_channels).map(|_| random.unit().abs() + 0.01).collect(),
+            bias: (0..shape.out_channels).map(|_| random.unit() * 100.0).collect(),
+            shape,
+            batch,
+            size,
+        }
+    }
+
+    fn packed(&self, kernel: Kernel) -> PackedConv {
+        let n = self.shape.out_channels;
+        let weights = Weights {
+            n,
+            k: self.weights.len() / n,
+            codes: Codes::Bytes(&self.weights),
+            sharing: Sharing::Channel,
+            scales: &self.scales,
+            zero_points: &self.weight_zeros,
+        };
+        PackedConv::new(kernel, self.shape, &weights).unwrap()
+    }
+
+    fn out(&self) -> [usize; 2] {
+        self.shape.output_size(self.size).unwrap()
+    }
+
+    /// The sum for an output pixel, looking at every place of the window.
+    fn sum(&self, image: usize, channel: usize, [y, x]: [usize; 2]) -> i32 {
+        let ConvShape { in_channels, out_channels, window, stride, padding, dilation, groups } =
+            self.shape;
+        let (group_in, group_out) = (in_channels / groups, out_channels / groups);
+        let zero = self.weight_zeros.get(channel).copied().unwrap_or(0);
+        let mut sum = 0;
+        for c in 0..group_in {
+            for i in 0..window[0] {
+                for j in 0..window[1] {
+                    let at = [y * stride[0] + i * dilation[0], x * stride[1] + j * dilation[1]];
+                    let Some(row) = at[0].checked_sub(padding[0]) else { continue };
+                    let Some(column) = at[1].checked_sub(padding[1]) else { continue };
+                    if row >= self.size[0] || column >= self.size[1] {
+                        continue;
+                    }
+                    let plane = image * in_channels + channel / group_out * group_in + c;
+                    let code = self.x[(plane * self.size[0] + row) * self.size[1] + column];
+                    let weight =
+                        self.weights[((channel * group_in + c) * window[0] + i) * window[1] + j];
+                    sum += (i32::from(code) - i32::from(self.zero))
+                        * (i32::from(weight) - i32::from(zero));
+                }
+            }
+        }
+        sum
+    }
+
+    fn sums(&self) -> Vec<i32> {
+        let [height, width] = self.out();
+        let mut sums = Vec::new();
+        for image in 0..self.batch {
+            for channel in 0..self.shape.out_channels {
+                for y in 0..height {
+                    sums.extend((0..width).map(|x| self.sum(image, channel, [y, x])));
+                }
+            }
+        }
+        sums
+    }
+}
+
+#[test]
+fn convolutions_equal_a_naive_loop() {
+    for kernel in kernels() {
+        let mut random = Random(7);
+        for i in 0..60 {
+            let case = Case::random(&mut random);
+            let weights = case.packed(kernel);
+            let expected = case.sums();
+            let images = Images { values: &case.x, batch: case.batch, size: case.size };
+            let mut scratch = Scratch::with_threads(1 + i % 2);
+            let mut sums = vec![0; expected.len()];
+            let output = Output::Sums(&mut sums);
+            kernel
+                .conv2d_i8(
+                    &weights,
+                    images,
+                    X_SCALE,
+                    case.zero,
+                    &Epilogue::default(),
+                    output,
+                    &mut scratch,
+                )
+                .unwrap();
+            assert_eq!(sums, expected, "{kernel} {:?} {:?}", case.shape, case.size);
+
+            let [height, width] = case.out();
+            let floats: Vec<f32> = expected
+                .iter()
+                .enumerate()
+                .map(|(i, sum)| {
+                    let channel = i / (height * width) % case.shape.out_channels;
+                    let y = *sum as f32 * (X_SCALE * case.scales[channel]) + case.bias[channel];
+                    if y > 0.0 { y } else { 0.0 }
+                })
+                .collect();
+            let epilogue = Epilogue { bias: Some(&case.bias), relu: true };
+            let mut out = vec![0.0; expected.len()];
+            let output = Output::F32(&mut out);
+            kernel
+                .conv2d_i8(&weights, images, X_SCALE, case.zero, &epilogue, output, &mut scratch)
+                .unwrap();
+            assert_eq!(out, floats, "{kernel} {:?}", case.shape);
+
+            let mut codes = vec![0; floats.len()];
+            let mut expected = vec![0; floats.len()];
+            kernel.quantize(&floats, 9.0, -100, -128, 127, &mut expected);
+            let output =
+                Output::I8 { codes: &mut codes, scale: 9.0, zero_point: -100, range: (-128, 127) };
+            kernel
+                .conv2d_i8(&weights, images, X_SCALE, case.zero, &epilogue, output, &mut scratch)
+                .unwrap();
+            assert_eq!(codes, expected, "{kernel} {:?}", case.shape);
+        }
+    }
+}
+
+#[test]
+fn float_images_are_quantized_each_by_its_own_range() {
+    let grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
+    for kernel in kernels() {
+        let mut random = Random(8);
+        for _ in 0..10 {
+            let mut case = Case::random(&mut random);
+            let mut x: Vec<f32> = case.x.iter().map(|_| random.normal()).collect();
+            let image = x.len() / case.batch;
+            let weights = case.packed(kernel);
+            let images = Images { values: &x, batch: case.batch, size: case.size };
+            let mut out = vec![0.0; case.sums().len()];
+            kernel
+                .conv2d_dynamic(
+                    &weights,
+                    images,
+                    Dynamic::default(),
+                    &Epilogue::default(),
+                    Output::F32(&mut out),
+                    &mut Scratch::new(),
+                )
+                .unwrap();
+            let last = case.batch - 1;
+            let values = &x[last * image..];
+            let params = grid.params(Range::of(values).unwrap()).unwrap();
+            case.zero = params.zero_point;
+            let zero = i32::from(params.zero_point);
+            let codes = &mut case.x[last * image..];
+            kernel.quantize(values, params.scale, zero, -128, 127, codes);
+            let sums = case.sums();
+            let [height, width] = case.out();
+            for i in last * out.len() / case.batch..out.len() {
+                let channel = i / (height * width) % case.shape.out_channels;
+                let y = sums[i] as f32 * (params.scale * case.scales[channel]);
+                assert_eq!(out[i].to_bits(), y.to_bits(), "{kernel}");
+            }
+
+            x[last * image + 5] = f32::NAN;
+            let images = Images { values: &x, batch: case.batch, size: case.size };
+            let error = kernel
+                .conv2d_dynamic(
+                    &weights,
+                    images,
+                    Dynamic::default(),
+                    &Epilogue::default(),
+                    Output::F32(&mut out),
+                    &mut Scratch::new(),
+                )
+                .unwrap_err();
+            let ConvError::Linear(LinearError::NonFinite(error)) = error else { panic!("{error}") };
+            assert_eq!(error.index, last * image + 5);
+        }
+    }
+}
+
+#[test]
+fn impossible_convolutions_are_refused() {
+    let shape = ConvShape {
+        in_channels: 4,
+        out_channels: 2,
+        window: [3, 3],
+        stride: [1, 1],
+        padding: [0, 0],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    let codes = [0; 72];
+    let weights = Weights {
+        n: 2,
+        k: 36,
+        codes: Codes::Bytes(&codes),
+        sharing: Sharing::Tensor,
+        scales: &[1.0],
+        zero_points: &[],
+    };
+    let kernel = Kernel::fastest();
+    let pack = |shape, weights| PackedConv::new(kernel, shape, &weights).map(|_| ()).unwrap_err();
+    let bad = ConvShape { groups: 3, ..shape };
+    assert_eq!(pack(bad, weights), PackError::Groups { groups: 3, channels: 4 });
+    let bad = ConvShape { stride: [0, 1], ..shape };
+    assert_eq!(pack(bad, weights), PackError::EmptyWindow);
+    let blocks = Weights { sharing: Sharing::Block(36), scales: &[1.0; 2], ..weights };
+    assert_eq!(pack(shape, blocks), PackError::BlockedWindow);
+    let packed = PackedConv::new(kernel, shape, &weights).unwrap();
+    let images = Images { values: &[0; 8][..], batch: 1, size: [1, 2] };
+    let result = kernel.conv2d_i8(
+        &packed,
+        images,
+        1.0,
+        0,
+        &Epilogue::default(),
+        Output::F32(&mut []),
+        &mut Scratch::new(),
+    );
+    assert_eq!(result, Err(ConvError::Window { size: [1, 2] }));
+}
+
+#[test]
+fn looked_up_rows_are_dequantized() {
+    for kernel in kernels() {
+        let mut random = Random(9);
+        for columns in [1usize, 7, 31, 64, 300, 611] {
+            for width in [None, Some(SubByte::Four), Some(SubByte::Two)] {
+                for sharing in
+                    [Sharing::Tensor, Sharing::Channel, Sharing::Block(5), Sharing::Block(291)]
+                {
+                    let rows = 9;
+                    let shift = width.map_or(0, |width| 8 - width.bits() as u32);
+                    let codes: Vec<i8> =
+                        (0..rows * columns).map(|_| random.code() >> shift).collect();
+                    let (blocks, block) = match sharing {
+                        Sharing::Block(len) => (columns.div_ceil(len), len),
+                        _ => (1, columns),
+                    };
+                    let count = if sharing == Sharing::Tensor { 1 } else { rows * blocks };
+                    let scales: Vec<f32> = (0..count).map(|_| random.unit()).collect();
+                    let zeros: Vec<i8> =
+                        (0..count).map(|_| random.code() >> shift.max(1)).collect();
+                    let mut bytes = Vec::new();
+                    if let Some(width) = width {
+                        for row in codes.chunks(columns) {
+                            let mut packed = vec![0; width.row_bytes(columns)];
+                            kernel.pack(width, row, &mut packed);
+                            bytes.extend(packed);
+                        }
+                    }
+                    let table = Table {
+                        rows,
+                        columns,
+                        codes: match width {
+                            None => Codes::Bytes(&codes),
+                            Some(width) => Codes::Packed(width, &bytes),
+                        },
+                        sharing,
+                        scales: &scales,
+                        zero_points: &zeros,
+                    };
+                    let ids = [3, 0, 8, 3];
+                    let mut out = vec![0.0; ids.len() * columns];
+                    kernel.embedding(&table, &ids, &mut out).unwrap();
+                    for (i, value) in out.iter().enumerate() {
+                        let (row, column) = (ids[i / columns] as usize, i % columns);
+                        let at = match sharing {
+                            Sharing::Tensor => 0,
+                            _ => row * blocks + column / block,
+                        };
+                        let code = i32::from(codes[row * columns + column]) - i32::from(zeros[at]);
+                        assert_eq!(
+                            *value,
+                            code as f32 * scales[at],
+                            "{kernel} {sharing:?} {width:?}"
+                        );
+                    }
+                    let error = kernel.embedding(&table, &[0, 9], &mut out[..2 * columns]);
+                    let expected = LookupError::UnknownRow { position: 1, id: 9, rows };
+                    assert_eq!(error, Err(expected));
+                }
+            }
+        }
+    }
+}
