@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "fields are there to be walked")]
 
+mod accepted;
 mod attributes;
 mod containers;
 mod enums;
