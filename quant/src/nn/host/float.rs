@@ -3,6 +3,8 @@
 //! Products are those of `rten-gemm`: of the crates measured (`benches`, `gemm`) the fastest at
 //! the shapes of layers, where weights are packed once and rows are few.
 
+use std::sync::Arc;
+
 use ndarray::{Array2, ArrayD, ArrayView2};
 use rayon::prelude::*;
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
@@ -46,6 +48,11 @@ fn pack(
     let values = FloatTensor::values(&*weight);
     let view = NdTensorView::from_data([outputs, inputs], &*values);
     Ok(gemm.prepack_b(view.transposed()))
+}
+
+/// The value of a quantized parameter, dequantized once and kept beside it.
+pub(super) fn dequantized(param: &Param<ArrayD<f32>>) -> Result<Arc<ArrayD<f32>>, ExecuteError> {
+    param.cache().get_or_make(|| Ok(param.value().into_owned()))
 }
 
 /// `a · b` in floats, on the threads of the current `rayon` pool.
