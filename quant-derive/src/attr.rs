@@ -260,10 +260,8 @@ impl Arg {
         };
         let steps = name.value();
         if steps.is_empty() {
-            return Err(syn::Error::new(
-                name.span(),
-                "the name is empty: write one, or remove `rename`",
-            ));
+            let message = "the name is empty: write one, or remove `rename`";
+            return Err(syn::Error::new(name.span(), message));
         }
         if steps.split('.').any(str::is_empty) {
             let message = "the name has an empty step: write it as in `layer.weight`";

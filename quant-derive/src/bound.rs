@@ -25,14 +25,16 @@ use crate::ast::Container;
 /// The item's where clause, with the bounds that its fields need.
 pub(crate) fn where_clause(item: &Container<'_>) -> Option<WhereClause> {
     let mut generics = item.original.generics.clone();
-    let types = types(item);
-    if !types.is_empty() {
-        let bounds = types
-            .iter()
-            .map(|ty| parse_quote_spanned!(Span::call_site().located_at(ty.span())=> #ty: __M));
-        generics.make_where_clause().predicates.extend::<Vec<WherePredicate>>(bounds.collect());
+    let bounds: Vec<_> = types(item).into_iter().map(bound).collect();
+    if !bounds.is_empty() {
+        generics.make_where_clause().predicates.extend(bounds);
     }
     generics.where_clause
+}
+
+/// Shown on the type, but as ours: the compiler must not offer to change it.
+fn bound(ty: &Type) -> WherePredicate {
+    parse_quote_spanned!(Span::call_site().located_at(ty.span())=> #ty: __M)
 }
 
 /// The types that have to be modules, each once.

@@ -2,8 +2,8 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::DeriveInput;
 use syn::spanned::Spanned;
+use syn::{DeriveInput, Path, parse_quote};
 
 use crate::ast::{Container, Data, Directive, Field, Role, Variant};
 use crate::attr::{Scheme, Slot};
@@ -60,12 +60,9 @@ fn module(item: &Container<'_>) -> TokenStream {
 /// Names the runtime. Its path stands in what is written this once, so that a wrong one is one
 /// error, shown on the path.
 fn quant(item: &Container<'_>) -> TokenStream {
-    match item.attrs.krate.value() {
-        None => quote!(
-            use ::quant as __quant;
-        ),
-        Some(path) => quote_spanned!(path.span()=> use #path as __quant;),
-    }
+    let default = parse_quote!(::quant);
+    let path: &Path = item.attrs.krate.value().unwrap_or(&default);
+    quote_spanned!(path.span()=> use #path as __quant;)
 }
 
 /// A field's scheme, evaluated by the compiler once and for both methods. A wrong constant would

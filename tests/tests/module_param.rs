@@ -66,12 +66,6 @@ fn a_clone_is_independent() {
 }
 
 #[test]
-fn a_parameter_is_const() {
-    const PARAM: Param<[f32; 2]> = Param::new([1.0, 2.0]);
-    assert_eq!(PARAM.num_params(), 2);
-}
-
-#[test]
 fn a_scalar_has_rank_zero_and_one_element() {
     let param = Param::new(3.0f32);
     assert_eq!((param.shape().len(), param.num_params()), (0, 1));

@@ -147,6 +147,15 @@ mod unix {
         assert!(matches!(error, RecordError::BadMagic { .. }), "{error:?}");
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = param(1.0).save_to(full, &BincodeRecorder::default()).unwrap_err();
+        let RecordError::Io { source, .. } = error else { panic!("{error:?}") };
+        assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+    }
+
     #[test]
     fn an_open_file_keeps_its_old_content_to_the_end() {
         let directory = directory();

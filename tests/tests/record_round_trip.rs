@@ -248,7 +248,7 @@ fn all_differences_are_reported_at_once() {
             "act: unexpected state of kind `histogram`, no module takes it",
         ]
     );
-    assert!(matches!(&found[0], Difference::Shape { .. }) && found[0].id() == &"0.fc1");
+    assert!(matches!(&found[0], Difference::Shape { .. }) && *found[0].id() == "0.fc1");
     let error = RecordError::Differences(found).to_string();
     assert!(error.starts_with("the record does not fit the model:\n  0.fc1: shape"), "{error}");
 }
@@ -286,4 +286,85 @@ fn a_storage_that_refuses_a_tensor_is_a_difference() {
     let RecordError::Differences(found) = &error else { panic!("{error}") };
     assert!(matches!(found[..], [Difference::Storage { .. }, Difference::Storage { .. }]));
     assert!(error.to_string().ends_with("\n  0: zero\n  1: zero"), "{error}");
+}
+
+mod properties {
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+    use quant::{Axis, Block, Granularity, Mapping, QuantizationType, QuantizedTensor};
+
+    use super::*;
+
+    type Nested = BTreeMap<String, Vec<Param<ArrayD<f32>>>>;
+
+    fn array() -> impl Strategy<Value = ArrayD<f32>> {
+        vec(0usize..6, 0..4).prop_flat_map(|shape| {
+            let len: usize = shape.iter().product();
+            // Wide enough for f32, narrow enough for half-precision scales of any block.
+            let value = prop_oneof![Just(0.0f32), -100.0f32..100.0, 1.0f32..2.0];
+            vec(value, len).prop_map(move |values| {
+                ArrayD::from_shape_vec(IxDyn(&shape), values).expect("as many as the shape has")
+            })
+        })
+    }
+
+    fn model() -> impl Strategy<Value = Nested> {
+        btree_map("[a-zA-Zä_]{1,8}", vec(array().prop_map(Param::new), 0..4), 0..4)
+    }
+
+    fn scheme() -> impl Strategy<Value = QuantizationScheme> {
+        let ty = prop::sample::select(QuantizationType::ALL.to_vec());
+        let mapping = prop::sample::select(vec![Mapping::Symmetric, Mapping::Affine]);
+        let granularity = prop_oneof![
+            Just(Granularity::PerTensor),
+            prop::sample::select(vec![0, 1, -1, -2])
+                .prop_map(|a| Granularity::PerChannel(Axis::new(a))),
+            (1u32..9).prop_map(|len| Granularity::PerBlock(Block::new(len).expect("not 0"))),
+        ];
+        (ty, mapping, granularity).prop_map(|(t, m, g)| QuantizationScheme::new(t, m, g))
+    }
+
+    fn zeroed(model: &Nested) -> Nested {
+        let zeros = |param: &Param<ArrayD<f32>>| Param::new(ArrayD::zeros(IxDyn(&param.shape())));
+        let list = |list: &Vec<_>| list.iter().map(zeros).collect();
+        model.iter().map(|(name, own)| (name.clone(), list(own))).collect()
+    }
+
+    /// Whether the values come back within half a step and the last place. A code at the edge of
+    /// its range may have been saturated, by as much as rounding moved the zero point.
+    fn near(values: &[f32], tensor: &QuantizedTensor) -> bool {
+        let (qmin, qmax) = tensor.scheme().grid().code_range();
+        let (codes, again) = (tensor.codes(), tensor.dequantize());
+        (0..values.len()).all(|i| {
+            let scale = f64::from(tensor.params(tensor.groups().group_of(i)).scale);
+            let (x, y) = (f64::from(values[i]), f64::from(again[i]));
+            let ulp = x.abs().max(y.abs()) * f64::from(f32::EPSILON);
+            let edge = [qmin, qmax].contains(&i32::from(codes[i]));
+            let slack = if edge { scale / 1024.0 } else { 0.0 };
+            (x - y).abs() <= scale / 2.0 + ulp + slack
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn nested_models_survive_quantizing_saving_loading(model in model(), scheme in scheme()) {
+            let mut quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme };
+            let Ok(quantized) = model.clone().quantize_weights(&mut quantizer) else { return Ok(()) };
+            let bytes = quantized.save_bytes(&native()).unwrap();
+            let loaded = zeroed(&model).load_bytes(&bytes, &native()).unwrap();
+            prop_assert!(loaded == quantized);
+            for (name, params) in &model {
+                for (before, after) in params.iter().zip(&loaded[name]) {
+                    let values: Vec<f32> = before.value().iter().copied().collect();
+                    match after.quantized() {
+                        Some(tensor) => prop_assert!(near(&values, tensor)),
+                        None => prop_assert_eq!(&*before.value(), &*after.value()),
+                    }
+                }
+            }
+            prop_assert!(loaded.dequantize() == quantized.dequantize());
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use crate::activation::{ActivationError, ActivationQuantizer};
-use crate::kernel::{KernelUnavailable, LinearError, PackError};
+use crate::kernel::{ConvError, KernelUnavailable, LinearError, PackError};
 use crate::module::ParamId;
 use crate::scheme::QuantizationScheme;
 use crate::tensor::TensorError;
@@ -46,6 +46,13 @@ pub enum ExecuteError {
         /// Why.
         source: LinearError,
     },
+    /// The integer convolution refused its arguments.
+    Convolution {
+        /// The layer.
+        layer: ParamId,
+        /// Why.
+        source: ConvError,
+    },
     /// The kernel that `QUANT_KERNEL` names is not to be had.
     Kernel(KernelUnavailable),
     /// An index of an embedding is out of range.
@@ -79,6 +86,16 @@ impl ExecuteError {
         match source {
             LinearError::NonFinite(source) => Self::Activation(activation.non_finite(source)),
             source => Self::Product { layer: layer(activation), source },
+        }
+    }
+}
+
+impl ExecuteError {
+    /// A failed convolution; a value that is not finite is the activation's error.
+    pub(super) fn convolution(activation: &ActivationQuantizer, source: ConvError) -> Self {
+        match source {
+            ConvError::Linear(source) => Self::product(activation, source),
+            source => Self::Convolution { layer: layer(activation), source },
         }
     }
 }
@@ -118,6 +135,7 @@ impl fmt::Display for ExecuteError {
             }
             Self::Pack { layer, source } => write!(f, "{layer}: {source}"),
             Self::Product { layer, source } => write!(f, "{layer}: {source}"),
+            Self::Convolution { layer, source } => write!(f, "{layer}: {source}"),
             Self::Kernel(error) => error.fmt(f),
             Self::Index { position, index, rows } => {
                 write!(
@@ -137,6 +155,7 @@ impl core::error::Error for ExecuteError {
             Self::Activation(error) => Some(error),
             Self::Pack { source, .. } => Some(source),
             Self::Product { source, .. } => Some(source),
+            Self::Convolution { source, .. } => Some(source),
             Self::Kernel(error) => Some(error),
             Self::Tensor(error) => Some(error),
             _ => None,

@@ -1,6 +1,6 @@
 //! The operations that layers are made of.
 
-use super::ExecuteError;
+use super::{BatchNorm2d, Conv2dOptions, ExecuteError};
 use crate::activation::ActivationQuantizer;
 use crate::module::Param;
 use crate::tensor::FloatTensor;
@@ -22,6 +22,34 @@ pub trait Execute: FloatTensor + Clone {
         bias: Option<&Param<Self>>,
         input: &ActivationQuantizer,
     ) -> Result<Self, ExecuteError>;
+
+    /// The convolution of `x`, `[batch, in, height, width]`, with `w`,
+    /// `[out, in / groups, height, width]`, plus `b`, `[out]`.
+    ///
+    /// `input` is as in [`linear`](Self::linear); a dynamic one that is per row gives each image
+    /// a range of its own. A quantized weight with a float input is dequantized once and kept.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or an activation that is not finite where it is to be quantized.
+    fn conv2d(
+        x: &Self,
+        weight: &Param<Self>,
+        bias: Option<&Param<Self>>,
+        options: Conv2dOptions,
+        input: &ActivationQuantizer,
+    ) -> Result<Self, ExecuteError>;
+
+    /// What [`BatchNorm2d::forward`] computes.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn batch_norm(x: &Self, norm: &BatchNorm2d<Self>) -> Result<Self, ExecuteError>;
+
+    /// Pools windows of `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// A window that does not fit into the image.
+    fn pool2d(x: &Self, pool: Pool) -> Result<Self, ExecuteError>;
 
     /// The rows of `w`, `[rows, n]`, with these indices: `[indices, n]`. Rows of a quantized
     /// weight are dequantized when looked up.
@@ -67,4 +95,48 @@ pub enum Unary {
     Tanh,
     /// `1 / (1 + exp(-x))`
     Sigmoid,
+}
+
+/// How a window of an image becomes one number. Pairs are (down, right).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The greatest.
+    Max {
+        /// The size of the window.
+        size: [usize; 2],
+        /// Its steps.
+        stride: [usize; 2],
+    },
+    /// The mean.
+    Average {
+        /// The size of the window.
+        size: [usize; 2],
+        /// Its steps.
+        stride: [usize; 2],
+    },
+}
+
+impl Pool {
+    /// The size of the window.
+    pub const fn size(self) -> [usize; 2] {
+        match self {
+            Self::Max { size, .. } | Self::Average { size, .. } => size,
+        }
+    }
+
+    /// Its steps.
+    pub const fn stride(self) -> [usize; 2] {
+        match self {
+            Self::Max { stride, .. } | Self::Average { stride, .. } => stride,
+        }
+    }
+
+    /// Height and width of the output; `None` if the window does not fit or does not move.
+    pub fn output_size(self, input: [usize; 2]) -> Option<[usize; 2]> {
+        let along = |i: usize| {
+            let room = input[i].checked_sub(self.size()[i])?;
+            Some(room.checked_div(self.stride()[i])? + 1)
+        };
+        Some([along(0)?, along(1)?])
+    }
 }

@@ -34,6 +34,7 @@
 //! Products use the threads of the current `rayon` pool; to choose their number, run inside a
 //! pool of your own with `ThreadPool::install`. Outputs do not depend on it.
 
+mod conv;
 mod embedding;
 mod error;
 mod execute;
@@ -41,9 +42,10 @@ mod host;
 mod linear;
 mod norm;
 
+pub use conv::{BatchNorm2d, Conv2d, Conv2dOptions};
 pub use embedding::Embedding;
 pub use error::ExecuteError;
-pub use execute::{Execute, Unary};
+pub use execute::{Execute, Pool, Unary};
 pub use host::{attention, matmul};
 pub use linear::Linear;
 pub use norm::LayerNorm;

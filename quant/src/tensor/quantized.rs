@@ -167,16 +167,6 @@ impl QuantizedTensor {
         }
     }
 
-    /// The values of one row of a matrix; `values` has the length of a row.
-    #[cfg(feature = "nn")]
-    pub(crate) fn dequantize_row_into(&self, number: usize, values: &mut [f32]) {
-        let ty = self.scheme.quantization_type();
-        let bytes = packing::row_bytes(values.len(), ty);
-        let mut codes = alloc::vec![0; values.len()];
-        unpack_row(&self.codes[number * bytes..][..bytes], ty, &mut codes);
-        self.dequantize_row(number, &codes, values);
-    }
-
     fn dequantize_row(&self, number: usize, codes: &[i8], values: &mut [f32]) {
         if self.groups.is_interleaved() {
             for (channel, (value, &code)) in values.iter_mut().zip(codes).enumerate() {

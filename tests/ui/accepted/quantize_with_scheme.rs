@@ -6,4 +6,4 @@ struct Layer {
     inner: u8,
 }
 
-fn main() {}
+pub fn main() {}

@@ -8,4 +8,4 @@ struct Layer {
     inner: u8,
 }
 
-fn main() {}
+pub fn main() {}

@@ -7,4 +7,4 @@ enum Layer {
     Conv { weight: u8 },
 }
 
-fn main() {}
+pub fn main() {}

@@ -12,7 +12,7 @@ struct Layer<T> {
     generic: T,
 }
 
-fn main() {
+pub fn main() {
     is_module(&Layer { scale: 1.0, inner: Foreign, generic: 1.0f32 });
 }
 

@@ -7,4 +7,4 @@ struct Layer {
     inner: u8,
 }
 
-fn main() {}
+pub fn main() {}

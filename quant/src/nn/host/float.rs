@@ -3,6 +3,8 @@
 //! Products are those of `rten-gemm`: of the crates measured (`benches`, `gemm`) the fastest at
 //! the shapes of layers, where weights are packed once and rows are few.
 
+use std::sync::Arc;
+
 use ndarray::{Array2, ArrayD, ArrayView2};
 use rayon::prelude::*;
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
@@ -46,6 +48,11 @@ fn pack(
     let values = FloatTensor::values(&*weight);
     let view = NdTensorView::from_data([outputs, inputs], &*values);
     Ok(gemm.prepack_b(view.transposed()))
+}
+
+/// The value of a quantized parameter, dequantized once and kept beside it.
+pub(super) fn dequantized(param: &Param<ArrayD<f32>>) -> Result<Arc<ArrayD<f32>>, ExecuteError> {
+    param.cache().get_or_make(|| Ok(param.value().into_owned()))
 }
 
 /// `a · b` in floats, on the threads of the current `rayon` pool.
@@ -98,7 +105,7 @@ pub(super) fn layer_norm(values: &mut [f32], weight: &[f32], bias: &[f32], epsil
         let mean = Sum::new(row).dispatch() / n as f32;
         let variance = SumSquareSub::new(row, mean).dispatch() / n as f32;
         let options = NormalizeOptions {
-            pre_scale_bias: -mean,
+            pre_scale_bias: mean,
             scale: 1.0 / (variance + epsilon).sqrt(),
             element_scale: Some(weight),
             element_bias: Some(bias),

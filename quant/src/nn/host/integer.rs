@@ -1,6 +1,7 @@
 //! Products of quantized weights, by the crate's kernels.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use ndarray::ArrayD;
 
@@ -8,7 +9,8 @@ use super::super::ExecuteError;
 use super::super::error::layer;
 use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::kernel::{
-    Codes, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, SubByte, Weights,
+    Codes, ConvShape, Epilogue, Images, Kernel, LookupError, Output, PackedConv, PackedWeights,
+    Scratch, Sharing, SubByte, Table, Weights,
 };
 use crate::module::Param;
 use crate::scheme::Granularity;
@@ -25,9 +27,6 @@ pub(super) fn linear(
 ) -> Result<(), ExecuteError> {
     let Some(tensor) = weight.quantized() else { return Ok(()) };
     let kernel = Kernel::selected()?;
-    if let ActivationMode::Float | ActivationMode::Observing = input.mode() {
-        return super::float::linear(x, rows, weight, bias, y);
-    }
     let packed = weight.cache().get_or_make(|| pack(kernel, tensor, input))?;
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
     with_scratch(|scratch| match input.mode() {
@@ -37,7 +36,9 @@ pub(super) fn linear(
         ActivationMode::Static(fixed) => {
             kernel.linear_static(&packed, x, rows, fixed, &epilogue, output, scratch)
         }
-        ActivationMode::Float | ActivationMode::Observing => Ok(()),
+        ActivationMode::Float | ActivationMode::Observing => {
+            kernel.linear_weight_only(&packed, x, rows, &epilogue, output, scratch)
+        }
     })
     .map_err(|error| ExecuteError::product(input, error))
 }
@@ -78,6 +79,64 @@ fn weights<'a>(
     };
     let (scales, zero_points) = (tensor.scales(), tensor.zero_points());
     Ok(Weights { n, k, codes, sharing, scales, zero_points })
+}
+
+/// Rows of a quantized table, `[rows, columns]`, into `y`.
+pub(super) fn embedding(
+    indices: &[u32],
+    tensor: &QuantizedTensor,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
+    let layer = ActivationQuantizer::new();
+    let Weights { n, k, codes, sharing, scales, zero_points } = weights(tensor, &layer)?;
+    let table = Table { rows: n, columns: k, codes, sharing, scales, zero_points };
+    Kernel::selected()?.embedding(&table, indices, y).map_err(|error| match error {
+        LookupError::UnknownRow { position, id, rows } => {
+            ExecuteError::Index { position, index: id, rows }
+        }
+        error => ExecuteError::Backend(error.to_string()),
+    })
+}
+
+/// A packed convolution, and the shape it is for.
+struct PackedFor {
+    shape: ConvShape,
+    packed: PackedConv,
+}
+
+/// The convolution of images with a quantized weight, into `y`.
+pub(super) fn conv2d(
+    images: Images<'_, f32>,
+    shape: ConvShape,
+    weight: &Param<ArrayD<f32>>,
+    bias: Option<&[f32]>,
+    input: &ActivationQuantizer,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
+    let Some(tensor) = weight.quantized() else { return Ok(()) };
+    let kernel = Kernel::selected()?;
+    let pack = || {
+        let packed = PackedConv::new(kernel, shape, &weights(tensor, input)?)
+            .map_err(|source| ExecuteError::Pack { layer: layer(input), source })?;
+        Ok::<_, ExecuteError>(PackedFor { shape, packed })
+    };
+    let mut kept = weight.cache().get_or_make(pack)?;
+    if kept.shape != shape {
+        // One weight, two layers with different windows: rare enough to be packed each time.
+        kept = Arc::new(pack()?);
+    }
+    let packed = &kept.packed;
+    let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
+    with_scratch(|scratch| match input.mode() {
+        ActivationMode::Dynamic(dynamic) => {
+            kernel.conv2d_dynamic(packed, images, dynamic, &epilogue, output, scratch)
+        }
+        ActivationMode::Static(fixed) => {
+            kernel.conv2d_static(packed, images, fixed, &epilogue, output, scratch)
+        }
+        ActivationMode::Float | ActivationMode::Observing => Ok(()),
+    })
+    .map_err(|error| ExecuteError::convolution(input, error))
 }
 
 thread_local! {

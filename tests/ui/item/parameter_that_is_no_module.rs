@@ -1,9 +1,0 @@
-use quant::{Module, Param};
-
-#[derive(Module)]
-struct Pair<M> {
-    first: M,
-    second: Param<M>,
-}
-
-fn main() {}
