@@ -23,13 +23,13 @@
 #![allow(clippy::needless_range_loop)]
 
 mod conv;
+mod damage;
 mod dispatch;
 mod elementwise;
 mod embedding;
 mod error;
 mod isa;
 mod linear;
-mod outliers;
 mod output;
 mod product;
 mod rows;
@@ -42,6 +42,7 @@ mod weights;
 mod x86_64;
 
 pub use conv::{ConvShape, Images, PackedConv};
+pub use damage::Damage;
 pub use dispatch::Kernel;
 pub use embedding::Table;
 pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};

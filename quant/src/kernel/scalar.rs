@@ -54,11 +54,6 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        [0, 1, 2, 3].map(|i| a[i].wrapping_add(b[i]))
-    }
-
-    #[inline(always)]
     fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums {
         [0, 1, 2, 3].map(|i| sum[i].wrapping_sub(a[i].wrapping_mul(b[i])))
     }

@@ -193,14 +193,6 @@ impl FloatProduct<'_> {
                 }
             }
         }
-        if !weights.outliers.is_empty() {
-            let first = panel * I::COLUMNS;
-            for c in 0..I::COLUMNS.min(weights.n - first) {
-                for outlier in weights.outliers.within(first + c, ks.start, ks.end) {
-                    piece[outlier.k as usize - ks.start][c] += outlier.rest as f32;
-                }
-            }
-        }
     }
 
     /// Adds a piece's products to `p` of each row.

@@ -4,6 +4,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::{Damage, Kernel};
+
 use super::{Mapping, QuantizationType, Range, ScaleType, f16_to_f32, f32_to_f16};
 
 /// The codes and scales that one group of elements may use: a scheme without its granularity.
@@ -44,25 +46,8 @@ impl Grid {
     /// # Errors
     /// A scale that would be zero, subnormal or infinite in the type it is stored in.
     pub fn params(self, range: Range) -> Result<QuantParams, ScaleError> {
-        let (qmin, qmax) = self.code_range();
-        let (lo, hi) = (f64::from(range.lo()), f64::from(range.hi()));
-        let exact = match self.mapping {
-            Mapping::Symmetric => f64::from(range.magnitude()) / f64::from(qmax),
-            Mapping::Affine => (hi - lo) / f64::from(qmax - qmin),
-        };
-        if exact < f64::from(f32::MIN_POSITIVE) {
-            return Ok(QuantParams { scale: 1.0, zero_point: 0 });
-        }
-        let zero_point = match self.mapping {
-            Mapping::Symmetric => 0,
-            // The quotient is within a few codes of the grid: no saturation can hide here.
-            Mapping::Affine => {
-                let shifted = f64::from(qmin) - lo / exact;
-                rne(shifted).clamp(f64::from(qmin), f64::from(qmax)) as i8
-            }
-        };
-        let scale = self.store(exact as f32)?;
-        Ok(QuantParams { scale, zero_point })
+        let fitted = fit(range, self.mapping, self.code_range());
+        Ok(QuantParams { scale: self.store(fitted.scale)?, ..fitted })
     }
 
     /// `scale` as the stored type holds it.
@@ -89,6 +74,43 @@ impl Grid {
         let (qmin, qmax) = self.code_range();
         (round_code(value / params.scale) + i32::from(params.zero_point)).clamp(qmin, qmax) as i8
     }
+}
+
+impl Grid {
+    /// What quantizing `values` does to them.
+    pub(crate) fn damage(self, values: &[f32], params: QuantParams) -> Damage {
+        let (qmin, qmax) = self.code_range();
+        Kernel::current().damage(values, params.scale, params.zero_point.into(), qmin, qmax)
+    }
+}
+
+/// The parameters that lay `range` over the codes `qmin ..= qmax` (rule 2), with an f32 scale.
+///
+/// [`Grid::params`] for codes that are no [`QuantizationType`]'s. Symmetric ones are
+/// `-qmax ..= qmax`, whatever `qmin` says.
+///
+/// ```
+/// use quant::{Mapping, Range, scheme};
+/// let range = Range::new(-1.8, 0.5).unwrap();
+/// let params = scheme::fit(range, Mapping::Affine, (-64, 64));
+/// assert_eq!(params.zero_point, 36);
+/// ```
+pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantParams {
+    let (lo, hi) = (f64::from(range.lo()), f64::from(range.hi()));
+    let scale = match mapping {
+        Mapping::Symmetric => f64::from(range.magnitude()) / f64::from(qmax),
+        Mapping::Affine => (hi - lo) / f64::from(qmax - qmin),
+    };
+    if scale < f64::from(f32::MIN_POSITIVE) {
+        return QuantParams { scale: 1.0, zero_point: 0 };
+    }
+    let zero_point = match mapping {
+        Mapping::Symmetric => 0,
+        Mapping::Affine => {
+            rne(f64::from(qmin) - lo / scale).clamp(f64::from(qmin), f64::from(qmax)) as i8
+        }
+    };
+    QuantParams { scale: scale as f32, zero_point }
 }
 
 /// The scale and zero point that one group of elements shares.
@@ -140,11 +162,7 @@ pub struct ScaleError {
 
 impl fmt::Display for ScaleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ty = match self.stored_as {
-            ScaleType::F32 => "f32",
-            ScaleType::F16 => "f16",
-        };
-        write!(f, "the scale {:e} is not a normal {ty}; use blocks with wider scales", self.scale)
+        write!(f, "the scale {:e} is not a normal {}; store it in f32", self.scale, self.stored_as)
     }
 }
 

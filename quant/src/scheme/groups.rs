@@ -21,8 +21,9 @@ pub struct Groups {
 enum Layout {
     /// One group.
     Tensor,
-    /// Runs of `inner` elements; run `r` belongs to channel `r % channels`.
-    Channels { channels: usize, inner: usize },
+    /// Runs of `inner` elements; run `r` belongs to channel `r % channels`. With channels along
+    /// the last axis, `inner` is 1 and the channels are the columns of a row.
+    Channels { channels: usize, inner: usize, columns: bool },
     /// Rows of `row` elements, cut into blocks of `block`.
     Blocks { row: usize, block: usize },
 }
@@ -53,7 +54,8 @@ impl Groups {
                     .resolve(shape.len())
                     .ok_or_else(|| LayoutError::NoSuchAxis { axis, shape: shape.into() })?;
                 let inner = shape[position + 1..].iter().product();
-                Layout::Channels { channels: shape[position], inner }
+                let columns = position + 1 == shape.len();
+                Layout::Channels { channels: shape[position], inner, columns }
             }
             (Granularity::PerBlock(block), [.., row]) => {
                 Layout::Blocks { row: *row, block: block.len() }
@@ -81,7 +83,7 @@ impl Groups {
     pub fn group_of(&self, position: usize) -> usize {
         match self.layout {
             Layout::Tensor => 0,
-            Layout::Channels { channels, inner } => position / inner % channels,
+            Layout::Channels { channels, inner, .. } => position / inner % channels,
             Layout::Blocks { row, block } => {
                 position / row * row.div_ceil(block) + position % row / block
             }
@@ -99,7 +101,7 @@ impl Groups {
             }
             let (index, length) = match layout {
                 Layout::Tensor => (0, len),
-                Layout::Channels { channels, inner } => (run % channels, inner),
+                Layout::Channels { channels, inner, .. } => (run % channels, inner),
                 Layout::Blocks { row, block } => (run, block.min(row - start % row)),
             };
             let elements = start..start + length;
@@ -109,12 +111,30 @@ impl Groups {
         })
     }
 
+    /// The runs within one row of the last axis, whose length is `row`; positions count from the
+    /// start of the row. Not for channels along the last axis.
+    pub(crate) fn runs_in_row(
+        &self,
+        number: usize,
+        row: usize,
+    ) -> impl Iterator<Item = Group> + use<> {
+        let (first, step) = match self.layout {
+            Layout::Tensor => (0, row),
+            Layout::Channels { channels, inner, .. } => (number * row / inner % channels, row),
+            Layout::Blocks { block, .. } => (number * row.div_ceil(block), block),
+        };
+        (0..row).step_by(step.max(1)).enumerate().map(move |(i, start)| Group {
+            index: first + i,
+            elements: start..row.min(start + step),
+        })
+    }
+
     /// The runs of one group, in ascending order.
     pub fn runs_of(&self, group: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let Self { len, layout } = *self;
         let (first, length, step) = match layout {
             Layout::Tensor => (0, len, len),
-            Layout::Channels { channels, inner } => (group * inner, inner, channels * inner),
+            Layout::Channels { channels, inner, .. } => (group * inner, inner, channels * inner),
             Layout::Blocks { row, block } => {
                 let per_row = row.div_ceil(block);
                 let within = group % per_row * block;
@@ -124,9 +144,9 @@ impl Groups {
         (first..len).step_by(step.max(1)).map(move |start| start..start + length)
     }
 
-    /// Whether each run is a single element: channels along the last axis.
+    /// Whether neighbours belong to different channels: the axis is the last.
     pub(crate) fn is_interleaved(&self) -> bool {
-        matches!(self.layout, Layout::Channels { inner: 1, channels } if channels > 1)
+        matches!(self.layout, Layout::Channels { columns: true, .. })
     }
 }
 

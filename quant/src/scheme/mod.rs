@@ -12,8 +12,10 @@ mod range;
 mod types;
 
 pub use f16::{f16_to_f32, f32_to_f16};
-pub use grid::{Grid, QuantParams, ScaleError};
+pub use grid::{Grid, QuantParams, ScaleError, fit};
+pub(crate) use groups::element_count;
 pub use groups::{Group, Groups, LayoutError};
+pub(crate) use name::REFUSAL;
 pub use name::SchemeNameError;
 pub use range::{NonFinite, Range};
 pub use types::{

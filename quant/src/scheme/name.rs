@@ -11,9 +11,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType};
 
-/// What the name of a scheme looks like, for messages.
-const SHAPE: &str = "per-(tensor|channel|block)-(symmetric|affine)-int(2..8), then :axis=N for a \
-                     channel, :len=N and :scale=f16 for a block";
+macro_rules! refusal {
+    () => {
+        "not the name of a scheme, which is per-(tensor|channel|block)-(symmetric|affine)-int(2..8), \
+         then :axis=N for a channel, :len=N and :scale=f16 for a block"
+    };
+}
+
+/// Why a string is refused, for messages at compile time.
+pub(crate) const REFUSAL: &str = refusal!();
 
 /// A string is not the name of a scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +31,7 @@ pub struct SchemeNameError {
 
 impl fmt::Display for SchemeNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not the name of a scheme, which is {SHAPE}", self.name)
+        write!(f, concat!("`{}` is ", refusal!()), self.name)
     }
 }
 
@@ -97,10 +103,6 @@ impl QuantizationScheme {
         }
         Some(Self::new(ty, mapping, granularity))
     }
-
-    /// What the name of a scheme looks like, for messages.
-    #[doc(hidden)]
-    pub const NAME_SHAPE: &'static str = SHAPE;
 }
 
 /// `bytes` after `prefix`, if it starts with it. (`strip_prefix` is not `const`.)
@@ -155,7 +157,7 @@ impl fmt::Display for QuantizationScheme {
                 }
                 match block.scale_type() {
                     ScaleType::F32 => Ok(()),
-                    ScaleType::F16 => f.write_str(":scale=f16"),
+                    scale @ ScaleType::F16 => write!(f, ":scale={scale}"),
                 }
             }
             Granularity::PerTensor | Granularity::PerChannel(_) => Ok(()),

@@ -166,6 +166,15 @@ impl ScaleType {
     }
 }
 
+impl fmt::Display for ScaleType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
 /// Blocks of consecutive elements along the last axis, each with parameters of its own.
 ///
 /// A row whose length is no multiple of the block's ends in a shorter block.

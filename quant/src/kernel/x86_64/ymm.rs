@@ -141,11 +141,6 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
-        fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-            self.ymm_add_sums(a, b)
-        }
-
-        #[inline(always)]
         fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums {
             self.ymm_subtract_product(sum, a, b)
         }

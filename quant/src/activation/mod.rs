@@ -1,0 +1,21 @@
+//! How the inputs of integer products are quantized.
+//!
+//! A layer has an [`ActivationQuantizer`] beside its parameters. It is a leaf of the module tree:
+//! recipes address it by its path, records save it, and the layer asks it what to do.
+//!
+//! ```text
+//!             prepare               calibrate, convert
+//! float  ──────────────▶ observing ─────────────────────▶ static
+//!        ──────────────▶ dynamic
+//! ```
+
+mod calibrate;
+mod quantizer;
+mod scheme;
+
+pub use calibrate::{CalibrateError, ConvertError};
+pub use quantizer::{ActivationError, ActivationMode, ActivationQuantizer};
+pub use scheme::{ActivationScheme, ActivationSchemeError};
+
+pub(crate) use calibrate::{calibrate, convert, prepare};
+pub(crate) use quantizer::RECORD_KIND;

@@ -1,0 +1,336 @@
+//! The leaf that a layer has beside its parameters.
+
+use core::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::ActivationScheme;
+use crate::calibration::{AnyObserver, Calibration, CalibrationMethod, Observer};
+use crate::kernel::{Dynamic, Static};
+use crate::module::{Module, ParamId, Walker, WalkerMut};
+use crate::scheme::{Mapping, NonFinite, QuantParams, QuantizationType, Range, ScaleError};
+
+/// Says how the input of a layer is quantized; beside the layer's parameters, saved with them.
+///
+/// A new one is float. [`Module::prepare`] makes it dynamic or lets it observe, as a recipe says;
+/// [`Module::convert`] makes what it observed static.
+///
+/// ```
+/// use quant::{ActivationMode, ActivationQuantizer, ActivationScheme, Module, Recipe};
+///
+/// let recipe = Recipe::new().activations(ActivationScheme::DYNAMIC);
+/// let input = ActivationQuantizer::new().prepare(&recipe)?;
+/// assert!(matches!(input.mode(), ActivationMode::Dynamic(_)));
+/// # Ok::<(), quant::QuantizeError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct ActivationQuantizer {
+    /// The path, known since the first walk that changed the mode; for errors.
+    id: Option<ParamId>,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Float,
+    Dynamic(Dynamic),
+    Static(Fixed),
+    /// Behind a lock, because a forward pass has the model by reference.
+    Observing(Mutex<Observation>),
+}
+
+/// The parameters of a static activation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Fixed {
+    ty: QuantizationType,
+    mapping: Mapping,
+    params: QuantParams,
+}
+
+/// What was seen so far, and what it is for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Observation {
+    ty: QuantizationType,
+    mapping: Mapping,
+    method: CalibrationMethod,
+    observer: AnyObserver,
+    /// Leave non-finite values out and count them, where they would be an error.
+    skip_non_finite: bool,
+    skipped: u64,
+}
+
+/// What an [`ActivationQuantizer`] does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ActivationMode {
+    /// Nothing.
+    Float,
+    /// It watches values go by, which stay float.
+    Observing,
+    /// It has values quantized by the range they have.
+    Dynamic(Dynamic),
+    /// It has values quantized by a fixed range.
+    Static(Static),
+}
+
+impl ActivationQuantizer {
+    /// A quantizer that leaves activations float.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What it does.
+    pub fn mode(&self) -> ActivationMode {
+        match &self.state {
+            State::Float => ActivationMode::Float,
+            State::Observing(_) => ActivationMode::Observing,
+            State::Dynamic(dynamic) => ActivationMode::Dynamic(*dynamic),
+            State::Static(Fixed { ty, mapping, params }) => {
+                let (qmin, qmax) = ty.code_range(*mapping);
+                ActivationMode::Static(Static {
+                    scale: params.scale,
+                    zero_point: params.zero_point,
+                    range: (qmin as i8, qmax as i8),
+                })
+            }
+        }
+    }
+
+    /// The path in the model; `None` before the first walk that changed the mode.
+    pub fn id(&self) -> Option<&ParamId> {
+        self.id.as_ref()
+    }
+
+    /// Sees values if it is observing; else does nothing.
+    ///
+    /// # Errors
+    /// A value is NaN or infinite, unless the recipe said to leave such values out.
+    pub fn observe(&self, values: &[f32]) -> Result<(), ActivationError> {
+        let State::Observing(observation) = &self.state else { return Ok(()) };
+        locked(observation).observe(values).map_err(|source| self.non_finite(source))
+    }
+
+    /// How many values were left out because they were NaN or infinite.
+    pub fn skipped(&self) -> u64 {
+        match &self.state {
+            State::Observing(observation) => locked(observation).skipped,
+            _ => 0,
+        }
+    }
+
+    /// The error that a value of this activation is not finite.
+    pub(crate) fn non_finite(&self, source: NonFinite) -> ActivationError {
+        ActivationError { id: self.name(), source }
+    }
+
+    fn name(&self) -> ParamId {
+        self.id.clone().unwrap_or_else(|| "input".into())
+    }
+
+    /// Takes the mode of `scheme`. One that observes already, for the same, goes on.
+    pub(super) fn prepare(
+        &mut self,
+        id: ParamId,
+        scheme: ActivationScheme,
+        method: CalibrationMethod,
+        skip_non_finite: bool,
+    ) {
+        self.id = Some(id);
+        self.state = match (scheme, &self.state) {
+            (ActivationScheme::Float, _) => State::Float,
+            (ActivationScheme::Dynamic(dynamic), _) => State::Dynamic(dynamic),
+            (ActivationScheme::Static { ty, mapping }, State::Observing(seen))
+                if locked(seen).is_for(ty, mapping, method) =>
+            {
+                let mut seen = locked(seen).clone();
+                seen.skip_non_finite = skip_non_finite;
+                State::Observing(Mutex::new(seen))
+            }
+            (ActivationScheme::Static { ty, mapping }, _) => {
+                let observer = method.observer();
+                State::Observing(Mutex::new(Observation {
+                    ty,
+                    mapping,
+                    method,
+                    observer,
+                    skip_non_finite,
+                    skipped: 0,
+                }))
+            }
+        };
+    }
+
+    /// What it would become static with; `None` if it is not observing.
+    pub(super) fn observed(&self) -> Option<Result<Option<QuantParams>, ScaleError>> {
+        let State::Observing(observation) = &self.state else { return None };
+        let seen = locked(observation);
+        Some(seen.range().map(|range| seen.grid().params(range)).transpose())
+    }
+
+    /// Becomes static, if it is observing and has seen anything.
+    pub(super) fn convert(&mut self) {
+        if let Some(Ok(Some(params))) = self.observed()
+            && let State::Observing(observation) = &self.state
+        {
+            let Observation { ty, mapping, .. } = *locked(observation);
+            self.state = State::Static(Fixed { ty, mapping, params });
+        }
+    }
+}
+
+fn locked(observation: &Mutex<Observation>) -> MutexGuard<'_, Observation> {
+    // An observer is as it was before a batch that panicked.
+    observation.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Observation {
+    fn observe(&mut self, values: &[f32]) -> Result<(), NonFinite> {
+        match self.observer.observe(values) {
+            Err(_) if self.skip_non_finite => {
+                let finite: Vec<f32> = values.iter().copied().filter(|x| x.is_finite()).collect();
+                self.skipped += (values.len() - finite.len()) as u64;
+                self.observer.observe(&finite)
+            }
+            result => result,
+        }
+    }
+
+    fn grid(&self) -> crate::scheme::Grid {
+        crate::scheme::Grid::new(self.ty, self.mapping, crate::scheme::ScaleType::F32)
+    }
+
+    fn range(&self) -> Option<Range> {
+        self.method.range(&self.observer, self.grid())
+    }
+
+    fn is_for(&self, ty: QuantizationType, mapping: Mapping, method: CalibrationMethod) -> bool {
+        (self.ty, self.mapping, self.method) == (ty, mapping, method)
+    }
+}
+
+impl Clone for ActivationQuantizer {
+    fn clone(&self) -> Self {
+        let state = match &self.state {
+            State::Float => State::Float,
+            State::Dynamic(dynamic) => State::Dynamic(*dynamic),
+            State::Static(fixed) => State::Static(*fixed),
+            State::Observing(seen) => State::Observing(Mutex::new(locked(seen).clone())),
+        };
+        Self { id: self.id.clone(), state }
+    }
+}
+
+/// Equal when they do the same; observing ones, when they have seen the same.
+impl PartialEq for ActivationQuantizer {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.state, &other.state) {
+            (State::Observing(a), State::Observing(b)) => {
+                // One lock at a time: the two may be one.
+                let seen = locked(a).clone();
+                seen == *locked(b)
+            }
+            _ => self.mode() == other.mode(),
+        }
+    }
+}
+
+impl Module for ActivationQuantizer {
+    fn walk(&self, walker: &mut Walker<'_>) {
+        walker.activation(self);
+    }
+
+    fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
+        walker.activation(self);
+    }
+}
+
+/// The mode as it stands in a record; see `docs/record-format.md`.
+#[derive(Serialize, Deserialize)]
+enum Saved {
+    Dynamic { mapping: Mapping, per_row: bool },
+    Static(Fixed),
+    Observing(Observation),
+}
+
+/// The name of the format in records.
+pub(crate) const RECORD_KIND: &str = "activation/1";
+
+/// Little-endian integers of fixed width, as in the header of a record, and a limit that a
+/// histogram stays far below.
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_fixed_int_encoding().with_limit::<{ 1 << 20 }>()
+}
+
+impl ActivationQuantizer {
+    /// The bytes in a record; `None` when float, which is what a record without bytes means.
+    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
+        let saved = match &self.state {
+            State::Float => return None,
+            State::Dynamic(Dynamic { mapping, per_row }) => {
+                Saved::Dynamic { mapping: *mapping, per_row: *per_row }
+            }
+            State::Static(fixed) => Saved::Static(*fixed),
+            State::Observing(seen) => Saved::Observing(locked(seen).clone()),
+        };
+        bincode::serde::encode_to_vec(saved, config()).ok()
+    }
+
+    /// Takes the mode that `bytes` of a record say; the reason if they say none.
+    pub(crate) fn decode(&mut self, id: ParamId, bytes: Option<&[u8]>) -> Result<(), String> {
+        let Some(bytes) = bytes else {
+            self.state = State::Float;
+            return Ok(());
+        };
+        let (saved, read): (Saved, usize) =
+            bincode::serde::decode_from_slice(bytes, config()).map_err(|e| e.to_string())?;
+        if read != bytes.len() {
+            return Err(format!("{} bytes follow the activation's state", bytes.len() - read));
+        }
+        self.state = match saved {
+            Saved::Dynamic { mapping, per_row } => State::Dynamic(Dynamic { mapping, per_row }),
+            Saved::Static(fixed) => State::Static(fixed.checked()?),
+            Saved::Observing(seen) => State::Observing(Mutex::new(seen)),
+        };
+        self.id = Some(id);
+        Ok(())
+    }
+}
+
+impl Fixed {
+    fn checked(self) -> Result<Self, String> {
+        let QuantParams { scale, zero_point } = self.params;
+        let (qmin, qmax) = self.ty.code_range(self.mapping);
+        if !(scale.is_normal() && scale > 0.0) {
+            return Err(format!("the activation's scale is {scale:e}, not a positive normal f32"));
+        }
+        let is_code = (qmin..=qmax).contains(&zero_point.into());
+        if !is_code || self.mapping == Mapping::Symmetric && zero_point != 0 {
+            return Err(format!("the activation's zero point is {zero_point}"));
+        }
+        Ok(self)
+    }
+}
+
+/// A value of an activation is NaN or infinite.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ActivationError {
+    /// The path of the layer's quantizer, such as `layers.0.query.input`.
+    pub id: ParamId,
+    /// The value, and its position in the layer's input.
+    pub source: NonFinite,
+}
+
+impl fmt::Display for ActivationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.id, self.source)
+    }
+}
+
+impl core::error::Error for ActivationError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}

@@ -1,0 +1,151 @@
+//! What can be asked of an activation.
+
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::kernel::Dynamic;
+use crate::scheme::{Grid, Mapping, QuantizationType, ScaleType};
+
+/// How an activation is quantized on its way into an integer product.
+///
+/// It has a name, for recipes:
+///
+/// | name | |
+/// |---|---|
+/// | `float` | not at all: the products of quantized weights are float, too |
+/// | `dynamic` | `dynamic-per-row-affine`: by the range that each row has |
+/// | `dynamic-per-(row\|tensor)-(affine\|symmetric)` | by the range found on the way |
+/// | `static` | `static-affine-int8`: by a range found in calibration |
+/// | `static-(affine\|symmetric)-int(2..8)` | likewise, with other codes |
+///
+/// ```
+/// use quant::ActivationScheme;
+/// let scheme: ActivationScheme = "dynamic".parse()?;
+/// assert_eq!(scheme.to_string(), "dynamic-per-row-affine");
+/// # Ok::<(), quant::ActivationSchemeError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ActivationScheme {
+    /// Not quantized.
+    #[default]
+    Float,
+    /// Quantized to 8 bits by the range found on the way (rule 7).
+    Dynamic(Dynamic),
+    /// Quantized, per tensor, by a range found in calibration.
+    Static {
+        /// The type of the codes.
+        ty: QuantizationType,
+        /// The mapping.
+        mapping: Mapping,
+    },
+}
+
+impl ActivationScheme {
+    /// 8 bits, affine, by the range that each row has.
+    pub const DYNAMIC: Self = Self::Dynamic(Dynamic { mapping: Mapping::Affine, per_row: true });
+
+    /// 8 bits, affine, by a range found in calibration.
+    pub const STATIC: Self = Self::Static { ty: QuantizationType::QInt8, mapping: Mapping::Affine };
+
+    /// The codes and scales in use; `None` when float.
+    pub fn grid(self) -> Option<Grid> {
+        match self {
+            Self::Float => None,
+            Self::Dynamic(Dynamic { mapping, .. }) => {
+                Some(Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32))
+            }
+            Self::Static { ty, mapping } => Some(Grid::new(ty, mapping, ScaleType::F32)),
+        }
+    }
+}
+
+impl fmt::Display for ActivationScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Float => f.write_str("float"),
+            Self::Dynamic(Dynamic { mapping, per_row }) => {
+                let unit = if *per_row { "row" } else { "tensor" };
+                write!(f, "dynamic-per-{unit}-{mapping}")
+            }
+            Self::Static { ty, mapping } => write!(f, "static-{mapping}-{ty}"),
+        }
+    }
+}
+
+/// All schemes.
+fn all() -> impl Iterator<Item = ActivationScheme> {
+    let mappings = [Mapping::Affine, Mapping::Symmetric];
+    let dynamic = [true, false].into_iter().flat_map(move |per_row| {
+        mappings.map(|mapping| ActivationScheme::Dynamic(Dynamic { mapping, per_row }))
+    });
+    let fixed = QuantizationType::ALL
+        .into_iter()
+        .flat_map(move |ty| mappings.map(|mapping| ActivationScheme::Static { ty, mapping }));
+    core::iter::once(ActivationScheme::Float).chain(dynamic).chain(fixed)
+}
+
+impl FromStr for ActivationScheme {
+    type Err = ActivationSchemeError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "dynamic" => Ok(Self::DYNAMIC),
+            "static" => Ok(Self::STATIC),
+            _ => all()
+                .find(|scheme| scheme.to_string() == name)
+                .ok_or_else(|| ActivationSchemeError { name: name.into() }),
+        }
+    }
+}
+
+/// A string is not the name of an activation scheme.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ActivationSchemeError {
+    /// The string.
+    pub name: String,
+}
+
+impl fmt::Display for ActivationSchemeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is not the name of an activation scheme; there are float, dynamic, static, \
+             dynamic-per-(row|tensor)-(affine|symmetric) and static-(affine|symmetric)-int(2..8)",
+            self.name
+        )
+    }
+}
+
+impl core::error::Error for ActivationSchemeError {}
+
+impl Serialize for ActivationScheme {
+    /// Serializes as the name.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ActivationScheme {
+    /// Deserializes from the name.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|e: ActivationSchemeError| de::Error::custom(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_read_back() {
+        for scheme in all() {
+            assert_eq!(scheme.to_string().parse(), Ok(scheme));
+        }
+        assert!("dynamic-per-channel-affine".parse::<ActivationScheme>().is_err());
+    }
+}

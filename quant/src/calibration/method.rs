@@ -1,0 +1,166 @@
+//! Calibrations by name, for recipes and plans.
+
+use alloc::borrow::Cow;
+use alloc::string::{String, ToString};
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{
+    AnyObserver, Calibration, EntropyCalibration, Histogram, MinMaxCalibration,
+    MovingAverageCalibration, MseCalibration, PercentileCalibration,
+};
+use crate::scheme::{Grid, NonFinite, Range};
+
+/// One of the calibrations of this crate, chosen by name at run time.
+///
+/// ```
+/// use quant::{CalibrationMethod, MseCalibration, PercentileCalibration};
+///
+/// assert_eq!("mse".parse(), Ok(CalibrationMethod::Mse(MseCalibration {})));
+/// let percentile = PercentileCalibration::new(99.5).unwrap();
+/// assert_eq!("percentile:99.5".parse(), Ok(CalibrationMethod::Percentile(percentile)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum CalibrationMethod {
+    /// `min-max`
+    MinMax(MinMaxCalibration),
+    /// `moving-average`, or `moving-average:0.1` with its constant
+    MovingAverage(MovingAverageCalibration),
+    /// `percentile`, or `percentile:99.9` with its percentile
+    Percentile(PercentileCalibration),
+    /// `mse`
+    Mse(MseCalibration),
+    /// `entropy`
+    Entropy(EntropyCalibration),
+}
+
+impl Default for CalibrationMethod {
+    fn default() -> Self {
+        Self::MinMax(MinMaxCalibration {})
+    }
+}
+
+impl Calibration for CalibrationMethod {
+    type Observer = AnyObserver;
+
+    fn name(&self) -> Cow<'static, str> {
+        match self {
+            Self::MinMax(calibration) => calibration.name(),
+            Self::MovingAverage(calibration) => calibration.name(),
+            Self::Percentile(calibration) => calibration.name(),
+            Self::Mse(calibration) => calibration.name(),
+            Self::Entropy(calibration) => calibration.name(),
+        }
+    }
+
+    fn observer(&self) -> AnyObserver {
+        match self {
+            Self::MinMax(calibration) => AnyObserver::MinMax(calibration.observer()),
+            Self::MovingAverage(calibration) => AnyObserver::MovingAverage(calibration.observer()),
+            Self::Percentile(_) | Self::Mse(_) | Self::Entropy(_) => {
+                AnyObserver::Histogram(Histogram::default())
+            }
+        }
+    }
+
+    /// An observer of another method has seen nothing for this one.
+    fn range(&self, observer: &AnyObserver, grid: Grid) -> Option<Range> {
+        match (self, observer) {
+            (Self::MinMax(calibration), AnyObserver::MinMax(seen)) => calibration.range(seen, grid),
+            (Self::MovingAverage(calibration), AnyObserver::MovingAverage(seen)) => {
+                calibration.range(seen, grid)
+            }
+            (Self::Percentile(calibration), AnyObserver::Histogram(seen)) => {
+                calibration.range(seen, grid)
+            }
+            (Self::Mse(calibration), AnyObserver::Histogram(seen)) => calibration.range(seen, grid),
+            (Self::Entropy(calibration), AnyObserver::Histogram(seen)) => {
+                calibration.range(seen, grid)
+            }
+            _ => None,
+        }
+    }
+
+    fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
+        match self {
+            Self::MinMax(calibration) => calibration.weight_range(values, grid),
+            Self::MovingAverage(calibration) => calibration.weight_range(values, grid),
+            Self::Percentile(calibration) => calibration.weight_range(values, grid),
+            Self::Mse(calibration) => calibration.weight_range(values, grid),
+            Self::Entropy(calibration) => calibration.weight_range(values, grid),
+        }
+    }
+}
+
+impl fmt::Display for CalibrationMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl FromStr for CalibrationMethod {
+    type Err = CalibrationNameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let (method, parameter) = match name.split_once(':') {
+            Some((method, parameter)) => (method, Some(parameter)),
+            None => (name, None),
+        };
+        let found = match (method, parameter) {
+            ("min-max", None) => Some(Self::MinMax(MinMaxCalibration {})),
+            ("moving-average", None) => Some(Self::MovingAverage(Default::default())),
+            ("moving-average", Some(constant)) => constant
+                .parse()
+                .ok()
+                .and_then(MovingAverageCalibration::new)
+                .map(Self::MovingAverage),
+            ("percentile", None) => Some(Self::Percentile(Default::default())),
+            ("percentile", Some(percentile)) => {
+                percentile.parse().ok().and_then(PercentileCalibration::new).map(Self::Percentile)
+            }
+            ("mse", None) => Some(Self::Mse(MseCalibration {})),
+            ("entropy", None) => Some(Self::Entropy(EntropyCalibration {})),
+            _ => None,
+        };
+        found.ok_or_else(|| CalibrationNameError { name: name.into() })
+    }
+}
+
+/// A string is not the name of a calibration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CalibrationNameError {
+    /// The string.
+    pub name: String,
+}
+
+impl fmt::Display for CalibrationNameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is not a calibration; there are min-max, moving-average and \
+             moving-average:CONSTANT, percentile and percentile:PERCENT, mse and entropy",
+            self.name
+        )
+    }
+}
+
+impl core::error::Error for CalibrationNameError {}
+
+impl Serialize for CalibrationMethod {
+    /// Serializes as the name.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CalibrationMethod {
+    /// Deserializes from the name.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|e: CalibrationNameError| de::Error::custom(e.to_string()))
+    }
+}

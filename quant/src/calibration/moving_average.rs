@@ -1,0 +1,121 @@
+//! A range that follows the batches slowly.
+
+use alloc::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Calibration, Observer};
+use crate::kernel::Kernel;
+use crate::scheme::{Grid, NonFinite, Range};
+
+/// The moving average of each batch's minimum and maximum.
+///
+/// The first batch sets both; after it `lo += c · (min - lo)` and `hi += c · (max - hi)`, in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f32", into = "f32")]
+pub struct MovingAverageCalibration {
+    constant: f32,
+}
+
+impl MovingAverageCalibration {
+    /// With a constant from above 0 to 1, or `None`.
+    pub fn new(constant: f32) -> Option<Self> {
+        (constant > 0.0 && constant <= 1.0).then_some(Self { constant })
+    }
+
+    /// The weight of a new batch.
+    pub fn constant(self) -> f32 {
+        self.constant
+    }
+}
+
+/// The constant 0.01.
+impl Default for MovingAverageCalibration {
+    fn default() -> Self {
+        Self { constant: 0.01 }
+    }
+}
+
+impl TryFrom<f32> for MovingAverageCalibration {
+    type Error = &'static str;
+
+    fn try_from(constant: f32) -> Result<Self, Self::Error> {
+        Self::new(constant).ok_or("the constant of a moving average is above 0 and at most 1")
+    }
+}
+
+impl From<MovingAverageCalibration> for f32 {
+    fn from(calibration: MovingAverageCalibration) -> Self {
+        calibration.constant
+    }
+}
+
+impl Calibration for MovingAverageCalibration {
+    type Observer = MovingAverageObserver;
+
+    fn name(&self) -> Cow<'static, str> {
+        if *self == Self::default() {
+            "moving-average".into()
+        } else {
+            alloc::format!("moving-average:{}", self.constant).into()
+        }
+    }
+
+    fn observer(&self) -> MovingAverageObserver {
+        MovingAverageObserver { constant: self.constant, batches: 0, lo: 0.0, hi: 0.0 }
+    }
+
+    fn range(&self, observer: &MovingAverageObserver, _grid: Grid) -> Option<Range> {
+        observer.range()
+    }
+}
+
+/// The averages so far. They depend on how values are cut into batches, and on the order.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MovingAverageObserver {
+    constant: f32,
+    batches: u64,
+    lo: f32,
+    hi: f32,
+}
+
+impl MovingAverageObserver {
+    /// The averages, widened to hold zero; `None` before the first batch.
+    pub fn range(&self) -> Option<Range> {
+        if self.batches == 0 { None } else { Range::new(self.lo, self.hi) }
+    }
+
+    /// The averages as they are; `None` before the first batch.
+    pub fn averages(&self) -> Option<(f32, f32)> {
+        (self.batches > 0).then_some((self.lo, self.hi))
+    }
+}
+
+impl Observer for MovingAverageObserver {
+    fn observe(&mut self, values: &[f32]) -> Result<(), NonFinite> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let (lo, hi) = Kernel::current().min_max(values)?;
+        if self.batches == 0 {
+            (self.lo, self.hi) = (lo, hi);
+        } else {
+            self.lo += self.constant * (lo - self.lo);
+            self.hi += self.constant * (hi - self.hi);
+        }
+        self.batches += 1;
+        Ok(())
+    }
+
+    /// Averages weighted by the number of batches: which of the two came first is not known.
+    fn merge(&mut self, other: &Self) {
+        let batches = self.batches + other.batches;
+        if batches == 0 {
+            return;
+        }
+        let share = other.batches as f64 / batches as f64;
+        let mix = |a: f32, b: f32| (f64::from(a) + share * (f64::from(b) - f64::from(a))) as f32;
+        (self.lo, self.hi) = (mix(self.lo, other.lo), mix(self.hi, other.hi));
+        self.batches = batches;
+    }
+}

@@ -1,0 +1,155 @@
+//! Replacing parameters.
+
+use core::convert::Infallible;
+use core::fmt;
+
+use super::param::ParamMut;
+use super::walk::walk_mut;
+use super::walk::{LeavesMut, Site};
+use super::{Module, ParamId};
+#[cfg(feature = "std")]
+use crate::activation::ActivationQuantizer;
+use crate::tensor::{Tensor, TensorError};
+
+/// Replaces the parameters of a model, one by one.
+///
+/// ```
+/// use quant::{Module, ModuleMapper, Param, ParamId, Tensor};
+///
+/// struct Dequantize {}
+/// impl ModuleMapper for Dequantize {
+///     fn map_float(&mut self, _id: ParamId, tensor: Tensor) -> Tensor { tensor.dequantize() }
+/// }
+///
+/// let param = Param::new([1.0f32, 2.0]).map(&mut Dequantize {});
+/// assert_eq!(*param.value(), [1.0, 2.0]);
+/// ```
+pub trait ModuleMapper {
+    /// Makes one parameter, float or quantized, into another of the same shape.
+    fn map_float(&mut self, id: ParamId, tensor: Tensor) -> Tensor;
+}
+
+/// Replaces the parameters of a model, one by one, and may fail.
+pub trait TryModuleMapper {
+    /// Why a parameter cannot be replaced.
+    type Error;
+
+    /// Makes one parameter, float or quantized, into another of the same shape.
+    ///
+    /// # Errors
+    /// Any; it ends the map, and reaches the caller with the parameter's path.
+    fn try_map_float(&mut self, id: ParamId, tensor: Tensor) -> Result<Tensor, Self::Error>;
+}
+
+/// A parameter could not be replaced.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum MapError<E> {
+    /// The mapper failed.
+    Mapper {
+        /// The parameter.
+        id: ParamId,
+        /// Why.
+        source: E,
+    },
+    /// The mapper returned a tensor that the parameter's storage cannot hold.
+    Tensor {
+        /// The parameter.
+        id: ParamId,
+        /// Why.
+        source: TensorError,
+    },
+}
+
+impl<E: fmt::Display> fmt::Display for MapError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mapper { id, source } => write!(f, "{id}: {source}"),
+            Self::Tensor { id, source } => write!(f, "{id}: {source}"),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for MapError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Mapper { source, .. } => Some(source),
+            Self::Tensor { source, .. } => Some(source),
+        }
+    }
+}
+
+/// Calls `f` with every parameter of `module`, to be changed in place.
+pub(crate) fn for_each_mut(
+    module: &mut (impl Module + ?Sized),
+    f: impl FnMut(Site<'_>, &mut dyn ParamMut),
+) {
+    struct Each<F>(F);
+    impl<F: FnMut(Site<'_>, &mut dyn ParamMut)> LeavesMut for Each<F> {
+        fn param(&mut self, site: Site<'_>, param: &mut dyn ParamMut) {
+            (self.0)(site, param);
+        }
+    }
+    walk_mut(module, &mut Each(f));
+}
+
+/// Calls `f` with every activation quantizer of `module`, to be changed in place.
+#[cfg(feature = "std")]
+pub(crate) fn for_each_activation_mut(
+    module: &mut (impl Module + ?Sized),
+    f: impl FnMut(Site<'_>, &mut ActivationQuantizer),
+) {
+    struct Each<F>(F);
+    impl<F: FnMut(Site<'_>, &mut ActivationQuantizer)> LeavesMut for Each<F> {
+        fn param(&mut self, _site: Site<'_>, _param: &mut dyn ParamMut) {}
+
+        fn activation(&mut self, site: Site<'_>, activation: &mut ActivationQuantizer) {
+            (self.0)(site, activation);
+        }
+    }
+    walk_mut(module, &mut Each(f));
+}
+
+pub(super) fn map<M: Module>(module: M, mapper: &mut dyn ModuleMapper) -> M {
+    struct Never<'a>(&'a mut dyn ModuleMapper);
+    impl TryModuleMapper for Never<'_> {
+        type Error = Infallible;
+        fn try_map_float(&mut self, id: ParamId, tensor: Tensor) -> Result<Tensor, Infallible> {
+            Ok(self.0.map_float(id, tensor))
+        }
+    }
+    try_map(module, &mut Never(mapper)).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub(super) fn try_map<M: Module, E>(
+    mut module: M,
+    mapper: &mut dyn TryModuleMapper<Error = E>,
+) -> Result<M, MapError<E>> {
+    let mut failed = None;
+    for_each_mut(&mut module, |site, param| {
+        if failed.is_some() {
+            return;
+        }
+        let id = || ParamId::new(site.path);
+        match mapper.try_map_float(id(), param.take()) {
+            Ok(tensor) => {
+                failed =
+                    param.put(tensor).err().map(|source| MapError::Tensor { id: id(), source });
+            }
+            Err(source) => failed = Some(MapError::Mapper { id: id(), source }),
+        }
+    });
+    match failed {
+        None => Ok(module),
+        Some(error) => Err(error),
+    }
+}
+
+/// The mapper behind [`Module::dequantize`].
+pub(super) struct Dequantize;
+
+impl ModuleMapper for Dequantize {
+    fn map_float(&mut self, _id: ParamId, tensor: Tensor) -> Tensor {
+        tensor.dequantize()
+    }
+}

@@ -1,0 +1,174 @@
+//! Why a model cannot be quantized as asked.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::weights::WeightError;
+use crate::module::ParamId;
+use crate::scheme::QuantizationScheme;
+
+/// A model cannot be quantized as asked; it has not been changed.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum QuantizeError {
+    /// A parameter cannot be quantized by the scheme chosen for it.
+    Param {
+        /// The parameter.
+        id: ParamId,
+        /// The scheme.
+        scheme: QuantizationScheme,
+        /// Why.
+        source: WeightError,
+    },
+    /// Two parameters have one path.
+    DuplicatePath {
+        /// The path.
+        id: ParamId,
+    },
+    /// Rules of a recipe match nothing, or nothing that earlier ones leave: all of them.
+    Rules(Vec<UnmatchedRule>),
+    /// A plan was made for another model: all differences.
+    PlanMismatch(Vec<PlanDifference>),
+    /// A plan that was read from a file names a calibration that is not one of this crate.
+    UnknownCalibration {
+        /// The parameter.
+        id: ParamId,
+        /// The calibration's name.
+        name: String,
+    },
+    /// A planner did not decide about every parameter.
+    Undecided {
+        /// The number of candidates.
+        expected: usize,
+        /// The number of decisions.
+        found: usize,
+    },
+}
+
+/// A rule of a recipe that has no effect. Rules are counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnmatchedRule {
+    /// No path matches.
+    NoMatch {
+        /// The rule's position.
+        rule: usize,
+        /// Its pattern.
+        pattern: String,
+        /// The paths most like it, most alike first.
+        nearest: Vec<String>,
+    },
+    /// Every path that matches was taken by earlier rules.
+    Shadowed {
+        /// The rule's position.
+        rule: usize,
+        /// Its pattern.
+        pattern: String,
+        /// The position of the first rule that took one of its paths.
+        by: usize,
+        /// That rule's pattern.
+        by_pattern: String,
+    },
+}
+
+/// How a plan and a model differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanDifference {
+    /// The plan has a parameter that the model has not.
+    Missing {
+        /// The parameter.
+        id: ParamId,
+    },
+    /// The model has a parameter that the plan has not.
+    Unplanned {
+        /// The parameter.
+        id: ParamId,
+    },
+    /// The parameter's shape is another one.
+    Shape {
+        /// The parameter.
+        id: ParamId,
+        /// The shape in the plan.
+        planned: Vec<usize>,
+        /// The shape in the model.
+        found: Vec<usize>,
+    },
+    /// The parameter is quantized in one and float in the other.
+    Type {
+        /// The parameter.
+        id: ParamId,
+    },
+}
+
+impl fmt::Display for QuantizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Param { id, scheme, source } => {
+                write!(f, "{id}: cannot be quantized {scheme}: {source}")
+            }
+            Self::DuplicatePath { id } => write!(f, "{id}: two parameters have this path"),
+            Self::Rules(rules) => list(f, "rules without effect", rules),
+            Self::PlanMismatch(differences) => {
+                list(f, "the plan was made for another model", differences)
+            }
+            Self::UnknownCalibration { id, name } => {
+                write!(f, "{id}: the plan names `{name}`, which is no calibration of this crate")
+            }
+            Self::Undecided { expected, found } => {
+                write!(f, "the planner made {found} decisions for {expected} parameters")
+            }
+        }
+    }
+}
+
+/// `title: first; second; …`
+fn list(f: &mut fmt::Formatter<'_>, title: &str, items: &[impl fmt::Display]) -> fmt::Result {
+    write!(f, "{title}: ")?;
+    for (i, item) in items.iter().enumerate() {
+        let separator = if i == 0 { "" } else { "; " };
+        write!(f, "{separator}{item}")?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for UnmatchedRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMatch { rule, pattern, nearest } => {
+                write!(f, "rule {rule} `{pattern}` matches no parameter")?;
+                if !nearest.is_empty() {
+                    write!(f, " (nearest: {})", nearest.join(", "))?;
+                }
+                Ok(())
+            }
+            Self::Shadowed { rule, pattern, by, by_pattern } => write!(
+                f,
+                "rule {rule} `{pattern}` comes too late: rule {by} `{by_pattern}` matches first"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for PlanDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing { id } => write!(f, "{id} is not in the model"),
+            Self::Unplanned { id } => write!(f, "{id} is not in the plan"),
+            Self::Shape { id, planned, found } => {
+                write!(f, "{id} has shape {found:?}, planned was {planned:?}")
+            }
+            Self::Type { id } => write!(f, "{id} is quantized in one and float in the other"),
+        }
+    }
+}
+
+impl core::error::Error for QuantizeError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Param { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

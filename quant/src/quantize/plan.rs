@@ -1,0 +1,402 @@
+//! An outcome for every parameter.
+
+use alloc::borrow::Cow;
+use alloc::collections::BTreeSet;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::planner::{Candidate, Choice, Decision, Planner};
+use super::{QuantizeError, apply, weights};
+use crate::activation::ActivationScheme;
+use crate::calibration::CalibrationMethod;
+use crate::kernel::Damage;
+use crate::module::{Module, ParamId, ParamInfo, ParamView, Site, for_each};
+use crate::scheme::{Groups, QuantParams, QuantizationScheme};
+
+/// What becomes of every parameter of a model, and why.
+///
+/// It prints as a table, serializes, and is applied to the model it was made for (or another of
+/// the same paths and shapes).
+///
+/// ```
+/// use quant::{Action, Module, Param, Recipe};
+///
+/// #[derive(Module)]
+/// struct Dense { weight: Param<[[f32; 64]; 8]>, bias: Param<[f32; 8]> }
+///
+/// let dense = Dense { weight: Param::new([[0.5; 64]; 8]), bias: Param::new([0.0; 8]) };
+/// let plan = Recipe::new().scheme("per-channel-symmetric-int8".parse()?).plan(&dense)?;
+/// println!("{plan}");
+/// assert!(matches!(plan.params()[0].action, Action::Quantize { .. }));
+/// assert_eq!((plan.bytes_before(), plan.bytes_after()), (2080, 576));
+/// let dense = plan.apply(dense)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    params: Vec<PlannedParam>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    activations: Vec<PlannedActivation>,
+}
+
+/// How the input of a layer is quantized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedActivation {
+    /// The path of the layer's [`ActivationQuantizer`](crate::ActivationQuantizer).
+    pub id: ParamId,
+    /// How.
+    pub scheme: ActivationScheme,
+    /// How ranges are found, if the scheme is static.
+    pub calibration: CalibrationMethod,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What becomes of one parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedParam {
+    /// The path.
+    pub id: ParamId,
+    /// The extent of each axis.
+    pub shape: Vec<usize>,
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The bytes of the parameter now.
+    pub bytes_before: u64,
+    /// Its bytes afterwards: codes, scales and zero points.
+    pub bytes_after: u64,
+    /// What quantization is going to do to it; `None` when it is not quantized.
+    pub expected: Option<Expected>,
+}
+
+/// What is done to a parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Action {
+    /// It is quantized.
+    Quantize {
+        /// How.
+        scheme: QuantizationScheme,
+        /// The name of the calibration that finds the ranges.
+        calibration: Cow<'static, str>,
+    },
+    /// It stays float.
+    KeepFloat,
+    /// It is quantized already and stays as it is.
+    KeepQuantized {
+        /// How.
+        scheme: QuantizationScheme,
+    },
+}
+
+/// Why something is done to a parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// A rule of the recipe matched its path.
+    Rule {
+        /// The rule's position, from 0.
+        rule: usize,
+        /// Its pattern.
+        pattern: String,
+    },
+    /// An attribute stands on its field, or on one around it.
+    Attribute,
+    /// By default, rank 2 and above is quantized, and rank 0 and 1 is not.
+    Rank(usize),
+    /// The recipe has no rule for it, and no scheme of its own.
+    NoRule,
+    /// The recipe says it for everything that no rule matches.
+    Recipe,
+    /// It has no elements.
+    Empty,
+    /// It is quantized already.
+    AlreadyQuantized,
+}
+
+/// What quantization is expected to do to a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Expected {
+    /// The least and the greatest scale of its groups.
+    pub scales: (f32, f32),
+    /// The signal-to-quantization-noise ratio `10 log10(Σ x² / Σ (x - x̂)²)` in dB; `None` when
+    /// every value is kept exactly.
+    pub sqnr_db: Option<f64>,
+    /// The largest absolute error `max |x - x̂|`.
+    pub max_abs_error: f32,
+}
+
+impl Plan {
+    /// The parameters in the order of the model.
+    pub fn params(&self) -> &[PlannedParam] {
+        &self.params
+    }
+
+    /// The activations in the order of the model; empty if the planner has no say in them. They
+    /// are for information: [`Module::prepare`] does what they say.
+    pub fn activations(&self) -> &[PlannedActivation] {
+        &self.activations
+    }
+
+    pub(super) fn with_activations(self, activations: Vec<PlannedActivation>) -> Self {
+        Self { activations, ..self }
+    }
+
+    /// The bytes of all parameters now.
+    pub fn bytes_before(&self) -> u64 {
+        self.params.iter().map(|param| param.bytes_before).sum()
+    }
+
+    /// The bytes of all parameters afterwards.
+    pub fn bytes_after(&self) -> u64 {
+        self.params.iter().map(|param| param.bytes_after).sum()
+    }
+
+    /// Quantizes `model` as planned.
+    ///
+    /// Ranges are found anew, so a plan may be applied to weights that have changed since.
+    ///
+    /// # Errors
+    /// The model's paths, shapes or types are not those of the plan, or a weight cannot be
+    /// quantized. Nothing is changed unless everything can be.
+    pub fn apply<M: Module>(&self, model: M) -> Result<M, QuantizeError> {
+        apply::apply(self, model)
+    }
+}
+
+impl PlannedParam {
+    pub(super) fn choice(&self) -> Option<Choice> {
+        match &self.action {
+            Action::Quantize { scheme, calibration } => {
+                Some(Choice::by_name(*scheme, calibration.clone()))
+            }
+            Action::KeepFloat | Action::KeepQuantized { .. } => None,
+        }
+    }
+}
+
+/// One parameter as it was found, with what was decided about it.
+pub(super) struct Decided {
+    pub(super) info: ParamInfo,
+    pub(super) decision: Decision,
+}
+
+/// Every parameter of `model` with the planner's decision.
+pub(super) fn decide(
+    planner: &(impl Planner + ?Sized),
+    model: &(impl Module + ?Sized),
+) -> Result<Vec<Decided>, QuantizeError> {
+    let mut all = Vec::new();
+    for_each(model, |site: Site<'_>, param| {
+        all.push(Candidate { info: ParamInfo::new(site.path, param), directive: site.directive });
+    });
+    check_unique(&all)?;
+    let decisions = planner.decide(&all)?;
+    if decisions.len() != all.len() {
+        return Err(QuantizeError::Undecided { expected: all.len(), found: decisions.len() });
+    }
+    let decided = all.into_iter().zip(decisions).map(|(Candidate { info, .. }, decision)| {
+        let decision = settled(&info).map_or(decision, Decision::keep);
+        Decided { info, decision }
+    });
+    Ok(decided.collect())
+}
+
+/// Why nothing can be decided about a parameter, if so.
+fn settled(info: &ParamInfo) -> Option<Reason> {
+    if info.scheme.is_some() {
+        Some(Reason::AlreadyQuantized)
+    } else if info.shape.contains(&0) {
+        Some(Reason::Empty)
+    } else {
+        None
+    }
+}
+
+fn check_unique(candidates: &[Candidate]) -> Result<(), QuantizeError> {
+    let mut seen = BTreeSet::new();
+    match candidates.iter().find(|candidate| !seen.insert(&candidate.info.id)) {
+        Some(twice) => Err(QuantizeError::DuplicatePath { id: twice.info.id.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Makes a plan: decides, and measures what quantization would do.
+pub(crate) fn plan(
+    planner: &(impl Planner + ?Sized),
+    model: &(impl Module + ?Sized),
+) -> Result<Plan, QuantizeError> {
+    let decided = decide(planner, model)?;
+    let mut decided = decided.into_iter();
+    let mut params = Ok(Vec::new());
+    for_each(model, |_, param| {
+        if let (Ok(done), Some(decided)) = (&mut params, decided.next()) {
+            match plan_one(decided, param) {
+                Ok(planned) => done.push(planned),
+                Err(error) => params = Err(error),
+            }
+        }
+    });
+    Ok(Plan { params: params?, activations: Vec::new() })
+}
+
+fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, QuantizeError> {
+    let Decided { info, decision } = decided;
+    let before = match param.quantized() {
+        Some(tensor) => tensor.byte_count() as u64,
+        None => 4 * info.shape.iter().map(|&n| n as u64).product::<u64>(),
+    };
+    let mut planned = PlannedParam {
+        action: Action::KeepFloat,
+        reason: decision.reason,
+        bytes_before: before,
+        bytes_after: before,
+        expected: None,
+        id: info.id,
+        shape: info.shape,
+    };
+    if let Some(scheme) = info.scheme {
+        planned.action = Action::KeepQuantized { scheme };
+    } else if let Some(choice) = decision.choice {
+        let values = param.values();
+        let (groups, params) = apply::fit(&planned.id, &planned.shape, &values, &choice)?;
+        planned.bytes_after = byte_count(&planned.shape, choice.scheme, params.len());
+        planned.expected = Some(expect(choice.scheme, groups, &values, &params));
+        planned.action = Action::Quantize { scheme: choice.scheme, calibration: choice.name };
+    }
+    Ok(planned)
+}
+
+/// The bytes of a tensor once it is quantized.
+fn byte_count(shape: &[usize], scheme: QuantizationScheme, groups: usize) -> u64 {
+    let codes = crate::scheme::packing::packed_bytes(shape, scheme.quantization_type());
+    let zero_point = match scheme.mapping() {
+        crate::scheme::Mapping::Symmetric => 0,
+        crate::scheme::Mapping::Affine => 1,
+    };
+    (codes.unwrap_or(0) + groups * (scheme.scale_type().bytes() + zero_point)) as u64
+}
+
+fn expect(
+    scheme: QuantizationScheme,
+    groups: Groups,
+    values: &[f32],
+    params: &[QuantParams],
+) -> Expected {
+    let grid = scheme.grid();
+    let mut damage = Damage::default();
+    let each = weights::for_each_group(groups, values, |group, values| {
+        damage = damage.and(grid.damage(values, params[group]));
+        Ok::<(), core::convert::Infallible>(())
+    });
+    let Ok(()) = each;
+    let scales = params.iter().map(|params| params.scale);
+    Expected {
+        scales: (scales.clone().fold(f32::INFINITY, f32::min), scales.fold(0.0, f32::max)),
+        sqnr_db: (damage.noise > 0.0).then(|| 10.0 * (damage.signal / damage.noise).log10()),
+        max_abs_error: damage.largest,
+    }
+}
+
+/// A table with a line for each parameter, and the sums.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["parameter", "shape", "outcome", "bytes", "after", "SQNR", "max error"];
+        let head = head.map(String::from);
+        let rows: Vec<[String; 7]> = self.params.iter().map(PlannedParam::cells).collect();
+        let width = |i: usize| {
+            rows.iter().chain([&head]).map(|row| row[i].chars().count()).max().unwrap_or(0)
+        };
+        let widths: [usize; 7] = core::array::from_fn(width);
+        let reasons = self.params.iter().map(|param| param.reason.to_string());
+        for (row, reason) in [&head]
+            .into_iter()
+            .chain(&rows)
+            .zip([String::from("because")].into_iter().chain(reasons))
+        {
+            for (i, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                match i {
+                    0..3 => write!(f, "{cell:<width$}  ")?,
+                    _ => write!(f, "{cell:>width$}  ")?,
+                }
+            }
+            writeln!(f, "{reason}")?;
+        }
+        let (before, after) = (self.bytes_before(), self.bytes_after());
+        write!(f, "{} parameters, {before} bytes before, {after} after", self.params.len())?;
+        if after > 0 {
+            write!(f, " ({:.2} times smaller)", before as f64 / after as f64)?;
+        }
+        self.fmt_activations(f)
+    }
+}
+
+impl Plan {
+    fn fmt_activations(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.activations.iter().map(|it| it.id.as_str().chars().count()).max();
+        let width = width.unwrap_or(0);
+        for PlannedActivation { id, scheme, calibration, reason } in &self.activations {
+            write!(f, "\n{id:<width$}  {scheme}")?;
+            if matches!(scheme, ActivationScheme::Static { .. }) {
+                write!(f, " by {calibration}")?;
+            }
+            write!(f, "  {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl PlannedParam {
+    fn cells(&self) -> [String; 7] {
+        let (sqnr, error) = match self.expected {
+            None => (String::new(), String::new()),
+            Some(expected) => (
+                expected.sqnr_db.map_or("exact".into(), |db| alloc::format!("{db:.1} dB")),
+                alloc::format!("{:.2e}", expected.max_abs_error),
+            ),
+        };
+        [
+            self.id.to_string(),
+            alloc::format!("{:?}", self.shape),
+            self.action.to_string(),
+            self.bytes_before.to_string(),
+            self.bytes_after.to_string(),
+            sqnr,
+            error,
+        ]
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quantize { scheme, calibration } => write!(f, "{scheme} by {calibration}"),
+            Self::KeepFloat => f.write_str("float"),
+            Self::KeepQuantized { scheme } => write!(f, "stays {scheme}"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { rule, pattern } => write!(f, "rule {rule} `{pattern}`"),
+            Self::Attribute => f.write_str("attribute of the field"),
+            Self::Rank(rank) => write!(f, "rank {rank}"),
+            Self::NoRule => f.write_str("no rule"),
+            Self::Recipe => f.write_str("the recipe"),
+            Self::Empty => f.write_str("no elements"),
+            Self::AlreadyQuantized => f.write_str("already quantized"),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a planner sees and decides.
+
+use alloc::borrow::Cow;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::weights::WeightRange;
+use super::{QuantizeError, Reason};
+use crate::calibration::{Calibration, CalibrationMethod};
+use crate::module::{Directive, ParamInfo};
+use crate::scheme::QuantizationScheme;
+
+/// Decides how each parameter of a model is quantized: a [`Quantizer`](crate::Quantizer) or a
+/// [`Recipe`](crate::Recipe).
+pub trait Planner {
+    /// A decision for each of `candidates`, in their order.
+    ///
+    /// Candidates that have no elements or are quantized already are among them, so that a rule
+    /// which matches one has matched; what is decided about them is not carried out.
+    ///
+    /// # Errors
+    /// The planner's rules do not fit the model.
+    fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError>;
+}
+
+/// A parameter that may be quantized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// Path, shape and type.
+    pub info: ParamInfo,
+    /// The innermost attribute that stands over it.
+    pub directive: Option<Directive>,
+}
+
+/// What is to become of a parameter, and why.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub(super) choice: Option<Choice>,
+    pub(super) reason: Reason,
+}
+
+impl Decision {
+    /// Keep the parameter float.
+    pub fn keep(reason: Reason) -> Self {
+        Self { choice: None, reason }
+    }
+
+    /// Quantize it.
+    pub fn quantize(
+        scheme: QuantizationScheme,
+        calibration: impl Calibration + Send + Sync + 'static,
+        reason: Reason,
+    ) -> Self {
+        Self { choice: Some(Choice::new(scheme, calibration)), reason }
+    }
+
+    /// What an attribute or, without one, the rank asks for.
+    pub(super) fn by_default(candidate: &Candidate, choice: &Choice) -> Self {
+        let rank = candidate.info.shape.len();
+        match candidate.directive {
+            Some(Directive::Keep) => Self::keep(Reason::Attribute),
+            Some(Directive::Quantize) => {
+                Self { choice: Some(choice.clone()), reason: Reason::Attribute }
+            }
+            Some(Directive::Scheme(scheme)) => {
+                let choice = Choice { scheme, ..choice.clone() };
+                Self { choice: Some(choice), reason: Reason::Attribute }
+            }
+            None => {
+                Self { choice: (rank >= 2).then(|| choice.clone()), reason: Reason::Rank(rank) }
+            }
+        }
+    }
+}
+
+/// A scheme, and how its ranges are found.
+#[derive(Clone)]
+pub(super) struct Choice {
+    pub(super) scheme: QuantizationScheme,
+    /// The calibration's name.
+    pub(super) name: Cow<'static, str>,
+    pub(super) calibration: Option<Arc<dyn WeightRange>>,
+}
+
+impl Choice {
+    pub(super) fn new(
+        scheme: QuantizationScheme,
+        calibration: impl Calibration + Send + Sync + 'static,
+    ) -> Self {
+        let name = calibration.name();
+        Self { scheme, name, calibration: Some(Arc::new(calibration)) }
+    }
+
+    /// The choice of a plan that was read from a file: it has the name only.
+    pub(super) fn by_name(scheme: QuantizationScheme, name: Cow<'static, str>) -> Self {
+        let calibration = name
+            .parse::<CalibrationMethod>()
+            .ok()
+            .map(|method| -> Arc<dyn WeightRange> { Arc::new(method) });
+        Self { scheme, name, calibration }
+    }
+}
+
+impl fmt::Debug for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", self.scheme, self.name)
+    }
+}
+
+impl PartialEq for Choice {
+    fn eq(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.name == other.name
+    }
+}

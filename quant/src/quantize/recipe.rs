@@ -1,0 +1,353 @@
+//! Rules by path.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::UnmatchedRule;
+use super::glob;
+use super::planner::{Candidate, Choice, Decision, Planner};
+use super::{Plan, PlannedActivation, QuantizeError, Reason, plan};
+use crate::activation::ActivationScheme;
+use crate::calibration::CalibrationMethod;
+use crate::module::{Module, ParamId, for_each_activation};
+use crate::scheme::QuantizationScheme;
+
+/// Rules that say, by path, how parameters are quantized.
+///
+/// The first rule whose pattern matches a parameter's path decides. Where none matches, the
+/// recipe's own scheme is used as a [`Quantizer`](crate::Quantizer) uses one; without a scheme
+/// the parameter stays float. A rule that matches no parameter, or only ones that earlier rules
+/// have taken, is an error: a misspelled path does not pass in silence.
+///
+/// A recipe is a Rust value and a file, here in TOML:
+///
+/// ```
+/// use quant::{QuantizationScheme, QuantizationType, Recipe, Rule};
+///
+/// let from_file: Recipe = toml::from_str(r#"
+///     scheme = "per-channel-symmetric-int8"
+///
+///     [[rules]]
+///     path = "head.**"
+///     keep = true
+///
+///     [[rules]]
+///     path = "layers.*.weight"
+///     scheme = "per-block-symmetric-int4"
+///     calibration = "mse"
+/// "#)?;
+///
+/// let from_code = Recipe::new()
+///     .scheme("per-channel-symmetric-int8".parse()?)
+///     .rule(Rule::keep("head.**"))
+///     .rule(Rule::quantize("layers.*.weight", "per-block-symmetric-int4".parse()?)
+///         .calibration("mse".parse()?));
+/// assert_eq!(from_file, from_code);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Patterns: `*` stands for any run of characters within one step of a path, `**` for any number
+/// of steps, `?` for one character, `[ab]` for one of those, `{a,b}` for either.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scheme: Option<QuantizationScheme>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calibration: Option<CalibrationMethod>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activations: Option<ActivationScheme>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activation_calibration: Option<CalibrationMethod>,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    skip_non_finite: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<Rule>,
+}
+
+impl Recipe {
+    /// The recipe without rules or scheme, which keeps everything float.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The scheme for parameters that no rule matches.
+    #[must_use]
+    pub fn scheme(self, scheme: QuantizationScheme) -> Self {
+        Self { scheme: Some(scheme), ..self }
+    }
+
+    /// The calibration where a rule names none; min-max if this is not called.
+    #[must_use]
+    pub fn calibration(self, calibration: CalibrationMethod) -> Self {
+        Self { calibration: Some(calibration), ..self }
+    }
+
+    /// How activations are quantized that no rule matches; float if this is not called.
+    #[must_use]
+    pub fn activations(self, scheme: ActivationScheme) -> Self {
+        Self { activations: Some(scheme), ..self }
+    }
+
+    /// How the ranges of static activations are found where a rule says nothing else; min-max if
+    /// this is not called.
+    #[must_use]
+    pub fn activation_calibration(self, calibration: CalibrationMethod) -> Self {
+        Self { activation_calibration: Some(calibration), ..self }
+    }
+
+    /// Leaves NaN and infinite activations out of calibration, and counts them, where they would
+    /// be an error; see [`ActivationQuantizer::skipped`](crate::ActivationQuantizer::skipped).
+    #[must_use]
+    pub fn skip_non_finite(self) -> Self {
+        Self { skip_non_finite: true, ..self }
+    }
+
+    pub(crate) fn skips_non_finite(&self) -> bool {
+        self.skip_non_finite
+    }
+
+    /// Adds a rule after those before.
+    #[must_use]
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// The rules, in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// What [`Module::quantize_weights`] would do, without doing it.
+    ///
+    /// # Errors
+    /// See [`QuantizeError`].
+    pub fn plan(&self, model: &(impl Module + ?Sized)) -> Result<Plan, QuantizeError> {
+        let mut ids: Vec<ParamId> = Vec::new();
+        for_each_activation(model, |site, _| ids.push(site.path.into()));
+        self.check_activation_rules(&ids)?;
+        let activations = ids.into_iter().map(|id| self.decide_activation(id));
+        Ok(plan(self, model)?.with_activations(activations.collect()))
+    }
+
+    /// The first rule of this kind that matches `path`, and its position.
+    fn rule_for(&self, kind: Kind, path: &str) -> Option<(usize, &Rule)> {
+        let mut rules = self.rules.iter().enumerate();
+        rules.find(|(_, rule)| rule.kind() == kind && rule.matches(path))
+    }
+
+    fn decide_one(&self, candidate: &Candidate) -> Decision {
+        let default = self.calibration.unwrap_or_default();
+        match self.rule_for(Kind::Weights, candidate.info.id.as_str()) {
+            Some((number, rule)) => rule.decide(number, default),
+            None => match self.scheme {
+                Some(scheme) => Decision::by_default(candidate, &Choice::new(scheme, default)),
+                None => Decision::keep(Reason::NoRule),
+            },
+        }
+    }
+
+    /// How the activation at this path is quantized.
+    pub(crate) fn decide_activation(&self, id: ParamId) -> PlannedActivation {
+        let default = self.activation_calibration.unwrap_or_default();
+        let (scheme, calibration, reason) = match self.rule_for(Kind::Activations, id.as_str()) {
+            Some((rule, Rule { path, action: RuleAction::Activations(scheme, calibration) })) => {
+                let reason = Reason::Rule { rule, pattern: path.clone() };
+                (*scheme, calibration.unwrap_or(default), reason)
+            }
+            _ => match self.activations {
+                Some(scheme) => (scheme, default, Reason::Recipe),
+                None => (ActivationScheme::Float, default, Reason::NoRule),
+            },
+        };
+        PlannedActivation { id, scheme, calibration, reason }
+    }
+
+    /// Like [`check_rules`](Self::check_rules), for the rules about activations.
+    pub(crate) fn check_activation_rules(&self, ids: &[ParamId]) -> Result<(), QuantizeError> {
+        self.check_rules(Kind::Activations, &ids.iter().map(ParamId::as_str).collect::<Vec<_>>())
+    }
+
+    /// A rule that matches nothing, or nothing that is left, was not meant so.
+    fn check_rules(&self, kind: Kind, paths: &[&str]) -> Result<(), QuantizeError> {
+        let mut used = alloc::vec![false; self.rules.len()];
+        for (number, _) in paths.iter().filter_map(|path| self.rule_for(kind, path)) {
+            used[number] = true;
+        }
+        let rules = self.rules.iter().zip(used).enumerate();
+        let unmatched: Vec<_> = rules
+            .filter(|(_, (rule, used))| rule.kind() == kind && !used)
+            .map(|(number, (rule, _))| self.unmatched(number, rule, paths))
+            .collect();
+        if unmatched.is_empty() { Ok(()) } else { Err(QuantizeError::Rules(unmatched)) }
+    }
+
+    fn unmatched(&self, number: usize, rule: &Rule, paths: &[&str]) -> UnmatchedRule {
+        let taken = paths.iter().find(|path| rule.matches(path));
+        match taken.and_then(|path| self.rule_for(rule.kind(), path)) {
+            Some((by, first)) => UnmatchedRule::Shadowed {
+                rule: number,
+                pattern: rule.path.clone(),
+                by,
+                by_pattern: first.path.clone(),
+            },
+            None => UnmatchedRule::NoMatch {
+                rule: number,
+                pattern: rule.path.clone(),
+                nearest: nearest(&rule.path, paths),
+            },
+        }
+    }
+}
+
+/// The three paths that look most like `pattern`, most alike first.
+fn nearest(pattern: &str, paths: &[&str]) -> Vec<String> {
+    let alike = |path: &&str| strsim::normalized_levenshtein(pattern, path);
+    let mut ranked: Vec<_> = paths.iter().map(|path| (alike(path), *path)).collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+    ranked.into_iter().take(3).map(|(_, path)| path.into()).collect()
+}
+
+impl Planner for Recipe {
+    fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
+        let paths: Vec<_> = candidates.iter().map(|it| it.info.id.as_str()).collect();
+        self.check_rules(Kind::Weights, &paths)?;
+        Ok(candidates.iter().map(|candidate| self.decide_one(candidate)).collect())
+    }
+}
+
+/// A pattern of paths, and what becomes of the parameters that match it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawRule", into = "RawRule")]
+pub struct Rule {
+    path: String,
+    action: RuleAction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum RuleAction {
+    Keep,
+    Quantize(QuantizationScheme, Option<CalibrationMethod>),
+    Activations(ActivationScheme, Option<CalibrationMethod>),
+}
+
+/// What a rule is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Weights,
+    Activations,
+}
+
+impl Rule {
+    /// Parameters whose path matches stay float.
+    pub fn keep(path: impl Into<String>) -> Self {
+        Self { path: path.into(), action: RuleAction::Keep }
+    }
+
+    /// Parameters whose path matches are quantized, whatever their rank.
+    pub fn quantize(path: impl Into<String>, scheme: QuantizationScheme) -> Self {
+        Self { path: path.into(), action: RuleAction::Quantize(scheme, None) }
+    }
+
+    /// Activations whose path matches are quantized so.
+    pub fn activations(path: impl Into<String>, scheme: ActivationScheme) -> Self {
+        Self { path: path.into(), action: RuleAction::Activations(scheme, None) }
+    }
+
+    /// The calibration, in place of the recipe's. A rule that keeps has no use for one.
+    #[must_use]
+    pub fn calibration(self, calibration: CalibrationMethod) -> Self {
+        match self.action {
+            RuleAction::Keep => self,
+            RuleAction::Quantize(scheme, _) => {
+                Self { action: RuleAction::Quantize(scheme, Some(calibration)), ..self }
+            }
+            RuleAction::Activations(scheme, _) => {
+                Self { action: RuleAction::Activations(scheme, Some(calibration)), ..self }
+            }
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.action {
+            RuleAction::Keep | RuleAction::Quantize(..) => Kind::Weights,
+            RuleAction::Activations(..) => Kind::Activations,
+        }
+    }
+
+    /// The pattern.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether the pattern matches the whole of `path`.
+    pub fn matches(&self, path: &str) -> bool {
+        glob::matches(&self.path, path)
+    }
+
+    fn decide(&self, rule: usize, default: CalibrationMethod) -> Decision {
+        let reason = Reason::Rule { rule, pattern: self.path.clone() };
+        match self.action {
+            RuleAction::Keep | RuleAction::Activations(..) => Decision::keep(reason),
+            RuleAction::Quantize(scheme, calibration) => {
+                Decision::quantize(scheme, calibration.unwrap_or(default), reason)
+            }
+        }
+    }
+}
+
+/// [`Rule`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRule {
+    path: String,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    keep: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scheme: Option<QuantizationScheme>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activations: Option<ActivationScheme>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    calibration: Option<CalibrationMethod>,
+}
+
+impl TryFrom<RawRule> for Rule {
+    type Error = String;
+
+    fn try_from(
+        RawRule { path, keep, scheme, activations, calibration }: RawRule,
+    ) -> Result<Self, String> {
+        let action = match (keep, scheme, activations, calibration) {
+            (true, None, None, None) => RuleAction::Keep,
+            (false, Some(scheme), None, calibration) => RuleAction::Quantize(scheme, calibration),
+            (false, None, Some(scheme), calibration) => {
+                RuleAction::Activations(scheme, calibration)
+            }
+            _ => {
+                return Err(alloc::format!(
+                    "rule `{path}` has to say one of `keep = true`, `scheme` and `activations`; \
+                     the last two may have a `calibration`"
+                ));
+            }
+        };
+        Ok(Self { path, action })
+    }
+}
+
+impl From<Rule> for RawRule {
+    fn from(Rule { path, action }: Rule) -> Self {
+        let raw = Self { path, keep: false, scheme: None, activations: None, calibration: None };
+        match action {
+            RuleAction::Keep => Self { keep: true, ..raw },
+            RuleAction::Quantize(scheme, calibration) => {
+                Self { scheme: Some(scheme), calibration, ..raw }
+            }
+            RuleAction::Activations(scheme, calibration) => {
+                Self { activations: Some(scheme), calibration, ..raw }
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! From the values of one tensor to its codes.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::calibration::Calibration;
+use crate::scheme::{
+    Grid, Groups, LayoutError, NonFinite, QuantParams, QuantizationScheme, Range, ScaleError,
+};
+use crate::tensor::{QuantizedTensor, TensorError};
+
+/// How the range of a group of weights is found: what of [`Calibration`] needs no type.
+pub(super) trait WeightRange: Send + Sync {
+    fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite>;
+}
+
+impl<C: Calibration + Send + Sync> WeightRange for C {
+    fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
+        Calibration::weight_range(self, values, grid)
+    }
+}
+
+/// Quantizes a tensor given by its shape and its values in row-major order.
+///
+/// This is what [`quantize_weights`](crate::Module::quantize_weights) does to one parameter, for
+/// those who have no module.
+///
+/// ```
+/// use quant::{MinMaxCalibration, QuantizationScheme, QuantizationType, quantize_values};
+///
+/// let scheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
+/// let tensor = quantize_values(&[3], &[-1.0, 0.5, 1.27], scheme, &MinMaxCalibration {})?;
+/// assert_eq!(tensor.codes(), [-100, 50, 127]);
+/// # Ok::<(), quant::WeightError>(())
+/// ```
+///
+/// # Errors
+/// A number of values that is not the product of the shape, a scheme that does not fit the
+/// shape, a value that is not finite, or a scale that has no normal value in its stored type.
+pub fn quantize_values<C: Calibration + Send + Sync>(
+    shape: &[usize],
+    values: &[f32],
+    scheme: QuantizationScheme,
+    calibration: &C,
+) -> Result<QuantizedTensor, WeightError> {
+    crate::tensor::check_len(shape, values.len()).map_err(WeightError::Tensor)?;
+    let groups = Groups::new(shape, scheme.granularity())?;
+    let params = params(groups, scheme.grid(), values, calibration)?;
+    Ok(QuantizedTensor::quantize(shape, scheme, groups, values, &params))
+}
+
+/// The range of each group, and from it the parameters.
+pub(super) fn params(
+    groups: Groups,
+    grid: Grid,
+    values: &[f32],
+    calibration: &dyn WeightRange,
+) -> Result<Vec<QuantParams>, WeightError> {
+    let mut params = Vec::with_capacity(groups.count());
+    for_each_group(groups, values, |group, values| {
+        let range = calibration
+            .weight_range(values, grid)
+            .map_err(|error| WeightError::NonFinite(within(groups, group, error)))?;
+        let fitted = grid.params(range).map_err(|source| WeightError::Scale { group, source })?;
+        params.push(fitted);
+        Ok::<_, WeightError>(())
+    })?;
+    Ok(params)
+}
+
+/// `error`, whose index counts within a group, with the index in the tensor.
+fn within(groups: Groups, group: usize, error: NonFinite) -> NonFinite {
+    let index = groups.runs_of(group).flatten().nth(error.index).unwrap_or(error.index);
+    NonFinite { index, ..error }
+}
+
+/// Calls `f` with the values of each group, in order.
+///
+/// The values are those of the tensor where the group is one run, and a copy where it is not.
+pub(super) fn for_each_group<E>(
+    groups: Groups,
+    values: &[f32],
+    mut f: impl FnMut(usize, &[f32]) -> Result<(), E>,
+) -> Result<(), E> {
+    if groups.is_interleaved() {
+        return for_each_column(groups.count(), values, f);
+    }
+    let mut gathered = Vec::new();
+    for group in 0..groups.count() {
+        let mut runs = groups.runs_of(group);
+        match (runs.next(), runs.next()) {
+            (None, _) => f(group, &[])?,
+            (Some(run), None) => f(group, &values[run])?,
+            (Some(first), Some(second)) => {
+                gathered.clear();
+                for run in [first, second].into_iter().chain(runs) {
+                    gathered.extend_from_slice(&values[run]);
+                }
+                f(group, &gathered)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Calls `f` with each column of rows of `columns` values.
+///
+/// Columns are gathered sixteen at a time: that many floats are a cache line, and reading each
+/// line once is what counts.
+fn for_each_column<E>(
+    columns: usize,
+    values: &[f32],
+    mut f: impl FnMut(usize, &[f32]) -> Result<(), E>,
+) -> Result<(), E> {
+    const AT_ONCE: usize = 16;
+    let rows = values.len() / columns.max(1);
+    let mut gathered = alloc::vec![0.0; rows * AT_ONCE.min(columns)];
+    for start in (0..columns).step_by(AT_ONCE) {
+        let width = AT_ONCE.min(columns - start);
+        for (r, row) in values.chunks(columns).enumerate() {
+            for (c, &value) in row[start..start + width].iter().enumerate() {
+                gathered[c * rows + r] = value;
+            }
+        }
+        for c in 0..width {
+            f(start + c, &gathered[c * rows..][..rows])?;
+        }
+    }
+    Ok(())
+}
+
+/// A tensor cannot be quantized.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum WeightError {
+    /// A value is NaN or infinite.
+    NonFinite(NonFinite),
+    /// The scale of a group has no normal value in the type it is to be stored in.
+    Scale {
+        /// The group.
+        group: usize,
+        /// Why.
+        source: ScaleError,
+    },
+    /// The scheme does not fit the shape.
+    Layout(LayoutError),
+    /// The values do not fit the shape.
+    Tensor(TensorError),
+}
+
+impl From<LayoutError> for WeightError {
+    fn from(error: LayoutError) -> Self {
+        Self::Layout(error)
+    }
+}
+
+impl fmt::Display for WeightError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NonFinite(error) => error.fmt(f),
+            Self::Scale { group, source } => write!(f, "group {group}: {source}"),
+            Self::Layout(error) => error.fmt(f),
+            Self::Tensor(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for WeightError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::NonFinite(error) => Some(error),
+            Self::Scale { source, .. } => Some(source),
+            Self::Layout(error) => Some(error),
+            Self::Tensor(error) => Some(error),
+        }
+    }
+}

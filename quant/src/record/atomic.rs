@@ -1,0 +1,150 @@
+//! Replacing a file in one step.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::RecordError;
+
+/// The system calls of a replacement, in the order they are made; tests record and fail them.
+pub(super) trait Files {
+    type File: Write;
+
+    /// Creates a file that is not there yet.
+    fn create_new(&self, path: &Path) -> io::Result<Self::File>;
+    fn set_permissions(&self, file: &Self::File, permissions: Permissions) -> io::Result<()>;
+    /// Brings a file's content to the disk.
+    fn sync(&self, file: &Self::File) -> io::Result<()>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Brings the names in a directory to the disk.
+    fn sync_dir(&self, directory: &Path) -> io::Result<()>;
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The operating system.
+pub(super) struct System;
+
+impl Files for System {
+    type File = File;
+
+    fn create_new(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).create_new(true).open(path)
+    }
+
+    fn set_permissions(&self, file: &File, permissions: Permissions) -> io::Result<()> {
+        file.set_permissions(permissions)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    /// Directories are files on Unix only; elsewhere a rename is all there is.
+    fn sync_dir(&self, directory: &Path) -> io::Result<()> {
+        if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+}
+
+/// Gives the file at `path` the content that `write` produces, or leaves it as it is.
+pub(super) fn replace<F: Files>(
+    files: &F,
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), RecordError>,
+) -> Result<(), RecordError> {
+    let target = Target::find(path)?;
+    let (file, temporary) = create_beside(files, &target.directory)?;
+    let mut writer = BufWriter::new(file);
+    write(&mut writer)?;
+    let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+    if let Some(permissions) = target.permissions {
+        files.set_permissions(&file, permissions)?;
+    }
+    files.sync(&file)?;
+    drop(file);
+    files.rename(&temporary.path, &target.path)?;
+    temporary.keep();
+    Ok(files.sync_dir(&target.directory)?)
+}
+
+/// The file that is to be replaced.
+struct Target {
+    path: PathBuf,
+    directory: PathBuf,
+    /// Those of the file that is there, if one is.
+    permissions: Option<Permissions>,
+}
+
+impl Target {
+    fn find(path: &Path) -> io::Result<Self> {
+        // A link is followed: the file it leads to is what the user means to replace.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let permissions = match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Some(metadata.permissions()),
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file")),
+            Err(_) => None,
+        };
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Ok(Self { path, directory, permissions })
+    }
+}
+
+/// A file that is removed when it is dropped, unless it is kept.
+struct Temporary<'a, F: Files> {
+    files: &'a F,
+    path: PathBuf,
+    keep: bool,
+}
+
+impl<F: Files> Temporary<'_, F> {
+    fn keep(mut self) {
+        self.keep = true;
+    }
+}
+
+impl<F: Files> Drop for Temporary<'_, F> {
+    fn drop(&mut self) {
+        if !self.keep {
+            // Nothing is to be done about a failure, and the reason for being here matters more.
+            let _ = self.files.remove(&self.path);
+        }
+    }
+}
+
+/// Creates a file with a name of its own, in the directory that it is to be renamed within.
+fn create_beside<'a, F: Files>(
+    files: &'a F,
+    directory: &Path,
+) -> io::Result<(F::File, Temporary<'a, F>)> {
+    const ATTEMPTS: usize = 100;
+    let mut last = io::ErrorKind::AlreadyExists.into();
+    for _ in 0..ATTEMPTS {
+        let path = directory.join(unique_name());
+        match files.create_new(&path) {
+            Ok(file) => return Ok((file, Temporary { files, path, keep: false })),
+            // Left behind by a process that was killed, or made by one on another machine.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// Short, whatever the name of the file to be replaced: that one may be as long as names can be.
+fn unique_name() -> OsString {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!(".quant-{}-{number}.tmp", std::process::id()).into()
+}

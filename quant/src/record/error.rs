@@ -1,0 +1,321 @@
+//! What can be wrong with a record, and with loading one into a model.
+
+use core::fmt;
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use super::Difference;
+use crate::module::ParamId;
+use crate::tensor::TensorError;
+
+/// A record could not be written, read, or loaded into a model.
+///
+/// Where it concerns one parameter or state, its path comes first.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The system could not read or write.
+    Io {
+        /// The file, if it is known.
+        path: Option<PathBuf>,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The bytes do not start like a record.
+    BadMagic {
+        /// How they start.
+        found: [u8; 8],
+    },
+    /// The record's version is not one that this library reads.
+    UnknownVersion {
+        /// The record's version.
+        found: u32,
+        /// The newest version that this library reads.
+        newest: u32,
+    },
+    /// The record ends too early.
+    Truncated {
+        /// Where it ends.
+        at: u64,
+        /// Where it should end, as far as that could be read.
+        expected: u64,
+    },
+    /// Something follows the record's last byte.
+    TrailingBytes {
+        /// Where the record should end.
+        expected: u64,
+    },
+    /// The header is longer than any that is written or read.
+    HeaderTooLong {
+        /// Its length.
+        len: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The checksum of prelude and header is not the stored one.
+    HeaderChecksum {
+        /// The checksum in the prelude.
+        stored: u32,
+        /// The checksum of the bytes.
+        computed: u32,
+    },
+    /// The header is not what its encoding says: a string is no UTF-8, a list does not fit.
+    Header {
+        /// The decoder's reason.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The header ends before the length that the prelude gives it.
+    HeaderLen {
+        /// The length in the prelude.
+        said: usize,
+        /// The bytes that belong to the header.
+        read: usize,
+    },
+    /// A byte between sections is not zero.
+    Padding {
+        /// Its position.
+        at: u64,
+    },
+    /// The checksum of a section is not the stored one.
+    Checksum {
+        /// The parameter or state.
+        id: ParamId,
+        /// Which of its sections.
+        part: Part,
+        /// The checksum in the header.
+        stored: u32,
+        /// The checksum of the bytes.
+        computed: u32,
+    },
+    /// Two parameters, or two states, have one name.
+    DuplicateName {
+        /// The name.
+        id: ParamId,
+    },
+    /// The keys of the metadata do not ascend: one is there twice, or out of order.
+    MetadataOrder {
+        /// The first key that is not greater than the one before it.
+        key: String,
+    },
+    /// A number that describes how a tensor is stored has no meaning there.
+    Encoding {
+        /// The parameter.
+        id: ParamId,
+        /// The field.
+        field: &'static str,
+        /// The number.
+        value: i64,
+    },
+    /// The elements of a shape cannot be counted on this machine.
+    Shape {
+        /// The parameter.
+        id: ParamId,
+        /// The shape.
+        shape: Vec<u64>,
+    },
+    /// A section has not the length that shape and scheme ask for.
+    SectionLen {
+        /// The parameter.
+        id: ParamId,
+        /// Which of its sections.
+        part: Part,
+        /// The length that is needed, in bytes.
+        expected: u64,
+        /// The length in the header.
+        found: u64,
+    },
+    /// A section does not start on a boundary.
+    Unaligned {
+        /// The parameter or state.
+        id: ParamId,
+        /// Which of its sections.
+        part: Part,
+        /// Where it starts.
+        offset: u64,
+    },
+    /// A section starts before the end of the one before it, or of the header.
+    Overlap {
+        /// The parameter or state.
+        id: ParamId,
+        /// Which of its sections.
+        part: Part,
+        /// Where it starts.
+        offset: u64,
+        /// Where it should start.
+        expected: u64,
+    },
+    /// A section starts later than the one before it ends: the bytes between belong to nothing.
+    Gap {
+        /// The parameter or state.
+        id: ParamId,
+        /// Which of its sections.
+        part: Part,
+        /// Where it starts.
+        offset: u64,
+        /// Where it should start.
+        expected: u64,
+    },
+    /// A section reaches past the end of the record.
+    PastEnd {
+        /// The parameter or state.
+        id: ParamId,
+        /// Which of its sections.
+        part: Part,
+        /// Its length.
+        len: u64,
+        /// The bytes from its start to the end of the record.
+        available: u64,
+    },
+    /// The sections end before the end that the prelude gives the record.
+    FileLen {
+        /// The length in the prelude.
+        said: u64,
+        /// Where the last section ends.
+        needed: u64,
+    },
+    /// The parts of a tensor do not fit each other.
+    Tensor {
+        /// The parameter.
+        id: ParamId,
+        /// Why.
+        source: TensorError,
+    },
+    /// A parameter or state was another one when it was written than when it was measured.
+    Changed {
+        /// The parameter or state.
+        id: ParamId,
+    },
+    /// The record is not one of this model.
+    Differences(Vec<Difference>),
+    /// A reason of another [`Recorder`](super::Recorder)'s own.
+    Recorder {
+        /// The reason.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// A section of a parameter or state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// The floats, or the packed codes.
+    Values,
+    /// The scales.
+    Scales,
+    /// The zero points.
+    ZeroPoints,
+    /// A module's own bytes.
+    State,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Values => "values",
+            Self::Scales => "scales",
+            Self::ZeroPoints => "zero points",
+            Self::State => "state",
+        })
+    }
+}
+
+impl fmt::Display for RecordError {
+    #[allow(clippy::too_many_lines)]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path: Some(path), source } => write!(f, "{}: {source}", path.display()),
+            Self::Io { path: None, source } => source.fmt(f),
+            Self::BadMagic { found } => {
+                write!(f, "not a record: it starts with \"{}\"", found.escape_ascii())
+            }
+            Self::UnknownVersion { found, newest } => {
+                write!(f, "the record has version {found}, and the newest known is {newest}")
+            }
+            Self::Truncated { at, expected } => {
+                write!(f, "truncated: the record ends at byte {at} of at least {expected}")
+            }
+            Self::TrailingBytes { expected } => {
+                write!(f, "trailing bytes: the record ends at byte {expected}, the input does not")
+            }
+            Self::HeaderTooLong { len, limit } => {
+                write!(f, "the header has {len} bytes, and the limit is {limit}")
+            }
+            Self::HeaderChecksum { stored, computed } => {
+                write!(f, "the header is damaged: its checksum is {computed:08x}, not {stored:08x}")
+            }
+            Self::Header { source } => write!(f, "the header cannot be decoded: {source}"),
+            Self::HeaderLen { said, read } => {
+                write!(f, "the header takes {said} bytes, but its content only {read}")
+            }
+            Self::Padding { at } => write!(f, "byte {at} is padding, and not zero"),
+            Self::Checksum { id, part, stored, computed } => {
+                write!(f, "{id}: {part} damaged: the checksum is {computed:08x}, not {stored:08x}")
+            }
+            Self::DuplicateName { id } => write!(f, "{id}: the name is there twice"),
+            Self::MetadataOrder { key } => {
+                write!(f, "metadata `{key}`: the key is there twice, or out of order")
+            }
+            Self::Encoding { id, field, value } => {
+                write!(f, "{id}: the {field} {value} has no meaning")
+            }
+            Self::Shape { id, shape } => {
+                write!(f, "{id}: shape {shape:?} has too many elements to count")
+            }
+            Self::SectionLen { id, part, expected, found } => {
+                write!(f, "{id}: {part} take {expected} bytes, but have {found}")
+            }
+            Self::Unaligned { id, part, offset } => {
+                write!(f, "{id}: {part} unaligned, at byte {offset}")
+            }
+            Self::Overlap { id, part, offset, expected } => {
+                write!(f, "{id}: {part} at byte {offset} overlap what ends at {expected}")
+            }
+            Self::Gap { id, part, offset, expected } => {
+                write!(f, "{id}: {part} at byte {offset} leave a gap from {expected}")
+            }
+            Self::PastEnd { id, part, len, available } => {
+                write!(f, "{id}: {part} take {len} bytes, but the record has {available} left")
+            }
+            Self::FileLen { said, needed } => {
+                write!(f, "the record says it has {said} bytes, but its sections end at {needed}")
+            }
+            Self::Tensor { id, source } => write!(f, "{id}: {source}"),
+            Self::Changed { id } => write!(f, "{id}: changed while it was being saved"),
+            Self::Differences(differences) => list(differences, f),
+            Self::Recorder { source } => source.fmt(f),
+        }
+    }
+}
+
+fn list(differences: &[Difference], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "the record does not fit the model:")?;
+    differences.iter().try_for_each(|difference| write!(f, "\n  {difference}"))
+}
+
+impl Error for RecordError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            Self::Header { source } | Self::Recorder { source } => Some(&**source),
+            Self::Tensor { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for RecordError {
+    fn from(source: io::Error) -> Self {
+        Self::Io { path: None, source }
+    }
+}
+
+impl RecordError {
+    /// The same error with the file it is about, where that says something.
+    pub(crate) fn in_file(self, file: &std::path::Path) -> Self {
+        match self {
+            Self::Io { path: None, source } => Self::Io { path: Some(file.into()), source },
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Reading: every byte once, straight to where it stays.
+//!
+//! Nothing is allocated on the word of the record alone. When the length of the input is known, a
+//! claim is compared with it first; when it is not, room grows with the bytes that have arrived.
+
+use std::io::{ErrorKind, Read};
+
+use super::header::{Header, Section};
+use super::layout::{ALIGNMENT, CHUNK, PRELUDE_LEN, Prelude};
+use super::payload::{Element, widen};
+use super::validate::{Checked, CheckedTensor, validate};
+use super::{Part, Record, RecordError, State};
+use crate::module::ParamId;
+use crate::scheme::ScaleType;
+use crate::tensor::{QuantizedTensor, Tensor, TensorError};
+
+/// Reads a record from an input of `len` bytes, if that is known.
+pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
+    let mut source = Source { reader, at: 0, len, expected: PRELUDE_LEN as u64 };
+    let prelude = source.prelude()?;
+    let header = source.header(prelude)?;
+    source.expect_len(prelude.file_len)?;
+    let checked = validate(Header::decode(&header)?, prelude.sections_start(), prelude.file_len)?;
+    source.padding()?;
+    let record = source.record(&checked)?;
+    source.end()?;
+    Ok(record)
+}
+
+/// A reader that knows its position.
+struct Source<'a> {
+    reader: &'a mut dyn Read,
+    at: u64,
+    /// The length of the input, if it is known.
+    len: Option<u64>,
+    /// Where the record ends, as far as it has been read.
+    expected: u64,
+}
+
+impl Source<'_> {
+    fn prelude(&mut self) -> Result<Prelude, RecordError> {
+        let mut bytes = [0; PRELUDE_LEN];
+        self.fill(&mut bytes)?;
+        Prelude::decode(&bytes)
+    }
+
+    /// The header's bytes, once their checksum is right.
+    fn header(&mut self, prelude: Prelude) -> Result<Vec<u8>, RecordError> {
+        self.expected = prelude.header_end();
+        self.not_shorter()?;
+        let (header, _) = self.read_vec(prelude.header_len)?;
+        let (stored, computed) = (prelude.checksum, prelude.checksum_with(&header));
+        if stored == computed {
+            Ok(header)
+        } else {
+            Err(RecordError::HeaderChecksum { stored, computed })
+        }
+    }
+
+    /// Compares the record's length with the input's.
+    fn expect_len(&mut self, expected: u64) -> Result<(), RecordError> {
+        self.expected = expected;
+        self.not_shorter()?;
+        match self.len {
+            Some(len) if len > expected => Err(RecordError::TrailingBytes { expected }),
+            _ => Ok(()),
+        }
+    }
+
+    fn not_shorter(&self) -> Result<(), RecordError> {
+        match self.len {
+            Some(at) if at < self.expected => {
+                Err(RecordError::Truncated { at, expected: self.expected })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record(&mut self, checked: &Checked<'_>) -> Result<Record, RecordError> {
+        let mut record = Record::new();
+        for entry in &checked.metadata {
+            record.insert_metadata(&*entry.key, &*entry.value);
+        }
+        for tensor in &checked.tensors {
+            record.insert(&*tensor.name, self.tensor(tensor)?);
+        }
+        for state in &checked.states {
+            let (id, kind) = (ParamId::new(&*state.name), state.kind.clone().into_owned());
+            let data = self.section(&state.name, Part::State, state.section)?;
+            record.insert_state(State { id, kind, data });
+        }
+        Ok(record)
+    }
+
+    fn tensor(&mut self, tensor: &CheckedTensor<'_>) -> Result<Tensor, RecordError> {
+        let CheckedTensor { name, shape, scheme, sections } = tensor;
+        let [values, scales, zero_points] = *sections;
+        let made = match *scheme {
+            None => Tensor::from_values(shape, self.section(name, Part::Values, values)?),
+            Some(scheme) => {
+                let codes = self.section(name, Part::Values, values)?;
+                let scales = self.scales(name, scheme.scale_type(), scales)?;
+                let zero_points = self.section(name, Part::ZeroPoints, zero_points)?;
+                let made = QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points);
+                made.map(Tensor::from)
+            }
+        };
+        // A float's empty sections take no bytes, and no padding.
+        made.map_err(|source: TensorError| RecordError::Tensor { id: (&**name).into(), source })
+    }
+
+    fn scales(
+        &mut self,
+        name: &str,
+        stored_as: ScaleType,
+        section: Section,
+    ) -> Result<Vec<f32>, RecordError> {
+        match stored_as {
+            ScaleType::F32 => self.section(name, Part::Scales, section),
+            ScaleType::F16 => Ok(widen(&self.section(name, Part::Scales, section)?)),
+        }
+    }
+
+    /// The elements of a section, once their checksum is right and zeros follow.
+    fn section<T: Element>(
+        &mut self,
+        name: &str,
+        part: Part,
+        section: Section,
+    ) -> Result<Vec<T>, RecordError> {
+        let (mut elements, computed) = self.read_vec::<T>(section.len as usize / size_of::<T>())?;
+        let stored = section.crc32;
+        if stored != computed {
+            return Err(RecordError::Checksum { id: name.into(), part, stored, computed });
+        }
+        self.padding()?;
+        if cfg!(target_endian = "big") {
+            elements.iter_mut().for_each(Element::fix_endian);
+        }
+        Ok(elements)
+    }
+
+    /// The next `count` elements as they lie in the input, and the checksum of their bytes.
+    fn read_vec<T: Element>(&mut self, count: usize) -> Result<(Vec<T>, u32), RecordError> {
+        let (mut elements, mut crc) = (Vec::new(), crc32fast::Hasher::new());
+        while elements.len() < count {
+            let start = elements.len();
+            let more = (count - start).min(CHUNK / size_of::<T>());
+            self.reserve(&mut elements, more, count - start)?;
+            // Zeros that stay in the cache until they are overwritten there.
+            elements.resize(start + more, T::zeroed());
+            let bytes = bytemuck::cast_slice_mut(&mut elements[start..]);
+            self.fill(bytes)?;
+            crc.update(bytes);
+        }
+        Ok((elements, crc.finalize()))
+    }
+
+    /// Makes room for `more` elements of the `left` that are claimed to follow.
+    fn reserve<T>(&self, to: &mut Vec<T>, more: usize, left: usize) -> Result<(), RecordError> {
+        if to.capacity() - to.len() < more {
+            let known = self.len.is_some();
+            let room = if known { left } else { (to.len() / 4).clamp(more, left) };
+            to.try_reserve_exact(room).map_err(std::io::Error::from)?;
+        }
+        Ok(())
+    }
+
+    /// Reads zeros up to the next boundary.
+    fn padding(&mut self) -> Result<(), RecordError> {
+        let start = self.at;
+        let mut bytes = [0; ALIGNMENT as usize];
+        let bytes = &mut bytes[..(start.next_multiple_of(ALIGNMENT) - start) as usize];
+        self.fill(bytes)?;
+        match bytes.iter().position(|&byte| byte != 0) {
+            Some(i) => Err(RecordError::Padding { at: start + i as u64 }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the input ends here.
+    fn end(&mut self) -> Result<(), RecordError> {
+        match self.read(&mut [0])? {
+            0 => Ok(()),
+            _ => Err(RecordError::TrailingBytes { expected: self.expected }),
+        }
+    }
+
+    /// Reads exactly as many bytes as `buffer` has.
+    fn fill(&mut self, mut buffer: &mut [u8]) -> Result<(), RecordError> {
+        while !buffer.is_empty() {
+            let read = self.read(buffer)?;
+            if read == 0 {
+                return Err(RecordError::Truncated { at: self.at, expected: self.expected });
+            }
+            buffer = &mut buffer[read..];
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RecordError> {
+        loop {
+            match self.reader.read(buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => {
+                    // A reader that claims more than it was given room for is not believed.
+                    let read = result?.min(buffer.len());
+                    self.at += read as u64;
+                    return Ok(read);
+                }
+            }
+        }
+    }
+}

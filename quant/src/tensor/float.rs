@@ -1,0 +1,118 @@
+//! What a storage must offer to hold a parameter.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use super::{TensorError, check_len};
+
+/// A storage of float values that a [`Param`](crate::Param) can hold.
+///
+/// Implemented for `f32` (rank 0), `Vec<f32>`, arrays of `f32` nested to any depth, and, with the
+/// feature `ndarray`, `ndarray::Array<f32, D>`. A type of your own takes a few lines:
+///
+/// ```
+/// use std::borrow::Cow;
+/// use quant::{FloatTensor, Module, Param, TensorError};
+///
+/// #[derive(Clone)]
+/// struct Image { width: usize, pixels: Vec<f32> }
+///
+/// impl FloatTensor for Image {
+///     type Device = ();
+///     fn device(&self) {}
+///     fn shape(&self) -> Cow<'_, [usize]> {
+///         vec![self.pixels.len() / self.width, self.width].into()
+///     }
+///     fn values(&self) -> Cow<'_, [f32]> { (&self.pixels).into() }
+///     fn from_values(shape: &[usize], pixels: Vec<f32>, (): &()) -> Result<Self, TensorError> {
+///         let &[_, width] = shape else { return Err(TensorError::rank(2, shape)) };
+///         Ok(Self { width, pixels })
+///     }
+/// }
+///
+/// let param = Param::new(Image { width: 2, pixels: vec![1.0, 2.0, 3.0, 4.0] });
+/// assert_eq!(param.shape(), [2, 2].as_slice());
+/// ```
+pub trait FloatTensor: Sized {
+    /// Where a tensor lives, kept while a parameter is quantized and needed to make it float
+    /// again; `()` for a storage in the host's memory.
+    type Device: Clone;
+
+    /// Where this tensor lives.
+    fn device(&self) -> Self::Device;
+
+    /// The extent of each axis; empty for a scalar.
+    fn shape(&self) -> Cow<'_, [usize]>;
+
+    /// The values in row-major order, as many as the product of the shape; borrowed if the
+    /// storage has them in this order.
+    fn values(&self) -> Cow<'_, [f32]>;
+
+    /// The tensor with this shape and these values in row-major order, on `device`.
+    ///
+    /// # Errors
+    /// A shape that this storage cannot have. The number of values is the product of the shape.
+    fn from_values(
+        shape: &[usize],
+        values: Vec<f32>,
+        device: &Self::Device,
+    ) -> Result<Self, TensorError>;
+
+    /// The values in row-major order, moved out if the storage allows it.
+    fn into_values(self) -> Vec<f32> {
+        self.values().into_owned()
+    }
+}
+
+impl TensorError {
+    /// A storage that has `rank` axes cannot hold a tensor of this shape.
+    pub fn rank(rank: usize, shape: &[usize]) -> Self {
+        Self::Shape { expected: alloc::format!("rank {rank}").into(), found: shape.into() }
+    }
+}
+
+impl FloatTensor for Vec<f32> {
+    type Device = ();
+
+    fn device(&self) {}
+
+    fn shape(&self) -> Cow<'_, [usize]> {
+        Cow::Owned(alloc::vec![self.len()])
+    }
+
+    fn values(&self) -> Cow<'_, [f32]> {
+        Cow::Borrowed(self)
+    }
+
+    fn from_values(shape: &[usize], values: Vec<f32>, (): &()) -> Result<Self, TensorError> {
+        let [_] = shape else { return Err(TensorError::rank(1, shape)) };
+        check_len(shape, values.len())?;
+        Ok(values)
+    }
+
+    fn into_values(self) -> Vec<f32> {
+        self
+    }
+}
+
+impl FloatTensor for f32 {
+    type Device = ();
+
+    fn device(&self) {}
+
+    fn shape(&self) -> Cow<'_, [usize]> {
+        Cow::Borrowed(&[])
+    }
+
+    fn values(&self) -> Cow<'_, [f32]> {
+        Cow::Borrowed(core::slice::from_ref(self))
+    }
+
+    fn from_values(shape: &[usize], values: Vec<f32>, (): &()) -> Result<Self, TensorError> {
+        match (shape, values.as_slice()) {
+            ([], &[value]) => Ok(value),
+            ([], _) => Err(TensorError::Len { shape: [].into(), expected: 1, found: values.len() }),
+            _ => Err(TensorError::rank(0, shape)),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Arrays of the crate `ndarray`: every static rank, and `IxDyn`.
+
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+
+use ndarray::{Array, Dimension, IxDyn};
+
+use super::{FloatTensor, TensorError, check_len};
+
+impl<D: Dimension> FloatTensor for Array<f32, D> {
+    type Device = ();
+
+    fn device(&self) {}
+
+    fn shape(&self) -> Cow<'_, [usize]> {
+        Cow::Borrowed(self.shape())
+    }
+
+    /// Borrowed in standard layout; copied in logical order when transposed or sliced.
+    fn values(&self) -> Cow<'_, [f32]> {
+        match self.as_slice() {
+            Some(values) => Cow::Borrowed(values),
+            None => Cow::Owned(self.iter().copied().collect()),
+        }
+    }
+
+    fn from_values(shape: &[usize], values: Vec<f32>, (): &()) -> Result<Self, TensorError> {
+        check_len(shape, values.len())?;
+        let dynamic = Array::from_shape_vec(IxDyn(shape), values)
+            .map_err(|error| TensorError::Storage(alloc::string::ToString::to_string(&error)))?;
+        let found = dynamic.shape().to_vec();
+        dynamic.into_dimensionality().map_err(|_| TensorError::Shape {
+            expected: alloc::format!("rank {}", D::NDIM.unwrap_or_default()).into(),
+            found,
+        })
+    }
+
+    fn into_values(self) -> Vec<f32> {
+        let len = self.len();
+        if !self.is_standard_layout() {
+            return self.iter().copied().collect();
+        }
+        // A slice of a larger allocation starts at an offset and ends before its end.
+        let (mut values, offset) = self.into_raw_vec_and_offset();
+        values.truncate(offset.unwrap_or(0) + len);
+        values.drain(..offset.unwrap_or(0));
+        values
+    }
+}

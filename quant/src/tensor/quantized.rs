@@ -1,0 +1,394 @@
+//! Packed codes with their scales and zero points.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use super::TensorError;
+use crate::kernel::{Kernel, SubByte};
+use crate::scheme::{
+    Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, QuantizationType, ScaleType,
+    packing,
+};
+
+/// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
+///
+/// Its parts always fit each other: whoever holds one need not check it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuantizedTensor {
+    shape: Vec<usize>,
+    scheme: QuantizationScheme,
+    groups: Groups,
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+    /// Empty when the mapping is symmetric.
+    zero_points: Vec<i8>,
+}
+
+impl QuantizedTensor {
+    /// The tensor made of these parts.
+    ///
+    /// `codes` are packed by row as [`packing`] says; `scales` and `zero_points` have one entry
+    /// for each group, in the order of [`Groups`]; a symmetric scheme has no zero points.
+    ///
+    /// # Errors
+    /// The first part that does not fit, as a [`TensorError`]: a length, a code or a zero point
+    /// outside of the scheme's range, padding that is not zero, a scale that is not a positive
+    /// normal number of its type.
+    pub fn from_parts(
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        codes: Vec<u8>,
+        scales: Vec<f32>,
+        zero_points: Vec<i8>,
+    ) -> Result<Self, TensorError> {
+        let groups = Groups::new(shape, scheme.granularity())?;
+        check_params(groups.count(), scheme, &scales, &zero_points)?;
+        check_codes(shape, scheme, &codes)?;
+        Ok(Self { shape: shape.into(), scheme, groups, codes, scales, zero_points })
+    }
+
+    /// Quantizes `values`, whose groups have been given `params` on the scheme's grid.
+    pub(crate) fn quantize(
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        groups: Groups,
+        values: &[f32],
+        params: &[QuantParams],
+    ) -> Self {
+        let codes = quantize_rows(shape, scheme, groups, values, params);
+        let scales = params.iter().map(|params| params.scale).collect();
+        let zero_points = match scheme.mapping() {
+            Mapping::Symmetric => Vec::new(),
+            Mapping::Affine => params.iter().map(|params| params.zero_point).collect(),
+        };
+        Self { shape: shape.into(), scheme, groups, codes, scales, zero_points }
+    }
+
+    /// A tensor of no elements, to stand in for one that is being worked on.
+    pub(crate) fn placeholder() -> Self {
+        let scheme = QuantizationScheme::PerTensorSymmetric(crate::scheme::QuantizationType::QInt8);
+        let groups = Groups::new(&[], scheme.granularity()).expect("a scalar has one group");
+        Self {
+            shape: Vec::new(),
+            scheme,
+            groups,
+            codes: Vec::new(),
+            scales: Vec::new(),
+            zero_points: Vec::new(),
+        }
+    }
+
+    /// The extent of each axis.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    pub(crate) fn into_shape(self) -> Vec<usize> {
+        self.shape
+    }
+
+    /// How the tensor is quantized.
+    pub fn scheme(&self) -> QuantizationScheme {
+        self.scheme
+    }
+
+    /// Which elements share a scale.
+    pub fn groups(&self) -> Groups {
+        self.groups
+    }
+
+    /// The packed codes; see [`packing`].
+    pub fn packed_codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// The codes, one to the byte, in row-major order.
+    pub fn codes(&self) -> Vec<i8> {
+        packing::unpack(&self.codes, &self.shape, self.scheme.quantization_type())
+    }
+
+    /// The scale of each group.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// The zero point of each group; empty when the scheme is symmetric, where all are 0.
+    pub fn zero_points(&self) -> &[i8] {
+        &self.zero_points
+    }
+
+    /// The scale and zero point of one group.
+    ///
+    /// # Panics
+    /// If there is no such group.
+    pub fn params(&self, group: usize) -> QuantParams {
+        QuantParams {
+            scale: self.scales[group],
+            zero_point: self.zero_points.get(group).copied().unwrap_or(0),
+        }
+    }
+
+    /// The bytes that codes, scales and zero points take on disk.
+    pub fn byte_count(&self) -> usize {
+        self.codes.len()
+            + self.scales.len() * self.scheme.scale_type().bytes()
+            + self.zero_points.len()
+    }
+
+    /// The values in row-major order: `f32(q - z) * s` (rule 3).
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut values = alloc::vec![0.0; self.shape.iter().product()];
+        self.dequantize_into(&mut values);
+        values
+    }
+
+    fn dequantize_into(&self, values: &mut [f32]) {
+        let ty = self.scheme.quantization_type();
+        if ty.storage_bits() == 8 && !self.groups.is_interleaved() {
+            let codes: &[i8] = bytemuck::cast_slice(&self.codes);
+            for Group { index, elements } in self.groups.runs() {
+                let params = self.params(index);
+                dequantize_run(params, &codes[elements.clone()], &mut values[elements]);
+            }
+            return;
+        }
+        let row = row_len(&self.shape).max(1);
+        let mut codes = alloc::vec![0; row];
+        let packed = self.codes.chunks(packing::row_bytes(row, ty));
+        for (number, (values, packed)) in values.chunks_mut(row).zip(packed).enumerate() {
+            unpack_row(packed, ty, &mut codes);
+            self.dequantize_row(number, &codes, values);
+        }
+    }
+
+    fn dequantize_row(&self, number: usize, codes: &[i8], values: &mut [f32]) {
+        if self.groups.is_interleaved() {
+            for (channel, (value, &code)) in values.iter_mut().zip(codes).enumerate() {
+                *value = self.params(channel).dequantize(code);
+            }
+            return;
+        }
+        for Group { index, elements } in self.groups.runs_in_row(number, codes.len()) {
+            let params = self.params(index);
+            dequantize_run(params, &codes[elements.clone()], &mut values[elements]);
+        }
+    }
+}
+
+/// The length of a row: of the last axis, or 1 for a scalar.
+fn row_len(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1)
+}
+
+/// The packed codes of `values`.
+fn quantize_rows(
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    groups: Groups,
+    values: &[f32],
+    params: &[QuantParams],
+) -> Vec<u8> {
+    let (grid, row) = (scheme.grid(), row_len(shape).max(1));
+    if scheme.quantization_type().storage_bits() == 8 && !groups.is_interleaved() {
+        let mut codes = alloc::vec![0i8; values.len()];
+        for Group { index, elements } in groups.runs() {
+            quantize_run(grid, params[index], &values[elements.clone()], &mut codes[elements]);
+        }
+        return bytemuck::cast_vec(codes);
+    }
+    let bytes = packing::row_bytes(row, scheme.quantization_type());
+    let mut packed = alloc::vec![0u8; values.len() / row * bytes];
+    let mut codes = alloc::vec![0i8; row];
+    for (number, (values, packed)) in values.chunks(row).zip(packed.chunks_mut(bytes)).enumerate() {
+        quantize_row(grid, groups, number, values, params, &mut codes);
+        pack_row(&codes, scheme.quantization_type(), packed);
+    }
+    packed
+}
+
+fn quantize_row(
+    grid: Grid,
+    groups: Groups,
+    number: usize,
+    values: &[f32],
+    params: &[QuantParams],
+    codes: &mut [i8],
+) {
+    if groups.is_interleaved() {
+        for ((code, &value), &params) in codes.iter_mut().zip(values).zip(params) {
+            *code = grid.quantize(value, params);
+        }
+        return;
+    }
+    for Group { index, elements } in groups.runs_in_row(number, values.len()) {
+        quantize_run(grid, params[index], &values[elements.clone()], &mut codes[elements]);
+    }
+}
+
+fn quantize_run(grid: Grid, params: QuantParams, values: &[f32], codes: &mut [i8]) {
+    let (qmin, qmax) = grid.code_range();
+    let zero_point = i32::from(params.zero_point);
+    Kernel::current().quantize(values, params.scale, zero_point, qmin, qmax, codes);
+}
+
+fn dequantize_run(params: QuantParams, codes: &[i8], values: &mut [f32]) {
+    let zero_point = i32::from(params.zero_point);
+    Kernel::current().dequantize(codes, params.scale, zero_point, values);
+}
+
+/// The width of codes that share a byte, or `None` where each has its own.
+fn sub_byte(ty: QuantizationType) -> Option<SubByte> {
+    match ty.storage_bits() {
+        4 => Some(SubByte::Four),
+        2 => Some(SubByte::Two),
+        _ => None,
+    }
+}
+
+fn pack_row(codes: &[i8], ty: QuantizationType, packed: &mut [u8]) {
+    match sub_byte(ty) {
+        Some(width) => Kernel::current().pack(width, codes, packed),
+        None => packed.copy_from_slice(bytemuck::cast_slice(codes)),
+    }
+}
+
+fn unpack_row(packed: &[u8], ty: QuantizationType, codes: &mut [i8]) {
+    match sub_byte(ty) {
+        Some(width) => Kernel::current().unpack(width, packed, codes),
+        None => codes.copy_from_slice(bytemuck::cast_slice(packed)),
+    }
+}
+
+/// Checks scales and zero points against the scheme and the number of groups.
+fn check_params(
+    groups: usize,
+    scheme: QuantizationScheme,
+    scales: &[f32],
+    zero_points: &[i8],
+) -> Result<(), TensorError> {
+    if scales.len() != groups {
+        return Err(TensorError::ScaleCount { expected: groups, found: scales.len() });
+    }
+    let stored_as = scheme.scale_type();
+    if let Some(group) = scales.iter().position(|&scale| !is_storable(scale, stored_as)) {
+        return Err(TensorError::Scale { group, scale: scales[group], stored_as });
+    }
+    let expected = match scheme.mapping() {
+        Mapping::Symmetric => 0,
+        Mapping::Affine => groups,
+    };
+    if zero_points.len() != expected {
+        return Err(TensorError::ZeroPointCount { expected, found: zero_points.len() });
+    }
+    let codes = code_range(scheme);
+    match zero_points.iter().position(|&z| !codes.contains(&i32::from(z))) {
+        Some(group) => Err(TensorError::ZeroPoint { group, zero_point: zero_points[group] }),
+        None => Ok(()),
+    }
+}
+
+fn is_storable(scale: f32, stored_as: ScaleType) -> bool {
+    match stored_as {
+        ScaleType::F32 => scale.is_normal() && scale > 0.0,
+        // From 2^-14, the least normal half, to below 2^16, without the 13 bits that a half lacks.
+        ScaleType::F16 => {
+            let bits = scale.to_bits();
+            (0x3880_0000..0x4780_0000).contains(&bits) && bits & 0x1FFF == 0
+        }
+    }
+}
+
+fn code_range(scheme: QuantizationScheme) -> Range<i32> {
+    let (qmin, qmax) = scheme.grid().code_range();
+    qmin..qmax + 1
+}
+
+/// Checks the packed codes: their number, their range, their padding.
+fn check_codes(
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    codes: &[u8],
+) -> Result<(), TensorError> {
+    let ty = scheme.quantization_type();
+    let expected = packing::packed_bytes(shape, ty).unwrap_or(usize::MAX);
+    if codes.len() != expected {
+        return Err(TensorError::CodeBytes { expected, found: codes.len() });
+    }
+    if let Some(byte) = packing::first_dirty_padding(codes, shape, ty) {
+        return Err(TensorError::Padding { byte });
+    }
+    match first_outside(codes, scheme) {
+        Some(byte) => Err(TensorError::Code { byte, scheme }),
+        None => Ok(()),
+    }
+}
+
+/// The first byte with a code outside of the scheme's range.
+fn first_outside(codes: &[u8], scheme: QuantizationScheme) -> Option<usize> {
+    match scheme.quantization_type().storage_bits() {
+        8 => first_outside_of::<8>(codes, code_range(scheme)),
+        4 => first_outside_of::<4>(codes, code_range(scheme)),
+        _ => first_outside_of::<2>(codes, code_range(scheme)),
+    }
+}
+
+/// Every record that is loaded passes here: the search is for a chunk, by one maximum that
+/// compilers make vectors of, and only in the chunk found for a byte.
+fn first_outside_of<const BITS: u32>(codes: &[u8], range: Range<i32>) -> Option<usize> {
+    const CHUNK: usize = 4096;
+    let (sign, mask) = (1u8 << (BITS - 1), 0xFF >> (8 - BITS));
+    // With its sign bit flipped a code counts up from the type's least: so do these.
+    let least = (range.start as u8 & mask) ^ sign;
+    let span = (range.end - 1 - range.start) as u8;
+    let distance = |byte: u8| {
+        (0..8 / BITS).fold(0, |most: u8, i| {
+            let code = (byte >> (i * BITS)) & mask;
+            most.max((code ^ sign).wrapping_sub(least))
+        })
+    };
+    let chunk = codes.chunks(CHUNK).position(|chunk| {
+        chunk.iter().fold(0, |most: u8, &byte| most.max(distance(byte))) > span
+    })?;
+    let start = chunk * CHUNK;
+    let within = codes[start..].iter().position(|&byte| distance(byte) > span)?;
+    Some(start + within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheme::QuantizationType;
+
+    #[test]
+    fn half_precision_scales_are_the_positive_normal_ones() {
+        for bits in 0..=u16::MAX {
+            let scale = crate::scheme::f16_to_f32(bits);
+            let normal = (0x0400..0x7C00).contains(&bits);
+            assert_eq!(is_storable(scale, ScaleType::F16), normal, "{bits:#06x}");
+            let between = f32::from_bits(scale.to_bits() | 1);
+            assert!(!is_storable(between, ScaleType::F16), "{bits:#06x}");
+        }
+    }
+
+    #[test]
+    fn codes_outside_of_the_range_are_found_wherever_they_are() {
+        for ty in QuantizationType::ALL {
+            for mapping in [Mapping::Symmetric, Mapping::Affine] {
+                let scheme = QuantizationScheme::new(ty, mapping, crate::Granularity::PerTensor);
+                let per_byte = (8 / ty.storage_bits()) as usize;
+                for byte in 0..=u8::MAX {
+                    let inside = (0..per_byte).all(|i| {
+                        let code = packing::unpack_one(&[byte], i, ty);
+                        code_range(scheme).contains(&i32::from(code))
+                    });
+                    for position in [0, 1, 4095, 4096, 4999] {
+                        let mut codes = alloc::vec![0; 5000];
+                        codes[position] = byte;
+                        let found = first_outside(&codes, scheme);
+                        assert_eq!(found, (!inside).then_some(position), "{scheme} {byte:#x}");
+                    }
+                }
+            }
+        }
+    }
+}
