@@ -82,45 +82,109 @@ fn instructions(report: &Report, threads: usize) {
     report.rows("limits", "instructions", threads, 9, &mut subjects);
 }
 
+/// Loops that do what the products do, with everything in the first-level cache.
 #[cfg(target_arch = "x86_64")]
 mod x86_64 {
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
-    /// Rounds of a loop.
-    pub(super) const CALLS: usize = 100_000;
+    /// Lines in a call.
+    pub(super) const CALLS: usize = 20_000;
+
+    /// Steps of a line.
+    const STEPS: usize = 16;
 
     pub(super) struct Limit {
         pub(super) name: &'static str,
-        /// Products of a round.
+        /// Products of a line.
         pub(super) products: usize,
         pub(super) find: fn() -> Option<fn()>,
     }
 
-    /// A loop over independent chains of an instruction; `$step` is one link.
-    macro_rules! limit {
-        ($name:ident, $($feature:tt),+; $chains:literal x $vector:ty; $zero:expr; $step:expr) => {
-            pub(super) fn $name() -> Option<fn()> {
+    /// A tile of `rows` broadcasts and two vectors, one line after the other.
+    macro_rules! tile {
+        ($name:ident, $($feature:tt),+; $rows:literal, $vector:ty, $zero:expr, $broadcast:expr, $step:expr) => {
+            fn $name() -> Option<fn()> {
                 $(#[target_feature(enable = $feature)])+
-                fn chains() {
-                    let (a, b) = (black_box($zero), black_box($zero));
-                    let step: fn($vector, $vector, $vector) -> $vector;
-                    let _ = &a;
-                    let mut sums: [$vector; $chains] = [$zero; $chains];
+                fn lines() {
+                    let a = [[0x0101_0101; STEPS]; $rows];
+                    let b = [[$zero; 2]; STEPS];
+                    let mut sums = [[$zero; 2]; $rows];
                     for _ in 0..CALLS {
-                        for sum in &mut sums {
-                            *sum = $step(*sum, a, b);
+                        let (a, b) = (black_box(&a), black_box(&b));
+                        for s in 0..STEPS {
+                            for r in 0..$rows {
+                                let value: $vector = $broadcast(a[r][s]);
+                                sums[r][0] = $step(sums[r][0], value, b[s][0]);
+                                sums[r][1] = $step(sums[r][1], value, b[s][1]);
+                            }
                         }
-                        // Keeps the compiler from computing the rounds in its head.
-                        std::hint::black_box(());
                     }
                     black_box(sums);
                 }
+                // SAFETY: it is called only where every feature that `lines` enables was found.
+                let run: fn() = || unsafe { lines() };
                 let found = $(std::arch::is_x86_feature_detected!($feature))&&+;
-                // SAFETY: every feature that `chains` enables was just found.
-                found.then_some(|| unsafe { chains() })
+                found.then_some(run)
             }
         };
     }
-    pub(super) const LIMITS: [Limit; 0] = [];
+
+    macro_rules! madd {
+        ($sum:expr, $a:expr, $b:expr) => {
+            _mm256_add_epi32($sum, _mm256_madd_epi16($a, $b))
+        };
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn wide(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        madd!(sum, a, b)
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn bytes(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        madd!(sum, _mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1))
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn few_bits(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b))
+    }
+
+    #[target_feature(enable = "avx2", enable = "fma")]
+    #[inline]
+    fn fma(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        let [sum, a, b] = [sum, a, b].map(|v| _mm256_castsi256_ps(v));
+        _mm256_castps_si256(_mm256_fmadd_ps(a, b, sum))
+    }
+
+    tile!(tile_wide, "avx2"; 5, __m256i, _mm256_setzero_si256(), _mm256_set1_epi32, wide);
+    tile!(tile_bytes, "avx2"; 5, __m256i, _mm256_setzero_si256(), _mm256_set1_epi32, bytes);
+    tile!(tile_few_bits, "avx2"; 5, __m256i, _mm256_setzero_si256(), _mm256_set1_epi32, few_bits);
+    tile!(tile_fma, "avx2", "fma"; 5, __m256i, _mm256_setzero_si256(), _mm256_set1_epi32, fma);
+    tile!(tile_vnni, "avx512f", "avx512vnni"; 12, __m512i, _mm512_setzero_si512(),
+        _mm512_set1_epi32, _mm512_dpbusd_epi32);
+
+    pub(super) const LIMITS: [Limit; 5] = [
+        Limit { name: "f32 fma, 256 bits", products: 5 * 2 * STEPS * 8, find: tile_fma },
+        Limit { name: "vpmaddwd, 256 bits (exact)", products: 5 * 2 * STEPS * 16, find: tile_wide },
+        Limit {
+            name: "vpmaddubsw, 256 bits (saturates)",
+            products: 5 * 2 * STEPS * 32,
+            find: tile_bytes,
+        },
+        Limit {
+            name: "vpmaddubsw in i16 (exact, 4 bits)",
+            products: 5 * 2 * STEPS * 32,
+            find: tile_few_bits,
+        },
+        Limit {
+            name: "vpdpbusd, 512 bits (exact)",
+            products: 12 * 2 * STEPS * 64,
+            find: tile_vnni,
+        },
+    ];
 }

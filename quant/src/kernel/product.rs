@@ -293,6 +293,13 @@ impl<T: Pod> Tile<'_, T> {
             }
         }
         for r in 0..R {
+            if let (Target::F32(out), Some(start)) = (self.product.target, self.whole_row::<I>(r)) {
+                // SAFETY: as in `write`.
+                let out = unsafe { out.slice(start, I::COLUMNS) };
+                isa.store(values[r][0], &mut out[..I::LANES]);
+                isa.store(values[r][1], &mut out[I::LANES..]);
+                continue;
+            }
             let mut lanes = [0.0; WIDEST];
             isa.store(values[r][0], &mut lanes[..I::LANES]);
             isa.store(values[r][1], &mut lanes[I::LANES..I::COLUMNS]);
@@ -308,6 +315,15 @@ impl<T: Pod> Tile<'_, T> {
                 Target::Sums(_) => {}
             }
         }
+    }
+
+    /// Where row `r` of the tile starts in the output, if its columns are all there and neighbours.
+    #[inline(always)]
+    fn whole_row<I: Isa>(&self, r: usize) -> Option<usize> {
+        let Strides { row, column } = self.product.strides;
+        let first = self.panel * I::COLUMNS;
+        let whole = column == 1 && first + I::COLUMNS <= self.product.weights.n;
+        whole.then_some((self.rows.start + r) * row + first)
     }
 
     #[inline(always)]
