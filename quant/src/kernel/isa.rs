@@ -54,6 +54,9 @@ pub(super) trait Isa: Copy + Send + Sync {
         b: &[Self::Step],
     );
 
+    /// Value `j` along K of a step, for the columns of vector `v`.
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> Self::Sums;
+
     /// The same sum in each lane.
     fn splat_sum(self, value: i32) -> Self::Sums;
 

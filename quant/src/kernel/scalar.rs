@@ -39,6 +39,11 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> Self::Sums {
+        step[v].map(|codes| i32::from(codes[j]))
+    }
+
+    #[inline(always)]
     fn splat_sum(self, value: i32) -> Self::Sums {
         [value; 4]
     }

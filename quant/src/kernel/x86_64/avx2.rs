@@ -16,8 +16,8 @@ use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
 use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_cvtepi8_epi16, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_set1_epi16,
+    __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_cvtepi8_epi16, _mm256_cvtepu16_epi32,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16,
 };
 
 instruction_set! {
@@ -66,6 +66,15 @@ impl Avx2 {
         unsafe { _mm256_madd_epi16(a, b) }
     }
 
+    /// Pairs of codes, each pair in the low bytes of a lane.
+    #[inline(always)]
+    fn widen_twice(self, from: &[i8; 16]) -> __m256i {
+        // SAFETY: AVX2 implies SSE2; the reference is to the 16 bytes that are read.
+        let codes = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtepu16_epi32(codes) }
+    }
+
     /// 16 codes as i16.
     #[inline(always)]
     fn widen(self, from: &[i8; 16]) -> __m256i {
@@ -85,6 +94,11 @@ impl Isa for Avx2 {
     // 4 rows · 2 vectors = 8 sums in i16, 2 vectors of codes, a broadcast, a temporary: 12 of 16
     // registers. The sums in i32 are needed once in eight steps and may wait in memory.
     const ROWS: usize = 4;
+
+    #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m256i {
+        self.ymm_byte(self.ymm_codes(&step[v]), j)
+    }
 
     /// `S` pair sums are added in i16 before they are widened, which saves the two operations of
     /// widening for all but one of them. Codes are at least -8, activations at most 255: eight steps
@@ -136,6 +150,11 @@ impl Isa for Avx2Wide {
     // registers. A sixth row fills them, and the compiler then keeps two sums in memory: half the
     // speed.
     const ROWS: usize = 5;
+
+    #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m256i {
+        self.ymm_byte(self.0.widen_twice(&step[v]), j)
+    }
 
     #[inline(always)]
     fn accumulate<const R: usize, const S: usize>(

@@ -5,8 +5,8 @@ use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{
     __m512, __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_ps,
     _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512,
-    _mm512_sub_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sllv_epi32, _mm512_srai_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 instruction_set! {
@@ -65,6 +65,15 @@ impl Isa for Avx512Vnni {
                 sums[r][1] = self.dot(sums[r][1], values, codes[1]);
             }
         }
+    }
+
+    #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m512i {
+        let (codes, shift) = (self.codes(&step[v]), self.splat_sum(24 - 8 * j as i32));
+        // SAFETY: `self` proves AVX-512F.
+        let high = unsafe { _mm512_sllv_epi32(codes, shift) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srai_epi32::<24>(high) }
     }
 
     #[inline(always)]
