@@ -5,6 +5,7 @@ mod data;
 mod gemm;
 mod limits;
 mod measure;
+mod quantize;
 
 fn main() {
     let mut json = false;
@@ -21,8 +22,10 @@ fn main() {
             "gemm" => gemm::run(&report),
             "limits" => limits::run(&report),
             "conv" => conv::run(&report),
+            "quantize" => quantize::run(&report),
+            "quick" => quick(&report),
             _ => {
-                eprintln!("no bench is called `{name}`; there are limits, gemm, conv");
+                eprintln!("no bench is called `{name}`; there are limits, gemm, conv, quantize");
                 std::process::exit(2);
             }
         }

@@ -124,10 +124,10 @@ impl<F: FnMut(ParamId, Tensor) -> Tensor> ModuleMapper for With<F> {
     }
 }
 
-impl<F: FnMut(ParamId, Tensor) -> Result<Tensor, String>> TryModuleMapper for With<F> {
-    type Error = String;
+impl<F: FnMut(ParamId, Tensor) -> Result<Tensor, std::fmt::Error>> TryModuleMapper for With<F> {
+    type Error = std::fmt::Error;
 
-    fn try_map_float(&mut self, id: ParamId, tensor: Tensor) -> Result<Tensor, String> {
+    fn try_map_float(&mut self, id: ParamId, tensor: Tensor) -> Result<Tensor, std::fmt::Error> {
         (self.0)(id, tensor)
     }
 }

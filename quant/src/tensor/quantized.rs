@@ -142,7 +142,13 @@ impl QuantizedTensor {
         values
     }
 
-    fn dequantize_into(&self, values: &mut [f32]) {
+    /// The values in row-major order, as [`dequantize`](Self::dequantize) gives them, into memory
+    /// that is there already: finding 64 MiB of it takes longer than filling them.
+    ///
+    /// # Panics
+    /// If `values` is not as long as the tensor.
+    pub fn dequantize_into(&self, values: &mut [f32]) {
+        assert_eq!(values.len(), self.groups.element_count(), "one value for each element");
         let ty = self.scheme.quantization_type();
         if ty.storage_bits() == 8 && !self.groups.is_interleaved() {
             let codes: &[i8] = bytemuck::cast_slice(&self.codes);
