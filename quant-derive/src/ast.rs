@@ -3,9 +3,9 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt;
-use syn::{DataUnion, DeriveInput, LitStr, Member, Type};
+use syn::{DataUnion, DeriveInput, LitStr, Member};
 
-use crate::attr::{self, ContainerAttrs, FieldAttrs, Scheme, Slot, VariantAttrs};
+use crate::attr::{ContainerAttrs, FieldAttrs, Scheme, Slot, VariantAttrs};
 use crate::ctxt::Ctxt;
 
 pub(crate) struct Container<'a> {
@@ -28,26 +28,29 @@ pub(crate) struct Variant<'a> {
 }
 
 pub(crate) struct Field<'a> {
+    pub(crate) original: &'a syn::Field,
     /// The position among all fields of the item.
     pub(crate) index: usize,
-    pub(crate) ty: &'a Type,
     pub(crate) member: Member,
     pub(crate) name: Name,
     pub(crate) attrs: FieldAttrs,
+    pub(crate) role: Role,
+    /// Whether there was a mistake in the attributes.
+    misread: bool,
 }
 
 /// What a walk does with a field.
-pub(crate) enum Role<'a> {
+pub(crate) enum Role {
     Skip,
     /// Walks it; whether it is a parameter, a module or a constant is for its type to say.
-    Child(Option<Directive<'a>>),
+    Child(Option<Directive>),
 }
 
 /// What the parameters below a field are told.
-pub(crate) enum Directive<'a> {
+pub(crate) enum Directive {
     Quantize,
     Keep,
-    Scheme(&'a Scheme),
+    Scheme(Scheme),
 }
 
 /// What a field or variant is called in a path, and the tokens that say so.
@@ -58,7 +61,6 @@ pub(crate) struct Name {
 
 impl<'a> Container<'a> {
     pub(crate) fn from_syn(cx: &Ctxt, original: &'a DeriveInput) -> Self {
-        attr::refuse_on_generics(cx, &original.generics);
         let attrs = ContainerAttrs::from_syn(cx, &original.attrs);
         let mut indices = 0..;
         let data = match &original.data {
@@ -75,13 +77,26 @@ impl<'a> Container<'a> {
     }
 
     /// The fields, of every variant if it is an enum.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field<'a>> {
-        let (fields, variants) = match &self.data {
-            Data::Struct(fields) => (fields.as_slice(), [].as_slice()),
-            Data::Enum(variants) => ([].as_slice(), variants.as_slice()),
-            Data::Union(_) => ([].as_slice(), [].as_slice()),
+    pub(crate) fn fields(&self) -> Vec<&Field<'a>> {
+        match &self.data {
+            Data::Struct(fields) => fields.iter().collect(),
+            Data::Enum(variants) => variants.iter().flat_map(|variant| &variant.fields).collect(),
+            Data::Union(_) => Vec::new(),
+        }
+    }
+
+    /// Skips the fields whose attributes were misread: the mistake may have been meant as `skip`.
+    pub(crate) fn skip_misread(&mut self) {
+        let fields = match &mut self.data {
+            Data::Struct(fields) => fields.iter_mut().collect(),
+            Data::Enum(variants) => variants.iter_mut().flat_map(|v| &mut v.fields).collect(),
+            Data::Union(_) => Vec::new(),
         };
-        fields.iter().chain(variants.iter().flat_map(|variant| &variant.fields))
+        for field in fields {
+            if field.misread {
+                field.role = Role::Skip;
+            }
+        }
     }
 }
 
@@ -109,42 +124,43 @@ fn fields<'a>(
 
 impl<'a> Field<'a> {
     fn from_syn(cx: &Ctxt, index: usize, original: &'a syn::Field, member: Member) -> Self {
+        let mistakes = cx.count();
         let attrs = FieldAttrs::from_syn(cx, &original.attrs);
-        let ty = &original.ty;
+        let misread = cx.count() > mistakes;
         let name = match &member {
             Member::Named(ident) => Name::new(&attrs.rename, ident.unraw().to_string(), ident),
-            Member::Unnamed(index) => Name::new(&attrs.rename, index.index.to_string(), ty),
+            Member::Unnamed(i) => Name::new(&attrs.rename, i.index.to_string(), &original.ty),
         };
-        Self { index, ty, member, name, attrs }
+        let role = Role::of(&attrs);
+        Self { original, index, member, name, attrs, role, misread }
     }
 
-    pub(crate) fn role(&self) -> Role<'_> {
-        let attrs = &self.attrs;
-        if attrs.skip.get().is_some() {
-            return Role::Skip;
+    pub(crate) fn is_skipped(&self) -> bool {
+        matches!(self.role, Role::Skip)
+    }
+}
+
+impl Role {
+    fn of(attrs: &FieldAttrs) -> Self {
+        if attrs.skip.is_given() {
+            return Self::Skip;
         }
-        Role::Child(if let Some(scheme) = attrs.scheme.get() {
-            Some(Directive::Scheme(&scheme.value))
-        } else if attrs.quantize.get().is_some() {
+        Self::Child(if let Some(scheme) = attrs.scheme.value() {
+            Some(Directive::Scheme(scheme.clone()))
+        } else if attrs.quantize.is_given() {
             Some(Directive::Quantize)
-        } else if attrs.keep.get().is_some() {
+        } else if attrs.keep.is_given() {
             Some(Directive::Keep)
         } else {
             None
         })
     }
-
-    pub(crate) fn is_skipped(&self) -> bool {
-        matches!(self.role(), Role::Skip)
-    }
 }
 
 impl Name {
     fn new(rename: &Slot<LitStr>, default: String, named: &impl ToTokens) -> Self {
-        match rename.get() {
-            Some(rename) => {
-                Self { value: rename.value.value(), tokens: rename.value.to_token_stream() }
-            }
+        match rename.value() {
+            Some(rename) => Self { value: rename.value(), tokens: rename.to_token_stream() },
             None => Self { value: default, tokens: named.to_token_stream() },
         }
     }

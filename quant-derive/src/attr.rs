@@ -4,10 +4,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
-use syn::{
-    Attribute, Expr, ExprLit, ExprPath, GenericParam, Generics, Ident, Lit, LitStr, Meta, Path,
-    Token,
-};
+use syn::{Attribute, Expr, ExprLit, ExprPath, Ident, Lit, LitStr, Meta, Path, Token};
 
 use crate::ctxt::Ctxt;
 
@@ -18,36 +15,51 @@ pub(crate) struct Given<T> {
 }
 
 /// A place for an argument that may be given once.
-pub(crate) struct Slot<T>(Option<Given<T>>);
-
-impl<T> Default for Slot<T> {
-    fn default() -> Self {
-        Self(None)
-    }
+#[derive(Default)]
+pub(crate) enum Slot<T> {
+    #[default]
+    Empty,
+    /// Given, but wrong; that has been reported.
+    Refused,
+    Given(Given<T>),
 }
 
 impl<T> Slot<T> {
-    pub(crate) fn get(&self) -> Option<&Given<T>> {
-        self.0.as_ref()
+    pub(crate) fn value(&self) -> Option<&T> {
+        match self {
+            Self::Given(given) => Some(&given.value),
+            Self::Empty | Self::Refused => None,
+        }
     }
 
     pub(crate) fn key(&self) -> Option<&Ident> {
-        self.get().map(|given| &given.key)
+        match self {
+            Self::Given(given) => Some(&given.key),
+            Self::Empty | Self::Refused => None,
+        }
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self, Self::Given(_))
     }
 
     /// Stores what `read` makes of the argument; the one place that refuses a second.
     fn set(&mut self, cx: &Ctxt, arg: Arg, read: impl FnOnce(&Arg) -> syn::Result<T>) {
-        if self.0.is_some() {
+        if !matches!(self, Self::Empty) {
             return cx.error(&arg.key, format_args!("duplicate `{}`: say it once", arg.key));
         }
-        match read(&arg) {
-            Ok(value) => self.0 = Some(Given { key: arg.key, value }),
-            Err(error) => cx.syn_error(error),
-        }
+        *self = match read(&arg) {
+            Ok(value) => Self::Given(Given { key: arg.key, value }),
+            Err(error) => {
+                cx.syn_error(error);
+                Self::Refused
+            }
+        };
     }
 }
 
 /// `scheme = …`.
+#[derive(Clone)]
 pub(crate) enum Scheme {
     /// The name of a scheme, for the compiler to check.
     Name(LitStr),
@@ -120,27 +132,12 @@ impl FieldAttrs {
     }
 }
 
-/// Refuses every argument on a generic parameter.
-pub(crate) fn refuse_on_generics(cx: &Ctxt, generics: &Generics) {
-    for param in &generics.params {
-        let attrs = match param {
-            GenericParam::Lifetime(param) => &param.attrs,
-            GenericParam::Type(param) => &param.attrs,
-            GenericParam::Const(param) => &param.attrs,
-        };
-        for arg in args(cx, attrs) {
-            arg.refuse(cx, Place::Generic);
-        }
-    }
-}
-
 /// Where an attribute can be written.
 #[derive(Clone, Copy)]
 enum Place {
     Container,
     Variant,
     Field,
-    Generic,
 }
 
 impl Place {
@@ -152,7 +149,6 @@ impl Place {
             Self::Field => {
                 "a field takes `skip`, `rename = \"…\"`, `quantize`, `keep`, `scheme = \"…\"`"
             }
-            Self::Generic => "a generic parameter takes none",
         }
     }
 }
@@ -183,7 +179,9 @@ enum Value {
 
 impl Parse for Arg {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
-        let key = input.call(Ident::parse_any)?;
+        let Ok(key) = input.call(Ident::parse_any) else {
+            return Err(input.error("expected the name of an argument, such as `skip`"));
+        };
         if at_end(input) {
             return Ok(Self { key, value: Value::None });
         }
@@ -262,10 +260,11 @@ impl Arg {
         };
         let steps = name.value();
         if steps.is_empty() {
-            return Err(syn::Error::new(name.span(), "a name is not empty"));
+            let message = "the name is empty: write one, or remove `rename`";
+            return Err(syn::Error::new(name.span(), message));
         }
         if steps.split('.').any(str::is_empty) {
-            let message = "a name has a step before, between and after its dots";
+            let message = "the name has an empty step: write it as in `layer.weight`";
             return Err(syn::Error::new(name.span(), message));
         }
         Ok(name)

@@ -14,9 +14,10 @@ use std::collections::HashSet;
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::{
     DeriveInput, GenericArgument, Path, PathArguments, Type, WhereClause, WherePredicate,
-    parse_quote,
+    parse_quote_spanned,
 };
 
 use crate::ast::Container;
@@ -24,20 +25,24 @@ use crate::ast::Container;
 /// The item's where clause, with the bounds that its fields need.
 pub(crate) fn where_clause(item: &Container<'_>) -> Option<WhereClause> {
     let mut generics = item.original.generics.clone();
-    let types = types(item);
-    if !types.is_empty() {
-        let bounds = types.iter().map(|ty| parse_quote!(#ty: __M));
-        generics.make_where_clause().predicates.extend::<Vec<WherePredicate>>(bounds.collect());
+    let bounds: Vec<_> = types(item).into_iter().map(bound).collect();
+    if !bounds.is_empty() {
+        generics.make_where_clause().predicates.extend(bounds);
     }
     generics.where_clause
+}
+
+/// Shown on the type, but as ours: the compiler must not offer to change it.
+fn bound(ty: &Type) -> WherePredicate {
+    parse_quote_spanned!(Span::call_site().located_at(ty.span())=> #ty: __M)
 }
 
 /// The types that have to be modules, each once.
 fn types<'a>(item: &'a Container<'_>) -> Vec<&'a Type> {
     let names = Names::of(item.original);
     let mut types = Vec::new();
-    for field in item.fields().filter(|field| !field.is_skipped()) {
-        names.collect(field.ty, &mut types);
+    for field in item.fields().into_iter().filter(|field| !field.is_skipped()) {
+        names.collect(&field.original.ty, &mut types);
     }
     let mut seen = HashSet::new();
     types.retain(|ty| seen.insert(ty.to_token_stream().to_string()));

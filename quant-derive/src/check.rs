@@ -2,15 +2,11 @@
 
 use std::collections::HashSet;
 
-use proc_macro2::Group;
-use syn::token;
-
 use crate::ast::{Container, Data, Field, Name, Variant};
 use crate::ctxt::Ctxt;
 
 pub(crate) fn check(cx: &Ctxt, item: &Container<'_>) {
     union(cx, item);
-    packed(cx, item);
     for field in item.fields() {
         skipped_alone(cx, field);
         kept_or_quantized(cx, field);
@@ -29,28 +25,11 @@ fn union(cx: &Ctxt, item: &Container<'_>) {
     }
 }
 
-/// A walk takes references to the fields.
-fn packed(cx: &Ctxt, item: &Container<'_>) {
-    for attr in item.original.attrs.iter().filter(|attr| attr.path().is_ident("repr")) {
-        // Anything unknown in it is for rustc to refuse.
-        let _ = attr.parse_nested_meta(|meta| {
-            if meta.path.is_ident("packed") {
-                let message = "fields of a packed struct cannot be borrowed: remove `packed`";
-                cx.error(&meta.path, message);
-            }
-            if meta.input.peek(token::Paren) {
-                meta.input.parse::<Group>()?;
-            }
-            Ok(())
-        });
-    }
-}
-
 /// A skipped field has no parameters, so nothing can be said of them:
 /// `#[module(skip, keep)] scratch: Scratch`.
 fn skipped_alone(cx: &Ctxt, field: &Field<'_>) {
     let attrs = &field.attrs;
-    if attrs.skip.get().is_none() {
+    if !attrs.skip.is_given() {
         return;
     }
     let others = [attrs.rename.key(), attrs.quantize.key(), attrs.keep.key(), attrs.scheme.key()];
@@ -62,7 +41,7 @@ fn skipped_alone(cx: &Ctxt, field: &Field<'_>) {
 /// A field is kept float or it is not: `#[module(keep, scheme = "per-tensor-symmetric-int8")]`.
 fn kept_or_quantized(cx: &Ctxt, field: &Field<'_>) {
     let attrs = &field.attrs;
-    if attrs.keep.get().is_none() || attrs.skip.get().is_some() {
+    if !attrs.keep.is_given() || attrs.skip.is_given() {
         return;
     }
     for key in [attrs.quantize.key(), attrs.scheme.key()].into_iter().flatten() {

@@ -2,15 +2,16 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
-use syn::{DeriveInput, Path, WhereClause, parse_quote};
+use syn::spanned::Spanned;
+use syn::{DeriveInput, Path, parse_quote};
 
 use crate::ast::{Container, Data, Directive, Field, Role, Variant};
-use crate::attr::Scheme;
+use crate::attr::{Scheme, Slot};
 use crate::bound;
 use crate::check;
 use crate::ctxt::Ctxt;
 
-/// The impl of `Module` for an item; if there are mistakes in it, they and an empty impl.
+/// The impl of `Module` for an item, and what is wrong with it.
 pub(crate) fn derive(input: TokenStream) -> TokenStream {
     match syn::parse2(input) {
         Ok(input) => expand(&input),
@@ -20,56 +21,33 @@ pub(crate) fn derive(input: TokenStream) -> TokenStream {
 
 fn expand(input: &DeriveInput) -> TokenStream {
     let cx = Ctxt::new();
-    let item = Container::from_syn(&cx, input);
+    let mut item = Container::from_syn(&cx, input);
     check::check(&cx, &item);
-    match cx.check() {
-        Ok(()) => module(&item),
-        Err(error) => {
-            let errors = error.into_compile_error();
-            let empty = empty(&item);
-            quote!(#errors #empty)
-        }
+    let Err(error) = cx.check() else { return module(&item) };
+    let errors = error.into_compile_error();
+    if let Slot::Refused = item.attrs.krate {
+        return errors;
     }
-}
-
-/// What differs between an impl and an empty one.
-#[derive(Default)]
-struct Content {
-    schemes: TokenStream,
-    walk: TokenStream,
-    walk_mut: TokenStream,
+    // The impl is there and the other fields are checked, so that what is shown is all that is
+    // wrong, and nothing that follows from it.
+    item.skip_misread();
+    let module = module(&item);
+    quote!(#errors #module)
 }
 
 fn module(item: &Container<'_>) -> TokenStream {
-    let content = Content {
-        schemes: item.fields().filter_map(scheme).collect(),
-        walk: body(item, Walk::Ref),
-        walk_mut: body(item, Walk::Mut),
-    };
-    block(item, bound::where_clause(item).as_ref(), &content)
-}
-
-/// An impl without children, so that no mistake brings a second one: "not a module".
-fn empty(item: &Container<'_>) -> TokenStream {
-    block(item, item.original.generics.where_clause.as_ref(), &Content::default())
-}
-
-fn block(
-    item: &Container<'_>,
-    where_clause: Option<&WhereClause>,
-    content: &Content,
-) -> TokenStream {
     let quant = quant(item);
+    let schemes = item.fields().into_iter().filter_map(scheme);
     let ident = &item.original.ident;
     let (impl_generics, ty_generics, _) = item.original.generics.split_for_impl();
-    let Content { schemes, walk, walk_mut } = content;
+    let where_clause = bound::where_clause(item);
+    let [walk, walk_mut] = [Walk::Ref, Walk::Mut].map(|walk| body(item, walk));
     quote! {
         const _: () = {
-            use #quant as __quant;
+            #quant
             use __quant::Module as __M;
-            #schemes
+            #(#schemes)*
             #[automatically_derived]
-            // A field or type may be deprecated; the struct's own line has said so.
             #[allow(deprecated)]
             impl #impl_generics __M for #ident #ty_generics #where_clause {
                 fn walk(&self, __walker: &mut __quant::Walker<'_>) { #walk }
@@ -79,26 +57,27 @@ fn block(
     }
 }
 
-/// The path of the runtime. It stands once in what is written, so that a wrong one is one error.
-fn quant(item: &Container<'_>) -> Path {
-    item.attrs.krate.get().map_or_else(|| parse_quote!(::quant), |path| path.value.clone())
+/// Names the runtime. Its path stands in what is written this once, so that a wrong one is one
+/// error, shown on the path.
+fn quant(item: &Container<'_>) -> TokenStream {
+    let default = parse_quote!(::quant);
+    let path: &Path = item.attrs.krate.value().unwrap_or(&default);
+    quote_spanned!(path.span()=> use #path as __quant;)
 }
 
-/// A field's scheme as a constant: the compiler checks it once, and shows what is wrong with it on
-/// the tokens of the attribute.
+/// A field's scheme, evaluated by the compiler once and for both methods. A wrong constant would
+/// be an error here and a note where it is used; a static is an error here.
 fn scheme(field: &Field<'_>) -> Option<TokenStream> {
-    let Role::Child(Some(Directive::Scheme(scheme))) = field.role() else { return None };
-    let name = scheme_const(field);
+    let Role::Child(Some(Directive::Scheme(scheme))) = &field.role else { return None };
+    let name = scheme_name(field);
     let value = match scheme {
-        Scheme::Name(name) => {
-            quote_spanned!(name.span()=> __quant::__private::scheme(#name))
-        }
-        Scheme::Expr(expr) => expr.to_token_stream(),
+        Scheme::Name(name) => quote_spanned!(name.span()=> __quant::__private::scheme(#name)),
+        Scheme::Expr(expr) => quote!(const { #expr }),
     };
-    Some(quote!(const #name: __quant::QuantizationScheme = #value;))
+    Some(quote!(static #name: __quant::QuantizationScheme = #value;))
 }
 
-fn scheme_const(field: &Field<'_>) -> Ident {
+fn scheme_name(field: &Field<'_>) -> Ident {
     format_ident!("__SCHEME{}", field.index)
 }
 
@@ -140,7 +119,7 @@ fn arm(variant: &Variant<'_>, walk: Walk) -> TokenStream {
 fn pattern(fields: &[Field<'_>]) -> TokenStream {
     let bindings = fields.iter().map(|field| {
         let member = &field.member;
-        let binding = match field.role() {
+        let binding = match field.role {
             Role::Skip => quote!(_),
             Role::Child(_) => binding(field).into_token_stream(),
         };
@@ -149,8 +128,9 @@ fn pattern(fields: &[Field<'_>]) -> TokenStream {
     quote!({ #(#bindings),* })
 }
 
+/// A reference to the field, which a packed struct does not give: shown on the type.
 fn binding(field: &Field<'_>) -> Ident {
-    format_ident!("__{}", field.index)
+    format_ident!("__{}", field.index, span = field.original.ty.span())
 }
 
 /// Walks a child, if the field is one.
@@ -159,12 +139,12 @@ fn binding(field: &Field<'_>) -> Ident {
 /// errors. Hence the field's type as it was written: it takes the blame, and it is the same in
 /// both, where a type inferred from a shared reference would have lost its lifetimes.
 fn call(field: &Field<'_>, name: &str, walk: Walk) -> Option<TokenStream> {
-    let Role::Child(directive) = field.role() else { return None };
-    let (ty, child) = (field.ty, binding(field));
+    let Role::Child(directive) = &field.role else { return None };
+    let (ty, child) = (&field.original.ty, binding(field));
     let walker = match directive {
         None => quote!(__walker.field(#name)),
         Some(directive) => {
-            let directive = self::directive(field, &directive);
+            let directive = self::directive(field, directive);
             quote!(__walker.field_with(#name, __quant::Directive::#directive))
         }
     };
@@ -174,12 +154,12 @@ fn call(field: &Field<'_>, name: &str, walk: Walk) -> Option<TokenStream> {
     })
 }
 
-fn directive(field: &Field<'_>, directive: &Directive<'_>) -> TokenStream {
+fn directive(field: &Field<'_>, directive: &Directive) -> TokenStream {
     match directive {
         Directive::Quantize => quote!(Quantize),
         Directive::Keep => quote!(Keep),
         Directive::Scheme(_) => {
-            let scheme = scheme_const(field);
+            let scheme = scheme_name(field);
             quote!(Scheme(#scheme))
         }
     }

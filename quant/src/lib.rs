@@ -2,12 +2,17 @@
 //! The serde of quantization.
 
 extern crate alloc;
+// The derive writes `::quant`; this crate's own layers use it.
+#[cfg(feature = "nn")]
+extern crate self as quant;
 
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
 pub mod kernel;
 pub mod module;
+#[cfg(feature = "nn")]
+pub mod nn;
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;

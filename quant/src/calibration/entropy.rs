@@ -11,8 +11,11 @@ use crate::scheme::{Grid, Range};
 /// The levels that the distribution is reduced to.
 const LEVELS: usize = 128;
 
-/// The most bins on one side of zero that are searched; finer histograms are made coarser first.
-const HALF_BINS: usize = 1024;
+/// The bins that are searched, half of them below zero.
+const BINS: usize = 2048;
+
+/// The bin that begins at zero.
+const ZERO: usize = BINS / 2;
 
 /// Added to bins that are empty, so that no logarithm is of zero.
 const SMOOTHING: f64 = 1e-4;
@@ -20,8 +23,10 @@ const SMOOTHING: f64 = 1e-4;
 /// The range `±t` for which the distribution of the values, reduced to 128 levels, has the least
 /// Kullback-Leibler divergence from what it was; cut off where the values end.
 ///
-/// What lies outside of `±t` is counted in the outermost bins, as saturation does. The candidates
-/// and the formula are those of ONNX Runtime's entropy calibration, which took them from TensorRT.
+/// What lies outside of `±t` is counted in the outermost bins, as saturation does. Bins, candidates
+/// and formula are those of ONNX Runtime's entropy calibration, which took them from TensorRT:
+/// 2,048 bins over the largest magnitude, and the bin that begins at zero in the middle, so that
+/// the range reaches one bin farther above zero than below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntropyCalibration {}
 
@@ -38,42 +43,43 @@ impl Calibration for EntropyCalibration {
 
     fn range(&self, histogram: &Histogram, _grid: Grid) -> Option<Range> {
         let full = histogram.range()?;
-        let (counts, width) = centred(histogram);
-        let half = counts.len() / 2;
-        let best = (LEVELS / 2..=half)
-            .map(|reach| (divergence(&counts, half, reach), reach))
+        let counts = centred(histogram, full.magnitude());
+        let best = (LEVELS / 2..=ZERO)
+            .map(|reach| (divergence(&counts, reach), reach))
             // The first of equals, as the smaller range has the finer steps.
             .min_by(|a, b| a.0.total_cmp(&b.0));
-        let threshold = best.map_or(full.magnitude(), |(_, reach)| (reach as f64 * width) as f32);
-        Range::new((-threshold).max(full.lo()), threshold.min(full.hi()))
+        let (start, end) = best.map_or((0, BINS), |(_, reach)| window(reach));
+        let edge =
+            |bin: usize| (f64::from(full.magnitude()) * (bin as f64 / ZERO as f64 - 1.0)) as f32;
+        Range::new(edge(start).max(full.lo()), edge(end).min(full.hi()))
     }
 }
 
-/// Counts with as many bins below zero as above, and the width of a bin.
-fn centred(histogram: &Histogram) -> (Vec<f64>, f64) {
-    let extent = |histogram: &Histogram| {
-        let width = histogram.bin_width();
-        let ends = histogram.bins().map(|bin| (-bin.start).max(bin.end) / width);
-        ends.fold(0.0, f64::max) as usize
-    };
-    let mut doublings = 0;
-    while extent(histogram) >> doublings > HALF_BINS {
-        doublings += 1;
+/// The first bin that is within `reach` bins of zero, and the one after the last.
+fn window(reach: usize) -> (usize, usize) {
+    (ZERO - reach, (ZERO + reach + 1).min(BINS))
+}
+
+/// Counts in bins from `-magnitude` to `magnitude`.
+///
+/// The histogram's own bins, of which there are up to eight times as many, go where they begin.
+fn centred(histogram: &Histogram, magnitude: f32) -> Vec<f64> {
+    let mut counts = alloc::vec![0.0; BINS];
+    let magnitude = f64::from(magnitude);
+    for bin in histogram.bins().filter(|bin| bin.count > 0) {
+        // Multiplied first: a quotient that is a whole number is exact then.
+        let at = (bin.start + magnitude) * ZERO as f64 / magnitude;
+        // The lowest bin may begin below the least value; with nothing but zeros `at` is NaN.
+        // The cast takes both to the first bin.
+        counts[(at as usize).min(BINS - 1)] += bin.count as f64;
     }
-    let coarse = histogram.coarser(doublings);
-    let (half, width) = (extent(&coarse), coarse.bin_width());
-    let mut counts = alloc::vec![0.0; 2 * half];
-    for bin in coarse.bins() {
-        let at = (bin.start / width) as i64 + half as i64;
-        counts[at as usize] += bin.count as f64;
-    }
-    (counts, width)
+    counts
 }
 
 /// The divergence of the distribution within `reach` bins of the middle, what is outside counted
 /// at the ends, from the same reduced to [`LEVELS`] levels.
-fn divergence(counts: &[f64], half: usize, reach: usize) -> f64 {
-    let (start, end) = (half - reach, half + reach);
+fn divergence(counts: &[f64], reach: usize) -> f64 {
+    let (start, end) = window(reach);
     let inside = &counts[start..end];
     let mut reference = inside.to_vec();
     let last = reference.len() - 1;
@@ -87,7 +93,8 @@ fn divergence(counts: &[f64], half: usize, reach: usize) -> f64 {
 }
 
 /// In each bin its level's count, divided by the number of the level's bins that have something in
-/// `reference`. (Bins that have nothing get as much; so does the implementation this follows.)
+/// `reference`, rounded down. (Bins that have nothing get as much. Both as in the implementation
+/// this follows.)
 fn reduce(inside: &[f64], reference: &[f64]) -> Vec<f64> {
     let merged = inside.len() / LEVELS;
     let mut reduced = alloc::vec![0.0; inside.len()];
@@ -98,7 +105,7 @@ fn reduce(inside: &[f64], reference: &[f64]) -> Vec<f64> {
         let sum: f64 = inside[counted].iter().sum();
         let filled = reference[bins.clone()].iter().filter(|&&count| count != 0.0).count();
         if filled > 0 {
-            reduced[bins].fill(sum / filled as f64);
+            reduced[bins].fill((sum / filled as f64).floor());
         }
     }
     reduced

@@ -27,6 +27,18 @@ impl PercentileCalibration {
     pub fn percentile(self) -> f64 {
         self.percentile
     }
+
+    /// How many of `count` values may stay outside.
+    ///
+    /// 99.99 is no binary fraction, so 99.99 per cent of 100,000 is not 99,990 but a little beside
+    /// it. That little would decide about a value, which at the far end is a long way.
+    fn outside(self, count: u64) -> f64 {
+        let count = count as f64;
+        let inside = self.percentile * count / 100.0;
+        let whole = (inside + 0.5) as u64 as f64;
+        let is_whole = (inside - whole).abs() <= 4.0 * f64::EPSILON * count;
+        count - if is_whole { whole } else { inside }
+    }
 }
 
 /// 99.99 per cent.
@@ -67,7 +79,7 @@ impl Calibration for PercentileCalibration {
 
     fn range(&self, histogram: &Histogram, grid: Grid) -> Option<Range> {
         let full = histogram.range()?;
-        let out = (1.0 - self.percentile / 100.0) * histogram.count() as f64;
+        let out = self.outside(histogram.count());
         let (lo, hi) = match grid.mapping() {
             Mapping::Symmetric => {
                 let magnitude = magnitude_above(histogram, out);

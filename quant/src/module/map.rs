@@ -52,7 +52,8 @@ pub enum MapError<E> {
         /// Why.
         source: E,
     },
-    /// The mapper returned a tensor that the parameter's storage cannot hold.
+    /// The mapper returned a tensor of another shape, or one that the parameter's storage cannot
+    /// hold.
     Tensor {
         /// The parameter.
         id: ParamId,
@@ -131,17 +132,28 @@ pub(super) fn try_map<M: Module, E>(
             return;
         }
         let id = || ParamId::new(site.path);
-        match mapper.try_map_float(id(), param.take()) {
-            Ok(tensor) => {
-                failed =
-                    param.put(tensor).err().map(|source| MapError::Tensor { id: id(), source });
-            }
-            Err(source) => failed = Some(MapError::Mapper { id: id(), source }),
-        }
+        let shape = param.view().shape().into_owned();
+        failed = match mapper.try_map_float(id(), param.take()) {
+            Ok(tensor) => put_back(param, &shape, tensor)
+                .err()
+                .map(|source| MapError::Tensor { id: id(), source }),
+            Err(source) => Some(MapError::Mapper { id: id(), source }),
+        };
     });
     match failed {
         None => Ok(module),
         Some(error) => Err(error),
+    }
+}
+
+/// Gives a parameter what became of it, which has its shape.
+///
+/// A storage that is quantized cannot refuse a shape, but it could not be made float again.
+fn put_back(param: &mut dyn ParamMut, shape: &[usize], tensor: Tensor) -> Result<(), TensorError> {
+    if tensor.shape() == shape {
+        param.put(tensor)
+    } else {
+        Err(TensorError::shape(shape, tensor.shape()))
     }
 }
 

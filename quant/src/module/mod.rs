@@ -1,5 +1,7 @@
 //! Models as trees of parameters: the trait that `#[derive(Module)]` implements, and its walk.
 
+#[cfg(feature = "nn")]
+mod cache;
 mod containers;
 mod id;
 mod map;
@@ -75,8 +77,8 @@ pub trait Module {
     /// Replaces every parameter by what `mapper` makes of it.
     ///
     /// # Panics
-    /// If the mapper returns a tensor that the parameter's storage cannot hold, such as one of
-    /// another rank. [`try_map`](Self::try_map) returns an error instead.
+    /// If the mapper returns a tensor of another shape. [`try_map`](Self::try_map) returns an
+    /// error instead.
     #[must_use]
     fn map(self, mapper: &mut dyn ModuleMapper) -> Self
     where
@@ -88,7 +90,7 @@ pub trait Module {
     /// Replaces every parameter by what `mapper` makes of it, up to the first error.
     ///
     /// # Errors
-    /// The mapper's own, or a tensor that the parameter's storage cannot hold, with the path.
+    /// The mapper's own, or that it returned a tensor of another shape; with the path.
     fn try_map<E>(self, mapper: &mut dyn TryModuleMapper<Error = E>) -> Result<Self, MapError<E>>
     where
         Self: Sized,
@@ -107,7 +109,7 @@ pub trait Module {
 
     /// The number of scalar parameters.
     fn num_params(&self) -> usize {
-        self.params().iter().map(|param| param.shape.iter().product::<usize>()).sum()
+        self.params().iter().map(ParamInfo::element_count).sum()
     }
 
     /// The path, shape and type of every parameter, in declaration order.

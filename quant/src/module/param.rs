@@ -3,6 +3,8 @@
 use alloc::borrow::Cow;
 use core::fmt;
 
+#[cfg(feature = "nn")]
+use super::cache::Cache;
 use super::{Module, Walker, WalkerMut};
 use crate::tensor::{FloatTensor, QuantizedTensor, Tensor, TensorError};
 
@@ -16,7 +18,11 @@ use crate::tensor::{FloatTensor, QuantizedTensor, Tensor, TensorError};
 /// assert_eq!(param.shape(), [2, 2].as_slice());
 /// assert!(!param.is_quantized());
 /// ```
-pub struct Param<T: FloatTensor>(State<T>);
+pub struct Param<T: FloatTensor> {
+    state: State<T>,
+    #[cfg(feature = "nn")]
+    cache: Cache,
+}
 
 enum State<T: FloatTensor> {
     Float(T),
@@ -26,8 +32,12 @@ enum State<T: FloatTensor> {
 
 impl<T: FloatTensor> Param<T> {
     /// The float parameter with this value.
-    pub const fn new(value: T) -> Self {
-        Self(State::Float(value))
+    pub fn new(value: T) -> Self {
+        Self {
+            state: State::Float(value),
+            #[cfg(feature = "nn")]
+            cache: Cache::default(),
+        }
     }
 
     /// The value: borrowed when float, dequantized when not.
@@ -38,7 +48,7 @@ impl<T: FloatTensor> Param<T> {
     where
         T: Clone,
     {
-        match &self.0 {
+        match &self.state {
             State::Float(value) => Cow::Borrowed(value),
             State::Quantized(tensor, device) => Cow::Owned(
                 T::from_values(tensor.shape(), tensor.dequantize(), device)
@@ -49,7 +59,7 @@ impl<T: FloatTensor> Param<T> {
 
     /// The float value, or `None` while the parameter is quantized.
     pub fn as_float(&self) -> Option<&T> {
-        match &self.0 {
+        match &self.state {
             State::Float(value) => Some(value),
             State::Quantized(..) => None,
         }
@@ -57,7 +67,8 @@ impl<T: FloatTensor> Param<T> {
 
     /// The float value to be changed, or `None` while the parameter is quantized.
     pub fn as_float_mut(&mut self) -> Option<&mut T> {
-        match &mut self.0 {
+        self.forget();
+        match &mut self.state {
             State::Float(value) => Some(value),
             State::Quantized(..) => None,
         }
@@ -65,7 +76,7 @@ impl<T: FloatTensor> Param<T> {
 
     /// The quantized tensor, or `None` while the parameter is float.
     pub fn quantized(&self) -> Option<&QuantizedTensor> {
-        match &self.0 {
+        match &self.state {
             State::Float(_) => None,
             State::Quantized(tensor, _) => Some(tensor),
         }
@@ -78,14 +89,28 @@ impl<T: FloatTensor> Param<T> {
 
     /// The extent of each axis.
     pub fn shape(&self) -> Cow<'_, [usize]> {
-        match &self.0 {
+        match &self.state {
             State::Float(value) => value.shape(),
             State::Quantized(tensor, _) => Cow::Borrowed(tensor.shape()),
         }
     }
 
+    /// What was derived from the value; the nn layers keep their packed weights here.
+    #[cfg(feature = "nn")]
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Drops what was derived from the value, which is about to change.
+    fn forget(&mut self) {
+        #[cfg(feature = "nn")]
+        {
+            self.cache = Cache::default();
+        }
+    }
+
     fn device(&self) -> T::Device {
-        match &self.0 {
+        match &self.state {
             State::Float(value) => value.device(),
             State::Quantized(_, device) => device.clone(),
         }
@@ -94,7 +119,7 @@ impl<T: FloatTensor> Param<T> {
 
 impl<T: FloatTensor> Module for Param<T> {
     fn walk(&self, walker: &mut Walker<'_>) {
-        walker.param(match &self.0 {
+        walker.param(match &self.state {
             State::Float(value) => ParamView(View::Float(value)),
             State::Quantized(tensor, _) => ParamView(View::Quantized(tensor)),
         });
@@ -119,16 +144,22 @@ impl<T: FloatTensor + Default> Default for Param<T> {
 
 impl<T: FloatTensor + Clone> Clone for Param<T> {
     fn clone(&self) -> Self {
-        Self(match &self.0 {
-            State::Float(value) => State::Float(value.clone()),
-            State::Quantized(tensor, device) => State::Quantized(tensor.clone(), device.clone()),
-        })
+        Self {
+            state: match &self.state {
+                State::Float(value) => State::Float(value.clone()),
+                State::Quantized(tensor, device) => {
+                    State::Quantized(tensor.clone(), device.clone())
+                }
+            },
+            #[cfg(feature = "nn")]
+            cache: self.cache.clone(),
+        }
     }
 }
 
 impl<T: FloatTensor + fmt::Debug> fmt::Debug for Param<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.state {
             State::Float(value) => f.debug_tuple("Float").field(value).finish(),
             State::Quantized(tensor, _) => tensor.fmt(f),
         }
@@ -138,7 +169,7 @@ impl<T: FloatTensor + fmt::Debug> fmt::Debug for Param<T> {
 /// Equal when both are float with equal values, or both quantized to the same codes.
 impl<T: FloatTensor + PartialEq> PartialEq for Param<T> {
     fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
+        match (&self.state, &other.state) {
             (State::Float(a), State::Float(b)) => a == b,
             (State::Quantized(a, _), State::Quantized(b, _)) => a == b,
             _ => false,
@@ -232,7 +263,6 @@ impl<'a> From<&'a Tensor> for ParamView<'a> {
 
 /// A parameter to be changed in place, whatever its storage.
 pub(crate) trait ParamMut {
-    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "plans need `std`"))]
     fn view(&self) -> ParamView<'_>;
 
     /// Moves the tensor out; until one is [`put`](Self::put) back the parameter holds nothing.
@@ -244,23 +274,25 @@ pub(crate) trait ParamMut {
 
 impl<T: FloatTensor> ParamMut for Param<T> {
     fn view(&self) -> ParamView<'_> {
-        ParamView(match &self.0 {
+        ParamView(match &self.state {
             State::Float(value) => View::Float(value),
             State::Quantized(tensor, _) => View::Quantized(tensor),
         })
     }
 
     fn take(&mut self) -> Tensor {
+        self.forget();
         let empty = State::Quantized(QuantizedTensor::placeholder(), self.device());
-        match core::mem::replace(&mut self.0, empty) {
+        match core::mem::replace(&mut self.state, empty) {
             State::Float(value) => Tensor::from_float(value),
             State::Quantized(tensor, _) => tensor.into(),
         }
     }
 
     fn put(&mut self, tensor: Tensor) -> Result<(), TensorError> {
+        self.forget();
         let device = self.device();
-        self.0 = match tensor.into_parts() {
+        self.state = match tensor.into_parts() {
             Ok((shape, values)) => State::Float(T::from_values(&shape, values, &device)?),
             Err(quantized) => State::Quantized(quantized, device),
         };

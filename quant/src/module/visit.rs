@@ -7,7 +7,7 @@ use super::walk::{Leaves, Site};
 use super::{Module, ParamId, ParamView};
 #[cfg(feature = "std")]
 use crate::activation::ActivationQuantizer;
-use crate::scheme::QuantizationScheme;
+use crate::scheme::{QuantizationScheme, element_count};
 
 /// Sees the parameters of a model.
 ///
@@ -53,6 +53,12 @@ impl ParamInfo {
             shape: param.shape().into_owned(),
             scheme: param.quantized().map(crate::QuantizedTensor::scheme),
         }
+    }
+
+    /// The number of elements.
+    pub fn element_count(&self) -> usize {
+        // A storage that counts its elements has no more of them than this.
+        element_count(&self.shape).unwrap_or(usize::MAX)
     }
 }
 

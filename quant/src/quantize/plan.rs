@@ -8,7 +8,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::planner::{Candidate, Choice, Decision, Planner};
+use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
 use super::{QuantizeError, apply, weights};
 use crate::activation::ActivationScheme;
 use crate::calibration::CalibrationMethod;
@@ -74,6 +74,8 @@ pub struct PlannedParam {
     pub bytes_after: u64,
     /// What quantization is going to do to it; `None` when it is not quantized.
     pub expected: Option<Expected>,
+    #[serde(skip)]
+    calibration: PlannedCalibration,
 }
 
 /// What is done to a parameter.
@@ -178,7 +180,7 @@ impl PlannedParam {
     pub(super) fn choice(&self) -> Option<Choice> {
         match &self.action {
             Action::Quantize { scheme, calibration } => {
-                Some(Choice::by_name(*scheme, calibration.clone()))
+                Some(Choice::planned(*scheme, calibration.clone(), &self.calibration))
             }
             Action::KeepFloat | Action::KeepQuantized { .. } => None,
         }
@@ -254,7 +256,7 @@ fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, Quan
     let Decided { info, decision } = decided;
     let before = match param.quantized() {
         Some(tensor) => tensor.byte_count() as u64,
-        None => 4 * info.shape.iter().map(|&n| n as u64).product::<u64>(),
+        None => 4 * info.element_count() as u64,
     };
     let mut planned = PlannedParam {
         action: Action::KeepFloat,
@@ -262,6 +264,7 @@ fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, Quan
         bytes_before: before,
         bytes_after: before,
         expected: None,
+        calibration: PlannedCalibration::default(),
         id: info.id,
         shape: info.shape,
     };
@@ -272,6 +275,7 @@ fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, Quan
         let (groups, params) = apply::fit(&planned.id, &planned.shape, &values, &choice)?;
         planned.bytes_after = byte_count(&planned.shape, choice.scheme, params.len());
         planned.expected = Some(expect(choice.scheme, groups, &values, &params));
+        planned.calibration = choice.to_planned();
         planned.action = Action::Quantize { scheme: choice.scheme, calibration: choice.name };
     }
     Ok(planned)

@@ -93,13 +93,41 @@ impl Choice {
         Self { scheme, name, calibration: Some(Arc::new(calibration)) }
     }
 
-    /// The choice of a plan that was read from a file: it has the name only.
-    pub(super) fn by_name(scheme: QuantizationScheme, name: Cow<'static, str>) -> Self {
-        let calibration = name
-            .parse::<CalibrationMethod>()
-            .ok()
-            .map(|method| -> Arc<dyn WeightRange> { Arc::new(method) });
+    /// The choice that a plan has written down: one that was read from a file has the
+    /// calibration's name only.
+    pub(super) fn planned(
+        scheme: QuantizationScheme,
+        name: Cow<'static, str>,
+        calibration: &PlannedCalibration,
+    ) -> Self {
+        let by_name = || -> Option<Arc<dyn WeightRange>> {
+            Some(Arc::new(name.parse::<CalibrationMethod>().ok()?))
+        };
+        let calibration = calibration.0.clone().or_else(by_name);
         Self { scheme, name, calibration }
+    }
+
+    pub(super) fn to_planned(&self) -> PlannedCalibration {
+        PlannedCalibration(self.calibration.clone())
+    }
+}
+
+/// The calibration of a planned parameter, whose name stands beside it.
+///
+/// A plan made in this process has it, so that one of the user's own can be applied; it takes no
+/// part in comparing, printing and serializing.
+#[derive(Clone, Default)]
+pub(super) struct PlannedCalibration(Option<Arc<dyn WeightRange>>);
+
+impl PartialEq for PlannedCalibration {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for PlannedCalibration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "at hand" } else { "by name" })
     }
 }
 

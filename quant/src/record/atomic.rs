@@ -148,3 +148,131 @@ fn unique_name() -> OsString {
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!(".quant-{}-{number}.tmp", std::process::id()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Files in memory: what has been asked for, and which request is to fail.
+    #[derive(Default)]
+    struct Script {
+        log: RefCell<Vec<&'static str>>,
+        fail: Option<&'static str>,
+        taken: usize,
+    }
+
+    impl Script {
+        fn failing(fail: &'static str) -> Self {
+            Self { fail: Some(fail), ..Self::default() }
+        }
+
+        fn step(&self, name: &'static str) -> io::Result<()> {
+            self.log.borrow_mut().push(name);
+            if self.fail == Some(name) { Err(io::Error::other(name)) } else { Ok(()) }
+        }
+    }
+
+    impl Files for Script {
+        type File = Vec<u8>;
+
+        fn create_new(&self, _path: &Path) -> io::Result<Vec<u8>> {
+            self.step("create")?;
+            let created = self.log.borrow().iter().filter(|&&step| step == "create").count();
+            if created > self.taken {
+                Ok(Vec::new())
+            } else {
+                Err(io::ErrorKind::AlreadyExists.into())
+            }
+        }
+
+        fn set_permissions(&self, _file: &Vec<u8>, _permissions: Permissions) -> io::Result<()> {
+            self.step("permissions")
+        }
+
+        fn sync(&self, file: &Vec<u8>) -> io::Result<()> {
+            assert_eq!(file, b"new", "the content is there before it is brought to the disk");
+            self.step("sync")
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            assert_eq!(from.parent(), to.parent());
+            self.step("rename")
+        }
+
+        fn sync_dir(&self, _directory: &Path) -> io::Result<()> {
+            self.step("sync_dir")
+        }
+
+        fn remove(&self, _path: &Path) -> io::Result<()> {
+            self.step("remove")
+        }
+    }
+
+    fn run(files: &Script) -> (Result<(), RecordError>, Vec<&'static str>) {
+        let path = Path::new("directory/that/is/not/there/file");
+        let result = replace(files, path, |writer| Ok(writer.write_all(b"new")?));
+        (result, files.log.take())
+    }
+
+    #[test]
+    fn content_is_on_the_disk_before_it_gets_the_name() {
+        let (result, log) = run(&Script::default());
+        assert!(result.is_ok());
+        assert_eq!(log, ["create", "sync", "rename", "sync_dir"]);
+    }
+
+    #[test]
+    fn a_failure_before_the_rename_removes_the_new_file() {
+        for (step, made) in [("sync", 2), ("rename", 3)] {
+            let (result, log) = run(&Script::failing(step));
+            assert!(result.unwrap_err().to_string().contains(step));
+            assert_eq!(log.len(), made + 1, "{log:?}");
+            assert_eq!(log.last(), Some(&"remove"));
+        }
+    }
+
+    #[test]
+    fn a_failure_after_the_rename_removes_nothing() {
+        let (result, log) = run(&Script::failing("sync_dir"));
+        assert!(result.is_err());
+        assert!(!log.contains(&"remove"));
+    }
+
+    #[test]
+    fn a_failed_write_removes_the_new_file() {
+        let files = Script::default();
+        let result = replace(&files, Path::new("nowhere/file"), |_| {
+            Err(RecordError::BadMagic { found: [0; 8] })
+        });
+        assert!(matches!(result, Err(RecordError::BadMagic { .. })));
+        assert_eq!(files.log.take(), ["create", "remove"]);
+    }
+
+    #[test]
+    fn a_panic_while_writing_removes_the_new_file() {
+        let files = Script::default();
+        let panics = std::panic::AssertUnwindSafe(|| {
+            replace(&files, Path::new("nowhere/file"), |_| panic!("in a model's walk"))
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert_eq!(files.log.take(), ["create", "remove"]);
+    }
+
+    #[test]
+    fn names_that_are_taken_are_left_alone() {
+        let (result, log) = run(&Script { taken: 3, ..Script::default() });
+        assert!(result.is_ok());
+        assert_eq!(log.iter().filter(|&&step| step == "create").count(), 4);
+        let (result, log) = run(&Script { taken: usize::MAX, ..Script::default() });
+        assert!(matches!(result, Err(RecordError::Io { .. })));
+        assert!(!log.contains(&"remove"));
+    }
+
+    #[test]
+    fn a_file_in_the_working_directory_has_a_directory() {
+        let target = Target::find(Path::new("no-such-file-here")).unwrap();
+        assert_eq!(target.directory, Path::new("."));
+    }
+}

@@ -95,36 +95,58 @@ impl fmt::Display for Difference {
 /// `model` with the parameters of `record`.
 pub(crate) fn load<M: Module>(mut model: M, record: Record) -> Result<M, RecordError> {
     let order: Vec<ParamId> = record.iter().map(|(id, _)| id.clone()).collect();
-    let (mut tensors, states) = record.into_parts();
-    let mut differences = Vec::new();
-    let mut matched = HashMap::new();
-    let mut duplicate = None;
-    for_each(&model, |site, param| {
-        let (id, shape) = (ParamId::new(site.path), param.shape());
-        match tensors.remove(&id) {
-            Some(tensor) if tensor.shape() == &*shape => {
-                matched.insert(id, tensor);
+    let (tensors, states) = record.into_parts();
+    let mut comparison = Comparison { unmatched: tensors, ..Comparison::default() };
+    for_each(&model, |site, param| comparison.param(site.path.into(), &param.shape()));
+    comparison.leftovers(order);
+    comparison.differences.extend(put_states(&mut model, states));
+    let matched = comparison.finish()?;
+    match put(&mut model, matched) {
+        refused if refused.is_empty() => Ok(model),
+        refused => Err(RecordError::Differences(refused)),
+    }
+}
+
+/// What is known of two sets of names after a walk over one of them.
+#[derive(Default)]
+struct Comparison {
+    unmatched: HashMap<ParamId, Tensor>,
+    matched: HashMap<ParamId, Tensor>,
+    differences: Vec<Difference>,
+    /// A path that the model has twice.
+    duplicate: Option<ParamId>,
+}
+
+impl Comparison {
+    fn param(&mut self, id: ParamId, shape: &[usize]) {
+        match self.unmatched.remove(&id) {
+            Some(tensor) if tensor.shape() == shape => {
+                self.matched.insert(id, tensor);
             }
             Some(tensor) => {
-                let (model, record) = (shape.into_owned(), tensor.shape().into());
-                differences.push(Difference::Shape { id, model, record });
+                let (model, record) = (shape.into(), tensor.shape().into());
+                self.differences.push(Difference::Shape { id, model, record });
             }
-            None if matched.contains_key(&id) => duplicate = Some(id),
-            None => differences.push(Difference::Missing { id, shape: shape.into_owned() }),
+            None if self.matched.contains_key(&id) => self.duplicate = Some(id),
+            None => self.differences.push(Difference::Missing { id, shape: shape.into() }),
         }
-    });
-    if let Some(id) = duplicate {
-        return Err(RecordError::DuplicateName { id });
     }
-    differences.extend(order.into_iter().filter_map(|id| {
-        let shape = tensors.get(&id)?.shape().into();
-        Some(Difference::Unexpected { id, shape })
-    }));
-    differences.extend(put_states(&mut model, states));
-    if differences.is_empty() {
-        differences = put(&mut model, matched);
+
+    /// Adds what the walk did not come by.
+    fn leftovers(&mut self, order: Vec<ParamId>) {
+        self.differences.extend(order.into_iter().filter_map(|id| {
+            let shape = self.unmatched.get(&id)?.shape().into();
+            Some(Difference::Unexpected { id, shape })
+        }));
     }
-    if differences.is_empty() { Ok(model) } else { Err(RecordError::Differences(differences)) }
+
+    fn finish(self) -> Result<HashMap<ParamId, Tensor>, RecordError> {
+        match self.duplicate {
+            Some(id) => Err(RecordError::DuplicateName { id }),
+            None if self.differences.is_empty() => Ok(self.matched),
+            None => Err(RecordError::Differences(self.differences)),
+        }
+    }
 }
 
 /// Moves tensors into the parameters of their names, and says which did not fit.

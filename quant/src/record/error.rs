@@ -221,7 +221,6 @@ impl fmt::Display for Part {
 }
 
 impl fmt::Display for RecordError {
-    #[allow(clippy::too_many_lines)]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { path: Some(path), source } => write!(f, "{}: {source}", path.display()),

@@ -1,5 +1,32 @@
 //! Records: models in files.
 //!
+//! ```
+//! use quant::{BincodeRecorder, MinMaxCalibration, Module, Param, Quantizer};
+//!
+//! # let directory = std::env::temp_dir().join(format!("quant-doc-record-{}", std::process::id()));
+//! # std::fs::create_dir_all(&directory)?;
+//! # let path = directory.join("model.quant");
+//! let recorder = BincodeRecorder::default().with_metadata("source", "an example");
+//! let model = vec![Param::new([[1.0f32, -2.0], [0.5, 4.0]])];
+//! let mut quantizer = Quantizer {
+//!     calibration: MinMaxCalibration {},
+//!     scheme: "per-channel-symmetric-int8".parse()?,
+//! };
+//! model.quantize_weights(&mut quantizer)?.save_file(&path, &recorder)?;
+//!
+//! // Into a model of the same shape, float until then…
+//! let fresh = vec![Param::new([[0.0f32; 2]; 2])];
+//! assert!(fresh.load_file(&path, &recorder)?[0].is_quantized());
+//!
+//! // …or without its types.
+//! let record = quant::Recorder::load_file(&recorder, &path)?;
+//! assert_eq!(record.metadata()["source"], "an example");
+//! assert_eq!(record.get("0").unwrap().shape(), [2, 2]);
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Layout
 //! ```text
 //!   0 ┌───────────────────────────────┐
 //!     │ magic      89 'QNT' 0D0A 1A0A │  8 bytes
@@ -32,10 +59,15 @@
 //! lie end to end in the header's order and fill the file: every byte is covered by a checksum or
 //! is a padding byte, which is checked to be zero. `docs/record-format.md` describes every byte.
 //!
+//! # Hostile input
+//! A record is checked before anything is made of it: a claim is compared with the bytes present
+//! before room is made for it, so that a bad record takes no more memory than it has bytes and
+//! some. No record makes this library panic.
+//!
 //! # Compatibility
-//! This library reads every record of version 1, and always will. A change that an existing
-//! reader would misunderstand gets a new version, which older libraries refuse by name; there is
-//! no change that they would not notice, since nothing in a record is ignored.
+//! This library reads every record of version 1, and always will. Whatever changes gets a new
+//! version, which older libraries refuse by its number; there is no change that they would not
+//! notice, since nothing in a record is ignored.
 
 mod atomic;
 mod collection;

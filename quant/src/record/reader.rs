@@ -105,7 +105,7 @@ impl Source<'_> {
                 made.map(Tensor::from)
             }
         };
-        // A float's empty sections take no bytes, and no padding.
+        // The empty sections of a float tensor take no bytes and no padding: there is nothing to skip.
         made.map_err(|source: TensorError| RecordError::Tensor { id: (&**name).into(), source })
     }
 

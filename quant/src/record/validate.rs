@@ -70,9 +70,9 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError>
 }
 
 /// Lays sections end to end, each padded to the next boundary.
-pub(super) struct Cursor {
-    pub(super) at: u64,
-    pub(super) end: u64,
+struct Cursor {
+    at: u64,
+    end: u64,
 }
 
 impl Cursor {

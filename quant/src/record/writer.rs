@@ -27,7 +27,7 @@ pub(super) fn save(
     let header = draft.lay_out()?;
     let bytes = header.encode()?;
     let start = Prelude::new(&bytes, 0).sections_start();
-    let end = header_end(&header, start);
+    let end = sections_end(&header, start);
     let prelude = Prelude::new(&bytes, end);
     let checked = validate(header, start, end)?;
     let mut sink = Sink { writer, at: 0 };
@@ -100,7 +100,7 @@ fn measured(payload: &Payload<'_>) -> Section {
 }
 
 /// Where the last section ends.
-fn header_end(header: &Header<'_>, start: u64) -> u64 {
+fn sections_end(header: &Header<'_>, start: u64) -> u64 {
     let tensors = header.tensors.iter().flat_map(|tensor| tensor.sections);
     let sections = tensors.chain(header.states.iter().map(|state| state.section));
     sections.last().and_then(padded_end).unwrap_or(start)

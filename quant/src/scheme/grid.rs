@@ -69,7 +69,7 @@ impl Grid {
 
     /// The code of `value` under `params` (rule 3): `clamp(rne(x / s) + z, qmin, qmax)`.
     ///
-    /// Infinities saturate. A NaN gives the code of `qmin`; callers refuse it before.
+    /// Infinities saturate. What a NaN gives is not specified; callers refuse it before.
     pub fn quantize(self, value: f32, params: QuantParams) -> i8 {
         let (qmin, qmax) = self.code_range();
         (round_code(value / params.scale) + i32::from(params.zero_point)).clamp(qmin, qmax) as i8

@@ -53,7 +53,8 @@ impl Groups {
                 let position = axis
                     .resolve(shape.len())
                     .ok_or_else(|| LayoutError::NoSuchAxis { axis, shape: shape.into() })?;
-                let inner = shape[position + 1..].iter().product();
+                // Uncountable only beside a zero, and then there is nothing to cut into runs.
+                let inner = element_count(&shape[position + 1..]).unwrap_or(0);
                 let columns = position + 1 == shape.len();
                 Layout::Channels { channels: shape[position], inner, columns }
             }

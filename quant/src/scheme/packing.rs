@@ -27,6 +27,7 @@ pub fn packed_bytes(shape: &[usize], ty: QuantizationType) -> Option<usize> {
 fn rows(shape: &[usize]) -> Option<(usize, usize)> {
     match shape {
         [] => Some((1, 1)),
+        [.., 0] => Some((0, 0)),
         [outer @ .., row] => Some((*row, super::groups::element_count(outer)?)),
     }
 }

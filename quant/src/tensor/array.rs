@@ -70,8 +70,7 @@ impl<T: Nested, const N: usize> FloatTensor for [T; N] {
         let mut own = Vec::new();
         Self::push_shape(&mut own);
         if own != shape {
-            let expected = alloc::format!("shape {own:?}").into();
-            return Err(TensorError::Shape { expected, found: shape.into() });
+            return Err(TensorError::shape(&own, shape));
         }
         check_len(shape, values.len())?;
         Ok(Self::take(&mut values.iter()))

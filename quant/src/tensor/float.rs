@@ -69,6 +69,11 @@ impl TensorError {
     pub fn rank(rank: usize, shape: &[usize]) -> Self {
         Self::Shape { expected: alloc::format!("rank {rank}").into(), found: shape.into() }
     }
+
+    /// A storage of one shape cannot hold a tensor of another.
+    pub fn shape(expected: &[usize], found: &[usize]) -> Self {
+        Self::Shape { expected: alloc::format!("shape {expected:?}").into(), found: found.into() }
+    }
 }
 
 impl FloatTensor for Vec<f32> {

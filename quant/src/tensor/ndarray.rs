@@ -29,10 +29,9 @@ impl<D: Dimension> FloatTensor for Array<f32, D> {
         let dynamic = Array::from_shape_vec(IxDyn(shape), values)
             .map_err(|error| TensorError::Storage(alloc::string::ToString::to_string(&error)))?;
         let found = dynamic.shape().to_vec();
-        dynamic.into_dimensionality().map_err(|_| TensorError::Shape {
-            expected: alloc::format!("rank {}", D::NDIM.unwrap_or_default()).into(),
-            found,
-        })
+        dynamic
+            .into_dimensionality()
+            .map_err(|_| TensorError::rank(D::NDIM.unwrap_or_default(), &found))
     }
 
     fn into_values(self) -> Vec<f32> {

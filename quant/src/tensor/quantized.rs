@@ -137,7 +137,7 @@ impl QuantizedTensor {
 
     /// The values in row-major order: `f32(q - z) * s` (rule 3).
     pub fn dequantize(&self) -> Vec<f32> {
-        let mut values = alloc::vec![0.0; self.shape.iter().product()];
+        let mut values = alloc::vec![0.0; self.groups.element_count()];
         self.dequantize_into(&mut values);
         values
     }

@@ -1,0 +1,10 @@
+//! MiniLM-L6, a sentence encoder, written as somebody would write it for floats: the layers of
+//! `quant::nn` and ndarray.
+
+mod load;
+mod model;
+mod tokens;
+
+pub use load::{LoadError, load, record_of};
+pub use model::{Config, MiniLm, Tokens};
+pub use tokens::Tokenizer;

@@ -1,0 +1,7 @@
+struct Layer<T: FloatTensor> {
+    #[module(skipp)]
+    name: String,
+    #[module(keep, quantize)]
+    weight: Param<T>,
+    bias: Param<T>,
+}

@@ -1,0 +1,16 @@
+const _: () = {
+    use model::quant as __quant;
+    use __quant::Module as __M;
+    #[automatically_derived]
+    #[allow(deprecated)]
+    impl __M for Dense {
+        fn walk(&self, __walker: &mut __quant::Walker<'_>) {
+            let Self { weight: __0 } = self;
+            <Param<Vec<f32>> as __M>::walk(__0, &mut __walker.field("weight"));
+        }
+        fn walk_mut(&mut self, __walker: &mut __quant::WalkerMut<'_>) {
+            let Self { weight: __0 } = self;
+            <Param<Vec<f32>> as __M>::walk_mut(__0, &mut __walker.field("weight"));
+        }
+    }
+};

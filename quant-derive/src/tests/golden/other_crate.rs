@@ -1,0 +1,4 @@
+#[module(crate = "model::quant")]
+struct Dense {
+    weight: Param<Vec<f32>>,
+}

@@ -1,0 +1,153 @@
+//! Convolutions, and the normalization that is folded into them.
+
+use ndarray::ArrayD;
+
+use super::{Execute, ExecuteError};
+use crate::activation::ActivationQuantizer;
+use crate::module::Param;
+use crate::tensor::{FloatTensor, TensorError};
+
+/// How a window is moved over an image. Pairs are (down, right).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dOptions {
+    /// Steps of the window.
+    pub stride: [usize; 2],
+    /// Zeros added on either side.
+    pub padding: [usize; 2],
+    /// Distance of neighbours in the window.
+    pub dilation: [usize; 2],
+    /// Groups of channels that do not see each other; as many as there are channels: depthwise.
+    pub groups: usize,
+}
+
+impl Default for Conv2dOptions {
+    fn default() -> Self {
+        Self { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+    }
+}
+
+/// Two-dimensional convolution.
+#[derive(Clone, Debug, crate::Module)]
+pub struct Conv2d<T: FloatTensor = ArrayD<f32>> {
+    /// `[out, in / groups, height, width]`
+    pub weight: Param<T>,
+    /// `[out]`
+    pub bias: Option<Param<T>>,
+    /// How the input is quantized.
+    pub input: ActivationQuantizer,
+    /// How the window is moved.
+    #[module(skip)]
+    pub options: Conv2dOptions,
+}
+
+impl<T: FloatTensor> Conv2d<T> {
+    /// The layer with this weight, `[out, in / groups, height, width]`, and bias, `[out]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit each other.
+    pub fn new(weight: T, bias: Option<T>, options: Conv2dOptions) -> Result<Self, TensorError> {
+        let outputs = match &*weight.shape() {
+            &[outputs, _, _, _] => outputs,
+            shape => return Err(TensorError::rank(4, shape)),
+        };
+        if let Some(bias) = &bias
+            && *bias.shape() != [outputs]
+        {
+            let expected = format!("shape [{outputs}]").into();
+            return Err(TensorError::Shape { expected, found: bias.shape().into() });
+        }
+        Ok(Self {
+            weight: Param::new(weight),
+            bias: bias.map(Param::new),
+            input: ActivationQuantizer::new(),
+            options,
+        })
+    }
+
+    /// The layer that computes this convolution and then `norm`:
+    ///
+    /// `w' = w · γ / sqrt(σ² + ε)` and `b' = (b - μ) · γ / sqrt(σ² + ε) + β`, for each output.
+    ///
+    /// Fold before quantizing: what is quantized has to be what is executed.
+    ///
+    /// # Errors
+    /// A quantized parameter ([`TensorError::Storage`]), or a norm of another number of channels.
+    pub fn fold(&self, norm: &BatchNorm2d<T>) -> Result<Self, TensorError> {
+        let weight = float(&self.weight)?;
+        let shape = weight.shape().into_owned();
+        let channels = shape[0];
+        let [gamma, beta, mean, variance] =
+            [&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var].map(float);
+        let [gamma, beta, mean, variance] = [gamma?, beta?, mean?, variance?];
+        let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(FloatTensor::values);
+        if gamma.len() != channels {
+            let expected = format!("{channels} channels").into();
+            return Err(TensorError::Shape { expected, found: vec![gamma.len()] });
+        }
+        let factors: Vec<f32> = gamma
+            .iter()
+            .zip(&*variance)
+            .map(|(gamma, variance)| gamma / (variance + norm.epsilon).sqrt())
+            .collect();
+        let mut folded = weight.values().into_owned();
+        let per_channel = (folded.len() / channels.max(1)).max(1);
+        for (weights, factor) in folded.chunks_mut(per_channel).zip(&factors) {
+            weights.iter_mut().for_each(|w| *w *= factor);
+        }
+        let bias = match &self.bias {
+            Some(bias) => float(bias)?.values().into_owned(),
+            None => vec![0.0; channels],
+        };
+        let shift = |c: usize| (bias[c] - mean[c]) * factors[c] + beta[c];
+        let (bias, device) = ((0..channels).map(shift).collect(), weight.device());
+        Ok(Self {
+            weight: Param::new(T::from_values(&shape, folded, &device)?),
+            bias: Some(Param::new(T::from_values(&[channels], bias, &device)?)),
+            input: self.input.clone(),
+            options: self.options,
+        })
+    }
+}
+
+/// The value of a parameter that has to be float.
+fn float<T: FloatTensor>(param: &Param<T>) -> Result<&T, TensorError> {
+    param
+        .as_float()
+        .ok_or_else(|| TensorError::Storage("a quantized parameter cannot be folded".into()))
+}
+
+impl<T: Execute> Conv2d<T> {
+    /// `[batch, in, height, width]` to `[batch, out, height', width']`.
+    ///
+    /// # Errors
+    /// See [`Execute::conv2d`].
+    pub fn forward(&self, x: &T) -> Result<T, ExecuteError> {
+        T::conv2d(x, &self.weight, self.bias.as_ref(), self.options, &self.input)
+    }
+}
+
+/// Normalizes each channel by the statistics that were seen in training.
+#[derive(Clone, Debug, crate::Module)]
+pub struct BatchNorm2d<T: FloatTensor = ArrayD<f32>> {
+    /// `γ`, `[channels]`
+    pub weight: Param<T>,
+    /// `β`, `[channels]`
+    pub bias: Param<T>,
+    /// `μ`, `[channels]`
+    pub running_mean: Param<T>,
+    /// `σ²`, `[channels]`
+    pub running_var: Param<T>,
+    /// Added to the variance.
+    #[module(skip)]
+    pub epsilon: f32,
+}
+
+impl<T: Execute> BatchNorm2d<T> {
+    /// `(x - μ) / sqrt(σ² + ε) · γ + β` for each channel of `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// See [`Execute::batch_norm`].
+    pub fn forward(&self, x: &T) -> Result<T, ExecuteError> {
+        T::batch_norm(x, self)
+    }
+}

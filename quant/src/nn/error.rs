@@ -1,0 +1,164 @@
+//! Why a layer cannot run.
+
+use core::fmt;
+
+use crate::activation::{ActivationError, ActivationQuantizer};
+use crate::kernel::{ConvError, KernelUnavailable, LinearError, PackError};
+use crate::module::ParamId;
+use crate::scheme::QuantizationScheme;
+use crate::tensor::TensorError;
+
+/// A layer cannot run.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ExecuteError {
+    /// An activation that is to be quantized is not finite.
+    Activation(ActivationError),
+    /// A tensor has another shape than the layer needs.
+    Shape {
+        /// The layer: the path of its activation quantizer, or what it is.
+        layer: ParamId,
+        /// What is needed, in words.
+        expected: String,
+        /// The shape.
+        found: Vec<usize>,
+    },
+    /// No integer kernel executes weights of this scheme.
+    Scheme {
+        /// The layer.
+        layer: ParamId,
+        /// The scheme of its weight.
+        scheme: QuantizationScheme,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The weights cannot be packed.
+    Pack {
+        /// The layer.
+        layer: ParamId,
+        /// Why.
+        source: PackError,
+    },
+    /// The integer product refused its arguments.
+    Product {
+        /// The layer.
+        layer: ParamId,
+        /// Why.
+        source: LinearError,
+    },
+    /// The integer convolution refused its arguments.
+    Convolution {
+        /// The layer.
+        layer: ParamId,
+        /// Why.
+        source: ConvError,
+    },
+    /// The kernel that `QUANT_KERNEL` names is not to be had.
+    Kernel(KernelUnavailable),
+    /// An index of an embedding is out of range.
+    Index {
+        /// The position among the indices.
+        position: usize,
+        /// The index.
+        index: u32,
+        /// The number of rows.
+        rows: usize,
+    },
+    /// A storage cannot hold a result.
+    Tensor(TensorError),
+    /// The library behind the tensors failed.
+    Backend(String),
+}
+
+impl ExecuteError {
+    /// A tensor has another shape than the layer of `activation` needs.
+    pub(super) fn shape(
+        activation: &ActivationQuantizer,
+        expected: impl Into<String>,
+        found: &[usize],
+    ) -> Self {
+        let (layer, expected) = (layer(activation), expected.into());
+        Self::Shape { layer, expected, found: found.into() }
+    }
+
+    /// A failed product; a value that is not finite is the activation's error.
+    pub(super) fn product(activation: &ActivationQuantizer, source: LinearError) -> Self {
+        match source {
+            LinearError::NonFinite(source) => Self::Activation(activation.non_finite(source)),
+            source => Self::Product { layer: layer(activation), source },
+        }
+    }
+}
+
+impl ExecuteError {
+    /// A failed convolution; a value that is not finite is the activation's error.
+    pub(super) fn convolution(activation: &ActivationQuantizer, source: ConvError) -> Self {
+        match source {
+            ConvError::Linear(source) => Self::product(activation, source),
+            source => Self::Convolution { layer: layer(activation), source },
+        }
+    }
+}
+
+/// The name of a layer is that of its quantizer.
+pub(super) fn layer(activation: &ActivationQuantizer) -> ParamId {
+    activation.id().cloned().unwrap_or_else(|| "input".into())
+}
+
+impl From<ActivationError> for ExecuteError {
+    fn from(error: ActivationError) -> Self {
+        Self::Activation(error)
+    }
+}
+
+impl From<KernelUnavailable> for ExecuteError {
+    fn from(error: KernelUnavailable) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<TensorError> for ExecuteError {
+    fn from(error: TensorError) -> Self {
+        Self::Tensor(error)
+    }
+}
+
+impl fmt::Display for ExecuteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Activation(error) => error.fmt(f),
+            Self::Shape { layer, expected, found } => {
+                write!(f, "{layer}: the shape is {found:?}, {expected} is needed")
+            }
+            Self::Scheme { layer, scheme, expected } => {
+                write!(f, "{layer}: no kernel executes weights quantized {scheme}; use {expected}")
+            }
+            Self::Pack { layer, source } => write!(f, "{layer}: {source}"),
+            Self::Product { layer, source } => write!(f, "{layer}: {source}"),
+            Self::Convolution { layer, source } => write!(f, "{layer}: {source}"),
+            Self::Kernel(error) => error.fmt(f),
+            Self::Index { position, index, rows } => {
+                write!(
+                    f,
+                    "index {index} at position {position} is not below {rows}, the number of rows"
+                )
+            }
+            Self::Tensor(error) => error.fmt(f),
+            Self::Backend(error) => f.write_str(error),
+        }
+    }
+}
+
+impl core::error::Error for ExecuteError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Activation(error) => Some(error),
+            Self::Pack { source, .. } => Some(source),
+            Self::Product { source, .. } => Some(source),
+            Self::Convolution { source, .. } => Some(source),
+            Self::Kernel(error) => Some(error),
+            Self::Tensor(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The operations that layers are made of.
+
+use super::{BatchNorm2d, Conv2dOptions, ExecuteError};
+use crate::activation::ActivationQuantizer;
+use crate::module::Param;
+use crate::tensor::FloatTensor;
+
+/// Tensors that layers can run on.
+///
+/// [`FloatTensor`] says how a parameter is stored; this says how a layer runs. It is implemented
+/// for `ndarray::ArrayD<f32>`. Shapes are row-major; `…` stands for any number of axes.
+pub trait Execute: FloatTensor + Clone {
+    /// `x · wᵀ + b`: `x` is `[…, in]`, `w` is `[out, in]`, `b` is `[out]`, the result `[…, out]`.
+    ///
+    /// `input` sees `x` if it is observing, and says how `x` is quantized if `w` is.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or an activation that is not finite where it is to be quantized.
+    fn linear(
+        x: &Self,
+        weight: &Param<Self>,
+        bias: Option<&Param<Self>>,
+        input: &ActivationQuantizer,
+    ) -> Result<Self, ExecuteError>;
+
+    /// The convolution of `x`, `[batch, in, height, width]`, with `w`,
+    /// `[out, in / groups, height, width]`, plus `b`, `[out]`.
+    ///
+    /// `input` is as in [`linear`](Self::linear); a dynamic one that is per row gives each image
+    /// a range of its own. A quantized weight with a float input is dequantized once and kept.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, or an activation that is not finite where it is to be quantized.
+    fn conv2d(
+        x: &Self,
+        weight: &Param<Self>,
+        bias: Option<&Param<Self>>,
+        options: Conv2dOptions,
+        input: &ActivationQuantizer,
+    ) -> Result<Self, ExecuteError>;
+
+    /// What [`BatchNorm2d::forward`] computes.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn batch_norm(x: &Self, norm: &BatchNorm2d<Self>) -> Result<Self, ExecuteError>;
+
+    /// Pools windows of `[batch, channels, height, width]`.
+    ///
+    /// # Errors
+    /// A window that does not fit into the image.
+    fn pool2d(x: &Self, pool: Pool) -> Result<Self, ExecuteError>;
+
+    /// The rows of `w`, `[rows, n]`, with these indices: `[indices, n]`. Rows of a quantized
+    /// weight are dequantized when looked up.
+    ///
+    /// # Errors
+    /// An index out of range, or a weight that has not two axes.
+    fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self, ExecuteError>;
+
+    /// `(x - mean) / sqrt(variance + ε) · w + b` over the last axis of `x`, `[…, n]`; `w` and
+    /// `b` are `[n]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn layer_norm(
+        x: &Self,
+        weight: &Param<Self>,
+        bias: &Param<Self>,
+        epsilon: f32,
+    ) -> Result<Self, ExecuteError>;
+
+    /// A function of each element.
+    ///
+    /// # Errors
+    /// Those of the library behind the tensors.
+    fn unary(x: Self, function: Unary) -> Result<Self, ExecuteError>;
+
+    /// `exp(x) / Σ exp(x)` over the last axis.
+    ///
+    /// # Errors
+    /// Those of the library behind the tensors.
+    fn softmax(x: Self) -> Result<Self, ExecuteError>;
+}
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unary {
+    /// `max(x, 0)`
+    Relu,
+    /// `x / 2 · (1 + erf(x / √2))`
+    Gelu,
+    /// `tanh(x)`
+    Tanh,
+    /// `1 / (1 + exp(-x))`
+    Sigmoid,
+}
+
+/// How a window of an image becomes one number. Pairs are (down, right).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The greatest.
+    Max {
+        /// The size of the window.
+        size: [usize; 2],
+        /// Its steps.
+        stride: [usize; 2],
+    },
+    /// The mean.
+    Average {
+        /// The size of the window.
+        size: [usize; 2],
+        /// Its steps.
+        stride: [usize; 2],
+    },
+}
+
+impl Pool {
+    /// The size of the window.
+    pub const fn size(self) -> [usize; 2] {
+        match self {
+            Self::Max { size, .. } | Self::Average { size, .. } => size,
+        }
+    }
+
+    /// Its steps.
+    pub const fn stride(self) -> [usize; 2] {
+        match self {
+            Self::Max { stride, .. } | Self::Average { stride, .. } => stride,
+        }
+    }
+
+    /// Height and width of the output; `None` if the window does not fit or does not move.
+    pub fn output_size(self, input: [usize; 2]) -> Option<[usize; 2]> {
+        let along = |i: usize| {
+            let room = input[i].checked_sub(self.size()[i])?;
+            Some(room.checked_div(self.stride()[i])? + 1)
+        };
+        Some([along(0)?, along(1)?])
+    }
+}

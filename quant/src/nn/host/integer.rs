@@ -1,0 +1,159 @@
+//! Products of quantized weights, by the crate's kernels.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use ndarray::ArrayD;
+
+use super::super::ExecuteError;
+use super::super::error::layer;
+use crate::activation::{ActivationMode, ActivationQuantizer};
+use crate::kernel::{
+    Codes, ConvShape, Epilogue, Images, Kernel, LookupError, Output, PackedConv, PackedWeights,
+    Scratch, Sharing, SubByte, Table, Weights,
+};
+use crate::module::Param;
+use crate::scheme::Granularity;
+use crate::tensor::QuantizedTensor;
+
+/// `x · wᵀ + b` into `y`, for a quantized weight.
+pub(super) fn linear(
+    x: &[f32],
+    rows: usize,
+    weight: &Param<ArrayD<f32>>,
+    bias: Option<&[f32]>,
+    input: &ActivationQuantizer,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
+    let Some(tensor) = weight.quantized() else { return Ok(()) };
+    let kernel = Kernel::selected()?;
+    let packed = weight.cache().get_or_make(|| pack(kernel, tensor, input))?;
+    let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
+    with_scratch(|scratch| match input.mode() {
+        ActivationMode::Dynamic(dynamic) => {
+            kernel.linear_dynamic(&packed, x, rows, dynamic, &epilogue, output, scratch)
+        }
+        ActivationMode::Static(fixed) => {
+            kernel.linear_static(&packed, x, rows, fixed, &epilogue, output, scratch)
+        }
+        ActivationMode::Float | ActivationMode::Observing => {
+            kernel.linear_weight_only(&packed, x, rows, &epilogue, output, scratch)
+        }
+    })
+    .map_err(|error| ExecuteError::product(input, error))
+}
+
+fn pack(
+    kernel: Kernel,
+    tensor: &QuantizedTensor,
+    input: &ActivationQuantizer,
+) -> Result<PackedWeights, ExecuteError> {
+    let weights = weights(tensor, input)?;
+    PackedWeights::new(kernel, &weights)
+        .map_err(|source| ExecuteError::Pack { layer: layer(input), source })
+}
+
+/// A quantized tensor `[n, …]` as the kernels see it: `n` rows.
+fn weights<'a>(
+    tensor: &'a QuantizedTensor,
+    input: &ActivationQuantizer,
+) -> Result<Weights<'a>, ExecuteError> {
+    let scheme = tensor.scheme();
+    let n = tensor.shape().first().copied().unwrap_or(0);
+    let k = tensor.shape()[1..].iter().product();
+    let sharing = match scheme.granularity() {
+        Granularity::PerTensor => Sharing::Tensor,
+        Granularity::PerChannel(axis) if axis.resolve(tensor.shape().len()) == Some(0) => {
+            Sharing::Channel
+        }
+        Granularity::PerBlock(block) => Sharing::Block(block.len()),
+        Granularity::PerChannel(_) => {
+            let expected = "channels along axis 0, the outputs";
+            return Err(ExecuteError::Scheme { layer: layer(input), scheme, expected });
+        }
+    };
+    let codes = match scheme.quantization_type().storage_bits() {
+        8 => Codes::Bytes(bytemuck::cast_slice(tensor.packed_codes())),
+        4 => Codes::Packed(SubByte::Four, tensor.packed_codes()),
+        _ => Codes::Packed(SubByte::Two, tensor.packed_codes()),
+    };
+    let (scales, zero_points) = (tensor.scales(), tensor.zero_points());
+    Ok(Weights { n, k, codes, sharing, scales, zero_points })
+}
+
+/// Rows of a quantized table, `[rows, columns]`, into `y`.
+pub(super) fn embedding(
+    indices: &[u32],
+    tensor: &QuantizedTensor,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
+    let layer = ActivationQuantizer::new();
+    let Weights { n, k, codes, sharing, scales, zero_points } = weights(tensor, &layer)?;
+    let table = Table { rows: n, columns: k, codes, sharing, scales, zero_points };
+    Kernel::selected()?.embedding(&table, indices, y).map_err(|error| match error {
+        LookupError::UnknownRow { position, id, rows } => {
+            ExecuteError::Index { position, index: id, rows }
+        }
+        error => ExecuteError::Backend(error.to_string()),
+    })
+}
+
+/// A packed convolution, and the shape it is for.
+struct PackedFor {
+    shape: ConvShape,
+    packed: PackedConv,
+}
+
+/// The convolution of images with a quantized weight, into `y`.
+pub(super) fn conv2d(
+    images: Images<'_, f32>,
+    shape: ConvShape,
+    weight: &Param<ArrayD<f32>>,
+    bias: Option<&[f32]>,
+    input: &ActivationQuantizer,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
+    let Some(tensor) = weight.quantized() else { return Ok(()) };
+    let kernel = Kernel::selected()?;
+    let pack = || {
+        let packed = PackedConv::new(kernel, shape, &weights(tensor, input)?)
+            .map_err(|source| ExecuteError::Pack { layer: layer(input), source })?;
+        Ok::<_, ExecuteError>(PackedFor { shape, packed })
+    };
+    let mut kept = weight.cache().get_or_make(pack)?;
+    if kept.shape != shape {
+        // One weight, two layers with different windows: rare enough to be packed each time.
+        kept = Arc::new(pack()?);
+    }
+    let packed = &kept.packed;
+    let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
+    with_scratch(|scratch| match input.mode() {
+        ActivationMode::Dynamic(dynamic) => {
+            kernel.conv2d_dynamic(packed, images, dynamic, &epilogue, output, scratch)
+        }
+        ActivationMode::Static(fixed) => {
+            kernel.conv2d_static(packed, images, fixed, &epilogue, output, scratch)
+        }
+        ActivationMode::Float | ActivationMode::Observing => Ok(()),
+    })
+    .map_err(|error| ExecuteError::convolution(input, error))
+}
+
+thread_local! {
+    /// Buffers that the products of a thread share.
+    static SCRATCH: Cell<Option<Scratch>> = const { Cell::new(None) };
+}
+
+/// Calls `f` with the thread's buffers, for the threads of the current pool.
+///
+/// They are taken out while in use: a thread that waits for others may run another product.
+fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
+    let threads = rayon::current_num_threads();
+    let mut scratch = SCRATCH
+        .take()
+        .filter(|scratch| scratch.threads() == threads)
+        .unwrap_or_else(|| Scratch::with_threads(threads));
+    let result = f(&mut scratch);
+    SCRATCH.set(Some(scratch));
+    result
+}

@@ -1,0 +1,193 @@
+//! Execution over `ndarray`: integers by the crate's kernels, floats by those of `rten`.
+
+mod attention;
+mod conv;
+mod float;
+mod integer;
+
+use ndarray::{ArrayD, IxDyn};
+
+pub use attention::attention;
+pub use float::matmul;
+
+use super::{BatchNorm2d, Conv2dOptions, Execute, ExecuteError, Pool, Unary};
+use crate::activation::{ActivationMode, ActivationQuantizer};
+use crate::kernel::Images;
+use crate::module::Param;
+use crate::tensor::FloatTensor;
+
+impl Execute for ArrayD<f32> {
+    fn linear(
+        x: &Self,
+        weight: &Param<Self>,
+        bias: Option<&Param<Self>>,
+        input: &ActivationQuantizer,
+    ) -> Result<Self, ExecuteError> {
+        let (&[outputs, inputs], Some(&last)) = (&*weight.shape(), x.shape().last()) else {
+            return Err(ExecuteError::shape(input, "[out, in] times […, in]", x.shape()));
+        };
+        if last != inputs {
+            return Err(ExecuteError::shape(input, format!("[…, {inputs}]"), x.shape()));
+        }
+        let values = FloatTensor::values(x);
+        let rows = values.len() / inputs.max(1);
+        input.observe(&values)?;
+        let bias = bias.map(Param::value);
+        let bias = bias.as_ref().map(|bias| FloatTensor::values(&**bias));
+        if let Some(bias) = &bias
+            && bias.len() != outputs
+        {
+            return Err(ExecuteError::shape(input, format!("bias [{outputs}]"), &[bias.len()]));
+        }
+        let mut y = vec![0.0; rows * outputs];
+        match weight.quantized() {
+            None => float::linear(&values, rows, weight, bias.as_deref(), &mut y)?,
+            Some(_) => integer::linear(&values, rows, weight, bias.as_deref(), input, &mut y)?,
+        }
+        let mut shape = x.shape().to_vec();
+        shape.pop();
+        shape.push(outputs);
+        Ok(array(&shape, y))
+    }
+
+    fn conv2d(
+        x: &Self,
+        weight: &Param<Self>,
+        bias: Option<&Param<Self>>,
+        options: Conv2dOptions,
+        input: &ActivationQuantizer,
+    ) -> Result<Self, ExecuteError> {
+        let (Ok(window), &[batch, channels, height, width]) =
+            (<&[usize; 4]>::try_from(&*weight.shape()).copied(), x.shape())
+        else {
+            let expected = "[batch, in, height, width] and [out, in / groups, height, width]";
+            return Err(ExecuteError::shape(input, expected, x.shape()));
+        };
+        let (shape, size) = (conv::conv_shape(&window, options), [height, width]);
+        let output = shape.output_size(size).filter(|_| shape.in_channels == channels);
+        let Some(output) = output else {
+            let expected = format!("[batch, {}, a window or more]", shape.in_channels);
+            return Err(ExecuteError::shape(input, expected, x.shape()));
+        };
+        let values = FloatTensor::values(x);
+        input.observe(&values)?;
+        let bias = bias.map(Param::value);
+        let bias = bias.as_ref().map(|bias| FloatTensor::values(&**bias));
+        let mut y = vec![0.0; batch * shape.out_channels * output[0] * output[1]];
+        let is_float = matches!(input.mode(), ActivationMode::Float | ActivationMode::Observing);
+        let bias = bias.as_deref();
+        let mut float = |weight: &Self| {
+            let weight = FloatTensor::values(weight);
+            conv::conv2d(&values, size, &weight, bias, shape, output, &mut y);
+        };
+        match weight.as_float() {
+            Some(weight) => float(weight),
+            None if is_float => float(&*float::dequantized(weight)?),
+            None => {
+                let images = Images { values: &values, batch, size };
+                integer::conv2d(images, shape, weight, bias, input, &mut y)?;
+            }
+        }
+        Ok(array(&[batch, shape.out_channels, output[0], output[1]], y))
+    }
+
+    fn batch_norm(x: &Self, norm: &BatchNorm2d<Self>) -> Result<Self, ExecuteError> {
+        let params = [&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var];
+        let params = params.map(Param::value);
+        let [gamma, beta, mean, variance] =
+            params.each_ref().map(|param| FloatTensor::values(&**param));
+        let &[_, channels, height, width] = x.shape() else {
+            return Err(images_expected(x.shape()));
+        };
+        if [&gamma, &beta, &mean, &variance].iter().any(|values| values.len() != channels) {
+            return Err(images_expected(x.shape()));
+        }
+        let mut y = FloatTensor::values(x).into_owned();
+        let pixels = (height * width).max(1);
+        for (i, y) in y.chunks_mut(pixels).enumerate() {
+            let c = i % channels;
+            let factor = gamma[c] / (variance[c] + norm.epsilon).sqrt();
+            y.iter_mut().for_each(|y| *y = (*y - mean[c]) * factor + beta[c]);
+        }
+        Ok(array(x.shape(), y))
+    }
+
+    fn pool2d(x: &Self, pool: Pool) -> Result<Self, ExecuteError> {
+        let &[batch, channels, height, width] = x.shape() else {
+            return Err(images_expected(x.shape()));
+        };
+        let output = pool.output_size([height, width]);
+        let output = output.ok_or_else(|| images_expected(x.shape()))?;
+        Ok(array(&[batch, channels, output[0], output[1]], conv::pool2d(x, pool, output)))
+    }
+
+    fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self, ExecuteError> {
+        let &[rows, columns] = &*weight.shape() else {
+            let (expected, found) = ("[rows, columns]".into(), weight.shape().into_owned());
+            return Err(ExecuteError::Shape { layer: "embedding".into(), expected, found });
+        };
+        let mut y = vec![0.0; indices.len() * columns];
+        match weight.quantized() {
+            Some(tensor) => integer::embedding(indices, tensor, &mut y)?,
+            None => {
+                let values = weight.value();
+                let values = FloatTensor::values(&*values);
+                let rows_of_y = y.chunks_mut(columns.max(1));
+                for (position, (&index, y)) in indices.iter().zip(rows_of_y).enumerate() {
+                    let row = index as usize;
+                    if row >= rows {
+                        return Err(ExecuteError::Index { position, index, rows });
+                    }
+                    y.copy_from_slice(&values[row * columns..][..columns]);
+                }
+            }
+        }
+        Ok(array(&[indices.len(), columns], y))
+    }
+
+    fn layer_norm(
+        x: &Self,
+        weight: &Param<Self>,
+        bias: &Param<Self>,
+        epsilon: f32,
+    ) -> Result<Self, ExecuteError> {
+        let (weight, bias) = (weight.value(), bias.value());
+        let (weight, bias) = (FloatTensor::values(&*weight), FloatTensor::values(&*bias));
+        let n = x.shape().last().copied().unwrap_or(1);
+        if weight.len() != n || bias.len() != n {
+            let expected = format!("[…, {}]", weight.len());
+            let found = x.shape().to_vec();
+            return Err(ExecuteError::Shape { layer: "layer norm".into(), expected, found });
+        }
+        let mut y = FloatTensor::values(x).into_owned();
+        float::layer_norm(&mut y, &weight, &bias, epsilon);
+        Ok(array(x.shape(), y))
+    }
+
+    fn unary(x: Self, function: Unary) -> Result<Self, ExecuteError> {
+        Ok(on_values(x, |values| float::unary(values, function)))
+    }
+
+    fn softmax(x: Self) -> Result<Self, ExecuteError> {
+        let row = x.shape().last().copied().unwrap_or(1).max(1);
+        Ok(on_values(x, |values| float::softmax(values, row)))
+    }
+}
+
+/// `x` with its values, in row-major order, changed in place.
+fn on_values(x: ArrayD<f32>, f: impl FnOnce(&mut [f32])) -> ArrayD<f32> {
+    let shape = x.shape().to_vec();
+    let mut values = x.into_values();
+    f(&mut values);
+    array(&shape, values)
+}
+
+/// The array of as many values as the shape has elements.
+fn array(shape: &[usize], values: Vec<f32>) -> ArrayD<f32> {
+    ArrayD::from_shape_vec(IxDyn(shape), values).expect("as many values as the shape has elements")
+}
+
+fn images_expected(found: &[usize]) -> ExecuteError {
+    let expected = "[batch, channels, height, width], with room for a window".into();
+    ExecuteError::Shape { layer: "images".into(), expected, found: found.into() }
+}

@@ -1,0 +1,193 @@
+"""Reads a record, from docs/record-format.md alone: numpy and the standard library, no bincode.
+
+    read_record.py RECORD                 lists what is in it
+    read_record.py RECORD EXPECTED.json   compares it, bit by bit
+"""
+
+import json
+import struct
+import sys
+import zlib
+
+import numpy as np
+
+MAGIC = b"\x89QNT\r\n\x1a\n"
+PRELUDE = 32
+ALIGNMENT = 64
+FLOAT32, QUANTIZED = 0, 1
+AFFINE = 1
+PER_TENSOR, PER_CHANNEL, PER_BLOCK = 0, 1, 2
+
+
+class RecordError(Exception):
+    """The bytes are not a record, or a damaged one."""
+
+
+def check(condition, message):
+    if not condition:
+        raise RecordError(message)
+
+
+def align(position):
+    return -(-position // ALIGNMENT) * ALIGNMENT
+
+
+class Cursor:
+    """Reads the header's numbers, strings and lists, in bincode's fixed-width little-endian form."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        check(count <= len(self.data) - self.at, "the header is too short")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def numbers(self, form):
+        return struct.unpack("<" + form, self.take(struct.calcsize("<" + form)))
+
+    def count(self):
+        return self.numbers("Q")[0]
+
+    def string(self):
+        return self.take(self.count()).decode("utf-8")
+
+    def section(self):
+        return self.numbers("QQI")
+
+    def tensor(self):
+        name = self.string()
+        shape = self.numbers("%dQ" % self.count())
+        encoding = self.numbers("5BiI")
+        return name, shape, encoding, [self.section() for _ in range(3)]
+
+
+class Sections:
+    """Hands out sections, which lie end to end and fill the file."""
+
+    def __init__(self, data, start):
+        self.data, self.at = data, start
+
+    def take(self, name, section):
+        offset, length, crc = section
+        check(offset == self.at, f"{name}: a section is not where the one before it ends")
+        self.at = align(offset + length)
+        check(self.at <= len(self.data), f"{name}: a section reaches past the end")
+        payload = self.data[offset : offset + length]
+        check(zlib.crc32(payload) == crc, f"{name}: damaged")
+        check(not any(self.data[offset + length : self.at]), f"{name}: padding is not zero")
+        return payload
+
+
+def unpack(payload, shape, bits):
+    """The codes, one to the element: rows start on a byte, element 0 in the low bits."""
+    storage = 8 if bits > 4 else 4 if bits > 2 else 2
+    row = shape[-1] if shape else 1
+    rows = int(np.prod(shape[:-1], dtype=np.int64)) if shape else 1
+    data = np.frombuffer(payload, np.uint8).reshape(rows, -(-row * storage // 8))
+    shifts = np.arange(0, 8, storage, dtype=np.uint8)
+    fields = (data[:, :, None] >> shifts).astype(np.uint8) << (8 - storage)
+    codes = fields.astype(np.uint8).view(np.int8) >> (8 - storage)
+    return codes.reshape(rows, -1)[:, :row].reshape(shape).astype(np.int32)
+
+
+def spread(parameters, shape, granularity, axis, block):
+    """One scale or zero point for each element."""
+    if granularity == PER_TENSOR or not shape:
+        return parameters.reshape((1,) * len(shape))
+    if granularity == PER_CHANNEL:
+        at = axis % len(shape)
+        return parameters.reshape([-1 if i == at else 1 for i in range(len(shape))])
+    per_row = -(-shape[-1] // block)
+    rows = parameters.reshape(*shape[:-1], per_row)
+    return np.repeat(rows, block, axis=-1)[..., : shape[-1]]
+
+
+def dequantize(shape, encoding, payloads):
+    _, bits, mapping, granularity, half, axis, block = encoding
+    codes = unpack(payloads[0], shape, bits)
+    scales = np.frombuffer(payloads[1], "<f2" if half else "<f4").astype(np.float32)
+    scales = spread(scales, shape, granularity, axis, block)
+    if mapping == AFFINE:
+        zero_points = np.frombuffer(payloads[2], np.int8).astype(np.int32)
+        codes = codes - spread(zero_points, shape, granularity, axis, block)
+    return codes.astype(np.float32) * scales
+
+
+def values(shape, encoding, payloads):
+    if encoding[0] == FLOAT32:
+        return np.frombuffer(payloads[0], "<f4").reshape(shape)
+    check(encoding[0] == QUANTIZED, "an unknown kind of tensor")
+    return dequantize(shape, encoding, payloads)
+
+
+def header(data):
+    """Where the header is, once prelude and checksum are right."""
+    check(data[:8] == MAGIC, "not a record")
+    check(len(data) >= PRELUDE, "truncated")
+    version, crc, header_len, file_len = struct.unpack("<IIQQ", data[8:PRELUDE])
+    check(version == 1, f"version {version} is not known")
+    check(file_len == len(data), f"{len(data)} bytes, not {file_len}")
+    end = PRELUDE + header_len
+    check(zlib.crc32(data[16:end], zlib.crc32(data[:12])) == crc, "the header is damaged")
+    check(not any(data[end : align(end)]), "padding is not zero")
+    return Cursor(data[PRELUDE:end]), align(end)
+
+
+def read(path):
+    """Metadata, tensors by name as float32 arrays, and states by path as (kind, bytes)."""
+    with open(path, "rb") as file:
+        data = file.read()
+    cursor, start = header(data)
+    metadata = {}
+    for _ in range(cursor.count()):
+        key = cursor.string()
+        metadata[key] = cursor.string()
+    tensors = [cursor.tensor() for _ in range(cursor.count())]
+    states = [(cursor.string(), cursor.string(), cursor.section()) for _ in range(cursor.count())]
+    check(cursor.at == len(cursor.data), "the header is too long")
+
+    sections = Sections(data, start)
+    arrays = {}
+    for name, shape, encoding, parts in tensors:
+        arrays[name] = values(shape, encoding, [sections.take(name, part) for part in parts])
+    payloads = {name: (kind, sections.take(name, part)) for name, kind, part in states}
+    check(sections.at == len(data), "the sections do not fill the file")
+    return metadata, arrays, payloads
+
+
+def compare(record, path):
+    with open(path, encoding="utf-8") as file:
+        expected = json.load(file)
+    metadata, arrays, states = record
+    assert metadata == expected["metadata"], metadata
+    found = {name: {"kind": kind, "data": list(data)} for name, (kind, data) in states.items()}
+    assert found == expected["states"], found
+    assert list(arrays) and set(arrays) == set(expected["tensors"]), list(arrays)
+    for name, tensor in expected["tensors"].items():
+        array = np.ascontiguousarray(arrays[name], np.float32)
+        assert list(arrays[name].shape) == tensor["shape"], name
+        bits = array.reshape(-1).view(np.uint32)
+        assert np.array_equal(bits, np.array(tensor["bits"], np.uint32)), name
+    print(f"{len(arrays)} tensors equal")
+
+
+def main():
+    record = read(sys.argv[1])
+    if len(sys.argv) > 2:
+        compare(record, sys.argv[2])
+        return
+    metadata, arrays, states = record
+    for key, value in metadata.items():
+        print(f"{key} = {value}")
+    for name, array in arrays.items():
+        print(f"{name}: {list(array.shape)}")
+    for name, (kind, data) in states.items():
+        print(f"{name}: {kind}, {len(data)} bytes")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RecordError as error:
+        sys.exit(f"{sys.argv[1]}: {error}")

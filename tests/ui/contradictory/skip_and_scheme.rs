@@ -1,0 +1,9 @@
+use quant::Module;
+
+#[derive(Module)]
+struct Layer {
+    #[module(skip, scheme = "per-tensor-symmetric-int8")]
+    inner: u8,
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use quant::Module;
+
+#[derive(Module)]
+struct Layer {
+    #[module(keep)]
+    #[module(keep)]
+    inner: u8,
+}
+
+fn main() {}

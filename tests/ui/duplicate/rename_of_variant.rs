@@ -1,0 +1,10 @@
+use quant::Module;
+
+#[derive(Module)]
+enum Layer {
+    #[module(rename = "a")]
+    #[module(rename = "a")]
+    Linear(u8),
+}
+
+fn main() {}

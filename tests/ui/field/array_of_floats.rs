@@ -1,0 +1,8 @@
+use quant::Module;
+
+#[derive(Module)]
+struct Layer {
+    weight: [f32; 4],
+}
+
+fn main() {}

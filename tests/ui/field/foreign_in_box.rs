@@ -1,0 +1,10 @@
+use quant::Module;
+
+struct Foreign;
+
+#[derive(Module)]
+struct Layer {
+    inner: Option<Box<Foreign>>,
+}
+
+fn main() {}

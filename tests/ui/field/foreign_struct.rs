@@ -1,0 +1,10 @@
+use quant::Module;
+
+struct Foreign;
+
+#[derive(Module)]
+struct Layer {
+    inner: Foreign,
+}
+
+fn main() {}

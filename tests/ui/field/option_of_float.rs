@@ -1,0 +1,8 @@
+use quant::Module;
+
+#[derive(Module)]
+struct Layer {
+    scale: Option<f32>,
+}
+
+fn main() {}

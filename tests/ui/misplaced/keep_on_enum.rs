@@ -1,0 +1,9 @@
+use quant::Module;
+
+#[derive(Module)]
+#[module(keep)]
+enum Layer {
+    Linear(u8),
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use quant::Module;
+
+#[derive(Module)]
+struct Layer<#[module(skip)] T> {
+    inner: Vec<T>,
+}
+
+fn main() {}
