@@ -23,7 +23,6 @@ fn main() {
             "limits" => limits::run(&report),
             "conv" => conv::run(&report),
             "quantize" => quantize::run(&report),
-            "quick" => quick(&report),
             _ => {
                 eprintln!("no bench is called `{name}`; there are limits, gemm, conv, quantize");
                 std::process::exit(2);

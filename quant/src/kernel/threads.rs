@@ -73,8 +73,8 @@ impl Scratch {
     }
 }
 
-/// Waking a thread of a pool takes 10 to 30 µs. The fastest kernel does this many products in about
-/// 25 µs if all is in the cache, and in 150 µs if the weights come from memory.
+/// An estimate, to be measured on an idle machine: waking a thread of a pool is taken to cost 10 to
+/// 30 µs; the fastest kernel does this many products in about 25 µs if all is in the cache.
 const PRODUCTS_PER_THREAD: usize = 1 << 22;
 
 /// Makes a buffer long enough; what is in it is unspecified.

@@ -8,9 +8,10 @@
 //! - [`Avx2`], for codes of at most 4 bits: `vpmaddubsw` sums pairs of products of bytes in i16, and
 //!   eight such sums fit i16 together before they have to be widened.
 //!
-//! What was weighed against the former: `vpmaddubsw` for 8-bit codes too, whose pairs exceed i16 for
-//! some weights. Splitting those off (1 to 2 % of real weights, per pair) saves one operation of
-//! four and spends about as much on the list of remainders, unless that too runs on vectors.
+//! Not tried yet: `vpmaddubsw` for 8-bit codes too, with the codes whose pairs could exceed i16 split
+//! off (1 to 2 % of the pairs of real weights). Counting operations, it saves one of four, and a list
+//! of remainders multiplied one by one costs about as much; on vectors it should pay. The limits
+//! measured by `benches` (`vpmaddubsw` over `vpmaddwd`) bound the gain.
 
 use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
@@ -147,8 +148,7 @@ impl Isa for Avx2Wide {
 
     const VALUES: usize = 2;
     // 5 rows · 2 vectors = 10 sums, 2 vectors of codes, a broadcast, a temporary: 14 of 16
-    // registers. A sixth row fills them, and the compiler then keeps two sums in memory: half the
-    // speed.
+    // registers. A sixth row fills them, and the compiler then keeps two sums in memory.
     const ROWS: usize = 5;
 
     #[inline(always)]
