@@ -3,12 +3,13 @@
 use crate::data::{self, Draw};
 use crate::measure::{Report, Subject};
 use quant::kernel::{
-    Activations, Codes, Dynamic, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, Static,
-    SubByte, Weights,
+    Codes, Dynamic, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, Static, SubByte,
+    Weights,
 };
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensor;
 use rten_tensor::prelude::*;
+use std::rc::Rc;
 
 /// `m`, `k`, `n`.
 const SHAPES: [(usize, usize, usize); 11] = [
@@ -111,49 +112,93 @@ fn shape(
     let copies = if m == 1 && n * k >= 1 << 24 { FLUSH_BYTES / (n * k) } else { 1 };
     let mut subjects = Vec::new();
     for kernel in kernels() {
-        let name = kernel.name();
-        for (four, label, data, expected) in
-            [(false, "int8", &w8, &expected), (true, "w4a8", &w4, &expected4)]
-        {
-            let copies = if four { copies * 2 } else { copies };
-            let weights: Vec<_> = vec![packed(kernel, data, (k, n), four); copies.max(1)];
-            let mut out = vec![0.0; m * n];
-            let mut scratch = Scratch::with_threads(threads);
-            let mut call = 0;
-            let x = &x;
-            let mut run = move || {
-                call = (call + 1) % weights.len();
-                kernel
-                    .linear_dynamic(
-                        &weights[call],
-                        x,
-                        m,
-                        Dynamic::default(),
-                        &Epilogue::default(),
-                        Output::F32(&mut out),
-                        &mut scratch,
-                    )
-                    .unwrap();
-                std::hint::black_box(&mut out);
-                same(
-                    &out[..expected.len().min(out.len())]
-                        [..if call == 0 { expected.len() } else { 0 }],
-                    expected,
-                )
-            };
-            let exact = (0..copies.max(1)).all(|_| run());
-            subjects.push(
-                Subject::new(format!("quant {label} dynamic {name}"), move || {
-                    run();
-                })
-                .work("gops", gops)
-                .exact(exact),
-            );
+        for (data, expected, four) in [(&w8, &expected, false), (&w4, &expected4, true)] {
+            let weights = packed(kernel, data, (k, n), four);
+            let copies = copies.max(1) * if four { 2 } else { 1 };
+            let weights: Rc<[_]> = vec![weights; copies].into();
+            for mode in [Mode::Dynamic, Mode::Static, Mode::WeightOnly] {
+                let mut layer = Layer {
+                    kernel,
+                    weights: Rc::clone(&weights),
+                    x: &x,
+                    m,
+                    out: vec![0.0; m * n],
+                    scratch: Scratch::with_threads(threads),
+                    mode,
+                    call: 0,
+                };
+                layer.run();
+                let exact = mode == Mode::Dynamic && same(&layer.out, expected);
+                let name = format!("quant {} {}", mode.name(four), kernel.name());
+                let subject = Subject::new(name, move || layer.run()).work("gops", gops);
+                // The other modes have no reference here; their tests do.
+                let known = mode == Mode::Dynamic;
+                subjects.push(if known { subject.exact(exact) } else { subject });
+            }
         }
     }
     rten(&mut subjects, &w8, &x, (m, k, n), copies.max(1));
     floats(&mut subjects, &w8, &x, (m, k, n), threads);
     report.rows("gemm", case, threads, 15, &mut subjects);
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Dynamic,
+    Static,
+    WeightOnly,
+}
+
+impl Mode {
+    fn name(self, four: bool) -> &'static str {
+        match (self, four) {
+            (Self::Dynamic, false) => "int8 dynamic",
+            (Self::Dynamic, true) => "w4a8 dynamic",
+            (Self::Static, false) => "int8 static",
+            (Self::Static, true) => "w4a8 static",
+            (Self::WeightOnly, false) => "int8 weight-only",
+            (Self::WeightOnly, true) => "int4 weight-only",
+        }
+    }
+}
+
+/// A layer whose weights are cycled through.
+struct Layer<'a> {
+    kernel: Kernel,
+    weights: Rc<[PackedWeights]>,
+    x: &'a [f32],
+    m: usize,
+    out: Vec<f32>,
+    scratch: Scratch,
+    mode: Mode,
+    call: usize,
+}
+
+impl Layer<'_> {
+    fn run(&mut self) {
+        self.call = (self.call + 1) % self.weights.len();
+        let Self { kernel, weights, x, m, out, scratch, mode, call } = self;
+        let (weights, epilogue, output) = (&weights[*call], Epilogue::default(), Output::F32(out));
+        let done = match mode {
+            Mode::Dynamic => kernel.linear_dynamic(
+                weights,
+                x,
+                *m,
+                Dynamic::default(),
+                &epilogue,
+                output,
+                scratch,
+            ),
+            Mode::Static => {
+                let given = Static { scale: 0.05, zero_point: 0, range: (-127, 127) };
+                kernel.linear_static(weights, x, *m, given, &epilogue, output, scratch)
+            }
+            Mode::WeightOnly => {
+                kernel.linear_weight_only(weights, x, *m, &epilogue, output, scratch)
+            }
+        };
+        done.expect("the layer fits its input");
+    }
 }
 
 fn rten<'a>(

@@ -1,5 +1,190 @@
-//! What this machine can do at most.
+//! What this machine can do at most: the instructions the kernels are made of, and its memory.
 
-use crate::measure::Report;
+use crate::measure::{Report, Subject};
+use std::hint::black_box;
 
-pub(crate) fn run(_report: &Report) {}
+/// Larger than any cache here.
+const BYTES: usize = 256 << 20;
+
+pub(crate) fn run(report: &Report) {
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            memory(report, threads);
+            instructions(report, threads);
+        });
+    }
+}
+
+/// Runs the same on every thread.
+fn each(threads: usize, work: impl Fn(usize) + Sync) {
+    rayon::scope(|scope| {
+        for thread in 1..threads {
+            let work = &work;
+            scope.spawn(move |_| work(thread));
+        }
+        work(0);
+    });
+}
+
+fn memory(report: &Report, threads: usize) {
+    let from = vec![1u64; BYTES / 8];
+    let mut to = vec![0u64; BYTES / 8];
+    let share = from.len() / threads;
+    let mut subjects = vec![
+        Subject::new("read", || {
+            each(threads, |i| {
+                black_box(sum(&from[i * share..][..share]));
+            });
+        })
+        .work("gb_per_s", BYTES as f64),
+        Subject::new("copy", || {
+            rayon::scope(|scope| {
+                for (from, to) in from.chunks(share).zip(to.chunks_mut(share)) {
+                    scope.spawn(move |_| to.copy_from_slice(from));
+                }
+            });
+        })
+        .work("gb_per_s", BYTES as f64),
+    ];
+    report.rows("limits", "memory", threads, 9, &mut subjects);
+}
+
+/// Sixteen independent sums, so that reading is all that takes time.
+fn sum(values: &[u64]) -> u64 {
+    let mut sums = [0u64; 16];
+    for values in values.as_chunks::<16>().0 {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum = sum.wrapping_add(*value);
+        }
+    }
+    sums.into_iter().fold(0, u64::wrapping_add)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn instructions(_: &Report, _: usize) {
+    eprintln!("no instruction limits are measured on this architecture");
+}
+
+#[cfg(target_arch = "x86_64")]
+fn instructions(report: &Report, threads: usize) {
+    use x86_64::{CALLS, LIMITS};
+    let mut subjects = Vec::new();
+    for limit in LIMITS {
+        let Some(run) = (limit.find)() else {
+            eprintln!("SKIPPED: this CPU lacks what `{}` needs", limit.name);
+            continue;
+        };
+        let operations = (2 * limit.products * CALLS * threads) as f64;
+        let subject = Subject::new(limit.name, move || each(threads, |_| run()));
+        subjects.push(subject.work("gops", operations));
+    }
+    report.rows("limits", "instructions", threads, 9, &mut subjects);
+}
+
+/// Loops that do what the products do, with everything in the first-level cache.
+#[cfg(target_arch = "x86_64")]
+mod x86_64 {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    /// Lines in a call.
+    pub(super) const CALLS: usize = 20_000;
+
+    /// Steps of a line.
+    const STEPS: usize = 16;
+
+    pub(super) struct Limit {
+        pub(super) name: &'static str,
+        /// Products of a line.
+        pub(super) products: usize,
+        pub(super) find: fn() -> Option<fn()>,
+    }
+
+    /// A tile of `rows` broadcasts and two vectors, one line after the other.
+    macro_rules! tile {
+        ($name:ident, $($feature:tt),+; $rows:literal, $vector:ty, $zero:expr, $broadcast:expr, $step:expr) => {
+            fn $name() -> Option<fn()> {
+                $(#[target_feature(enable = $feature)])+
+                fn lines() {
+                    let a = [[0x0101_0101; STEPS]; $rows];
+                    let b = [[$zero; 2]; STEPS];
+                    let mut sums = [[$zero; 2]; $rows];
+                    for _ in 0..CALLS {
+                        let (a, b) = (black_box(&a), black_box(&b));
+                        for s in 0..STEPS {
+                            for r in 0..$rows {
+                                let value: $vector = $broadcast(a[r][s]);
+                                sums[r][0] = $step(sums[r][0], value, b[s][0]);
+                                sums[r][1] = $step(sums[r][1], value, b[s][1]);
+                            }
+                        }
+                    }
+                    black_box(sums);
+                }
+                // SAFETY: it is called only where every feature that `lines` enables was found.
+                let run: fn() = || unsafe { lines() };
+                let found = $(std::arch::is_x86_feature_detected!($feature))&&+;
+                found.then_some(run)
+            }
+        };
+    }
+
+    macro_rules! madd {
+        ($sum:expr, $a:expr, $b:expr) => {
+            _mm256_add_epi32($sum, _mm256_madd_epi16($a, $b))
+        };
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn wide(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        madd!(sum, a, b)
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn bytes(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        madd!(sum, _mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1))
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn few_bits(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b))
+    }
+
+    #[target_feature(enable = "avx2", enable = "fma")]
+    #[inline]
+    fn fma(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        let [sum, a, b] = [sum, a, b].map(|v| _mm256_castsi256_ps(v));
+        _mm256_castps_si256(_mm256_fmadd_ps(a, b, sum))
+    }
+
+    tile!(tile_wide, "avx2"; 5, __m256i, _mm256_setzero_si256(), _mm256_set1_epi32, wide);
+    tile!(tile_bytes, "avx2"; 5, __m256i, _mm256_setzero_si256(), _mm256_set1_epi32, bytes);
+    tile!(tile_few_bits, "avx2"; 5, __m256i, _mm256_setzero_si256(), _mm256_set1_epi32, few_bits);
+    tile!(tile_fma, "avx2", "fma"; 5, __m256i, _mm256_setzero_si256(), _mm256_set1_epi32, fma);
+    tile!(tile_vnni, "avx512f", "avx512vnni"; 12, __m512i, _mm512_setzero_si512(),
+        _mm512_set1_epi32, _mm512_dpbusd_epi32);
+
+    pub(super) const LIMITS: [Limit; 5] = [
+        Limit { name: "f32 fma, 256 bits", products: 5 * 2 * STEPS * 8, find: tile_fma },
+        Limit { name: "vpmaddwd, 256 bits (exact)", products: 5 * 2 * STEPS * 16, find: tile_wide },
+        Limit {
+            name: "vpmaddubsw, 256 bits (saturates)",
+            products: 5 * 2 * STEPS * 32,
+            find: tile_bytes,
+        },
+        Limit {
+            name: "vpmaddubsw in i16 (exact, 4 bits)",
+            products: 5 * 2 * STEPS * 32,
+            find: tile_few_bits,
+        },
+        Limit {
+            name: "vpdpbusd, 512 bits (exact)",
+            products: 12 * 2 * STEPS * 64,
+            find: tile_vnni,
+        },
+    ];
+}

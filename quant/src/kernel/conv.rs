@@ -453,6 +453,12 @@ impl Image<'_> {
             let out = &mut out[start..start + width * channels];
             for (channel, plane) in planes.chunks(height * width).take(channels).enumerate() {
                 let row = &plane[y * width..][..width];
+                if channels == 1 {
+                    for (out, code) in out.iter_mut().zip(row) {
+                        *out = *code as u8 ^ 0x80;
+                    }
+                    continue;
+                }
                 for (out, code) in out[channel..].iter_mut().step_by(channels).zip(row) {
                     *out = *code as u8 ^ 0x80;
                 }
@@ -598,9 +604,15 @@ impl Window<'_> {
             for (j, weight) in weights.iter().enumerate() {
                 let start = row * padded[1] + x * stride + j * shape.dilation[1];
                 let codes = &self.plane[start..start + (len - 1) * stride + 1];
-                for (p, sum) in sums[..len].iter_mut().enumerate() {
-                    let code = i16::from(codes[p * stride]) - self.zero;
-                    *sum += i32::from(code) * i32::from(*weight);
+                // Neighbours apart, so that the usual case is a plain loop over whole vectors.
+                if STRIDE == 1 {
+                    for (sum, code) in sums[..len].iter_mut().zip(codes) {
+                        *sum += i32::from(i16::from(*code) - self.zero) * i32::from(*weight);
+                    }
+                } else {
+                    for (sum, code) in sums[..len].iter_mut().zip(codes.iter().step_by(stride)) {
+                        *sum += i32::from(i16::from(*code) - self.zero) * i32::from(*weight);
+                    }
                 }
             }
         }

@@ -17,13 +17,13 @@ pub(super) trait Operation {
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
-/// How packed codes are multiplied, where a kernel has more than one way.
+/// What the codes of packed weights can be, where a kernel has a way of its own for either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arithmetic {
-    /// Four bytes at a time.
-    Bytes,
-    /// Two i16 at a time (AVX2 only).
-    Wide,
+    /// Any 8 bits.
+    FullRange,
+    /// At most 4 bits.
+    FewBits,
 }
 
 /// One way to run the loops of this module, on this machine.
@@ -162,17 +162,8 @@ impl Kernel {
     pub(super) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
-            (Token::Avx2(isa), Arithmetic::Wide) => isa.run_wide(operation),
+            (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide(operation),
             _ => self.run(operation),
-        }
-    }
-
-    /// The ways in which this kernel can multiply 8-bit codes that are given in full range.
-    pub(super) const fn has_wide(self) -> bool {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx2(_) => true,
-            _ => false,
         }
     }
 }

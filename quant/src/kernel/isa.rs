@@ -39,21 +39,23 @@ pub(super) trait Isa: Copy + Send + Sync {
     const VALUES: usize;
     /// Rows of the tallest tile of integer products.
     const ROWS: usize;
-    /// Steps that are summed together before they are added to the sums, for 8-bit codes.
-    const GROUP: usize = 1;
 
     /// No sum yet.
     fn zero(self) -> Self::Sums;
 
-    /// Adds the products of `a` and `b`, exactly: `S` steps at a time, at most 16 in all.
+    /// Adds the products of `a` and `b`, exactly: a line, or less of it at the end of a segment.
     ///
-    /// `S` may exceed [`Isa::GROUP`] only where the codes of `b` are of at most 4 bits.
+    /// `S` is 1; or it is 8, where the codes of `b` are of at most 4 bits and the number of steps
+    /// is a multiple of 8.
     fn accumulate<const R: usize, const S: usize>(
         self,
         sums: &mut [[Self::Sums; 2]; R],
         a: &[Line; R],
         b: &[Self::Step],
     );
+
+    /// Value `j` along K of a step, for the columns of vector `v`.
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> Self::Sums;
 
     /// The same sum in each lane.
     fn splat_sum(self, value: i32) -> Self::Sums;
@@ -63,9 +65,6 @@ pub(super) trait Isa: Copy + Send + Sync {
 
     /// Writes the lanes.
     fn store_sums(self, sums: Self::Sums, out: &mut [i32]);
-
-    /// `a + b`, wrapping.
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
 
     /// `sum - a * b`, wrapping.
     fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;

@@ -30,7 +30,6 @@ mod embedding;
 mod error;
 mod isa;
 mod linear;
-mod outliers;
 mod output;
 mod product;
 mod rows;

@@ -200,43 +200,14 @@ impl<T: Pod> Tile<'_, T> {
         } else {
             let steps = &self.steps[first..][..steps];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS)) {
-                match (BITS, I::GROUP) {
-                    (8, 1) => isa.accumulate::<R, 1>(&mut sums, a, b),
-                    (8, _) => isa.accumulate::<R, 2>(&mut sums, a, b),
-                    _ => isa.accumulate::<R, 8>(&mut sums, a, b),
+                if BITS == 8 {
+                    isa.accumulate::<R, 1>(&mut sums, a, b);
+                } else {
+                    isa.accumulate::<R, 8>(&mut sums, a, b);
                 }
             }
-        }
-        if I::GROUP > 1 && BITS == 8 && !self.product.weights.outliers.is_empty() {
-            self.add_outliers::<I, R>(isa, &mut sums, lines);
         }
         sums
-    }
-
-    #[inline(always)]
-    fn add_outliers<I: Isa, const R: usize>(
-        &self,
-        isa: I,
-        sums: &mut [[I::Sums; 2]; R],
-        lines: &[[Line; R]],
-    ) {
-        let weights = self.product.weights;
-        let first = self.panel * I::COLUMNS;
-        let mut rests = [[0; WIDEST]; R];
-        for j in 0..I::COLUMNS.min(weights.n - first) {
-            for outlier in weights.outliers.of(first + j) {
-                let at = outlier.k as usize;
-                let lines = &lines[at / size_of::<Line>()];
-                for r in 0..R {
-                    let bytes: &[u8; 64] = bytemuck::cast_ref(&lines[r]);
-                    rests[r][j] += i32::from(bytes[at % size_of::<Line>()]) * outlier.rest;
-                }
-            }
-        }
-        for (sums, rests) in sums.iter_mut().zip(&rests) {
-            sums[0] = isa.add_sums(sums[0], isa.load_sums(&rests[..I::LANES]));
-            sums[1] = isa.add_sums(sums[1], isa.load_sums(&rests[I::LANES..I::COLUMNS]));
-        }
     }
 
     /// Where what is known of row `r` is.
@@ -322,6 +293,13 @@ impl<T: Pod> Tile<'_, T> {
             }
         }
         for r in 0..R {
+            if let (Target::F32(out), Some(start)) = (self.product.target, self.whole_row::<I>(r)) {
+                // SAFETY: as in `write`.
+                let out = unsafe { out.slice(start, I::COLUMNS) };
+                isa.store(values[r][0], &mut out[..I::LANES]);
+                isa.store(values[r][1], &mut out[I::LANES..]);
+                continue;
+            }
             let mut lanes = [0.0; WIDEST];
             isa.store(values[r][0], &mut lanes[..I::LANES]);
             isa.store(values[r][1], &mut lanes[I::LANES..I::COLUMNS]);
@@ -337,6 +315,15 @@ impl<T: Pod> Tile<'_, T> {
                 Target::Sums(_) => {}
             }
         }
+    }
+
+    /// Where row `r` of the tile starts in the output, if its columns are all there and neighbours.
+    #[inline(always)]
+    fn whole_row<I: Isa>(&self, r: usize) -> Option<usize> {
+        let Strides { row, column } = self.product.strides;
+        let first = self.panel * I::COLUMNS;
+        let whole = column == 1 && first + I::COLUMNS <= self.product.weights.n;
+        whole.then_some((self.rows.start + r) * row + first)
     }
 
     #[inline(always)]

@@ -39,6 +39,11 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> Self::Sums {
+        step[v].map(|codes| i32::from(codes[j]))
+    }
+
+    #[inline(always)]
     fn splat_sum(self, value: i32) -> Self::Sums {
         [value; 4]
     }
@@ -51,11 +56,6 @@ impl Isa for Scalar {
     #[inline(always)]
     fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
         out.copy_from_slice(&sums);
-    }
-
-    #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        [0, 1, 2, 3].map(|i| a[i].wrapping_add(b[i]))
     }
 
     #[inline(always)]

@@ -73,9 +73,9 @@ impl Scratch {
     }
 }
 
-/// Waking a thread of a pool takes some 10 µs. The fastest kernel does this many products in about
-/// 10 µs if all is in the cache, and in 100 µs if the weights come from memory.
-const PRODUCTS_PER_THREAD: usize = 1 << 20;
+/// An estimate, to be measured on an idle machine: waking a thread of a pool is taken to cost 10 to
+/// 30 µs; the fastest kernel does this many products in about 25 µs if all is in the cache.
+const PRODUCTS_PER_THREAD: usize = 1 << 22;
 
 /// Makes a buffer long enough; what is in it is unspecified.
 pub(super) fn grown<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) -> &mut [T] {

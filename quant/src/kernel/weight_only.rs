@@ -127,7 +127,7 @@ impl FloatProduct<'_> {
             for k in range.clone().step_by(PIECE) {
                 let ks = k..range.end.min(k + PIECE);
                 let step = first + (k - range.start) / I::VALUES;
-                self.dequantize::<I>(panel, segment, step, ks.clone(), &mut piece);
+                self.dequantize::<I>(isa, panel, segment, step, ks.clone(), &mut piece);
                 self.multiply::<I>(isa, rows.clone(), ks, &piece, p);
             }
             first += self.weights.steps[segment];
@@ -146,6 +146,7 @@ impl FloatProduct<'_> {
     #[inline(always)]
     fn dequantize<I: Isa>(
         &self,
+        isa: I,
         panel: usize,
         segment: usize,
         step: usize,
@@ -173,31 +174,15 @@ impl FloatProduct<'_> {
             }
             &room[..steps]
         };
-        for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
-            let bytes = &bytemuck::bytes_of(codes)[..I::COLUMNS * I::VALUES];
-            if I::VALUES == 4 {
-                let words = bytes.as_chunks::<4>().0;
-                for (j, out) in out.iter_mut().enumerate() {
-                    for c in 0..I::COLUMNS {
-                        let code = i32::from_le_bytes(words[c]) << (24 - 8 * j) >> 24;
-                        out[c] = (code - zeros[c]) as f32;
-                    }
-                }
-            } else {
-                let words = bytes.as_chunks::<2>().0;
-                for (j, out) in out.iter_mut().enumerate() {
-                    for c in 0..I::COLUMNS {
-                        let code = i16::from_le_bytes(words[c]) << (8 - 8 * j) >> 8;
-                        out[c] = (i32::from(code) - zeros[c]) as f32;
-                    }
-                }
-            }
-        }
-        if !weights.outliers.is_empty() {
-            let first = panel * I::COLUMNS;
-            for c in 0..I::COLUMNS.min(weights.n - first) {
-                for outlier in weights.outliers.within(first + c, ks.start, ks.end) {
-                    piece[outlier.k as usize - ks.start][c] += outlier.rest as f32;
+        let ones = isa.splat_sum(1);
+        for v in 0..2 {
+            let lanes = v * I::LANES..(v + 1) * I::LANES;
+            let zeros = isa.load_sums(&zeros[lanes.clone()]);
+            for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
+                for j in 0..I::VALUES {
+                    let codes = isa.codes_at(codes, v, j);
+                    let shifted = isa.subtract_product(codes, zeros, ones);
+                    isa.store(isa.to_floats(shifted), &mut out[j][lanes.clone()]);
                 }
             }
         }

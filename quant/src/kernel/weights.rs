@@ -20,7 +20,6 @@
 use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::PackError;
 use super::isa::{Isa, Line};
-use super::outliers::{self, Outliers};
 use super::subbyte::SubByte;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -86,7 +85,6 @@ pub struct PackedWeights {
     terms: Vec<i32>,
     /// Empty if all are zero.
     zeros: Vec<i32>,
-    pub(super) outliers: Outliers,
 }
 
 /// What belongs to the columns of a panel in one segment.
@@ -107,12 +105,9 @@ impl PackedWeights {
     ///   the largest `|code - zero point|`.
     pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
         let segment = check(weights)?;
-        // 8-bit codes go to the byte arithmetic only where few of them have to be split off.
         let arithmetic = match weights.codes {
-            Codes::Bytes(codes) if kernel.has_wide() => {
-                outliers::arithmetic(codes, weights.k, segment)
-            }
-            _ => Arithmetic::Bytes,
+            Codes::Bytes(_) => Arithmetic::FullRange,
+            Codes::Packed(..) => Arithmetic::FewBits,
         };
         Ok(kernel.run_as(arithmetic, Pack { kernel, arithmetic, weights, segment }))
     }
@@ -135,7 +130,7 @@ impl PackedWeights {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let words = self.scales.len() + self.terms.len() + self.zeros.len();
-        self.data.len() * size_of::<Line>() + words * 4 + self.outliers.bytes()
+        self.data.len() * size_of::<Line>() + words * 4
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -236,7 +231,7 @@ impl Operation for Pack<'_> {
             Codes::Packed(width, _) => width.bits(),
         };
         // Packed codes are multiplied 8 steps at a time by every kernel.
-        let group = if bits == 8 { I::GROUP } else { 8 };
+        let group = if bits == 8 { 1 } else { 8 };
         let mut packed = pack(&self, bits, group, I::VALUES, I::COLUMNS);
         packed.tallest = I::ROWS;
         packed
@@ -319,18 +314,13 @@ fn pack(
         } else {
             vec![0; parameters]
         },
-        outliers: Outliers::none(),
     };
-    let split = bits == 8 && arithmetic == Arithmetic::Bytes && group > 1;
     let mut row = vec![0i8; k];
     for column in 0..n {
         let (panel, at) = (column / columns, column % columns);
         let bytes = &mut bytes[panel * panel_bytes..][..panel_bytes];
         unpack_row(weights, column, &mut row);
         packed.set_parameters(weights, column, &row);
-        if split {
-            packed.outliers.split_off(column, &mut row, segment, group * values);
-        }
         let mut first = 0;
         for (s, codes) in row.chunks(segment).enumerate() {
             for (i, code) in codes.iter().enumerate() {

@@ -62,11 +62,32 @@ use crate::record::{Record, RecordError, Recorder};
     note = "what is no part of the model is left out by name: `#[module(skip)]`"
 )]
 pub trait Module {
-    /// Shows each child to `walker`, in declaration order.
+    /// Walks each child with a walker of its name, in declaration order.
+    ///
+    /// This is what the derive writes, and what to write for a type that cannot derive:
+    ///
+    /// ```
+    /// use quant::{Module, Param, Walker, WalkerMut};
+    ///
+    /// struct Scale { by: Param<f32>, epsilon: f32 }
+    ///
+    /// impl Module for Scale {
+    ///     fn walk(&self, walker: &mut Walker<'_>) {
+    ///         self.by.walk(&mut walker.field("by"));
+    ///     }
+    ///
+    ///     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
+    ///         self.by.walk_mut(&mut walker.field("by"));
+    ///     }
+    /// }
+    ///
+    /// let scale = Scale { by: Param::new(2.0), epsilon: 1e-5 };
+    /// assert_eq!(scale.params()[0].id, "by");
+    /// ```
     fn walk(&self, walker: &mut Walker<'_>);
 
-    /// Shows each child to `walker`, in the same order and under the same names as
-    /// [`walk`](Self::walk), to be changed in place.
+    /// Walks each child in the same order and under the same names as [`walk`](Self::walk), to be
+    /// changed in place.
     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>);
 
     /// Shows every parameter to `visitor`, in declaration order.

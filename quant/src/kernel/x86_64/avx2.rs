@@ -2,21 +2,27 @@
 //!
 //! It has no instruction that sums products of bytes in i32, so there are two ways to be exact:
 //!
-//! - [`Avx2Wide`]: activations and codes are widened to i16 and `vpmaddwd` sums pairs of products
-//!   in i32. Nothing can overflow, whatever the values.
-//! - [`Avx2`]: `vpmaddubsw` sums pairs of products of bytes in i16, where it saturates. It is used
-//!   only where the *packed codes* rule that out, see `accumulate`.
+//! - [`Avx2Wide`], for any codes: activations and codes are widened to i16 and `vpmaddwd` sums pairs
+//!   of products in i32. Nothing can overflow, whatever the values. Codes are widened as they are
+//!   loaded, once for all rows of a tile, so weights take no more memory than elsewhere.
+//! - [`Avx2`], for codes of at most 4 bits: `vpmaddubsw` sums pairs of products of bytes in i16, and
+//!   eight such sums fit i16 together before they have to be widened.
+//!
+//! Not tried yet: `vpmaddubsw` for 8-bit codes too, with the codes whose pairs could exceed i16 split
+//! off (1 to 2 % of the pairs of real weights). Counting operations, it saves one of four, and a list
+//! of remainders multiplied one by one costs about as much; on vectors it should pay. The limits
+//! measured by `benches` (`vpmaddubsw` over `vpmaddwd`) bound the gain.
 
 use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
 use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_cvtepi8_epi16, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_set1_epi16,
+    __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_cvtepi8_epi16, _mm256_cvtepu16_epi32,
+    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16,
 };
 
 instruction_set! {
-    /// AVX2; sums of a few products of bytes fit i16.
+    /// AVX2, for codes of at most 4 bits.
     Avx2: "avx2"
 }
 
@@ -61,6 +67,15 @@ impl Avx2 {
         unsafe { _mm256_madd_epi16(a, b) }
     }
 
+    /// Pairs of codes, each pair in the low bytes of a lane.
+    #[inline(always)]
+    fn widen_twice(self, from: &[i8; 16]) -> __m256i {
+        // SAFETY: AVX2 implies SSE2; the reference is to the 16 bytes that are read.
+        let codes = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtepu16_epi32(codes) }
+    }
+
     /// 16 codes as i16.
     #[inline(always)]
     fn widen(self, from: &[i8; 16]) -> __m256i {
@@ -77,18 +92,18 @@ impl Isa for Avx2 {
     type Step = [[i8; 32]; 2];
 
     const VALUES: usize = 4;
-    // 4 rows · 2 vectors = 8 sums, 2 · 2 vectors of codes, 2 broadcasts, the ones, a temporary: 16.
+    // 4 rows · 2 vectors = 8 sums in i16, 2 vectors of codes, a broadcast, a temporary: 12 of 16
+    // registers. The sums in i32 are needed once in eight steps and may wait in memory.
     const ROWS: usize = 4;
-    const GROUP: usize = 2;
+
+    #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m256i {
+        self.ymm_byte(self.ymm_codes(&step[v]), j)
+    }
 
     /// `S` pair sums are added in i16 before they are widened, which saves the two operations of
-    /// widening for all but one of them. That is exact where `|sum| ≤ 32767` for any activations in
-    /// `0 ..= 255`:
-    ///
-    /// - codes of at most 4 bits are at least -8, so 8 steps reach at most 8 · 2 · 8 · 255 = 32640;
-    /// - 8-bit codes are split when packed: what stays here of the 2 · `S` codes of a lane has
-    ///   positive parts that sum to at most 128 and negative ones to at least -128, and
-    ///   128 · 255 = 32640. The rest is added by `outliers`.
+    /// widening for all but one of them. Codes are at least -8, activations at most 255: eight steps
+    /// reach at most 8 · 2 · 8 · 255 = 32640.
     #[inline(always)]
     fn accumulate<const R: usize, const S: usize>(
         self,
@@ -96,6 +111,7 @@ impl Isa for Avx2 {
         a: &[Line; R],
         b: &[Self::Step],
     ) {
+        debug_assert_eq!(S, 8, "full-range codes are for `Avx2Wide`");
         for (g, steps) in b.as_chunks::<S>().0.iter().enumerate().take(Line::STEPS / S) {
             let mut pairs = [[self.ymm_zero(); 2]; R];
             for (s, step) in steps.iter().enumerate() {
@@ -132,9 +148,13 @@ impl Isa for Avx2Wide {
 
     const VALUES: usize = 2;
     // 5 rows · 2 vectors = 10 sums, 2 vectors of codes, a broadcast, a temporary: 14 of 16
-    // registers. A sixth row fills them, and the compiler then keeps two sums in memory: half the
-    // speed.
+    // registers. A sixth row fills them, and the compiler then keeps two sums in memory.
     const ROWS: usize = 5;
+
+    #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m256i {
+        self.ymm_byte(self.0.widen_twice(&step[v]), j)
+    }
 
     #[inline(always)]
     fn accumulate<const R: usize, const S: usize>(

@@ -3,10 +3,10 @@
 
 use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{
-    __m512, __m512i, _mm512_add_epi32, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_epi32,
+    __m512, __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_ps,
+    _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sllv_epi32, _mm512_srai_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 instruction_set! {
@@ -68,6 +68,15 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m512i {
+        let (codes, shift) = (self.codes(&step[v]), self.splat_sum(24 - 8 * j as i32));
+        // SAFETY: `self` proves AVX-512F.
+        let high = unsafe { _mm512_sllv_epi32(codes, shift) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srai_epi32::<24>(high) }
+    }
+
+    #[inline(always)]
     fn splat_sum(self, value: i32) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_set1_epi32(value) }
@@ -85,12 +94,6 @@ impl Isa for Avx512Vnni {
         let out: &mut [i32; 16] = out.try_into().expect("a lane each");
         // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are written.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
-    }
-
-    #[inline(always)]
-    fn add_sums(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_add_epi32(a, b) }
     }
 
     #[inline(always)]

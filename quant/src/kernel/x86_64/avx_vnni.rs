@@ -30,6 +30,11 @@ impl Isa for AvxVnni {
     const ROWS: usize = 6;
 
     #[inline(always)]
+    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m256i {
+        self.ymm_byte(self.ymm_codes(&step[v]), j)
+    }
+
+    #[inline(always)]
     fn accumulate<const R: usize, const S: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],

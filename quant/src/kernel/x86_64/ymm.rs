@@ -3,8 +3,8 @@
 use core::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm256_sub_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sllv_epi32, _mm256_srai_epi32,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32,
 };
 
 /// A proof of AVX2.
@@ -28,6 +28,16 @@ pub(super) unsafe trait Ymm: Copy {
     fn ymm_broadcast(self, values: u32) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_set1_epi32(values as i32) }
+    }
+
+    /// Byte `j` of each lane, sign extended.
+    #[inline(always)]
+    fn ymm_byte(self, lanes: __m256i, j: usize) -> __m256i {
+        let shift = self.ymm_splat_sum(24 - 8 * j as i32);
+        // SAFETY: `self` proves AVX2.
+        let high = unsafe { _mm256_sllv_epi32(lanes, shift) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_srai_epi32::<24>(high) }
     }
 
     #[inline(always)]
@@ -138,11 +148,6 @@ macro_rules! ymm_isa {
         #[inline(always)]
         fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
             self.ymm_store_sums(sums, out);
-        }
-
-        #[inline(always)]
-        fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-            self.ymm_add_sums(a, b)
         }
 
         #[inline(always)]

@@ -1,0 +1,199 @@
+//! Convolutions beside a float one over `im2col` and `gemm`.
+
+use crate::data::{self, Draw};
+use crate::measure::{Report, Subject};
+use quant::kernel::{
+    Codes, ConvShape, Dynamic, Epilogue, Images, Kernel, Output, PackedConv, Scratch, Sharing,
+    Weights,
+};
+
+struct Case {
+    name: &'static str,
+    shape: ConvShape,
+    size: [usize; 2],
+}
+
+const fn shape(channels: [usize; 2], window: usize, stride: usize, groups: usize) -> ConvShape {
+    ConvShape {
+        in_channels: channels[0],
+        out_channels: channels[1],
+        window: [window, window],
+        stride: [stride, stride],
+        padding: [window / 2, window / 2],
+        dilation: [1, 1],
+        groups,
+    }
+}
+
+const CASES: [Case; 4] = [
+    Case { name: "3x3 64-64 56x56", shape: shape([64, 64], 3, 1, 1), size: [56, 56] },
+    Case { name: "1x1 256-64 56x56", shape: shape([256, 64], 1, 1, 1), size: [56, 56] },
+    Case { name: "3x3/2 3-32 224x224", shape: shape([3, 32], 3, 2, 1), size: [224, 224] },
+    Case { name: "3x3 depthwise 96 56x56", shape: shape([96, 96], 3, 1, 96), size: [56, 56] },
+];
+
+pub(crate) fn run(report: &Report) {
+    for threads in [1, 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        for case in &CASES {
+            pool.install(|| run_case(report, case, threads));
+        }
+    }
+}
+
+fn run_case(report: &Report, case: &Case, threads: usize) {
+    let shape = &case.shape;
+    let k = shape.in_channels / shape.groups * shape.window[0] * shape.window[1];
+    let weights = data::weights(Draw::Real, shape.out_channels, k, 8, 3);
+    let [height, width] = case.size;
+    let x = data::activations(Draw::Real, shape.in_channels, height * width, 4);
+    let out = shape.output_size(case.size).expect("the window fits");
+    let pixels = out[0] * out[1];
+    let gops = 2.0 * (pixels * shape.out_channels * k) as f64;
+    let mut subjects = Vec::new();
+    for kernel in Kernel::available().filter(|kernel| *kernel != Kernel::SCALAR) {
+        let packed = Weights {
+            n: shape.out_channels,
+            k,
+            codes: Codes::Bytes(&weights.codes),
+            sharing: Sharing::Channel,
+            scales: &weights.scales,
+            zero_points: &[],
+        };
+        let packed = PackedConv::new(kernel, *shape, &packed).expect("a good shape");
+        let exact = is_exact(kernel, &packed, &weights.codes, case);
+        let (mut y, mut scratch) =
+            (vec![0.0; pixels * shape.out_channels], Scratch::with_threads(threads));
+        let x = &x;
+        let run = move || {
+            let images = Images { values: x, batch: 1, size: case.size };
+            let (epilogue, output) = (Epilogue::default(), Output::F32(&mut y));
+            kernel
+                .conv2d_dynamic(
+                    &packed,
+                    images,
+                    Dynamic::default(),
+                    &epilogue,
+                    output,
+                    &mut scratch,
+                )
+                .expect("finite images");
+        };
+        let name = format!("quant int8 dynamic {kernel}");
+        subjects.push(Subject::new(name, run).work("gops", gops).exact(exact));
+    }
+    let mut float = Float::new(case, &weights.values, k, pixels, threads);
+    let x = &x;
+    subjects.push(Subject::new("im2col + gemm f32", move || float.run(x)).work("gops", gops));
+    report.rows("conv", case.name, threads, 15, &mut subjects);
+}
+
+/// Some output channels of full-range codes, against i64.
+fn is_exact(kernel: Kernel, packed: &PackedConv, codes: &[i8], case: &Case) -> bool {
+    let Case { shape, size: [height, width], .. } = case;
+    let mut random = data::Random(5);
+    let x: Vec<i8> = (0..shape.in_channels * height * width).map(|_| random.bits() as i8).collect();
+    let [rows, columns] = shape.output_size(case.size).expect("the window fits");
+    let mut sums = vec![0; shape.out_channels * rows * columns];
+    let images = Images { values: &x, batch: 1, size: case.size };
+    let (epilogue, output) = (Epilogue::default(), Output::Sums(&mut sums));
+    kernel
+        .conv2d_i8(packed, images, 1.0, 3, &epilogue, output, &mut Scratch::new())
+        .expect("the slices fit");
+    let (group_in, group_out) =
+        (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
+    let [window, _] = shape.window;
+    [0, shape.out_channels - 1].into_iter().all(|channel| {
+        (0..rows * columns).all(|at| {
+            let mut sum = 0i64;
+            for i in 0..group_in * window * window {
+                let y = at / columns * shape.stride[0] + i / window % window;
+                let x_at = at % columns * shape.stride[1] + i % window;
+                let (y, x_at) =
+                    (y.wrapping_sub(shape.padding[0]), x_at.wrapping_sub(shape.padding[1]));
+                if y < *height && x_at < *width {
+                    let plane = channel / group_out * group_in + i / window / window;
+                    let code = i64::from(x[(plane * height + y) * width + x_at]) - 3;
+                    sum += code * i64::from(codes[channel * group_in * window * window + i]);
+                }
+            }
+            sum == i64::from(sums[channel * rows * columns + at])
+        })
+    })
+}
+
+/// Patches as columns `[k, pixels]`, times the weights.
+struct Float<'a> {
+    case: &'a Case,
+    weights: &'a [f32],
+    k: usize,
+    pixels: usize,
+    patches: Vec<f32>,
+    out: Vec<f32>,
+    parallel: gemm::Parallelism,
+}
+
+impl<'a> Float<'a> {
+    fn new(case: &'a Case, weights: &'a [f32], k: usize, pixels: usize, threads: usize) -> Self {
+        let parallel = match threads {
+            1 => gemm::Parallelism::None,
+            threads => gemm::Parallelism::Rayon(threads),
+        };
+        let (patches, out) = (vec![0.0; k * pixels], vec![0.0; case.shape.out_channels * pixels]);
+        Self { case, weights, k, pixels, patches, out, parallel }
+    }
+
+    fn run(&mut self, x: &[f32]) {
+        let shape = &self.case.shape;
+        let group_out = shape.out_channels / shape.groups;
+        for group in 0..shape.groups {
+            self.gather(x, group);
+            let (m, n, k) = (group_out, self.pixels, self.k);
+            let out = self.out[group * m * n..][..m * n].as_mut_ptr();
+            let weights = self.weights[group * m * k..][..m * k].as_ptr();
+            let patches = self.patches.as_ptr();
+            let (row, inner) = (n as isize, k as isize);
+            // SAFETY: the pointers are to m·n, m·k and k·n elements, and the strides stay within.
+            unsafe {
+                gemm::gemm(
+                    m,
+                    n,
+                    k,
+                    out,
+                    1,
+                    row,
+                    false,
+                    weights,
+                    1,
+                    inner,
+                    patches,
+                    1,
+                    row,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    self.parallel,
+                );
+            }
+        }
+    }
+
+    fn gather(&mut self, x: &[f32], group: usize) {
+        let Case { shape, size: [height, width], .. } = self.case;
+        let group_in = shape.in_channels / shape.groups;
+        let [window, _] = shape.window;
+        let [_, columns] = shape.output_size(self.case.size).expect("the window fits");
+        for (i, patches) in self.patches.chunks_mut(self.pixels).enumerate() {
+            let plane = &x[(group * group_in + i / window / window) * height * width..];
+            for (at, patch) in patches.iter_mut().enumerate() {
+                let y = (at / columns * shape.stride[0] + i / window % window)
+                    .wrapping_sub(shape.padding[0]);
+                let x =
+                    (at % columns * shape.stride[1] + i % window).wrapping_sub(shape.padding[1]);
+                *patch = if y < *height && x < *width { plane[y * width + x] } else { 0.0 };
+            }
+        }
+    }
+}
