@@ -4,7 +4,7 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use quant::{Module, Param};
 
-/// Three layers with a ReLU between.
+/// Three layers with a `ReLU` between.
 #[derive(Clone, Debug, Module)]
 pub struct Mlp {
     /// 64 pixels to 32 features.
