@@ -142,9 +142,7 @@ fn quantize(
     let Some(mut recipe) = recipe(scheme)? else { return Ok(model) };
     let model = model.quantize_weights(&mut recipe)?;
     Ok(match scheme {
-        Scheme::Static => {
-            model.calibrate(&recipe, batches, |model, batch| model.forward(batch))?.convert()?
-        }
+        Scheme::Static => model.calibrate(&recipe, batches, minilm::MiniLm::forward)?.convert()?,
         _ => model.prepare(&recipe)?,
     })
 }

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayD};
 use quant::nn::{Execute, ExecuteError};
 use quant::{ActivationQuantizer, Module, Param};
 
-/// Three layers with a ReLU between.
+/// Three layers with a `ReLU` between.
 #[derive(Clone, Debug, Module)]
 pub struct Mlp {
     /// 64 pixels to 32 features.

@@ -8,7 +8,7 @@ use quant::scheme::Groups;
 use quant::{
     Axis, BincodeRecorder, Block, Candidate, Decision, Directive, Granularity, Mapping,
     MinMaxCalibration, Module, ModuleVisitor, Param, ParamId, ParamView, Planner,
-    QuantizationScheme, QuantizationType, QuantizeError, Reason,
+    QuantizationScheme, QuantizationType, QuantizeError, QuantizedTensor, Reason,
 };
 
 #[derive(Clone, Debug, Module)]
@@ -104,7 +104,9 @@ fn net() -> impl Strategy<Value = Net> {
 
 /// Every parameter with its path.
 #[derive(Default)]
-struct All(Vec<(String, Vec<usize>, Vec<f32>, Option<quant::QuantizedTensor>)>);
+struct All(Vec<(String, Vec<usize>, Vec<f32>, Codes)>);
+
+type Codes = Option<QuantizedTensor>;
 
 impl ModuleVisitor for All {
     fn visit_float(&mut self, id: ParamId, param: ParamView<'_>) {

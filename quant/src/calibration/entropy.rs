@@ -24,7 +24,7 @@ const SMOOTHING: f64 = 1e-4;
 /// Kullback-Leibler divergence from what it was; cut off where the values end.
 ///
 /// What lies outside of `±t` is counted in the outermost bins, as saturation does. Bins, candidates
-/// and formula are those of ONNX Runtime's entropy calibration, which took them from TensorRT:
+/// and formula are those of ONNX Runtime's entropy calibration, which took them from `TensorRT`:
 /// 2,048 bins over the largest magnitude, and the bin that begins at zero in the middle, so that
 /// the range reaches one bin farther above zero than below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -118,9 +118,9 @@ pub(super) fn search(full: Range, mapping: Mapping, error: impl Fn(Range) -> f64
     };
     let mut best = ([WHOLE; 2], error([WHOLE; 2]));
     for &pass in passes {
-        best = least(best, (8..WHOLE).step_by(8), pass, &error);
+        best = least(best, (8..WHOLE).step_by(8), pass, error);
         let near = pass.get(best.0);
-        best = least(best, near.saturating_sub(7).max(1)..WHOLE.min(near + 8), pass, &error);
+        best = least(best, near.saturating_sub(7).max(1)..WHOLE.min(near + 8), pass, error);
     }
     range(best.0)
 }

@@ -6,7 +6,7 @@ use core::fmt;
 #[cfg(feature = "nn")]
 use super::cache::Cache;
 use super::{Module, Walker, WalkerMut};
-use crate::tensor::{FloatTensor, QuantizedTensor, Tensor, TensorError};
+use crate::tensor::{FloatTensor, QuantizedTensor, Repr, Tensor, TensorError};
 
 /// A parameter of a model: a float tensor of type `T`, or the quantized tensor made of it.
 ///
@@ -292,9 +292,9 @@ impl<T: FloatTensor> ParamMut for Param<T> {
     fn put(&mut self, tensor: Tensor) -> Result<(), TensorError> {
         self.forget();
         let device = self.device();
-        self.state = match tensor.into_parts() {
-            Ok((shape, values)) => State::Float(T::from_values(&shape, values, &device)?),
-            Err(quantized) => State::Quantized(quantized, device),
+        self.state = match tensor.into_repr() {
+            Repr::Float { shape, values } => State::Float(T::from_values(&shape, values, &device)?),
+            Repr::Quantized(tensor) => State::Quantized(tensor, device),
         };
         Ok(())
     }

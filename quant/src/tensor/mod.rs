@@ -28,8 +28,9 @@ use crate::scheme::{LayoutError, QuantizationScheme, ScaleType};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor(Repr);
 
+/// What a [`Tensor`] is made of.
 #[derive(Clone, Debug, PartialEq)]
-enum Repr {
+pub(crate) enum Repr {
     Float { shape: Vec<usize>, values: Vec<f32> },
     Quantized(QuantizedTensor),
 }
@@ -110,12 +111,8 @@ impl Tensor {
         }
     }
 
-    /// The parts of a float tensor, or the quantized one.
-    pub(crate) fn into_parts(self) -> Result<(Vec<usize>, Vec<f32>), QuantizedTensor> {
-        match self.0 {
-            Repr::Float { shape, values } => Ok((shape, values)),
-            Repr::Quantized(tensor) => Err(tensor),
-        }
+    pub(crate) fn into_repr(self) -> Repr {
+        self.0
     }
 }
 

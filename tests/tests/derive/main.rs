@@ -1,6 +1,8 @@
 //! What `#[derive(Module)]` does, seen through the public interface.
 
 #![allow(dead_code, reason = "fields are there to be walked")]
+#![allow(unreachable_pub, reason = "the files of `ui/accepted` are programs and modules")]
+#![allow(clippy::large_enum_variant, clippy::type_complexity, reason = "shapes are what is tested")]
 
 mod accepted;
 mod attributes;
