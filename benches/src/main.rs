@@ -5,6 +5,7 @@ mod data;
 mod gemm;
 mod limits;
 mod measure;
+mod minilm;
 mod quantize;
 
 fn main() {
@@ -23,8 +24,11 @@ fn main() {
             "limits" => limits::run(&report),
             "conv" => conv::run(&report),
             "quantize" => quantize::run(&report),
+            "minilm" => minilm::run(&report),
             _ => {
-                eprintln!("no bench is called `{name}`; there are limits, gemm, conv, quantize");
+                eprintln!(
+                    "no bench is called `{name}`; there are limits, gemm, conv, quantize, minilm"
+                );
                 std::process::exit(2);
             }
         }

@@ -9,10 +9,10 @@ use std::error::Error;
 
 use examples::digits::{self, Samples};
 use examples::mlp::{Mlp, accuracy};
-use ndarray::Array1;
+use ndarray::{Array1, Axis};
 use quant::{
-    BincodeRecorder, CalibrationMethod, MinMaxCalibration, Module, ModuleMapper, MseCalibration,
-    ParamId, QuantizationScheme, Quantizer, Tensor,
+    ActivationMode, ActivationScheme, BincodeRecorder, CalibrationMethod, MinMaxCalibration,
+    Module, ModuleMapper, MseCalibration, ParamId, Quantizer, Recipe, Tensor,
 };
 use serde::Serialize;
 
@@ -46,26 +46,26 @@ impl ModuleMapper for Dequantize {
 struct Outcome {
     accuracy: f64,
     bytes: usize,
+    /// The share of predictions that are those of the float model.
+    equal_to_f32: f64,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let json = std::env::args().any(|arg| arg == "--json");
-    let (_, held_out) = digits::load();
+    let (train, held_out) = digits::load();
     let model = load(WEIGHTS)?;
-    let f32 = measure(&model, &held_out)?;
+    let test = Test { reference: model.predict(&held_out.images)?, held_out };
+    let f32 = test.measure(&model)?;
     if !json {
-        let quantizer = quantizer(VARIANTS[2].1.parse()?, MIN_MAX);
-        println!("{}\n", quantizer.plan(&model)?);
-        println!("{:<28}{:>9}{:>8}{:>7}", "", "accuracy", "bytes", "ratio");
+        println!("{}\n", recipe(ActivationScheme::STATIC)?.plan(&model)?);
+        println!("{:<28}{:>9}{:>8}{:>7}{:>14}", "", "accuracy", "bytes", "ratio", "equal to f32");
         print_row("f32", &f32, &f32);
     }
     let mut outcomes = serde_json::Map::new();
     outcomes.insert("f32".into(), serde_json::to_value(&f32)?);
-    for (name, scheme, calibration) in VARIANTS {
-        let quantized =
-            model.clone().quantize_weights(&mut quantizer(scheme.parse()?, calibration))?;
-        check_round_trip(&quantized, &held_out)?;
-        let outcome = measure(&quantized, &held_out)?;
+    for (name, quantized) in variants(&model, &train)? {
+        test.check_round_trip(&quantized)?;
+        let outcome = test.measure(&quantized)?;
         if !json {
             print_row(name, &outcome, &f32);
         }
@@ -79,11 +79,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn quantizer(
-    scheme: QuantizationScheme,
-    calibration: CalibrationMethod,
-) -> Quantizer<CalibrationMethod> {
-    Quantizer { calibration, scheme }
+/// The model, quantized in every way that is compared.
+fn variants(model: &Mlp, train: &Samples) -> Result<Vec<(&'static str, Mlp)>, Box<dyn Error>> {
+    let mut variants = Vec::new();
+    for (name, scheme, calibration) in VARIANTS {
+        let scheme = scheme.parse()?;
+        let mut quantizer = Quantizer { calibration, scheme };
+        variants.push((name, model.clone().quantize_weights(&mut quantizer)?));
+    }
+    let mut dynamic = recipe(ActivationScheme::DYNAMIC)?;
+    let quantized = model.clone().quantize_weights(&mut dynamic)?.prepare(&dynamic)?;
+    variants.push(("dynamic_int8", quantized));
+
+    // Static activations need data that is like the real one: here some of the training set.
+    let mut fixed = recipe(ActivationScheme::STATIC)?;
+    let batches = train.images.axis_chunks_iter(Axis(0), 64).take(8);
+    let quantized = model
+        .clone()
+        .quantize_weights(&mut fixed)?
+        .calibrate(&fixed, batches, |model, batch| model.forward(&batch.to_owned()))?
+        .convert()?;
+    variants.push(("static_int8", quantized));
+    Ok(variants)
+}
+
+/// Weights to 8 bits, and activations as said.
+fn recipe(activations: ActivationScheme) -> Result<Recipe, Box<dyn Error>> {
+    Ok(Recipe::new().scheme("per-channel-symmetric-int8".parse()?).activations(activations))
 }
 
 /// A model of the right shape, with the weights of a record.
@@ -92,27 +114,42 @@ fn load(record: &[u8]) -> Result<Mlp, Box<dyn Error>> {
     Ok(fresh.load_bytes(record, &BincodeRecorder::default())?)
 }
 
-fn predict(model: &Mlp, samples: &Samples) -> Array1<usize> {
-    model.predict(samples.images.view())
+/// What was held out, and what the float model says of it.
+struct Test {
+    held_out: Samples,
+    reference: Array1<usize>,
 }
 
-fn measure(model: &Mlp, samples: &Samples) -> Result<Outcome, Box<dyn Error>> {
-    Ok(Outcome {
-        accuracy: accuracy(&predict(model, samples), &samples.digits),
-        bytes: model.save_bytes(&BincodeRecorder::default())?.len(),
-    })
-}
+impl Test {
+    fn measure(&self, model: &Mlp) -> Result<Outcome, Box<dyn Error>> {
+        let predicted = model.predict(&self.held_out.images)?;
+        Ok(Outcome {
+            accuracy: accuracy(&predicted, &self.held_out.digits),
+            bytes: model.save_bytes(&BincodeRecorder::default())?.len(),
+            equal_to_f32: accuracy(&predicted, &self.reference),
+        })
+    }
 
-/// Saves, loads into a fresh model, dequantizes, and compares predictions.
-fn check_round_trip(model: &Mlp, samples: &Samples) -> Result<(), Box<dyn Error>> {
-    let record = model.save_bytes(&BincodeRecorder::default())?;
-    let loaded = load(&record)?.map(&mut Dequantize {});
-    let same = predict(&loaded, samples) == predict(model, samples);
-    if same { Ok(()) } else { Err("the loaded model predicts otherwise".into()) }
+    /// Saves, loads into a fresh model, and compares predictions: of the model as it was loaded,
+    /// and, where activations are float, of what its mapper makes of it.
+    fn check_round_trip(&self, model: &Mlp) -> Result<(), Box<dyn Error>> {
+        let predictions = model.predict(&self.held_out.images)?;
+        let loaded = load(&model.save_bytes(&BincodeRecorder::default())?)?;
+        if loaded.predict(&self.held_out.images)? != predictions {
+            return Err("the loaded model predicts otherwise".into());
+        }
+        let is_weight_only = matches!(model.fc1.input.mode(), ActivationMode::Float);
+        let float = loaded.map(&mut Dequantize {}).predict(&self.held_out.images)?;
+        if is_weight_only && float != predictions {
+            return Err("the dequantized model predicts otherwise".into());
+        }
+        Ok(())
+    }
 }
 
 fn print_row(name: &str, outcome: &Outcome, f32: &Outcome) {
-    let Outcome { accuracy, bytes } = outcome;
+    let Outcome { accuracy, bytes, equal_to_f32 } = outcome;
+    let (accuracy, equal) = (100.0 * accuracy, 100.0 * equal_to_f32);
     let ratio = f32.bytes as f64 / *bytes as f64;
-    println!("{name:<28}{:>8.2}%{bytes:>8}{ratio:>7.2}", 100.0 * accuracy);
+    println!("{name:<28}{accuracy:>8.2}%{bytes:>8}{ratio:>7.2}{equal:>13.2}%");
 }

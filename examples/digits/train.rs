@@ -10,6 +10,7 @@ use std::error::Error;
 use examples::digits::{self, Samples};
 use examples::mlp::{Mlp, accuracy};
 use examples::train;
+use quant::nn::ExecuteError;
 use quant::{BincodeRecorder, Module};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,14 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("epoch {epoch:>3}  loss {loss:.4}");
         }
     });
-    println!("accuracy {:.4} on what it saw", measure(&model, &train_on));
-    println!("accuracy {:.4} on what was held out", measure(&model, &held_out));
+    println!("accuracy {:.4} on what it saw", measure(&model, &train_on)?);
+    println!("accuracy {:.4} on what was held out", measure(&model, &held_out)?);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/digits/digits-f32.quant");
     model.save_file(path, &BincodeRecorder::default())?;
     println!("wrote digits-f32.quant");
     Ok(())
 }
 
-fn measure(model: &Mlp, samples: &Samples) -> f64 {
-    accuracy(&model.predict(samples.images.view()), &samples.digits)
+fn measure(model: &Mlp, samples: &Samples) -> Result<f64, ExecuteError> {
+    Ok(accuracy(&model.predict(&samples.images)?, &samples.digits))
 }

@@ -1,6 +1,6 @@
 //! Handwritten digits, 8 × 8 pixels each.
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, ArrayD};
 
 /// 1,797 lines of 64 pixels (0 to 16) and the digit; see `data/README.md`.
 const CSV: &str = include_str!("../data/digits.csv");
@@ -12,7 +12,7 @@ const HELD_OUT: usize = 360;
 #[derive(Clone, Debug)]
 pub struct Samples {
     /// `[n, 64]`
-    pub images: Array2<f32>,
+    pub images: ArrayD<f32>,
     /// `[n]`, from 0 to 9.
     pub digits: Array1<usize>,
 }
@@ -34,7 +34,8 @@ fn parse(line: &str) -> Vec<u8> {
 
 fn samples(rows: &[Vec<u8>]) -> Samples {
     Samples {
-        images: Array2::from_shape_fn((rows.len(), 64), |(i, j)| f32::from(rows[i][j]) / 16.0),
+        images: Array2::from_shape_fn((rows.len(), 64), |(i, j)| f32::from(rows[i][j]) / 16.0)
+            .into_dyn(),
         digits: rows.iter().map(|row| usize::from(row[64])).collect(),
     }
 }

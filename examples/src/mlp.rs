@@ -1,8 +1,9 @@
-//! A multilayer perceptron, 64-32-32-10, as somebody would write it who has never heard of
-//! quantization; then one derive.
+//! A perceptron of three layers, 64-32-32-10, as somebody would write it who has never heard of
+//! quantization; then one derive, and one field more so that it can run in integers.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
-use quant::{Module, Param};
+use ndarray::{Array1, Array2, ArrayD};
+use quant::nn::{Execute, ExecuteError};
+use quant::{ActivationQuantizer, Module, Param};
 
 /// Three layers with a `ReLU` between.
 #[derive(Clone, Debug, Module)]
@@ -19,9 +20,11 @@ pub struct Mlp {
 #[derive(Clone, Debug, Module)]
 pub struct Dense {
     /// `[out, in]`
-    pub weight: Param<Array2<f32>>,
+    pub weight: Param<ArrayD<f32>>,
     /// `[out]`
-    pub bias: Param<Array1<f32>>,
+    pub bias: Param<ArrayD<f32>>,
+    /// How the input is quantized, if it is.
+    pub input: ActivationQuantizer,
 }
 
 impl Mlp {
@@ -40,16 +43,23 @@ impl Mlp {
     }
 
     /// Scores, `[n, 10]`, of images, `[n, 64]`.
-    pub fn forward(&self, images: ArrayView2<'_, f32>) -> Array2<f32> {
-        let relu = |x: Array2<f32>| x.mapv_into(|x| x.max(0.0));
-        let hidden = relu(self.fc1.forward(images));
-        let hidden = relu(self.fc2.forward(hidden.view()));
-        self.fc3.forward(hidden.view())
+    ///
+    /// # Errors
+    /// Images of another size, or a NaN where activations are quantized.
+    pub fn forward(&self, images: &ArrayD<f32>) -> Result<ArrayD<f32>, ExecuteError> {
+        let relu = |x: ArrayD<f32>| x.mapv_into(|x| x.max(0.0));
+        let hidden = relu(self.fc1.forward(images)?);
+        let hidden = relu(self.fc2.forward(&hidden)?);
+        self.fc3.forward(&hidden)
     }
 
     /// The digit of the highest score for each image.
-    pub fn predict(&self, images: ArrayView2<'_, f32>) -> Array1<usize> {
-        self.forward(images).map_axis(Axis(1), |scores| argmax(scores.iter().copied()))
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn predict(&self, images: &ArrayD<f32>) -> Result<Array1<usize>, ExecuteError> {
+        let scores = self.forward(images)?;
+        Ok(scores.rows().into_iter().map(|scores| argmax(scores.iter().copied())).collect())
     }
 }
 
@@ -69,11 +79,23 @@ impl Dense {
     pub fn new(inputs: usize, outputs: usize, rng: &mut fastrand::Rng) -> Self {
         let bound = (6.0 / (inputs + outputs) as f32).sqrt();
         let weight = Array2::from_shape_fn((outputs, inputs), |_| bound * (2.0 * rng.f32() - 1.0));
-        Self { weight: Param::new(weight), bias: Param::new(Array1::zeros(outputs)) }
+        Self::with(weight, Array1::zeros(outputs))
     }
 
-    /// `[n, in]` to `[n, out]`.
-    pub fn forward(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
-        x.dot(&self.weight.value().t()) + &*self.bias.value()
+    /// The layer with this weight, `[out, in]`, and bias, `[out]`.
+    pub fn with(weight: Array2<f32>, bias: Array1<f32>) -> Self {
+        Self {
+            weight: Param::new(weight.into_dyn()),
+            bias: Param::new(bias.into_dyn()),
+            input: ActivationQuantizer::new(),
+        }
+    }
+
+    /// `[n, in]` to `[n, out]`: in floats, or in integers once weight and input are quantized.
+    ///
+    /// # Errors
+    /// Rows of another length, or a NaN where the input is quantized.
+    pub fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>, ExecuteError> {
+        ArrayD::linear(x, &self.weight, Some(&self.bias), &self.input)
     }
 }

@@ -4,8 +4,7 @@
 //! other CPUs and rounds in other places. It is also why `exp` comes from `libm`, which is the
 //! same code everywhere, and not from the platform.
 
-use ndarray::{Array1, Array2, ArrayView1};
-use quant::Param;
+use ndarray::{Array1, Array2, Axis};
 
 use crate::digits::Samples;
 use crate::mlp::{Dense, Mlp};
@@ -25,7 +24,9 @@ pub fn train(samples: &Samples, seed: u64, mut progress: impl FnMut(usize, f32))
         let mut loss = 0.0;
         for batch in order.chunks(BATCH) {
             for &i in batch {
-                loss += learn(&mut layers, samples.images.row(i), samples.digits[i]);
+                let image: Vec<f32> =
+                    samples.images.index_axis(Axis(0), i).iter().copied().collect();
+                loss += learn(&mut layers, image, samples.digits[i]);
             }
             steps += 1;
             // The rate falls in a straight line to a twentieth.
@@ -41,8 +42,8 @@ pub fn train(samples: &Samples, seed: u64, mut progress: impl FnMut(usize, f32))
 }
 
 /// Adds the gradients of one sample; returns its loss.
-fn learn(layers: &mut [Layer; 3], image: ArrayView1<'_, f32>, digit: usize) -> f32 {
-    let mut activations = vec![image.to_vec()];
+fn learn(layers: &mut [Layer; 3], image: Vec<f32>, digit: usize) -> f32 {
+    let mut activations = vec![image];
     for (depth, layer) in layers.iter().enumerate() {
         let mut y = layer.forward(&activations[depth]);
         if depth + 1 < layers.len() {
@@ -82,19 +83,17 @@ impl Layer {
     fn new(dense: &Dense) -> Self {
         let (weight, bias) = (dense.weight.value(), dense.bias.value());
         Self {
-            inputs: weight.ncols(),
+            inputs: weight.len_of(Axis(1)),
             weight: Adam::new(weight.iter().copied().collect()),
-            bias: Adam::new(bias.to_vec()),
+            bias: Adam::new(bias.iter().copied().collect()),
         }
     }
 
     fn into_dense(self) -> Dense {
         let shape = (self.bias.values.len(), self.inputs);
         let weight = Array2::from_shape_vec(shape, self.weight.values);
-        Dense {
-            weight: Param::new(weight.expect("the shape has not changed")),
-            bias: Param::new(Array1::from(self.bias.values)),
-        }
+        let bias = Array1::from(self.bias.values);
+        Dense::with(weight.expect("the shape has not changed"), bias)
     }
 
     fn forward(&self, x: &[f32]) -> Vec<f32> {

@@ -1,0 +1,266 @@
+//! Layers in integers, against the numerics written out as loops.
+
+use ndarray::{ArrayD, IxDyn};
+use quant::nn::{
+    BatchNorm2d, Conv2d, Conv2dOptions, Embedding, Execute, ExecuteError, Linear, Pool,
+};
+use quant::scheme::fit;
+use quant::{
+    ActivationScheme, Mapping, Module, Param, QuantParams, QuantizationScheme, Range, Recipe,
+};
+
+fn random(shape: &[usize], seed: u32) -> ArrayD<f32> {
+    let mut state = seed;
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    })
+}
+
+fn recipe(scheme: &str, activations: ActivationScheme) -> Recipe {
+    Recipe::new().scheme(scheme.parse().unwrap()).activations(activations)
+}
+
+fn quantized<M: Module>(module: M, recipe: &Recipe) -> M {
+    module.quantize_weights(&mut recipe.clone()).unwrap().prepare(recipe).unwrap()
+}
+
+fn bits(x: &ArrayD<f32>) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
+
+/// Rule 7: the codes of a row, and its parameters.
+fn quantize_row(row: &[f32]) -> (Vec<i32>, QuantParams) {
+    let params = fit(Range::of(row).unwrap(), Mapping::Affine, (-128, 127));
+    let code = |x: &f32| {
+        let code = (x / params.scale).round_ties_even() as i32 + i32::from(params.zero_point);
+        code.clamp(-128, 127)
+    };
+    (row.iter().map(code).collect(), params)
+}
+
+#[test]
+fn dynamic_linear_is_rule_6_to_the_bit() {
+    for (scheme, k) in [
+        ("per-tensor-affine-int8", 70),
+        ("per-channel-symmetric-int8", 70),
+        ("per-channel-affine-int4", 71),
+        ("per-channel-symmetric-int2", 33),
+        ("per-block-symmetric-int4", 70),
+        ("per-block-affine-int8:len=16", 70),
+    ] {
+        let (x, b) = (random(&[5, k], 1), random(&[9], 2));
+        let layer = Linear::new(random(&[9, k], 3), Some(b.clone())).unwrap();
+        let layer = quantized(layer, &recipe(scheme, ActivationScheme::DYNAMIC));
+        let weight = layer.weight.quantized().unwrap();
+        let (codes, groups) = (weight.codes(), weight.groups());
+        let expected: Vec<u32> = x
+            .rows()
+            .into_iter()
+            .flat_map(|row| {
+                let (qa, a) = quantize_row(row.as_slice().unwrap());
+                let (codes, b, weight) = (&codes, &b, &weight);
+                (0..9).map(move |n| {
+                    let blocks = groups_of_row(groups, n, k);
+                    let scaled = blocks.into_iter().map(|(group, range)| {
+                        let w = weight.params(group);
+                        let acc: i32 = range
+                            .map(|at| {
+                                let q = i32::from(codes[n * k + at]) - i32::from(w.zero_point);
+                                (qa[at] - i32::from(a.zero_point)) * q
+                            })
+                            .sum();
+                        acc as f32 * (a.scale * w.scale)
+                    });
+                    let sum = scaled.reduce(|sum, block| sum + block).unwrap();
+                    (sum + b[n]).to_bits()
+                })
+            })
+            .collect();
+        assert_eq!(bits(&layer.forward(&x).unwrap()), expected, "{scheme}");
+    }
+}
+
+/// Runs of one group within row `n`, positions counted from its start.
+fn groups_of_row(
+    groups: quant::scheme::Groups,
+    n: usize,
+    k: usize,
+) -> Vec<(usize, std::ops::Range<usize>)> {
+    let mut runs: Vec<(usize, std::ops::Range<usize>)> = Vec::new();
+    for at in 0..k {
+        let group = groups.group_of(n * k + at);
+        match runs.last_mut() {
+            Some((last, range)) if *last == group => range.end = at + 1,
+            _ => runs.push((group, at..at + 1)),
+        }
+    }
+    runs
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_batch_nor_on_threads() {
+    let layer = Linear::new(random(&[64, 96], 3), None).unwrap();
+    let layer = quantized(layer, &recipe("per-channel-symmetric-int8", ActivationScheme::DYNAMIC));
+    let x = random(&[200, 96], 1);
+    let all = layer.forward(&x).unwrap();
+    for i in [0, 17, 199] {
+        let row = x.index_axis(ndarray::Axis(0), i).insert_axis(ndarray::Axis(0)).to_owned();
+        let alone = layer.forward(&row).unwrap();
+        assert_eq!(bits(&alone), bits(&all)[i * 64..][..64]);
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    assert_eq!(bits(&pool.install(|| layer.forward(&x)).unwrap()), bits(&all));
+}
+
+#[test]
+fn leading_axes_are_kept() {
+    let layer = Linear::new(random(&[3, 4], 3), None).unwrap();
+    assert_eq!(layer.forward(&random(&[2, 5, 4], 1)).unwrap().shape(), [2, 5, 3]);
+    assert_eq!(layer.forward(&random(&[4], 1)).unwrap().shape(), [3]);
+    assert_eq!((layer.in_features(), layer.out_features()), (4, 3));
+}
+
+#[test]
+fn weight_only_is_near_the_dequantized_product() {
+    for scheme in ["per-channel-symmetric-int8", "per-block-affine-int4", "per-tensor-affine-int2"]
+    {
+        let layer = Linear::new(random(&[9, 70], 3), Some(random(&[9], 2))).unwrap();
+        let layer = quantized(layer, &recipe(scheme, ActivationScheme::Float));
+        let (x, float) = (random(&[5, 70], 1), layer.clone().dequantize());
+        let (y, expected) = (layer.forward(&x).unwrap(), float.forward(&x).unwrap());
+        assert!(y.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4), "{scheme}");
+    }
+}
+
+#[test]
+fn shapes_and_schemes_that_do_not_fit_are_errors_with_the_layer() {
+    let layer = Linear::new(random(&[3, 4], 3), None).unwrap();
+    let layer =
+        layer.prepare(&recipe("per-tensor-affine-int8", ActivationScheme::DYNAMIC)).unwrap();
+    let error = layer.forward(&random(&[2, 5], 1)).unwrap_err();
+    assert_eq!(error.to_string(), "input: the shape is [2, 5], […, 4] is needed");
+
+    let by_column = recipe("per-channel-symmetric-int8:axis=1", ActivationScheme::DYNAMIC);
+    let layer = quantized(Linear::new(random(&[3, 4], 3), None).unwrap(), &by_column);
+    let error = layer.forward(&random(&[2, 4], 1)).unwrap_err();
+    assert!(matches!(error, ExecuteError::Scheme { .. }), "{error}");
+}
+
+#[test]
+fn embeddings_look_up_rows_float_or_quantized() {
+    let table = Embedding::new(random(&[10, 7], 3)).unwrap();
+    let rows = table.forward(&[3, 0, 3]).unwrap();
+    let expected = table.weight.value();
+    assert_eq!(rows.index_axis(ndarray::Axis(0), 0), expected.index_axis(ndarray::Axis(0), 3));
+    for scheme in
+        ["per-channel-symmetric-int8", "per-block-affine-int4:len=3", "per-tensor-symmetric-int2"]
+    {
+        let scheme: QuantizationScheme = scheme.parse().unwrap();
+        let table = quantized(table.clone(), &Recipe::new().scheme(scheme));
+        let (rows, all) = (table.forward(&[9, 4]).unwrap(), table.weight.value());
+        assert_eq!(rows.index_axis(ndarray::Axis(0), 0), all.index_axis(ndarray::Axis(0), 9));
+    }
+    let error = table.forward(&[1, 10]).unwrap_err();
+    assert_eq!(error, ExecuteError::Index { position: 1, index: 10, rows: 10 });
+}
+
+/// Convolution as its definition says, in f64.
+fn convolve(
+    x: &ArrayD<f32>,
+    w: &ArrayD<f32>,
+    options: Conv2dOptions,
+    out: &[usize],
+) -> ArrayD<f32> {
+    let (inputs, outputs) = (w.shape()[1], w.shape()[0] / options.groups);
+    ArrayD::from_shape_fn(IxDyn(out), |i| {
+        let mut sum = 0.0f64;
+        for c in 0..inputs {
+            for (down, right) in
+                (0..w.shape()[2]).flat_map(|d| (0..w.shape()[3]).map(move |r| (d, r)))
+            {
+                let at = |axis: usize, place: usize| {
+                    let position =
+                        i[2 + axis] * options.stride[axis] + place * options.dilation[axis];
+                    position.checked_sub(options.padding[axis])
+                };
+                let (Some(h), Some(v)) = (at(0, down), at(1, right)) else { continue };
+                let channel = i[1] / outputs * inputs + c;
+                if let Some(x) = x.get([i[0], channel, h, v]) {
+                    sum += f64::from(*x) * f64::from(w[[i[1], c, down, right]]);
+                }
+            }
+        }
+        sum as f32
+    })
+}
+
+#[test]
+fn convolutions_agree_with_their_definition() {
+    let cases = [
+        (4, 6, Conv2dOptions::default()),
+        (4, 6, Conv2dOptions { stride: [2, 1], padding: [1, 2], ..Conv2dOptions::default() }),
+        (4, 6, Conv2dOptions { dilation: [2, 1], groups: 2, ..Conv2dOptions::default() }),
+        (4, 4, Conv2dOptions { padding: [1, 1], groups: 4, ..Conv2dOptions::default() }),
+    ];
+    for (inputs, outputs, options) in cases {
+        let (x, w) =
+            (random(&[2, inputs, 9, 8], 1), random(&[outputs, inputs / options.groups, 3, 2], 2));
+        let layer = Conv2d::new(w.clone(), Some(random(&[outputs], 3)), options).unwrap();
+        let y = layer.forward(&x).unwrap();
+        let mut expected = convolve(&x, &w, options, y.shape());
+        for (i, y) in expected.indexed_iter_mut() {
+            *y += layer.bias.as_ref().unwrap().value()[i[1]];
+        }
+        let far = |y: &ArrayD<f32>| {
+            y.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        assert!(far(&y) < 1e-4, "{options:?}");
+        for activations in [ActivationScheme::DYNAMIC, ActivationScheme::Float] {
+            let layer =
+                quantized(layer.clone(), &recipe("per-channel-symmetric-int8", activations));
+            assert!(far(&layer.forward(&x).unwrap()) < 0.1, "{options:?} {activations}");
+        }
+    }
+}
+
+#[test]
+fn a_folded_norm_computes_the_same() {
+    let conv = Conv2d::new(random(&[5, 3, 3, 3], 1), None, Conv2dOptions::default()).unwrap();
+    let positive = |seed| Param::new(random(&[5], seed).mapv(|x| x + 1.5));
+    let norm = BatchNorm2d {
+        weight: positive(2),
+        bias: Param::new(random(&[5], 3)),
+        running_mean: Param::new(random(&[5], 4)),
+        running_var: positive(5),
+        epsilon: 1e-5,
+    };
+    let x = random(&[2, 3, 6, 6], 6);
+    let expected = norm.forward(&conv.forward(&x).unwrap()).unwrap();
+    let folded = conv.fold(&norm).unwrap().forward(&x).unwrap();
+    assert!(folded.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4));
+    let quantized = quantized(conv, &recipe("per-channel-symmetric-int8", ActivationScheme::Float));
+    assert!(quantized.fold(&norm).is_err());
+}
+
+#[test]
+fn pools_take_the_greatest_or_the_mean() {
+    let x = ArrayD::from_shape_fn(IxDyn(&[1, 1, 4, 5]), |i| (i[2] * 5 + i[3]) as f32);
+    let (size, stride) = ([2, 2], [2, 2]);
+    let max = ArrayD::pool2d(&x, Pool::Max { size, stride }).unwrap();
+    assert_eq!(max.iter().copied().collect::<Vec<_>>(), [6.0, 8.0, 16.0, 18.0]);
+    let mean = ArrayD::pool2d(&x, Pool::Average { size, stride }).unwrap();
+    assert_eq!(mean.iter().copied().collect::<Vec<_>>(), [3.0, 5.0, 13.0, 15.0]);
+    assert!(ArrayD::pool2d(&x, Pool::Max { size: [5, 1], stride }).is_err());
+}
+
+#[test]
+fn changing_a_parameter_drops_what_was_packed() {
+    let mut layer = Linear::new(random(&[3, 4], 3), None).unwrap();
+    let x = random(&[2, 4], 1);
+    let before = layer.forward(&x).unwrap();
+    let clone = layer.clone();
+    layer.weight.as_float_mut().unwrap().fill(0.0);
+    assert!(layer.forward(&x).unwrap().iter().all(|&y| y == 0.0));
+    assert_eq!(clone.forward(&x).unwrap(), before);
+}
