@@ -34,6 +34,10 @@
 //! 4. A [`ModuleVisitor`] sees every parameter and a [`ModuleMapper`] replaces it;
 //!    [`Module::dequantize`] is one.
 //!
+//! 5. With the feature `nn`, layers run in integers: an [`ActivationQuantizer`] beside the weight
+//!    says how the input is quantized, on the way or by a range that [`Module::calibrate`] found;
+//!    see [`activation`] and `quant::nn`.
+//!
 //! A parameter is its path: `layers.0.weight`. Rules, errors and files use it.
 //!
 //! # Which scheme
@@ -88,6 +92,7 @@
 //! | `derive` | yes | [`Module`] is implemented by hand |
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
 //! | `rayon` | no | products of integers run on the calling thread alone |
+//! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
 
 extern crate alloc;
 // The derive writes `::quant`; this crate's own layers use it.
