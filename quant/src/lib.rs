@@ -1,4 +1,6 @@
 #![cfg_attr(not(feature = "std"), no_std)]
+// Only the kernels have reasons for it, and write them down.
+#![deny(unsafe_code)]
 //! The serde of quantization.
 //!
 //! `serde` does not own your structs, and neither does this crate: derive [`Module`] on the model
@@ -102,6 +104,7 @@ extern crate self as quant;
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
+#[allow(unsafe_code)]
 pub mod kernel;
 pub mod module;
 #[cfg(feature = "nn")]
