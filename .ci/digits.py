@@ -17,6 +17,8 @@ BOUNDS = {
     "per_channel_int4": (0.90, 0.40),
     "per_channel_int4_mse": (0.90, 0.40),
     "per_channel_int2": (0.00, 0.35),
+    "dynamic_int8": (0.96, 0.50),
+    "static_int8": (0.96, 0.50),
 }
 
 

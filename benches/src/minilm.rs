@@ -40,7 +40,7 @@ pub(crate) fn run(report: &Report) {
         let dynamic = weights(&dynamic).prepare(&dynamic).expect("the recipe fits");
         let fixed = int8(ActivationScheme::STATIC);
         let fixed = weights(&fixed)
-            .calibrate(&fixed, [&tokens], |model, tokens| model.forward(tokens))
+            .calibrate(&fixed, [&tokens], MiniLm::forward)
             .expect("the recipe fits")
             .convert()
             .expect("every layer was reached");

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
+use indicatif::ProgressIterator;
 use minilm::{MiniLm, Tokenizer, Tokens, load};
 use ndarray::{Array2, Axis};
 use quant::nn::ExecuteError;
@@ -142,7 +143,11 @@ fn quantize(
     let Some(mut recipe) = recipe(scheme)? else { return Ok(model) };
     let model = model.quantize_weights(&mut recipe)?;
     Ok(match scheme {
-        Scheme::Static => model.calibrate(&recipe, batches, minilm::MiniLm::forward)?.convert()?,
+        Scheme::Static => {
+            // The bar is the iterator's, and shows on a terminal only.
+            let batches = batches.iter().progress();
+            model.calibrate(&recipe, batches, MiniLm::forward)?.convert()?
+        }
         _ => model.prepare(&recipe)?,
     })
 }
@@ -169,7 +174,7 @@ fn embed(model: &MiniLm, batches: &[Tokens]) -> Result<(Array2<f32>, f64), Execu
     }
     let start = Instant::now();
     let parts: Vec<_> =
-        batches.iter().map(|batch| model.forward(batch)).collect::<Result<_, _>>()?;
+        batches.iter().progress().map(|batch| model.forward(batch)).collect::<Result<_, _>>()?;
     let seconds = start.elapsed().as_secs_f64();
     let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
     let all = ndarray::concatenate(Axis(0), &views);

@@ -1,4 +1,6 @@
 #![cfg_attr(not(feature = "std"), no_std)]
+// Only the kernels have reasons for it, and write them down.
+#![deny(unsafe_code)]
 //! The serde of quantization.
 //!
 //! `serde` does not own your structs, and neither does this crate: derive [`Module`] on the model
@@ -33,6 +35,10 @@
 //!    that is checked whole before it is believed; see [`record`].
 //! 4. A [`ModuleVisitor`] sees every parameter and a [`ModuleMapper`] replaces it;
 //!    [`Module::dequantize`] is one.
+//!
+//! 5. With the feature `nn`, layers run in integers: an [`ActivationQuantizer`] beside the weight
+//!    says how the input is quantized, on the way or by a range that [`Module::calibrate`] found;
+//!    see [`activation`] and `quant::nn`.
 //!
 //! A parameter is its path: `layers.0.weight`. Rules, errors and files use it.
 //!
@@ -88,6 +94,7 @@
 //! | `derive` | yes | [`Module`] is implemented by hand |
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
 //! | `rayon` | no | products of integers run on the calling thread alone |
+//! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
 
 extern crate alloc;
 // The derive writes `::quant`; this crate's own layers use it.
@@ -97,6 +104,7 @@ extern crate self as quant;
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
+#[allow(unsafe_code)]
 pub mod kernel;
 pub mod module;
 #[cfg(feature = "nn")]

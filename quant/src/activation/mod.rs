@@ -11,6 +11,7 @@
 
 mod calibrate;
 mod quantizer;
+mod saved;
 mod scheme;
 
 pub use calibrate::{CalibrateError, ConvertError};
@@ -18,4 +19,4 @@ pub use quantizer::{ActivationError, ActivationMode, ActivationQuantizer};
 pub use scheme::{ActivationScheme, ActivationSchemeError};
 
 pub(crate) use calibrate::{calibrate, convert, prepare};
-pub(crate) use quantizer::RECORD_KIND;
+pub(crate) use saved::RECORD_KIND;

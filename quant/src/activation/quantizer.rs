@@ -3,9 +3,7 @@
 use core::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
-use super::ActivationScheme;
+use super::{ActivationScheme, saved};
 use crate::calibration::{AnyObserver, Calibration, CalibrationMethod, Observer};
 use crate::kernel::{Dynamic, Static};
 use crate::module::{Module, ParamId, Walker, WalkerMut};
@@ -32,7 +30,7 @@ pub struct ActivationQuantizer {
 }
 
 #[derive(Debug, Default)]
-enum State {
+pub(super) enum State {
     #[default]
     Float,
     Dynamic(Dynamic),
@@ -42,23 +40,23 @@ enum State {
 }
 
 /// The parameters of a static activation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Fixed {
-    ty: QuantizationType,
-    mapping: Mapping,
-    params: QuantParams,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Fixed {
+    pub(super) ty: QuantizationType,
+    pub(super) mapping: Mapping,
+    pub(super) params: QuantParams,
 }
 
 /// What was seen so far, and what it is for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Observation {
-    ty: QuantizationType,
-    mapping: Mapping,
-    method: CalibrationMethod,
-    observer: AnyObserver,
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Observation {
+    pub(super) ty: QuantizationType,
+    pub(super) mapping: Mapping,
+    pub(super) method: CalibrationMethod,
+    pub(super) observer: AnyObserver,
     /// Leave non-finite values out and count them, where they would be an error.
-    skip_non_finite: bool,
-    skipped: u64,
+    pub(super) skip_non_finite: bool,
+    pub(super) skipped: u64,
 }
 
 /// What an [`ActivationQuantizer`] does.
@@ -180,7 +178,7 @@ impl ActivationQuantizer {
     }
 }
 
-fn locked(observation: &Mutex<Observation>) -> MutexGuard<'_, Observation> {
+pub(super) fn locked(observation: &Mutex<Observation>) -> MutexGuard<'_, Observation> {
     // An observer is as it was before a batch that panicked.
     observation.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -190,7 +188,7 @@ impl Observation {
         match self.observer.observe(values) {
             Err(_) if self.skip_non_finite => {
                 let finite: Vec<f32> = values.iter().copied().filter(|x| x.is_finite()).collect();
-                self.skipped += (values.len() - finite.len()) as u64;
+                self.skipped = self.skipped.saturating_add((values.len() - finite.len()) as u64);
                 self.observer.observe(&finite)
             }
             result => result,
@@ -246,70 +244,17 @@ impl Module for ActivationQuantizer {
     }
 }
 
-/// The mode as it stands in a record; see `docs/record-format.md`.
-#[derive(Serialize, Deserialize)]
-enum Saved {
-    Dynamic { mapping: Mapping, per_row: bool },
-    Static(Fixed),
-    Observing(Observation),
-}
-
-/// The name of the format in records.
-pub(crate) const RECORD_KIND: &str = "activation/1";
-
-/// Little-endian integers of fixed width, as in the header of a record, and a limit that a
-/// histogram stays far below.
-fn config() -> impl bincode::config::Config {
-    bincode::config::standard().with_fixed_int_encoding().with_limit::<{ 1 << 20 }>()
-}
-
 impl ActivationQuantizer {
     /// The bytes in a record; `None` when float, which is what a record without bytes means.
     pub(crate) fn encode(&self) -> Option<Vec<u8>> {
-        let saved = match &self.state {
-            State::Float => return None,
-            State::Dynamic(Dynamic { mapping, per_row }) => {
-                Saved::Dynamic { mapping: *mapping, per_row: *per_row }
-            }
-            State::Static(fixed) => Saved::Static(*fixed),
-            State::Observing(seen) => Saved::Observing(locked(seen).clone()),
-        };
-        bincode::serde::encode_to_vec(saved, config()).ok()
+        saved::encode(&self.state)
     }
 
     /// Takes the mode that `bytes` of a record say; the reason if they say none.
     pub(crate) fn decode(&mut self, id: ParamId, bytes: Option<&[u8]>) -> Result<(), String> {
-        let Some(bytes) = bytes else {
-            self.state = State::Float;
-            return Ok(());
-        };
-        let (saved, read): (Saved, usize) =
-            bincode::serde::decode_from_slice(bytes, config()).map_err(|e| e.to_string())?;
-        if read != bytes.len() {
-            return Err(format!("{} bytes follow the activation's state", bytes.len() - read));
-        }
-        self.state = match saved {
-            Saved::Dynamic { mapping, per_row } => State::Dynamic(Dynamic { mapping, per_row }),
-            Saved::Static(fixed) => State::Static(fixed.checked()?),
-            Saved::Observing(seen) => State::Observing(Mutex::new(seen)),
-        };
+        self.state = bytes.map_or(Ok(State::Float), saved::decode)?;
         self.id = Some(id);
         Ok(())
-    }
-}
-
-impl Fixed {
-    fn checked(self) -> Result<Self, String> {
-        let QuantParams { scale, zero_point } = self.params;
-        let (qmin, qmax) = self.ty.code_range(self.mapping);
-        if !(scale.is_normal() && scale > 0.0) {
-            return Err(format!("the activation's scale is {scale:e}, not a positive normal f32"));
-        }
-        let is_code = (qmin..=qmax).contains(&zero_point.into());
-        if !is_code || self.mapping == Mapping::Symmetric && zero_point != 0 {
-            return Err(format!("the activation's zero point is {zero_point}"));
-        }
-        Ok(self)
     }
 }
 

@@ -159,7 +159,8 @@ impl Observer for Histogram {
         let (lo, hi) = Kernel::current().min_max(values)?;
         self.cover(Range::new(lo, hi).unwrap_or(Range::ZERO));
         for &value in values {
-            self.counts[(bin_of(value, self.exponent) - self.first) as usize] += 1;
+            let count = &mut self.counts[(bin_of(value, self.exponent) - self.first) as usize];
+            *count = count.saturating_add(1);
         }
         Ok(())
     }
@@ -170,7 +171,8 @@ impl Observer for Histogram {
         let doublings = ((self.exponent - other.exponent) as u32).min(63);
         for (i, &count) in other.counts.iter().enumerate() {
             let bin = (other.first + i as i64) >> doublings;
-            self.counts[(bin - self.first) as usize] += count;
+            let own = &mut self.counts[(bin - self.first) as usize];
+            *own = own.saturating_add(count);
         }
     }
 }

@@ -31,7 +31,8 @@ pub use moving_average::{MovingAverageCalibration, MovingAverageObserver};
 pub use mse::MseCalibration;
 pub use percentile::PercentileCalibration;
 
-use crate::scheme::{Grid, NonFinite, Range};
+use crate::kernel::{Damage, Kernel};
+use crate::scheme::{Grid, NonFinite, QuantParams, Range};
 
 /// How the range of a tensor is found.
 ///
@@ -86,4 +87,10 @@ pub trait Observer {
 
     /// Takes in what another observer of the same calibration has seen.
     fn merge(&mut self, other: &Self);
+}
+
+/// What quantizing `values` on `grid` does to them.
+pub(crate) fn damage(grid: Grid, values: &[f32], params: QuantParams) -> Damage {
+    let (qmin, qmax) = grid.code_range();
+    Kernel::current().damage(values, params.scale, params.zero_point.into(), qmin, qmax)
 }

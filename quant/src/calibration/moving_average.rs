@@ -103,13 +103,13 @@ impl Observer for MovingAverageObserver {
             self.lo += self.constant * (lo - self.lo);
             self.hi += self.constant * (hi - self.hi);
         }
-        self.batches += 1;
+        self.batches = self.batches.saturating_add(1);
         Ok(())
     }
 
     /// Averages weighted by the number of batches: which of the two came first is not known.
     fn merge(&mut self, other: &Self) {
-        let batches = self.batches + other.batches;
+        let batches = self.batches.saturating_add(other.batches);
         if batches == 0 {
             return;
         }

@@ -6,7 +6,7 @@
 
 use super::dispatch::{Kernel, Operation};
 use super::isa::Isa;
-use crate::scheme::NonFinite;
+use crate::scheme::{NonFinite, round_code};
 
 /// Elements per step: four vectors of AVX-512 or eight of AVX2, enough independent chains to hide
 /// the latency of a division or a comparison.
@@ -22,10 +22,6 @@ const PIECE: usize = 4096;
 /// Every finite value has a smaller magnitude than this, seen as bits.
 pub(super) const INFINITY_BITS: u32 = 0x7f80_0000;
 
-/// Adding this to a value of magnitude at most 2^22 rounds it to an integer, ties to even, and
-/// leaves the integer in the low bits of the sum.
-const ROUND: f32 = 12_582_912.0; // 1.5 · 2^23
-
 /// The parameters of rule 3, in the form the loops want.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Affine {
@@ -36,18 +32,10 @@ pub(super) struct Affine {
 }
 
 impl Affine {
-    /// `clamp(rne(x / s) + z, qmin, qmax)`.
-    ///
-    /// 1. The quotient is limited to ±512 first, which cannot change the code: `z` and the limits
-    ///    have magnitude at most 128. A NaN becomes 512 by the order of the comparison.
-    /// 2. Then rounding is one addition, exact and the same on every CPU.
+    /// `clamp(rne(x / s) + z, qmin, qmax)`; a NaN gives `qmax`.
     #[inline(always)]
     pub(super) fn code(self, value: f32) -> i8 {
-        let quotient = value / self.scale;
-        let quotient = if quotient < 512.0 { quotient } else { 512.0 };
-        let quotient = if quotient > -512.0 { quotient } else { -512.0 };
-        let rounded = (quotient + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
-        let code = rounded + self.zero_point;
+        let code = round_code(value / self.scale) + self.zero_point;
         let code = if code > self.qmin { code } else { self.qmin };
         let code = if code < self.qmax { code } else { self.qmax };
         code as i8

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
 use super::{QuantizeError, apply, weights};
 use crate::activation::ActivationScheme;
-use crate::calibration::CalibrationMethod;
+use crate::calibration::{self, CalibrationMethod};
 use crate::kernel::Damage;
 use crate::module::{Module, ParamId, ParamInfo, ParamView, Site, for_each};
 use crate::scheme::{Groups, QuantParams, QuantizationScheme};
@@ -300,7 +300,7 @@ fn expect(
     let grid = scheme.grid();
     let mut damage = Damage::default();
     let each = weights::for_each_group(groups, values, |group, values| {
-        damage = damage.and(grid.damage(values, params[group]));
+        damage = damage.and(calibration::damage(grid, values, params[group]));
         Ok::<(), core::convert::Infallible>(())
     });
     let Ok(()) = each;

@@ -4,8 +4,6 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::{Damage, Kernel};
-
 use super::{Mapping, QuantizationType, Range, ScaleType, f16_to_f32, f32_to_f16};
 
 /// The codes and scales that one group of elements may use: a scheme without its granularity.
@@ -76,14 +74,6 @@ impl Grid {
     }
 }
 
-impl Grid {
-    /// What quantizing `values` does to them.
-    pub(crate) fn damage(self, values: &[f32], params: QuantParams) -> Damage {
-        let (qmin, qmax) = self.code_range();
-        Kernel::current().damage(values, params.scale, params.zero_point.into(), qmin, qmax)
-    }
-}
-
 /// The parameters that lay `range` over the codes `qmin ..= qmax` (rule 2), with an f32 scale.
 ///
 /// [`Grid::params`] for codes that are no [`QuantizationType`]'s. Symmetric ones are
@@ -134,13 +124,13 @@ impl QuantParams {
 /// A code and a zero point have 8 bits, so what lies beyond ±512 saturates whatever is added.
 /// Adding 1.5 · 2^23 leaves no bit for a fraction: the addition itself rounds half to even, and
 /// the integer stands in the low bits of the sum. No branch, no library call, no dependence on
-/// the CPU. A NaN becomes −512.
+/// the CPU. A NaN becomes 512. The kernels are compiled from this function too.
 #[inline(always)]
 pub(crate) fn round_code(v: f32) -> i32 {
-    const MAGIC: f32 = 12_582_912.0;
-    // Written as comparisons: `f32::max` would take another path for NaN.
-    let v = if v > -512.0 { v } else { -512.0 };
+    const MAGIC: f32 = 12_582_912.0; // 1.5 · 2^23
+    // Written as comparisons, each of which is one instruction: `f32::min` promises more of NaN.
     let v = if v < 512.0 { v } else { 512.0 };
+    let v = if v > -512.0 { v } else { -512.0 };
     (v + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
 }
 
