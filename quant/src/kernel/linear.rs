@@ -232,7 +232,7 @@ impl Call<'_> {
                 // SAFETY: shares of different workers have no tile in common, and the target is
                 // borrowed mutably for the whole call. The strides are those of a matrix.
                 let part = unsafe { whole.part(block, 0..self.weights.panels(), prepared, room) };
-                self.kernel.run_as(self.weights.arithmetic, part);
+                self.kernel.multiply(self.weights.arithmetic, part);
             }
         });
     }
@@ -246,7 +246,7 @@ impl Call<'_> {
             let tiles = 0..whole.tiling.tiles();
             // SAFETY: shares of different workers have no panel in common; else as above.
             let part = unsafe { whole.part(tiles, panels, prepared, room) };
-            self.kernel.run_as(self.weights.arithmetic, part);
+            self.kernel.multiply(self.weights.arithmetic, part);
         });
     }
 
