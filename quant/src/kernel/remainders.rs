@@ -68,14 +68,28 @@ impl Remainders {
         (&self.places[range], bytemuck::cast_slice(codes))
     }
 
-    /// The places of a panel from `k` on.
+    /// Adds to the codes of some steps of a panel what was split off them.
     #[inline(always)]
-    pub(super) fn from(&self, panel: usize, k: usize) -> Cursor<'_> {
-        let all = self.ends.get(panel).map_or(0..0, |end| self.start(panel)..*end);
-        let before = self.places[all.clone()].partition_point(|place| place.k() < k);
-        let mut cursor = Cursor { of: self, at: all.start + before, end: all.end, next: 0 };
-        cursor.look();
-        cursor
+    pub(super) fn put_back(&self, panel: usize, first: usize, steps: &mut [i8]) {
+        let (start, step_bytes) = (self.start(panel), 4 * self.columns);
+        let places = &self.places[start..self.ends[panel]];
+        let ks = 4 * first..4 * (first + steps.len() / step_bytes);
+        let before = |k: usize| places.partition_point(|place| place.k() < k);
+        for i in before(ks.start)..before(ks.end) {
+            let k = places[i].k() - ks.start;
+            let i = start + i;
+            let step = &mut steps[k / 4 * step_bytes..][..step_bytes];
+            let rests = &self.codes[i / 4 * step_bytes..][..step_bytes];
+            let (from, to) = (i % 4 * 8, k % 4 * 8);
+            let step: &mut [[u8; 4]] = bytemuck::cast_slice_mut(step);
+            let rests: &[[u8; 4]] = bytemuck::cast_slice(rests);
+            for (codes, rests) in step.iter_mut().zip(rests) {
+                let old = u32::from_le_bytes(*codes);
+                let rest = u32::from_le_bytes(*rests) >> from << to;
+                let (sum, byte) = (old.wrapping_add(rest), 0xff << to);
+                *codes = (old & !byte | sum & byte).to_le_bytes();
+            }
+        }
     }
 
     fn start(&self, panel: usize) -> usize {
@@ -125,33 +139,6 @@ impl Remainders {
 
     fn index(&self, place: usize, column: usize) -> usize {
         (place / 4 * self.columns + column) * 4 + place % 4
-    }
-}
-
-/// Goes through the places of a panel.
-pub(super) struct Cursor<'a> {
-    of: &'a Remainders,
-    at: usize,
-    end: usize,
-    /// The `k` of the next place; after the last one, larger than any.
-    pub(super) next: usize,
-}
-
-impl<'a> Cursor<'a> {
-    /// The step of the next place, and its value there.
-    #[inline(always)]
-    pub(super) fn take<T: bytemuck::AnyBitPattern>(&mut self) -> (&'a T, usize) {
-        let start = self.at / 4 * 4 * self.of.columns;
-        let step = &self.of.codes[start..start + 4 * self.of.columns];
-        let value = self.at % 4;
-        self.at += 1;
-        self.look();
-        (bytemuck::from_bytes(bytemuck::cast_slice(step)), value)
-    }
-
-    #[inline(always)]
-    fn look(&mut self) {
-        self.next = if self.at < self.end { self.of.places[self.at].k() } else { usize::MAX };
     }
 }
 

@@ -14,14 +14,14 @@
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
 //! by all rows; the dequantized matrix never exists.
 
-use super::dispatch::{Kernel, Operation};
+use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::LinearError;
 use super::isa::Isa;
-use super::linear::{Call, by_rows, length, share};
+use super::linear::{Call, by_rows, length};
 use super::output::{Epilogue, Output, Shared, Target};
 use super::product::{self, WIDEST};
 use super::rows::Tiling;
-use super::threads::{Scratch, fork, grown};
+use super::threads::{Scratch, Shares, fork, grown};
 use super::weights::PackedWeights;
 use bytemuck::Zeroable;
 use core::ops::Range;
@@ -68,13 +68,15 @@ impl Kernel {
         length("output", m * weights.n, output.len())?;
         let target = Target::new(output);
         let count = scratch.workers_for(m * weights.n * weights.k);
-        fork(&mut scratch.workers[..count], 0, &|i, worker| {
-            let panels = share(weights.panels(), count, i);
-            let sums = grown(&mut worker.floats, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
-            // Shares of different workers have no panel in common, and the target is borrowed
-            // mutably for the whole call: what `write` relies on.
-            let product = FloatProduct { weights, x, m, panels, epilogue, target, sums };
-            self.run_as(weights.arithmetic, product);
+        let shares = Shares::new(weights.panels(), count);
+        fork(&mut scratch.workers[..count], &|worker| {
+            while let Some(panels) = shares.next() {
+                let sums = grown(&mut worker.floats, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
+                // Shares have no panel in common, and the target is borrowed mutably for the whole
+                // call: what `write` relies on.
+                let product = FloatProduct { weights, x, m, panels, epilogue, target, sums };
+                self.run_as(weights.arithmetic, product);
+            }
         });
         Ok(())
     }
@@ -168,7 +170,6 @@ impl FloatProduct<'_> {
         piece: &mut Piece,
         room: &mut Unpacked<I::Step>,
     ) {
-        let weights = self.weights;
         let steps = ks.len().div_ceil(I::VALUES);
         let codes = self.codes::<I>(panel, step, steps, room);
         let bases = self.bases::<I>(isa, panel, segment);
@@ -181,19 +182,10 @@ impl FloatProduct<'_> {
                 }
             }
         }
-        let mut rests = weights.remainders.from(panel, ks.start);
-        while ks.contains(&rests.next) {
-            let k = rests.next;
-            let (step, j) = rests.take::<I::Step>();
-            for v in 0..2 {
-                let out = &mut piece[k - ks.start][v * I::LANES..(v + 1) * I::LANES];
-                let rest = isa.to_floats(isa.plus_codes(isa.zero(), step, v, j));
-                isa.store(isa.add(isa.load(out), rest), out);
-            }
-        }
     }
 
-    /// Steps of a panel, unpacked if they are packed; `step` is then the first of a whole byte.
+    /// Steps of a panel: unpacked if they are packed, `step` being the first of a whole byte; and
+    /// with the remainders that were split off.
     #[inline(always)]
     fn codes<'b, I: Isa>(
         &'b self,
@@ -205,7 +197,14 @@ impl FloatProduct<'_> {
         let codes: &[I::Step] = self.weights.panel(panel);
         let per_byte = 8 / self.weights.bits;
         if per_byte == 1 {
-            return &codes[step..step + steps];
+            let codes = &codes[step..step + steps];
+            if self.weights.arithmetic != Arithmetic::Split {
+                return codes;
+            }
+            let room = &mut room[..steps];
+            room.copy_from_slice(codes);
+            self.weights.remainders.put_back(panel, step, bytemuck::cast_slice_mut(room));
+            return room;
         }
         // Segments are filled up to 8 steps, which are whole bytes.
         let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
@@ -237,43 +236,49 @@ impl FloatProduct<'_> {
     ) {
         let mut sums = [[isa.splat(0.0); 2]; R];
         let bases = self.bases::<I>(isa, panel, segment);
-        let mut rests = self.weights.remainders.from(panel, range.start);
+        let mut x = [[0.0; PIECE]; R];
         for k in range.clone().step_by(PIECE) {
             let len = PIECE.min(range.end - k);
             let first = step + (k - range.start) / I::VALUES;
             let codes = self.codes::<I>(panel, first, len.div_ceil(I::VALUES), room);
-            let mut x = [&self.x[..0]; R];
             for r in 0..R {
-                x[r] = &self.x[r * self.weights.k + k..][..len];
+                let from = &self.x[r * self.weights.k + k..][..len];
+                x[r][..len].copy_from_slice(from);
+                x[r][len..].fill(0.0);
             }
-            for (s, step) in codes.iter().enumerate() {
-                for j in 0..I::VALUES {
-                    let at = s * I::VALUES + j;
-                    if at >= len {
-                        break;
-                    }
-                    let mut bases = bases;
-                    while rests.next == k + at {
-                        let (step, j) = rests.take::<I::Step>();
-                        bases[0] = isa.plus_codes(bases[0], step, 0, j);
-                        bases[1] = isa.plus_codes(bases[1], step, 1, j);
-                    }
-                    let weights = [
-                        isa.to_floats(isa.plus_codes(bases[0], step, 0, j)),
-                        isa.to_floats(isa.plus_codes(bases[1], step, 1, j)),
-                    ];
-                    for r in 0..R {
-                        let x = isa.splat(x[r][at]);
-                        for v in 0..2 {
-                            sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
-                        }
-                    }
-                }
-            }
+            self.few_steps::<I, R>(isa, &mut sums, codes, &x, bases);
         }
         for r in 0..R {
             isa.store(sums[r][0], &mut p[r][..I::LANES]);
             isa.store(sums[r][1], &mut p[r][I::LANES..I::COLUMNS]);
+        }
+    }
+
+    /// The steps of a piece. Where `x` is filled up by 0, so are the sums: they are never -0, and
+    /// nothing else would change by adding 0.
+    #[inline(always)]
+    fn few_steps<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        sums: &mut [[I::Floats; 2]; R],
+        codes: &[I::Step],
+        x: &[[f32; PIECE]; R],
+        bases: [I::Sums; 2],
+    ) {
+        for (s, step) in codes.iter().enumerate().take(PIECE / I::VALUES) {
+            for j in 0..I::VALUES {
+                let at = s * I::VALUES + j;
+                let weights = [
+                    isa.to_floats(isa.plus_codes(bases[0], step, 0, j)),
+                    isa.to_floats(isa.plus_codes(bases[1], step, 1, j)),
+                ];
+                for r in 0..R {
+                    let x = isa.splat(x[r][at % PIECE]);
+                    for v in 0..2 {
+                        sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
+                    }
+                }
+            }
         }
     }
 
