@@ -27,7 +27,9 @@ fn main() {
             "conv" => conv::run(&report),
             "quantize" => quantize::run(&report),
             _ => {
-                eprintln!("no bench is called `{name}`; there are limits, pack, gemm, conv, quantize");
+                eprintln!(
+                    "no bench is called `{name}`; there are limits, pack, gemm, conv, quantize"
+                );
                 std::process::exit(2);
             }
         }

@@ -12,7 +12,7 @@
 //! its neighbours.
 //!
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
-//! by all rows; the dequantized matrix never exists.
+//! by all rows; with up to four rows they are not even stored. The dequantized matrix never exists.
 
 use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::LinearError;
@@ -41,7 +41,11 @@ const BLOCK_ROWS: usize = 96;
 type Piece = [[f32; WIDEST]; PIECE];
 
 /// Room for a piece of unpacked codes, up to 8 steps more than it has.
-type Unpacked<S> = [S; PIECE / 2 + 8];
+struct Unpacked<S> {
+    steps: [S; PIECE / 2 + 8],
+    /// The remainder that comes next.
+    place: usize,
+}
 
 impl Kernel {
     /// `x · wᵀ` for floats `x` `[m, k]` that stay floats.
@@ -102,7 +106,7 @@ impl Operation for FloatProduct<'_> {
         let sums = core::mem::take(&mut self.sums);
         let (p, y) = sums.split_at_mut(sums.len() / 2);
         let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
-        let mut room: Unpacked<I::Step> = [I::Step::zeroed(); PIECE / 2 + 8];
+        let mut room = Unpacked { steps: [I::Step::zeroed(); PIECE / 2 + 8], place: 0 };
         for panel in self.panels.clone() {
             for start in (0..self.m).step_by(BLOCK_ROWS) {
                 let rows = start..self.m.min(start + BLOCK_ROWS);
@@ -141,7 +145,13 @@ impl FloatProduct<'_> {
                     for k in range.clone().step_by(PIECE) {
                         let ks = k..range.end.min(k + PIECE);
                         let step = first + (k - range.start) / I::VALUES;
-                        self.dequantize::<I>(isa, panel, segment, step, ks.clone(), &mut piece, room);
+                        self.dequantize::<I>(
+                            isa,
+                            (panel, segment, step),
+                            ks.clone(),
+                            &mut piece,
+                            room,
+                        );
                         self.multiply::<I>(isa, rows.clone(), ks, &piece, p);
                     }
                 }
@@ -163,9 +173,7 @@ impl FloatProduct<'_> {
     fn dequantize<I: Isa>(
         &self,
         isa: I,
-        panel: usize,
-        segment: usize,
-        step: usize,
+        (panel, segment, step): (usize, usize, usize),
         ks: Range<usize>,
         piece: &mut Piece,
         room: &mut Unpacked<I::Step>,
@@ -201,15 +209,16 @@ impl FloatProduct<'_> {
             if self.weights.arithmetic != Arithmetic::Split {
                 return codes;
             }
-            let room = &mut room[..steps];
-            room.copy_from_slice(codes);
-            self.weights.remainders.put_back(panel, step, bytemuck::cast_slice_mut(room));
-            return room;
+            let whole = &mut room.steps[..steps];
+            whole.copy_from_slice(codes);
+            let bytes = bytemuck::cast_slice_mut(whole);
+            self.weights.remainders.put_back(panel, step, &mut room.place, bytes);
+            return whole;
         }
         // Segments are filled up to 8 steps, which are whole bytes.
         let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
-        product::unpack::<I>(self.weights.bits, packed, room);
-        &room[..steps]
+        product::unpack::<I>(self.weights.bits, packed, &mut room.steps);
+        &room.steps[..steps]
     }
 
     /// `-z`, what is added to codes.
