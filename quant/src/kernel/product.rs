@@ -24,7 +24,7 @@ use core::ops::Range;
 pub(super) const WIDEST: usize = 32;
 
 /// The most rows for which packed codes are unpacked piece by piece.
-const FEW_ROWS: usize = 4;
+const FEW_ROWS: usize = 8;
 
 /// Some tiles times some panels.
 pub(super) struct Product<'a> {
@@ -103,9 +103,9 @@ impl Product<'_> {
     #[inline(always)]
     fn panels_times_tiles<I: Isa>(mut self, isa: I) {
         // Unpacking costs about as much as the product of one row, so it is done once per panel
-        // where there are several rows, and piece by piece in registers and cache where not.
+        // where there are several tiles or many rows, and piece by piece in the cache where not.
         let packed = self.weights.bits < 8;
-        let ahead = packed && self.prepared.rows.len() > FEW_ROWS;
+        let ahead = packed && (self.tiles.len() > 1 || self.prepared.rows.len() > FEW_ROWS);
         let room = core::mem::take(&mut self.unpacked);
         for panel in self.panels.clone() {
             let mut steps: &[I::Step] = self.weights.panel(panel);
