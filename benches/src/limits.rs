@@ -2,29 +2,39 @@
 
 use crate::measure::{Report, Subject};
 use std::hint::black_box;
+use std::sync::{Barrier, Mutex};
+use std::time::Instant;
 
 /// Larger than any cache here.
 const BYTES: usize = 256 << 20;
 
 pub(crate) fn run(report: &Report) {
     for threads in [1, 2] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            memory(report, threads);
-            instructions(report, threads);
-        });
+        memory(report, threads);
+        instructions(report, threads);
     }
 }
 
-/// Runs the same on every thread.
-fn each(threads: usize, work: impl Fn(usize) + Sync) {
-    rayon::scope(|scope| {
-        for thread in 1..threads {
-            let work = &work;
-            scope.spawn(move |_| work(thread));
-        }
-        work(0);
+/// Runs the same on every thread; returns the seconds from the moment all of them are there to the
+/// moment the last one is done, so that waking threads is not measured.
+fn each(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
+    let barrier = Barrier::new(threads);
+    let run = |thread: usize| {
+        barrier.wait();
+        let start = Instant::now();
+        work(thread);
+        (start, Instant::now())
+    };
+    let spans = std::thread::scope(|scope| {
+        let run = &run;
+        let others: Vec<_> = (1..threads).map(|i| scope.spawn(move || run(i))).collect();
+        let mut spans = vec![run(0)];
+        spans.extend(others.into_iter().map(|thread| thread.join().expect("no thread panics")));
+        spans
     });
+    let start = spans.iter().map(|span| span.0).min();
+    let end = spans.iter().map(|span| span.1).max();
+    start.zip(end).map_or(0.0, |(start, end)| (end - start).as_secs_f64())
 }
 
 fn memory(report: &Report, threads: usize) {
@@ -32,18 +42,18 @@ fn memory(report: &Report, threads: usize) {
     let mut to = vec![0u64; BYTES / 8];
     let share = from.len() / threads;
     let mut subjects = vec![
-        Subject::new("read", || {
+        Subject::timed("read", || {
             each(threads, |i| {
                 black_box(sum(&from[i * share..][..share]));
-            });
+            })
         })
         .work("gb_per_s", BYTES as f64),
-        Subject::new("copy", || {
-            rayon::scope(|scope| {
-                for (from, to) in from.chunks(share).zip(to.chunks_mut(share)) {
-                    scope.spawn(move |_| to.copy_from_slice(from));
-                }
-            });
+        Subject::timed("copy", || {
+            let parts: Vec<_> = to.chunks_mut(share).map(Mutex::new).collect();
+            each(threads, |i| {
+                let mut to = parts[i].lock().expect("no thread panics");
+                to.copy_from_slice(&from[i * share..][..share]);
+            })
         })
         .work("gb_per_s", BYTES as f64),
     ];
@@ -76,7 +86,7 @@ fn instructions(report: &Report, threads: usize) {
             continue;
         };
         let operations = (2 * limit.products * CALLS * threads) as f64;
-        let subject = Subject::new(limit.name, move || each(threads, |_| run()));
+        let subject = Subject::timed(limit.name, move || each(threads, |_| run()));
         subjects.push(subject.work("gops", operations));
     }
     report.rows("limits", "instructions", threads, 9, &mut subjects);

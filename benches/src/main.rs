@@ -1,5 +1,7 @@
 //! Side-by-side timings, as JSON rows or as a table: `cargo run --release -p benches -- [--json] NAME…`.
 
+#[cfg(feature = "candle")]
+mod candle;
 mod conv;
 mod data;
 mod gemm;
@@ -22,12 +24,13 @@ fn main() {
         match name.as_str() {
             "gemm" => gemm::run(&report),
             "limits" => limits::run(&report),
+            "pack" => gemm::pack(&report),
             "conv" => conv::run(&report),
             "quantize" => quantize::run(&report),
             "minilm" => minilm::run(&report),
             _ => {
                 eprintln!(
-                    "no bench is called `{name}`; there are limits, gemm, conv, quantize, minilm"
+                    "no bench is called `{name}`; there are limits, pack, gemm, conv, quantize, minilm"
                 );
                 std::process::exit(2);
             }

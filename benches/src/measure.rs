@@ -5,14 +5,28 @@ use std::time::Instant;
 /// Something to time.
 pub(crate) struct Subject<'a> {
     name: String,
-    run: Box<dyn FnMut() + 'a>,
+    /// Runs so many times; returns the seconds of one.
+    run: Box<dyn FnMut(usize) -> f64 + 'a>,
     exact: Option<bool>,
     /// Operations (2 · multiply-accumulates) or bytes per call, in 1e9.
     work: Option<(&'static str, f64)>,
 }
 
 impl<'a> Subject<'a> {
-    pub(crate) fn new(name: impl Into<String>, run: impl FnMut() + 'a) -> Self {
+    pub(crate) fn new(name: impl Into<String>, mut run: impl FnMut() + 'a) -> Self {
+        let run = move |calls: usize| {
+            let start = Instant::now();
+            for _ in 0..calls {
+                run();
+            }
+            start.elapsed().as_secs_f64() / calls as f64
+        };
+        Self { name: name.into(), run: Box::new(run), exact: None, work: None }
+    }
+
+    /// A subject that knows better when its work starts and ends: it returns the seconds.
+    pub(crate) fn timed(name: impl Into<String>, mut run: impl FnMut() -> f64 + 'a) -> Self {
+        let run = move |calls: usize| (0..calls).map(|_| run()).fold(f64::INFINITY, f64::min);
         Self { name: name.into(), run: Box::new(run), exact: None, work: None }
     }
 
@@ -54,7 +68,7 @@ impl Report {
         let mut samples = vec![Vec::with_capacity(rounds); subjects.len()];
         for _ in 0..rounds {
             for ((subject, calls), samples) in subjects.iter_mut().zip(&calls).zip(&mut samples) {
-                samples.push(sample(subject, *calls));
+                samples.push((subject.run)(*calls));
             }
         }
         for samples in &mut samples {
@@ -98,16 +112,7 @@ impl Report {
 
 /// Runs a subject until its speed is known; returns how many calls make a sample.
 fn warm_up(subject: &mut Subject<'_>) -> usize {
-    (subject.run)();
-    let least = (0..3).map(|_| sample(subject, 1)).fold(f64::INFINITY, f64::min);
+    (subject.run)(1);
+    let least = (0..3).map(|_| (subject.run)(1)).fold(f64::INFINITY, f64::min);
     (SHORTEST_SAMPLE / least).ceil().clamp(1.0, 1000.0) as usize
-}
-
-/// Seconds per call.
-fn sample(subject: &mut Subject<'_>, calls: usize) -> f64 {
-    let start = Instant::now();
-    for _ in 0..calls {
-        (subject.run)();
-    }
-    start.elapsed().as_secs_f64() / calls as f64
 }

@@ -245,6 +245,54 @@ fn exact_where_every_product_is_extreme() {
     }
 }
 
+/// A layer with small codes, but for a few neighbours that sum to as much as codes can: those that
+/// `vpmaddubsw` could not add in i16.
+fn rarely_large(random: &mut Random, (m, n, k): (usize, usize, usize)) -> Layer {
+    let mut layer = Layer::random(random, (m, n, k), true);
+    layer.width = None;
+    layer.sharing = Sharing::Tensor;
+    layer.weight_scales.resize(1, 0.5);
+    layer.weight_zeros.truncate(1);
+    layer.x.iter_mut().for_each(|x| *x = random.extreme());
+    layer.weights.iter_mut().for_each(|w| *w = random.code() / 4);
+    // Some places are neighbours, so that remainders meet that are too large for each other.
+    let places: Vec<usize> = (0..k / 2).filter(|pair| pair % 17 < 2).map(|pair| 2 * pair).collect();
+    for row in layer.weights.chunks_mut(k.max(1)) {
+        for place in &places {
+            let pairs = [[127, 127], [-128, -128], [-128, -1], [127, 2], [90, 40], [127, -128]];
+            row[*place..place + 2].copy_from_slice(&pairs[random.below(6)]);
+        }
+    }
+    layer
+}
+
+#[test]
+fn exact_where_few_codes_are_large_together() {
+    for kernel in kernels() {
+        let mut random = Random(5);
+        for k in [0, 1, 2, 3, 35, 63, 64, 65, 127, 130, 257, 768, 4100] {
+            for (m, n) in [(1, 1), (2, 16), (4, 17), (5, 33), (6, 15), (11, 50)] {
+                let layer = rarely_large(&mut random, (m, n, k));
+                layer.assert_exact(kernel);
+                let x: Vec<f32> = (0..m * k).map(|_| random.normal()).collect();
+                let mut y = vec![f32::NAN; m * n];
+                let (epilogue, output) = (layer.epilogue(), Output::F32(&mut y));
+                kernel
+                    .linear_weight_only(
+                        &layer.packed(kernel),
+                        &x,
+                        m,
+                        &epilogue,
+                        output,
+                        &mut Scratch::new(),
+                    )
+                    .unwrap();
+                assert_eq!(bits(&y), bits(&weight_only(&layer, &x)), "{kernel} {m} {n} {k}");
+            }
+        }
+    }
+}
+
 fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }

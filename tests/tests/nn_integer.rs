@@ -264,3 +264,37 @@ fn changing_a_parameter_drops_what_was_packed() {
     assert!(layer.forward(&x).unwrap().iter().all(|&y| y == 0.0));
     assert_eq!(clone.forward(&x).unwrap(), before);
 }
+
+#[test]
+fn tensors_without_elements_have_results_without_surprises() {
+    let layer = Linear::new(random(&[3, 0], 1), Some(random(&[3], 2))).unwrap();
+    let y = layer.forward(&random(&[5, 0], 1)).unwrap();
+    assert_eq!(y.shape(), [5, 3]);
+    assert_eq!(y.index_axis(ndarray::Axis(0), 4), layer.bias.as_ref().unwrap().value().view());
+
+    let layer = Linear::new(random(&[3, 4], 1), None).unwrap();
+    for activations in [ActivationScheme::Float, ActivationScheme::DYNAMIC] {
+        let layer = quantized(layer.clone(), &recipe("per-channel-symmetric-int8", activations));
+        assert_eq!(layer.forward(&random(&[0, 4], 1)).unwrap().shape(), [0, 3]);
+    }
+}
+
+#[test]
+fn impossible_convolutions_are_errors() {
+    let weight = random(&[4, 2, 3, 3], 1);
+    let default = Conv2dOptions::default();
+    for options in [
+        Conv2dOptions { stride: [0, 1], ..default },
+        Conv2dOptions { dilation: [1, 0], ..default },
+        Conv2dOptions { groups: 0, ..default },
+        Conv2dOptions { groups: 3, ..default },
+        Conv2dOptions { dilation: [9, 9], ..default },
+    ] {
+        let layer = Conv2d::new(weight.clone(), None, options).unwrap();
+        assert!(layer.forward(&random(&[1, 2, 8, 8], 1)).is_err(), "{options:?}");
+    }
+    let mut layer = Conv2d::new(weight, None, default).unwrap();
+    layer.bias = Some(Param::new(random(&[5], 1)));
+    let error = layer.forward(&random(&[1, 2, 8, 8], 1)).unwrap_err();
+    assert_eq!(error.to_string(), "input: the shape is [5], a bias of [4] is needed");
+}

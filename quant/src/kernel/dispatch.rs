@@ -22,6 +22,8 @@ pub(super) trait Operation {
 pub(super) enum Arithmetic {
     /// Any 8 bits.
     FullRange,
+    /// 8 bits of which [`remainders`](super::remainders) are split off.
+    Split,
     /// At most 4 bits.
     FewBits,
 }
@@ -158,12 +160,29 @@ impl Kernel {
         }
     }
 
-    /// [`Kernel::run`] for weights packed with this arithmetic.
+    /// Whether codes of 8 bits are faster where [`remainders`](super::remainders) are split off.
+    pub(super) const fn splits(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return matches!(self.0, Token::Avx2(_));
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// [`Kernel::run`] for work that reads the layout of weights packed with this arithmetic.
     pub(super) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide(operation),
             _ => self.run(operation),
+        }
+    }
+
+    /// [`Kernel::run_as`] for work that multiplies integers.
+    pub(super) fn multiply<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
+        match (self.0, arithmetic) {
+            #[cfg(target_arch = "x86_64")]
+            (Token::Avx2(isa), Arithmetic::Split) => isa.run_split(operation),
+            _ => self.run_as(arithmetic, operation),
         }
     }
 }

@@ -10,6 +10,11 @@ pub(super) struct Line(pub(super) [u32; Self::STEPS]);
 impl Line {
     pub(super) const STEPS: usize = 16;
     pub(super) const ZERO: Self = Self([0; Self::STEPS]);
+
+    #[inline(always)]
+    pub(super) fn bytes(&self) -> &[u8; 64] {
+        bytemuck::cast_ref(self)
+    }
 }
 
 // SAFETY: 16 words of 4 bytes fill the 64 bytes of a line, so there is no padding; every bit
@@ -39,23 +44,24 @@ pub(super) trait Isa: Copy + Send + Sync {
     const VALUES: usize;
     /// Rows of the tallest tile of integer products.
     const ROWS: usize;
+    /// Whether weights may have [`remainders`](super::remainders).
+    const REMAINDERS: bool = false;
 
     /// No sum yet.
     fn zero(self) -> Self::Sums;
 
     /// Adds the products of `a` and `b`, exactly: a line, or less of it at the end of a segment.
     ///
-    /// `S` is 1; or it is 8, where the codes of `b` are of at most 4 bits and the number of steps
-    /// is a multiple of 8.
-    fn accumulate<const R: usize, const S: usize>(
+    /// Where the codes are of at most 4 bits, the number of steps is a multiple of 8.
+    fn accumulate<const R: usize>(
         self,
         sums: &mut [[Self::Sums; 2]; R],
         a: &[Line; R],
         b: &[Self::Step],
     );
 
-    /// Value `j` along K of a step, for the columns of vector `v`.
-    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> Self::Sums;
+    /// `base` plus value `j` along K of a step, for the columns of vector `v`.
+    fn plus_codes(self, base: Self::Sums, step: &Self::Step, v: usize, j: usize) -> Self::Sums;
 
     /// The same sum in each lane.
     fn splat_sum(self, value: i32) -> Self::Sums;

@@ -6,7 +6,7 @@ use super::isa::Line;
 use super::output::{Epilogue, Output, Strides, Target};
 use super::product::{Prepared, Whole};
 use super::rows::{CodeRows, FloatRows, Prepare, RangeOf, Row, Source, Tiling, row_of};
-use super::threads::{Room, Scratch, Worker, fork, grown};
+use super::threads::{Room, Scratch, Shares, Worker, fork, grown};
 use super::weights::PackedWeights;
 use crate::scheme::{Grid, Mapping, NonFinite, QuantizationType, ScaleType};
 use core::ops::Range;
@@ -213,40 +213,52 @@ impl Call<'_> {
 
     /// Each worker quantizes its own rows and multiplies them with all weights: many rows.
     fn rows_apart<S: Source>(&self, source: S, whole: Whole<'_>, workers: &mut [Worker]) {
-        let (count, tiles) = (workers.len(), whole.tiling.tiles());
+        let shares = Shares::new(whole.tiling.tiles(), workers.len());
         let row_bytes = self.weights.lines() * size_of::<Line>();
         let at_a_time = (BLOCK_BYTES / row_bytes.max(1) / self.weights.tallest).max(1);
-        fork(workers, 0, &|i, worker| {
-            let share = share(tiles, count, i);
-            for start in share.clone().step_by(at_a_time) {
-                let block = start..share.end.min(start + at_a_time);
-                let ready = prepare(self.kernel, source, &whole, block.clone(), &mut worker.room);
-                if let Err(error) = ready {
-                    worker.error = Some(error);
-                    return;
+        fork(workers, &|worker| {
+            while let Some(share) = shares.next() {
+                for start in share.clone().step_by(at_a_time) {
+                    let tiles = start..share.end.min(start + at_a_time);
+                    if let Err(error) = self.rows(source, &whole, tiles, worker) {
+                        worker.error = Some(error);
+                        return;
+                    }
                 }
-                let rows =
-                    whole.tiling.rows(block.start).start..whole.tiling.rows(block.end - 1).end;
-                let prepared = prepared(&worker.room, &whole, rows);
-                let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
-                // SAFETY: shares of different workers have no tile in common, and the target is
-                // borrowed mutably for the whole call. The strides are those of a matrix.
-                let part = unsafe { whole.part(block, 0..self.weights.panels(), prepared, room) };
-                self.kernel.run_as(self.weights.arithmetic, part);
             }
         });
     }
 
+    /// Some tiles times all panels. No other worker has these tiles at the same time.
+    fn rows<S: Source>(
+        &self,
+        source: S,
+        whole: &Whole<'_>,
+        tiles: Range<usize>,
+        worker: &mut Worker,
+    ) -> Result<(), NonFinite> {
+        prepare(self.kernel, source, whole, tiles.clone(), &mut worker.room)?;
+        let rows = whole.tiling.rows(tiles.start).start..whole.tiling.rows(tiles.end - 1).end;
+        let prepared = prepared(&worker.room, whole, rows);
+        let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
+        // SAFETY: shares have no tile in common, and the target is borrowed mutably for the whole
+        // call. The strides are those of a matrix.
+        let part = unsafe { whole.part(tiles, 0..self.weights.panels(), prepared, room) };
+        self.kernel.multiply(self.weights.arithmetic, part);
+        Ok(())
+    }
+
     /// Each worker multiplies all rows with its own panels: few rows.
     fn panels_apart(&self, prepared: Prepared<'_>, whole: Whole<'_>, workers: &mut [Worker]) {
-        let count = workers.len();
-        fork(workers, 0, &|i, worker| {
-            let panels = share(self.weights.panels(), count, i);
-            let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
-            let tiles = 0..whole.tiling.tiles();
-            // SAFETY: shares of different workers have no panel in common; else as above.
-            let part = unsafe { whole.part(tiles, panels, prepared, room) };
-            self.kernel.run_as(self.weights.arithmetic, part);
+        let shares = Shares::new(self.weights.panels(), workers.len());
+        fork(workers, &|worker| {
+            while let Some(panels) = shares.next() {
+                let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
+                let tiles = 0..whole.tiling.tiles();
+                // SAFETY: shares have no panel in common; else as above.
+                let part = unsafe { whole.part(tiles, panels, prepared, room) };
+                self.kernel.multiply(self.weights.arithmetic, part);
+            }
         });
     }
 
@@ -258,11 +270,6 @@ impl Call<'_> {
             self.weights.unpacked_panel_bytes() / size_of::<Line>()
         }
     }
-}
-
-/// The part of `0 .. all` that is worker `i`'s.
-pub(super) fn share(all: usize, workers: usize, i: usize) -> Range<usize> {
-    all * i / workers..all * (i + 1) / workers
 }
 
 fn prepare<S: Source>(

@@ -32,6 +32,7 @@ mod isa;
 mod linear;
 mod output;
 mod product;
+mod remainders;
 mod rows;
 mod scalar;
 mod subbyte;

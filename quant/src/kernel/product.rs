@@ -23,6 +23,9 @@ use core::ops::Range;
 /// Columns of the widest panel.
 pub(super) const WIDEST: usize = 32;
 
+/// The most rows for which packed codes are unpacked piece by piece.
+const FEW_ROWS: usize = 8;
+
 /// Some tiles times some panels.
 pub(super) struct Product<'a> {
     weights: &'a PackedWeights,
@@ -81,11 +84,7 @@ impl Operation for Product<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        match self.weights.bits {
-            8 => self.run_bits::<I, 8>(isa),
-            4 => self.run_bits::<I, 4>(isa),
-            _ => self.run_bits::<I, 2>(isa),
-        }
+        self.panels_times_tiles::<I>(isa);
     }
 }
 
@@ -102,30 +101,28 @@ struct Tile<'a, T> {
 
 impl Product<'_> {
     #[inline(always)]
-    fn run_bits<I: Isa, const BITS: usize>(mut self, isa: I) {
+    fn panels_times_tiles<I: Isa>(mut self, isa: I) {
         // Unpacking costs about as much as the product of one row, so it is done once per panel
-        // where there are several tiles, and piece by piece in registers and cache where not.
-        let ahead = BITS < 8 && self.tiles.len() > 1;
+        // where there are several tiles or many rows, and piece by piece in the cache where not.
+        let packed = self.weights.bits < 8;
+        let ahead = packed && (self.tiles.len() > 1 || self.prepared.rows.len() > FEW_ROWS);
         let room = core::mem::take(&mut self.unpacked);
         for panel in self.panels.clone() {
             let mut steps: &[I::Step] = self.weights.panel(panel);
             if ahead {
+                let count = steps.len() * (8 / self.weights.bits);
                 let room: &mut [I::Step] = bytemuck::cast_slice_mut(room);
-                let room = &mut room[..steps.len() * (8 / BITS)];
-                unpack::<I, BITS>(steps, room);
-            }
-            if ahead {
-                let room: &[I::Step] = bytemuck::cast_slice(room);
-                steps = &room[..steps.len() * (8 / BITS)];
+                unpack::<I>(self.weights.bits, steps, &mut room[..count]);
+                steps = &room[..count];
             }
             for tile in self.tiles.clone() {
                 let rows = self.tiling.rows(tile);
                 let per_row = self.weights.lines();
                 let lines = &self.prepared.lines[(rows.start - self.prepared.first) * per_row..]
                     [..rows.len() * per_row];
-                let packed = BITS < 8 && !ahead;
+                let packed = packed && !ahead;
                 let tile = Tile { product: &self, panel, steps, packed, rows, lines };
-                tile.run_rows::<I, BITS>(isa);
+                tile.run_rows::<I>(isa);
             }
         }
     }
@@ -134,13 +131,13 @@ impl Product<'_> {
 impl<T: Pod> Tile<'_, T> {
     /// A tile of every height has code of its own, with all sums in registers.
     #[inline(always)]
-    fn run_rows<I: Isa<Step = T>, const BITS: usize>(&self, isa: I) {
+    fn run_rows<I: Isa<Step = T>>(&self, isa: I) {
         macro_rules! heights {
             ($($height:literal)+) => {
                 match self.rows.len() {
                     // The comparison is known when compiled: taller ones than the instruction
                     // set's tallest are left out.
-                    $($height if $height <= I::ROWS => self.run::<I, BITS, $height>(isa),)+
+                    $($height if $height <= I::ROWS => self.run::<I, $height>(isa),)+
                     _ => unreachable!("tiles are at most {} rows", I::ROWS),
                 }
             };
@@ -149,7 +146,7 @@ impl<T: Pod> Tile<'_, T> {
     }
 
     #[inline(always)]
-    fn run<I: Isa<Step = T>, const BITS: usize, const R: usize>(&self, isa: I) {
+    fn run<I: Isa<Step = T>, const R: usize>(&self, isa: I) {
         let weights = self.product.weights;
         let (lines, _) = self.lines.as_chunks::<R>();
         let (mut step, mut line) = (0, 0);
@@ -157,7 +154,7 @@ impl<T: Pod> Tile<'_, T> {
         for segment in 0..weights.segments() {
             let steps = weights.steps[segment];
             let count = steps.div_ceil(Line::STEPS);
-            let sums = self.sums::<I, BITS, R>(isa, &lines[line..line + count], step, steps);
+            let sums = self.sums::<I, R>(isa, &lines[line..line + count], step, steps);
             let columns = weights.columns_of(self.panel, segment);
             let sums = self.without_zeros::<I, R>(isa, sums, columns, segment);
             if let Target::Sums(out) = self.product.target {
@@ -180,7 +177,7 @@ impl<T: Pod> Tile<'_, T> {
 
     /// `Σ a · code` over a segment.
     #[inline(always)]
-    fn sums<I: Isa<Step = T>, const BITS: usize, const R: usize>(
+    fn sums<I: Isa<Step = T>, const R: usize>(
         &self,
         isa: I,
         lines: &[[Line; R]],
@@ -188,26 +185,48 @@ impl<T: Pod> Tile<'_, T> {
         steps: usize,
     ) -> [[I::Sums; 2]; R] {
         let mut sums = [[isa.zero(); 2]; R];
-        if self.packed {
-            let per_byte = 8 / BITS;
+        if R <= FEW_ROWS && self.packed {
+            let bits = self.product.weights.bits;
+            let per_byte = 8 / bits;
             let steps = &self.steps[first / per_byte..][..steps / per_byte];
             let mut piece = [I::Step::zeroed(); Line::STEPS];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / per_byte)) {
                 let piece = &mut piece[..b.len() * per_byte];
-                unpack::<I, BITS>(b, piece);
-                isa.accumulate::<R, 8>(&mut sums, a, piece);
+                unpack::<I>(bits, b, piece);
+                isa.accumulate::<R>(&mut sums, a, piece);
             }
         } else {
             let steps = &self.steps[first..][..steps];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS)) {
-                if BITS == 8 {
-                    isa.accumulate::<R, 1>(&mut sums, a, b);
-                } else {
-                    isa.accumulate::<R, 8>(&mut sums, a, b);
-                }
+                isa.accumulate::<R>(&mut sums, a, b);
             }
         }
+        if I::REMAINDERS {
+            self.remainders::<I, R>(isa, lines, &mut sums);
+        }
         sums
+    }
+
+    /// Adds what was split off the panel's codes: the activations it meets are gathered.
+    #[inline(always)]
+    fn remainders<I: Isa<Step = T>, const R: usize>(
+        &self,
+        isa: I,
+        lines: &[[Line; R]],
+        sums: &mut [[I::Sums; 2]; R],
+    ) {
+        let (places, steps) = self.product.weights.remainders.of::<T>(self.panel);
+        for (places, steps) in places.chunks(4 * Line::STEPS).zip(steps.chunks(Line::STEPS)) {
+            let mut gathered = [Line::ZERO; R];
+            for (s, places) in places.as_chunks::<4>().0.iter().enumerate().take(Line::STEPS) {
+                let from = places.map(|place| &lines[place.line as usize]);
+                for r in 0..R {
+                    let value = |j: usize| from[j][r].bytes()[usize::from(places[j].byte) % 64];
+                    gathered[r].0[s] = u32::from_le_bytes([value(0), value(1), value(2), value(3)]);
+                }
+            }
+            isa.accumulate::<R>(sums, &gathered, steps);
+        }
     }
 
     /// Where what is known of row `r` is.
@@ -371,7 +390,15 @@ fn halves<T>(lanes: &[T], each: usize) -> [&[T]; 2] {
 
 /// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`.
 #[inline(always)]
-pub(super) fn unpack<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step]) {
+pub(super) fn unpack<I: Isa>(bits: usize, packed: &[I::Step], out: &mut [I::Step]) {
+    match bits {
+        4 => unpack_bits::<I, 4>(packed, out),
+        _ => unpack_bits::<I, 2>(packed, out),
+    }
+}
+
+#[inline(always)]
+fn unpack_bits<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step]) {
     let half = 1u8 << (BITS - 1);
     let mask = ((1u16 << BITS) - 1) as u8;
     for (packed, out) in packed.iter().zip(out.chunks_exact_mut(8 / BITS)) {

@@ -20,7 +20,7 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn accumulate<const R: usize, const S: usize>(
+    fn accumulate<const R: usize>(
         self,
         sums: &mut [[Self::Sums; 2]; R],
         a: &[Line; R],
@@ -39,8 +39,8 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> Self::Sums {
-        step[v].map(|codes| i32::from(codes[j]))
+    fn plus_codes(self, base: Self::Sums, step: &Self::Step, v: usize, j: usize) -> Self::Sums {
+        [0, 1, 2, 3].map(|i| base[i].wrapping_add(i32::from(step[v][i][j])))
     }
 
     #[inline(always)]

@@ -4,6 +4,8 @@ use super::isa::Line;
 use super::rows::Row;
 use crate::scheme::NonFinite;
 use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Buffers that calls share, so that none of them allocates once they have grown to the largest.
 ///
@@ -85,19 +87,41 @@ pub(super) fn grown<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) -> &mu
     &mut buffer[..len]
 }
 
-/// Runs `work` with each worker and its number, on as many threads as there are workers.
-pub(super) fn fork(
-    workers: &mut [Worker],
-    first: usize,
-    work: &(impl Fn(usize, &mut Worker) + Sync),
-) {
+/// Parts of `0 .. all`, handed out one by one to whoever asks next.
+///
+/// Equal parts would make a call as slow as its slowest thread, which may have been woken late or
+/// have lost its core for a while; the other takes more parts meanwhile.
+pub(super) struct Shares {
+    all: usize,
+    parts: usize,
+    next: AtomicUsize,
+}
+
+/// Parts per worker: the last one is what a worker may have to wait for.
+const SHARES: usize = 6;
+
+impl Shares {
+    pub(super) fn new(all: usize, workers: usize) -> Self {
+        let parts = if workers == 1 { 1 } else { all.min(workers * SHARES) };
+        Self { all, parts, next: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn next(&self) -> Option<Range<usize>> {
+        // Nothing but the number itself is shared by way of it.
+        let part = self.next.fetch_add(1, Ordering::Relaxed);
+        let start = |part| self.all * part / self.parts;
+        (part < self.parts).then(|| start(part)..start(part + 1))
+    }
+}
+
+/// Runs `work` with each worker, on as many threads as there are workers.
+pub(super) fn fork(workers: &mut [Worker], work: &(impl Fn(&mut Worker) + Sync)) {
     match workers {
         [] => {}
-        [worker] => work(first, worker),
+        [worker] => work(worker),
         _ => {
-            let half = workers.len() / 2;
-            let (left, right) = workers.split_at_mut(half);
-            both(|| fork(left, first, work), || fork(right, first + half, work));
+            let (left, right) = workers.split_at_mut(workers.len() / 2);
+            both(|| fork(left, work), || fork(right, work));
         }
     }
 }

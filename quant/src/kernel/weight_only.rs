@@ -12,17 +12,18 @@
 //! its neighbours.
 //!
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
-//! by all rows; the dequantized matrix never exists.
+//! by all rows; with up to four rows they are not even stored. The dequantized matrix never exists.
 
-use super::dispatch::{Kernel, Operation};
+use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::LinearError;
-use super::isa::{Isa, Line};
-use super::linear::{Call, by_rows, length, share};
+use super::isa::Isa;
+use super::linear::{Call, by_rows, length};
 use super::output::{Epilogue, Output, Shared, Target};
 use super::product::{self, WIDEST};
 use super::rows::Tiling;
-use super::threads::{Scratch, fork, grown};
+use super::threads::{Scratch, Shares, fork, grown};
 use super::weights::PackedWeights;
+use bytemuck::Zeroable;
 use core::ops::Range;
 
 /// Values along K in a piece: 64 · 32 columns · 4 B = 8 KiB of floats, a part of the first-level
@@ -38,6 +39,13 @@ const ROWS: usize = 6;
 const BLOCK_ROWS: usize = 96;
 
 type Piece = [[f32; WIDEST]; PIECE];
+
+/// Room for a piece of unpacked codes, up to 8 steps more than it has.
+struct Unpacked<S> {
+    steps: [S; PIECE / 2 + 8],
+    /// The remainder that comes next.
+    place: usize,
+}
 
 impl Kernel {
     /// `x · wᵀ` for floats `x` `[m, k]` that stay floats.
@@ -64,13 +72,15 @@ impl Kernel {
         length("output", m * weights.n, output.len())?;
         let target = Target::new(output);
         let count = scratch.workers_for(m * weights.n * weights.k);
-        fork(&mut scratch.workers[..count], 0, &|i, worker| {
-            let panels = share(weights.panels(), count, i);
-            let sums = grown(&mut worker.floats, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
-            // Shares of different workers have no panel in common, and the target is borrowed
-            // mutably for the whole call: what `write` relies on.
-            let product = FloatProduct { weights, x, m, panels, epilogue, target, sums };
-            self.run_as(weights.arithmetic, product);
+        let shares = Shares::new(weights.panels(), count);
+        fork(&mut scratch.workers[..count], &|worker| {
+            while let Some(panels) = shares.next() {
+                let sums = grown(&mut worker.floats, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
+                // Shares have no panel in common, and the target is borrowed mutably for the whole
+                // call: what `write` relies on.
+                let product = FloatProduct { weights, x, m, panels, epilogue, target, sums };
+                self.run_as(weights.arithmetic, product);
+            }
         });
         Ok(())
     }
@@ -96,11 +106,12 @@ impl Operation for FloatProduct<'_> {
         let sums = core::mem::take(&mut self.sums);
         let (p, y) = sums.split_at_mut(sums.len() / 2);
         let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
+        let mut room = Unpacked { steps: [I::Step::zeroed(); PIECE / 2 + 8], place: 0 };
         for panel in self.panels.clone() {
             for start in (0..self.m).step_by(BLOCK_ROWS) {
                 let rows = start..self.m.min(start + BLOCK_ROWS);
                 let (p, y) = (&mut p[..rows.len()], &mut y[..rows.len()]);
-                self.block::<I>(isa, panel, rows.clone(), p, y);
+                self.block::<I>(isa, panel, rows.clone(), p, y, &mut room);
                 self.finish::<I>(panel, rows, y);
             }
         }
@@ -116,6 +127,7 @@ impl FloatProduct<'_> {
         rows: Range<usize>,
         p: &mut [[f32; WIDEST]],
         y: &mut [[f32; WIDEST]],
+        room: &mut Unpacked<I::Step>,
     ) {
         let segments = self.weights.segments();
         y.fill([0.0; WIDEST]);
@@ -123,12 +135,26 @@ impl FloatProduct<'_> {
         let mut first = 0;
         for segment in 0..segments {
             let range = self.weights.segment_range(segment);
-            p.fill([0.0; WIDEST]);
-            for k in range.clone().step_by(PIECE) {
-                let ks = k..range.end.min(k + PIECE);
-                let step = first + (k - range.start) / I::VALUES;
-                self.dequantize::<I>(isa, panel, segment, step, ks.clone(), &mut piece);
-                self.multiply::<I>(isa, rows.clone(), ks, &piece, p);
+            match self.m {
+                1 => self.few::<I, 1>(isa, (panel, segment, first), range, p, room),
+                2 => self.few::<I, 2>(isa, (panel, segment, first), range, p, room),
+                3 => self.few::<I, 3>(isa, (panel, segment, first), range, p, room),
+                4 => self.few::<I, 4>(isa, (panel, segment, first), range, p, room),
+                _ => {
+                    p.fill([0.0; WIDEST]);
+                    for k in range.clone().step_by(PIECE) {
+                        let ks = k..range.end.min(k + PIECE);
+                        let step = first + (k - range.start) / I::VALUES;
+                        self.dequantize::<I>(
+                            isa,
+                            (panel, segment, step),
+                            ks.clone(),
+                            &mut piece,
+                            room,
+                        );
+                        self.multiply::<I>(isa, rows.clone(), ks, &piece, p);
+                    }
+                }
             }
             first += self.weights.steps[segment];
             let scales = self.weights.columns_of(panel, segment).scales;
@@ -147,42 +173,119 @@ impl FloatProduct<'_> {
     fn dequantize<I: Isa>(
         &self,
         isa: I,
-        panel: usize,
-        segment: usize,
-        step: usize,
+        (panel, segment, step): (usize, usize, usize),
         ks: Range<usize>,
         piece: &mut Piece,
+        room: &mut Unpacked<I::Step>,
     ) {
-        let weights = self.weights;
         let steps = ks.len().div_ceil(I::VALUES);
-        let codes: &[I::Step] = weights.panel(panel);
-        let mut zeros = [0; WIDEST];
-        let columns = weights.columns_of(panel, segment);
-        zeros[..columns.zeros.len()].copy_from_slice(columns.zeros);
-        let per_byte = 8 / weights.bits;
-        // Two lines for each step of the widest panel.
-        let mut room = [Line::ZERO; 2 * PIECE / 4 + 16];
-        let codes = if per_byte == 1 {
-            &codes[step..step + steps]
-        } else {
-            // Segments are filled up to 8 steps, which are whole bytes.
-            let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
-            let room: &mut [I::Step] = bytemuck::cast_slice_mut(&mut room);
-            match per_byte {
-                2 => product::unpack::<I, 4>(packed, room),
-                _ => product::unpack::<I, 2>(packed, room),
-            }
-            &room[..steps]
-        };
-        let ones = isa.splat_sum(1);
+        let codes = self.codes::<I>(panel, step, steps, room);
+        let bases = self.bases::<I>(isa, panel, segment);
         for v in 0..2 {
             let lanes = v * I::LANES..(v + 1) * I::LANES;
-            let zeros = isa.load_sums(&zeros[lanes.clone()]);
             for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
                 for j in 0..I::VALUES {
-                    let codes = isa.codes_at(codes, v, j);
-                    let shifted = isa.subtract_product(codes, zeros, ones);
+                    let shifted = isa.plus_codes(bases[v], codes, v, j);
                     isa.store(isa.to_floats(shifted), &mut out[j][lanes.clone()]);
+                }
+            }
+        }
+    }
+
+    /// Steps of a panel: unpacked if they are packed, `step` being the first of a whole byte; and
+    /// with the remainders that were split off.
+    #[inline(always)]
+    fn codes<'b, I: Isa>(
+        &'b self,
+        panel: usize,
+        step: usize,
+        steps: usize,
+        room: &'b mut Unpacked<I::Step>,
+    ) -> &'b [I::Step] {
+        let codes: &[I::Step] = self.weights.panel(panel);
+        let per_byte = 8 / self.weights.bits;
+        if per_byte == 1 {
+            let codes = &codes[step..step + steps];
+            if self.weights.arithmetic != Arithmetic::Split {
+                return codes;
+            }
+            let whole = &mut room.steps[..steps];
+            whole.copy_from_slice(codes);
+            let bytes = bytemuck::cast_slice_mut(whole);
+            self.weights.remainders.put_back(panel, step, &mut room.place, bytes);
+            return whole;
+        }
+        // Segments are filled up to 8 steps, which are whole bytes.
+        let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
+        product::unpack::<I>(self.weights.bits, packed, &mut room.steps);
+        &room.steps[..steps]
+    }
+
+    /// `-z`, what is added to codes.
+    #[inline(always)]
+    fn bases<I: Isa>(&self, isa: I, panel: usize, segment: usize) -> [I::Sums; 2] {
+        let mut zeros = [0; WIDEST];
+        let columns = self.weights.columns_of(panel, segment);
+        for (to, zero) in zeros.iter_mut().zip(columns.zeros) {
+            *to = -zero;
+        }
+        [isa.load_sums(&zeros[..I::LANES]), isa.load_sums(&zeros[I::LANES..I::COLUMNS])]
+    }
+
+    /// [`FloatProduct::dequantize`] and [`FloatProduct::multiply`] in one, for few rows: what few
+    /// rows would read from a piece is not worth writing it.
+    #[inline(always)]
+    fn few<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        (panel, segment, step): (usize, usize, usize),
+        range: Range<usize>,
+        p: &mut [[f32; WIDEST]],
+        room: &mut Unpacked<I::Step>,
+    ) {
+        let mut sums = [[isa.splat(0.0); 2]; R];
+        let bases = self.bases::<I>(isa, panel, segment);
+        let mut x = [[0.0; PIECE]; R];
+        for k in range.clone().step_by(PIECE) {
+            let len = PIECE.min(range.end - k);
+            let first = step + (k - range.start) / I::VALUES;
+            let codes = self.codes::<I>(panel, first, len.div_ceil(I::VALUES), room);
+            for r in 0..R {
+                let from = &self.x[r * self.weights.k + k..][..len];
+                x[r][..len].copy_from_slice(from);
+                x[r][len..].fill(0.0);
+            }
+            self.few_steps::<I, R>(isa, &mut sums, codes, &x, bases);
+        }
+        for r in 0..R {
+            isa.store(sums[r][0], &mut p[r][..I::LANES]);
+            isa.store(sums[r][1], &mut p[r][I::LANES..I::COLUMNS]);
+        }
+    }
+
+    /// The steps of a piece. Where `x` is filled up by 0, so are the sums: they are never -0, and
+    /// nothing else would change by adding 0.
+    #[inline(always)]
+    fn few_steps<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        sums: &mut [[I::Floats; 2]; R],
+        codes: &[I::Step],
+        x: &[[f32; PIECE]; R],
+        bases: [I::Sums; 2],
+    ) {
+        for (s, step) in codes.iter().enumerate().take(PIECE / I::VALUES) {
+            for j in 0..I::VALUES {
+                let at = s * I::VALUES + j;
+                let weights = [
+                    isa.to_floats(isa.plus_codes(bases[0], step, 0, j)),
+                    isa.to_floats(isa.plus_codes(bases[1], step, 1, j)),
+                ];
+                for r in 0..R {
+                    let x = isa.splat(x[r][at % PIECE]);
+                    for v in 0..2 {
+                        sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
+                    }
                 }
             }
         }

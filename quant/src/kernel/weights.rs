@@ -20,6 +20,7 @@
 use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::PackError;
 use super::isa::{Isa, Line};
+use super::remainders::{self, Remainders};
 use super::subbyte::SubByte;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -80,6 +81,8 @@ pub struct PackedWeights {
     panel_bytes: usize,
     /// Steps of each segment of a panel, once unpacked.
     pub(super) steps: Vec<usize>,
+    /// None, unless `arithmetic` is [`Arithmetic::Split`].
+    pub(super) remainders: Remainders,
     /// `[panel][segment][column]`.
     scales: Vec<f32>,
     terms: Vec<i32>,
@@ -105,11 +108,7 @@ impl PackedWeights {
     ///   the largest `|code - zero point|`.
     pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
         let segment = check(weights)?;
-        let arithmetic = match weights.codes {
-            Codes::Bytes(_) => Arithmetic::FullRange,
-            Codes::Packed(..) => Arithmetic::FewBits,
-        };
-        Ok(kernel.run_as(arithmetic, Pack { kernel, arithmetic, weights, segment }))
+        Ok(pack(kernel, weights, segment))
     }
 
     /// The kernel that can use these weights.
@@ -130,7 +129,7 @@ impl PackedWeights {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let words = self.scales.len() + self.terms.len() + self.zeros.len();
-        self.data.len() * size_of::<Line>() + words * 4
+        self.data.len() * size_of::<Line>() + self.remainders.bytes() + words * 4
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -214,86 +213,54 @@ fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
     Ok(segment)
 }
 
-struct Pack<'a> {
-    kernel: Kernel,
-    arithmetic: Arithmetic,
-    weights: &'a Weights<'a>,
-    segment: usize,
-}
-
-impl Operation for Pack<'_> {
-    type Output = PackedWeights;
-
-    #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> PackedWeights {
-        let bits = match self.weights.codes {
-            Codes::Bytes(_) => 8,
-            Codes::Packed(width, _) => width.bits(),
-        };
-        // Packed codes are multiplied 8 steps at a time by every kernel.
-        let group = if bits == 8 { 1 } else { 8 };
-        let mut packed = pack(&self, bits, group, I::VALUES, I::COLUMNS);
-        packed.tallest = I::ROWS;
-        packed
-    }
-}
-
-/// Where things are in a panel.
-struct Layout {
-    bits: usize,
+/// What the layout needs to know of an instruction set.
+struct Shape {
     values: usize,
     columns: usize,
+    tallest: usize,
 }
 
-impl Layout {
-    /// The byte and the shift of a code in step `step` of a panel.
-    fn place(&self, step: usize, column: usize, value: usize) -> (usize, usize) {
-        let per_byte = 8 / self.bits;
-        let step_bytes = self.columns * self.values;
-        let byte = step / per_byte * step_bytes + column * self.values + value;
-        (byte, step % per_byte * self.bits)
-    }
+struct ShapeOf;
 
-    fn put(&self, panel: &mut [u8], place: (usize, usize), code: i8) {
-        let (byte, shift) = place;
-        if self.bits == 8 {
-            panel[byte] = code as u8;
-        } else {
-            let mask = (1u8 << self.bits) - 1;
-            let unsigned = (code as u8).wrapping_add(1 << (self.bits - 1)) & mask;
-            panel[byte] = panel[byte] & !(mask << shift) | unsigned << shift;
+impl Operation for ShapeOf {
+    type Output = Shape;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Shape {
+        Shape { values: I::VALUES, columns: I::COLUMNS, tallest: I::ROWS }
+    }
+}
+
+fn arithmetic(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> Arithmetic {
+    match weights.codes {
+        Codes::Packed(..) => Arithmetic::FewBits,
+        Codes::Bytes(codes) => {
+            let whole = segment >= weights.k;
+            if whole && kernel.splits() && remainders::pays(codes, weights.n, weights.k) {
+                Arithmetic::Split
+            } else {
+                Arithmetic::FullRange
+            }
         }
     }
 }
 
-/// What fills a panel: code 0.
-fn filler(bits: usize) -> u8 {
-    match bits {
-        8 => 0,
-        4 => 0x88,
-        _ => 0xaa,
-    }
-}
-
-fn pack(
-    pack: &Pack<'_>,
-    bits: usize,
-    group: usize,
-    values: usize,
-    columns: usize,
-) -> PackedWeights {
-    let &Pack { kernel, arithmetic, weights, segment } = pack;
-    let &Weights { n, k, .. } = weights;
+fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights {
+    let arithmetic = arithmetic(kernel, weights, segment);
+    let Shape { values, columns, tallest } = kernel.multiply(arithmetic, ShapeOf);
+    let &Weights { n, k, codes, .. } = weights;
+    // Packed codes are multiplied 8 steps at a time by every kernel.
+    let (bits, group) = match codes {
+        Codes::Bytes(_) => (8, 1),
+        Codes::Packed(width, _) => (width.bits(), 8),
+    };
     let segments = k.div_ceil(segment);
     let steps: Vec<usize> = (0..segments)
         .map(|s| segment.min(k - s * segment).div_ceil(values).next_multiple_of(group))
         .collect();
-    let layout = Layout { bits, values, columns };
     let panels = n.div_ceil(columns);
     let panel_bytes = steps.iter().sum::<usize>() * columns * values * bits / 8;
     let mut data = vec![Line::ZERO; (panels * panel_bytes).div_ceil(size_of::<Line>())];
-    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut data);
-    bytes.fill(filler(bits));
     let parameters = panels * segments * columns;
     let mut packed = PackedWeights {
         kernel,
@@ -303,10 +270,11 @@ fn pack(
         segment,
         bits,
         columns,
-        tallest: 1,
+        tallest,
         data: Vec::new(),
         panel_bytes,
         steps,
+        remainders: Remainders::new(columns),
         scales: vec![0.0; parameters],
         terms: vec![0; parameters],
         zeros: if weights.zero_points.iter().all(|zero| *zero == 0) {
@@ -315,23 +283,100 @@ fn pack(
             vec![0; parameters]
         },
     };
-    let mut row = vec![0i8; k];
-    for column in 0..n {
-        let (panel, at) = (column / columns, column % columns);
-        let bytes = &mut bytes[panel * panel_bytes..][..panel_bytes];
-        unpack_row(weights, column, &mut row);
-        packed.set_parameters(weights, column, &row);
-        let mut first = 0;
-        for (s, codes) in row.chunks(segment).enumerate() {
-            for (i, code) in codes.iter().enumerate() {
-                let place = layout.place(first + i / values, at, i % values);
-                layout.put(bytes, place, *code);
-            }
-            first += packed.steps[s];
+    let mut rows = Rows::new(&packed, values);
+    for (panel, bytes) in
+        bytemuck::cast_slice_mut(&mut data).chunks_exact_mut(panel_bytes.max(1)).enumerate()
+    {
+        rows.read(weights, &mut packed, panel);
+        if arithmetic == Arithmetic::Split {
+            packed.remainders.split(&mut rows.codes, rows.stride, &mut rows.touched);
         }
+        rows.write(bits, values, columns, bytes);
     }
     packed.data = data;
     packed
+}
+
+/// The codes of a panel, a row for each column, with segments filled up to whole steps by code 0.
+struct Rows {
+    codes: Vec<i8>,
+    /// From row to row: not a multiple of the distance at which a cache's sets repeat, since the
+    /// rows are read side by side.
+    stride: usize,
+    /// A row as it is stored.
+    row: Vec<i8>,
+    /// Where each segment starts.
+    starts: Vec<usize>,
+    len: usize,
+    touched: Vec<bool>,
+}
+
+impl Rows {
+    fn new(packed: &PackedWeights, values: usize) -> Self {
+        let mut len = 0;
+        let mut starts = Vec::with_capacity(packed.steps.len());
+        for steps in &packed.steps {
+            starts.push(len);
+            len += steps * values;
+        }
+        let stride = len.next_multiple_of(64) + 64;
+        let (codes, row) = (vec![0; stride * packed.columns], vec![0; packed.k]);
+        Self { codes, stride, row, starts, len, touched: vec![false; len.div_ceil(2)] }
+    }
+
+    fn read(&mut self, weights: &Weights<'_>, packed: &mut PackedWeights, panel: usize) {
+        let first = panel * packed.columns;
+        for (at, to) in self.codes.chunks_exact_mut(self.stride).enumerate() {
+            to.fill(0);
+            if first + at >= weights.n {
+                continue;
+            }
+            unpack_row(weights, first + at, &mut self.row);
+            packed.set_parameters(weights, first + at, &self.row);
+            for (start, codes) in self.starts.iter().zip(self.row.chunks(packed.segment)) {
+                to[*start..][..codes.len()].copy_from_slice(codes);
+            }
+        }
+    }
+
+    fn write(&self, bits: usize, values: usize, columns: usize, out: &mut [u8]) {
+        match (bits, values) {
+            (8, 4) => self.write_steps::<4, 4>(columns, out, |codes| codes.map(|code| code as u8)),
+            (8, _) => self.write_steps::<2, 2>(columns, out, |codes| codes.map(|code| code as u8)),
+            (4, _) => self.write_steps::<4, 8>(columns, out, squeeze::<4, 8>),
+            _ => self.write_steps::<4, 16>(columns, out, squeeze::<4, 16>),
+        }
+    }
+
+    /// Writes steps of `V` bytes per column, made of `C` codes each.
+    fn write_steps<const V: usize, const C: usize>(
+        &self,
+        columns: usize,
+        out: &mut [u8],
+        of: impl Fn(&[i8; C]) -> [u8; V],
+    ) {
+        let out = out.as_chunks_mut::<V>().0;
+        for (i, step) in out.chunks_exact_mut(columns).enumerate() {
+            let rows = self.codes.chunks_exact(self.stride);
+            for (out, row) in step.iter_mut().zip(rows) {
+                if let Some(codes) = row[..self.len][i * C..].first_chunk() {
+                    *out = of(codes);
+                }
+            }
+        }
+    }
+}
+
+/// Puts `C / V` steps of a column into one, the first in the low bits, as `code + half`.
+fn squeeze<const V: usize, const C: usize>(codes: &[i8; C]) -> [u8; V] {
+    let bits = 8 * V / C;
+    let (half, mask) = (1 << (bits - 1), (1u8 << bits) - 1);
+    let mut bytes = [0; V];
+    for (i, code) in codes.iter().enumerate() {
+        let unsigned = (*code as u8).wrapping_add(half) & mask;
+        bytes[i % V] |= unsigned << (i / V * bits);
+    }
+    bytes
 }
 
 fn unpack_row(weights: &Weights<'_>, n: usize, row: &mut [i8]) {

@@ -266,6 +266,10 @@ mod tests {
             Groups::new(&[2, 3], Granularity::PerChannel(axis)),
             Err(LayoutError::NoSuchAxis { axis, shape: [2, 3].into() })
         );
+        // No elements, although the extents after the axis cannot be multiplied.
+        let shape = [0, usize::MAX, 2];
+        let empty = groups(&shape, Granularity::PerChannel(Axis::FIRST));
+        assert_eq!((empty.count(), empty.runs().count()), (0, 0));
         let shape = [usize::MAX, 2];
         assert_eq!(
             Groups::new(&shape, Granularity::PerTensor),

@@ -5,8 +5,8 @@ use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{
     __m512, __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_ps,
     _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_sllv_epi32, _mm512_srai_epi32,
-    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512,
+    _mm512_sub_epi32,
 };
 
 instruction_set! {
@@ -51,7 +51,7 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn accumulate<const R: usize, const S: usize>(
+    fn accumulate<const R: usize>(
         self,
         sums: &mut [[__m512i; 2]; R],
         a: &[Line; R],
@@ -67,13 +67,10 @@ impl Isa for Avx512Vnni {
         }
     }
 
+    /// A product with 1 at byte `j` and with 0 beside it.
     #[inline(always)]
-    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m512i {
-        let (codes, shift) = (self.codes(&step[v]), self.splat_sum(24 - 8 * j as i32));
-        // SAFETY: `self` proves AVX-512F.
-        let high = unsafe { _mm512_sllv_epi32(codes, shift) };
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_srai_epi32::<24>(high) }
+    fn plus_codes(self, base: __m512i, step: &Self::Step, v: usize, j: usize) -> __m512i {
+        self.dot(base, self.broadcast(1 << (8 * j)), self.codes(&step[v]))
     }
 
     #[inline(always)]

@@ -29,13 +29,14 @@ impl Isa for AvxVnni {
     // 6 rows · 2 vectors = 12 sums, 2 vectors of codes and a broadcast: 15 of 16 registers.
     const ROWS: usize = 6;
 
+    /// A product with 1 at byte `j` and with 0 beside it.
     #[inline(always)]
-    fn codes_at(self, step: &Self::Step, v: usize, j: usize) -> __m256i {
-        self.ymm_byte(self.ymm_codes(&step[v]), j)
+    fn plus_codes(self, base: __m256i, step: &Self::Step, v: usize, j: usize) -> __m256i {
+        self.dot(base, self.ymm_broadcast(1 << (8 * j)), self.ymm_codes(&step[v]))
     }
 
     #[inline(always)]
-    fn accumulate<const R: usize, const S: usize>(
+    fn accumulate<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],

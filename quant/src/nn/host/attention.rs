@@ -38,8 +38,9 @@ pub fn attention(
     if heads == 0 || !columns.is_multiple_of(heads) {
         return refuse(format!("[tokens, a multiple of {heads}]"), q.shape());
     }
-    if lengths.iter().sum::<usize>() != tokens {
-        return refuse(format!("[{} tokens, columns]", lengths.iter().sum::<usize>()), q.shape());
+    let sum = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
+    if sum != Some(tokens) {
+        return refuse(format!("lengths that sum up to {tokens}"), lengths);
     }
     let (q, k, v) = (q.values(), k.values(), v.values());
     let shape = Heads { columns, width: columns / heads };

@@ -23,6 +23,13 @@ pub(super) fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvSha
     }
 }
 
+/// Whether a window of this shape can be moved at all.
+pub(super) fn is_possible(shape: &ConvShape) -> bool {
+    let ConvShape { out_channels, groups, window, stride, dilation, .. } = *shape;
+    let extents = [window, stride, dilation];
+    groups > 0 && out_channels.is_multiple_of(groups) && !extents.as_flattened().contains(&0)
+}
+
 /// The convolution of images `[batch, in, height, width]` into `y`, by products of the weights
 /// and the patches of one image at a time.
 pub(super) fn conv2d(

@@ -9,7 +9,7 @@ use ndarray::{Array2, ArrayD, ArrayView2};
 use rayon::prelude::*;
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_simd::{SimdOp, SimdUnaryOp};
-use rten_tensor::NdTensorView;
+use rten_tensor::{MatrixLayout, NdTensorView};
 use rten_vecmath::{Gelu, Normalize, NormalizeOptions, Sigmoid, Softmax, Sum, SumSquareSub, Tanh};
 
 use super::super::{ExecuteError, Unary};
@@ -27,6 +27,12 @@ pub(super) fn linear(
     bias: Option<&[f32]>,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
+    if y.is_empty() || x.is_empty() {
+        // The library takes no empty matrices; a sum of no products is 0.
+        let outputs = weight.shape()[0].max(1);
+        y.chunks_mut(outputs).for_each(|y| bias.map_or((), |bias| y.copy_from_slice(bias)));
+        return Ok(());
+    }
     let gemm = GemmExecutor::<f32>::new();
     let packed = weight.cache().get_or_make(|| pack(&gemm, weight))?;
     let x = NdTensorView::from_data([rows, packed.rows()], x);
@@ -79,6 +85,9 @@ pub(super) fn product(
     alpha: f32,
     y: &mut [f32],
 ) {
+    if y.is_empty() || a.cols() == 0 {
+        return y.fill(0.0);
+    }
     let options = GemmOptions { alpha, ..GemmOptions::default() };
     GemmExecutor::<f32>::new()
         .gemm(y, GemmInputA::Unpacked(a), GemmInputB::Unpacked(b), options)

@@ -29,16 +29,12 @@ impl Execute for ArrayD<f32> {
         if last != inputs {
             return Err(ExecuteError::shape(input, format!("[…, {inputs}]"), x.shape()));
         }
+        check_bias(bias, outputs, input)?;
         let values = FloatTensor::values(x);
-        let rows = values.len() / inputs.max(1);
+        let rows = x.shape()[..x.ndim() - 1].iter().product();
         input.observe(&values)?;
         let bias = bias.map(Param::value);
         let bias = bias.as_ref().map(|bias| FloatTensor::values(&**bias));
-        if let Some(bias) = &bias
-            && bias.len() != outputs
-        {
-            return Err(ExecuteError::shape(input, format!("bias [{outputs}]"), &[bias.len()]));
-        }
         let mut y = vec![0.0; rows * outputs];
         match weight.quantized() {
             None => float::linear(&values, rows, weight, bias.as_deref(), &mut y)?,
@@ -64,11 +60,12 @@ impl Execute for ArrayD<f32> {
             return Err(ExecuteError::shape(input, expected, x.shape()));
         };
         let (shape, size) = (conv::conv_shape(&window, options), [height, width]);
-        let output = shape.output_size(size).filter(|_| shape.in_channels == channels);
-        let Some(output) = output else {
-            let expected = format!("[batch, {}, a window or more]", shape.in_channels);
+        let output = Some(shape).filter(conv::is_possible).and_then(|it| it.output_size(size));
+        let Some(output) = output.filter(|_| shape.in_channels == channels) else {
+            let expected = format!("{shape:?} of [batch, {}, …]", shape.in_channels);
             return Err(ExecuteError::shape(input, expected, x.shape()));
         };
+        check_bias(bias, shape.out_channels, input)?;
         let values = FloatTensor::values(x);
         input.observe(&values)?;
         let bias = bias.map(Param::value);
@@ -171,6 +168,19 @@ impl Execute for ArrayD<f32> {
     fn softmax(x: Self) -> Result<Self, ExecuteError> {
         let row = x.shape().last().copied().unwrap_or(1).max(1);
         Ok(on_values(x, |values| float::softmax(values, row)))
+    }
+}
+
+fn check_bias(
+    bias: Option<&Param<ArrayD<f32>>>,
+    outputs: usize,
+    input: &ActivationQuantizer,
+) -> Result<(), ExecuteError> {
+    match bias.map(Param::shape) {
+        Some(shape) if *shape != [outputs] => {
+            Err(ExecuteError::shape(input, format!("a bias of [{outputs}]"), &shape))
+        }
+        _ => Ok(()),
     }
 }
 
