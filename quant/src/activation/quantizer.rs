@@ -245,9 +245,12 @@ impl Module for ActivationQuantizer {
 }
 
 impl ActivationQuantizer {
-    /// The bytes in a record; `None` when float, which is what a record without bytes means.
-    pub(crate) fn encode(&self) -> Option<Vec<u8>> {
-        saved::encode(&self.state)
+    /// Calls `put` with the format's name and the bytes in a record; not when float, which is
+    /// what a record without bytes means.
+    pub(crate) fn save(&self, put: impl FnOnce(&str, &[u8])) {
+        if let Some(data) = saved::encode(&self.state) {
+            put(saved::RECORD_KIND, &data);
+        }
     }
 
     /// Takes the mode that `bytes` of a record say; the reason if they say none.

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use std::collections::HashMap;
 
 use super::RecordError;
-use crate::activation::{ActivationQuantizer, RECORD_KIND};
+use crate::activation::ActivationQuantizer;
 use crate::module::{Leaves, Module, ParamId, ParamView, Site, Walker, WalkerMut, walk};
 use crate::tensor::Tensor;
 
@@ -225,8 +225,6 @@ impl Leaves for Copy {
     }
 
     fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        if let Some(data) = activation.encode() {
-            self.state(site, RECORD_KIND, &data);
-        }
+        activation.save(|kind, data| self.state(site, kind, data));
     }
 }

@@ -12,7 +12,7 @@ use super::layout::{ALIGNMENT, Prelude, header_len};
 use super::payload::Payload;
 use super::validate::{Checked, padded_end, validate};
 use super::{Part, RecordError};
-use crate::activation::{ActivationQuantizer, RECORD_KIND};
+use crate::activation::ActivationQuantizer;
 use crate::module::{Leaves, Module, ParamId, ParamView, Site, walk};
 
 /// Writes a model, with `metadata` added to what the model itself brings.
@@ -68,9 +68,7 @@ impl Leaves for Draft {
     }
 
     fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        if let Some(data) = activation.encode() {
-            self.state(site, RECORD_KIND, &data);
-        }
+        activation.save(|kind, data| self.state(site, kind, data));
     }
 }
 
@@ -211,8 +209,6 @@ impl<'h, I: Iterator<Item = (&'h str, Section)>> Leaves for SectionWriter<'_, '_
     }
 
     fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        if let Some(data) = activation.encode() {
-            self.state(site, RECORD_KIND, &data);
-        }
+        activation.save(|kind, data| self.state(site, kind, data));
     }
 }
