@@ -149,4 +149,6 @@ pub use quantize::{
     Planner, QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule,
 };
 #[cfg(feature = "std")]
-pub use record::{BincodeRecorder, Difference, Record, RecordError, Recorder};
+pub use record::{
+    BincodeRecorder, Difference, Record, RecordEntry, RecordError, RecordFile, Recorder,
+};

@@ -20,7 +20,7 @@ const CONFIG: Configuration<LittleEndian, Fixint, Limit<HEADER_LIMIT>> =
     bincode::config::standard().with_fixed_int_encoding().with_limit::<HEADER_LIMIT>();
 
 /// All that a record says about its sections.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Header<'a> {
     #[serde(borrow, deserialize_with = "grown")]
     pub(crate) metadata: Vec<MetadataEntry<'a>>,
@@ -31,7 +31,7 @@ pub(crate) struct Header<'a> {
 }
 
 /// A pair of the user's.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MetadataEntry<'a> {
     #[serde(borrow)]
     pub(crate) key: Cow<'a, str>,
@@ -40,7 +40,7 @@ pub(crate) struct MetadataEntry<'a> {
 }
 
 /// A parameter.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TensorEntry<'a> {
     #[serde(borrow)]
     pub(crate) name: Cow<'a, str>,
@@ -55,7 +55,7 @@ pub(crate) struct TensorEntry<'a> {
 pub(crate) const TENSOR_PARTS: [Part; 3] = [Part::Values, Part::Scales, Part::ZeroPoints];
 
 /// A module's own bytes.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StateEntry<'a> {
     #[serde(borrow)]
     pub(crate) name: Cow<'a, str>,

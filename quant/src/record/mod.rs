@@ -72,7 +72,9 @@
 mod atomic;
 mod collection;
 mod difference;
+mod entry;
 mod error;
+mod file;
 mod header;
 mod layout;
 mod payload;
@@ -84,5 +86,7 @@ mod writer;
 pub use collection::{Record, State};
 pub use difference::Difference;
 pub(crate) use difference::load as load_into;
+pub use entry::{RecordEntry, RecordSection};
 pub use error::{Part, RecordError};
+pub use file::RecordFile;
 pub use recorder::{BincodeRecorder, Recorder};

@@ -8,18 +8,16 @@ use std::io::{ErrorKind, Read};
 use super::header::{Header, Section};
 use super::layout::{ALIGNMENT, CHUNK, PRELUDE_LEN, Prelude};
 use super::payload::{Element, widen};
-use super::validate::{Checked, CheckedTensor, validate};
-use super::{Part, Record, RecordError, State};
+use super::validate::{Checked, validate};
+use super::{Part, Record, RecordEntry, RecordError, State};
 use crate::module::ParamId;
 use crate::scheme::ScaleType;
 use crate::tensor::{QuantizedTensor, Tensor, TensorError};
 
 /// Reads a record from an input of `len` bytes, if that is known.
 pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
-    let mut source = Source { reader, at: 0, len, expected: PRELUDE_LEN as u64 };
-    let prelude = source.prelude()?;
-    let header = source.header(prelude)?;
-    source.expect_len(prelude.file_len)?;
+    let mut source = Source::new(reader, len);
+    let (prelude, header) = source.start()?;
     let checked = validate(Header::decode(&header)?, prelude.sections_start(), prelude.file_len)?;
     source.padding()?;
     let record = source.record(&checked)?;
@@ -28,7 +26,7 @@ pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
 }
 
 /// A reader that knows its position.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     reader: &'a mut dyn Read,
     at: u64,
     /// The length of the input, if it is known.
@@ -37,7 +35,25 @@ struct Source<'a> {
     expected: u64,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    /// The start of an input of `len` bytes, if that is known.
+    pub(super) fn new(reader: &'a mut dyn Read, len: Option<u64>) -> Self {
+        Self { reader, at: 0, len, expected: PRELUDE_LEN as u64 }
+    }
+
+    /// A place within a record of `len` bytes whose header has been checked.
+    pub(super) fn within(reader: &'a mut dyn Read, at: u64, len: u64) -> Self {
+        Self { reader, at, len: Some(len), expected: len }
+    }
+
+    /// The prelude, and the header's bytes once their checksum is right.
+    pub(super) fn start(&mut self) -> Result<(Prelude, Vec<u8>), RecordError> {
+        let prelude = self.prelude()?;
+        let header = self.header(prelude)?;
+        self.expect_len(prelude.file_len)?;
+        Ok((prelude, header))
+    }
+
     fn prelude(&mut self) -> Result<Prelude, RecordError> {
         let mut bytes = [0; PRELUDE_LEN];
         self.fill(&mut bytes)?;
@@ -82,19 +98,34 @@ impl Source<'_> {
             record.insert_metadata(&*entry.key, &*entry.value);
         }
         for tensor in &checked.tensors {
-            record.insert(&*tensor.name, self.tensor(tensor)?);
+            let made = self.tensor(&tensor.entry, tensor.sections)?;
+            record.insert(tensor.entry.id.clone(), made);
         }
         for state in &checked.states {
-            let (id, kind) = (ParamId::new(&*state.name), state.kind.clone().into_owned());
-            let data = self.section(&state.name, Part::State, state.section)?;
-            record.insert_state(State { id, kind, data });
+            record.insert_state(self.state(&state.name, &state.kind, state.section)?);
         }
         Ok(record)
     }
 
-    fn tensor(&mut self, tensor: &CheckedTensor<'_>) -> Result<Tensor, RecordError> {
-        let CheckedTensor { name, shape, scheme, sections } = tensor;
-        let [values, scales, zero_points] = *sections;
+    /// The state that lies here.
+    pub(super) fn state(
+        &mut self,
+        name: &str,
+        kind: &str,
+        section: Section,
+    ) -> Result<State, RecordError> {
+        let data = self.section(name, Part::State, section)?;
+        Ok(State { id: ParamId::new(name), kind: kind.into(), data })
+    }
+
+    /// The tensor that lies here.
+    pub(super) fn tensor(
+        &mut self,
+        entry: &RecordEntry,
+        sections: [Section; 3],
+    ) -> Result<Tensor, RecordError> {
+        let RecordEntry { id, shape, scheme } = entry;
+        let (name, [values, scales, zero_points]) = (id.as_str(), sections);
         let made = match *scheme {
             None => Tensor::from_values(shape, self.section(name, Part::Values, values)?),
             Some(scheme) => {
@@ -106,7 +137,26 @@ impl Source<'_> {
             }
         };
         // The empty sections of a float tensor take no bytes and no padding: there is nothing to skip.
-        made.map_err(|source: TensorError| RecordError::Tensor { id: (&**name).into(), source })
+        made.map_err(|source: TensorError| RecordError::Tensor { id: id.clone(), source })
+    }
+
+    /// Checks the section that lies here, and keeps nothing of it.
+    pub(super) fn verify(
+        &mut self,
+        name: &str,
+        part: Part,
+        section: Section,
+    ) -> Result<(), RecordError> {
+        let mut piece = vec![0; section.len.min(CHUNK as u64) as usize];
+        let (mut left, mut crc) = (section.len, crc32fast::Hasher::new());
+        while left > 0 {
+            let bytes = &mut piece[..left.min(CHUNK as u64) as usize];
+            self.fill(bytes)?;
+            crc.update(bytes);
+            left -= bytes.len() as u64;
+        }
+        check_crc(name, part, section, crc.finalize())?;
+        self.padding()
     }
 
     fn scales(
@@ -129,10 +179,7 @@ impl Source<'_> {
         section: Section,
     ) -> Result<Vec<T>, RecordError> {
         let (mut elements, computed) = self.read_vec::<T>(section.len as usize / size_of::<T>())?;
-        let stored = section.crc32;
-        if stored != computed {
-            return Err(RecordError::Checksum { id: name.into(), part, stored, computed });
-        }
+        check_crc(name, part, section, computed)?;
         self.padding()?;
         if cfg!(target_endian = "big") {
             elements.iter_mut().for_each(Element::fix_endian);
@@ -167,7 +214,7 @@ impl Source<'_> {
     }
 
     /// Reads zeros up to the next boundary.
-    fn padding(&mut self) -> Result<(), RecordError> {
+    pub(super) fn padding(&mut self) -> Result<(), RecordError> {
         let start = self.at;
         let mut bytes = [0; ALIGNMENT as usize];
         let bytes = &mut bytes[..(start.next_multiple_of(ALIGNMENT) - start) as usize];
@@ -210,5 +257,20 @@ impl Source<'_> {
                 }
             }
         }
+    }
+}
+
+/// Compares the checksum of a section's bytes with the one in the header.
+pub(super) fn check_crc(
+    name: &str,
+    part: Part,
+    section: Section,
+    computed: u32,
+) -> Result<(), RecordError> {
+    let stored = section.crc32;
+    if stored == computed {
+        Ok(())
+    } else {
+        Err(RecordError::Checksum { id: name.into(), part, stored, computed })
     }
 }

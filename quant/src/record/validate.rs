@@ -3,12 +3,11 @@
 //! The writer calls it before it writes, the reader before it allocates: what passes is a record,
 //! except for checksums, padding and the values themselves.
 
-use alloc::borrow::Cow;
 use std::collections::HashSet;
 
 use super::header::{Header, MetadataEntry, Section, StateEntry, TENSOR_PARTS, TensorEntry};
 use super::layout::ALIGNMENT;
-use super::{Part, RecordError};
+use super::{Part, RecordEntry, RecordError};
 use crate::module::ParamId;
 use crate::scheme::{Groups, Mapping, QuantizationScheme, packing};
 use crate::tensor::TensorError;
@@ -16,16 +15,13 @@ use crate::tensor::TensorError;
 /// A header whose claims hold.
 pub(super) struct Checked<'a> {
     pub(super) metadata: Vec<MetadataEntry<'a>>,
-    pub(super) tensors: Vec<CheckedTensor<'a>>,
+    pub(super) tensors: Vec<CheckedTensor>,
     pub(super) states: Vec<StateEntry<'a>>,
 }
 
 /// A parameter whose sections have the lengths that shape and scheme ask for.
-pub(super) struct CheckedTensor<'a> {
-    pub(super) name: Cow<'a, str>,
-    pub(super) shape: Vec<usize>,
-    /// `None` for float32.
-    pub(super) scheme: Option<QuantizationScheme>,
+pub(super) struct CheckedTensor {
+    pub(super) entry: RecordEntry,
     pub(super) sections: [Section; 3],
 }
 
@@ -110,7 +106,7 @@ pub(super) fn padded_end(section: Section) -> Option<u64> {
     section.offset.checked_add(section.len)?.checked_next_multiple_of(ALIGNMENT)
 }
 
-fn check_tensor(entry: TensorEntry<'_>) -> Result<CheckedTensor<'_>, RecordError> {
+fn check_tensor(entry: TensorEntry<'_>) -> Result<CheckedTensor, RecordError> {
     let id = || ParamId::new(&*entry.name);
     let scheme = entry.encoding.scheme().map_err(|bad| RecordError::Encoding {
         id: id(),
@@ -131,7 +127,7 @@ fn check_tensor(entry: TensorEntry<'_>) -> Result<CheckedTensor<'_>, RecordError
             return Err(RecordError::SectionLen { id: id(), part, expected, found });
         }
     }
-    Ok(CheckedTensor { name: entry.name, shape, scheme, sections: entry.sections })
+    Ok(CheckedTensor { entry: RecordEntry::new(id(), shape, scheme), sections: entry.sections })
 }
 
 /// The shape, if no product of its extents overflows, whichever of them are zero.
@@ -143,7 +139,7 @@ fn countable(shape: &[u64]) -> Option<Vec<usize>> {
 }
 
 /// The bytes that values, scales and zero points take, or `None` if they cannot be counted.
-fn section_lens(
+pub(super) fn section_lens(
     shape: &[usize],
     scheme: Option<QuantizationScheme>,
 ) -> Result<Option<[u64; 3]>, TensorError> {

@@ -146,7 +146,7 @@ fn write_sections(
     let tensors = checked
         .tensors
         .iter()
-        .flat_map(|tensor| tensor.sections.into_iter().map(|section| (&*tensor.name, section)));
+        .flat_map(|tensor| tensor.sections.into_iter().map(|section| (tensor.entry.id.as_str(), section)));
     let states = checked.states.iter().map(|state| (&*state.name, state.section));
     run(model, SectionWriter::new(Part::Values, tensors, sink))?;
     run(model, SectionWriter::new(Part::State, states, sink))

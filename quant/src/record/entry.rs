@@ -1,0 +1,76 @@
+//! What a header says about tensors, for those who read records piece by piece.
+
+use super::Part;
+use super::header::Section;
+use super::validate::section_lens;
+use crate::module::ParamId;
+use crate::scheme::QuantizationScheme;
+use crate::tensor::Tensor;
+
+/// What a record says about a tensor.
+///
+/// ```
+/// use quant::RecordEntry;
+///
+/// let float = RecordEntry::new("layers.0.weight", [64, 32], None);
+/// assert_eq!(float.byte_count(), 64 * 32 * 4);
+/// let int4 = RecordEntry::new("layers.0.weight", [64, 32], "per-channel-symmetric-int4".parse().ok());
+/// assert_eq!(int4.byte_count(), 64 * 32 / 2 + 64 * 4);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RecordEntry {
+    /// The parameter's path.
+    pub id: ParamId,
+    /// The extent of each axis.
+    pub shape: Vec<usize>,
+    /// How it is quantized, or `None` for float32.
+    pub scheme: Option<QuantizationScheme>,
+}
+
+impl RecordEntry {
+    /// The entry of a tensor with this path and shape, quantized so, or float32.
+    pub fn new(
+        id: impl Into<ParamId>,
+        shape: impl Into<Vec<usize>>,
+        scheme: Option<QuantizationScheme>,
+    ) -> Self {
+        Self { id: id.into(), shape: shape.into(), scheme }
+    }
+
+    /// The entry of this tensor.
+    pub fn of(id: impl Into<ParamId>, tensor: &Tensor) -> Self {
+        Self::new(id, tensor.shape(), tensor.quantized().map(crate::QuantizedTensor::scheme))
+    }
+
+    /// The bytes of values, scales and zero points, without padding.
+    ///
+    /// `u64::MAX` for a shape and scheme that make no tensor, which no record has.
+    pub fn byte_count(&self) -> u64 {
+        match section_lens(&self.shape, self.scheme) {
+            Ok(Some(lens)) => lens.into_iter().fold(0, u64::saturating_add),
+            _ => u64::MAX,
+        }
+    }
+}
+
+/// A run of bytes in a record that has a checksum of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecordSection {
+    /// What the bytes are.
+    pub part: Part,
+    /// Where they start, from the start of their file.
+    pub offset: u64,
+    /// How many there are, without padding.
+    pub len: u64,
+    /// Their CRC-32, as the header has it.
+    pub crc32: u32,
+}
+
+impl RecordSection {
+    pub(super) fn new(part: Part, section: Section) -> Self {
+        let Section { offset, len, crc32 } = section;
+        Self { part, offset, len, crc32 }
+    }
+}
