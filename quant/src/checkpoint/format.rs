@@ -1,0 +1,94 @@
+//! Which format a file has.
+
+use core::fmt;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+/// The format of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// The [record](crate::record) of this library.
+    Record,
+    /// safetensors.
+    Safetensors,
+    /// JSON, for eyes.
+    Json,
+}
+
+impl Format {
+    /// The format in which a file of this name is written.
+    ///
+    /// # Errors
+    /// The extension is not one of `.quant`, `.safetensors` and `.json`.
+    pub fn of_path(path: &Path) -> Result<Self, FormatError> {
+        let extension = path.extension().unwrap_or_default();
+        let known = [Self::Record, Self::Safetensors, Self::Json];
+        let found = known.into_iter().find(|format| extension == format.extension());
+        found.ok_or_else(|| FormatError::Extension { path: path.into() })
+    }
+
+    /// The extension of its files, without the dot.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Record => "quant",
+            Self::Safetensors => "safetensors",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Record => "record",
+            Self::Safetensors => "safetensors",
+            Self::Json => "JSON",
+        })
+    }
+}
+
+/// A file's format is not known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The name's extension is that of no format.
+    Extension {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The format takes a feature that this build has not.
+    Feature {
+        /// The path.
+        path: PathBuf,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// The file does not start like one of any format.
+    Content {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Extension { path } => write!(
+                f,
+                "{}: the name should end in .quant, .safetensors or .json",
+                path.display()
+            ),
+            Self::Feature { path, feature } => {
+                write!(f, "{}: quant was built without its feature `{feature}`", path.display())
+            }
+            Self::Content { path } => write!(
+                f,
+                "{}: neither a record nor safetensors nor JSON of this library",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl Error for FormatError {}

@@ -1,0 +1,216 @@
+//! Files of named tensors, whatever their format, one tensor at a time.
+//!
+//! A [`Recorder`](crate::Recorder) moves a model between memory and a file; a [`Checkpoint`] is the
+//! file itself, opened: what it holds is known and checked, and values are read when they are asked
+//! for. So a checkpoint larger than memory can be inspected, compared, quantized and converted,
+//! without the Rust types it was made from.
+//!
+//! ```
+//! use quant::checkpoint::{self, Outline};
+//! use quant::{BincodeRecorder, Module, Param};
+//!
+//! # let directory = std::env::temp_dir().join(format!("quant-doc-checkpoint-{}", std::process::id()));
+//! # std::fs::create_dir_all(&directory)?;
+//! # let path = directory.join("model.quant");
+//! # let copy = directory.join("copy.quant");
+//! vec![Param::new([[1.0f32, -2.0], [0.5, 4.0]])].save_file(&path, &BincodeRecorder::default())?;
+//!
+//! let checkpoint = checkpoint::open(&path)?;
+//! assert_eq!(checkpoint.entries()[0].shape, [2, 2]);
+//!
+//! let mut writer = checkpoint::create(&copy, Outline::of(&*checkpoint)?)?;
+//! for index in 0..checkpoint.entries().len() {
+//!     writer.write(&checkpoint.read(index)?)?;
+//! }
+//! writer.finish()?;
+//! assert_eq!(std::fs::read(&path)?, std::fs::read(&copy)?);
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | format | extension | feature | read | written |
+//! |---|---|---|---|---|
+//! | [record](crate::record) | `.quant` | | all | all |
+//! | [safetensors](SafetensorsRecorder) | `.safetensors` | `safetensors` | F32, F16, BF16, and what is written here | F32, quantized tensors in parts |
+//! | safetensors in parts | `.safetensors.index.json` | `safetensors` | the same | no |
+//! | [JSON](JsonRecorder) | `.json` | `json` | all | all |
+//!
+//! What a foreign file holds besides floats, such as indices of type I64, is kept as a
+//! [`State`](crate::record::State) of a kind like `tensor/I64 [1, 512]`, and written as it was.
+//! [`Rename`] makes foreign names fit.
+
+mod format;
+#[cfg(feature = "json")]
+mod json;
+mod native;
+mod open;
+#[cfg(feature = "rename")]
+mod rename;
+#[cfg(feature = "safetensors")]
+mod safetensors;
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+pub use format::{Format, FormatError};
+#[cfg(feature = "json")]
+pub use json::{JsonError, JsonRecorder};
+pub use open::{create, open};
+#[cfg(feature = "rename")]
+pub use rename::{Rename, RenameError, Renamed};
+#[cfg(feature = "safetensors")]
+pub use safetensors::{SafetensorsError, SafetensorsRecorder};
+
+use crate::module::ParamId;
+use crate::record::{RecordEntry, RecordError, State};
+use crate::scheme::QuantizationScheme;
+use crate::tensor::Tensor;
+
+/// A file of named tensors, opened.
+///
+/// What the file says about its tensors has been checked; their bytes have not been read.
+pub trait Checkpoint: Send + Sync {
+    /// The file's format.
+    fn format(&self) -> Format;
+
+    /// The user's own pairs, by key.
+    fn metadata(&self) -> &BTreeMap<String, String>;
+
+    /// What is known about each tensor, in order.
+    fn entries(&self) -> &[Entry];
+
+    /// Reads the tensor at this position in [`entries`](Self::entries).
+    ///
+    /// # Errors
+    /// Those of the system, and damage that is noticed.
+    ///
+    /// # Panics
+    /// If there is no such entry.
+    fn read(&self, index: usize) -> Result<Tensor, RecordError>;
+
+    /// Reads the bytes of a tensor, compares them with what the file says about them, and keeps
+    /// nothing. Formats without checksums have little to compare.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    ///
+    /// # Panics
+    /// If there is no such entry.
+    fn verify(&self, index: usize) -> Result<(), RecordError> {
+        self.read(index).map(drop)
+    }
+
+    /// Reads what the file keeps besides parameters.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    fn states(&self) -> Result<Vec<State>, RecordError>;
+
+    /// The position of the tensor of this name.
+    fn position(&self, name: &str) -> Option<usize> {
+        self.entries().iter().position(|entry| entry.id == *name)
+    }
+}
+
+/// What a checkpoint says about a tensor.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The name.
+    pub id: ParamId,
+    /// The extent of each axis.
+    pub shape: Vec<usize>,
+    /// How its values are stored.
+    pub stored: Stored,
+    /// The bytes that they take in the file.
+    pub bytes: u64,
+}
+
+impl Entry {
+    /// The number of elements.
+    pub fn element_count(&self) -> usize {
+        // Whoever made the entry has counted them.
+        crate::scheme::element_count(&self.shape).unwrap_or(usize::MAX)
+    }
+
+    /// How it is quantized, if it is.
+    pub fn scheme(&self) -> Option<QuantizationScheme> {
+        match self.stored {
+            Stored::Quantized(scheme) => Some(scheme),
+            _ => None,
+        }
+    }
+}
+
+/// How values are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Stored {
+    /// In single precision.
+    F32,
+    /// In half precision; read as single.
+    F16,
+    /// In the upper half of single precision; read as single.
+    Bf16,
+    /// As codes.
+    Quantized(QuantizationScheme),
+}
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::F32 => f.pad("f32"),
+            Self::F16 => f.pad("f16"),
+            Self::Bf16 => f.pad("bf16"),
+            Self::Quantized(scheme) => f.pad(&alloc::format!("{scheme}")),
+        }
+    }
+}
+
+/// What is going to be written: everything but the values.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outline {
+    /// The user's own pairs, by key.
+    pub metadata: BTreeMap<String, String>,
+    /// The tensors, in the order in which they will be written.
+    pub entries: Vec<RecordEntry>,
+    /// What is kept besides parameters.
+    pub states: Vec<State>,
+}
+
+impl Outline {
+    /// The outline of a copy of `checkpoint`. Floats of half precision become single in it.
+    ///
+    /// # Errors
+    /// The states cannot be read.
+    pub fn of(checkpoint: &dyn Checkpoint) -> Result<Self, RecordError> {
+        let entries = checkpoint.entries().iter();
+        Ok(Self {
+            metadata: checkpoint.metadata().clone(),
+            entries: entries
+                .map(|it| RecordEntry::new(it.id.clone(), it.shape.clone(), it.scheme()))
+                .collect(),
+            states: checkpoint.states()?,
+        })
+    }
+}
+
+/// A file that is being written, one tensor at a time.
+///
+/// There is no file of the name, or the old one, until [`finish`](Self::finish) has returned; a
+/// writer that is dropped leaves nothing behind.
+pub trait CheckpointWriter {
+    /// Writes the next tensor of the outline.
+    ///
+    /// # Errors
+    /// The tensor is not the one that the outline has next, or the system cannot write.
+    fn write(&mut self, tensor: &Tensor) -> Result<(), RecordError>;
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// Tensors are missing, or the system cannot write.
+    fn finish(self: Box<Self>) -> Result<(), RecordError>;
+}

@@ -1,0 +1,65 @@
+//! Records as checkpoints.
+
+use alloc::collections::BTreeMap;
+
+use super::{Checkpoint, CheckpointWriter, Entry, Format, Stored};
+use crate::record::{RecordEntry, RecordError, RecordFile, RecordWriter, State};
+use crate::tensor::Tensor;
+
+/// A record on disk.
+pub(super) struct Native {
+    file: RecordFile,
+    entries: Vec<Entry>,
+}
+
+impl Native {
+    pub(super) fn new(file: RecordFile) -> Self {
+        let entry = |entry: &RecordEntry| Entry {
+            id: entry.id.clone(),
+            shape: entry.shape.clone(),
+            stored: entry.scheme.map_or(Stored::F32, Stored::Quantized),
+            bytes: entry.byte_count(),
+        };
+        Self { entries: file.entries().iter().map(entry).collect(), file }
+    }
+}
+
+impl Checkpoint for Native {
+    fn format(&self) -> Format {
+        Format::Record
+    }
+
+    fn metadata(&self) -> &BTreeMap<String, String> {
+        self.file.metadata()
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn read(&self, index: usize) -> Result<Tensor, RecordError> {
+        self.file.read(index)
+    }
+
+    fn verify(&self, index: usize) -> Result<(), RecordError> {
+        self.file.verify(index)
+    }
+
+    fn states(&self) -> Result<Vec<State>, RecordError> {
+        self.file.states()
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.file.position(name)
+    }
+}
+
+impl CheckpointWriter for RecordWriter {
+    fn write(&mut self, tensor: &Tensor) -> Result<(), RecordError> {
+        Self::write(self, tensor)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), RecordError> {
+        Self::finish(*self)
+    }
+}

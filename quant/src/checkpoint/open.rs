@@ -1,0 +1,144 @@
+//! From paths to checkpoints.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use super::native::Native;
+use super::{Checkpoint, CheckpointWriter, Format, FormatError, Outline};
+use crate::record::{RecordError, RecordFile, RecordWriter, is_record};
+
+/// Opens a checkpoint, whose format shows in its first bytes.
+///
+/// # Errors
+/// The system's, with the path; [`FormatError`] within [`RecordError::Recorder`]; or a file that is
+/// not what its first bytes promise.
+pub fn open(path: impl AsRef<Path>) -> Result<Box<dyn Checkpoint>, RecordError> {
+    let path = path.as_ref();
+    let start = start(path).map_err(|error| RecordError::from(error).in_file(path))?;
+    if is_record(&start) {
+        return Ok(Box::new(Native::new(RecordFile::open(path)?)));
+    }
+    foreign::open(path, &start)
+}
+
+/// The first bytes of a file.
+fn start(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(4096).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Begins a checkpoint in the format that the path's extension names.
+///
+/// # Errors
+/// An extension of no format; an outline that the format cannot hold; the system's, with the path.
+pub fn create(
+    path: impl AsRef<Path>,
+    outline: Outline,
+) -> Result<Box<dyn CheckpointWriter>, RecordError> {
+    let path = path.as_ref();
+    match Format::of_path(path)? {
+        Format::Record => {
+            let Outline { metadata, entries, states } = outline;
+            Ok(Box::new(RecordWriter::create(path, metadata, entries, states)?))
+        }
+        foreign => foreign::create(path, foreign, outline),
+    }
+}
+
+#[cfg(feature = "formats")]
+mod foreign {
+    use std::path::{Path, PathBuf};
+
+    use super::{Checkpoint, CheckpointWriter, Format, FormatError, Outline, RecordError};
+    use crate::checkpoint::json::{self, JsonWriter};
+    use crate::checkpoint::memory::InMemory;
+    use crate::checkpoint::safetensors::{Parts, SafetensorsFile, SafetensorsWriter};
+    use crate::record::{NewFile, System, Target};
+    use crate::tensor::Tensor;
+
+    pub(super) fn open(path: &Path, start: &[u8]) -> Result<Box<dyn Checkpoint>, RecordError> {
+        if start.get(8) == Some(&b'{') {
+            return Ok(Box::new(SafetensorsFile::open(path)?));
+        }
+        if start.trim_ascii_start().first() != Some(&b'{') {
+            return Err(FormatError::Content { path: path.into() }.into());
+        }
+        let text = std::fs::read(path).map_err(|error| RecordError::from(error).in_file(path))?;
+        if Parts::is_index(&text) {
+            return Ok(Box::new(Parts::open(path, &text)?));
+        }
+        Ok(Box::new(InMemory::new(Format::Json, json::parse(&text)?)))
+    }
+
+    pub(super) fn create(
+        path: &Path,
+        format: Format,
+        outline: Outline,
+    ) -> Result<Box<dyn CheckpointWriter>, RecordError> {
+        let begin = || {
+            let target = Target::find(path)?;
+            let file = NewFile::beside(&System, &target)?;
+            let body = match format {
+                Format::Json => Body::Json(JsonWriter::new(file, outline)?),
+                _ => Body::Safetensors(SafetensorsWriter::new(file, outline)?),
+            };
+            Ok(Foreign { path: path.into(), target, body })
+        };
+        let begun = begin().map_err(|error: RecordError| error.in_file(path))?;
+        Ok(Box::new(begun))
+    }
+
+    /// A file of a foreign format that is being written.
+    struct Foreign {
+        path: PathBuf,
+        target: Target,
+        body: Body,
+    }
+
+    enum Body {
+        Json(JsonWriter<NewFile<System>>),
+        Safetensors(SafetensorsWriter<NewFile<System>>),
+    }
+
+    impl CheckpointWriter for Foreign {
+        fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
+            let written = match &mut self.body {
+                Body::Json(json) => json.write(id, tensor),
+                Body::Safetensors(safetensors) => safetensors.write(id, tensor),
+            };
+            written.map_err(|error| error.in_file(&self.path))
+        }
+
+        fn finish(self: Box<Self>) -> Result<(), RecordError> {
+            let Self { path, target, body } = *self;
+            let finished = match body {
+                Body::Json(json) => json.finish(),
+                Body::Safetensors(safetensors) => safetensors.finish(),
+            };
+            finished
+                .and_then(|file| file.put_in_place(target))
+                .map_err(|error| error.in_file(&path))
+        }
+    }
+}
+
+#[cfg(not(feature = "formats"))]
+mod foreign {
+    use std::path::Path;
+
+    use super::{Checkpoint, CheckpointWriter, Format, FormatError, Outline, RecordError};
+
+    pub(super) fn open(path: &Path, _start: &[u8]) -> Result<Box<dyn Checkpoint>, RecordError> {
+        Err(FormatError::Feature { path: path.into(), feature: "formats" }.into())
+    }
+
+    pub(super) fn create(
+        path: &Path,
+        _format: Format,
+        _outline: Outline,
+    ) -> Result<Box<dyn CheckpointWriter>, RecordError> {
+        Err(FormatError::Feature { path: path.into(), feature: "formats" }.into())
+    }
+}

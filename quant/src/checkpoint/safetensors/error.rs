@@ -1,0 +1,180 @@
+//! What can be wrong with a safetensors file.
+
+use core::fmt;
+use std::error::Error;
+
+use crate::module::ParamId;
+use crate::record::RecordError;
+use crate::scheme::SchemeNameError;
+
+/// A file is not a safetensors file, or cannot become one.
+///
+/// Where it concerns one tensor, its name comes first.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SafetensorsError {
+    /// The header is longer than any that is read.
+    HeaderTooLong {
+        /// Its length.
+        len: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The file ends within its header, or before it.
+    Truncated {
+        /// The file's length.
+        len: u64,
+        /// The length that it needs to have, as far as that could be read.
+        expected: u64,
+    },
+    /// The header is not the JSON that it should be.
+    Json {
+        /// The parser's reason.
+        source: serde_json::Error,
+    },
+    /// Two tensors have one name.
+    DuplicateName {
+        /// The name.
+        id: ParamId,
+    },
+    /// The type of a tensor's elements is not one of the format.
+    UnknownDtype {
+        /// The tensor.
+        id: ParamId,
+        /// The type's name.
+        dtype: String,
+    },
+    /// A tensor's elements cannot be counted, or do not fill whole bytes.
+    Shape {
+        /// The tensor.
+        id: ParamId,
+        /// The shape.
+        shape: Vec<u64>,
+    },
+    /// A tensor has not the bytes that its shape and type ask for.
+    Size {
+        /// The tensor.
+        id: ParamId,
+        /// The bytes that are needed.
+        expected: u64,
+        /// Its offsets in the header.
+        offsets: [u64; 2],
+    },
+    /// A tensor's bytes do not start where those before it end.
+    Offset {
+        /// The tensor.
+        id: ParamId,
+        /// Where they start.
+        offset: u64,
+        /// Where they should start.
+        expected: u64,
+    },
+    /// The tensors do not end where the file does.
+    FileLen {
+        /// The bytes after the header.
+        found: u64,
+        /// The bytes of all tensors.
+        expected: u64,
+    },
+    /// A tensor that the file says is quantized lacks one of its parts.
+    MissingPart {
+        /// The tensor.
+        id: ParamId,
+        /// The name of the part.
+        part: String,
+    },
+    /// A part of a quantized tensor has another type or shape than its scheme asks for.
+    Part {
+        /// The part.
+        id: ParamId,
+        /// What it should be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// What the file says about how a tensor is quantized cannot be understood.
+    Description {
+        /// The tensor.
+        id: ParamId,
+        /// The description.
+        description: String,
+        /// What is wrong with the scheme's name, if that is it.
+        source: Option<SchemeNameError>,
+    },
+    /// A key of the metadata is one that describes quantized tensors.
+    ReservedKey {
+        /// The key.
+        key: String,
+    },
+    /// A tensor's elements are neither floats that are read nor the codes of a quantized tensor.
+    Dtype {
+        /// The tensor.
+        id: ParamId,
+        /// The type's name.
+        dtype: &'static str,
+    },
+}
+
+impl fmt::Display for SafetensorsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HeaderTooLong { len, limit } => {
+                write!(f, "not safetensors: the header has {len} bytes, and the limit is {limit}")
+            }
+            Self::Truncated { len, expected } => {
+                write!(f, "truncated: the file has {len} bytes of at least {expected}")
+            }
+            Self::Json { source } => write!(f, "the header cannot be read: {source}"),
+            Self::DuplicateName { id } => write!(f, "{id}: the name is there twice"),
+            Self::UnknownDtype { id, dtype } => {
+                write!(f, "{id}: `{dtype}` is no type of safetensors")
+            }
+            Self::Shape { id, shape } => {
+                write!(f, "{id}: the elements of shape {shape:?} cannot be counted in whole bytes")
+            }
+            Self::Size { id, expected, offsets: [start, end] } => {
+                write!(f, "{id}: takes {expected} bytes, but lies from byte {start} to {end}")
+            }
+            Self::Offset { id, offset, expected } => {
+                write!(f, "{id}: starts at byte {offset}, and what is before it ends at {expected}")
+            }
+            Self::FileLen { found, expected } => {
+                write!(f, "the tensors take {expected} bytes, but {found} follow the header")
+            }
+            Self::MissingPart { id, part } => {
+                write!(f, "{id}: is quantized, but there is no `{part}`")
+            }
+            Self::Part { id, expected, found } => {
+                write!(f, "{id}: should be {expected}, and is {found}")
+            }
+            Self::Description { id, description, source: None } => {
+                write!(f, "{id}: `{description}` does not say how it is quantized")
+            }
+            Self::Description { id, description, source: Some(source) } => {
+                write!(f, "{id}: `{description}` does not say how it is quantized: {source}")
+            }
+            Self::ReservedKey { key } => {
+                write!(f, "metadata `{key}`: keys that start with `quant.` describe tensors")
+            }
+            Self::Dtype { id, dtype } => {
+                write!(f, "{id}: has elements of type {dtype}; a parameter has F32, F16 or BF16")
+            }
+        }
+    }
+}
+
+impl Error for SafetensorsError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Json { source } => Some(source),
+            Self::Description { source: Some(source), .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<SafetensorsError> for RecordError {
+    fn from(error: SafetensorsError) -> Self {
+        Self::Recorder { source: Box::new(error) }
+    }
+}
