@@ -150,5 +150,6 @@ pub use quantize::{
 };
 #[cfg(feature = "std")]
 pub use record::{
-    BincodeRecorder, Difference, Record, RecordEntry, RecordError, RecordFile, Recorder,
+    BincodeRecorder, Difference, Record, RecordEntry, RecordError, RecordFile, RecordWriter,
+    Recorder,
 };

@@ -2,15 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RecordError;
 
 /// The system calls of a replacement, in the order they are made; tests record and fail them.
-pub(super) trait Files {
-    type File: Write;
+pub(super) trait Files: Clone {
+    type File: Write + Seek;
 
     /// Creates a file that is not there yet.
     fn create_new(&self, path: &Path) -> io::Result<Self::File>;
@@ -24,6 +24,7 @@ pub(super) trait Files {
 }
 
 /// The operating system.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct System;
 
 impl Files for System {
@@ -62,22 +63,77 @@ pub(super) fn replace<F: Files>(
     write: impl FnOnce(&mut dyn Write) -> Result<(), RecordError>,
 ) -> Result<(), RecordError> {
     let target = Target::find(path)?;
-    let (file, temporary) = create_beside(files, &target.directory)?;
-    let mut writer = BufWriter::new(file);
-    write(&mut writer)?;
-    let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    if let Some(permissions) = target.permissions {
-        files.set_permissions(&file, permissions)?;
+    let mut new = NewFile::beside(files, &target)?;
+    write(&mut new)?;
+    new.put_in_place(target)
+}
+
+/// A file that is being written, and removed when it is dropped, unless it is kept.
+pub(super) struct NewFile<F: Files> {
+    // Dropped first: its buffer is written to a file that still has a name.
+    writer: BufWriter<F::File>,
+    temporary: Temporary<F>,
+}
+
+impl<F: Files> NewFile<F> {
+    /// A file with a name of its own, in the directory that it is to be renamed within.
+    pub(super) fn beside(files: &F, target: &Target) -> io::Result<Self> {
+        Self::create(files, &target.directory, unique_name)
     }
-    files.sync(&file)?;
-    drop(file);
-    files.rename(&temporary.path, &target.path)?;
-    temporary.keep();
-    Ok(files.sync_dir(&target.directory)?)
+
+    /// A file with the first of these names that is not taken.
+    fn create(files: &F, directory: &Path, mut name: impl FnMut() -> OsString) -> io::Result<Self> {
+        const ATTEMPTS: usize = 100;
+        let mut last = io::ErrorKind::AlreadyExists.into();
+        for _ in 0..ATTEMPTS {
+            let path = directory.join(name());
+            match files.create_new(&path) {
+                Ok(file) => {
+                    let temporary = Temporary { files: files.clone(), path, keep: false };
+                    return Ok(Self { writer: BufWriter::new(file), temporary });
+                }
+                // Left behind by a process that was killed, or made by one on another machine.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    /// Gives the file, once it is on the disk, the target's name.
+    pub(super) fn put_in_place(self, target: Target) -> Result<(), RecordError> {
+        let Self { writer, temporary } = self;
+        let files = temporary.files.clone();
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        if let Some(permissions) = target.permissions {
+            files.set_permissions(&file, permissions)?;
+        }
+        files.sync(&file)?;
+        drop(file);
+        files.rename(&temporary.path, &target.path)?;
+        temporary.keep();
+        Ok(files.sync_dir(&target.directory)?)
+    }
+}
+
+impl<F: Files> Write for NewFile<F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl<F: Files> Seek for NewFile<F> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.writer.seek(to)
+    }
 }
 
 /// The file that is to be replaced.
-struct Target {
+pub(super) struct Target {
     path: PathBuf,
     directory: PathBuf,
     /// Those of the file that is there, if one is.
@@ -85,7 +141,7 @@ struct Target {
 }
 
 impl Target {
-    fn find(path: &Path) -> io::Result<Self> {
+    pub(super) fn find(path: &Path) -> io::Result<Self> {
         // A link is followed: the file it leads to is what the user means to replace.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let permissions = match fs::metadata(&path) {
@@ -101,45 +157,26 @@ impl Target {
     }
 }
 
-/// A file that is removed when it is dropped, unless it is kept.
-struct Temporary<'a, F: Files> {
-    files: &'a F,
+/// A name that is removed when it is dropped, unless it is kept.
+struct Temporary<F: Files> {
+    files: F,
     path: PathBuf,
     keep: bool,
 }
 
-impl<F: Files> Temporary<'_, F> {
+impl<F: Files> Temporary<F> {
     fn keep(mut self) {
         self.keep = true;
     }
 }
 
-impl<F: Files> Drop for Temporary<'_, F> {
+impl<F: Files> Drop for Temporary<F> {
     fn drop(&mut self) {
         if !self.keep {
             // Nothing is to be done about a failure, and the reason for being here matters more.
             let _ = self.files.remove(&self.path);
         }
     }
-}
-
-/// Creates a file with a name of its own, in the directory that it is to be renamed within.
-fn create_beside<'a, F: Files>(
-    files: &'a F,
-    directory: &Path,
-) -> io::Result<(F::File, Temporary<'a, F>)> {
-    const ATTEMPTS: usize = 100;
-    let mut last = io::ErrorKind::AlreadyExists.into();
-    for _ in 0..ATTEMPTS {
-        let path = directory.join(unique_name());
-        match files.create_new(&path) {
-            Ok(file) => return Ok((file, Temporary { files, path, keep: false })),
-            // Left behind by a process that was killed, or made by one on another machine.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(last)
 }
 
 /// Short, whatever the name of the file to be replaced: that one may be as long as names can be.
@@ -152,6 +189,7 @@ fn unique_name() -> OsString {
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
+    use std::io::Cursor;
 
     use super::*;
 
@@ -174,25 +212,29 @@ mod tests {
         }
     }
 
-    impl Files for Script {
-        type File = Vec<u8>;
+    impl Files for &Script {
+        type File = Cursor<Vec<u8>>;
 
-        fn create_new(&self, _path: &Path) -> io::Result<Vec<u8>> {
+        fn create_new(&self, _path: &Path) -> io::Result<Self::File> {
             self.step("create")?;
             let created = self.log.borrow().iter().filter(|&&step| step == "create").count();
             if created > self.taken {
-                Ok(Vec::new())
+                Ok(Cursor::default())
             } else {
                 Err(io::ErrorKind::AlreadyExists.into())
             }
         }
 
-        fn set_permissions(&self, _file: &Vec<u8>, _permissions: Permissions) -> io::Result<()> {
+        fn set_permissions(&self, _file: &Self::File, _permissions: Permissions) -> io::Result<()> {
             self.step("permissions")
         }
 
-        fn sync(&self, file: &Vec<u8>) -> io::Result<()> {
-            assert_eq!(file, b"new", "the content is there before it is brought to the disk");
+        fn sync(&self, file: &Self::File) -> io::Result<()> {
+            assert_eq!(
+                file.get_ref(),
+                b"new",
+                "the content is there before it is brought to the disk"
+            );
             self.step("sync")
         }
 
@@ -212,7 +254,7 @@ mod tests {
 
     fn run(files: &Script) -> (Result<(), RecordError>, Vec<&'static str>) {
         let path = Path::new("directory/that/is/not/there/file");
-        let result = replace(files, path, |writer| Ok(writer.write_all(b"new")?));
+        let result = replace(&files, path, |writer| Ok(writer.write_all(b"new")?));
         (result, files.log.take())
     }
 
@@ -243,7 +285,7 @@ mod tests {
     #[test]
     fn a_failed_write_removes_the_new_file() {
         let files = Script::default();
-        let result = replace(&files, Path::new("nowhere/file"), |_| {
+        let result = replace(&&files, Path::new("nowhere/file"), |_| {
             Err(RecordError::BadMagic { found: [0; 8] })
         });
         assert!(matches!(result, Err(RecordError::BadMagic { .. })));
@@ -254,7 +296,7 @@ mod tests {
     fn a_panic_while_writing_removes_the_new_file() {
         let files = Script::default();
         let panics = std::panic::AssertUnwindSafe(|| {
-            replace(&files, Path::new("nowhere/file"), |_| panic!("in a model's walk"))
+            replace(&&files, Path::new("nowhere/file"), |_| panic!("in a model's walk"))
         });
         assert!(std::panic::catch_unwind(panics).is_err());
         assert_eq!(files.log.take(), ["create", "remove"]);

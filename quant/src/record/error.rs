@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use super::Difference;
+use super::{Difference, RecordEntry};
 use crate::module::ParamId;
 use crate::tensor::TensorError;
 
@@ -186,6 +186,21 @@ pub enum RecordError {
         /// The parameter or state.
         id: ParamId,
     },
+    /// A [`RecordWriter`](super::RecordWriter) was given another tensor than the next one declared.
+    NotDeclared {
+        /// The tensor's name.
+        id: ParamId,
+        /// The declared tensor whose turn it is; `None` after the last one.
+        expected: Option<Box<RecordEntry>>,
+        /// What was given.
+        found: Box<RecordEntry>,
+    },
+    /// A [`RecordWriter`](super::RecordWriter) was finished before all tensors were written, or
+    /// used after an error.
+    Unfinished {
+        /// The first tensor that is missing; `None` if the error came later.
+        id: Option<ParamId>,
+    },
     /// The record is not one of this model.
     Differences(Vec<Difference>),
     /// A reason of another [`Recorder`](super::Recorder)'s own.
@@ -281,10 +296,40 @@ impl fmt::Display for RecordError {
             }
             Self::Tensor { id, source } => write!(f, "{id}: {source}"),
             Self::Changed { id } => write!(f, "{id}: changed while it was being saved"),
+            Self::NotDeclared { id, expected: None, .. } => {
+                write!(f, "{id}: written after the last tensor that was declared")
+            }
+            Self::NotDeclared { expected: Some(expected), found, .. } => {
+                not_declared(expected, found, f)
+            }
+            Self::Unfinished { id: Some(id) } => write!(f, "{id}: declared, and never written"),
+            Self::Unfinished { id: None } => {
+                f.write_str("an earlier error left the record unfinished")
+            }
             Self::Differences(differences) => list(differences, f),
             Self::Recorder { source } => source.fmt(f),
         }
     }
+}
+
+/// The first thing in which a tensor is not the declared one.
+fn not_declared(
+    expected: &RecordEntry,
+    found: &RecordEntry,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let id = &found.id;
+    if *id != expected.id {
+        return write!(f, "{id}: written where {} was declared", expected.id);
+    }
+    if found.shape != expected.shape {
+        return write!(f, "{id}: shape {:?}, declared as {:?}", found.shape, expected.shape);
+    }
+    let name = |entry: &RecordEntry| match entry.scheme {
+        Some(scheme) => scheme.to_string(),
+        None => "float32".into(),
+    };
+    write!(f, "{id}: {}, declared as {}", name(found), name(expected))
 }
 
 fn list(differences: &[Difference], f: &mut fmt::Formatter<'_>) -> fmt::Result {

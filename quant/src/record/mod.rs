@@ -80,6 +80,7 @@ mod layout;
 mod payload;
 mod reader;
 mod recorder;
+mod stream;
 mod validate;
 mod writer;
 
@@ -90,3 +91,4 @@ pub use entry::{RecordEntry, RecordSection};
 pub use error::{Part, RecordError};
 pub use file::RecordFile;
 pub use recorder::{BincodeRecorder, Recorder};
+pub use stream::RecordWriter;

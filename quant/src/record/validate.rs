@@ -9,7 +9,7 @@ use super::header::{Header, MetadataEntry, Section, StateEntry, TENSOR_PARTS, Te
 use super::layout::ALIGNMENT;
 use super::{Part, RecordEntry, RecordError};
 use crate::module::ParamId;
-use crate::scheme::{Groups, Mapping, QuantizationScheme, packing};
+use crate::scheme::{Groups, Mapping, QuantizationScheme, element_count, packing};
 use crate::tensor::TensorError;
 
 /// A header whose claims hold.
@@ -144,8 +144,8 @@ pub(super) fn section_lens(
     scheme: Option<QuantizationScheme>,
 ) -> Result<Option<[u64; 3]>, TensorError> {
     let Some(scheme) = scheme else {
-        let elements: usize = shape.iter().product();
-        return Ok(bytes(elements, size_of::<f32>()).map(|values| [values, 0, 0]));
+        let values = element_count(shape).and_then(|count| bytes(count, size_of::<f32>()));
+        return Ok(values.map(|values| [values, 0, 0]));
     };
     let groups = Groups::new(shape, scheme.granularity())?.count();
     let zero_points = match scheme.mapping() {

@@ -24,7 +24,7 @@ pub(super) fn save(
     let mut draft = Draft { metadata: BTreeMap::new(), header: Header::default() };
     walk(model, &mut draft);
     draft.metadata.extend(metadata.clone());
-    let header = draft.lay_out()?;
+    let header = draft.finish()?;
     let bytes = header.encode()?;
     let start = Prelude::new(&bytes, 0).sections_start();
     let end = sections_end(&header, start);
@@ -74,22 +74,33 @@ impl Leaves for Draft {
 
 impl Draft {
     /// The header, with every section in its place.
-    fn lay_out(self) -> Result<Header<'static>, RecordError> {
+    fn finish(self) -> Result<Header<'static>, RecordError> {
         let mut header = self.header;
-        let entry =
-            |(key, value): (String, String)| MetadataEntry { key: key.into(), value: value.into() };
-        header.metadata = self.metadata.into_iter().map(entry).collect();
-        // The length does not depend on the offsets, which are still zero.
-        let encoded = header.encode()?;
-        header_len(encoded.len() as u64)?;
-        let mut at = Prelude::new(&encoded, 0).sections_start();
-        for section in header.sections_mut() {
-            section.offset = at;
-            // A length that overflows is refused by `validate`.
-            at = padded_end(*section).unwrap_or(u64::MAX - ALIGNMENT + 1);
-        }
+        header.metadata = metadata_entries(self.metadata);
+        lay_out(&mut header)?;
         Ok(header)
     }
+}
+
+pub(super) fn metadata_entries(pairs: BTreeMap<String, String>) -> Vec<MetadataEntry<'static>> {
+    let entry =
+        |(key, value): (String, String)| MetadataEntry { key: key.into(), value: value.into() };
+    pairs.into_iter().map(entry).collect()
+}
+
+/// Gives every section its place; returns where the first one starts.
+pub(super) fn lay_out(header: &mut Header<'_>) -> Result<u64, RecordError> {
+    // The length does not depend on the offsets, which are still zero.
+    let encoded = header.encode()?;
+    header_len(encoded.len() as u64)?;
+    let start = Prelude::new(&encoded, 0).sections_start();
+    let mut at = start;
+    for section in header.sections_mut() {
+        section.offset = at;
+        // A length that overflows is refused by `validate`.
+        at = padded_end(*section).unwrap_or(u64::MAX - ALIGNMENT + 1);
+    }
+    Ok(start)
 }
 
 fn measured(payload: &Payload<'_>) -> Section {
@@ -98,42 +109,41 @@ fn measured(payload: &Payload<'_>) -> Section {
 }
 
 /// Where the last section ends.
-fn sections_end(header: &Header<'_>, start: u64) -> u64 {
+pub(super) fn sections_end(header: &Header<'_>, start: u64) -> u64 {
     let tensors = header.tensors.iter().flat_map(|tensor| tensor.sections);
     let sections = tensors.chain(header.states.iter().map(|state| state.section));
     sections.last().and_then(padded_end).unwrap_or(start)
 }
 
 /// A writer that knows its position.
-struct Sink<'a> {
-    writer: &'a mut dyn Write,
-    at: u64,
+pub(super) struct Sink<W> {
+    pub(super) writer: W,
+    pub(super) at: u64,
 }
 
-impl Sink<'_> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+impl<W: Write> Sink<W> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
         self.writer.write_all(bytes)?;
         self.at += bytes.len() as u64;
         Ok(())
     }
 
     /// Writes zeros up to the next boundary.
-    fn pad(&mut self) -> Result<(), RecordError> {
+    pub(super) fn pad(&mut self) -> Result<(), RecordError> {
         let len = self.at.next_multiple_of(ALIGNMENT) - self.at;
         self.write(&[0; ALIGNMENT as usize][..len as usize])
     }
 
-    /// Writes what a section holds, and says whether it is what was measured.
-    fn section(&mut self, section: Section, payload: &Payload<'_>) -> Result<bool, RecordError> {
-        let (start, mut crc) = (self.at, crc32fast::Hasher::new());
+    /// Writes what a section holds, and says what has been written.
+    pub(super) fn section(&mut self, payload: &Payload<'_>) -> Result<Section, RecordError> {
+        let (offset, mut crc) = (self.at, crc32fast::Hasher::new());
         payload.chunks(|bytes| {
             crc.update(bytes);
             self.write(bytes)
         })?;
-        let same = (start, self.at - start, crc.finalize())
-            == (section.offset, section.len, section.crc32);
+        let written = Section { offset, len: self.at - offset, crc32: crc.finalize() };
         self.pad()?;
-        Ok(same)
+        Ok(written)
     }
 }
 
@@ -141,12 +151,11 @@ impl Sink<'_> {
 fn write_sections(
     model: &dyn Module,
     checked: &Checked<'_>,
-    sink: &mut Sink<'_>,
+    sink: &mut Sink<&mut dyn Write>,
 ) -> Result<(), RecordError> {
-    let tensors = checked
-        .tensors
-        .iter()
-        .flat_map(|tensor| tensor.sections.into_iter().map(|section| (tensor.entry.id.as_str(), section)));
+    let tensors = checked.tensors.iter().flat_map(|tensor| {
+        tensor.sections.into_iter().map(|section| (tensor.entry.id.as_str(), section))
+    });
     let states = checked.states.iter().map(|state| (&*state.name, state.section));
     run(model, SectionWriter::new(Part::Values, tensors, sink))?;
     run(model, SectionWriter::new(Part::State, states, sink))
@@ -157,7 +166,7 @@ struct SectionWriter<'a, 'w, I> {
     /// Whether parameters or states are written.
     part: Part,
     expected: I,
-    sink: &'a mut Sink<'w>,
+    sink: &'a mut Sink<&'w mut dyn Write>,
     result: Result<(), RecordError>,
 }
 
@@ -174,7 +183,7 @@ fn run<'h>(
 }
 
 impl<'a, 'w, 'h, I: Iterator<Item = (&'h str, Section)>> SectionWriter<'a, 'w, I> {
-    fn new(part: Part, expected: I, sink: &'a mut Sink<'w>) -> Self {
+    fn new(part: Part, expected: I, sink: &'a mut Sink<&'w mut dyn Write>) -> Self {
         Self { part, expected, sink, result: Ok(()) }
     }
 
@@ -187,7 +196,7 @@ impl<'a, 'w, 'h, I: Iterator<Item = (&'h str, Section)>> SectionWriter<'a, 'w, I
     fn try_put(&mut self, path: &str, payload: &Payload<'_>) -> Result<(), RecordError> {
         if let Some((name, section)) = self.expected.next()
             && name == path
-            && self.sink.section(section, payload)?
+            && self.sink.section(payload)? == section
         {
             return Ok(());
         }
