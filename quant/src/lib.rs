@@ -104,6 +104,8 @@ extern crate self as quant;
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
+#[cfg(feature = "std")]
+pub mod checkpoint;
 #[allow(unsafe_code)]
 pub mod kernel;
 pub mod module;

@@ -4,6 +4,8 @@ use core::fmt;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use crate::record::RecordError;
+
 /// The format of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -92,3 +94,9 @@ impl fmt::Display for FormatError {
 }
 
 impl Error for FormatError {}
+
+impl From<FormatError> for RecordError {
+    fn from(error: FormatError) -> Self {
+        Self::Recorder { source: Box::new(error) }
+    }
+}

@@ -20,7 +20,7 @@
 //!
 //! let mut writer = checkpoint::create(&copy, Outline::of(&*checkpoint)?)?;
 //! for index in 0..checkpoint.entries().len() {
-//!     writer.write(&checkpoint.read(index)?)?;
+//!     writer.write(checkpoint.entries()[index].id.as_str(), &checkpoint.read(index)?)?;
 //! }
 //! writer.finish()?;
 //! assert_eq!(std::fs::read(&path)?, std::fs::read(&copy)?);
@@ -28,25 +28,31 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | format | extension | feature | read | written |
-//! |---|---|---|---|---|
-//! | [record](crate::record) | `.quant` | | all | all |
-//! | [safetensors](SafetensorsRecorder) | `.safetensors` | `safetensors` | F32, F16, BF16, and what is written here | F32, quantized tensors in parts |
-//! | safetensors in parts | `.safetensors.index.json` | `safetensors` | the same | no |
-//! | [JSON](JsonRecorder) | `.json` | `json` | all | all |
+//! | format | extension | read | written |
+//! |---|---|---|---|
+//! | [record](crate::record) | `.quant` | all | all |
+//! | safetensors | `.safetensors` | F32, F16, BF16, and what is written here | F32, and quantized tensors as codes, scales and zero points |
+//! | safetensors in parts | `.safetensors.index.json` | the same | no |
+//! | JSON | `.json` | what is written here | all |
+//!
+//! All but the first take the feature `formats`, which also brings `SafetensorsRecorder`,
+//! `JsonRecorder` and `Rename`.
 //!
 //! What a foreign file holds besides floats, such as indices of type I64, is kept as a
 //! [`State`](crate::record::State) of a kind like `tensor/I64 [1, 512]`, and written as it was.
-//! [`Rename`] makes foreign names fit.
+//! `Rename` makes foreign names fit.
 
 mod format;
-#[cfg(feature = "json")]
+#[cfg(feature = "formats")]
 mod json;
+#[cfg(feature = "formats")]
+mod memory;
 mod native;
 mod open;
-#[cfg(feature = "rename")]
+mod order;
+#[cfg(feature = "formats")]
 mod rename;
-#[cfg(feature = "safetensors")]
+#[cfg(feature = "formats")]
 mod safetensors;
 
 use alloc::collections::BTreeMap;
@@ -55,13 +61,15 @@ use alloc::vec::Vec;
 use core::fmt;
 
 pub use format::{Format, FormatError};
-#[cfg(feature = "json")]
+#[cfg(feature = "formats")]
 pub use json::{JsonError, JsonRecorder};
 pub use open::{create, open};
-#[cfg(feature = "rename")]
-pub use rename::{Rename, RenameError, Renamed};
-#[cfg(feature = "safetensors")]
+#[cfg(feature = "formats")]
+pub use rename::{Rename, RenameError};
+#[cfg(feature = "formats")]
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
+
+use order::InOrder;
 
 use crate::module::ParamId;
 use crate::record::{RecordEntry, RecordError, State};
@@ -206,7 +214,7 @@ pub trait CheckpointWriter {
     ///
     /// # Errors
     /// The tensor is not the one that the outline has next, or the system cannot write.
-    fn write(&mut self, tensor: &Tensor) -> Result<(), RecordError>;
+    fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError>;
 
     /// Gives the file its name.
     ///

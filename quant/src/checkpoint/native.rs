@@ -55,8 +55,8 @@ impl Checkpoint for Native {
 }
 
 impl CheckpointWriter for RecordWriter {
-    fn write(&mut self, tensor: &Tensor) -> Result<(), RecordError> {
-        Self::write(self, tensor)
+    fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
+        Self::write(self, id, tensor)
     }
 
     fn finish(self: Box<Self>) -> Result<(), RecordError> {

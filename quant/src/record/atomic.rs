@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::RecordError;
 
 /// The system calls of a replacement, in the order they are made; tests record and fail them.
-pub(super) trait Files: Clone {
+pub(crate) trait Files: Clone {
     type File: Write + Seek;
 
     /// Creates a file that is not there yet.
@@ -25,7 +25,7 @@ pub(super) trait Files: Clone {
 
 /// The operating system.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct System;
+pub(crate) struct System;
 
 impl Files for System {
     type File = File;
@@ -69,7 +69,7 @@ pub(super) fn replace<F: Files>(
 }
 
 /// A file that is being written, and removed when it is dropped, unless it is kept.
-pub(super) struct NewFile<F: Files> {
+pub(crate) struct NewFile<F: Files> {
     // Dropped first: its buffer is written to a file that still has a name.
     writer: BufWriter<F::File>,
     temporary: Temporary<F>,
@@ -77,7 +77,7 @@ pub(super) struct NewFile<F: Files> {
 
 impl<F: Files> NewFile<F> {
     /// A file with a name of its own, in the directory that it is to be renamed within.
-    pub(super) fn beside(files: &F, target: &Target) -> io::Result<Self> {
+    pub(crate) fn beside(files: &F, target: &Target) -> io::Result<Self> {
         Self::create(files, &target.directory, unique_name)
     }
 
@@ -101,7 +101,7 @@ impl<F: Files> NewFile<F> {
     }
 
     /// Gives the file, once it is on the disk, the target's name.
-    pub(super) fn put_in_place(self, target: Target) -> Result<(), RecordError> {
+    pub(crate) fn put_in_place(self, target: Target) -> Result<(), RecordError> {
         let Self { writer, temporary } = self;
         let files = temporary.files.clone();
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -133,7 +133,7 @@ impl<F: Files> Seek for NewFile<F> {
 }
 
 /// The file that is to be replaced.
-pub(super) struct Target {
+pub(crate) struct Target {
     path: PathBuf,
     directory: PathBuf,
     /// Those of the file that is there, if one is.
@@ -141,7 +141,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn find(path: &Path) -> io::Result<Self> {
+    pub(crate) fn find(path: &Path) -> io::Result<Self> {
         // A link is followed: the file it leads to is what the user means to replace.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let permissions = match fs::metadata(&path) {

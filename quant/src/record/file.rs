@@ -229,9 +229,15 @@ impl RecordOnDisk {
 }
 
 /// Reads a file from a place on, whatever others read from it.
-struct At<'a> {
+pub(crate) struct At<'a> {
     file: &'a File,
     at: u64,
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn new(file: &'a File, at: u64) -> Self {
+        Self { file, at }
+    }
 }
 
 impl Read for At<'_> {

@@ -23,6 +23,11 @@ pub(crate) const HEADER_LIMIT: usize = 64 << 20;
 /// second-level cache when its checksum is taken.
 pub(crate) const CHUNK: usize = 256 << 10;
 
+/// Whether a file that starts like this means to be a record.
+pub(crate) fn is_record(start: &[u8]) -> bool {
+    start.starts_with(&MAGIC)
+}
+
 /// Where the fields of the prelude lie.
 mod field {
     use core::ops::Range;

@@ -86,9 +86,16 @@ mod writer;
 
 pub use collection::{Record, State};
 pub use difference::Difference;
+#[cfg(feature = "formats")]
+pub(crate) use atomic::{NewFile, System, Target};
 pub(crate) use difference::load as load_into;
 pub use entry::{RecordEntry, RecordSection};
 pub use error::{Part, RecordError};
+#[cfg(feature = "formats")]
+pub(crate) use file::At;
 pub use file::RecordFile;
+pub(crate) use layout::is_record;
+#[cfg(feature = "formats")]
+pub(crate) use payload::Payload;
 pub use recorder::{BincodeRecorder, Recorder};
 pub use stream::RecordWriter;

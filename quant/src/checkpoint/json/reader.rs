@@ -85,9 +85,11 @@ impl RawTensor<'_> {
                 let scheme: crate::QuantizationScheme =
                     scheme.parse().map_err(|source| JsonError::Scheme { id: id(), source })?;
                 let ty = scheme.quantization_type();
+                let (qmin, qmax) = ty.code_range(scheme.mapping());
+                let range = qmin..=qmax;
                 check_len(&shape, codes.len())
                     .map_err(|source| RecordError::Tensor { id: id(), source })?;
-                if let Some(code) = codes.iter().find(|&&code| !ty.contains(code)) {
+                if let Some(code) = codes.iter().find(|&&code| !range.contains(&i32::from(code))) {
                     return Err(JsonError::Value { id: id(), value: code.to_string() }.into());
                 }
                 let row = shape.last().copied().unwrap_or(1).max(1);

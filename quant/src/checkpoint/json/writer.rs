@@ -3,8 +3,7 @@
 use core::fmt::{self, Display, Formatter};
 use std::io::Write;
 
-use super::{FORMAT, Outline};
-use crate::checkpoint::InOrder;
+use super::{FORMAT, InOrder, Outline};
 use crate::record::RecordError;
 use crate::tensor::Tensor;
 

@@ -147,12 +147,12 @@ impl<'a> Sorter<'a> {
         (dtype, shape): &(Dtype, Vec<usize>),
     ) -> Result<usize, SafetensorsError> {
         let Some(&position) = self.by_name.get(name) else {
-            return Err(SafetensorsError::MissingPart { id: of.into(), part: name.into() });
+            return Err(SafetensorsError::MissingTensor { id: of.into(), part: name.into() });
         };
         let slot = &self.header.tensors[position];
         if (slot.dtype, &slot.shape) != (*dtype, shape) {
             let (expected, found) = (describe(*dtype, shape), slot.describe());
-            return Err(SafetensorsError::Part { id: name.into(), expected, found });
+            return Err(SafetensorsError::Layout { id: name.into(), expected, found });
         }
         if core::mem::replace(&mut self.taken[position], true) {
             // Part of two tensors.

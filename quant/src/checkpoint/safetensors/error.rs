@@ -76,16 +76,35 @@ pub enum SafetensorsError {
         /// The bytes of all tensors.
         expected: u64,
     },
-    /// A tensor that the file says is quantized lacks one of its parts.
+    /// A quantized tensor lacks the tensor of its codes, scales or zero points.
+    MissingTensor {
+        /// The quantized tensor.
+        id: ParamId,
+        /// The name of what is missing.
+        part: String,
+    },
+    /// An index has a tensor in a file that does not have it.
     MissingPart {
         /// The tensor.
         id: ParamId,
-        /// The name of the part.
+        /// The file.
         part: String,
     },
-    /// A part of a quantized tensor has another type or shape than its scheme asks for.
-    Part {
+    /// An index names a part that is no file beside it.
+    PartName {
+        /// The name.
+        name: String,
+    },
+    /// A part has a tensor that the index does not have there.
+    Unlisted {
+        /// The tensor.
+        id: ParamId,
         /// The part.
+        part: String,
+    },
+    /// Codes, scales or zero points have another type or shape than the scheme asks for.
+    Layout {
+        /// The tensor.
         id: ParamId,
         /// What it should be.
         expected: String,
@@ -105,13 +124,6 @@ pub enum SafetensorsError {
     ReservedKey {
         /// The key.
         key: String,
-    },
-    /// A tensor's elements are neither floats that are read nor the codes of a quantized tensor.
-    Dtype {
-        /// The tensor.
-        id: ParamId,
-        /// The type's name.
-        dtype: &'static str,
     },
 }
 
@@ -141,10 +153,15 @@ impl fmt::Display for SafetensorsError {
             Self::FileLen { found, expected } => {
                 write!(f, "the tensors take {expected} bytes, but {found} follow the header")
             }
-            Self::MissingPart { id, part } => {
+            Self::MissingPart { id, part } => write!(f, "{id}: is not in `{part}`"),
+            Self::MissingTensor { id, part } => {
                 write!(f, "{id}: is quantized, but there is no `{part}`")
             }
-            Self::Part { id, expected, found } => {
+            Self::PartName { name } => write!(f, "the index names `{name}`, no file beside it"),
+            Self::Unlisted { id, part } => {
+                write!(f, "{id}: is in `{part}`, but the index does not say so")
+            }
+            Self::Layout { id, expected, found } => {
                 write!(f, "{id}: should be {expected}, and is {found}")
             }
             Self::Description { id, description, source: None } => {
@@ -155,9 +172,6 @@ impl fmt::Display for SafetensorsError {
             }
             Self::ReservedKey { key } => {
                 write!(f, "metadata `{key}`: keys that start with `quant.` describe tensors")
-            }
-            Self::Dtype { id, dtype } => {
-                write!(f, "{id}: has elements of type {dtype}; a parameter has F32, F16 or BF16")
             }
         }
     }

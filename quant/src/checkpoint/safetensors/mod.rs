@@ -5,13 +5,15 @@ mod dtype;
 mod error;
 mod header;
 mod names;
+mod parts;
 mod reader;
 mod recorder;
 mod writer;
 
 pub use error::SafetensorsError;
+pub(super) use parts::Parts;
 pub(super) use reader::SafetensorsFile;
 pub use recorder::SafetensorsRecorder;
 pub(super) use writer::SafetensorsWriter;
 
-use super::{Checkpoint, Entry, Format, Outline, Stored};
+use super::{Checkpoint, Entry, Format, InOrder, Outline, Stored};

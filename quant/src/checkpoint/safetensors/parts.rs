@@ -4,7 +4,7 @@
 //! `{"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}`.
 
 use alloc::collections::BTreeMap;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path};
 
 use serde::Deserialize;
@@ -65,16 +65,10 @@ impl Parts {
             return Err(SafetensorsError::PartName { name: name.chars().take(200).collect() }.into());
         }
         let part = SafetensorsFile::open(&index.with_file_name(name))?;
-        let mut here: HashMap<String, ()> = HashMap::new();
-        weight_map.retain(|id, file| {
-            let other = file != name;
-            if !other {
-                here.insert(id.clone(), ());
-            }
-            other
-        });
+        let listed = weight_map.extract_if(.., |_, file| file == name);
+        let mut here: HashSet<String> = listed.map(|(id, _)| id).collect();
         for (position, entry) in part.entries().iter().enumerate() {
-            if here.remove(entry.id.as_str()).is_none() && entry.scheme().is_none() {
+            if !here.remove(entry.id.as_str()) {
                 // A tensor that the index does not know, or has elsewhere.
                 let (id, part) = (entry.id.clone(), name.into());
                 return Err(SafetensorsError::Unlisted { id, part }.into());
@@ -85,7 +79,7 @@ impl Parts {
         for name in part.other_names() {
             here.remove(name);
         }
-        if let Some(id) = here.into_keys().min() {
+        if let Some(id) = here.into_iter().min() {
             return Err(SafetensorsError::MissingPart { id: id.into(), part: name.into() }.into());
         }
         self.metadata.extend(part.metadata().clone());

@@ -1,7 +1,7 @@
 //! Reading: the header, then the tensors that are asked for.
 
 use alloc::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -40,6 +40,12 @@ impl SafetensorsFile {
         let (header, data) = read_header(&mut reader, Some(len))?;
         let catalog = Catalog::new(&header)?;
         Ok(Self { path: path.into(), data, slots: header.tensors, catalog, file })
+    }
+
+    /// The names of tensors that are no entries, but something else.
+    pub(super) fn other_names(&self) -> impl Iterator<Item = &str> {
+        let entries: HashSet<_> = self.catalog.entries.iter().map(|it| it.id.as_str()).collect();
+        self.slots.iter().map(|slot| slot.name.as_str()).filter(move |name| !entries.contains(name))
     }
 
     fn piece(&self, slot: usize) -> Result<Piece, RecordError> {

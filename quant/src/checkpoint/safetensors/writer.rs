@@ -9,8 +9,7 @@ use super::catalog::foreign;
 use super::dtype::Dtype;
 use super::header::{Header, Slot};
 use super::names::{self, Parts};
-use super::{Outline, SafetensorsError};
-use crate::module::ParamId;
+use super::{InOrder, Outline, SafetensorsError};
 use crate::record::{Payload, RecordEntry, RecordError};
 use crate::tensor::{Tensor, TensorError};
 
@@ -133,22 +132,21 @@ impl Layout {
 }
 
 /// Writes tensors in the outline's order to where the layout puts them.
-pub(super) struct SafetensorsWriter<W> {
+pub(in crate::checkpoint) struct SafetensorsWriter<W> {
     file: W,
-    entries: Vec<RecordEntry>,
-    next: usize,
+    order: InOrder,
     /// Where the first tensor lies.
     data: u64,
     layout: Layout,
 }
 
 impl<W: Write + Seek> SafetensorsWriter<W> {
-    pub(super) fn new(mut file: W, outline: Outline) -> Result<Self, RecordError> {
+    pub(in crate::checkpoint) fn new(mut file: W, outline: Outline) -> Result<Self, RecordError> {
         let layout = Layout::new(&outline)?;
         let header = layout.header();
         file.write_all(&header)?;
         let data = header.len() as u64;
-        let mut writer = Self { file, entries: outline.entries, next: 0, data, layout };
+        let mut writer = Self { file, order: InOrder::new(outline.entries)?, data, layout };
         for (state, slot) in outline.states.iter().zip(writer.layout.states.clone()) {
             writer.seek(slot)?;
             writer.file.write_all(&state.data)?;
@@ -163,29 +161,25 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
     }
 
     /// Writes the next tensor.
-    pub(super) fn write(&mut self, tensor: &Tensor) -> Result<(), RecordError> {
-        let entry = self.entries.get(self.next);
-        let expected = entry.ok_or_else(|| RecordError::Changed { id: ParamId::new("") })?;
-        if *expected != RecordEntry::of(expected.id.clone(), tensor) {
-            return Err(RecordError::Changed { id: expected.id.clone() });
+    pub(in crate::checkpoint) fn write(
+        &mut self,
+        id: &str,
+        tensor: &Tensor,
+    ) -> Result<(), RecordError> {
+        let position = self.order.take(id, tensor)?;
+        for (part, payload) in Payload::of(tensor.into()).iter().enumerate() {
+            if let Some(&slot) = self.layout.entries[position].get(part) {
+                self.seek(slot)?;
+                payload.chunks(|bytes| self.file.write_all(bytes))?;
+            }
         }
-        let payloads = Payload::of(tensor.into());
-        for (i, payload) in payloads.iter().enumerate().take(self.layout.entries[self.next].len()) {
-            self.seek(self.layout.entries[self.next][i])?;
-            payload.chunks(|bytes| self.file.write_all(bytes))?;
-        }
-        self.next += 1;
         Ok(())
     }
 
     /// The file, once everything has been written.
-    pub(super) fn finish(mut self) -> Result<W, RecordError> {
-        match self.entries.get(self.next) {
-            Some(missing) => Err(RecordError::Changed { id: missing.id.clone() }),
-            None => {
-                self.file.flush()?;
-                Ok(self.file)
-            }
-        }
+    pub(in crate::checkpoint) fn finish(mut self) -> Result<W, RecordError> {
+        self.order.finish()?;
+        self.file.flush()?;
+        Ok(self.file)
     }
 }
