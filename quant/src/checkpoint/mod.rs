@@ -52,6 +52,7 @@ mod open;
 mod order;
 #[cfg(feature = "formats")]
 mod rename;
+mod rewrite;
 #[cfg(feature = "formats")]
 mod safetensors;
 
@@ -66,6 +67,7 @@ pub use json::{JsonError, JsonRecorder};
 pub use open::{create, open};
 #[cfg(feature = "formats")]
 pub use rename::{Rename, RenameError};
+pub use rewrite::{CheckpointError, Limits, convert, dequantize, plan, quantize};
 #[cfg(feature = "formats")]
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 

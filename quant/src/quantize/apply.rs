@@ -61,7 +61,7 @@ fn differences(plan: &Plan, found: &[ParamInfo]) -> Vec<PlanDifference> {
 }
 
 /// The scheme, groups and parameters of a parameter that is to be quantized.
-type Fitted = (QuantizationScheme, Groups, Vec<QuantParams>);
+pub(super) type Fitted = (QuantizationScheme, Groups, Vec<QuantParams>);
 
 fn quantize<M: Module>(choices: Vec<Option<Choice>>, mut model: M) -> Result<M, QuantizeError> {
     let mut fitted = fit_all(&choices, &model)?.into_iter();

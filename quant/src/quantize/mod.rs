@@ -35,4 +35,4 @@ pub use weights::{WeightError, quantize_values};
 #[cfg(feature = "std")]
 pub(crate) use apply::quantize_weights;
 #[cfg(feature = "std")]
-pub(crate) use plan::plan;
+pub(crate) use plan::{Decided, decide_all, plan, quantize_one};

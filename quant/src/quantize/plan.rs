@@ -9,12 +9,14 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
-use super::{QuantizeError, apply, weights};
+use super::apply::{self, Fitted};
+use super::{QuantizeError, weights};
 use crate::activation::ActivationScheme;
 use crate::calibration::{self, CalibrationMethod};
 use crate::kernel::Damage;
 use crate::module::{Module, ParamId, ParamInfo, ParamView, Site, for_each};
 use crate::scheme::{Groups, QuantParams, QuantizationScheme};
+use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What becomes of every parameter of a model, and why.
 ///
@@ -150,6 +152,10 @@ impl Plan {
         &self.activations
     }
 
+    pub(crate) fn of_params(params: Vec<PlannedParam>) -> Self {
+        Self { params, activations: Vec::new() }
+    }
+
     pub(super) fn with_activations(self, activations: Vec<PlannedActivation>) -> Self {
         Self { activations, ..self }
     }
@@ -188,9 +194,17 @@ impl PlannedParam {
 }
 
 /// One parameter as it was found, with what was decided about it.
-pub(super) struct Decided {
-    pub(super) info: ParamInfo,
+#[derive(Clone)]
+pub(crate) struct Decided {
+    pub(crate) info: ParamInfo,
     pub(super) decision: Decision,
+}
+
+impl Decided {
+    /// How the parameter is going to be quantized, if it is.
+    pub(crate) fn scheme(&self) -> Option<QuantizationScheme> {
+        self.decision.choice.as_ref().map(|choice| choice.scheme)
+    }
 }
 
 /// Every parameter of `model` with the planner's decision.
@@ -202,6 +216,14 @@ pub(super) fn decide(
     for_each(model, |site: Site<'_>, param| {
         all.push(Candidate { info: ParamInfo::new(site.path, param), directive: site.directive });
     });
+    decide_all(planner, all)
+}
+
+/// Each of `all` with the planner's decision.
+pub(crate) fn decide_all(
+    planner: &(impl Planner + ?Sized),
+    all: Vec<Candidate>,
+) -> Result<Vec<Decided>, QuantizeError> {
     check_unique(&all)?;
     let decisions = planner.decide(&all)?;
     if decisions.len() != all.len() {
@@ -253,7 +275,29 @@ pub(crate) fn plan(
 }
 
 fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, QuantizeError> {
+    Ok(fit_one(decided, param)?.0)
+}
+
+/// Does to one tensor what was decided about its parameter, and says what that was.
+pub(crate) fn quantize_one(
+    decided: Decided,
+    tensor: Tensor,
+) -> Result<(PlannedParam, Tensor), QuantizeError> {
+    let (planned, fitted) = fit_one(decided, (&tensor).into())?;
+    let Some((scheme, groups, params)) = fitted else { return Ok((planned, tensor)) };
+    let values = tensor.values();
+    let quantized =
+        QuantizedTensor::quantize(tensor.shape(), scheme, groups, &values, &params);
+    Ok((planned, quantized.into()))
+}
+
+/// What is planned for one parameter, with the parameters of its groups if it is to be quantized.
+fn fit_one(
+    decided: Decided,
+    param: ParamView<'_>,
+) -> Result<(PlannedParam, Option<Fitted>), QuantizeError> {
     let Decided { info, decision } = decided;
+    let mut fitted = None;
     let before = match param.quantized() {
         Some(tensor) => tensor.byte_count() as u64,
         None => 4 * info.element_count() as u64,
@@ -277,8 +321,9 @@ fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, Quan
         planned.expected = Some(expect(choice.scheme, groups, &values, &params));
         planned.calibration = choice.to_planned();
         planned.action = Action::Quantize { scheme: choice.scheme, calibration: choice.name };
+        fitted = Some((choice.scheme, groups, params));
     }
-    Ok(planned)
+    Ok((planned, fitted))
 }
 
 /// The bytes of a tensor once it is quantized.

@@ -1,0 +1,64 @@
+//! `quant convert` and `quant dequantize`
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use quant::checkpoint::{self, Checkpoint, CheckpointError, Limits};
+use serde::Serialize;
+
+use crate::Answer;
+use crate::args::Copy;
+use crate::error::Failure;
+use crate::input;
+use crate::output::bytes;
+use crate::progress::Progress;
+
+pub(crate) fn convert(args: &Copy) -> Result<Answer, Failure> {
+    run(args, |from, to, limits| checkpoint::convert(from, to, limits))
+}
+
+pub(crate) fn dequantize(args: &Copy) -> Result<Answer, Failure> {
+    run(args, |from, to, limits| checkpoint::dequantize(from, to, limits))
+}
+
+#[derive(Serialize)]
+struct Summary {
+    input: String,
+    output: String,
+    tensors: usize,
+    input_bytes: u64,
+    output_bytes: u64,
+    seconds: f64,
+}
+
+fn run(
+    args: &Copy,
+    copy: impl FnOnce(&dyn Checkpoint, &Path, Limits<'_>) -> Result<(), CheckpointError>,
+) -> Result<Answer, Failure> {
+    let begun = Instant::now();
+    let (from, to) = (&args.input.path, &args.output.output);
+    let checkpoint = input::open(&args.input)?;
+    input::check_output(from, to)?;
+    Progress::over(&*checkpoint)
+        .run(&args.work, |limits| copy(&*checkpoint, to, limits))
+        .map_err(|error| Failure::checkpoint(from, Some(to), error))?;
+    let summary = Summary {
+        input: from.display().to_string(),
+        output: to.display().to_string(),
+        tensors: checkpoint.entries().len(),
+        input_bytes: input::len(from)?,
+        output_bytes: input::len(to)?,
+        seconds: begun.elapsed().as_secs_f64(),
+    };
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &summary)?;
+        writeln!(out)?;
+    } else {
+        let Summary { output, tensors, input_bytes, output_bytes, seconds, .. } = summary;
+        let (before, after) = (bytes(input_bytes), bytes(output_bytes));
+        writeln!(out, "{output}: {tensors} tensors, {after} of {before}, in {seconds:.2} s")?;
+    }
+    Ok(Answer::Yes)
+}

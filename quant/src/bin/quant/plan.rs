@@ -1,0 +1,100 @@
+//! `quant plan`
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use quant::checkpoint::{self, Checkpoint};
+use quant::{Action, Plan, PlannedParam, Recipe};
+
+use crate::Answer;
+use crate::args::{self, Choice, Work};
+use crate::error::Failure;
+use crate::input;
+use crate::output::{Table, bytes, decibels, shape, value};
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &args::Plan) -> Result<Answer, Failure> {
+    let checkpoint = input::open(&args.input)?;
+    let recipe = recipe(&*checkpoint, &args.input.path, &args.choice, &args.work)?;
+    let plan = Progress::over(&*checkpoint)
+        .run(&args.work, |limits| checkpoint::plan(&*checkpoint, &recipe, limits))
+        .map_err(|error| Failure::checkpoint(&args.input.path, None, error))?;
+    if let Some(path) = &args.write_recipe {
+        write_recipe(&recipe, path)?;
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &plan)?;
+        writeln!(out)?;
+    } else {
+        print(&plan, &mut out)?;
+    }
+    Ok(Answer::Yes)
+}
+
+/// The recipe that the arguments ask for, found within the budget if they have one.
+pub(crate) fn recipe(
+    _checkpoint: &dyn Checkpoint,
+    _path: &Path,
+    choice: &Choice,
+    _work: &Work,
+) -> Result<Recipe, Failure> {
+    input::recipe(choice)
+}
+
+fn write_recipe(recipe: &Recipe, path: &Path) -> Result<(), Failure> {
+    let text = toml::to_string(recipe).map_err(|error| Failure::file(path, error))?;
+    std::fs::write(path, text).map_err(|error| Failure::file(path, error))
+}
+
+/// Prints a plan so that it fits a terminal.
+fn print(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+    let mut table = Table::new(["<tensor", "<shape", "<outcome", "size", "after", "SQNR", "max error", "<because"]);
+    for param in plan.params() {
+        let cells = cells(param);
+        match param.action {
+            Action::Quantize { .. } => table.row(cells),
+            _ => table.dim_row(cells),
+        }
+    }
+    table.print(out)?;
+    writeln!(out, "\n{}", summary(plan))
+}
+
+fn cells(param: &PlannedParam) -> [String; 8] {
+    let (sqnr, error) = match param.expected {
+        None => (String::new(), String::new()),
+        Some(expected) => (decibels(expected.sqnr_db), value(expected.max_abs_error)),
+    };
+    [
+        param.id.to_string(),
+        shape(&param.shape),
+        param.action.to_string(),
+        bytes(param.bytes_before),
+        bytes(param.bytes_after),
+        sqnr,
+        error,
+        param.reason.to_string(),
+    ]
+}
+
+/// `39 of 103 tensors quantized: 86.7 MiB to 22.0 MiB (0.254); lowest SQNR 31.2 dB, fc.weight`
+pub(crate) fn summary(plan: &Plan) -> String {
+    let quantized = |param: &&PlannedParam| matches!(param.action, Action::Quantize { .. });
+    let chosen: Vec<_> = plan.params().iter().filter(quantized).collect();
+    let (before, after) = (plan.bytes_before(), plan.bytes_after());
+    let ratio = if before > 0 { after as f64 / before as f64 } else { 1.0 };
+    let mut text = format!(
+        "{} of {} tensors quantized: {} become {} ({ratio:.3} of it)",
+        chosen.len(),
+        plan.params().len(),
+        bytes(before),
+        bytes(after)
+    );
+    let noise = |param: &&PlannedParam| param.expected.and_then(|expected| expected.sqnr_db);
+    let worst = chosen.into_iter().filter_map(|param| Some((noise(&param)?, param)));
+    if let Some((sqnr, param)) = worst.min_by(|a, b| a.0.total_cmp(&b.0)) {
+        text += &format!("; lowest SQNR {sqnr:.1} dB, {}", param.id);
+    }
+    text
+}

@@ -1,0 +1,60 @@
+//! Progress for those who look, and an ear for control-C.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use quant::checkpoint::{Checkpoint, Limits};
+
+use crate::args::Work;
+
+/// A bar on the terminal, if there is one.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Progress {
+    /// Progress over all values of a checkpoint.
+    pub(crate) fn over(checkpoint: &dyn Checkpoint) -> Self {
+        let entries = checkpoint.entries().iter();
+        let bytes = entries.map(|entry| 4 * entry.element_count() as u64).sum();
+        // Draws only on a terminal, and so does nothing in a pipe.
+        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(10));
+        let style = "{bar:40} {bytes:>10} of {total_bytes}  {bytes_per_sec}  {eta}";
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is well formed"));
+        Self { bar, cancelled: cancelled() }
+    }
+
+    pub(crate) fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// Runs `work` with these limits.
+    pub(crate) fn run<T>(&self, work: &Work, run: impl FnOnce(Limits<'_>) -> T) -> T {
+        let advance = |_: usize, bytes: u64| self.advance(bytes);
+        let mut limits = Limits::default();
+        limits.jobs = work.jobs;
+        limits.max_memory = work.max_memory;
+        limits.progress = Some(&advance);
+        limits.cancelled = Some(&self.cancelled);
+        let result = run(limits);
+        self.clear();
+        result
+    }
+}
+
+/// Set when somebody presses control-C; the second time ends the process.
+fn cancelled() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Without a handler the signal ends the process, as it would anyhow.
+        let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+    }
+    flag
+}

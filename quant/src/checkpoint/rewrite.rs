@@ -1,0 +1,350 @@
+//! From one checkpoint to another, a few tensors at a time.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::num::NonZero;
+use std::error::Error;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use super::{Checkpoint, CheckpointWriter, Outline, create};
+use crate::module::{ParamId, ParamInfo};
+use crate::quantize::{
+    Candidate, Decided, Plan, PlannedParam, Planner, QuantizeError, decide_all, quantize_one,
+};
+use crate::record::{RecordEntry, RecordError};
+use crate::tensor::Tensor;
+
+/// How much of the machine is used, and who is told of progress.
+#[derive(Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct Limits<'a> {
+    /// The number of threads; all of the machine's if it is `None`. One without the feature
+    /// `rayon`.
+    pub jobs: Option<NonZero<usize>>,
+    /// The memory in bytes that tensors and the process around them take at most.
+    pub max_memory: Option<u64>,
+    /// Called when a tensor is done, with its position and its bytes as single precision.
+    pub progress: Option<&'a (dyn Fn(usize, u64) + Sync)>,
+    /// No further tensor is begun, and nothing is written, once this is true.
+    pub cancelled: Option<&'a AtomicBool>,
+}
+
+impl Limits<'_> {
+    fn check(&self) -> Result<(), CheckpointError> {
+        match self.cancelled {
+            Some(cancelled) if cancelled.load(Ordering::Relaxed) => Err(CheckpointError::Cancelled),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Limits<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { jobs, max_memory, .. } = self;
+        f.debug_struct("Limits").field("jobs", jobs).field("max_memory", max_memory).finish()
+    }
+}
+
+/// What quantizing a checkpoint would do, without doing it.
+///
+/// Every tensor is read once. There are no attributes in a file: the planner's rules, and the rank,
+/// decide.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn plan(
+    from: &dyn Checkpoint,
+    planner: &dyn Planner,
+    limits: Limits<'_>,
+) -> Result<Plan, CheckpointError> {
+    let decided = decide(from, planner)?;
+    let mut planned = Vec::new();
+    let each = |index: usize| Ok(quantize_one(decided[index].clone(), from.read(index)?)?.0);
+    in_order(from, &decided_entries(&decided), limits, each, |_, param| {
+        planned.push(param);
+        Ok(())
+    })?;
+    Ok(Plan::of_params(planned))
+}
+
+/// Quantizes a checkpoint into another file, whose extension says in which format.
+///
+/// ```
+/// use quant::checkpoint::{self, Limits};
+/// use quant::{BincodeRecorder, Module, Param, Recipe};
+///
+/// # let directory = std::env::temp_dir().join(format!("quant-doc-rewrite-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// # let (from, to) = (directory.join("model.quant"), directory.join("int8.quant"));
+/// vec![Param::new([[0.5f32; 64]; 8])].save_file(&from, &BincodeRecorder::default())?;
+///
+/// let recipe = Recipe::new().scheme("per-channel-symmetric-int8".parse()?);
+/// let plan = checkpoint::quantize(&*checkpoint::open(&from)?, &recipe, &to, Limits::default())?;
+/// println!("{plan}");
+/// assert!(checkpoint::open(&to)?.entries()[0].scheme().is_some());
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// See [`CheckpointError`]. The file keeps its old content then.
+pub fn quantize(
+    from: &dyn Checkpoint,
+    planner: &dyn Planner,
+    to: impl AsRef<Path>,
+    limits: Limits<'_>,
+) -> Result<Plan, CheckpointError> {
+    let decided = decide(from, planner)?;
+    let entries = decided_entries(&decided);
+    let mut planned: Vec<PlannedParam> = Vec::new();
+    let each = |index: usize| Ok(quantize_one(decided[index].clone(), from.read(index)?)?);
+    write(from, entries, to.as_ref(), limits, each, |param| planned.push(param))?;
+    Ok(Plan::of_params(planned))
+}
+
+/// Copies a checkpoint to another file with every quantized tensor made float.
+///
+/// # Errors
+/// See [`CheckpointError`]. The file keeps its old content then.
+pub fn dequantize(
+    from: &dyn Checkpoint,
+    to: impl AsRef<Path>,
+    limits: Limits<'_>,
+) -> Result<(), CheckpointError> {
+    let entry = |entry: &super::Entry| RecordEntry::new(entry.id.clone(), entry.shape.clone(), None);
+    let entries = from.entries().iter().map(entry).collect();
+    let each = |index: usize| Ok(((), from.read(index)?.dequantize()));
+    write(from, entries, to.as_ref(), limits, each, |()| {})
+}
+
+/// Copies a checkpoint to another file, whose extension says in which format.
+///
+/// # Errors
+/// See [`CheckpointError`]. The file keeps its old content then.
+pub fn convert(
+    from: &dyn Checkpoint,
+    to: impl AsRef<Path>,
+    limits: Limits<'_>,
+) -> Result<(), CheckpointError> {
+    let entries = Outline::of(from)?.entries;
+    write(from, entries, to.as_ref(), limits, |index| Ok(((), from.read(index)?)), |()| {})
+}
+
+fn decide(from: &dyn Checkpoint, planner: &dyn Planner) -> Result<Vec<Decided>, QuantizeError> {
+    let candidate = |entry: &super::Entry| Candidate {
+        info: ParamInfo {
+            id: entry.id.clone(),
+            shape: entry.shape.clone(),
+            scheme: entry.scheme(),
+        },
+        directive: None,
+    };
+    decide_all(planner, from.entries().iter().map(candidate).collect())
+}
+
+/// The entries as they will be.
+fn decided_entries(decided: &[Decided]) -> Vec<RecordEntry> {
+    let entry = |one: &Decided| {
+        let scheme = one.info.scheme.or(one.scheme());
+        RecordEntry::new(one.info.id.clone(), one.info.shape.clone(), scheme)
+    };
+    decided.iter().map(entry).collect()
+}
+
+/// Writes what `each` makes of the tensor at each position; `done` is told what else it says.
+fn write<R: Send>(
+    from: &dyn Checkpoint,
+    entries: Vec<RecordEntry>,
+    to: &Path,
+    limits: Limits<'_>,
+    each: impl Fn(usize) -> Result<(R, Tensor), CheckpointError> + Sync,
+    mut done: impl FnMut(R),
+) -> Result<(), CheckpointError> {
+    let outline = Outline {
+        metadata: from.metadata().clone(),
+        entries: entries.clone(),
+        states: from.states()?,
+    };
+    let mut writer: Box<dyn CheckpointWriter> = create(to, outline)?;
+    in_order(from, &entries, limits, each, |index, (said, tensor)| {
+        done(said);
+        Ok(writer.write(entries[index].id.as_str(), &tensor)?)
+    })?;
+    limits.check()?;
+    Ok(writer.finish()?)
+}
+
+/// What the process takes besides tensors: code, stacks, buffers, what the allocator keeps.
+const AROUND: u64 = 24 << 20;
+
+/// The memory for tensors when no limit is given. One that is larger is taken alone.
+const DEFAULT_MEMORY: u64 = 512 << 20;
+
+/// Calls `each` for every tensor, a batch at a time by several threads, and `sink` with the results
+/// in order, while the next batch is on its way.
+fn in_order<R: Send>(
+    from: &dyn Checkpoint,
+    entries: &[RecordEntry],
+    limits: Limits<'_>,
+    each: impl Fn(usize) -> Result<R, CheckpointError> + Sync,
+    mut sink: impl FnMut(usize, R) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let batches = batches(from, entries, limits.max_memory)?;
+    let progress = |index: usize| {
+        if let Some(progress) = limits.progress {
+            progress(index, 4 * from.entries()[index].element_count() as u64);
+        }
+    };
+    let each = |index| {
+        limits.check()?;
+        each(index).inspect(|_| progress(index))
+    };
+    let pool = Pool::new(limits.jobs)?;
+    thread::scope(|scope| {
+        // Nothing waits in the channel: one batch is being made while one is being written.
+        let (sender, receiver) = mpsc::sync_channel(0);
+        scope.spawn(move || {
+            for batch in batches {
+                let results = pool.map(batch.clone(), &each);
+                if sender.send((batch, results)).is_err() {
+                    // The other side has met an error.
+                    return;
+                }
+            }
+        });
+        for (batch, results) in receiver {
+            for (index, result) in batch.zip(results) {
+                sink(index, result?)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+type Batch = core::ops::Range<usize>;
+
+/// Runs of tensors that fit into memory together.
+fn batches(
+    from: &dyn Checkpoint,
+    entries: &[RecordEntry],
+    max_memory: Option<u64>,
+) -> Result<Vec<Batch>, CheckpointError> {
+    let room = max_memory.map_or(DEFAULT_MEMORY, |limit| limit.saturating_sub(AROUND));
+    let (mut batches, mut start, mut used) = (Vec::new(), 0, 0u64);
+    for (index, (source, entry)) in from.entries().iter().zip(entries).enumerate() {
+        // The floats, and the result twice: of this batch and of the one that is being written.
+        let floats = 4 * source.element_count() as u64;
+        let needed = floats.saturating_add(entry.byte_count().saturating_mul(2));
+        if let Some(limit) = max_memory
+            && needed > room
+        {
+            let (id, needed) = (entry.id.clone(), needed.saturating_add(AROUND));
+            return Err(CheckpointError::Memory { id, needed, limit });
+        }
+        if index > start && used.saturating_add(needed) > room {
+            batches.push(start..index);
+            (start, used) = (index, 0);
+        }
+        used = used.saturating_add(needed);
+    }
+    batches.push(start..entries.len());
+    Ok(batches)
+}
+
+/// The threads that work on a batch.
+struct Pool {
+    #[cfg(feature = "rayon")]
+    threads: rayon::ThreadPool,
+}
+
+#[cfg(feature = "rayon")]
+impl Pool {
+    fn new(jobs: Option<NonZero<usize>>) -> Result<Self, CheckpointError> {
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(jobs.map_or(0, NonZero::get));
+        let threads =
+            builder.build().map_err(|error| CheckpointError::Threads { reason: error.to_string() })?;
+        Ok(Self { threads })
+    }
+
+    fn map<R: Send>(&self, batch: Batch, each: &(impl Fn(usize) -> R + Sync)) -> Vec<R> {
+        use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+        self.threads.install(|| batch.into_par_iter().with_max_len(1).map(each).collect())
+    }
+}
+
+#[cfg(not(feature = "rayon"))]
+impl Pool {
+    fn new(_jobs: Option<NonZero<usize>>) -> Result<Self, CheckpointError> {
+        Ok(Self {})
+    }
+
+    fn map<R>(&self, batch: Batch, each: &impl Fn(usize) -> R) -> Vec<R> {
+        batch.map(each).collect()
+    }
+}
+
+/// A checkpoint cannot be planned, quantized or copied as asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// A file cannot be read or written.
+    Record(RecordError),
+    /// It cannot be quantized as asked.
+    Quantize(QuantizeError),
+    /// A tensor takes more memory than is allowed.
+    Memory {
+        /// The tensor.
+        id: ParamId,
+        /// The bytes that would be enough.
+        needed: u64,
+        /// The bytes that are allowed.
+        limit: u64,
+    },
+    /// Somebody has asked to stop, and nothing was written.
+    Cancelled,
+    /// The system gives no threads.
+    Threads {
+        /// Its reason.
+        reason: String,
+    },
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(error) => error.fmt(f),
+            Self::Quantize(error) => error.fmt(f),
+            Self::Memory { id, needed, limit } => {
+                write!(f, "{id}: takes {needed} bytes of memory, and {limit} are allowed")
+            }
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Threads { reason } => write!(f, "threads cannot be started: {reason}"),
+        }
+    }
+}
+
+impl Error for CheckpointError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Record(error) => error.source(),
+            Self::Quantize(error) => error.source(),
+            Self::Memory { .. } | Self::Cancelled | Self::Threads { .. } => None,
+        }
+    }
+}
+
+impl From<RecordError> for CheckpointError {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
+    }
+}
+
+impl From<QuantizeError> for CheckpointError {
+    fn from(error: QuantizeError) -> Self {
+        Self::Quantize(error)
+    }
+}
