@@ -1,0 +1,94 @@
+//! JSON: every bit comes back, and what is no checkpoint is refused.
+
+use proptest::prelude::*;
+use quant::checkpoint::{self, JsonRecorder};
+use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder};
+use tests::kernels::Random;
+use tests::record::of_everything;
+
+fn load(text: &[u8]) -> Result<Record, RecordError> {
+    JsonRecorder::default().load(&mut &*text, Some(text.len() as u64))
+}
+
+fn native(record: &Record) -> Vec<u8> {
+    record.save_bytes(&BincodeRecorder::default()).unwrap()
+}
+
+#[test]
+fn every_kind_of_tensor_comes_back_with_its_metadata_and_states() {
+    let record = of_everything();
+    let json = record.save_bytes(&JsonRecorder::default()).unwrap();
+    assert_eq!(native(&load(&json).unwrap()), native(&record));
+
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("a.json"), directory.path().join("a.quant"));
+    std::fs::write(&from, &json).unwrap();
+    checkpoint::convert(&*checkpoint::open(&from).unwrap(), &to, Default::default()).unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), native(&record));
+    checkpoint::convert(&*checkpoint::open(&to).unwrap(), &from, Default::default()).unwrap();
+    assert_eq!(std::fs::read(&from).unwrap(), json);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn every_float_comes_back_with_its_bits(bits: u32) {
+        let value = f32::from_bits(bits);
+        let json = Param::new(value).save_bytes(&JsonRecorder::default()).unwrap();
+        let back = load(&json).unwrap().get("").unwrap().values()[0];
+        prop_assert_eq!(back.to_bits(), bits);
+    }
+}
+
+#[test]
+fn what_is_no_checkpoint_is_refused() {
+    let file = |states: &str, tensors: &str| {
+        format!(
+            r#"{{"format": "quant-json/1", "metadata": {{}}, "states": {{{states}}}, "tensors": {{{tensors}}}}}"#
+        )
+    };
+    let int8 = |rest: &str| file("", &format!(r#""w": {{"scheme": "per-tensor-symmetric-int8", {rest}}}"#));
+    for (text, expected) in [
+        (String::new(), "not a checkpoint in JSON: EOF"),
+        ("[]".into(), "not a checkpoint in JSON: "),
+        (file("", "").replace("json/1", "json/2"), "the format is `quant-json/2`"),
+        (file("", "").replace("\"states\"", "\"estates\""), "not a checkpoint in JSON: unknown field"),
+        (
+            file("", r#""w": {"shape": [], "values": [1]}, "w": {"shape": [], "values": [1]}"#),
+            "w: the name is there twice",
+        ),
+        (file("", r#""w": {"shape": [2], "values": [1]}"#), "w: "),
+        (file("", r#""w": {"shape": [1], "values": ["one"]}"#), "w: `\"one\"` is no value of it"),
+        (file("", r#""w": {"shape": [1], "values": [1e39]}"#), "w: `1e39` is no value of it"),
+        (file("", r#""w": {"shape": [1], "values": ["nan 0x3f800000"]}"#), "w: `\"nan 0x3f8"),
+        (file("", r#""w": {"shape": [1]}"#), "w: `neither `values` nor"),
+        (file("", r#""w": {"shape": [1], "scheme": "int8", "scales": [1], "codes": [1]}"#), "w: "),
+        (int8(r#""shape": [1], "scales": [1], "codes": [-128]"#), "w: `-128` is no value of it"),
+        (int8(r#""shape": [2], "scales": [1], "codes": [1]"#), "w: "),
+        (int8(r#""shape": [1], "scales": [0], "codes": [1]"#), "w: scale 0 is 0"),
+        (file(r#""s": {"kind": "k", "bytes": "0g"}"#, ""), "s: the bytes are not pairs"),
+        (file(r#""s": {"kind": "k", "bytes": "012"}"#, ""), "s: the bytes are not pairs"),
+        (file(r#""s": {"kind": "k", "bytes": "+1"}"#, ""), "s: the bytes are not pairs"),
+    ] {
+        let error = load(text.as_bytes()).expect_err(expected).to_string();
+        assert!(error.starts_with(expected), "{error:?} should be {expected:?}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_mutations_are_read_or_refused() {
+    let whole = of_everything().save_bytes(&JsonRecorder::default()).unwrap();
+    let mut random = Random(5);
+    for _ in 0..100_000 {
+        let mut mutated = whole.clone();
+        for _ in 0..1 + random.below(3) {
+            let at = random.below(mutated.len());
+            match random.below(3) {
+                0 => mutated[at] = b"0123456789-e.\"[]{},: "[random.below(21)],
+                1 => mutated[at] ^= 1 << random.below(8),
+                _ => mutated.truncate(at + 1),
+            }
+        }
+        let _ = load(&mutated);
+    }
+}

@@ -1,0 +1,128 @@
+//! A checkpoint quantized on its way from file to file is the one quantized in memory.
+
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use quant::checkpoint::{self, CheckpointError, FormatError, Limits};
+use quant::{BincodeRecorder, Module, QuantizeError, Recipe, Record, RecordError, Rule, Tensor};
+use tests::kernels::Random;
+use tests::record::of_everything;
+
+/// Layers of several sizes, with biases.
+fn model() -> Record {
+    let mut random = Random(1);
+    let mut record = of_everything();
+    for layer in 0..12 {
+        let (rows, columns) = (8 << (layer % 4), 96);
+        let mut values = |n: usize| (0..n).map(|_| random.unit()).collect::<Vec<f32>>();
+        let weight = Tensor::from_values(&[rows, columns], values(rows * columns)).unwrap();
+        record.insert(format!("layers.{layer}.weight"), weight);
+        let bias = Tensor::from_values(&[rows], values(rows)).unwrap();
+        record.insert(format!("layers.{layer}.bias"), bias);
+    }
+    record
+}
+
+fn recipe() -> Recipe {
+    Recipe::new()
+        .scheme("per-channel-symmetric-int8".parse().unwrap())
+        .rule(Rule::keep("float.**"))
+        .rule(
+            Rule::quantize("layers.3.weight", "per-block-symmetric-int4".parse().unwrap())
+                .calibration("mse".parse().unwrap()),
+        )
+}
+
+fn limits(jobs: usize, max_memory: Option<u64>) -> Limits<'static> {
+    let mut limits = Limits::default();
+    limits.jobs = NonZero::new(jobs);
+    limits.max_memory = max_memory;
+    limits
+}
+
+#[test]
+fn a_stream_gives_the_bytes_of_the_model_in_memory_whatever_the_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("a.quant"), directory.path().join("b.quant"));
+    model().save_file(&from, &BincodeRecorder::default()).unwrap();
+    let in_memory = model().quantize_weights(&mut recipe()).unwrap();
+    let expected = in_memory.save_bytes(&BincodeRecorder::default()).unwrap();
+    let expected_plan = recipe().plan(&model()).unwrap();
+    for limits in [limits(1, None), limits(2, None), limits(3, Some((24 << 20) + 60_000))] {
+        let checkpoint = checkpoint::open(&from).unwrap();
+        assert_eq!(checkpoint::plan(&*checkpoint, &recipe(), limits).unwrap(), expected_plan);
+        let plan = checkpoint::quantize(&*checkpoint, &recipe(), &to, limits).unwrap();
+        assert_eq!(plan, expected_plan);
+        assert_eq!(std::fs::read(&to).unwrap(), expected);
+    }
+    let (quantized, floats) = (checkpoint::open(&to).unwrap(), directory.path().join("c.quant"));
+    checkpoint::dequantize(&*quantized, &floats, Limits::default()).unwrap();
+    let expected = in_memory.dequantize().save_bytes(&BincodeRecorder::default()).unwrap();
+    assert_eq!(std::fs::read(&floats).unwrap(), expected);
+}
+
+#[test]
+fn everybody_is_told_of_every_tensor() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.quant");
+    model().save_file(&path, &BincodeRecorder::default()).unwrap();
+    let told = Mutex::new(Vec::new());
+    let progress = |index: usize, bytes: u64| told.lock().unwrap().push((index, bytes));
+    let mut limits = limits(2, None);
+    limits.progress = Some(&progress);
+    let checkpoint = checkpoint::open(&path).unwrap();
+    checkpoint::plan(&*checkpoint, &recipe(), limits).unwrap();
+    let mut told = told.into_inner().unwrap();
+    told.sort();
+    let expected = checkpoint.entries().iter().enumerate();
+    assert_eq!(told, expected.map(|(i, it)| (i, 4 * it.element_count() as u64)).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_error_leaves_the_old_file_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("a.quant"), directory.path().join("b.quant"));
+    let mut record = model();
+    record.insert("bad", Tensor::from_values(&[2, 1], vec![1.0, f32::NAN]).unwrap());
+    record.save_file(&from, &BincodeRecorder::default()).unwrap();
+    std::fs::write(&to, "old").unwrap();
+    let checkpoint = checkpoint::open(&from).unwrap();
+    let run = |recipe: &Recipe, limits: Limits<'_>, to: &std::path::Path| {
+        checkpoint::quantize(&*checkpoint, recipe, to, limits).unwrap_err()
+    };
+    let all = Recipe::new().scheme("per-tensor-symmetric-int8".parse().unwrap());
+
+    let error = run(&all, limits(2, None), &to);
+    assert!(matches!(error, CheckpointError::Quantize(QuantizeError::Param { .. })), "{error:?}");
+    let error = run(&all.clone().rule(Rule::keep("nothing")), limits(2, None), &to);
+    assert!(matches!(error, CheckpointError::Quantize(QuantizeError::Rules(_))), "{error:?}");
+    let error = run(&all, limits(1, Some(24 << 20)), &to);
+    assert!(matches!(error, CheckpointError::Memory { .. }), "{error:?}");
+    assert!(error.to_string().contains("bytes of memory, and 25165824 are allowed"));
+    let cancelled = AtomicBool::new(true);
+    let mut stopped = limits(1, None);
+    stopped.cancelled = Some(&cancelled);
+    assert!(matches!(run(&all, stopped, &to), CheckpointError::Cancelled));
+    let error = run(&all, limits(1, None), &directory.path().join("b.bin"));
+    let CheckpointError::Record(RecordError::Recorder { source }) = error else { panic!("{error}") };
+    assert!(matches!(*source.downcast().unwrap(), FormatError::Extension { .. }));
+
+    assert_eq!(std::fs::read(&to).unwrap(), b"old");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_file_of_no_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.quant");
+    for content in ["", "hello", "\u{89}QNT"] {
+        std::fs::write(&path, content).unwrap();
+        let Err(RecordError::Recorder { source }) = checkpoint::open(&path) else {
+            panic!("{content:?}")
+        };
+        assert!(matches!(*source.downcast().unwrap(), FormatError::Content { .. }));
+    }
+    let Err(error) = checkpoint::open(directory.path().join("none.quant")) else { panic!("none") };
+    assert!(error.to_string().contains("none.quant"), "{error}");
+}

@@ -1,0 +1,322 @@
+//! safetensors: what others write is read here, what is written here is read by others, and what
+//! is neither is refused.
+
+use std::path::Path;
+
+use quant::checkpoint::{self, Outline, SafetensorsError, SafetensorsRecorder, Stored};
+use quant::record::State;
+use quant::{BincodeRecorder, Module, Record, RecordError, Recorder, Tensor};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use tests::kernels::Random;
+use tests::record::of_everything;
+
+fn recorder() -> SafetensorsRecorder {
+    SafetensorsRecorder::default()
+}
+
+/// Loads from bytes; a reader that does not know its length must come to the same result.
+fn load(bytes: &[u8]) -> Result<Record, RecordError> {
+    let known = recorder().load(&mut &*bytes, Some(bytes.len() as u64));
+    let unknown = recorder().load(&mut &*bytes, None);
+    assert_eq!(known.is_ok(), unknown.is_ok(), "{known:?}; {unknown:?}");
+    known
+}
+
+fn native(record: &Record) -> Vec<u8> {
+    record.save_bytes(&BincodeRecorder::default()).unwrap()
+}
+
+/// What the file on disk holds, read one tensor at a time.
+fn gathered(path: &Path) -> Record {
+    let checkpoint = checkpoint::open(path).unwrap();
+    let mut record = Record::new();
+    for (key, value) in checkpoint.metadata() {
+        record.insert_metadata(key, value);
+    }
+    for (index, entry) in checkpoint.entries().iter().enumerate() {
+        checkpoint.verify(index).unwrap();
+        record.insert(entry.id.clone(), checkpoint.read(index).unwrap());
+    }
+    for state in checkpoint.states().unwrap() {
+        record.insert_state(state);
+    }
+    record
+}
+
+fn bytes<T, const N: usize>(values: &[T], encode: impl Fn(&T) -> [u8; N]) -> Vec<u8> {
+    values.iter().flat_map(encode).collect()
+}
+
+#[test]
+fn every_kind_of_tensor_comes_back_with_its_metadata_and_states() {
+    let record = of_everything();
+    let saved = record.save_bytes(&recorder()).unwrap();
+    assert_eq!(native(&load(&saved).unwrap()), native(&record));
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("all.safetensors");
+    record.save_file(&path, &recorder()).unwrap();
+    assert_eq!(native(&gathered(&path)), native(&record));
+}
+
+#[test]
+fn a_file_written_one_tensor_at_a_time_has_the_recorder_s_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("a.quant"), directory.path().join("b.safetensors"));
+    let record = of_everything();
+    record.save_file(&from, &BincodeRecorder::default()).unwrap();
+    checkpoint::convert(&*checkpoint::open(&from).unwrap(), &to, Default::default()).unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), record.save_bytes(&recorder()).unwrap());
+}
+
+#[test]
+fn the_format_s_own_crate_reads_what_is_written_here() {
+    let saved = of_everything().save_bytes(&recorder()).unwrap();
+    let theirs = SafeTensors::deserialize(&saved).unwrap();
+    let matrix = theirs.tensor("float.matrix").unwrap();
+    assert_eq!((matrix.dtype(), matrix.shape()), (Dtype::F32, [2, 3].as_slice()));
+    let expected = [0.0, -0.0, 1.5, -2.25, f32::MAX, 1e-45];
+    assert_eq!(matrix.data(), bytes(&expected, |v: &f32| v.to_le_bytes()));
+    // The weight is (codes - zero point) * scale, with shapes that broadcast.
+    let codes = theirs.tensor("int8.tensor_affine").unwrap();
+    assert_eq!((codes.dtype(), codes.data()), (Dtype::I8, [0x80, 0x00, 0x7F].as_slice()));
+    let scale = theirs.tensor("int8.tensor_affine_scale").unwrap();
+    assert_eq!((scale.shape(), scale.data()), ([].as_slice(), 0.25f32.to_le_bytes().as_slice()));
+    let zero_point = theirs.tensor("int8.tensor_affine_zero_point").unwrap();
+    assert_eq!((zero_point.dtype(), zero_point.data()), (Dtype::I8, [-7i8 as u8].as_slice()));
+    let channels = theirs.tensor("int4.channel_affine_scale").unwrap();
+    assert_eq!(channels.shape(), [2, 1]);
+    let last = theirs.tensor("int2.channel_last_scale").unwrap();
+    assert_eq!(last.shape(), [1, 5]);
+    let blocks = theirs.tensor("int4.block_f16_scale").unwrap();
+    assert_eq!((blocks.dtype(), blocks.shape()), (Dtype::F16, [2, 2].as_slice()));
+    // Every tensor can be used where it lies.
+    for (name, tensor) in theirs.tensors() {
+        let offset = tensor.data().as_ptr() as usize - saved.as_ptr() as usize;
+        assert_eq!(offset % (tensor.dtype().bitsize() / 8), 0, "{name}");
+    }
+}
+
+#[test]
+fn files_of_the_format_s_own_crate_are_read_with_equal_values() {
+    let mut random = Random(3);
+    let f32s: Vec<f32> = (0..15).map(|_| random.unit()).collect();
+    let f16s: Vec<half::f16> = (0..=u16::MAX).map(half::f16::from_bits).collect();
+    let bf16s: Vec<half::bf16> = (0..=u16::MAX).map(half::bf16::from_bits).collect();
+    let data = [
+        bytes(&f32s, |v| v.to_le_bytes()),
+        bytes(&f16s, |v| v.to_le_bytes()),
+        bytes(&bf16s, |v| v.to_le_bytes()),
+        bytes(&[7i64, -1], |v| v.to_le_bytes()),
+    ];
+    let view = |dtype, shape: &[usize], data| TensorView::new(dtype, shape.into(), data).unwrap();
+    let views = [
+        ("single", view(Dtype::F32, &[3, 5], &data[0])),
+        ("half", view(Dtype::F16, &[256, 256], &data[1])),
+        ("brain", view(Dtype::BF16, &[65536], &data[2])),
+        ("indices", view(Dtype::I64, &[1, 2], &data[3])),
+    ];
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let file = serialize(views, Some(metadata)).unwrap();
+
+    let record = load(&file).unwrap();
+    assert_eq!(record.metadata()["format"], "pt");
+    assert_eq!(*record.get("single").unwrap().values(), f32s);
+    let bits = |name: &str| -> Vec<u32> {
+        record.get(name).unwrap().values().iter().map(|v| v.to_bits()).collect()
+    };
+    let quiet = |v: f32| if v.is_nan() { v.to_bits() | 0x0040_0000 } else { v.to_bits() };
+    assert_eq!(bits("half"), f16s.iter().map(|v| quiet(v.to_f32())).collect::<Vec<_>>());
+    let widened = |v: &half::bf16| u32::from(v.to_bits()) << 16;
+    assert_eq!(bits("brain"), bf16s.iter().map(widened).collect::<Vec<_>>());
+
+    // What is no float is carried, and written as it was.
+    let state = State { id: "indices".into(), kind: "tensor/I64 [1, 2]".into(), data: data[3].clone() };
+    assert_eq!(record.states(), [state]);
+    let saved = record.save_bytes(&recorder()).unwrap();
+    let again = SafeTensors::deserialize(&saved).unwrap();
+    let indices = again.tensor("indices").unwrap();
+    assert_eq!((indices.dtype(), indices.data()), (Dtype::I64, &*data[3]));
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("theirs.safetensors");
+    std::fs::write(&path, &file).unwrap();
+    assert_eq!(native(&gathered(&path)), native(&record));
+    let stored: Vec<Stored> =
+        checkpoint::open(&path).unwrap().entries().iter().map(|entry| entry.stored).collect();
+    for expected in [Stored::F32, Stored::F16, Stored::Bf16] {
+        assert!(stored.contains(&expected));
+    }
+}
+
+/// A file of one F32 tensor `w` of one element.
+fn one(name: &str) -> Vec<u8> {
+    let data = 1.0f32.to_le_bytes();
+    serialize([(name, TensorView::new(Dtype::F32, vec![1], &data).unwrap())], None).unwrap()
+}
+
+#[test]
+fn a_checkpoint_in_parts_is_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let index = at("model.safetensors.index.json");
+    std::fs::write(at("model-1.safetensors"), one("a")).unwrap();
+    std::fs::write(at("model-2.safetensors"), one("b")).unwrap();
+    let write = |map: &str| {
+        let text = format!(r#"{{"metadata": {{"total_size": 8}}, "weight_map": {{{map}}}}}"#);
+        std::fs::write(&index, text).unwrap();
+    };
+    write(r#""a": "model-1.safetensors", "b": "model-2.safetensors""#);
+    let record = gathered(&index);
+    let names: Vec<_> = record.iter().map(|(id, _)| id.as_str().to_owned()).collect();
+    assert_eq!(names, ["a", "b"]);
+
+    let error = || match checkpoint::open(&index) {
+        Ok(_) => panic!("refused"),
+        Err(error) => error.to_string(),
+    };
+    write(r#""a": "model-1.safetensors", "b": "model-1.safetensors""#);
+    assert_eq!(error(), "b: is not in `model-1.safetensors`");
+    write(r#""a": "model-1.safetensors", "c": "model-2.safetensors""#);
+    assert_eq!(error(), "b: is in `model-2.safetensors`, but the index does not say so");
+    for name in ["../model-1.safetensors", "/etc/passwd", "a/b", "..", ""] {
+        write(&format!(r#""a": "{name}""#));
+        assert_eq!(error(), format!("the index names `{name}`, no file beside it"));
+    }
+    write(r#""a": "missing.safetensors""#);
+    assert!(error().contains("missing.safetensors"));
+    write(r#""a": 7"#);
+    assert!(error().starts_with("the header cannot be read"));
+}
+
+/// A file with this header, and zeros for data.
+fn file(json: &str, data_len: usize) -> Vec<u8> {
+    let mut file = (json.len() as u64).to_le_bytes().to_vec();
+    file.extend(json.as_bytes());
+    file.resize(file.len() + data_len, 0);
+    file
+}
+
+#[test]
+fn what_is_said_about_quantized_tensors_is_checked() {
+    let codes = r#""w":{"dtype":"I8","shape":[2,2],"data_offsets":[8,12]}"#;
+    let scale = r#""w_scale":{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}"#;
+    let said = |key: &str, value: &str| format!(r#""__metadata__":{{"{key}":"{value}"}}"#);
+    let int8 = said("quant.tensor.w", "per-channel-symmetric-int8 [2, 2]");
+    for (metadata, tensors, expected) in [
+        (&int8, vec![codes, scale], "w: scale 0 is 0"),
+        (
+            &said("quant.tensor.w", "per-channel-affine-int8 [2, 2]"),
+            vec![codes, scale],
+            "w: is quantized, but there is no `w_zero_point`",
+        ),
+        (
+            &said("quant.tensor.w", "per-tensor-symmetric-int8 [2, 2]"),
+            vec![codes, scale],
+            "w_scale: should be F32 [], and is F32 [2, 1]",
+        ),
+        (
+            &said("quant.tensor.w", "per-channel-symmetric-int8 [4]"),
+            vec![codes, scale],
+            "w: should be I8 [4], and is I8 [2, 2]",
+        ),
+        (
+            &said("quant.tensor.w", "per-channel-symmetric-int9 [2, 2]"),
+            vec![codes, scale],
+            "w: `per-channel-symmetric-int9 [2, 2]` does not say how it is quantized: ",
+        ),
+        (
+            &said("quant.tensor.w", "per-channel-symmetric-int8"),
+            vec![codes, scale],
+            "w: `per-channel-symmetric-int8` does not say how it is quantized",
+        ),
+        (
+            &said("quant.tensor.w", "per-channel-symmetric-int8:axis=5 [2, 2]"),
+            vec![codes, scale],
+            "w: ",
+        ),
+        (
+            &said("quant.tensor.v", "per-channel-symmetric-int8 [2, 2]"),
+            vec![codes, scale],
+            "v: is quantized, but there is no `v`",
+        ),
+        (
+            &said("quant.else", "?"),
+            vec![codes, scale],
+            "metadata `quant.else`: keys that start with `quant.` describe tensors",
+        ),
+        (
+            &said("quant.state.s", "test/bytes"),
+            vec![codes, scale],
+            "quant.state.s: is quantized, but there is no `quant.state.s`",
+        ),
+    ] {
+        let json = format!("{{{metadata},{}}}", tensors.join(","));
+        let error = load(&file(&json, 12)).expect_err(expected).to_string();
+        assert!(error.starts_with(expected), "{error:?} should be {expected:?}");
+    }
+}
+
+#[test]
+fn a_model_that_would_be_read_as_another_is_not_written() {
+    let write = |record: &Record| record.save_bytes(&recorder()).unwrap_err();
+    let mut record = of_everything();
+    record.insert("int8.tensor_scale", Tensor::from_values(&[], vec![1.0]).unwrap());
+    let error = write(&record);
+    assert_eq!(error.to_string(), "int8.tensor_scale: the name is there twice");
+    let RecordError::Recorder { source } = error else { panic!("of the recorder") };
+    assert!(matches!(*source.downcast().unwrap(), SafetensorsError::DuplicateName { .. }));
+
+    let mut record = Record::new();
+    record.insert_metadata("quant.tensor.w", "mine");
+    assert!(write(&record).to_string().starts_with("metadata `quant.tensor.w`"));
+}
+
+#[test]
+fn truncated_and_prolonged_files_are_refused() {
+    let whole = of_everything().save_bytes(&recorder()).unwrap();
+    for len in 0..whole.len() {
+        load(&whole[..len]).expect_err("truncated");
+    }
+    let mut longer = whole.clone();
+    longer.push(0);
+    load(&longer).expect_err("prolonged");
+}
+
+#[test]
+fn a_hundred_thousand_mutations_are_read_or_refused_within_their_size() {
+    let whole = of_everything().save_bytes(&recorder()).unwrap();
+    let mut random = Random(11);
+    let mut read = 0;
+    for _ in 0..100_000 {
+        let mut mutated = whole.clone();
+        for _ in 0..1 + random.below(3) {
+            let at = random.below(mutated.len());
+            match random.below(3) {
+                0 => mutated[at] = random.bits() as u8,
+                1 => mutated[at] ^= 1 << random.below(8),
+                _ => mutated.truncate(at + 1),
+            }
+        }
+        read += usize::from(recorder().load(&mut &*mutated, Some(mutated.len() as u64)).is_ok());
+    }
+    // Changed floats and codes are still floats and codes.
+    assert!(read > 0);
+}
+
+#[test]
+fn tensors_are_written_in_the_order_that_was_declared() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.safetensors");
+    let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
+    let outline = || Outline {
+        entries: vec![quant::RecordEntry::new("a", [2], None), quant::RecordEntry::new("b", [2], None)],
+        ..Outline::default()
+    };
+    let mut writer = checkpoint::create(&path, outline()).unwrap();
+    assert!(matches!(writer.write("b", &tensor), Err(RecordError::NotDeclared { .. })));
+    writer.write("a", &tensor).unwrap();
+    assert!(matches!(writer.finish(), Err(RecordError::Unfinished { .. })));
+    drop(checkpoint::create(&path, outline()).unwrap());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+}
