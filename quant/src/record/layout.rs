@@ -79,6 +79,9 @@ impl Prelude {
     /// Reads a prelude, whose checksum is still to be compared.
     pub(crate) fn decode(bytes: &[u8; PRELUDE_LEN]) -> Result<Self, RecordError> {
         let magic: [u8; 8] = array(&bytes[field::MAGIC]);
+        if magic == super::index::MAGIC {
+            return Err(RecordError::IsIndex);
+        }
         if magic != MAGIC {
             return Err(RecordError::BadMagic { found: magic });
         }

@@ -59,6 +59,10 @@
 //! lie end to end in the header's order and fill the file: every byte is covered by a checksum or
 //! is a padding byte, which is checked to be zero. `docs/record-format.md` describes every byte.
 //!
+//! A record may be cut into parts, which are records themselves, with an index of them at its path:
+//! [`BincodeRecorder::with_max_part_size`]. [`RecordFile`] and [`RecordWriter`] take either kind one
+//! tensor at a time.
+//!
 //! # Hostile input
 //! A record is checked before anything is made of it: a claim is compared with the bytes present
 //! before room is made for it, so that a bad record takes no more memory than it has bytes and
@@ -76,6 +80,7 @@ mod entry;
 mod error;
 mod file;
 mod header;
+mod index;
 mod layout;
 mod payload;
 mod reader;
@@ -88,7 +93,7 @@ pub use collection::{Record, State};
 pub use difference::Difference;
 pub(crate) use difference::load as load_into;
 pub use entry::{RecordEntry, RecordSection};
-pub use error::{Part, RecordError};
+pub use error::{IndexError, Part, RecordError};
 pub use file::RecordFile;
 pub use recorder::{BincodeRecorder, Recorder};
 pub use stream::RecordWriter;
