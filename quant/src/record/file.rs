@@ -237,17 +237,35 @@ impl RecordFile {
     /// # Errors
     /// The first of those that [`read`](Self::read) and [`states`](Self::states) have.
     pub fn read_all(&self) -> Result<Record, RecordError> {
+        self.collect(|index| self.read(index))
+    }
+
+    /// The record of the tensors that `read` gives.
+    pub(super) fn collect(
+        &self,
+        read: impl Fn(usize) -> Result<Tensor, RecordError>,
+    ) -> Result<Record, RecordError> {
         let mut record = Record::new();
         for (key, value) in &self.metadata {
             record.insert_metadata(key, value);
         }
         for (index, entry) in self.entries.iter().enumerate() {
-            record.insert(entry.id.clone(), self.read(index)?);
+            record.insert(entry.id.clone(), read(index)?);
         }
         for state in self.states()? {
             record.insert_state(state);
         }
         Ok(record)
+    }
+
+    #[cfg(feature = "mmap")]
+    pub(super) fn files(&self) -> &[Open] {
+        &self.files
+    }
+
+    #[cfg(feature = "mmap")]
+    pub(super) fn place(&self, index: usize) -> TensorPlace {
+        self.places[index]
     }
 
     /// Compares the checksums of the tensor at `index` of [`entries`](Self::entries) with its

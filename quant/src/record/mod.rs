@@ -82,6 +82,9 @@ mod file;
 mod header;
 mod index;
 mod layout;
+#[cfg(feature = "mmap")]
+#[allow(unsafe_code)]
+mod map;
 mod payload;
 mod reader;
 mod recorder;
@@ -95,5 +98,7 @@ pub(crate) use difference::load as load_into;
 pub use entry::{RecordEntry, RecordSection};
 pub use error::{IndexError, Part, RecordError};
 pub use file::RecordFile;
+#[cfg(feature = "mmap")]
+pub use map::{MappedRecord, Verify};
 pub use recorder::{BincodeRecorder, Recorder};
 pub use stream::RecordWriter;
