@@ -86,6 +86,8 @@ mod layout;
 #[allow(unsafe_code)]
 mod map;
 mod payload;
+#[cfg(test)]
+mod power_loss;
 mod reader;
 mod recorder;
 mod stream;
