@@ -1,5 +1,5 @@
 #![cfg_attr(not(feature = "std"), no_std)]
-// Only the kernels have reasons for it, and write them down.
+// Only the kernels and the map of a file have reasons for it, and write them down.
 #![deny(unsafe_code)]
 //! The serde of quantization.
 //!
@@ -93,7 +93,8 @@
 //! | `std` | yes | the crate is `no_std` with `alloc`: no plans, recipes, records and activation quantizers; tensors are quantized by [`quantize_values`], and the CPU is not asked which kernel it has |
 //! | `derive` | yes | [`Module`] is implemented by hand |
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
-//! | `rayon` | no | products of integers run on the calling thread alone |
+//! | `rayon` | no | products of integers, and checksums of opened records, run on the calling thread alone |
+//! | `mmap` | no | there is no [`MappedRecord`](record): models are read into memory, not borrowed from a file |
 //! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
 
 extern crate alloc;
@@ -136,7 +137,7 @@ pub use scheme::{
     Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams,
     QuantizationScheme, QuantizationType, Range, ScaleError, ScaleType, SchemeNameError,
 };
-pub use tensor::{FloatTensor, QuantizedTensor, Tensor, TensorError};
+pub use tensor::{FloatTensor, QuantizedTensor, SharedTensor, Tensor, TensorError};
 
 #[cfg(feature = "std")]
 pub use activation::{
@@ -155,3 +156,5 @@ pub use record::{
     BincodeRecorder, Difference, Record, RecordEntry, RecordError, RecordFile, RecordWriter,
     Recorder,
 };
+#[cfg(feature = "mmap")]
+pub use record::{MappedRecord, Verify};

@@ -118,7 +118,7 @@ mod foreign {
                 Body::Safetensors(safetensors) => safetensors.finish(),
             };
             finished
-                .and_then(|file| file.put_in_place(target))
+                .and_then(|file| file.put_in_place(target, Vec::new()))
                 .map_err(|error| error.in_file(&path))
         }
     }

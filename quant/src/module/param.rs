@@ -293,7 +293,7 @@ impl<T: FloatTensor> ParamMut for Param<T> {
         self.forget();
         let device = self.device();
         self.state = match tensor.into_repr() {
-            Repr::Float { shape, values } => State::Float(T::from_values(&shape, values, &device)?),
+            Repr::Float(tensor) => State::Float(T::from_shared(tensor, &device)?),
             Repr::Quantized(tensor) => State::Quantized(tensor, device),
         };
         Ok(())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RecordError;
+use super::index::own_parts;
 
 /// The system calls of a replacement, in the order they are made; tests record and fail them.
 pub(crate) trait Files: Clone {
@@ -65,7 +66,7 @@ pub(super) fn replace<F: Files>(
     let target = Target::find(path)?;
     let mut new = NewFile::beside(files, &target)?;
     write(&mut new)?;
-    new.put_in_place(target)
+    new.put_in_place(target, Vec::new())
 }
 
 /// A file that is being written, and removed when it is dropped, unless it is kept.
@@ -100,21 +101,51 @@ impl<F: Files> NewFile<F> {
         Err(last)
     }
 
-    /// Gives the file, once it is on the disk, the target's name.
-    pub(crate) fn put_in_place(self, target: Target) -> Result<(), RecordError> {
+    /// A part of what is to replace the target, under the name that it keeps.
+    pub(super) fn part(files: &F, target: &Target, name: &str) -> io::Result<Self> {
+        Self::create(files, &target.directory, || name.into())
+    }
+
+    /// Brings the file to the disk.
+    pub(super) fn settle(self, target: &Target) -> Result<Settled<F>, RecordError> {
         let Self { writer, temporary } = self;
-        let files = temporary.files.clone();
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-        if let Some(permissions) = target.permissions {
-            files.set_permissions(&file, permissions)?;
+        if let Some(permissions) = &target.permissions {
+            temporary.files.set_permissions(&file, permissions.clone())?;
         }
-        files.sync(&file)?;
-        drop(file);
+        temporary.files.sync(&file)?;
+        Ok(Settled(temporary))
+    }
+
+    /// Gives the file the target's name, once it and its parts are on the disk.
+    ///
+    /// What the target's parts were, if it had any, is removed then.
+    pub(crate) fn put_in_place(
+        self,
+        target: Target,
+        parts: Vec<Settled<F>>,
+    ) -> Result<(), RecordError> {
+        let Settled(temporary) = self.settle(&target)?;
+        let files = temporary.files.clone();
+        if !parts.is_empty() {
+            // Their names, before that of the index which has them.
+            files.sync_dir(&target.directory)?;
+        }
+        let old_parts = own_parts(&target.path);
         files.rename(&temporary.path, &target.path)?;
         temporary.keep();
-        Ok(files.sync_dir(&target.directory)?)
+        parts.into_iter().for_each(|Settled(part)| part.keep());
+        files.sync_dir(&target.directory)?;
+        for part in old_parts {
+            // The new record is in its place: a part that cannot be removed is only in the way.
+            let _ = files.remove(&part);
+        }
+        Ok(())
     }
 }
+
+/// A file whose content is on the disk; its name is removed when this is dropped.
+pub(crate) struct Settled<F: Files>(Temporary<F>);
 
 impl<F: Files> Write for NewFile<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -134,7 +165,7 @@ impl<F: Files> Seek for NewFile<F> {
 
 /// The file that is to be replaced.
 pub(crate) struct Target {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     directory: PathBuf,
     /// Those of the file that is there, if one is.
     permissions: Option<Permissions>,

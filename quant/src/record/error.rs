@@ -186,6 +186,30 @@ pub enum RecordError {
         /// The parameter or state.
         id: ParamId,
     },
+    /// The index of a record in parts is not right.
+    Index(IndexError),
+    /// The bytes are the index of a record in parts, which are read by the path of the index only.
+    IsIndex,
+    /// A part of a record is another file than the one that its index names.
+    ForeignPart {
+        /// The part.
+        file: PathBuf,
+        /// The length in the index.
+        expected_len: u64,
+        /// The part's length.
+        found_len: u64,
+        /// The checksum in the index.
+        expected_checksum: u32,
+        /// The checksum in the part's prelude.
+        found_checksum: u32,
+    },
+    /// A part of a record is no record.
+    InPart {
+        /// The part.
+        file: PathBuf,
+        /// Why.
+        source: Box<RecordError>,
+    },
     /// A [`RecordWriter`](super::RecordWriter) was given another tensor than the next one declared.
     NotDeclared {
         /// The tensor's name.
@@ -208,6 +232,73 @@ pub enum RecordError {
         /// The reason.
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+/// The index of a record in parts is not right.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum IndexError {
+    /// It is longer than any that is written or read.
+    TooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Its checksum is not the stored one.
+    Checksum {
+        /// The checksum in the index.
+        stored: u32,
+        /// The checksum of the bytes.
+        computed: u32,
+    },
+    /// It is not what its encoding says: a string is no UTF-8, a list does not fit.
+    Encoding {
+        /// The decoder's reason.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It names no part.
+    NoParts,
+    /// The name of a part is not that of a file beside the index.
+    PartName {
+        /// The name.
+        name: String,
+    },
+    /// A part is there twice.
+    DuplicatePart {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for IndexError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { limit } => write!(f, "the index has more than {limit} bytes"),
+            Self::Checksum { stored, computed } => {
+                write!(f, "the index is damaged: its checksum is {computed:08x}, not {stored:08x}")
+            }
+            Self::Encoding { source } => write!(f, "the index cannot be decoded: {source}"),
+            Self::NoParts => f.write_str("the index names no part"),
+            Self::PartName { name } => {
+                write!(f, "the index names the part {name:?}, which is no plain file name")
+            }
+            Self::DuplicatePart { name } => write!(f, "the index names the part {name:?} twice"),
+        }
+    }
+}
+
+impl Error for IndexError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Encoding { source } => Some(&**source),
+            _ => None,
+        }
+    }
+}
+
+impl From<IndexError> for RecordError {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
 }
 
 /// A section of a parameter or state.
@@ -296,6 +387,23 @@ impl fmt::Display for RecordError {
             }
             Self::Tensor { id, source } => write!(f, "{id}: {source}"),
             Self::Changed { id } => write!(f, "{id}: changed while it was being saved"),
+            Self::Index(error) => error.fmt(f),
+            Self::IsIndex => f.write_str("an index of parts: it is read by its path only"),
+            Self::ForeignPart { file, expected_len, found_len, .. }
+                if expected_len != found_len =>
+            {
+                write!(
+                    f,
+                    "{}: has {found_len} bytes, but the part that the index names {expected_len}",
+                    file.display()
+                )
+            }
+            Self::ForeignPart { file, expected_checksum, found_checksum, .. } => write!(
+                f,
+                "{}: the header's checksum is {found_checksum:08x}, not {expected_checksum:08x} as in the index",
+                file.display()
+            ),
+            Self::InPart { file, source } => write!(f, "{}: {source}", file.display()),
             Self::NotDeclared { id, expected: None, .. } => {
                 write!(f, "{id}: written after the last tensor that was declared")
             }
@@ -343,6 +451,8 @@ impl Error for RecordError {
             Self::Io { source, .. } => Some(source),
             Self::Header { source } | Self::Recorder { source } => Some(&**source),
             Self::Tensor { source, .. } => Some(source),
+            Self::InPart { source, .. } => Some(&**source),
+            Self::Index(error) => error.source(),
             _ => None,
         }
     }
@@ -360,6 +470,14 @@ impl RecordError {
         match self {
             Self::Io { path: None, source } => Self::Io { path: Some(file.into()), source },
             other => other,
+        }
+    }
+
+    /// The same error with the part of a record it is about.
+    pub(super) fn in_part(self, file: &std::path::Path) -> Self {
+        match self.in_file(file) {
+            named @ (Self::Io { .. } | Self::ForeignPart { .. }) => named,
+            other => Self::InPart { file: file.into(), source: Box::new(other) },
         }
     }
 }

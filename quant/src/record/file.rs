@@ -6,10 +6,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::header::{Header, Section, TENSOR_PARTS};
+use super::header::{Header, MetadataEntry, Section, StateEntry, TENSOR_PARTS};
+use super::index::{self, Index, PartFile};
 use super::reader::Source;
-use super::validate::validate;
-use super::{Part, RecordEntry, RecordError, RecordSection, State};
+use super::validate::{CheckedTensor, distinct, validate};
+use super::{Part, Record, RecordEntry, RecordError, RecordSection, State};
 use crate::module::ParamId;
 use crate::tensor::Tensor;
 
@@ -37,21 +38,33 @@ use crate::tensor::Tensor;
 /// ```
 #[derive(Debug)]
 pub struct RecordFile {
-    file: RecordOnDisk,
-    index: HashMap<ParamId, usize>,
-}
-
-/// One file that is a record.
-#[derive(Debug)]
-struct RecordOnDisk {
-    file: File,
-    path: PathBuf,
+    /// One, or the parts.
+    files: Vec<Open>,
+    /// Of the record, and of its index if it has one.
     len: u64,
     metadata: BTreeMap<String, String>,
     entries: Vec<RecordEntry>,
     /// Those of the entries.
-    sections: Vec<[Section; 3]>,
+    places: Vec<TensorPlace>,
     states: Vec<StatePlace>,
+    /// Where in `entries` a name is.
+    index: HashMap<ParamId, usize>,
+}
+
+/// A file that is open for reading.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) len: u64,
+}
+
+/// Where a tensor is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TensorPlace {
+    /// Which of the files.
+    pub(super) file: usize,
+    pub(super) sections: [Section; 3],
 }
 
 /// A state whose bytes have not been read.
@@ -59,30 +72,126 @@ struct RecordOnDisk {
 struct StatePlace {
     id: ParamId,
     kind: String,
+    file: usize,
     section: Section,
 }
 
 impl RecordFile {
-    /// Opens a record. Its header and its length are checked; no payload is read.
+    /// Opens a record, which may be in parts. Headers and lengths are checked; no payload is
+    /// read.
     ///
     /// # Errors
     /// The system's, with the path, or a file that is no record.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordError> {
         let path = path.as_ref();
-        let file = RecordOnDisk::open(path).map_err(|error| error.in_file(path))?;
-        let ids = file.entries.iter().map(|entry| entry.id.clone());
-        let index = ids.enumerate().map(|(position, id)| (id, position)).collect();
-        Ok(Self { file, index })
+        Self::open_any(path).map_err(|error| error.in_file(path))
+    }
+
+    fn open_any(path: &Path) -> Result<Self, RecordError> {
+        // How often a record may be replaced between the reading of its index and of its parts.
+        const ATTEMPTS: usize = 100;
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let file = Open::new(path)?;
+            let Some(bytes) = file.index()? else { return Self::whole(file) };
+            let parts = Index::decode(&bytes)?;
+            match Self::in_parts(&parts, path) {
+                Ok(record) => return Ok(Self { len: record.len + file.len, ..record }),
+                // Parts are removed after their index has been replaced: there is a new one now.
+                Err(error) if last.as_ref().is_some_and(|(seen, _)| *seen == bytes) => {
+                    return Err(error);
+                }
+                Err(error) => last = Some((bytes, error)),
+            }
+        }
+        Err(last.map_or(RecordError::IsIndex, |(_, error)| error))
+    }
+
+    fn whole(file: Open) -> Result<Self, RecordError> {
+        let mut record = Self::empty();
+        record.push(file)?;
+        Ok(record)
+    }
+
+    fn in_parts(index: &Index, path: &Path) -> Result<Self, RecordError> {
+        // A link is followed, as when it is saved: the parts are beside the file it leads to.
+        let path = std::fs::canonicalize(path)?;
+        let mut record = Self::empty();
+        for part in &index.parts {
+            let path = path.with_file_name(&part.name);
+            let add = |record: &mut Self| record.push_part(Open::new(&path)?, part);
+            add(&mut record).map_err(|error| error.in_part(&path))?;
+        }
+        distinct(record.entries.iter().map(|entry| entry.id.as_str()))?;
+        distinct(record.states.iter().map(|state| state.id.as_str()))?;
+        Ok(record)
+    }
+
+    fn empty() -> Self {
+        Self {
+            files: Vec::new(),
+            len: 0,
+            metadata: BTreeMap::new(),
+            entries: Vec::new(),
+            places: Vec::new(),
+            states: Vec::new(),
+            index: HashMap::new(),
+        }
+    }
+
+    /// Adds what a part holds, if it is the one that the index names.
+    fn push_part(&mut self, file: Open, part: &PartFile) -> Result<(), RecordError> {
+        let (path, found_len) = (file.path.clone(), file.len);
+        let found_checksum = self.push(file)?;
+        if (found_len, found_checksum) == (part.len, part.checksum) {
+            return Ok(());
+        }
+        Err(RecordError::ForeignPart {
+            file: path,
+            expected_len: part.len,
+            found_len,
+            expected_checksum: part.checksum,
+            found_checksum,
+        })
+    }
+
+    /// Adds what a file holds; returns the checksum of its header.
+    fn push(&mut self, open: Open) -> Result<u32, RecordError> {
+        let mut reader = BufReader::with_capacity(64 << 10, open.at(0));
+        let mut source = Source::new(&mut reader, Some(open.len));
+        let (prelude, header) = source.start()?;
+        let (start, end) = (prelude.sections_start(), prelude.file_len);
+        let checked = validate(Header::decode(&header)?, start, end)?;
+        source.padding()?;
+        let file = self.files.len();
+        for MetadataEntry { key, value } in checked.metadata {
+            let (key, value) = (key.into_owned(), value.into_owned());
+            if self.metadata.insert(key.clone(), value).is_some() {
+                return Err(RecordError::MetadataOrder { key });
+            }
+        }
+        for CheckedTensor { entry, sections } in checked.tensors {
+            self.index.insert(entry.id.clone(), self.entries.len());
+            self.entries.push(entry);
+            self.places.push(TensorPlace { file, sections });
+        }
+        for StateEntry { name, kind, section } in checked.states {
+            let (id, kind) = (ParamId::new(name), kind.into_owned());
+            self.states.push(StatePlace { id, kind, file, section });
+        }
+        self.len += open.len;
+        self.files.push(open);
+        Ok(prelude.checksum)
     }
 
     /// The user's own pairs, by key.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.file.metadata
+        &self.metadata
     }
 
     /// What the record says about its tensors, in the order of the file.
     pub fn entries(&self) -> &[RecordEntry] {
-        &self.file.entries
+        &self.entries
     }
 
     /// Where in [`entries`](Self::entries) the tensor of this name is.
@@ -90,9 +199,14 @@ impl RecordFile {
         self.index.get(name).copied()
     }
 
-    /// The length of the record in bytes.
+    /// The length of the file in bytes, or of the index and all parts.
     pub fn byte_count(&self) -> u64 {
-        self.file.len
+        self.len
+    }
+
+    /// The files of the record: one, or its parts without their index.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| &*file.path)
     }
 
     /// The sections of the tensor at `index` of [`entries`](Self::entries), with their checksums.
@@ -101,7 +215,7 @@ impl RecordFile {
     /// If there is no such tensor.
     pub fn sections(&self, index: usize) -> impl Iterator<Item = RecordSection> + use<> {
         let of_part = |(part, section)| RecordSection::new(part, section);
-        let sections = TENSOR_PARTS.into_iter().zip(self.file.sections[index]).map(of_part);
+        let sections = TENSOR_PARTS.into_iter().zip(self.places[index].sections).map(of_part);
         sections.filter(|section| section.part == Part::Values || section.len > 0)
     }
 
@@ -113,7 +227,45 @@ impl RecordFile {
     /// # Panics
     /// If there is no such tensor.
     pub fn read(&self, index: usize) -> Result<Tensor, RecordError> {
-        self.file.read(index)
+        let TensorPlace { file, sections } = self.places[index];
+        let read = |mut source: Source<'_>| source.tensor(&self.entries[index], sections);
+        self.files[file].read(sections[0], read)
+    }
+
+    /// Reads the whole record, with all of its tensors.
+    ///
+    /// # Errors
+    /// The first of those that [`read`](Self::read) and [`states`](Self::states) have.
+    pub fn read_all(&self) -> Result<Record, RecordError> {
+        self.collect(|index| self.read(index))
+    }
+
+    /// The record of the tensors that `read` gives.
+    pub(super) fn collect(
+        &self,
+        read: impl Fn(usize) -> Result<Tensor, RecordError>,
+    ) -> Result<Record, RecordError> {
+        let mut record = Record::new();
+        for (key, value) in &self.metadata {
+            record.insert_metadata(key, value);
+        }
+        for (index, entry) in self.entries.iter().enumerate() {
+            record.insert(entry.id.clone(), read(index)?);
+        }
+        for state in self.states()? {
+            record.insert_state(state);
+        }
+        Ok(record)
+    }
+
+    #[cfg(feature = "mmap")]
+    pub(super) fn files(&self) -> &[Open] {
+        &self.files
+    }
+
+    #[cfg(feature = "mmap")]
+    pub(super) fn place(&self, index: usize) -> TensorPlace {
+        self.places[index]
     }
 
     /// Compares the checksums of the tensor at `index` of [`entries`](Self::entries) with its
@@ -125,7 +277,7 @@ impl RecordFile {
     /// # Panics
     /// If there is no such tensor.
     pub fn verify(&self, index: usize) -> Result<(), RecordError> {
-        self.file.tensor_sections(index).try_for_each(|place| self.file.verify(place))
+        self.tensor_sections(index).try_for_each(|place| self.check(place))
     }
 
     /// Compares all checksums with the bytes, by the threads of `rayon` if that feature is on.
@@ -133,7 +285,7 @@ impl RecordFile {
     /// # Errors
     /// One error for each section that is damaged or cannot be read, in the order of the file.
     pub fn verify_all(&self) -> Result<(), Vec<RecordError>> {
-        let errors = self.file.verify_all();
+        let errors = self.damaged();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -142,89 +294,76 @@ impl RecordFile {
     /// # Errors
     /// The system's, with the path; a checksum or padding that is not right.
     pub fn states(&self) -> Result<Vec<State>, RecordError> {
-        self.file.states()
+        let read = |StatePlace { id, kind, file, section }: &StatePlace| {
+            let read = |mut source: Source<'_>| source.state(id.as_str(), kind, *section);
+            self.files[*file].read(*section, read)
+        };
+        self.states.iter().map(read).collect()
+    }
+
+    fn check(&self, (id, part, file, section): Place<'_>) -> Result<(), RecordError> {
+        let verify = |mut source: Source<'_>| source.verify(id.as_str(), part, section);
+        self.files[file].read(section, verify)
+    }
+
+    fn tensor_sections(&self, index: usize) -> impl Iterator<Item = Place<'_>> {
+        let (id, TensorPlace { file, sections }) = (&self.entries[index].id, self.places[index]);
+        let parts = TENSOR_PARTS.into_iter().zip(sections);
+        parts.map(move |(part, section)| (id, part, file, section))
+    }
+
+    fn all_sections(&self) -> Vec<Place<'_>> {
+        let tensors = (0..self.entries.len()).flat_map(|index| self.tensor_sections(index));
+        let states =
+            self.states.iter().map(|state| (&state.id, Part::State, state.file, state.section));
+        tensors.chain(states).collect()
+    }
+
+    #[cfg(not(feature = "rayon"))]
+    fn damaged(&self) -> Vec<RecordError> {
+        self.all_sections().into_iter().filter_map(|place| self.check(place).err()).collect()
+    }
+
+    #[cfg(feature = "rayon")]
+    fn damaged(&self) -> Vec<RecordError> {
+        use rayon::iter::{IntoParallelIterator, ParallelIterator};
+        self.all_sections().into_par_iter().filter_map(|place| self.check(place).err()).collect()
     }
 }
 
-/// A section, and what it belongs to.
-type Place<'a> = (&'a ParamId, Part, Section);
+/// A section, the file it is in, and what it belongs to.
+type Place<'a> = (&'a ParamId, Part, usize, Section);
 
-impl RecordOnDisk {
-    fn open(path: &Path) -> Result<Self, RecordError> {
+impl Open {
+    fn new(path: &Path) -> Result<Self, RecordError> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file").into());
         }
-        let mut reader = BufReader::with_capacity(64 << 10, At { file: &file, at: 0 });
-        let mut source = Source::new(&mut reader, Some(metadata.len()));
-        let (prelude, header) = source.start()?;
-        let (start, len) = (prelude.sections_start(), prelude.file_len);
-        let checked = validate(Header::decode(&header)?, start, len)?;
-        source.padding()?;
-        let pair = |pair: super::header::MetadataEntry<'_>| {
-            (pair.key.into_owned(), pair.value.into_owned())
-        };
-        let metadata = checked.metadata.into_iter().map(pair).collect();
-        let place = |state: super::header::StateEntry<'_>| StatePlace {
-            id: ParamId::new(state.name),
-            kind: state.kind.into_owned(),
-            section: state.section,
-        };
-        let states = checked.states.into_iter().map(place).collect();
-        let tensors = checked.tensors.into_iter();
-        let (entries, sections) = tensors.map(|tensor| (tensor.entry, tensor.sections)).unzip();
-        Ok(Self { path: path.into(), file, len, metadata, entries, sections, states })
+        Ok(Self { file, path: path.into(), len: metadata.len() })
     }
 
-    fn read(&self, index: usize) -> Result<Tensor, RecordError> {
-        let (entry, sections) = (&self.entries[index], self.sections[index]);
-        self.at(sections[0], |mut source| source.tensor(entry, sections))
+    fn at(&self, at: u64) -> At<'_> {
+        At { file: &self.file, at }
     }
 
-    fn states(&self) -> Result<Vec<State>, RecordError> {
-        let read = |StatePlace { id, kind, section }: &StatePlace| {
-            self.at(*section, |mut source| source.state(id.as_str(), kind, *section))
-        };
-        self.states.iter().map(read).collect()
+    /// The bytes of the index of parts, if the file is one.
+    fn index(&self) -> Result<Option<Vec<u8>>, RecordError> {
+        let mut magic = Vec::new();
+        self.at(0).take(index::MAGIC.len() as u64).read_to_end(&mut magic)?;
+        if magic == index::MAGIC { index::read(self.at(0)).map(Some) } else { Ok(None) }
     }
 
     /// Reads from the start of a section.
-    fn at<T>(
+    fn read<T>(
         &self,
         section: Section,
         read: impl FnOnce(Source<'_>) -> Result<T, RecordError>,
     ) -> Result<T, RecordError> {
-        let mut reader = At { file: &self.file, at: section.offset };
+        let mut reader = self.at(section.offset);
         read(Source::within(&mut reader, section.offset, self.len))
             .map_err(|error| error.in_file(&self.path))
-    }
-
-    fn verify(&self, (id, part, section): Place<'_>) -> Result<(), RecordError> {
-        self.at(section, |mut source| source.verify(id.as_str(), part, section))
-    }
-
-    fn tensor_sections(&self, index: usize) -> impl Iterator<Item = Place<'_>> {
-        let id = &self.entries[index].id;
-        let parts = TENSOR_PARTS.into_iter().zip(self.sections[index]);
-        parts.map(move |(part, section)| (id, part, section))
-    }
-
-    fn places(&self) -> Vec<Place<'_>> {
-        let tensors = (0..self.entries.len()).flat_map(|index| self.tensor_sections(index));
-        let states = self.states.iter().map(|state| (&state.id, Part::State, state.section));
-        tensors.chain(states).collect()
-    }
-
-    #[cfg(not(feature = "rayon"))]
-    fn verify_all(&self) -> Vec<RecordError> {
-        self.places().into_iter().filter_map(|place| self.verify(place).err()).collect()
-    }
-
-    #[cfg(feature = "rayon")]
-    fn verify_all(&self) -> Vec<RecordError> {
-        use rayon::iter::{IntoParallelIterator, ParallelIterator};
-        self.places().into_par_iter().filter_map(|place| self.verify(place).err()).collect()
     }
 }
 

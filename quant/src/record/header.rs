@@ -188,6 +188,37 @@ fn bad(field: &'static str, value: impl Into<i64>) -> BadField {
     BadField { field, value: value.into() }
 }
 
+impl Header<'_> {
+    /// The bytes that the lists take before they have entries.
+    pub(crate) const EMPTY_LEN: usize = 24;
+}
+
+impl MetadataEntry<'_> {
+    /// The bytes that the pair takes in a header.
+    pub(crate) fn encoded_len(&self) -> usize {
+        16 + self.key.len() + self.value.len()
+    }
+}
+
+impl TensorEntry<'_> {
+    /// The bytes that the entry takes in a header.
+    pub(crate) fn encoded_len(&self) -> usize {
+        16 + self.name.len() + 8 * self.shape.len() + 13 + 3 * Section::ENCODED_LEN
+    }
+}
+
+impl StateEntry<'_> {
+    /// The bytes that the entry takes in a header.
+    pub(crate) fn encoded_len(&self) -> usize {
+        16 + self.name.len() + self.kind.len() + Section::ENCODED_LEN
+    }
+}
+
+impl Section {
+    /// The bytes that a section takes in a header.
+    const ENCODED_LEN: usize = 20;
+}
+
 impl<'a> Header<'a> {
     pub(crate) fn encode(&self) -> Result<Vec<u8>, RecordError> {
         bincode::serde::encode_to_vec(self, CONFIG)
@@ -214,7 +245,9 @@ impl<'a> Header<'a> {
 /// Reads a list without believing its length: room is made as elements arrive.
 ///
 /// serde's own lists reserve up to a megabyte on the word of the length.
-fn grown<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+pub(super) fn grown<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
     struct Visitor<T>(core::marker::PhantomData<T>);
     impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
         type Value = Vec<T>;
@@ -259,7 +292,12 @@ mod tests {
                 section: Section::default(),
             }],
         };
-        assert_eq!(Header::decode(&header.encode().unwrap()).unwrap(), header);
+        let bytes = header.encode().unwrap();
+        assert_eq!(Header::decode(&bytes).unwrap(), header);
+        let entries = header.metadata.iter().map(MetadataEntry::encoded_len).sum::<usize>()
+            + header.tensors.iter().map(TensorEntry::encoded_len).sum::<usize>()
+            + header.states.iter().map(StateEntry::encoded_len).sum::<usize>();
+        assert_eq!(bytes.len(), Header::EMPTY_LEN + entries);
     }
 
     /// The bytes that `docs/record-format.md` promises.

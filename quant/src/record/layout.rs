@@ -23,9 +23,9 @@ pub(crate) const HEADER_LIMIT: usize = 64 << 20;
 /// second-level cache when its checksum is taken.
 pub(crate) const CHUNK: usize = 256 << 10;
 
-/// Whether a file that starts like this means to be a record.
+/// Whether a file that starts like this means to be a record, or the index of one in parts.
 pub(crate) fn is_record(start: &[u8]) -> bool {
-    start.starts_with(&MAGIC)
+    start.starts_with(&MAGIC) || start.starts_with(&super::index::MAGIC)
 }
 
 /// Where the fields of the prelude lie.
@@ -84,6 +84,9 @@ impl Prelude {
     /// Reads a prelude, whose checksum is still to be compared.
     pub(crate) fn decode(bytes: &[u8; PRELUDE_LEN]) -> Result<Self, RecordError> {
         let magic: [u8; 8] = array(&bytes[field::MAGIC]);
+        if magic == super::index::MAGIC {
+            return Err(RecordError::IsIndex);
+        }
         if magic != MAGIC {
             return Err(RecordError::BadMagic { found: magic });
         }

@@ -59,6 +59,10 @@
 //! lie end to end in the header's order and fill the file: every byte is covered by a checksum or
 //! is a padding byte, which is checked to be zero. `docs/record-format.md` describes every byte.
 //!
+//! A record may be cut into parts, which are records themselves, with an index of them at its path:
+//! [`BincodeRecorder::with_max_part_size`]. [`RecordFile`] and [`RecordWriter`] take either kind one
+//! tensor at a time.
+//!
 //! # Hostile input
 //! A record is checked before anything is made of it: a claim is compared with the bytes present
 //! before room is made for it, so that a bad record takes no more memory than it has bytes and
@@ -76,8 +80,14 @@ mod entry;
 mod error;
 mod file;
 mod header;
+mod index;
 mod layout;
+#[cfg(feature = "mmap")]
+#[allow(unsafe_code)]
+mod map;
 mod payload;
+#[cfg(test)]
+mod power_loss;
 mod reader;
 mod recorder;
 mod stream;
@@ -90,11 +100,13 @@ pub use difference::Difference;
 pub(crate) use atomic::{NewFile, System, Target};
 pub(crate) use difference::load as load_into;
 pub use entry::{RecordEntry, RecordSection};
-pub use error::{Part, RecordError};
+pub use error::{IndexError, Part, RecordError};
 #[cfg(feature = "formats")]
 pub(crate) use file::At;
 pub use file::RecordFile;
 pub(crate) use layout::is_record;
+#[cfg(feature = "mmap")]
+pub use map::{MappedRecord, Verify};
 #[cfg(feature = "formats")]
 pub(crate) use payload::Payload;
 pub use recorder::{BincodeRecorder, Recorder};

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use super::atomic::{self, System};
-use super::{Record, RecordError, reader, writer};
+use super::{Record, RecordError, RecordFile, reader, stream, writer};
 use crate::module::Module;
 
 /// A file format for models.
@@ -49,14 +49,15 @@ pub trait Recorder {
     /// # Errors
     /// Those of [`load`](Self::load), and the system's.
     fn load_file(&self, path: &Path) -> Result<Record, RecordError> {
-        let load = || {
-            let file = File::open(path)?;
-            let metadata = file.metadata()?;
-            let len = metadata.is_file().then_some(metadata.len());
-            self.load(&mut BufReader::with_capacity(64 << 10, file), len)
-        };
-        load().map_err(|error| error.in_file(path))
+        load_file(self, path).map_err(|error| error.in_file(path))
     }
+}
+
+fn load_file(recorder: &(impl Recorder + ?Sized), path: &Path) -> Result<Record, RecordError> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let len = metadata.is_file().then_some(metadata.len());
+    recorder.load(&mut BufReader::with_capacity(64 << 10, file), len)
 }
 
 /// The native format: a checked header, and checksummed payloads on 64-byte boundaries.
@@ -75,6 +76,7 @@ pub trait Recorder {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BincodeRecorder {
     metadata: BTreeMap<String, String>,
+    max_part_size: Option<u64>,
 }
 
 impl BincodeRecorder {
@@ -82,6 +84,39 @@ impl BincodeRecorder {
     #[must_use]
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// The recorder that saves files of at most this many bytes, for file systems and services
+    /// that have a limit.
+    ///
+    /// A record that would be larger becomes several files, its parts, and a small file at the
+    /// path that is the index of them; it is loaded by that path, like any other. A part is never
+    /// larger than `bytes` unless it holds a single tensor, and has a name that no other save
+    /// gives: the old record is there, complete, until the index takes its place. Then its parts
+    /// are removed. To move a record, move all files that start with its name.
+    ///
+    /// What is saved to bytes or to a writer is in one piece whatever its size.
+    ///
+    /// ```
+    /// use quant::{BincodeRecorder, Module, Param};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("quant-doc-parts-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// # let path = directory.join("model.quant");
+    /// let model = vec![Param::new([1.0f32; 300]), Param::new([2.0; 300])];
+    /// model.save_file(&path, &BincodeRecorder::default().with_max_part_size(2000))?;
+    /// assert_eq!(std::fs::read_dir(&directory)?.count(), 3);
+    ///
+    /// let model = vec![Param::new([0.0f32; 300]), Param::new([0.0; 300])];
+    /// let model = model.load_file(&path, &BincodeRecorder::default())?;
+    /// assert_eq!(*model[1].value(), [2.0; 300]);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_max_part_size(mut self, bytes: u64) -> Self {
+        self.max_part_size = Some(bytes);
         self
     }
 }
@@ -93,5 +128,21 @@ impl Recorder for BincodeRecorder {
 
     fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
         reader::load(reader, len)
+    }
+
+    fn save_file(&self, model: &dyn Module, path: &Path) -> Result<(), RecordError> {
+        match self.max_part_size {
+            None => atomic::replace(&System, path, |writer| self.save(model, writer)),
+            Some(max) => stream::save_in_parts(System, path, max, &self.metadata, model),
+        }
+        .map_err(|error| error.in_file(path))
+    }
+
+    /// Reads a record from a file, or from the parts that it is the index of.
+    fn load_file(&self, path: &Path) -> Result<Record, RecordError> {
+        match load_file(self, path) {
+            Err(RecordError::IsIndex) => RecordFile::open(path)?.read_all(),
+            other => other.map_err(|error| error.in_file(path)),
+        }
     }
 }

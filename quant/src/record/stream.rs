@@ -7,14 +7,16 @@ use alloc::collections::BTreeMap;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::atomic::{Files, NewFile, System, Target};
-use super::header::{Encoding, Header, Section, StateEntry, TensorEntry};
-use super::layout::Prelude;
+use super::atomic::{Files, NewFile, Settled, System, Target};
+use super::header::{Encoding, Header, MetadataEntry, Section, StateEntry, TensorEntry};
+use super::index::{Index, Names, PartFile};
+use super::layout::{ALIGNMENT, PRELUDE_LEN, Prelude};
 use super::payload::Payload;
-use super::validate::{section_lens, validate};
+use super::validate::{distinct, padded_end, section_lens, validate};
 use super::writer::{Sink, lay_out, metadata_entries, sections_end};
 use super::{RecordEntry, RecordError, State};
-use crate::module::ParamView;
+use crate::activation::ActivationQuantizer;
+use crate::module::{Leaves, Module, ParamView, Site, walk};
 use crate::tensor::Tensor;
 
 /// Writes a record to a file, one tensor at a time: no more than one need be in memory.
@@ -58,8 +60,33 @@ impl RecordWriter {
         entries: Vec<RecordEntry>,
         states: Vec<State>,
     ) -> Result<Self, RecordError> {
-        let path = path.as_ref();
-        let stream = Stream::create(System, path, metadata, entries, states)
+        Self::begin(path.as_ref(), None, metadata, entries, states)
+    }
+
+    /// Begins a record in parts of at most `max_part_size` bytes, or of one tensor where that
+    /// alone is larger; see
+    /// [`BincodeRecorder::with_max_part_size`](super::BincodeRecorder::with_max_part_size).
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create).
+    pub fn create_in_parts(
+        path: impl AsRef<Path>,
+        max_part_size: u64,
+        metadata: BTreeMap<String, String>,
+        entries: Vec<RecordEntry>,
+        states: Vec<State>,
+    ) -> Result<Self, RecordError> {
+        Self::begin(path.as_ref(), Some(max_part_size), metadata, entries, states)
+    }
+
+    fn begin(
+        path: &Path,
+        max_part_size: Option<u64>,
+        metadata: BTreeMap<String, String>,
+        entries: Vec<RecordEntry>,
+        states: Vec<State>,
+    ) -> Result<Self, RecordError> {
+        let stream = Stream::create(System, path, max_part_size, metadata, entries, states)
             .map_err(|error| error.in_file(path))?;
         Ok(Self { stream, path: path.into() })
     }
@@ -83,33 +110,161 @@ impl RecordWriter {
     }
 }
 
-/// The declared record on its way to a file.
+/// Writes a model in parts, with `metadata` added to what the model itself brings.
+pub(super) fn save_in_parts<F: Files>(
+    files: F,
+    path: &Path,
+    max_part_size: u64,
+    metadata: &BTreeMap<String, String>,
+    model: &dyn Module,
+) -> Result<(), RecordError> {
+    let mut declared = Declared::default();
+    walk(model, &mut declared);
+    declared.metadata.extend(metadata.clone());
+    let Declared { metadata, entries, states } = declared;
+    let mut stream = Stream::create(files, path, Some(max_part_size), metadata, entries, states)?;
+    let mut writing = Writing { stream: &mut stream, result: Ok(()) };
+    walk(model, &mut writing);
+    writing.result.and_then(|()| stream.finish()).map_err(changed)
+}
+
+/// What a model declares is its own: another tensor means that it has changed.
+fn changed(error: RecordError) -> RecordError {
+    match error {
+        RecordError::NotDeclared { id, .. } | RecordError::Unfinished { id: Some(id) } => {
+            RecordError::Changed { id }
+        }
+        other => other,
+    }
+}
+
+/// What a model brings to a record, without its tensors.
+#[derive(Default)]
+struct Declared {
+    metadata: BTreeMap<String, String>,
+    entries: Vec<RecordEntry>,
+    states: Vec<State>,
+}
+
+impl Leaves for Declared {
+    fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
+        self.entries.push(entry(site.path, param));
+    }
+
+    fn metadata(&mut self, key: &str, value: &str) {
+        self.metadata.insert(key.into(), value.into());
+    }
+
+    fn state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
+        self.states.push(State { id: site.path.into(), kind: kind.into(), data: data.into() });
+    }
+
+    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
+        activation.save(|kind, data| self.state(site, kind, data));
+    }
+}
+
+/// Writes the tensors that a walk comes by, up to the first error.
+struct Writing<'a, F: Files> {
+    stream: &'a mut Stream<F>,
+    result: Result<(), RecordError>,
+}
+
+impl<F: Files> Leaves for Writing<'_, F> {
+    fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
+        if self.result.is_ok() {
+            self.result = self.stream.write(site.path, param);
+        }
+    }
+}
+
+fn entry(path: &str, param: ParamView<'_>) -> RecordEntry {
+    let scheme = param.quantized().map(crate::QuantizedTensor::scheme);
+    RecordEntry::new(path, param.shape(), scheme)
+}
+
+/// The declared record on its way to a file, or to several and their index.
 pub(super) struct Stream<F: Files> {
+    files: F,
     target: Target,
     entries: Vec<RecordEntry>,
     states: Vec<State>,
     next: usize,
-    /// `None` after an error.
+    /// Headers of the files that are to come.
+    planned: std::vec::IntoIter<Header<'static>>,
+    /// The file that is being written; `None` after an error.
     body: Option<Body<NewFile<F>>>,
+    parts: Option<Parts<F>>,
+}
+
+/// The finished parts of a record.
+struct Parts<F: Files> {
+    names: Names,
+    /// The one that is being written.
+    name: String,
+    index: Vec<PartFile>,
+    settled: Vec<Settled<F>>,
 }
 
 impl<F: Files> Stream<F> {
     pub(super) fn create(
         files: F,
         path: &Path,
+        max_part_size: Option<u64>,
         metadata: BTreeMap<String, String>,
         entries: Vec<RecordEntry>,
         states: Vec<State>,
     ) -> Result<Self, RecordError> {
-        let header = header(metadata, &entries, &states)?;
+        let headers = headers(metadata, &entries, &states, max_part_size)?;
         let target = Target::find(path)?;
-        let body = Some(Body::begin(NewFile::beside(&files, &target)?, header)?);
-        Ok(Self { target, entries, states, next: 0, body })
+        let parts = (headers.len() > 1).then(|| Parts::new(&target.path));
+        if let Some(parts) = &parts {
+            parts.names.check_room(headers.len())?;
+        }
+        let (planned, body) = (headers.into_iter(), None);
+        let mut stream = Self { files, target, entries, states, next: 0, planned, body, parts };
+        stream.begin_file()?;
+        Ok(stream)
+    }
+
+    /// Begins the next file of the plan.
+    fn begin_file(&mut self) -> Result<(), RecordError> {
+        let header = self.planned.next().ok_or(RecordError::Unfinished { id: None })?;
+        let file = match &mut self.parts {
+            None => NewFile::beside(&self.files, &self.target)?,
+            Some(parts) => {
+                parts.name = parts.names.next();
+                NewFile::part(&self.files, &self.target, &parts.name)?
+            }
+        };
+        self.body = Some(Body::begin(file, header)?);
+        Ok(())
+    }
+
+    /// The file that the next tensor or state goes to.
+    fn body(&mut self) -> Result<Body<NewFile<F>>, RecordError> {
+        loop {
+            let body = self.body.take().ok_or(RecordError::Unfinished { id: None })?;
+            if !body.is_full() {
+                return Ok(body);
+            }
+            self.finish_part(body)?;
+            self.begin_file()?;
+        }
+    }
+
+    fn finish_part(&mut self, body: Body<NewFile<F>>) -> Result<(), RecordError> {
+        let parts = self.parts.as_mut().ok_or(RecordError::Unfinished { id: None })?;
+        let (file, Prelude { file_len: len, checksum, .. }) = body.finish()?;
+        parts.settled.push(file.settle(&self.target)?);
+        let name = core::mem::take(&mut parts.name);
+        parts.index.push(PartFile { name, len, checksum });
+        Ok(())
     }
 
     pub(super) fn write(&mut self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
         self.expect(id, param)?;
-        let mut body = self.body.take().ok_or(RecordError::Unfinished { id: None })?;
+        let mut body = self.body()?;
         body.tensor(param)?;
         self.body = Some(body);
         self.next += 1;
@@ -119,8 +274,7 @@ impl<F: Files> Stream<F> {
     /// Compares a tensor with the declared one.
     fn expect(&self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
         let expected = self.entries.get(self.next);
-        let scheme = param.quantized().map(crate::QuantizedTensor::scheme);
-        let found = RecordEntry::new(id, param.shape(), scheme);
+        let found = entry(id, param);
         if expected == Some(&found) {
             return Ok(());
         }
@@ -128,33 +282,118 @@ impl<F: Files> Stream<F> {
         Err(RecordError::NotDeclared { id: found.id.clone(), expected, found: Box::new(found) })
     }
 
-    pub(super) fn finish(self) -> Result<(), RecordError> {
+    pub(super) fn finish(mut self) -> Result<(), RecordError> {
         if let Some(entry) = self.entries.get(self.next) {
             return Err(RecordError::Unfinished { id: Some(entry.id.clone()) });
         }
-        let mut body = self.body.ok_or(RecordError::Unfinished { id: None })?;
-        for state in &self.states {
+        for state in core::mem::take(&mut self.states) {
+            let mut body = self.body()?;
             body.state(&state.data)?;
+            self.body = Some(body);
         }
-        let (file, _) = body.finish()?;
-        file.put_in_place(self.target)
+        let body = self.body.take().ok_or(RecordError::Unfinished { id: None })?;
+        if self.parts.is_none() {
+            let (file, _) = body.finish()?;
+            return file.put_in_place(self.target, Vec::new());
+        }
+        self.finish_part(body)?;
+        self.put_index_in_place()
+    }
+
+    fn put_index_in_place(self) -> Result<(), RecordError> {
+        let Some(Parts { index, settled, .. }) = self.parts else { return Ok(()) };
+        let bytes = Index { parts: index }.encode()?;
+        let mut file = NewFile::beside(&self.files, &self.target)?;
+        file.write_all(&bytes)?;
+        file.put_in_place(self.target, settled)
     }
 }
 
-/// The header of these tensors and states, checked and laid out; checksums are still to come.
-fn header(
+impl<F: Files> Parts<F> {
+    fn new(index: &Path) -> Self {
+        let names = Names::new(index);
+        Self { names, name: String::new(), index: Vec::new(), settled: Vec::new() }
+    }
+}
+
+/// The headers of the files that are to hold these tensors and states, checked; places and
+/// checksums of sections are still to come.
+fn headers(
     metadata: BTreeMap<String, String>,
     entries: &[RecordEntry],
     states: &[State],
-) -> Result<Header<'static>, RecordError> {
-    let mut header = Header {
+    max_part_size: Option<u64>,
+) -> Result<Vec<Header<'static>>, RecordError> {
+    let whole = Header {
         metadata: metadata_entries(metadata),
         tensors: entries.iter().map(tensor_entry).collect::<Result<_, _>>()?,
         states: states.iter().map(state_entry).collect(),
     };
-    let start = lay_out(&mut header)?;
-    validate(header.clone(), start, sections_end(&header, start))?;
-    Ok(header)
+    distinct(whole.tensors.iter().map(|tensor| &*tensor.name))?;
+    distinct(whole.states.iter().map(|state| &*state.name))?;
+    let headers = match max_part_size {
+        None => vec![whole],
+        Some(max) => split(whole, max),
+    };
+    for header in &headers {
+        let mut header = header.clone();
+        let start = lay_out(&mut header)?;
+        let end = sections_end(&header, start);
+        validate(header, start, end)?;
+    }
+    Ok(headers)
+}
+
+/// Cuts a record, in order, into files of at most `max` bytes, or of one tensor or state.
+fn split(whole: Header<'static>, max: u64) -> Vec<Header<'static>> {
+    let mut files = vec![Header { metadata: whole.metadata, ..Header::default() }];
+    let metadata: usize = files[0].metadata.iter().map(MetadataEntry::encoded_len).sum();
+    let mut size = FileSize { header: Header::EMPTY_LEN + metadata, sections: 0 };
+    for tensor in whole.tensors {
+        let more = FileSize::of(tensor.encoded_len(), &tensor.sections);
+        size.add(more, max, &mut files);
+        files.last_mut().expect("there is a first").tensors.push(tensor);
+    }
+    for state in whole.states {
+        let more = FileSize::of(state.encoded_len(), &[state.section]);
+        size.add(more, max, &mut files);
+        files.last_mut().expect("there is a first").states.push(state);
+    }
+    files
+}
+
+/// The bytes of a file, or of what is to be added to it.
+#[derive(Clone, Copy)]
+struct FileSize {
+    header: usize,
+    /// With their padding.
+    sections: u64,
+}
+
+impl FileSize {
+    fn of(header: usize, sections: &[Section]) -> Self {
+        let padded = sections.iter().map(|section| padded_end(*section).unwrap_or(u64::MAX));
+        Self { header, sections: padded.fold(0, u64::saturating_add) }
+    }
+
+    fn file_len(self) -> u64 {
+        let header = (PRELUDE_LEN + self.header) as u64;
+        header.next_multiple_of(ALIGNMENT).saturating_add(self.sections)
+    }
+
+    /// Adds to the last file, or to a new one if that would become too large.
+    fn add(&mut self, more: Self, max: u64, files: &mut Vec<Header<'static>>) {
+        let sections = self.sections.saturating_add(more.sections);
+        let sum = Self { header: self.header + more.header, sections };
+        let first =
+            files.last().is_none_or(|file| file.tensors.is_empty() && file.states.is_empty());
+        if first || sum.file_len() <= max {
+            *self = sum;
+            return;
+        }
+        files.push(Header::default());
+        *self = Self { header: Header::EMPTY_LEN + more.header, ..more };
+    }
 }
 
 fn tensor_entry(entry: &RecordEntry) -> Result<TensorEntry<'static>, RecordError> {
@@ -194,6 +433,11 @@ impl<W: Write + Seek> Body<W> {
         let at = lay_out(&mut header)?;
         writer.seek(SeekFrom::Start(at))?;
         Ok(Self { sink: Sink { writer, at }, header, tensors: 0, states: 0 })
+    }
+
+    /// Whether all tensors and states of the header have been written.
+    fn is_full(&self) -> bool {
+        self.tensors == self.header.tensors.len() && self.states == self.header.states.len()
     }
 
     /// Writes the next tensor, which is the declared one.

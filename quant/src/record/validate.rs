@@ -55,7 +55,7 @@ fn ascending(metadata: &[MetadataEntry<'_>]) -> Result<(), RecordError> {
     }
 }
 
-fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError> {
+pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError> {
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(name) {

@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use super::{TensorError, check_len};
+use super::{SharedTensor, TensorError, check_len};
 
 /// A storage of float values that a [`Param`](crate::Param) can hold.
 ///
@@ -61,6 +61,28 @@ pub trait FloatTensor: Sized {
     /// The values in row-major order, moved out if the storage allows it.
     fn into_values(self) -> Vec<f32> {
         self.values().into_owned()
+    }
+
+    /// The tensor with the shape and values of `tensor`, on `device`.
+    ///
+    /// Values that lie in a mapped record are copied, unless a storage that can share memory
+    /// says otherwise.
+    ///
+    /// # Errors
+    /// A shape that this storage cannot have.
+    fn from_shared(tensor: SharedTensor, device: &Self::Device) -> Result<Self, TensorError> {
+        let (shape, values) = tensor.into_parts();
+        Self::from_values(&shape, values, device)
+    }
+
+    /// Shape and values, moved out if the storage allows it.
+    ///
+    /// # Panics
+    /// If there are not as many values as the shape says, which only a faulty storage has.
+    fn into_shared(self) -> SharedTensor {
+        let shape = self.shape().into_owned();
+        SharedTensor::new(&shape, self.into_values())
+            .expect("a storage has as many values as its shape says")
     }
 }
 

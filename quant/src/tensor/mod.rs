@@ -1,10 +1,12 @@
 //! Tensors in the host's memory, and what a storage must offer to hold a parameter.
 
 mod array;
+mod buffer;
 mod float;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod quantized;
+mod shared;
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -12,6 +14,10 @@ use core::fmt;
 
 pub use float::FloatTensor;
 pub use quantized::QuantizedTensor;
+pub use shared::SharedTensor;
+
+#[cfg(feature = "mmap")]
+pub(crate) use buffer::{Buffer, Bytes, Owner};
 
 use crate::scheme::{LayoutError, QuantizationScheme, ScaleType};
 
@@ -31,7 +37,7 @@ pub struct Tensor(Repr);
 /// What a [`Tensor`] is made of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Repr {
-    Float { shape: Vec<usize>, values: Vec<f32> },
+    Float(SharedTensor),
     Quantized(QuantizedTensor),
 }
 
@@ -41,20 +47,18 @@ impl Tensor {
     /// # Errors
     /// The number of values is not the product of the shape.
     pub fn from_values(shape: &[usize], values: Vec<f32>) -> Result<Self, TensorError> {
-        check_len(shape, values.len())?;
-        Ok(Self(Repr::Float { shape: shape.into(), values }))
+        SharedTensor::new(shape, values).map(Self::from)
     }
 
     /// The float tensor with the shape and values of `tensor`.
     pub fn from_float<T: FloatTensor>(tensor: T) -> Self {
-        let shape = tensor.shape().into_owned();
-        Self(Repr::Float { shape, values: tensor.into_values() })
+        tensor.into_shared().into()
     }
 
     /// The extent of each axis.
     pub fn shape(&self) -> &[usize] {
         match &self.0 {
-            Repr::Float { shape, .. } => shape,
+            Repr::Float(tensor) => tensor.shape(),
             Repr::Quantized(tensor) => tensor.shape(),
         }
     }
@@ -78,7 +82,7 @@ impl Tensor {
     /// The codes and their parameters, if the tensor is quantized.
     pub fn quantized(&self) -> Option<&QuantizedTensor> {
         match &self.0 {
-            Repr::Float { .. } => None,
+            Repr::Float(_) => None,
             Repr::Quantized(tensor) => Some(tensor),
         }
     }
@@ -86,7 +90,7 @@ impl Tensor {
     /// The values in row-major order: borrowed when float, dequantized when not.
     pub fn values(&self) -> Cow<'_, [f32]> {
         match &self.0 {
-            Repr::Float { values, .. } => Cow::Borrowed(values),
+            Repr::Float(tensor) => Cow::Borrowed(tensor.as_slice()),
             Repr::Quantized(tensor) => Cow::Owned(tensor.dequantize()),
         }
     }
@@ -94,7 +98,7 @@ impl Tensor {
     /// The values in row-major order, moved out when float.
     pub fn into_values(self) -> Vec<f32> {
         match self.0 {
-            Repr::Float { values, .. } => values,
+            Repr::Float(tensor) => FloatTensor::into_values(tensor),
             Repr::Quantized(tensor) => tensor.dequantize(),
         }
     }
@@ -103,16 +107,21 @@ impl Tensor {
     #[must_use]
     pub fn dequantize(self) -> Self {
         match self.0 {
-            Repr::Float { .. } => self,
-            Repr::Quantized(tensor) => {
-                let values = tensor.dequantize();
-                Self(Repr::Float { shape: tensor.into_shape(), values })
-            }
+            Repr::Float(_) => self,
+            Repr::Quantized(tensor) => SharedTensor::new(tensor.shape(), tensor.dequantize())
+                .expect("a quantized tensor has as many codes as its shape says")
+                .into(),
         }
     }
 
     pub(crate) fn into_repr(self) -> Repr {
         self.0
+    }
+}
+
+impl From<SharedTensor> for Tensor {
+    fn from(tensor: SharedTensor) -> Self {
+        Self(Repr::Float(tensor))
     }
 }
 

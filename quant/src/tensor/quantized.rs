@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::TensorError;
+use super::buffer::Buffer;
 use crate::kernel::{Kernel, SubByte};
 use crate::scheme::{
     Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, QuantizationType, ScaleType,
@@ -18,10 +19,10 @@ pub struct QuantizedTensor {
     shape: Vec<usize>,
     scheme: QuantizationScheme,
     groups: Groups,
-    codes: Vec<u8>,
-    scales: Vec<f32>,
+    codes: Buffer<u8>,
+    scales: Buffer<f32>,
     /// Empty when the mapping is symmetric.
-    zero_points: Vec<i8>,
+    zero_points: Buffer<i8>,
 }
 
 impl QuantizedTensor {
@@ -41,6 +42,17 @@ impl QuantizedTensor {
         scales: Vec<f32>,
         zero_points: Vec<i8>,
     ) -> Result<Self, TensorError> {
+        Self::from_buffers(shape, scheme, codes.into(), scales.into(), zero_points.into())
+    }
+
+    /// [`from_parts`](Self::from_parts), of parts that may be borrowed.
+    pub(crate) fn from_buffers(
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        codes: Buffer<u8>,
+        scales: Buffer<f32>,
+        zero_points: Buffer<i8>,
+    ) -> Result<Self, TensorError> {
         let groups = Groups::new(shape, scheme.granularity())?;
         check_params(groups.count(), scheme, &scales, &zero_points)?;
         check_codes(shape, scheme, &codes)?;
@@ -55,12 +67,13 @@ impl QuantizedTensor {
         values: &[f32],
         params: &[QuantParams],
     ) -> Self {
-        let codes = quantize_rows(shape, scheme, groups, values, params);
-        let scales = params.iter().map(|params| params.scale).collect();
+        let codes = quantize_rows(shape, scheme, groups, values, params).into();
+        let scales: Vec<f32> = params.iter().map(|params| params.scale).collect();
         let zero_points = match scheme.mapping() {
             Mapping::Symmetric => Vec::new(),
             Mapping::Affine => params.iter().map(|params| params.zero_point).collect(),
         };
+        let (scales, zero_points) = (scales.into(), zero_points.into());
         Self { shape: shape.into(), scheme, groups, codes, scales, zero_points }
     }
 
@@ -72,19 +85,15 @@ impl QuantizedTensor {
             shape: Vec::new(),
             scheme,
             groups,
-            codes: Vec::new(),
-            scales: Vec::new(),
-            zero_points: Vec::new(),
+            codes: Vec::new().into(),
+            scales: Vec::new().into(),
+            zero_points: Vec::new().into(),
         }
     }
 
     /// The extent of each axis.
     pub fn shape(&self) -> &[usize] {
         &self.shape
-    }
-
-    pub(crate) fn into_shape(self) -> Vec<usize> {
-        self.shape
     }
 
     /// How the tensor is quantized.
@@ -122,10 +131,21 @@ impl QuantizedTensor {
     /// # Panics
     /// If there is no such group.
     pub fn params(&self, group: usize) -> QuantParams {
-        QuantParams {
-            scale: self.scales[group],
-            zero_point: self.zero_points.get(group).copied().unwrap_or(0),
+        self.all_params()(group)
+    }
+
+    /// The scale and zero point of any group, for loops over many.
+    fn all_params(&self) -> impl Fn(usize) -> QuantParams {
+        let (scales, zero_points) = (self.scales(), self.zero_points());
+        |group| QuantParams {
+            scale: scales[group],
+            zero_point: zero_points.get(group).copied().unwrap_or(0),
         }
+    }
+
+    /// Whether the codes lie in a mapped record.
+    pub fn is_borrowed(&self) -> bool {
+        self.codes.is_shared()
     }
 
     /// The bytes that codes, scales and zero points take on disk.
@@ -149,12 +169,11 @@ impl QuantizedTensor {
     /// If `values` is not as long as the tensor.
     pub fn dequantize_into(&self, values: &mut [f32]) {
         assert_eq!(values.len(), self.groups.element_count(), "one value for each element");
-        let ty = self.scheme.quantization_type();
+        let (ty, params) = (self.scheme.quantization_type(), self.all_params());
         if ty.storage_bits() == 8 && !self.groups.is_interleaved() {
             let codes: &[i8] = bytemuck::cast_slice(&self.codes);
             for Group { index, elements } in self.groups.runs() {
-                let params = self.params(index);
-                dequantize_run(params, &codes[elements.clone()], &mut values[elements]);
+                dequantize_run(params(index), &codes[elements.clone()], &mut values[elements]);
             }
             return;
         }
@@ -163,20 +182,25 @@ impl QuantizedTensor {
         let packed = self.codes.chunks(packing::row_bytes(row, ty));
         for (number, (values, packed)) in values.chunks_mut(row).zip(packed).enumerate() {
             unpack_row(packed, ty, &mut codes);
-            self.dequantize_row(number, &codes, values);
+            self.dequantize_row(number, &params, &codes, values);
         }
     }
 
-    fn dequantize_row(&self, number: usize, codes: &[i8], values: &mut [f32]) {
+    fn dequantize_row(
+        &self,
+        number: usize,
+        params: impl Fn(usize) -> QuantParams,
+        codes: &[i8],
+        values: &mut [f32],
+    ) {
         if self.groups.is_interleaved() {
             for (channel, (value, &code)) in values.iter_mut().zip(codes).enumerate() {
-                *value = self.params(channel).dequantize(code);
+                *value = params(channel).dequantize(code);
             }
             return;
         }
         for Group { index, elements } in self.groups.runs_in_row(number, codes.len()) {
-            let params = self.params(index);
-            dequantize_run(params, &codes[elements.clone()], &mut values[elements]);
+            dequantize_run(params(index), &codes[elements.clone()], &mut values[elements]);
         }
     }
 }
