@@ -40,6 +40,9 @@
 //!    says how the input is quantized, on the way or by a range that [`Module::calibrate`] found;
 //!    see [`activation`] and `quant::nn`.
 //!
+//! 6. A [`MixedPrecision`] chooses the scheme of each parameter within a budget of bytes, and
+//!    [`Sensitivity`] ranks parameters by what quantizing them does to a loss.
+//!
 //! A parameter is its path: `layers.0.weight`. Rules, errors and files use it.
 //!
 //! # Which scheme
@@ -148,8 +151,13 @@ pub use activation::{
 pub use calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, EntropyCalibration};
 #[cfg(feature = "std")]
 pub use quantize::{
-    Action, Candidate, Decision, Expected, Plan, PlanDifference, PlannedActivation, PlannedParam,
-    Planner, QuantizeError, Quantizer, Reason, Recipe, Rule, UnmatchedRule,
+    Action, Candidate, Decision, Expected, LayerSensitivity, Plan, PlanDifference,
+    PlannedActivation, PlannedParam, Planner, QuantizeError, Quantizer, Reason, Recipe, Rule,
+    Sensitivity, SensitivityError, UnmatchedRule,
+    mixed::{
+        self, Budget, BudgetError, MixedPlan, MixedPrecision, MixedPrecisionError, Precision,
+        PrecisionNameError,
+    },
 };
 #[cfg(feature = "std")]
 pub use record::{

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use quant::checkpoint::{self, CheckpointError, FormatError, Limits};
+use quant::checkpoint::{self, CheckpointError, FormatError, Options};
 use quant::{BincodeRecorder, Module, QuantizeError, Recipe, Record, RecordError, Rule, Tensor};
 use tests::kernels::Random;
 use tests::record::of_everything;
@@ -34,11 +34,11 @@ fn recipe() -> Recipe {
         )
 }
 
-fn limits(jobs: usize, max_memory: Option<u64>) -> Limits<'static> {
-    let mut limits = Limits::default();
-    limits.jobs = NonZero::new(jobs);
-    limits.max_memory = max_memory;
-    limits
+fn options(jobs: usize, max_memory: Option<u64>) -> Options<'static> {
+    let mut options = Options::default();
+    options.jobs = NonZero::new(jobs);
+    options.max_memory = max_memory;
+    options
 }
 
 #[test]
@@ -49,15 +49,15 @@ fn a_stream_gives_the_bytes_of_the_model_in_memory_whatever_the_limits() {
     let in_memory = model().quantize_weights(&mut recipe()).unwrap();
     let expected = in_memory.save_bytes(&BincodeRecorder::default()).unwrap();
     let expected_plan = recipe().plan(&model()).unwrap();
-    for limits in [limits(1, None), limits(2, None), limits(3, Some((24 << 20) + 60_000))] {
+    for options in [options(1, None), options(2, None), options(3, Some((24 << 20) + 60_000))] {
         let checkpoint = checkpoint::open(&from).unwrap();
-        assert_eq!(checkpoint::plan(&*checkpoint, &recipe(), limits).unwrap(), expected_plan);
-        let plan = checkpoint::quantize(&*checkpoint, &recipe(), &to, limits).unwrap();
+        assert_eq!(checkpoint::plan(&*checkpoint, &recipe(), options).unwrap(), expected_plan);
+        let plan = checkpoint::quantize(&*checkpoint, &recipe(), &to, options).unwrap();
         assert_eq!(plan, expected_plan);
         assert_eq!(std::fs::read(&to).unwrap(), expected);
     }
     let (quantized, floats) = (checkpoint::open(&to).unwrap(), directory.path().join("c.quant"));
-    checkpoint::dequantize(&*quantized, &floats, Limits::default()).unwrap();
+    checkpoint::dequantize(&*quantized, &floats, Options::default()).unwrap();
     let expected = in_memory.dequantize().save_bytes(&BincodeRecorder::default()).unwrap();
     assert_eq!(std::fs::read(&floats).unwrap(), expected);
 }
@@ -69,10 +69,10 @@ fn everybody_is_told_of_every_tensor() {
     model().save_file(&path, &BincodeRecorder::default()).unwrap();
     let told = Mutex::new(Vec::new());
     let progress = |index: usize, bytes: u64| told.lock().unwrap().push((index, bytes));
-    let mut limits = limits(2, None);
-    limits.progress = Some(&progress);
+    let mut options = options(2, None);
+    options.progress = Some(&progress);
     let checkpoint = checkpoint::open(&path).unwrap();
-    checkpoint::plan(&*checkpoint, &recipe(), limits).unwrap();
+    checkpoint::plan(&*checkpoint, &recipe(), options).unwrap();
     let mut told = told.into_inner().unwrap();
     told.sort();
     let expected = checkpoint.entries().iter().enumerate();
@@ -88,23 +88,23 @@ fn an_error_leaves_the_old_file_and_nothing_else() {
     record.save_file(&from, &BincodeRecorder::default()).unwrap();
     std::fs::write(&to, "old").unwrap();
     let checkpoint = checkpoint::open(&from).unwrap();
-    let run = |recipe: &Recipe, limits: Limits<'_>, to: &std::path::Path| {
-        checkpoint::quantize(&*checkpoint, recipe, to, limits).unwrap_err()
+    let run = |recipe: &Recipe, options: Options<'_>, to: &std::path::Path| {
+        checkpoint::quantize(&*checkpoint, recipe, to, options).unwrap_err()
     };
     let all = Recipe::new().scheme("per-tensor-symmetric-int8".parse().unwrap());
 
-    let error = run(&all, limits(2, None), &to);
+    let error = run(&all, options(2, None), &to);
     assert!(matches!(error, CheckpointError::Quantize(QuantizeError::Param { .. })), "{error:?}");
-    let error = run(&all.clone().rule(Rule::keep("nothing")), limits(2, None), &to);
+    let error = run(&all.clone().rule(Rule::keep("nothing")), options(2, None), &to);
     assert!(matches!(error, CheckpointError::Quantize(QuantizeError::Rules(_))), "{error:?}");
-    let error = run(&all, limits(1, Some(24 << 20)), &to);
+    let error = run(&all, options(1, Some(24 << 20)), &to);
     assert!(matches!(error, CheckpointError::Memory { .. }), "{error:?}");
     assert!(error.to_string().contains("bytes of memory, and 25165824 are allowed"));
     let cancelled = AtomicBool::new(true);
-    let mut stopped = limits(1, None);
+    let mut stopped = options(1, None);
     stopped.cancelled = Some(&cancelled);
     assert!(matches!(run(&all, stopped, &to), CheckpointError::Cancelled));
-    let error = run(&all, limits(1, None), &directory.path().join("b.bin"));
+    let error = run(&all, options(1, None), &directory.path().join("b.bin"));
     let CheckpointError::Record(RecordError::Recorder { source }) = error else { panic!("{error}") };
     assert!(matches!(*source.downcast().unwrap(), FormatError::Extension { .. }));
 

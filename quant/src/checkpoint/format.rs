@@ -66,6 +66,13 @@ pub enum FormatError {
         /// The feature.
         feature: &'static str,
     },
+    /// Only records are written in parts.
+    Parts {
+        /// The path.
+        path: PathBuf,
+        /// The format that was asked for.
+        format: Format,
+    },
     /// The file does not start like one of any format.
     Content {
         /// The path.
@@ -83,6 +90,9 @@ impl fmt::Display for FormatError {
             ),
             Self::Feature { path, feature } => {
                 write!(f, "{}: quant was built without its feature `{feature}`", path.display())
+            }
+            Self::Parts { path, format } => {
+                write!(f, "{}: {format} is not written in parts, but records are", path.display())
             }
             Self::Content { path } => write!(
                 f,

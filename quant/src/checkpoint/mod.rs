@@ -67,7 +67,7 @@ pub use json::{JsonError, JsonRecorder};
 pub use open::{create, open};
 #[cfg(feature = "formats")]
 pub use rename::{Rename, RenameError};
-pub use rewrite::{CheckpointError, Limits, convert, dequantize, plan, quantize};
+pub use rewrite::{CheckpointError, Options, choose, convert, dequantize, plan, quantize};
 #[cfg(feature = "formats")]
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 
@@ -188,6 +188,9 @@ pub struct Outline {
     pub entries: Vec<RecordEntry>,
     /// What is kept besides parameters.
     pub states: Vec<State>,
+    /// Writes a record in parts of at most so many bytes, and an index of them; see
+    /// [`BincodeRecorder::with_max_part_size`](crate::BincodeRecorder::with_max_part_size).
+    pub max_part_size: Option<u64>,
 }
 
 impl Outline {
@@ -203,6 +206,7 @@ impl Outline {
                 .map(|it| RecordEntry::new(it.id.clone(), it.shape.clone(), it.scheme()))
                 .collect(),
             states: checkpoint.states()?,
+            max_part_size: None,
         })
     }
 }

@@ -40,8 +40,16 @@ pub fn create(
     let path = path.as_ref();
     match Format::of_path(path)? {
         Format::Record => {
-            let Outline { metadata, entries, states } = outline;
-            Ok(Box::new(RecordWriter::create(path, metadata, entries, states)?))
+            let Outline { metadata, entries, states, max_part_size } = outline;
+            Ok(Box::new(match max_part_size {
+                None => RecordWriter::create(path, metadata, entries, states)?,
+                Some(size) => {
+                    RecordWriter::create_in_parts(path, size, metadata, entries, states)?
+                }
+            }))
+        }
+        format if outline.max_part_size.is_some() => {
+            Err(FormatError::Parts { path: path.into(), format }.into())
         }
         foreign => foreign::create(path, foreign, outline),
     }

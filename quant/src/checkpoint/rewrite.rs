@@ -12,28 +12,31 @@ use std::thread;
 
 use super::{Checkpoint, CheckpointWriter, Outline, create};
 use crate::module::{ParamId, ParamInfo};
+use crate::quantize::mixed::{MixedChoice, MixedPrecision, MixedPrecisionError};
 use crate::quantize::{
     Candidate, Decided, Plan, PlannedParam, Planner, QuantizeError, decide_all, quantize_one,
 };
 use crate::record::{RecordEntry, RecordError};
 use crate::tensor::Tensor;
 
-/// How much of the machine is used, and who is told of progress.
+/// How a checkpoint is rewritten: with how much of the machine, and who is told of progress.
 #[derive(Clone, Copy, Default)]
 #[non_exhaustive]
-pub struct Limits<'a> {
+pub struct Options<'a> {
     /// The number of threads; all of the machine's if it is `None`. One without the feature
     /// `rayon`.
     pub jobs: Option<NonZero<usize>>,
     /// The memory in bytes that tensors and the process around them take at most.
     pub max_memory: Option<u64>,
+    /// Writes a record in parts of at most so many bytes.
+    pub max_part_size: Option<u64>,
     /// Called when a tensor is done, with its position and its bytes as single precision.
     pub progress: Option<&'a (dyn Fn(usize, u64) + Sync)>,
     /// No further tensor is begun, and nothing is written, once this is true.
     pub cancelled: Option<&'a AtomicBool>,
 }
 
-impl Limits<'_> {
+impl Options<'_> {
     fn check(&self) -> Result<(), CheckpointError> {
         match self.cancelled {
             Some(cancelled) if cancelled.load(Ordering::Relaxed) => Err(CheckpointError::Cancelled),
@@ -42,10 +45,14 @@ impl Limits<'_> {
     }
 }
 
-impl fmt::Debug for Limits<'_> {
+impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { jobs, max_memory, .. } = self;
-        f.debug_struct("Limits").field("jobs", jobs).field("max_memory", max_memory).finish()
+        let Self { jobs, max_memory, max_part_size, .. } = self;
+        f.debug_struct("Options")
+            .field("jobs", jobs)
+            .field("max_memory", max_memory)
+            .field("max_part_size", max_part_size)
+            .finish_non_exhaustive()
     }
 }
 
@@ -59,22 +66,47 @@ impl fmt::Debug for Limits<'_> {
 pub fn plan(
     from: &dyn Checkpoint,
     planner: &dyn Planner,
-    limits: Limits<'_>,
+    options: Options<'_>,
 ) -> Result<Plan, CheckpointError> {
     let decided = decide(from, planner)?;
     let mut planned = Vec::new();
     let each = |index: usize| Ok(quantize_one(decided[index].clone(), from.read(index)?)?.0);
-    in_order(from, &decided_entries(&decided), limits, each, |_, param| {
+    in_order(from, &decided_entries(&decided), options, each, |_, param| {
         planned.push(param);
         Ok(())
     })?;
     Ok(Plan::of_params(planned))
 }
 
+/// Chooses a precision for each tensor within a budget of bytes, reading every tensor once. The
+/// choice is a planner, for this checkpoint.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn choose(
+    from: &dyn Checkpoint,
+    mixed: &MixedPrecision,
+    options: Options<'_>,
+) -> Result<MixedChoice, CheckpointError> {
+    let decided = mixed.decide(candidates(from))?;
+    let mut offers = Vec::new();
+    let each = |index: usize| Ok(mixed.offers_to(&decided[index], (&from.read(index)?).into())?);
+    in_order(from, &decided_entries(&decided), options, each, |_, offered| {
+        offers.push(offered);
+        Ok(())
+    })?;
+    let float = |entry: &super::Entry| match entry.scheme() {
+        None => 4 * entry.element_count() as u64,
+        Some(_) => entry.bytes,
+    };
+    let now = from.entries().iter().map(float).sum();
+    Ok(mixed.choose(decided, &offers, now)?)
+}
+
 /// Quantizes a checkpoint into another file, whose extension says in which format.
 ///
 /// ```
-/// use quant::checkpoint::{self, Limits};
+/// use quant::checkpoint::{self, Options};
 /// use quant::{BincodeRecorder, Module, Param, Recipe};
 ///
 /// # let directory = std::env::temp_dir().join(format!("quant-doc-rewrite-{}", std::process::id()));
@@ -83,7 +115,7 @@ pub fn plan(
 /// vec![Param::new([[0.5f32; 64]; 8])].save_file(&from, &BincodeRecorder::default())?;
 ///
 /// let recipe = Recipe::new().scheme("per-channel-symmetric-int8".parse()?);
-/// let plan = checkpoint::quantize(&*checkpoint::open(&from)?, &recipe, &to, Limits::default())?;
+/// let plan = checkpoint::quantize(&*checkpoint::open(&from)?, &recipe, &to, Options::default())?;
 /// println!("{plan}");
 /// assert!(checkpoint::open(&to)?.entries()[0].scheme().is_some());
 /// # std::fs::remove_dir_all(&directory)?;
@@ -96,13 +128,13 @@ pub fn quantize(
     from: &dyn Checkpoint,
     planner: &dyn Planner,
     to: impl AsRef<Path>,
-    limits: Limits<'_>,
+    options: Options<'_>,
 ) -> Result<Plan, CheckpointError> {
     let decided = decide(from, planner)?;
     let entries = decided_entries(&decided);
     let mut planned: Vec<PlannedParam> = Vec::new();
     let each = |index: usize| Ok(quantize_one(decided[index].clone(), from.read(index)?)?);
-    write(from, entries, to.as_ref(), limits, each, |param| planned.push(param))?;
+    write(from, entries, to.as_ref(), options, each, |param| planned.push(param))?;
     Ok(Plan::of_params(planned))
 }
 
@@ -113,12 +145,12 @@ pub fn quantize(
 pub fn dequantize(
     from: &dyn Checkpoint,
     to: impl AsRef<Path>,
-    limits: Limits<'_>,
+    options: Options<'_>,
 ) -> Result<(), CheckpointError> {
     let entry = |entry: &super::Entry| RecordEntry::new(entry.id.clone(), entry.shape.clone(), None);
     let entries = from.entries().iter().map(entry).collect();
     let each = |index: usize| Ok(((), from.read(index)?.dequantize()));
-    write(from, entries, to.as_ref(), limits, each, |()| {})
+    write(from, entries, to.as_ref(), options, each, |()| {})
 }
 
 /// Copies a checkpoint to another file, whose extension says in which format.
@@ -128,13 +160,17 @@ pub fn dequantize(
 pub fn convert(
     from: &dyn Checkpoint,
     to: impl AsRef<Path>,
-    limits: Limits<'_>,
+    options: Options<'_>,
 ) -> Result<(), CheckpointError> {
     let entries = Outline::of(from)?.entries;
-    write(from, entries, to.as_ref(), limits, |index| Ok(((), from.read(index)?)), |()| {})
+    write(from, entries, to.as_ref(), options, |index| Ok(((), from.read(index)?)), |()| {})
 }
 
 fn decide(from: &dyn Checkpoint, planner: &dyn Planner) -> Result<Vec<Decided>, QuantizeError> {
+    decide_all(planner, candidates(from))
+}
+
+fn candidates(from: &dyn Checkpoint) -> Vec<Candidate> {
     let candidate = |entry: &super::Entry| Candidate {
         info: ParamInfo {
             id: entry.id.clone(),
@@ -143,7 +179,7 @@ fn decide(from: &dyn Checkpoint, planner: &dyn Planner) -> Result<Vec<Decided>, 
         },
         directive: None,
     };
-    decide_all(planner, from.entries().iter().map(candidate).collect())
+    from.entries().iter().map(candidate).collect()
 }
 
 /// The entries as they will be.
@@ -160,7 +196,7 @@ fn write<R: Send>(
     from: &dyn Checkpoint,
     entries: Vec<RecordEntry>,
     to: &Path,
-    limits: Limits<'_>,
+    options: Options<'_>,
     each: impl Fn(usize) -> Result<(R, Tensor), CheckpointError> + Sync,
     mut done: impl FnMut(R),
 ) -> Result<(), CheckpointError> {
@@ -168,13 +204,14 @@ fn write<R: Send>(
         metadata: from.metadata().clone(),
         entries: entries.clone(),
         states: from.states()?,
+        max_part_size: options.max_part_size,
     };
     let mut writer: Box<dyn CheckpointWriter> = create(to, outline)?;
-    in_order(from, &entries, limits, each, |index, (said, tensor)| {
+    in_order(from, &entries, options, each, |index, (said, tensor)| {
         done(said);
         Ok(writer.write(entries[index].id.as_str(), &tensor)?)
     })?;
-    limits.check()?;
+    options.check()?;
     Ok(writer.finish()?)
 }
 
@@ -189,21 +226,21 @@ const DEFAULT_MEMORY: u64 = 512 << 20;
 fn in_order<R: Send>(
     from: &dyn Checkpoint,
     entries: &[RecordEntry],
-    limits: Limits<'_>,
+    options: Options<'_>,
     each: impl Fn(usize) -> Result<R, CheckpointError> + Sync,
     mut sink: impl FnMut(usize, R) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    let batches = batches(from, entries, limits.max_memory)?;
+    let batches = batches(from, entries, options.max_memory)?;
     let progress = |index: usize| {
-        if let Some(progress) = limits.progress {
+        if let Some(progress) = options.progress {
             progress(index, 4 * from.entries()[index].element_count() as u64);
         }
     };
     let each = |index| {
-        limits.check()?;
+        options.check()?;
         each(index).inspect(|_| progress(index))
     };
-    let pool = Pool::new(limits.jobs)?;
+    let pool = Pool::new(options.jobs)?;
     thread::scope(|scope| {
         // Nothing waits in the channel: one batch is being made while one is being written.
         let (sender, receiver) = mpsc::sync_channel(0);
@@ -295,6 +332,8 @@ pub enum CheckpointError {
     Record(RecordError),
     /// It cannot be quantized as asked.
     Quantize(QuantizeError),
+    /// No precisions can be chosen within the budget.
+    Mixed(MixedPrecisionError),
     /// A tensor takes more memory than is allowed.
     Memory {
         /// The tensor.
@@ -318,6 +357,7 @@ impl fmt::Display for CheckpointError {
         match self {
             Self::Record(error) => error.fmt(f),
             Self::Quantize(error) => error.fmt(f),
+            Self::Mixed(error) => error.fmt(f),
             Self::Memory { id, needed, limit } => {
                 write!(f, "{id}: takes {needed} bytes of memory, and {limit} are allowed")
             }
@@ -332,6 +372,7 @@ impl Error for CheckpointError {
         match self {
             Self::Record(error) => error.source(),
             Self::Quantize(error) => error.source(),
+            Self::Mixed(error) => error.source(),
             Self::Memory { .. } | Self::Cancelled | Self::Threads { .. } => None,
         }
     }
@@ -340,6 +381,12 @@ impl Error for CheckpointError {
 impl From<RecordError> for CheckpointError {
     fn from(error: RecordError) -> Self {
         Self::Record(error)
+    }
+}
+
+impl From<MixedPrecisionError> for CheckpointError {
+    fn from(error: MixedPrecisionError) -> Self {
+        Self::Mixed(error)
     }
 }
 

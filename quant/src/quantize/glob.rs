@@ -23,9 +23,55 @@ pub(super) fn matches(pattern: &str, path: &str) -> bool {
     fast_glob::glob_match(swap(pattern), swap(path))
 }
 
+/// The pattern that matches `path` and nothing else.
+pub(super) fn escape(path: &str) -> alloc::string::String {
+    let mut pattern = alloc::string::String::with_capacity(path.len());
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | ',' | '!' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern
+}
+
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{escape, matches};
+
+    #[test]
+    fn an_escaped_path_matches_itself_alone() {
+        let paths = [
+            "fc1.weight",
+            "a*",
+            "a**",
+            "?",
+            "[0]",
+            "{a,b}",
+            "!a",
+            "a\\b",
+            "\\",
+            "a/b.c",
+            "x[!a-z]",
+            "**",
+            "",
+            "ä.ö",
+            "a,b",
+            "\\*",
+            "!!",
+            "a.!b",
+            ".",
+            "..",
+            "a-b",
+            "^",
+            "[^a]",
+        ];
+        for path in paths {
+            for other in paths {
+                assert_eq!(matches(&escape(path), other), path == other, "{path:?} {other:?}");
+            }
+        }
+    }
 
     #[test]
     fn stars_stay_within_a_step_and_double_stars_do_not() {

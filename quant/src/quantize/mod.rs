@@ -11,6 +11,8 @@ mod error;
 #[cfg(feature = "std")]
 mod glob;
 #[cfg(feature = "std")]
+pub mod mixed;
+#[cfg(feature = "std")]
 mod plan;
 #[cfg(feature = "std")]
 mod planner;
@@ -18,6 +20,8 @@ mod planner;
 mod quantizer;
 #[cfg(feature = "std")]
 mod recipe;
+#[cfg(feature = "std")]
+mod sensitivity;
 mod weights;
 
 #[cfg(feature = "std")]
@@ -30,6 +34,8 @@ pub use planner::{Candidate, Decision, Planner};
 pub use quantizer::Quantizer;
 #[cfg(feature = "std")]
 pub use recipe::{Recipe, Rule};
+#[cfg(feature = "std")]
+pub use sensitivity::{LayerSensitivity, Sensitivity, SensitivityError};
 pub use weights::{WeightError, quantize_values};
 
 #[cfg(feature = "std")]

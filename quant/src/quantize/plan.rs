@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
 use super::apply::{self, Fitted};
-use super::{QuantizeError, weights};
+use super::{QuantizeError, Recipe, Rule, weights};
 use crate::activation::ActivationScheme;
-use crate::calibration::{self, CalibrationMethod};
+use crate::calibration::{self, CalibrationMethod, CalibrationNameError};
 use crate::kernel::Damage;
 use crate::module::{Module, ParamId, ParamInfo, ParamView, Site, for_each};
 use crate::scheme::{Groups, QuantParams, QuantizationScheme};
@@ -121,6 +121,8 @@ pub enum Reason {
     NoRule,
     /// The recipe says it for everything that no rule matches.
     Recipe,
+    /// It is the best choice within a budget of bytes.
+    Budget,
     /// It has no elements.
     Empty,
     /// It is quantized already.
@@ -168,6 +170,40 @@ impl Plan {
     /// The bytes of all parameters afterwards.
     pub fn bytes_after(&self) -> u64 {
         self.params.iter().map(|param| param.bytes_after).sum()
+    }
+
+    /// The recipe that plans the same for the same model: a rule for each parameter that is
+    /// quantized, and for each activation, with the path written out. Everything else stays as
+    /// it is.
+    ///
+    /// ```
+    /// use quant::{Param, Recipe, Rule};
+    ///
+    /// let scheme = "per-channel-symmetric-int8".parse()?;
+    /// let model = vec![Param::new([[0.5; 4]; 2])];
+    /// let recipe = Recipe::new().scheme(scheme).plan(&model)?.to_recipe()?;
+    /// let rule = Rule::quantize("0", scheme).calibration("min-max".parse()?);
+    /// assert_eq!(recipe, Recipe::new().rule(rule));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`QuantizeError::UnknownCalibration`]: a recipe can only name calibrations of this crate.
+    pub fn to_recipe(&self) -> Result<Recipe, QuantizeError> {
+        let mut recipe = Recipe::new();
+        for PlannedParam { id, action, .. } in &self.params {
+            let Action::Quantize { scheme, calibration } = action else { continue };
+            let calibration = calibration.parse().map_err(|CalibrationNameError { name }| {
+                QuantizeError::UnknownCalibration { id: id.clone(), name }
+            })?;
+            let pattern = Rule::literal(id.as_str());
+            recipe = recipe.rule(Rule::quantize(pattern, *scheme).calibration(calibration));
+        }
+        for PlannedActivation { id, scheme, calibration, .. } in &self.activations {
+            let pattern = Rule::literal(id.as_str());
+            recipe = recipe.rule(Rule::activations(pattern, *scheme).calibration(*calibration));
+        }
+        Ok(recipe)
     }
 
     /// Quantizes `model` as planned.
@@ -274,6 +310,14 @@ pub(crate) fn plan(
     Ok(Plan { params: params?, activations: Vec::new() })
 }
 
+/// The bytes of a parameter as it is.
+pub(super) fn bytes_now(info: &ParamInfo, param: ParamView<'_>) -> u64 {
+    match param.quantized() {
+        Some(tensor) => tensor.byte_count() as u64,
+        None => 4 * info.element_count() as u64,
+    }
+}
+
 fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, QuantizeError> {
     Ok(fit_one(decided, param)?.0)
 }
@@ -298,10 +342,7 @@ fn fit_one(
 ) -> Result<(PlannedParam, Option<Fitted>), QuantizeError> {
     let Decided { info, decision } = decided;
     let mut fitted = None;
-    let before = match param.quantized() {
-        Some(tensor) => tensor.byte_count() as u64,
-        None => 4 * info.element_count() as u64,
-    };
+    let before = bytes_now(&info, param);
     let mut planned = PlannedParam {
         action: Action::KeepFloat,
         reason: decision.reason,
@@ -315,13 +356,12 @@ fn fit_one(
     if let Some(scheme) = info.scheme {
         planned.action = Action::KeepQuantized { scheme };
     } else if let Some(choice) = decision.choice {
-        let values = param.values();
-        let (groups, params) = apply::fit(&planned.id, &planned.shape, &values, &choice)?;
-        planned.bytes_after = byte_count(&planned.shape, choice.scheme, params.len());
-        planned.expected = Some(expect(choice.scheme, groups, &values, &params));
+        let measured = measure(&planned.id, &planned.shape, &param.values(), &choice)?;
+        planned.bytes_after = measured.bytes;
+        planned.expected = Some(measured.expected);
         planned.calibration = choice.to_planned();
         planned.action = Action::Quantize { scheme: choice.scheme, calibration: choice.name };
-        fitted = Some((choice.scheme, groups, params));
+        fitted = Some(measured.fitted);
     }
     Ok((planned, fitted))
 }
@@ -336,12 +376,34 @@ fn byte_count(shape: &[usize], scheme: QuantizationScheme, groups: usize) -> u64
     (codes.unwrap_or(0) + groups * (scheme.scale_type().bytes() + zero_point)) as u64
 }
 
+/// What quantizing one tensor gives.
+pub(super) struct Measured {
+    pub(super) bytes: u64,
+    /// `Σ (x - x̂)²`.
+    pub(super) noise: f64,
+    pub(super) expected: Expected,
+    /// What its codes are computed with.
+    fitted: Fitted,
+}
+
+pub(super) fn measure(
+    id: &ParamId,
+    shape: &[usize],
+    values: &[f32],
+    choice: &Choice,
+) -> Result<Measured, QuantizeError> {
+    let (groups, params) = apply::fit(id, shape, values, choice)?;
+    let bytes = byte_count(shape, choice.scheme, params.len());
+    let (expected, noise) = expect(choice.scheme, groups, values, &params);
+    Ok(Measured { bytes, noise, expected, fitted: (choice.scheme, groups, params) })
+}
+
 fn expect(
     scheme: QuantizationScheme,
     groups: Groups,
     values: &[f32],
     params: &[QuantParams],
-) -> Expected {
+) -> (Expected, f64) {
     let grid = scheme.grid();
     let mut damage = Damage::default();
     let each = weights::for_each_group(groups, values, |group, values| {
@@ -350,11 +412,12 @@ fn expect(
     });
     let Ok(()) = each;
     let scales = params.iter().map(|params| params.scale);
-    Expected {
+    let expected = Expected {
         scales: (scales.clone().fold(f32::INFINITY, f32::min), scales.fold(0.0, f32::max)),
         sqnr_db: (damage.noise > 0.0).then(|| 10.0 * (damage.signal / damage.noise).log10()),
         max_abs_error: damage.largest,
-    }
+    };
+    (expected, damage.noise)
 }
 
 /// A table with a line for each parameter, and the sums.
@@ -444,6 +507,7 @@ impl fmt::Display for Reason {
             Self::Rank(rank) => write!(f, "rank {rank}"),
             Self::NoRule => f.write_str("no rule"),
             Self::Recipe => f.write_str("the recipe"),
+            Self::Budget => f.write_str("within the budget"),
             Self::Empty => f.write_str("no elements"),
             Self::AlreadyQuantized => f.write_str("already quantized"),
         }

@@ -126,11 +126,18 @@ impl Recipe {
     /// # Errors
     /// See [`QuantizeError`].
     pub fn plan(&self, model: &(impl Module + ?Sized)) -> Result<Plan, QuantizeError> {
+        let activations = self.plan_activations(model)?;
+        Ok(plan(self, model)?.with_activations(activations))
+    }
+
+    pub(super) fn plan_activations(
+        &self,
+        model: &(impl Module + ?Sized),
+    ) -> Result<Vec<PlannedActivation>, QuantizeError> {
         let mut ids: Vec<ParamId> = Vec::new();
         for_each_activation(model, |site, _| ids.push(site.path.into()));
         self.check_activation_rules(&ids)?;
-        let activations = ids.into_iter().map(|id| self.decide_activation(id));
-        Ok(plan(self, model)?.with_activations(activations.collect()))
+        Ok(ids.into_iter().map(|id| self.decide_activation(id)).collect())
     }
 
     /// The first rule of this kind that matches `path`, and its position.
@@ -139,8 +146,12 @@ impl Recipe {
         rules.find(|(_, rule)| rule.kind() == kind && rule.matches(path))
     }
 
+    pub(super) fn default_calibration(&self) -> CalibrationMethod {
+        self.calibration.unwrap_or_default()
+    }
+
     fn decide_one(&self, candidate: &Candidate) -> Decision {
-        let default = self.calibration.unwrap_or_default();
+        let default = self.default_calibration();
         match self.rule_for(Kind::Weights, candidate.info.id.as_str()) {
             Some((number, rule)) => rule.decide(number, default),
             None => match self.scheme {
@@ -255,6 +266,17 @@ impl Rule {
     /// Activations whose path matches are quantized so.
     pub fn activations(path: impl Into<String>, scheme: ActivationScheme) -> Self {
         Self { path: path.into(), action: RuleAction::Activations(scheme, None) }
+    }
+
+    /// The pattern that matches this path and no other: special characters are escaped.
+    ///
+    /// ```
+    /// use quant::Rule;
+    /// assert_eq!(Rule::literal("layers.0.weight"), "layers.0.weight");
+    /// assert_eq!(Rule::literal("what*[0]"), r"what\*\[0\]");
+    /// ```
+    pub fn literal(path: &str) -> String {
+        glob::escape(path)
     }
 
     /// The calibration, in place of the recipe's. A rule that keeps has no use for one.

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use quant::{CalibrationMethod, QuantizationScheme};
+use quant::{Budget, CalibrationMethod, Precision, QuantizationScheme};
 
 const AFTER_HELP: &str = "\
 Files: a record of this library (.quant), safetensors (.safetensors, or the .index.json of one in \
@@ -98,18 +98,23 @@ pub(crate) struct Choice {
 
     /// Choose a scheme for each tensor that makes the expected error least within this size of all
     /// tensors: 45%, 24MB, 16MiB
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["scheme", "recipe"])]
-    pub(crate) budget: Option<String>,
+    #[arg(long, value_name = "SIZE", conflicts_with = "scheme")]
+    pub(crate) budget: Option<Budget>,
 
-    /// The schemes that the budget is spent on; staying float is always one
+    /// What the budget is spent on: schemes, each with its calibration if not min-max, and float
     #[arg(
         long,
         value_name = "SCHEME,…",
         value_delimiter = ',',
         requires = "budget",
-        default_values = ["per-channel-symmetric-int8", "per-block-symmetric-int4", "per-block-symmetric-int2"]
+        default_values = [
+            "float",
+            "per-channel-symmetric-int8",
+            "per-block-symmetric-int4 by mse",
+            "per-block-symmetric-int2 by mse",
+        ]
     )]
-    pub(crate) schemes: Vec<QuantizationScheme>,
+    pub(crate) schemes: Vec<Precision>,
 }
 
 #[derive(Args)]
@@ -185,6 +190,10 @@ pub(crate) struct Output {
     /// The file to write: .quant, .safetensors or .json
     #[arg(long, short, value_name = "OUT")]
     pub(crate) output: PathBuf,
+
+    /// Write a record in parts of at most this size, such as 2GB, and an index of them
+    #[arg(long, value_name = "SIZE", value_parser = super::output::parse_bytes)]
+    pub(crate) max_part_size: Option<u64>,
 }
 
 #[derive(Args)]

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use quant::checkpoint::{self, Checkpoint, CheckpointError, Limits};
+use quant::checkpoint::{self, Checkpoint, CheckpointError, Options};
 use serde::Serialize;
 
 use crate::Answer;
@@ -15,11 +15,11 @@ use crate::output::bytes;
 use crate::progress::Progress;
 
 pub(crate) fn convert(args: &Copy) -> Result<Answer, Failure> {
-    run(args, |from, to, limits| checkpoint::convert(from, to, limits))
+    run(args, |from, to, options| checkpoint::convert(from, to, options))
 }
 
 pub(crate) fn dequantize(args: &Copy) -> Result<Answer, Failure> {
-    run(args, |from, to, limits| checkpoint::dequantize(from, to, limits))
+    run(args, |from, to, options| checkpoint::dequantize(from, to, options))
 }
 
 #[derive(Serialize)]
@@ -34,14 +34,14 @@ struct Summary {
 
 fn run(
     args: &Copy,
-    copy: impl FnOnce(&dyn Checkpoint, &Path, Limits<'_>) -> Result<(), CheckpointError>,
+    copy: impl FnOnce(&dyn Checkpoint, &Path, Options<'_>) -> Result<(), CheckpointError>,
 ) -> Result<Answer, Failure> {
     let begun = Instant::now();
     let (from, to) = (&args.input.path, &args.output.output);
     let checkpoint = input::open(&args.input)?;
     input::check_output(from, to)?;
     Progress::over(&*checkpoint)
-        .run(&args.work, |limits| copy(&*checkpoint, to, limits))
+        .run(&args.work, args.output.max_part_size, |options| copy(&*checkpoint, to, options))
         .map_err(|error| Failure::checkpoint(from, Some(to), error))?;
     let summary = Summary {
         input: from.display().to_string(),

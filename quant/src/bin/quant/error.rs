@@ -73,6 +73,7 @@ impl Failure {
             CheckpointError::Quantize(error) => {
                 Self::asked(format!("{}: {error}", from.display()))
             }
+            CheckpointError::Mixed(error) => Self::asked(format!("{}: {error}", from.display())),
             error @ CheckpointError::Memory { .. } => Self::asked(error.to_string())
                 .help("allow more by --max-memory; a tensor is quantized whole"),
             error => Self::file(from, error),

@@ -36,7 +36,10 @@ pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
             Failure::asked(format!("{}: {}", path.display(), error.to_string().trim_end()))
         });
     }
-    let recipe = Recipe::new().scheme(choice.scheme);
+    let recipe = match choice.budget {
+        Some(_) => Recipe::new(),
+        None => Recipe::new().scheme(choice.scheme),
+    };
     let recipe = choice.calibration.into_iter().fold(recipe, Recipe::calibration);
     Ok(choice.keep.iter().fold(recipe, |recipe, path| recipe.rule(Rule::keep(path))))
 }

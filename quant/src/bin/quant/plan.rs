@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use quant::checkpoint::{self, Checkpoint};
-use quant::{Action, Plan, PlannedParam, Recipe};
+use quant::mixed::MixedChoice;
+use quant::{Action, MixedPrecision, Plan, PlannedParam, Planner};
 
 use crate::Answer;
 use crate::args::{self, Choice, Work};
@@ -15,12 +16,12 @@ use crate::progress::Progress;
 
 pub(crate) fn run(args: &args::Plan) -> Result<Answer, Failure> {
     let checkpoint = input::open(&args.input)?;
-    let recipe = recipe(&*checkpoint, &args.input.path, &args.choice, &args.work)?;
+    let planner = planner(&*checkpoint, &args.input.path, &args.choice, &args.work)?;
     let plan = Progress::over(&*checkpoint)
-        .run(&args.work, |limits| checkpoint::plan(&*checkpoint, &recipe, limits))
+        .run(&args.work, None, |options| checkpoint::plan(&*checkpoint, &*planner, options))
         .map_err(|error| Failure::checkpoint(&args.input.path, None, error))?;
     if let Some(path) = &args.write_recipe {
-        write_recipe(&recipe, path)?;
+        write_recipe(&plan, path)?;
     }
     let mut out = io::stdout().lock();
     if args.json {
@@ -32,18 +33,29 @@ pub(crate) fn run(args: &args::Plan) -> Result<Answer, Failure> {
     Ok(Answer::Yes)
 }
 
-/// The recipe that the arguments ask for, found within the budget if they have one.
-pub(crate) fn recipe(
-    _checkpoint: &dyn Checkpoint,
-    _path: &Path,
+/// What decides: a recipe, or the best choice within a budget.
+pub(crate) fn planner(
+    checkpoint: &dyn Checkpoint,
+    path: &Path,
     choice: &Choice,
-    _work: &Work,
-) -> Result<Recipe, Failure> {
-    input::recipe(choice)
+    work: &Work,
+) -> Result<Box<dyn Planner>, Failure> {
+    let recipe = input::recipe(choice)?;
+    let Some(budget) = choice.budget else { return Ok(Box::new(recipe)) };
+    let mixed = MixedPrecision::new(budget, choice.schemes.clone()).recipe(recipe);
+    let chosen = Progress::over(checkpoint)
+        .run(work, None, |options| checkpoint::choose(checkpoint, &mixed, options))
+        .map_err(|error| Failure::checkpoint(path, None, error))?;
+    if chosen.gap > 0.0 {
+        let MixedChoice { error, gap, .. } = chosen;
+        eprintln!("note: the error {error:.4e} is at most {gap:.1e} above the least");
+    }
+    Ok(Box::new(chosen))
 }
 
-fn write_recipe(recipe: &Recipe, path: &Path) -> Result<(), Failure> {
-    let text = toml::to_string(recipe).map_err(|error| Failure::file(path, error))?;
+fn write_recipe(plan: &Plan, path: &Path) -> Result<(), Failure> {
+    let recipe = plan.to_recipe().map_err(|error| Failure::asked(error.to_string()))?;
+    let text = toml::to_string(&recipe).map_err(|error| Failure::file(path, error))?;
     std::fs::write(path, text).map_err(|error| Failure::file(path, error))
 }
 

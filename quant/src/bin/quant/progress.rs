@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use quant::checkpoint::{Checkpoint, Limits};
+use quant::checkpoint::{Checkpoint, Options};
 
 use crate::args::Work;
 
@@ -34,15 +34,21 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    /// Runs `work` with these limits.
-    pub(crate) fn run<T>(&self, work: &Work, run: impl FnOnce(Limits<'_>) -> T) -> T {
+    /// Runs something with these options.
+    pub(crate) fn run<T>(
+        &self,
+        work: &Work,
+        max_part_size: Option<u64>,
+        run: impl FnOnce(Options<'_>) -> T,
+    ) -> T {
         let advance = |_: usize, bytes: u64| self.advance(bytes);
-        let mut limits = Limits::default();
-        limits.jobs = work.jobs;
-        limits.max_memory = work.max_memory;
-        limits.progress = Some(&advance);
-        limits.cancelled = Some(&self.cancelled);
-        let result = run(limits);
+        let mut options = Options::default();
+        options.jobs = work.jobs;
+        options.max_memory = work.max_memory;
+        options.max_part_size = max_part_size;
+        options.progress = Some(&advance);
+        options.cancelled = Some(&self.cancelled);
+        let result = run(options);
         self.clear();
         result
     }

@@ -17,9 +17,10 @@ pub(crate) fn run(args: &Quantize) -> Result<Answer, Failure> {
     let (from, to) = (&args.input.path, &args.output.output);
     let checkpoint = input::open(&args.input)?;
     input::check_output(from, to)?;
-    let recipe = plan::recipe(&*checkpoint, from, &args.choice, &args.work)?;
+    let planner = plan::planner(&*checkpoint, from, &args.choice, &args.work)?;
+    let part = args.output.max_part_size;
     let plan = Progress::over(&*checkpoint)
-        .run(&args.work, |limits| checkpoint::quantize(&*checkpoint, &recipe, to, limits))
+        .run(&args.work, part, |options| checkpoint::quantize(&*checkpoint, &*planner, to, options))
         .map_err(|error| Failure::checkpoint(from, Some(to), error))?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut out = io::stdout().lock();

@@ -17,7 +17,7 @@ pub(in crate::checkpoint) struct JsonWriter<W> {
 
 impl<W: Write> JsonWriter<W> {
     pub(in crate::checkpoint) fn new(mut file: W, outline: Outline) -> Result<Self, RecordError> {
-        let Outline { metadata, entries, states } = outline;
+        let Outline { metadata, entries, states, .. } = outline;
         let order = InOrder::new(entries)?;
         write!(file, "{{\n  \"format\": \"{FORMAT}\",\n  \"metadata\": {{")?;
         let mut separator = "\n";

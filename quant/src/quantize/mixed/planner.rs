@@ -1,0 +1,250 @@
+//! Choosing for the parameters of a model.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::{Budget, MixedPrecisionError, Offer, Precision, offers, select};
+use crate::module::{Directive, Module, ParamId, ParamInfo, ParamView, for_each};
+use crate::quantize::plan::{self, Decided, bytes_now, decide, decide_all, measure};
+use crate::quantize::planner::{Candidate, Decision, Planner};
+use crate::quantize::{Plan, QuantizeError, Reason, Recipe};
+
+/// Chooses a precision for each parameter, so that the expected error is the least that fits a
+/// budget of bytes.
+///
+/// Chosen for is what a [`Quantizer`](crate::Quantizer) would quantize: rank 2 and above, and what
+/// `#[module(quantize)]` says. What an attribute or a rule of [`recipe`](Self::recipe) decides,
+/// and everything else, is not chosen for; its bytes count, and its error is the same whatever is
+/// chosen.
+///
+/// # What is minimised
+///
+/// ```text
+/// Σ weight · Σ (x - x̂)²     over parameters, and over the values x of each
+/// ```
+///
+/// The least sum is found, not approached; see [`select`] for how, and for what the result says
+/// where that would take too long. The sum itself is a stand-in for what a model loses. To second
+/// order a small change `e` of the weights adds `½ eᵀHe` to a loss at its minimum; the stand-in
+/// keeps one number `weight` for each parameter in place of its part of the Hessian `H`, and
+/// leaves out what connects two. With all weights 1, as without [`weights`](Self::weights), a
+/// parameter whose values are small counts little, though the layer may be the one that matters.
+/// [`Sensitivity`](crate::Sensitivity) measures weights with a loss of one's own.
+///
+/// ```
+/// use quant::{Action, Budget, MixedPrecision, Param, Precision};
+///
+/// let wide = Param::new([[4.0f32, -3.1, 2.2, 0.3]; 16]);
+/// let narrow = Param::new([[0.4f32, -0.31, 0.22, 0.03]; 16]);
+/// let precisions: [Precision; 2] =
+///     ["per-tensor-symmetric-int8".parse()?, "per-tensor-symmetric-int4".parse()?];
+/// let mixed = MixedPrecision::new("21%".parse()?, precisions).plan(&(wide, narrow))?;
+/// println!("{}", mixed.plan);
+/// let schemes: Vec<_> = mixed.plan.params().iter().map(|it| it.action.to_string()).collect();
+/// assert_eq!(schemes, [precisions[0].to_string(), precisions[1].to_string()]);
+/// assert!(mixed.plan.bytes_after() <= mixed.budget);
+/// let recipe = mixed.plan.to_recipe()?; // the same, to be kept in a file
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct MixedPrecision {
+    budget: Budget,
+    precisions: Vec<Precision>,
+    recipe: Recipe,
+    weights: Option<BTreeMap<ParamId, f64>>,
+}
+
+/// What was chosen.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MixedPlan {
+    /// What becomes of every parameter; its [`to_recipe`](Plan::to_recipe) can be kept.
+    pub plan: Plan,
+    /// The budget in bytes.
+    pub budget: u64,
+    /// The weighted sum of squared errors.
+    pub error: f64,
+    /// The error is at most this much above the least that fits: 0 if it is the least.
+    pub gap: f64,
+}
+
+impl MixedPrecision {
+    /// Chooses among `precisions` within `budget`, whose share is one of all the bytes now.
+    pub fn new<P: Into<Precision>>(
+        budget: Budget,
+        precisions: impl IntoIterator<Item = P>,
+    ) -> Self {
+        let precisions = precisions.into_iter().map(Into::into).collect();
+        Self { budget, precisions, recipe: Recipe::new(), weights: None }
+    }
+
+    /// Parameters that a rule of `recipe` matches become what it says, and activations too. Its
+    /// own scheme has no say.
+    #[must_use]
+    pub fn recipe(self, recipe: Recipe) -> Self {
+        Self { recipe, ..self }
+    }
+
+    /// How much a squared error counts in each parameter. Every parameter that is chosen for must
+    /// have a weight then.
+    #[must_use]
+    pub fn weights(self, weights: impl IntoIterator<Item = (ParamId, f64)>) -> Self {
+        Self { weights: Some(weights.into_iter().collect()), ..self }
+    }
+
+    /// The best plan for `model` within the budget.
+    ///
+    /// # Errors
+    /// A budget that is too small; a precision that does not fit a parameter; no precisions;
+    /// weights that do not fit the model; or what [`Recipe::plan`] can find wrong.
+    pub fn plan(&self, model: &(impl Module + ?Sized)) -> Result<MixedPlan, MixedPrecisionError> {
+        self.check_weights(model.params().iter())?;
+        let decided = decide(&Base(self), model)?;
+        let (tensors, bytes) = self.offers(&decided, model)?;
+        let choice = self.choose(decided, &tensors, bytes)?;
+        let plan = plan::plan(&choice, model)?;
+        let activations = self.recipe.plan_activations(model)?;
+        let MixedChoice { budget, error, gap, .. } = choice;
+        Ok(MixedPlan { plan: plan.with_activations(activations), budget, error, gap })
+    }
+
+    /// What is decided before anything is chosen.
+    pub(crate) fn decide(&self, all: Vec<Candidate>) -> Result<Vec<Decided>, MixedPrecisionError> {
+        self.check_weights(all.iter().map(|candidate| &candidate.info))?;
+        Ok(decide_all(&Base(self), all)?)
+    }
+
+    /// The choice among the offers to parameters that take `bytes` now.
+    pub(crate) fn choose(
+        &self,
+        mut decided: Vec<Decided>,
+        tensors: &[Vec<Offer>],
+        bytes: u64,
+    ) -> Result<MixedChoice, MixedPrecisionError> {
+        let budget = self.budget.of(bytes);
+        let selection = select(tensors, budget)?;
+        for ((one, offers), &choice) in decided.iter_mut().zip(tensors).zip(&selection.choices) {
+            if one.decision.reason == Reason::Budget {
+                one.decision = chosen(offers[choice].precision);
+            }
+        }
+        let decisions = decided.into_iter().map(|one| one.decision).collect();
+        Ok(MixedChoice { budget, error: selection.error, gap: selection.gap, decisions })
+    }
+
+    fn check_weights<'a>(
+        &self,
+        params: impl Iterator<Item = &'a ParamInfo> + Clone,
+    ) -> Result<(), MixedPrecisionError> {
+        for (id, &weight) in self.weights.iter().flatten() {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return Err(MixedPrecisionError::Weight { id: id.clone(), weight });
+            }
+            if !params.clone().any(|param| param.id == *id) {
+                return Err(MixedPrecisionError::UnknownWeight { id: id.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn weight(&self, id: &ParamId) -> Result<f64, MixedPrecisionError> {
+        let Some(weights) = &self.weights else { return Ok(1.0) };
+        let missing = || MixedPrecisionError::Unweighted { id: id.clone() };
+        weights.get(id).copied().ok_or_else(missing)
+    }
+
+    /// The offers for every parameter, and the bytes of all now.
+    fn offers(
+        &self,
+        decided: &[Decided],
+        model: &(impl Module + ?Sized),
+    ) -> Result<(Vec<Vec<Offer>>, u64), MixedPrecisionError> {
+        let mut tensors = Ok(Vec::new());
+        let (mut bytes, mut decided) = (0, decided.iter());
+        for_each(model, |_, param| {
+            let (Ok(done), Some(one)) = (&mut tensors, decided.next()) else { return };
+            bytes += bytes_now(&one.info, param);
+            match self.offers_to(one, param) {
+                Ok(offers) => done.push(offers),
+                Err(error) => tensors = Err(error),
+            }
+        });
+        Ok((tensors?, bytes))
+    }
+
+    /// The offers for one parameter.
+    pub(crate) fn offers_to(
+        &self,
+        Decided { info, decision }: &Decided,
+        param: ParamView<'_>,
+    ) -> Result<Vec<Offer>, MixedPrecisionError> {
+        if decision.reason == Reason::Budget {
+            if self.precisions.is_empty() {
+                return Err(MixedPrecisionError::NoPrecision);
+            }
+            let weight = self.weight(&info.id)?;
+            let mut offers = offers(&info.id, &info.shape, &param.values(), &self.precisions)?;
+            offers.iter_mut().for_each(|offer| offer.error *= weight);
+            return Ok(offers);
+        }
+        let bytes = match &decision.choice {
+            Some(choice) => measure(&info.id, &info.shape, &param.values(), choice)?.bytes,
+            None => bytes_now(info, param),
+        };
+        // Its error is no one's choice, so that it need not be in the sum.
+        Ok(alloc::vec![Offer::float(bytes)])
+    }
+}
+
+/// The decision for a parameter that was chosen for.
+fn chosen(precision: Precision) -> Decision {
+    match precision {
+        Precision::Float => Decision::keep(Reason::Budget),
+        Precision::Quantized { scheme, calibration } => {
+            Decision::quantize(scheme, calibration, Reason::Budget)
+        }
+    }
+}
+
+/// Decides what is not chosen for; the rest has [`Reason::Budget`].
+struct Base<'a>(&'a MixedPrecision);
+
+impl Planner for Base<'_> {
+    fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
+        let by_recipe = self.0.recipe.decide(candidates)?;
+        let calibration = self.0.recipe.default_calibration();
+        let decide = |(candidate, by_recipe): (&Candidate, Decision)| {
+            let rank = candidate.info.shape.len();
+            match (&by_recipe.reason, candidate.directive) {
+                (Reason::Rule { .. }, _) => by_recipe,
+                (_, Some(Directive::Keep)) => Decision::keep(Reason::Attribute),
+                (_, Some(Directive::Scheme(scheme))) => {
+                    Decision::quantize(scheme, calibration, Reason::Attribute)
+                }
+                (_, None) if rank < 2 => Decision::keep(Reason::Rank(rank)),
+                (_, None | Some(Directive::Quantize)) => Decision::keep(Reason::Budget),
+            }
+        };
+        Ok(candidates.iter().zip(by_recipe).map(decide).collect())
+    }
+}
+
+/// The choice for a model, to be planned or applied.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MixedChoice {
+    /// The budget in bytes.
+    pub budget: u64,
+    /// The weighted sum of squared errors.
+    pub error: f64,
+    /// The error is at most this much above the least that fits: 0 if it is the least.
+    pub gap: f64,
+    decisions: Vec<Decision>,
+}
+
+/// For the parameters that were chosen for, and no others.
+impl Planner for MixedChoice {
+    fn decide(&self, _: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
+        Ok(self.decisions.clone())
+    }
+}

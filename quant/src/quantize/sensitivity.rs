@@ -1,0 +1,334 @@
+//! How much each parameter matters: quantized alone, and evaluated.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Decided, Measured, bytes_now, decide, measure};
+use super::planner::{Choice, Planner};
+use super::{QuantizeError, apply};
+use crate::module::{Module, ParamId, ParamInfo, for_each, for_each_mut};
+use crate::scheme::QuantizationScheme;
+use crate::tensor::{QuantizedTensor, Tensor};
+
+/// What quantizing each parameter alone does to a loss, most harmful first.
+///
+/// It prints as a table, serializes, and gives weights to a choice within a budget:
+///
+/// ```
+/// use std::convert::Infallible;
+/// use quant::{
+///     MinMaxCalibration, MixedPrecision, Module, Param, Precision, QuantizationScheme,
+///     QuantizationType, Quantizer, Sensitivity,
+/// };
+///
+/// #[derive(Module)]
+/// struct Net { first: Param<[[f32; 3]; 2]>, last: Param<[[f32; 3]; 2]> }
+///
+/// // Any measure that is smaller when the model is better, here a sum that should stay as it is.
+/// fn loss(net: &Net) -> Result<f64, Infallible> {
+///     let sum = |w: &Param<[[f32; 3]; 2]>| w.value().as_flattened().iter().sum::<f32>();
+///     let change = sum(&net.first) - 1.0 + 10.0 * (sum(&net.last) - 1.0);
+///     Ok(f64::from(change).powi(2))
+/// }
+///
+/// let weight = || Param::new([[0.9f32, -0.31, 0.22], [0.13, 0.05, 0.01]]);
+/// let mut net = Net { first: weight(), last: weight() };
+/// let int4 = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt4);
+/// let quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme: int4 };
+/// let sensitivity = Sensitivity::measure(&quantizer, &mut net, loss)?;
+/// println!("{sensitivity}");
+/// assert_eq!(sensitivity.layers()[0].id, "last");
+///
+/// let int8 = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
+/// let mixed = MixedPrecision::new("40%".parse()?, [int8, int4])
+///     .weights(sensitivity.weights())
+///     .plan(&net)?;
+/// let chosen: Vec<_> = mixed.plan.params().iter().map(|it| it.action.to_string()).collect();
+/// assert_eq!(chosen, ["per-tensor-symmetric-int4 by min-max", "per-tensor-symmetric-int8 by min-max"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sensitivity {
+    baseline: f64,
+    layers: Vec<LayerSensitivity>,
+}
+
+/// What quantizing one parameter alone does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LayerSensitivity {
+    /// The path.
+    pub id: ParamId,
+    /// How it was quantized.
+    pub scheme: QuantizationScheme,
+    /// The loss with this parameter quantized, and all others as they are.
+    pub loss: f64,
+    /// How much that is above the loss of the model as it is; below 0 where it is better.
+    pub delta: f64,
+    /// `Σ (x - x̂)²` over the parameter's values.
+    pub noise: f64,
+    /// The bytes of the parameter now.
+    pub bytes_before: u64,
+    /// Its bytes when quantized.
+    pub bytes_after: u64,
+}
+
+impl LayerSensitivity {
+    /// The bytes that quantizing it saves; 0 if it takes more then.
+    pub fn bytes_saved(&self) -> u64 {
+        self.bytes_before.saturating_sub(self.bytes_after)
+    }
+}
+
+impl Sensitivity {
+    /// Quantizes one parameter at a time as `planner`, a [`Quantizer`](crate::Quantizer) or a
+    /// [`Recipe`](crate::Recipe), decides, evaluates `loss`, and puts the parameter back.
+    ///
+    /// Parameters that the planner keeps, or that are quantized already, stay as they are, and
+    /// activations too. The model is not copied: there is room for one more parameter. It is what
+    /// it was afterwards, also after an error. The time is that of one loss more than there are
+    /// parameters to quantize.
+    ///
+    /// # Errors
+    /// The planner's, or a weight that cannot be quantized, before any loss is computed; the
+    /// first that `loss` returns; a loss that is NaN or infinite. The latter two name the
+    /// parameter that was quantized, or none where the model was as it is.
+    pub fn measure<M: Module, E>(
+        planner: &(impl Planner + ?Sized),
+        model: &mut M,
+        mut loss: impl FnMut(&M) -> Result<f64, E>,
+    ) -> Result<Self, SensitivityError<E>> {
+        let steps = steps(planner, model)?;
+        let baseline = evaluate(None, model, &mut loss)?;
+        let mut layers = Vec::with_capacity(steps.len());
+        for step in steps {
+            let float = swap(model, step.number, step.quantized(model)?.into());
+            let loss = evaluate(Some(&step.info.id), model, &mut loss);
+            swap(model, step.number, float);
+            layers.push(step.into_layer(loss?, baseline));
+        }
+        // Stable: where losses are equal, the order is the model's.
+        layers.sort_by(|a, b| b.delta.total_cmp(&a.delta));
+        Ok(Self { baseline, layers })
+    }
+
+    /// The loss of the model as it is.
+    pub fn baseline(&self) -> f64 {
+        self.baseline
+    }
+
+    /// The parameters that were quantized, most harmful first.
+    pub fn layers(&self) -> &[LayerSensitivity] {
+        &self.layers
+    }
+
+    /// What a squared error costs in each parameter, for
+    /// [`MixedPrecision::weights`](crate::MixedPrecision::weights):
+    ///
+    /// ```text
+    /// weight = (loss - baseline) / Σ (x - x̂)²
+    /// ```
+    ///
+    /// It supposes that the loss grows with the squared error, which holds for errors that are
+    /// small, and where the model's loss is near a minimum. Where the loss did not grow it is no
+    /// measure; such a parameter, and one without an error, gets the least weight of the others,
+    /// or 1 if there are none. With 0 any number of bits would do for it.
+    pub fn weights(&self) -> BTreeMap<ParamId, f64> {
+        let weight = |layer: &LayerSensitivity| {
+            let weight = layer.delta / layer.noise;
+            (weight > 0.0 && weight.is_finite()).then_some(weight)
+        };
+        let least = self.layers.iter().filter_map(weight).min_by(f64::total_cmp).unwrap_or(1.0);
+        let pair = |layer: &LayerSensitivity| (layer.id.clone(), weight(layer).unwrap_or(least));
+        self.layers.iter().map(pair).collect()
+    }
+}
+
+/// A parameter that is to be quantized.
+struct Step {
+    /// Its position in the walk.
+    number: usize,
+    info: ParamInfo,
+    choice: Choice,
+    bytes_before: u64,
+    measured: Measured,
+}
+
+impl Step {
+    fn quantized(&self, model: &impl Module) -> Result<QuantizedTensor, QuantizeError> {
+        let Self { number, info, choice, .. } = self;
+        let (mut at, mut made) = (0, None);
+        for_each(model, |_, param| {
+            if at == *number {
+                let values = param.values();
+                let fitted = apply::fit(&info.id, &info.shape, &values, choice);
+                made = Some(fitted.map(|(groups, params)| {
+                    QuantizedTensor::quantize(&info.shape, choice.scheme, groups, &values, &params)
+                }));
+            }
+            at += 1;
+        });
+        made.expect("a model shows the same parameters each time")
+    }
+
+    fn into_layer(self, loss: f64, baseline: f64) -> LayerSensitivity {
+        LayerSensitivity {
+            id: self.info.id,
+            scheme: self.choice.scheme,
+            loss,
+            delta: loss - baseline,
+            noise: self.measured.noise,
+            bytes_before: self.bytes_before,
+            bytes_after: self.measured.bytes,
+        }
+    }
+}
+
+/// What is to be done, and all that could go wrong with it.
+fn steps(
+    planner: &(impl Planner + ?Sized),
+    model: &impl Module,
+) -> Result<Vec<Step>, QuantizeError> {
+    let mut decided = decide(planner, model)?.into_iter().enumerate();
+    let mut steps = Ok(Vec::new());
+    for_each(model, |_, param| {
+        let (Ok(done), Some((number, Decided { info, decision }))) = (&mut steps, decided.next())
+        else {
+            return;
+        };
+        let Some(choice) = decision.choice else { return };
+        let bytes_before = bytes_now(&info, param);
+        match measure(&info.id, &info.shape, &param.values(), &choice) {
+            Ok(measured) => done.push(Step { number, info, choice, bytes_before, measured }),
+            Err(error) => steps = Err(error),
+        }
+    });
+    steps
+}
+
+/// Replaces one parameter, and returns what it was.
+fn swap(model: &mut impl Module, number: usize, tensor: Tensor) -> Tensor {
+    let (mut new, mut at) = (Some(tensor), 0);
+    let mut old = None;
+    for_each_mut(model, |_, param| {
+        if at == number
+            && let Some(new) = new.take()
+        {
+            old = Some(param.take());
+            param.put(new).expect("a storage holds what it held, and what is quantized");
+        }
+        at += 1;
+    });
+    old.expect("both walks of a model show the same parameters")
+}
+
+fn evaluate<M, E>(
+    id: Option<&ParamId>,
+    model: &M,
+    loss: &mut impl FnMut(&M) -> Result<f64, E>,
+) -> Result<f64, SensitivityError<E>> {
+    let id = || id.cloned();
+    match loss(model) {
+        Ok(loss) if loss.is_finite() => Ok(loss),
+        Ok(loss) => Err(SensitivityError::NonFinite { id: id(), loss }),
+        Err(source) => Err(SensitivityError::Loss { id: id(), source }),
+    }
+}
+
+/// A table, most harmful first.
+impl fmt::Display for Sensitivity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["parameter", "scheme", "loss", "delta", "bytes saved"].map(String::from);
+        let rows: Vec<[String; 5]> = self.layers.iter().map(LayerSensitivity::cells).collect();
+        let width = |i: usize| {
+            rows.iter().chain([&head]).map(|row| row[i].chars().count()).max().unwrap_or(0)
+        };
+        let widths: [usize; 5] = core::array::from_fn(width);
+        for row in [&head].into_iter().chain(&rows) {
+            for (i, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                match i {
+                    0 => write!(f, "{cell:<width$}")?,
+                    1 => write!(f, "  {cell:<width$}")?,
+                    _ => write!(f, "  {cell:>width$}")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        write!(
+            f,
+            "loss {:.6e} before, {} parameters quantized one by one",
+            self.baseline,
+            rows.len()
+        )
+    }
+}
+
+impl LayerSensitivity {
+    fn cells(&self) -> [String; 5] {
+        [
+            self.id.to_string(),
+            self.scheme.to_string(),
+            alloc::format!("{:.6e}", self.loss),
+            alloc::format!("{:+.3e}", self.delta),
+            self.bytes_saved().to_string(),
+        ]
+    }
+}
+
+/// The sensitivity of a model cannot be measured; the model is as it was.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum SensitivityError<E> {
+    /// The model cannot be quantized as asked.
+    Quantize(QuantizeError),
+    /// The loss could not be computed.
+    Loss {
+        /// The parameter that was quantized; `None` where none was.
+        id: Option<ParamId>,
+        /// Why.
+        source: E,
+    },
+    /// The loss is NaN or infinite.
+    NonFinite {
+        /// The parameter that was quantized; `None` where none was.
+        id: Option<ParamId>,
+        /// The loss.
+        loss: f64,
+    },
+}
+
+impl<E> From<QuantizeError> for SensitivityError<E> {
+    fn from(error: QuantizeError) -> Self {
+        Self::Quantize(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for SensitivityError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quantized = |id: &Option<ParamId>| match id {
+            Some(id) => alloc::format!("{id}: with this parameter quantized"),
+            None => "with nothing quantized".into(),
+        };
+        match self {
+            Self::Quantize(error) => error.fmt(f),
+            Self::Loss { id, source } => {
+                write!(f, "{}, the loss cannot be computed: {source}", quantized(id))
+            }
+            Self::NonFinite { id, loss } => write!(f, "{}, the loss is {loss}", quantized(id)),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for SensitivityError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Quantize(error) => Some(error),
+            Self::Loss { source, .. } => Some(source),
+            Self::NonFinite { .. } => None,
+        }
+    }
+}
