@@ -18,13 +18,13 @@ fn native(record: &Record) -> Vec<u8> {
 fn every_kind_of_tensor_comes_back_with_its_metadata_and_states() {
     let record = of_everything();
     let json = record.save_bytes(&JsonRecorder::default()).unwrap();
-    assert_eq!(native(&load(&json).unwrap()), native(&record));
+    assert!(native(&load(&json).unwrap()) == native(&record));
 
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("a.json"), directory.path().join("a.quant"));
     std::fs::write(&from, &json).unwrap();
     checkpoint::convert(&*checkpoint::open(&from).unwrap(), &to, Default::default()).unwrap();
-    assert_eq!(std::fs::read(&to).unwrap(), native(&record));
+    assert!(std::fs::read(&to).unwrap() == native(&record));
     checkpoint::convert(&*checkpoint::open(&to).unwrap(), &from, Default::default()).unwrap();
     assert_eq!(std::fs::read(&from).unwrap(), json);
 }

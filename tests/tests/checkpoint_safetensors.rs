@@ -51,12 +51,12 @@ fn bytes<T, const N: usize>(values: &[T], encode: impl Fn(&T) -> [u8; N]) -> Vec
 fn every_kind_of_tensor_comes_back_with_its_metadata_and_states() {
     let record = of_everything();
     let saved = record.save_bytes(&recorder()).unwrap();
-    assert_eq!(native(&load(&saved).unwrap()), native(&record));
+    assert!(native(&load(&saved).unwrap()) == native(&record));
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("all.safetensors");
     record.save_file(&path, &recorder()).unwrap();
-    assert_eq!(native(&gathered(&path)), native(&record));
+    assert!(native(&gathered(&path)) == native(&record));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_file_written_one_tensor_at_a_time_has_the_recorder_s_bytes() {
     let record = of_everything();
     record.save_file(&from, &BincodeRecorder::default()).unwrap();
     checkpoint::convert(&*checkpoint::open(&from).unwrap(), &to, Default::default()).unwrap();
-    assert_eq!(std::fs::read(&to).unwrap(), record.save_bytes(&recorder()).unwrap());
+    assert!(std::fs::read(&to).unwrap() == record.save_bytes(&recorder()).unwrap());
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn files_of_the_format_s_own_crate_are_read_with_equal_values() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("theirs.safetensors");
     std::fs::write(&path, &file).unwrap();
-    assert_eq!(native(&gathered(&path)), native(&record));
+    assert!(native(&gathered(&path)) == native(&record));
     let stored: Vec<Stored> =
         checkpoint::open(&path).unwrap().entries().iter().map(|entry| entry.stored).collect();
     for expected in [Stored::F32, Stored::F16, Stored::Bf16] {

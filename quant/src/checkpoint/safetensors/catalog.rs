@@ -80,6 +80,8 @@ impl<'a> Sorter<'a> {
                 self.plain(position, slot);
             }
         }
+        // Those that the metadata describes came in the order of keys.
+        self.catalog.states.sort_by_key(|state| state.slot);
         let mut states = HashSet::new();
         match self.catalog.states.iter().find(|state| !states.insert(&state.id)) {
             Some(twice) => Err(RecordError::DuplicateName { id: twice.id.clone() }),
