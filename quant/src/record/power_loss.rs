@@ -1,4 +1,4 @@
-//! What a disk may hold after the power failed in the middle of a save, as SQLite tests it.
+//! What a disk may hold after the power failed in the middle of a save, as `SQLite` tests it.
 //!
 //! A save is run once on real files, and its operations are recorded. Then every state is rebuilt
 //! that a crash may leave, and opened: it is the old record or the new one, complete, or, if there

@@ -485,3 +485,137 @@ fn put<W: Write>(
     section.crc32 = written.crc32;
     Ok(*section == written)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs::{self, File, Permissions};
+    use std::io;
+    use std::rc::Rc;
+
+    use super::super::{BincodeRecorder, Record, RecordFile, Recorder};
+    use super::*;
+
+    /// A disk with room for so many more bytes.
+    #[derive(Clone)]
+    struct Limited(Rc<Cell<usize>>);
+
+    struct LimitedFile(File, Rc<Cell<usize>>);
+
+    impl Files for Limited {
+        type File = LimitedFile;
+
+        fn create_new(&self, path: &Path) -> io::Result<LimitedFile> {
+            System.create_new(path).map(|file| LimitedFile(file, self.0.clone()))
+        }
+
+        fn set_permissions(&self, file: &LimitedFile, permissions: Permissions) -> io::Result<()> {
+            System.set_permissions(&file.0, permissions)
+        }
+
+        fn sync(&self, _file: &LimitedFile) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            System.rename(from, to)
+        }
+
+        fn sync_dir(&self, _directory: &Path) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            System.remove(path)
+        }
+    }
+
+    impl Write for LimitedFile {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let len = bytes.len().min(self.1.get());
+            if len == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.1.set(self.1.get() - len);
+            self.0.write_all(&bytes[..len])?;
+            Ok(len)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for LimitedFile {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    fn record(value: f32) -> Record {
+        let tensor = || Tensor::from_values(&[40], vec![value; 40]).unwrap();
+        let mut record = Record::from_iter([("a", tensor()), ("b", tensor())]);
+        record.insert_state(State { id: "s".into(), kind: "k".into(), data: vec![1; 99] });
+        record
+    }
+
+    fn save(files: Limited, path: &Path, max: Option<u64>, value: f32) -> Result<(), RecordError> {
+        let record = record(value);
+        let entries =
+            record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect();
+        let states = record.states().to_vec();
+        let mut stream = Stream::create(files, path, max, BTreeMap::new(), entries, states)?;
+        for (id, tensor) in record.iter() {
+            stream.write(id.as_str(), tensor.into())?;
+        }
+        stream.finish()
+    }
+
+    fn names(directory: &Path) -> Vec<PathBuf> {
+        let mut names: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_disk_that_is_full_after_any_byte_keeps_the_old_record() {
+        for max in [None, Some(300)] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("model.quant");
+            let room = |bytes| Limited(Rc::new(Cell::new(bytes)));
+            save(room(usize::MAX), &path, max, 1.0).unwrap();
+            let before = names(directory.path());
+            assert_eq!(before.len() > 1, max.is_some());
+            let needed = RecordFile::open(&path).unwrap().byte_count() as usize;
+            for bytes in 0..needed - 1 {
+                let error = save(room(bytes), &path, max, 2.0).unwrap_err();
+                let RecordError::Io { source, .. } = error else { panic!("{bytes}: {error:?}") };
+                assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+                assert_eq!(names(directory.path()), before, "{bytes}");
+            }
+            let loaded = BincodeRecorder::default().load_file(&path).unwrap();
+            assert_eq!(loaded, record(1.0));
+            save(room(needed), &path, max, 2.0).unwrap();
+            assert_eq!(BincodeRecorder::default().load_file(&path).unwrap(), record(2.0));
+        }
+    }
+
+    #[test]
+    fn nothing_can_be_written_after_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model.quant");
+        let large = Tensor::from_values(&[5000], vec![1.0; 5000]).unwrap();
+        let entries = ["a", "b"].map(|name| RecordEntry::of(name, &large)).into();
+        let room = Limited(Rc::new(Cell::new(10_000)));
+        let mut stream =
+            Stream::create(room, &path, None, BTreeMap::new(), entries, vec![]).unwrap();
+        let error = stream.write("a", (&large).into()).unwrap_err();
+        assert!(matches!(error, RecordError::Io { .. }), "{error:?}");
+        let error = stream.write("a", (&large).into()).unwrap_err();
+        assert!(matches!(error, RecordError::Unfinished { id: None }), "{error:?}");
+        assert_eq!(error.to_string(), "an earlier error left the record unfinished");
+        assert!(stream.finish().is_err());
+        assert!(names(directory.path()).is_empty());
+    }
+}

@@ -1,0 +1,92 @@
+//! Writes the seeds, from which fuzzing starts: `cargo run --example seeds`, in this directory.
+
+use std::fs;
+use std::path::Path;
+
+use quant::{
+    ActivationQuantizer, ActivationScheme, BincodeRecorder, Module, Param, Recipe, Record,
+};
+
+fn seed(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+    fs::create_dir_all(&directory).expect("the directory of the seeds");
+    fs::write(directory.join(name), bytes).expect("room for a seed");
+}
+
+fn records() {
+    let save = |record: &Record| record.save_bytes(&BincodeRecorder::default()).expect("a record");
+    for target in ["record_bytes", "record_file"] {
+        seed(target, "everything", save(&quant_fuzz::sample()));
+        seed(target, "nothing", save(&Record::new()));
+        for (number, (id, tensor)) in quant_fuzz::sample().into_iter().enumerate() {
+            seed(target, &number.to_string(), save(&Record::from_iter([(id, tensor)])));
+        }
+    }
+    let mut index = b"\x89QNI\r\n\x1a\n\x01\0\0\0\0\0\0\0".to_vec();
+    index.extend(7u64.to_le_bytes());
+    for (number, (id, tensor)) in quant_fuzz::sample().into_iter().enumerate() {
+        let part = save(&Record::from_iter([(id, tensor)]));
+        index.extend(1u64.to_le_bytes());
+        index.extend(number.to_string().as_bytes());
+        index.extend((part.len() as u64).to_le_bytes());
+        index.extend(&part[12..16]);
+    }
+    quant_fuzz::reseal_index(&mut index);
+    seed("record_index", "seven", index);
+}
+
+fn activations() {
+    let state = |name: &str, activation: &ActivationQuantizer| {
+        let record = Record::from_module(activation).expect("one state");
+        record.states().iter().for_each(|state| seed("activation_state", name, &state.data));
+    };
+    let batches = || [vec![0.5f32, -1.0, 3.0], vec![2.0, 0.25]];
+    for calibration in ["min-max", "moving-average", "percentile", "mse", "entropy"] {
+        let Ok(method) = calibration.parse() else { panic!("{calibration} is no calibration") };
+        let recipe =
+            Recipe::new().activations(ActivationScheme::STATIC).activation_calibration(method);
+        let observed = ActivationQuantizer::new()
+            .calibrate(&recipe, batches(), |input, batch| input.observe(&batch))
+            .expect("batches of numbers");
+        state(calibration, &observed);
+        state(&format!("{calibration}-static"), &observed.convert().expect("observed"));
+    }
+    let recipe = Recipe::new().activations(ActivationScheme::DYNAMIC);
+    state("dynamic", &ActivationQuantizer::new().prepare(&recipe).expect("one activation"));
+}
+
+fn texts() {
+    let recipe = r#"scheme = "per-channel-symmetric-int8"
+calibration = "min-max"
+
+[[rules]]
+path = "1.**"
+keep = true
+
+[[rules]]
+path = "{0,?}"
+scheme = "per-block-symmetric-int4:len=2:scale=f16"
+calibration = "mse"
+"#;
+    seed("recipe", "rules", recipe);
+    let parsed: Recipe = toml::from_str(recipe).expect("a recipe");
+    let model = (Param::new([[1.0f32, -2.0], [0.5, 4.0]]), vec![Param::new([1.0f32; 3])]);
+    let plan = parsed.plan(&model).expect("rules that match");
+    seed("plan", "rules", serde_json::to_vec(&plan).expect("a plan can be written"));
+    for name in [
+        "per-tensor-symmetric-int8",
+        "per-channel-affine-int5:axis=-2",
+        "per-block-affine-int2:len=64:scale=f16",
+        "percentile:99.9",
+        "static-affine-int8",
+        "dynamic-symmetric-int8",
+    ] {
+        seed("names", &name.replace(':', "_"), name);
+    }
+}
+
+fn main() {
+    records();
+    activations();
+    texts();
+}
