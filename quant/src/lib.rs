@@ -115,6 +115,8 @@ pub mod nn;
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;
+#[cfg(feature = "std")]
+pub mod report;
 pub mod scheme;
 pub mod tensor;
 
