@@ -1,10 +1,8 @@
 (() => {
   const body = document.querySelector("#all tbody");
   const heads = [...document.querySelectorAll("#all th[data-k]")];
-  const key = (row, i) => {
-    const v = row.cells[i].dataset.v ?? row.cells[i].textContent;
-    return v === "" ? Infinity : isNaN(v) ? v : +v;
-  };
+  /* Numbers stand in `data-v`, which is empty where there is none: those rows come last. */
+  const key = ({ dataset, textContent }) => ("v" in dataset ? parseFloat(dataset.v) : textContent);
   heads.forEach((head) => {
     const button = document.createElement("button");
     button.append(...head.childNodes);
@@ -13,8 +11,9 @@
       const sign = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-      const order = (a, b) => (a < b ? -sign : a > b ? sign : 0);
-      const rows = [...body.rows].map((row) => [key(row, head.cellIndex), row]);
+      const none = (a) => a !== a;
+      const order = (a, b) => none(a) - none(b) || (a < b ? -sign : a > b ? sign : 0);
+      const rows = [...body.rows].map((row) => [key(row.cells[head.cellIndex]), row]);
       body.append(...rows.sort((a, b) => order(a[0], b[0])).map((pair) => pair[1]));
     };
   });
