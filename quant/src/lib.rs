@@ -42,6 +42,7 @@
 //!
 //! 6. A [`MixedPrecision`] chooses the scheme of each parameter within a budget of bytes, and
 //!    [`Sensitivity`] ranks parameters by what quantizing them does to a loss.
+//! 7. A [`Report`](report::Report) shows it all as one HTML page.
 //!
 //! A parameter is its path: `layers.0.weight`. Rules, errors and files use it.
 //!
@@ -93,7 +94,7 @@
 //!
 //! | feature | default | without it |
 //! |---|---|---|
-//! | `std` | yes | the crate is `no_std` with `alloc`: no plans, recipes, records and activation quantizers; tensors are quantized by [`quantize_values`], and the CPU is not asked which kernel it has |
+//! | `std` | yes | the crate is `no_std` with `alloc`: no plans, recipes, records, reports and activation quantizers; tensors are quantized by [`quantize_values`], and the CPU is not asked which kernel it has |
 //! | `derive` | yes | [`Module`] is implemented by hand |
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
 //! | `rayon` | no | products of integers, and checksums of opened records, run on the calling thread alone |
@@ -118,6 +119,8 @@ pub mod nn;
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;
+#[cfg(feature = "std")]
+pub mod report;
 pub mod scheme;
 pub mod tensor;
 

@@ -1,0 +1,113 @@
+//! Pictures: paths of SVG in boxes that the page stretches to its width.
+//!
+//! Text is not stretched, so it stands beside the pictures, in HTML.
+
+use std::fmt::{self, Write};
+
+use super::tensor::{Channels, Histogram, Levels};
+
+/// The height of the box of bars; its width is their number.
+pub(super) const HEIGHT: f64 = 100.0;
+/// The width of a box with a grid.
+pub(super) const WIDTH: f64 = 800.0;
+/// Above that many levels, a grid over the histogram would hide it.
+const FEW: u32 = 33;
+
+/// The outline of a histogram, with the logarithm of `1 + count` as the height.
+pub(super) struct Outline<'a>(pub(super) &'a Histogram);
+
+impl fmt::Display for Outline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let most = self.0.bins.iter().copied().max().unwrap_or(0).max(1);
+        let height = |count: u64| HEIGHT * ((count as f64).ln_1p() / (most as f64).ln_1p());
+        steps(f, self.0.bins.iter().map(|&count| height(count)))
+    }
+}
+
+/// The outline of bars whose height is the error.
+pub(super) struct Bars<'a>(pub(super) &'a Channels);
+
+impl fmt::Display for Bars<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let most = self.0.worst.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        steps(f, self.0.worst.iter().map(|error| HEIGHT * error / most))
+    }
+}
+
+/// A line along the tops of bars of width 1, closed at the bottom.
+fn steps(f: &mut fmt::Formatter<'_>, heights: impl Iterator<Item = f64>) -> fmt::Result {
+    write!(f, "M0 {HEIGHT}")?;
+    let (mut end, mut last) = (0, None);
+    for height in heights {
+        let top = (HEIGHT - height).round() as i64;
+        if last != Some(top) {
+            if end > 0 {
+                write!(f, "H{end}")?;
+            }
+            write!(f, "V{top}")?;
+            last = Some(top);
+        }
+        end += 1;
+    }
+    write!(f, "H{end}V{HEIGHT}z")
+}
+
+/// The levels of a grid as ticks: one line as thick as they are high, dashed at the step.
+pub(super) struct Ticks<'a> {
+    pub(super) levels: Levels,
+    pub(super) over: &'a Histogram,
+    /// The middle and the extent from top to bottom.
+    pub(super) y: f64,
+    pub(super) height: f64,
+    pub(super) class: &'static str,
+}
+
+impl fmt::Display for Ticks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per_unit = WIDTH / (self.over.hi - self.over.lo);
+        let step = self.levels.step * per_unit;
+        // Ticks out of sight are not drawn: a grid may be much wider than the picture.
+        let before = ((self.over.lo - self.levels.lo) / self.levels.step).ceil().max(0.0);
+        let first = (self.levels.lo - self.over.lo) * per_unit + before * step;
+        let last = ((self.levels.hi - self.over.lo) * per_unit).min(WIDTH);
+        if !(first <= last && first.is_finite() && step.is_finite()) {
+            return Ok(());
+        }
+        let thick = (step / 3.0).clamp(0.4, 1.5);
+        let (from, to) = (first - thick / 2.0, last + thick / 2.0);
+        let (y, height, class) = (self.y, self.height, self.class);
+        write!(f, "<path class={class} stroke-width={height} ")?;
+        // A dash that never ends is a solid line: more ticks than there are points.
+        if step > thick {
+            write!(f, "stroke-dasharray=\"{thick:.2} {:.4}\" ", step - thick)?;
+        }
+        write!(f, "d=\"M{from:.2} {y}H{to:.2}\"/>")
+    }
+}
+
+/// The grid over a histogram of this width and [`HEIGHT`], if its levels are few.
+pub(super) fn over(histogram: &Histogram, levels: Levels) -> Option<Ticks<'_>> {
+    let y = HEIGHT / 2.0;
+    (levels.count <= FEW).then_some(Ticks {
+        levels,
+        over: histogram,
+        y,
+        height: HEIGHT,
+        class: "g",
+    })
+}
+
+/// Where zero and the ends of the codes lie, as dashed lines.
+pub(super) fn marks(histogram: &Histogram, levels: Option<Levels>) -> String {
+    let x = |value: f64| (value - histogram.lo) / (histogram.hi - histogram.lo) * WIDTH;
+    let mut path = String::new();
+    let zero = (0.0, "z");
+    let ends = levels.map(|levels| [(levels.lo, "e"), (levels.hi, "e")]);
+    for (value, class) in [zero].into_iter().chain(ends.into_iter().flatten()) {
+        if (histogram.lo..=histogram.hi).contains(&value) {
+            let line = write!(path, "<path class={class} d=\"M{:.1} 0V{HEIGHT}\"/>", x(value));
+            line.expect("a string takes what is written to it");
+        }
+    }
+    path
+}
