@@ -380,3 +380,26 @@ impl Channels {
         Self { axis: layout.axis, count: layout.channels, worst }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibration::MinMaxCalibration;
+    use crate::quantize::quantize_values;
+
+    #[test]
+    fn a_report_keeps_less_than_four_kibibytes() {
+        let mut values: Vec<f32> = (0..512 * 64).map(|i| (i as f32).sin() / 9.0).collect();
+        (0..99).for_each(|i| values[i * 300] = i as f32);
+        let scheme = "per-channel-symmetric-int8".parse().unwrap();
+        let quantized =
+            quantize_values(&[512, 64], &values, scheme, &MinMaxCalibration {}).unwrap();
+        let report = TensorReport::new("w", &[512, 64], &values, Some(&quantized)).unwrap();
+        let channels = report.damage.as_ref().unwrap().channels.as_ref().unwrap();
+        let heap = size_of_val(&report.histogram.bins[..])
+            + size_of_val(&channels.worst[..])
+            + size_of_val(&report.values.furthest[..]);
+        assert_eq!((channels.worst.len(), report.values.furthest.len()), (BARS, NAMED));
+        assert!(size_of::<TensorReport>() + heap < 4096 - 1024, "room for a name and a note");
+    }
+}
