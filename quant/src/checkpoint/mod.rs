@@ -52,6 +52,7 @@ mod open;
 mod order;
 #[cfg(feature = "formats")]
 mod rename;
+mod report;
 mod rewrite;
 #[cfg(feature = "formats")]
 mod safetensors;
@@ -67,6 +68,7 @@ pub use json::{JsonError, JsonRecorder};
 pub use open::{create, open};
 #[cfg(feature = "formats")]
 pub use rename::{Rename, RenameError};
+pub use report::{report, report_against};
 pub use rewrite::{CheckpointError, Options, choose, convert, dequantize, plan, quantize};
 #[cfg(feature = "formats")]
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};

@@ -70,7 +70,7 @@ pub fn plan(
 ) -> Result<Plan, CheckpointError> {
     let decided = decide(from, planner)?;
     let mut planned = Vec::new();
-    let each = |index: usize| Ok(quantize_one(decided[index].clone(), from.read(index)?)?.0);
+    let each = |index: usize| Ok(quantize_one(decided[index].clone(), &from.read(index)?)?.0);
     in_order(from, &decided_entries(&decided), options, each, |_, param| {
         planned.push(param);
         Ok(())
@@ -133,7 +133,11 @@ pub fn quantize(
     let decided = decide(from, planner)?;
     let entries = decided_entries(&decided);
     let mut planned: Vec<PlannedParam> = Vec::new();
-    let each = |index: usize| Ok(quantize_one(decided[index].clone(), from.read(index)?)?);
+    let each = |index: usize| {
+        let tensor = from.read(index)?;
+        let (planned, quantized) = quantize_one(decided[index].clone(), &tensor)?;
+        Ok((planned, quantized.map_or(tensor, Tensor::from)))
+    };
     write(from, entries, to.as_ref(), options, each, |param| planned.push(param))?;
     Ok(Plan::of_params(planned))
 }
@@ -166,7 +170,10 @@ pub fn convert(
     write(from, entries, to.as_ref(), options, |index| Ok(((), from.read(index)?)), |()| {})
 }
 
-fn decide(from: &dyn Checkpoint, planner: &dyn Planner) -> Result<Vec<Decided>, QuantizeError> {
+pub(super) fn decide(
+    from: &dyn Checkpoint,
+    planner: &dyn Planner,
+) -> Result<Vec<Decided>, QuantizeError> {
     decide_all(planner, candidates(from))
 }
 
@@ -183,7 +190,7 @@ fn candidates(from: &dyn Checkpoint) -> Vec<Candidate> {
 }
 
 /// The entries as they will be.
-fn decided_entries(decided: &[Decided]) -> Vec<RecordEntry> {
+pub(super) fn decided_entries(decided: &[Decided]) -> Vec<RecordEntry> {
     let entry = |one: &Decided| {
         let scheme = one.info.scheme.or(one.scheme());
         RecordEntry::new(one.info.id.clone(), one.info.shape.clone(), scheme)
@@ -223,7 +230,7 @@ const DEFAULT_MEMORY: u64 = 512 << 20;
 
 /// Calls `each` for every tensor, a batch at a time by several threads, and `sink` with the results
 /// in order, while the next batch is on its way.
-fn in_order<R: Send>(
+pub(super) fn in_order<R: Send>(
     from: &dyn Checkpoint,
     entries: &[RecordEntry],
     options: Options<'_>,

@@ -322,17 +322,17 @@ fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, Quan
     Ok(fit_one(decided, param)?.0)
 }
 
-/// Does to one tensor what was decided about its parameter, and says what that was.
+/// Does to one tensor what was decided about its parameter, and says what that was: `None` if it
+/// stays as it is.
 pub(crate) fn quantize_one(
     decided: Decided,
-    tensor: Tensor,
-) -> Result<(PlannedParam, Tensor), QuantizeError> {
-    let (planned, fitted) = fit_one(decided, (&tensor).into())?;
-    let Some((scheme, groups, params)) = fitted else { return Ok((planned, tensor)) };
-    let values = tensor.values();
-    let quantized =
-        QuantizedTensor::quantize(tensor.shape(), scheme, groups, &values, &params);
-    Ok((planned, quantized.into()))
+    tensor: &Tensor,
+) -> Result<(PlannedParam, Option<QuantizedTensor>), QuantizeError> {
+    let (planned, fitted) = fit_one(decided, tensor.into())?;
+    let quantized = fitted.map(|(scheme, groups, params)| {
+        QuantizedTensor::quantize(tensor.shape(), scheme, groups, &tensor.values(), &params)
+    });
+    Ok((planned, quantized))
 }
 
 /// What is planned for one parameter, with the parameters of its groups if it is to be quantized.

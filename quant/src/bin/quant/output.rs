@@ -1,9 +1,13 @@
 //! Numbers and tables that fit a terminal.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 
 use console::{Term, measure_text_width, style};
+
+use crate::error::Failure;
 
 /// `86.7 MiB`
 pub(crate) fn bytes(count: u64) -> String {
@@ -77,6 +81,19 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 const SIZE: &str = "a size is a number with a unit, such as 256MiB, 1.5GB or 1000000";
+
+/// Gives a file this content: the old one, or none, is there until the new one is complete.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| {
+        // The reason for being here matters more than that this may fail.
+        let _ = fs::remove_file(&temporary);
+        Failure::file(path, error)
+    })
+}
 
 /// Rows of cells under a head.
 pub(crate) struct Table {

@@ -11,7 +11,7 @@ use crate::Answer;
 use crate::args::{self, Choice, Work};
 use crate::error::Failure;
 use crate::input;
-use crate::output::{Table, bytes, decibels, shape, value};
+use crate::output::{self, Table, bytes, decibels, shape, value};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &args::Plan) -> Result<Answer, Failure> {
@@ -53,10 +53,21 @@ pub(crate) fn planner(
     Ok(Box::new(chosen))
 }
 
+/// What decides, in a few words.
+pub(crate) fn describe(choice: &Choice) -> String {
+    match (&choice.budget, &choice.recipe) {
+        (Some(budget), _) => format!("within {budget}"),
+        (None, Some(path)) => format!("by {}", path.display()),
+        (None, None) => {
+            format!("{} by {}", choice.scheme, choice.calibration.unwrap_or_default())
+        }
+    }
+}
+
 fn write_recipe(plan: &Plan, path: &Path) -> Result<(), Failure> {
     let recipe = plan.to_recipe().map_err(|error| Failure::asked(error.to_string()))?;
     let text = toml::to_string(&recipe).map_err(|error| Failure::file(path, error))?;
-    std::fs::write(path, text).map_err(|error| Failure::file(path, error))
+    output::replace(path, text.as_bytes())
 }
 
 /// Prints a plan so that it fits a terminal.
