@@ -72,7 +72,9 @@ fn model() -> Record {
 fn inspect_shows_a_tree_with_shapes_types_ranges_and_sizes() {
     let bench = Bench::new();
     let shown = bench.ok(&["inspect", "model.safetensors"]);
-    assert!(shown.starts_with("model.safetensors: safetensors, 6 tensors, 3120 parameters, 12.2 KiB\n"));
+    assert!(
+        shown.starts_with("model.safetensors: safetensors, 6 tensors, 3120 parameters, 12.2 KiB\n")
+    );
     assert!(shown.contains("format = pt"), "{shown}");
     assert!(shown.contains("encoder.layer"), "{shown}");
     assert!(shown.contains("16×64") && shown.contains("-1.000 … 1.000"), "{shown}");
@@ -91,7 +93,10 @@ fn quantize_writes_a_record_that_verify_diff_and_dequantize_understand() {
     let bench = Bench::new();
     let said = bench.ok(&["quantize", "model.safetensors", "-o", "int8.quant"]);
     assert!(said.starts_with("3 of 6 tensors quantized: 12.2 KiB become 3.38 KiB"), "{said}");
-    assert_eq!(bench.ok(&["verify", "int8.quant"]), "int8.quant: 6 tensors, all checksums are right\n");
+    assert_eq!(
+        bench.ok(&["verify", "int8.quant"]),
+        "int8.quant: 6 tensors, all checksums are right\n"
+    );
 
     let output = bench.run(&["diff", "model.safetensors", "int8.quant"]);
     assert_eq!(output.status.code(), Some(1));
@@ -109,7 +114,14 @@ fn quantize_writes_a_record_that_verify_diff_and_dequantize_understand() {
 #[test]
 fn conversion_through_every_format_changes_nothing() {
     let bench = Bench::new();
-    bench.ok(&["quantize", "model.safetensors", "-o", "a.quant", "--scheme", "per-block-affine-int4"]);
+    bench.ok(&[
+        "quantize",
+        "model.safetensors",
+        "-o",
+        "a.quant",
+        "--scheme",
+        "per-block-affine-int4",
+    ]);
     bench.ok(&["convert", "a.quant", "-o", "b.safetensors"]);
     bench.ok(&["convert", "b.safetensors", "-o", "c.json"]);
     bench.ok(&["convert", "c.json", "-o", "d.quant"]);
@@ -135,7 +147,8 @@ fn plan_says_what_quantize_does() {
 #[test]
 fn a_budget_is_kept_and_its_choice_can_be_used_again() {
     let bench = Bench::new();
-    let args = ["plan", "model.safetensors", "--budget", "30%", "--write-recipe", "r.toml", "--json"];
+    let args =
+        ["plan", "model.safetensors", "--budget", "30%", "--write-recipe", "r.toml", "--json"];
     let plan = bench.json(&args);
     let total = |plan: &Value, key: &str| -> u64 {
         plan["params"].as_array().unwrap().iter().map(|param| param[key].as_u64().unwrap()).sum()
@@ -206,7 +219,11 @@ fn what_cannot_be_done_is_said_with_a_code_and_leaves_the_output_alone() {
         (vec!["quantize", "none.safetensors", "-o", "a.quant"], 3, "none.safetensors: "),
         (vec!["quantize", "text.quant", "-o", "a.quant"], 3, "text.quant: neither a record"),
         (vec!["quantize", "model.safetensors", "-o", "a.bin"], 2, "a.bin: the name should end in"),
-        (vec!["quantize", "model.safetensors", "-o", "model.safetensors"], 2, "read and written at once"),
+        (
+            vec!["quantize", "model.safetensors", "-o", "model.safetensors"],
+            2,
+            "read and written at once",
+        ),
         (vec!["quantize", "model.safetensors", "-o", "no/a.quant"], 3, "no/a.quant: "),
         ([&["quantize"], &to_old[..], &["--recipe", "bad.toml"]].concat(), 2, "`nothing.*`"),
         ([&["quantize"], &to_old[..], &["--recipe", "worse.toml"]].concat(), 2, "worse.toml: "),

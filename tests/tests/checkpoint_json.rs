@@ -47,12 +47,17 @@ fn what_is_no_checkpoint_is_refused() {
             r#"{{"format": "quant-json/1", "metadata": {{}}, "states": {{{states}}}, "tensors": {{{tensors}}}}}"#
         )
     };
-    let int8 = |rest: &str| file("", &format!(r#""w": {{"scheme": "per-tensor-symmetric-int8", {rest}}}"#));
+    let int8 = |rest: &str| {
+        file("", &format!(r#""w": {{"scheme": "per-tensor-symmetric-int8", {rest}}}"#))
+    };
     for (text, expected) in [
         (String::new(), "not a checkpoint in JSON: EOF"),
         ("[]".into(), "not a checkpoint in JSON: "),
         (file("", "").replace("json/1", "json/2"), "the format is `quant-json/2`"),
-        (file("", "").replace("\"states\"", "\"estates\""), "not a checkpoint in JSON: unknown field"),
+        (
+            file("", "").replace("\"states\"", "\"estates\""),
+            "not a checkpoint in JSON: unknown field",
+        ),
         (
             file("", r#""w": {"shape": [], "values": [1]}, "w": {"shape": [], "values": [1]}"#),
             "w: the name is there twice",

@@ -76,7 +76,10 @@ fn everybody_is_told_of_every_tensor() {
     let mut told = told.into_inner().unwrap();
     told.sort();
     let expected = checkpoint.entries().iter().enumerate();
-    assert_eq!(told, expected.map(|(i, it)| (i, 4 * it.element_count() as u64)).collect::<Vec<_>>());
+    assert_eq!(
+        told,
+        expected.map(|(i, it)| (i, 4 * it.element_count() as u64)).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -105,7 +108,9 @@ fn an_error_leaves_the_old_file_and_nothing_else() {
     stopped.cancelled = Some(&cancelled);
     assert!(matches!(run(&all, stopped, &to), CheckpointError::Cancelled));
     let error = run(&all, options(1, None), &directory.path().join("b.bin"));
-    let CheckpointError::Record(RecordError::Recorder { source }) = error else { panic!("{error}") };
+    let CheckpointError::Record(RecordError::Recorder { source }) = error else {
+        panic!("{error}")
+    };
     assert!(matches!(*source.downcast().unwrap(), FormatError::Extension { .. }));
 
     assert_eq!(std::fs::read(&to).unwrap(), b"old");

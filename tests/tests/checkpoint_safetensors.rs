@@ -131,7 +131,8 @@ fn files_of_the_format_s_own_crate_are_read_with_equal_values() {
     assert_eq!(bits("brain"), bf16s.iter().map(widened).collect::<Vec<_>>());
 
     // What is no float is carried, and written as it was.
-    let state = State { id: "indices".into(), kind: "tensor/I64 [1, 2]".into(), data: data[3].clone() };
+    let state =
+        State { id: "indices".into(), kind: "tensor/I64 [1, 2]".into(), data: data[3].clone() };
     assert_eq!(record.states(), [state]);
     let saved = record.save_bytes(&recorder()).unwrap();
     let again = SafeTensors::deserialize(&saved).unwrap();
@@ -310,7 +311,10 @@ fn tensors_are_written_in_the_order_that_was_declared() {
     let path = directory.path().join("a.safetensors");
     let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
     let outline = || Outline {
-        entries: vec![quant::RecordEntry::new("a", [2], None), quant::RecordEntry::new("b", [2], None)],
+        entries: vec![
+            quant::RecordEntry::new("a", [2], None),
+            quant::RecordEntry::new("b", [2], None),
+        ],
         ..Outline::default()
     };
     let mut writer = checkpoint::create(&path, outline()).unwrap();

@@ -102,6 +102,20 @@ pub trait Checkpoint: Send + Sync {
     /// If there is no such entry.
     fn read(&self, index: usize) -> Result<Tensor, RecordError>;
 
+    /// Reads a tensor as [`read`](Self::read) does, into memory that is there already if the
+    /// format can use it: whoever reads one tensor after another spends more time on finding
+    /// memory than on filling it.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    ///
+    /// # Panics
+    /// If there is no such entry.
+    fn read_into(&self, index: usize, memory: Vec<f32>) -> Result<Tensor, RecordError> {
+        drop(memory);
+        self.read(index)
+    }
+
     /// Reads the bytes of a tensor, compares them with what the file says about them, and keeps
     /// nothing. Formats without checksums have little to compare.
     ///

@@ -43,9 +43,7 @@ pub fn create(
             let Outline { metadata, entries, states, max_part_size } = outline;
             Ok(Box::new(match max_part_size {
                 None => RecordWriter::create(path, metadata, entries, states)?,
-                Some(size) => {
-                    RecordWriter::create_in_parts(path, size, metadata, entries, states)?
-                }
+                Some(size) => RecordWriter::create_in_parts(path, size, metadata, entries, states)?,
             }))
         }
         format if outline.max_part_size.is_some() => {

@@ -143,7 +143,10 @@ impl Rename {
     ///
     /// # Errors
     /// As for [`names`](Self::names), or the states cannot be read.
-    pub fn checkpoint(&self, inner: Box<dyn Checkpoint>) -> Result<Box<dyn Checkpoint>, RecordError> {
+    pub fn checkpoint(
+        &self,
+        inner: Box<dyn Checkpoint>,
+    ) -> Result<Box<dyn Checkpoint>, RecordError> {
         if self.is_empty() {
             return Ok(inner);
         }
@@ -191,6 +194,10 @@ impl Checkpoint for Renamed {
 
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
         self.inner.read(self.positions[index])
+    }
+
+    fn read_into(&self, index: usize, memory: Vec<f32>) -> Result<Tensor, RecordError> {
+        self.inner.read_into(self.positions[index], memory)
     }
 
     fn verify(&self, index: usize) -> Result<(), RecordError> {

@@ -7,7 +7,7 @@ use core::num::NonZero;
 use std::error::Error;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use super::{Checkpoint, CheckpointWriter, Outline, create};
@@ -70,7 +70,13 @@ pub fn plan(
 ) -> Result<Plan, CheckpointError> {
     let decided = decide(from, planner)?;
     let mut planned = Vec::new();
-    let each = |index: usize| Ok(quantize_one(decided[index].clone(), &from.read(index)?)?.0);
+    let memory = Memory::default();
+    let each = |index: usize| {
+        let tensor = from.read_into(index, memory.take())?;
+        let (planned, _) = quantize_one(decided[index].clone(), &tensor)?;
+        memory.give(tensor);
+        Ok(planned)
+    };
     in_order(from, &decided_entries(&decided), options, each, |_, param| {
         planned.push(param);
         Ok(())
@@ -133,10 +139,13 @@ pub fn quantize(
     let decided = decide(from, planner)?;
     let entries = decided_entries(&decided);
     let mut planned: Vec<PlannedParam> = Vec::new();
+    let memory = Memory::default();
     let each = |index: usize| {
-        let tensor = from.read(index)?;
+        let tensor = from.read_into(index, memory.take())?;
         let (planned, quantized) = quantize_one(decided[index].clone(), &tensor)?;
-        Ok((planned, quantized.map_or(tensor, Tensor::from)))
+        let Some(quantized) = quantized else { return Ok((planned, tensor)) };
+        memory.give(tensor);
+        Ok((planned, quantized.into()))
     };
     write(from, entries, to.as_ref(), options, each, |param| planned.push(param))?;
     Ok(Plan::of_params(planned))
@@ -151,7 +160,8 @@ pub fn dequantize(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let entry = |entry: &super::Entry| RecordEntry::new(entry.id.clone(), entry.shape.clone(), None);
+    let entry =
+        |entry: &super::Entry| RecordEntry::new(entry.id.clone(), entry.shape.clone(), None);
     let entries = from.entries().iter().map(entry).collect();
     let each = |index: usize| Ok(((), from.read(index)?.dequantize()));
     write(from, entries, to.as_ref(), options, each, |()| {})
@@ -269,6 +279,22 @@ pub(super) fn in_order<R: Send>(
     })
 }
 
+/// Floats that have been quantized leave their memory to those that come next: one for each thread.
+#[derive(Default)]
+struct Memory(Mutex<Vec<Vec<f32>>>);
+
+impl Memory {
+    fn take(&self) -> Vec<f32> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give(&self, tensor: Tensor) {
+        if !tensor.is_quantized() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tensor.into_values());
+        }
+    }
+}
+
 type Batch = core::ops::Range<usize>;
 
 /// Runs of tensors that fit into memory together.
@@ -309,8 +335,9 @@ struct Pool {
 impl Pool {
     fn new(jobs: Option<NonZero<usize>>) -> Result<Self, CheckpointError> {
         let builder = rayon::ThreadPoolBuilder::new().num_threads(jobs.map_or(0, NonZero::get));
-        let threads =
-            builder.build().map_err(|error| CheckpointError::Threads { reason: error.to_string() })?;
+        let threads = builder
+            .build()
+            .map_err(|error| CheckpointError::Threads { reason: error.to_string() })?;
         Ok(Self { threads })
     }
 

@@ -8,8 +8,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
 use super::apply::{self, Fitted};
+use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
 use super::{QuantizeError, Recipe, Rule, weights};
 use crate::activation::ActivationScheme;
 use crate::calibration::{self, CalibrationMethod, CalibrationNameError};

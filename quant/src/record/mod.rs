@@ -94,10 +94,10 @@ mod stream;
 mod validate;
 mod writer;
 
-pub use collection::{Record, State};
-pub use difference::Difference;
 #[cfg(feature = "formats")]
 pub(crate) use atomic::{NewFile, System, Target};
+pub use collection::{Record, State};
+pub use difference::Difference;
 pub(crate) use difference::load as load_into;
 pub use entry::{RecordEntry, RecordSection};
 pub use error::{IndexError, Part, RecordError};

@@ -28,9 +28,16 @@ enum Change {
         max_abs_error: f32,
         differing: u64,
     },
-    Shape { from: Vec<usize>, to: Vec<usize> },
-    Removed { shape: Vec<usize> },
-    Added { shape: Vec<usize> },
+    Shape {
+        from: Vec<usize>,
+        to: Vec<usize>,
+    },
+    Removed {
+        shape: Vec<usize>,
+    },
+    Added {
+        shape: Vec<usize>,
+    },
 }
 
 #[derive(Serialize)]
@@ -80,7 +87,8 @@ fn compare(
             Some(other) => {
                 let (a, b) = (entry, &second.entries()[other]);
                 if a.shape == b.shape {
-                    let x = first.read(index).map_err(|error| Failure::record(&args.first, error))?;
+                    let x =
+                        first.read(index).map_err(|error| Failure::record(&args.first, error))?;
                     let y =
                         second.read(other).map_err(|error| Failure::record(&args.second, error))?;
                     change(a, &x, b, &y)
@@ -159,7 +167,9 @@ impl Change {
     fn counts(&self, min_sqnr: Option<f64>) -> bool {
         match (self, min_sqnr) {
             (Self::Equal, _) => false,
-            (Self::Changed { sqnr_db, .. }, Some(least)) => sqnr_db.is_some_and(|db| !(db >= least)),
+            (Self::Changed { sqnr_db, .. }, Some(least)) => {
+                sqnr_db.is_some_and(|db| !(db >= least))
+            }
             _ => true,
         }
     }

@@ -70,9 +70,7 @@ impl Failure {
                 );
                 Self::record(if read { from } else { to.unwrap_or(from) }, error)
             }
-            CheckpointError::Quantize(error) => {
-                Self::asked(format!("{}: {error}", from.display()))
-            }
+            CheckpointError::Quantize(error) => Self::asked(format!("{}: {error}", from.display())),
             CheckpointError::Mixed(error) => Self::asked(format!("{}: {error}", from.display())),
             error @ CheckpointError::Memory { .. } => Self::asked(error.to_string())
                 .help("allow more by --max-memory; a tensor is quantized whole"),
@@ -104,7 +102,11 @@ impl fmt::Display for Failure {
             Self::File { path, source, help } => {
                 let (path, text) = (path.display().to_string(), source.to_string());
                 // Errors of the system name the file already.
-                if text.starts_with(&path) { f.write_str(&text)? } else { write!(f, "{path}: {text}")? }
+                if text.starts_with(&path) {
+                    f.write_str(&text)?
+                } else {
+                    write!(f, "{path}: {text}")?
+                }
                 help
             }
             Self::Interrupted => return f.write_str("interrupted; nothing was written"),

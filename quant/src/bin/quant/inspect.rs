@@ -154,8 +154,8 @@ impl Line {
     fn look_at(&mut self, tensor: &Tensor) {
         let values = tensor.values();
         let finite = || values.iter().copied().filter(|value| value.is_finite());
-        let (least, greatest) = finite()
-            .fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
+        let (least, greatest) =
+            finite().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), v| (lo.min(v), hi.max(v)));
         let non_finite = (values.len() - finite().count()) as u64;
         self.range = (least <= greatest).then_some([least, greatest]);
         self.non_finite = Some(non_finite);
@@ -205,9 +205,10 @@ impl<'a> Tree<'a> {
         self.bytes += line.bytes;
         let (step, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
         // The children of one path mostly follow each other.
-        let at = self.children.iter().rposition(|(name, child)| {
-            *name == step && (rest.is_some() || child.line.is_none())
-        });
+        let at = self
+            .children
+            .iter()
+            .rposition(|(name, child)| *name == step && (rest.is_some() || child.line.is_none()));
         let at = at.unwrap_or_else(|| {
             self.children.push((step, Self::default()));
             self.children.len() - 1

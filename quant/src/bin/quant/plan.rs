@@ -72,7 +72,16 @@ fn write_recipe(plan: &Plan, path: &Path) -> Result<(), Failure> {
 
 /// Prints a plan so that it fits a terminal.
 fn print(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
-    let mut table = Table::new(["<tensor", "<shape", "<outcome", "size", "after", "SQNR", "max error", "<because"]);
+    let mut table = Table::new([
+        "<tensor",
+        "<shape",
+        "<outcome",
+        "size",
+        "after",
+        "SQNR",
+        "max error",
+        "<because",
+    ]);
     for param in plan.params() {
         let cells = cells(param);
         match param.action {

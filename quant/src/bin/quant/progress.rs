@@ -20,7 +20,8 @@ impl Progress {
         let entries = checkpoint.entries().iter();
         let bytes = entries.map(|entry| 4 * entry.element_count() as u64).sum();
         // Draws only on a terminal, and so does nothing in a pipe.
-        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(10));
+        let bar =
+            ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(10));
         let style = "{bar:40} {bytes:>10} of {total_bytes}  {bytes_per_sec}  {eta}";
         bar.set_style(ProgressStyle::with_template(style).expect("the template is well formed"));
         Self { bar, cancelled: cancelled() }

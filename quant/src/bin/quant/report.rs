@@ -17,8 +17,7 @@ pub(crate) fn run(args: &Report) -> Result<Answer, Failure> {
     let progress = Progress::over(&*checkpoint);
     let (tensors, how) = match &args.against {
         Some(path) => {
-            let quantized =
-                checkpoint::open(path).map_err(|error| Failure::record(path, error))?;
+            let quantized = checkpoint::open(path).map_err(|error| Failure::record(path, error))?;
             let run = |options: Options<'_>| {
                 checkpoint::report_against(&*checkpoint, &*quantized, options)
             };
@@ -26,8 +25,7 @@ pub(crate) fn run(args: &Report) -> Result<Answer, Failure> {
         }
         None => {
             let planner = plan::planner(&*checkpoint, from, &args.choice, &args.work)?;
-            let run =
-                |options: Options<'_>| checkpoint::report(&*checkpoint, &*planner, options);
+            let run = |options: Options<'_>| checkpoint::report(&*checkpoint, &*planner, options);
             (progress.run(&args.work, None, run), plan::describe(&args.choice))
         }
     };

@@ -69,8 +69,7 @@ impl Recorder for JsonRecorder {
         metadata.extend(self.metadata.clone());
         let entries = record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor));
         let states = record.states().to_vec();
-        let outline =
-            Outline { metadata, entries: entries.collect(), states, max_part_size: None };
+        let outline = Outline { metadata, entries: entries.collect(), states, max_part_size: None };
         let mut json = JsonWriter::new(writer, outline)?;
         for (id, tensor) in record.iter() {
             json.write(id.as_str(), tensor)?;

@@ -62,7 +62,9 @@ impl Parts {
     ) -> Result<(), RecordError> {
         let mut components = Path::new(name).components();
         if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
-            return Err(SafetensorsError::PartName { name: name.chars().take(200).collect() }.into());
+            return Err(
+                SafetensorsError::PartName { name: name.chars().take(200).collect() }.into()
+            );
         }
         let part = SafetensorsFile::open(&index.with_file_name(name))?;
         let listed = weight_map.extract_if(.., |_, file| file == name);
@@ -104,6 +106,11 @@ impl Checkpoint for Parts {
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
         let (part, position) = self.places[index];
         self.parts[part].read(position)
+    }
+
+    fn read_into(&self, index: usize, memory: Vec<f32>) -> Result<Tensor, RecordError> {
+        let (part, position) = self.places[index];
+        self.parts[part].read_into(position, memory)
     }
 
     fn states(&self) -> Result<Vec<State>, RecordError> {

@@ -48,10 +48,10 @@ impl SafetensorsFile {
         self.slots.iter().map(|slot| slot.name.as_str()).filter(move |name| !entries.contains(name))
     }
 
-    fn piece(&self, slot: usize) -> Result<Piece, RecordError> {
+    fn piece(&self, slot: usize, memory: Vec<f32>) -> Result<Piece, RecordError> {
         let slot = &self.slots[slot];
         let mut reader = At::new(&self.file, self.data + slot.bytes.start);
-        Piece::read(&mut reader, slot, true)
+        Piece::read(&mut reader, slot, true, memory)
             .map_err(|error| RecordError::from(error).in_file(&self.path))
     }
 }
@@ -70,13 +70,18 @@ impl Checkpoint for SafetensorsFile {
     }
 
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
-        assemble(&self.catalog.entries[index], self.catalog.sources[index], |slot| self.piece(slot))
+        self.read_into(index, Vec::new())
+    }
+
+    fn read_into(&self, index: usize, mut memory: Vec<f32>) -> Result<Tensor, RecordError> {
+        let (entry, source) = (&self.catalog.entries[index], self.catalog.sources[index]);
+        assemble(entry, source, |slot| self.piece(slot, core::mem::take(&mut memory)))
     }
 
     fn states(&self) -> Result<Vec<State>, RecordError> {
         let states = self.catalog.states.iter();
         let read = states.map(|state| {
-            let data = self.piece(state.slot)?.into_bytes();
+            let data = self.piece(state.slot, Vec::new())?.into_bytes();
             Ok(State { id: state.id.clone(), kind: state.kind.clone(), data })
         });
         read.collect()
@@ -94,7 +99,8 @@ pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
         (bytes.start, bytes.end)
     });
     for slot in positions {
-        pieces.insert(slot, Piece::read(reader, &header.tensors[slot], len.is_some())?);
+        let piece = Piece::read(reader, &header.tensors[slot], len.is_some(), Vec::new())?;
+        pieces.insert(slot, piece);
     }
     if reader.read(&mut [0])? > 0 {
         let expected = header.data_len();
@@ -144,7 +150,8 @@ fn assemble(
         Source::Quantized { scheme, codes, scales, zero_points } => {
             let codes = piece(codes)?.into_bytes();
             let scales = piece(scales)?.into_floats();
-            let zero_points = zero_points.map(|slot| Ok::<_, RecordError>(piece(slot)?.into_bytes()));
+            let zero_points =
+                zero_points.map(|slot| Ok::<_, RecordError>(piece(slot)?.into_bytes()));
             let zero_points = zero_points.transpose()?.unwrap_or_default();
             let zero_points = zero_points.into_iter().map(|byte| byte as i8).collect();
             QuantizedTensor::from_parts(&entry.shape, scheme, codes, scales, zero_points)
@@ -162,16 +169,16 @@ enum Piece {
 
 impl Piece {
     /// Reads a tensor's elements. Its size has been compared with the input's if that is `known`;
-    /// if not, room grows with the bytes that have arrived.
-    fn read(reader: &mut dyn Read, slot: &Slot, known: bool) -> io::Result<Self> {
+    /// if not, room grows with the bytes that have arrived. Floats use the `memory` that is given.
+    fn read(reader: &mut dyn Read, slot: &Slot, known: bool, memory: Vec<f32>) -> io::Result<Self> {
         let len = usize::try_from(slot.bytes.end - slot.bytes.start);
         let len = len.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         match slot.dtype {
-            Dtype::F32 => read_floats(reader, len / 4, known).map(Self::Floats),
-            Dtype::F16 => read_halves(reader, len / 2, known, f16_to_f32).map(Self::Floats),
+            Dtype::F32 => read_floats(reader, len / 4, known, memory).map(Self::Floats),
+            Dtype::F16 => read_halves(reader, len / 2, known, memory, f16_to_f32).map(Self::Floats),
             Dtype::BF16 => {
                 let widen = |bits| f32::from_bits(u32::from(bits) << 16);
-                read_halves(reader, len / 2, known, widen).map(Self::Floats)
+                read_halves(reader, len / 2, known, memory, widen).map(Self::Floats)
             }
             _ => read_bytes(reader, len, known).map(Self::Bytes),
         }
@@ -193,8 +200,13 @@ impl Piece {
     }
 }
 
-fn read_floats(reader: &mut dyn Read, count: usize, known: bool) -> io::Result<Vec<f32>> {
-    let mut values: Vec<f32> = Vec::new();
+fn read_floats(
+    reader: &mut dyn Read,
+    count: usize,
+    known: bool,
+    mut values: Vec<f32>,
+) -> io::Result<Vec<f32>> {
+    values.clear();
     while values.len() < count {
         let (start, more) = (values.len(), (count - values.len()).min(CHUNK / 4));
         reserve(&mut values, more, count - start, known)?;
@@ -211,9 +223,10 @@ fn read_halves(
     reader: &mut dyn Read,
     count: usize,
     known: bool,
+    mut values: Vec<f32>,
     widen: impl Fn(u16) -> f32,
 ) -> io::Result<Vec<f32>> {
-    let mut values: Vec<f32> = Vec::new();
+    values.clear();
     let mut buffer = [0; CHUNK / 16];
     while values.len() < count {
         let more = (count - values.len()).min(buffer.len() / 2);

@@ -52,7 +52,8 @@ impl Layout {
             self.entries.push(vec![slot]);
             return Ok(());
         };
-        let error = |error| RecordError::Tensor { id: id.clone(), source: TensorError::from(error) };
+        let error =
+            |error| RecordError::Tensor { id: id.clone(), source: TensorError::from(error) };
         let Parts { codes, scales, zero_points } = Parts::of(shape, scheme).map_err(error)?;
         let mut slots = vec![
             self.slot(id.as_str().into(), codes.0, codes.1)?,
