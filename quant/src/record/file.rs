@@ -232,7 +232,8 @@ impl RecordFile {
         self.files[file].read(sections[0], read)
     }
 
-    /// Reads the whole record, with all of its tensors.
+    /// Reads the whole record, with all of its tensors; several at a time by the threads of
+    /// `rayon` if that feature is on.
     ///
     /// # Errors
     /// The first of those that [`read`](Self::read) and [`states`](Self::states) have.
@@ -243,15 +244,14 @@ impl RecordFile {
     /// The record of the tensors that `read` gives.
     pub(super) fn collect(
         &self,
-        read: impl Fn(usize) -> Result<Tensor, RecordError>,
+        read: impl Fn(usize) -> Result<Tensor, RecordError> + Sync,
     ) -> Result<Record, RecordError> {
         let mut record = Record::new();
         for (key, value) in &self.metadata {
             record.insert_metadata(key, value);
         }
-        for (index, entry) in self.entries.iter().enumerate() {
-            record.insert(entry.id.clone(), read(index)?);
-        }
+        let tensors = each(self.entries.len(), read)?;
+        record.extend(self.entries.iter().map(|entry| entry.id.clone()).zip(tensors));
         for state in self.states()? {
             record.insert_state(state);
         }
@@ -319,16 +319,34 @@ impl RecordFile {
         tensors.chain(states).collect()
     }
 
-    #[cfg(not(feature = "rayon"))]
     fn damaged(&self) -> Vec<RecordError> {
-        self.all_sections().into_iter().filter_map(|place| self.check(place).err()).collect()
+        let sections = self.all_sections();
+        let check = |index: usize| Ok::<_, Never>(self.check(sections[index]).err());
+        let Ok(errors) = each(sections.len(), check);
+        errors.into_iter().flatten().collect()
     }
+}
 
-    #[cfg(feature = "rayon")]
-    fn damaged(&self) -> Vec<RecordError> {
-        use rayon::iter::{IntoParallelIterator, ParallelIterator};
-        self.all_sections().into_par_iter().filter_map(|place| self.check(place).err()).collect()
-    }
+/// No error.
+type Never = core::convert::Infallible;
+
+/// What `f` makes of each number below `count`, in order, or the first error, by the threads of
+/// `rayon`.
+#[cfg(feature = "rayon")]
+fn each<T: Send, E: Send>(
+    count: usize,
+    f: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    use rayon::iter::{IntoParallelIterator, ParallelIterator};
+    // Collected before errors are looked at: which one comes first is no matter of threads.
+    let made: Vec<_> = (0..count).into_par_iter().map(&f).collect();
+    made.into_iter().collect()
+}
+
+/// What `f` makes of each number below `count`, in order, or the first error.
+#[cfg(not(feature = "rayon"))]
+fn each<T, E>(count: usize, f: impl Fn(usize) -> Result<T, E>) -> Result<Vec<T>, E> {
+    (0..count).map(f).collect()
 }
 
 /// A section, the file it is in, and what it belongs to.
