@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -115,7 +115,7 @@ impl RecordFile {
 
     fn in_parts(index: &Index, path: &Path) -> Result<Self, RecordError> {
         // A link is followed, as when it is saved: the parts are beside the file it leads to.
-        let path = std::fs::canonicalize(path)?;
+        let path = fs::canonicalize(path)?;
         let mut record = Self::empty();
         for part in &index.parts {
             let path = path.with_file_name(&part.name);
@@ -354,12 +354,13 @@ type Place<'a> = (&'a ParamId, Part, usize, Section);
 
 impl Open {
     fn new(path: &Path) -> Result<Self, RecordError> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        // Asked before it is opened: a pipe without a writer would keep us waiting.
+        if !fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file").into());
         }
-        Ok(Self { file, path: path.into(), len: metadata.len() })
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Self { file, path: path.into(), len })
     }
 
     fn at(&self, at: u64) -> At<'_> {
