@@ -97,7 +97,7 @@
 //! | `std` | yes | the crate is `no_std` with `alloc`: no plans, recipes, records, reports and activation quantizers; tensors are quantized by [`quantize_values`], and the CPU is not asked which kernel it has |
 //! | `derive` | yes | [`Module`] is implemented by hand |
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
-//! | `rayon` | no | products of integers, and checksums of opened records, run on the calling thread alone |
+//! | `rayon` | no | products of integers and the loading of records run on the calling thread alone |
 //! | `mmap` | no | there is no [`MappedRecord`](record): models are read into memory, not borrowed from a file |
 //! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
 

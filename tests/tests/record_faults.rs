@@ -6,7 +6,7 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ impl Disk {
         let size = format!("size={bytes}");
         let mounted = mount(&["-t", "tmpfs", "-o", &size, "quant-test"], directory.path());
         if !mounted {
-            eprintln!("SKIPPED: no file system can be mounted here; it takes root");
+            skipped("no file system can be mounted here; it takes root");
         }
         mounted.then(|| Self(directory, alone))
     }
@@ -41,6 +41,11 @@ impl Disk {
     fn path(&self) -> PathBuf {
         self.0.path().join("model.quant")
     }
+}
+
+/// Says so where it is seen: what `eprintln!` writes is kept back while a test passes.
+fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 fn mount(options: &[&str], directory: &Path) -> bool {
@@ -160,7 +165,7 @@ fn a_folder_without_permission_is_read_and_not_written() {
     };
     permit(0o555);
     if fs::write(directory.path().join("probe"), "").is_ok() {
-        eprintln!("SKIPPED: permissions do not keep this user, probably root, from writing");
+        skipped("permissions do not keep this user, probably root, from writing");
         return;
     }
     check_read_only(directory.path(), ErrorKind::PermissionDenied);

@@ -384,6 +384,25 @@ fn what_is_no_index_is_refused() {
     }
 }
 
+/// A pipe that nobody writes to, where a record or its part should be.
+#[cfg(unix)]
+#[test]
+fn pipes_are_not_waited_for() {
+    let (directory, path) = in_parts();
+    let pipe = |path: &Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    let part = parts(directory.path()).remove(0);
+    fs::remove_file(&part).unwrap();
+    pipe(&part);
+    let error = RecordFile::open(&path).unwrap_err();
+    assert!(error.to_string().ends_with("not a file"), "{error}");
+    Record::new().save_file(&path, &BincodeRecorder::default()).unwrap();
+    assert!(load(&path).is_empty());
+    assert!(RecordFile::open(&part).unwrap_err().to_string().ends_with("not a file"));
+}
+
 #[test]
 fn an_index_has_room_for_all_parts_or_nothing_is_written() {
     let directory = tempfile::tempdir().unwrap();

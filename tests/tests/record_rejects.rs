@@ -361,6 +361,14 @@ fn rejects_sections_that_are_not_end_to_end() {
 }
 
 #[test]
+fn rejects_checksums_of_no_bytes() {
+    for part in 1..3 {
+        let bytes = broken(Draft::floats(), |draft| draft.tensor().sections[part].2 = 1);
+        assert_error!(bytes, RecordError::Checksum { stored: 1, computed: 0, .. }, "w: ");
+    }
+}
+
+#[test]
 fn rejects_sections_past_the_end() {
     for len in [65, 1 << 40, u64::MAX - 100, u64::MAX] {
         let bytes = broken(Draft::floats(), |draft| draft.tensor().sections[0].1 = len);

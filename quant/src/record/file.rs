@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -115,7 +115,7 @@ impl RecordFile {
 
     fn in_parts(index: &Index, path: &Path) -> Result<Self, RecordError> {
         // A link is followed, as when it is saved: the parts are beside the file it leads to.
-        let path = std::fs::canonicalize(path)?;
+        let path = fs::canonicalize(path)?;
         let mut record = Self::empty();
         for part in &index.parts {
             let path = path.with_file_name(&part.name);
@@ -232,7 +232,8 @@ impl RecordFile {
         self.files[file].read(sections[0], read)
     }
 
-    /// Reads the whole record, with all of its tensors.
+    /// Reads the whole record, with all of its tensors; several at a time by the threads of
+    /// `rayon` if that feature is on.
     ///
     /// # Errors
     /// The first of those that [`read`](Self::read) and [`states`](Self::states) have.
@@ -243,15 +244,14 @@ impl RecordFile {
     /// The record of the tensors that `read` gives.
     pub(super) fn collect(
         &self,
-        read: impl Fn(usize) -> Result<Tensor, RecordError>,
+        read: impl Fn(usize) -> Result<Tensor, RecordError> + Sync,
     ) -> Result<Record, RecordError> {
         let mut record = Record::new();
         for (key, value) in &self.metadata {
             record.insert_metadata(key, value);
         }
-        for (index, entry) in self.entries.iter().enumerate() {
-            record.insert(entry.id.clone(), read(index)?);
-        }
+        let tensors = each(self.entries.len(), read)?;
+        record.extend(self.entries.iter().map(|entry| entry.id.clone()).zip(tensors));
         for state in self.states()? {
             record.insert_state(state);
         }
@@ -319,16 +319,34 @@ impl RecordFile {
         tensors.chain(states).collect()
     }
 
-    #[cfg(not(feature = "rayon"))]
     fn damaged(&self) -> Vec<RecordError> {
-        self.all_sections().into_iter().filter_map(|place| self.check(place).err()).collect()
+        let sections = self.all_sections();
+        let check = |index: usize| Ok::<_, Never>(self.check(sections[index]).err());
+        let Ok(errors) = each(sections.len(), check);
+        errors.into_iter().flatten().collect()
     }
+}
 
-    #[cfg(feature = "rayon")]
-    fn damaged(&self) -> Vec<RecordError> {
-        use rayon::iter::{IntoParallelIterator, ParallelIterator};
-        self.all_sections().into_par_iter().filter_map(|place| self.check(place).err()).collect()
-    }
+/// No error.
+type Never = core::convert::Infallible;
+
+/// What `f` makes of each number below `count`, in order, or the first error, by the threads of
+/// `rayon`.
+#[cfg(feature = "rayon")]
+fn each<T: Send, E: Send>(
+    count: usize,
+    f: impl Fn(usize) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    use rayon::iter::{IntoParallelIterator, ParallelIterator};
+    // Collected before errors are looked at: which one comes first is no matter of threads.
+    let made: Vec<_> = (0..count).into_par_iter().map(&f).collect();
+    made.into_iter().collect()
+}
+
+/// What `f` makes of each number below `count`, in order, or the first error.
+#[cfg(not(feature = "rayon"))]
+fn each<T, E>(count: usize, f: impl Fn(usize) -> Result<T, E>) -> Result<Vec<T>, E> {
+    (0..count).map(f).collect()
 }
 
 /// A section, the file it is in, and what it belongs to.
@@ -336,12 +354,13 @@ type Place<'a> = (&'a ParamId, Part, usize, Section);
 
 impl Open {
     fn new(path: &Path) -> Result<Self, RecordError> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        // Asked before it is opened: a pipe without a writer would keep us waiting.
+        if !fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file").into());
         }
-        Ok(Self { file, path: path.into(), len: metadata.len() })
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Self { file, path: path.into(), len })
     }
 
     fn at(&self, at: u64) -> At<'_> {

@@ -9,7 +9,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -218,6 +218,8 @@ fn index_in(mut file: File) -> Option<Index> {
 /// Whether the file at `path` starts and ends as the index says.
 fn is_part(path: &Path, part: &PartFile) -> bool {
     let read = || {
+        // A pipe without a writer would keep us waiting.
+        fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
         let (mut file, mut bytes) = (File::open(path).ok()?, [0; PRELUDE_LEN]);
         file.read_exact(&mut bytes).ok()?;
         let (prelude, len) = (Prelude::decode(&bytes).ok()?, file.metadata().ok()?.len());

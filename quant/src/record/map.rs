@@ -41,7 +41,8 @@ pub enum Verify {
 /// storage is [`SharedTensor`], and copies them otherwise. Whatever borrows keeps the map alive.
 ///
 /// Files that are replaced by [`Recorder::save_file`](super::Recorder::save_file) or a
-/// [`RecordWriter`](super::RecordWriter) stay as they are in the map: a new file gets the name.
+/// [`RecordWriter`](super::RecordWriter) stay as they are in the map: a new file gets the name. (Windows
+/// refuses to replace a file that is mapped; saving is an error there.)
 ///
 /// ```
 /// use quant::record::{MappedRecord, Verify};

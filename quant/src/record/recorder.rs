@@ -138,11 +138,12 @@ impl Recorder for BincodeRecorder {
         .map_err(|error| error.in_file(path))
     }
 
-    /// Reads a record from a file, or from the parts that it is the index of.
+    /// Reads a record from a file, or from the parts that it is the index of; several tensors at
+    /// a time with the feature `rayon`.
     fn load_file(&self, path: &Path) -> Result<Record, RecordError> {
-        match load_file(self, path) {
-            Err(RecordError::IsIndex) => RecordFile::open(path)?.read_all(),
-            other => other.map_err(|error| error.in_file(path)),
+        if path.is_file() {
+            return RecordFile::open(path)?.read_all();
         }
+        load_file(self, path).map_err(|error| error.in_file(path))
     }
 }

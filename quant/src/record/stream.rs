@@ -578,6 +578,7 @@ mod tests {
         names
     }
 
+    #[cfg_attr(miri, ignore = "thousands of files")]
     #[test]
     fn a_disk_that_is_full_after_any_byte_keeps_the_old_record() {
         for max in [None, Some(300)] {

@@ -89,7 +89,13 @@ impl Cursor {
             Some(end) if end <= self.end => self.at = end,
             _ => return Err(RecordError::PastEnd { id: id(), part, len, available }),
         }
-        Ok(())
+        // Sections of no bytes are never read, so their checksum is compared here.
+        match section {
+            Section { len: 0, crc32, .. } if crc32 != 0 => {
+                Err(RecordError::Checksum { id: id(), part, stored: crc32, computed: 0 })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn finish(self) -> Result<(), RecordError> {

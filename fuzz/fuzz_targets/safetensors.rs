@@ -1,0 +1,32 @@
+//! A safetensors file: what is read of it is what is read of the file written anew.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use quant::checkpoint::{self, SafetensorsRecorder};
+use quant::{BincodeRecorder, Module, Record, Recorder};
+
+/// The bytes of a record, in which a NaN is equal to itself.
+fn native(record: &Record) -> Vec<u8> {
+    record.save_bytes(&BincodeRecorder::default()).expect("every record can be saved")
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let recorder = SafetensorsRecorder::default();
+    let known = recorder.load(&mut &*bytes, Some(bytes.len() as u64));
+    let unknown = recorder.load(&mut &*bytes, None);
+    assert_eq!(known.is_ok(), unknown.is_ok(), "{known:?} and {unknown:?}");
+
+    let path = quant_fuzz::directory().join("file.safetensors");
+    std::fs::write(&path, bytes).expect("room in the directory");
+    if let Ok(checkpoint) = checkpoint::open(&path) {
+        for index in 0..checkpoint.entries().len() {
+            let _ = checkpoint.verify(index);
+        }
+        let _ = checkpoint.states();
+    }
+    let Ok(record) = known else { return };
+    // A tensor may have a name that its copy's scales would take.
+    let Ok(saved) = record.save_bytes(&recorder) else { return };
+    let again = recorder.load(&mut &*saved, Some(saved.len() as u64)).expect("just written");
+    assert!(native(&again) == native(&record));
+});
