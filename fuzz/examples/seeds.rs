@@ -35,6 +35,24 @@ fn records() {
     seed("record_index", "seven", index);
 }
 
+fn foreign() {
+    use quant::checkpoint::{JsonRecorder, SafetensorsRecorder};
+    let all = quant_fuzz::sample();
+    seed("safetensors", "everything", all.save_bytes(&SafetensorsRecorder::default()).expect("saved"));
+    seed("json", "everything", all.save_bytes(&JsonRecorder::default()).expect("saved"));
+    for (number, (id, tensor)) in all.into_iter().enumerate() {
+        let (name, record) = (number.to_string(), Record::from_iter([(id, tensor)]));
+        seed("safetensors", &name, record.save_bytes(&SafetensorsRecorder::default()).expect("saved"));
+        seed("json", &name, record.save_bytes(&JsonRecorder::default()).expect("saved"));
+    }
+    let header = r#"{"h":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[1],"data_offsets":[4,6]},"i":{"dtype":"I64","shape":[1],"data_offsets":[6,14]}}"#;
+    let mut halves = (header.len() as u64).to_le_bytes().to_vec();
+    halves.extend(header.as_bytes());
+    halves.extend([1; 14]);
+    seed("safetensors", "halves", halves);
+    seed("json", "index", r#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-1.safetensors"}}"#);
+}
+
 fn activations() {
     let state = |name: &str, activation: &ActivationQuantizer| {
         let record = Record::from_module(activation).expect("one state");
@@ -87,6 +105,7 @@ calibration = "mse"
 
 fn main() {
     records();
+    foreign();
     activations();
     texts();
 }
