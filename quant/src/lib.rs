@@ -104,6 +104,7 @@ extern crate self as quant;
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
+pub mod fake;
 #[allow(unsafe_code)]
 pub mod kernel;
 pub mod module;
