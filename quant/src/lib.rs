@@ -104,6 +104,8 @@ extern crate self as quant;
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
+#[cfg(feature = "candle")]
+pub mod candle;
 pub mod fake;
 #[allow(unsafe_code)]
 pub mod kernel;
@@ -115,6 +117,8 @@ pub mod quantize;
 pub mod record;
 pub mod scheme;
 pub mod tensor;
+#[cfg(feature = "candle")]
+pub mod training;
 
 #[doc(hidden)]
 pub mod __private;

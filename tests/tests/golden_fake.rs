@@ -23,7 +23,10 @@ fn assert_values(row: &Value, x: &[f32], y: &[f32]) {
         let steps = f64::from(*x) / f64::from(scale);
         let from_tie = (steps - steps.floor() - 0.5).abs();
         let is_near = ((y - expected) / scale).abs() < 1.001;
-        assert!(y.to_bits() == expected.to_bits() || from_tie < 1e-5 && is_near, "{x} {y} {expected}");
+        assert!(
+            y.to_bits() == expected.to_bits() || from_tie < 1e-5 && is_near,
+            "{x} {y} {expected}"
+        );
     }
 }
 

@@ -32,6 +32,10 @@
 //! # Ok::<(), quant::ScaleError>(())
 //! ```
 
+mod groups;
+
+pub use groups::FakeGroups;
+
 use crate::kernel::{Kernel, Static};
 use crate::scheme::{Grid, QuantParams, round_code};
 
@@ -49,6 +53,17 @@ impl FakeQuantizer {
     pub fn new(grid: Grid, params: QuantParams) -> Self {
         let (qmin, qmax) = grid.code_range();
         Self { scale: params.scale, zero_point: params.zero_point.into(), qmin, qmax }
+    }
+
+    /// The same with another scale.
+    #[must_use]
+    pub fn with_scale(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// The scale.
+    pub fn scale(self) -> f32 {
+        self.scale
     }
 
     /// The fake-quantized values: `f32(clamp(rne(x / s) + z, qmin, qmax) - z) * s`.
@@ -88,16 +103,26 @@ impl FakeQuantizer {
     /// # Panics
     /// If the slices differ in length.
     pub fn scale_gradient(self, x: &[f32], dy: &[f32], g: f32) -> f32 {
+        (f64::from(g) * self.scale_sum(x, dy)) as f32
+    }
+
+    /// `Σ dy · ∂y / ∂s`
+    fn scale_sum(self, x: &[f32], dy: &[f32]) -> f64 {
         assert_eq!(x.len(), dy.len(), "one gradient for each value");
         let terms = x.iter().zip(dy).map(|(&x, &dy)| f64::from(dy) * f64::from(self.slope(x)));
-        (f64::from(g) * terms.sum::<f64>()) as f32
+        terms.sum()
     }
 
     /// `∂y / ∂s` for one value.
-    fn slope(self, x: f32) -> f32 {
+    pub(crate) fn slope(self, x: f32) -> f32 {
         let code = self.code(x);
         let steps = (code.clamp(self.qmin, self.qmax) - self.zero_point) as f32;
         if self.is_inside(code) { steps - x / self.scale } else { steps }
+    }
+
+    #[cfg(feature = "candle")]
+    pub(crate) fn qmax(self) -> i32 {
+        self.qmax
     }
 
     /// `rne(x / s) + z`, before it is clamped; beyond ±512 it only says on which side.

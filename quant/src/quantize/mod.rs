@@ -32,6 +32,13 @@ pub use quantizer::Quantizer;
 pub use recipe::{Recipe, Rule};
 pub use weights::{WeightError, quantize_values};
 
+#[cfg(feature = "candle")]
+pub(crate) use plan::choices;
+#[cfg(feature = "candle")]
+pub(crate) use planner::Choice;
+#[cfg(feature = "candle")]
+pub(crate) use weights::{WeightRange, params};
+
 #[cfg(feature = "std")]
 pub(crate) use apply::quantize_weights;
 #[cfg(feature = "std")]

@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use super::{TensorError, check_len};
 
@@ -61,6 +62,12 @@ pub trait FloatTensor: Sized {
     /// The values in row-major order, moved out if the storage allows it.
     fn into_values(self) -> Vec<f32> {
         self.values().into_owned()
+    }
+
+    /// The tensor for those who look for its own type, by
+    /// [`ParamView::downcast_ref`](crate::ParamView::downcast_ref); `None` unless implemented.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
     }
 }
 
