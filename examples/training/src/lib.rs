@@ -1,1 +1,4 @@
-//! placeholder
+//! What the examples that train share: loops over batches, and curves.
+
+pub mod curves;
+pub mod epochs;

@@ -169,7 +169,11 @@ fn pack_conv(
     tensor: &QuantizedTensor,
     input: &ActivationQuantizer,
 ) -> Result<PackedFor, ExecuteError> {
-    let packed = PackedConv::new(kernel, shape, &weights(tensor, input)?)
+    // A record's rows are those of the last axis, and begin at whole bytes; the kernels' rows are
+    // the outputs.
+    let codes = tensor.codes();
+    let weights = Weights { codes: Codes::Bytes(&codes), ..weights(tensor, input)? };
+    let packed = PackedConv::new(kernel, shape, &weights)
         .map_err(|source| ExecuteError::Pack { layer: layer(input), source })?;
     Ok(PackedFor { shape, packed })
 }
