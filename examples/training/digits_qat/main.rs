@@ -88,7 +88,9 @@ impl Options {
                 "--curves" => options.curves = Some(value()?.into()),
                 "--json" => options.json = true,
                 _ => {
-                    return Err(format!("{arg} is none of --bits, --seeds, --json, --curves").into());
+                    return Err(
+                        format!("{arg} is none of --bits, --seeds, --json, --curves").into()
+                    );
                 }
             }
         }

@@ -65,6 +65,11 @@ macro_rules! execute {
                 layer_norm(x, weight, bias, epsilon)
             }
 
+            fn flatten(x: Tensor, axis: usize) -> Result<Tensor, ExecuteError> {
+                let shape = host::flattened(x.dims(), axis)?;
+                x.reshape(shape).map_err(backend)
+            }
+
             fn unary(x: Tensor, function: Unary) -> Result<Tensor, ExecuteError> {
                 unary(&x, function).map_err(backend)
             }

@@ -90,6 +90,13 @@ pub trait Execute: FloatTensor + Clone {
         epsilon: f32,
     ) -> Result<Self::Activation, ExecuteError>;
 
+    /// `x` with the axes from `axis` on joined to one: `[batch, c, h, w]` to `[batch, c · h · w]`
+    /// with 1.
+    ///
+    /// # Errors
+    /// `x` has no such axis.
+    fn flatten(x: Self::Activation, axis: usize) -> Result<Self::Activation, ExecuteError>;
+
     /// A function of each element.
     ///
     /// # Errors

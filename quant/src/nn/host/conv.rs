@@ -95,27 +95,31 @@ fn unfold(x: &[f32], size: [usize; 2], shape: ConvShape, output: [usize; 2], pat
     for (row, values) in patches.chunks_mut(output[0] * output[1]).enumerate() {
         let (channel, place) = (row / places, row % places);
         let x = &x[channel * size[0] * size[1]..][..size[0] * size[1]];
-        for (i, value) in values.iter_mut().enumerate() {
-            *value = pixel(size, shape, output, place, i).map_or(0.0, |at| x[at]);
-        }
+        for_each_pixel(size, shape, output, place, |i, at| values[i] = at.map_or(0.0, |at| x[at]));
     }
 }
 
-/// Where in a channel the window for output `i` has its place `place`; `None` in the padding.
-fn pixel(
+/// Calls `f` with each output and where in a channel the window for it has its place `place`;
+/// `None` in the padding.
+fn for_each_pixel(
     size: [usize; 2],
     shape: ConvShape,
     output: [usize; 2],
     place: usize,
-    i: usize,
-) -> Option<usize> {
+    mut f: impl FnMut(usize, Option<usize>),
+) {
     let ConvShape { window, stride, padding, dilation, .. } = shape;
-    let at = |axis: usize, output: usize, place: usize| {
-        let position = output * stride[axis] + place * dilation[axis];
+    let place = [place / window[1], place % window[1]];
+    let at = |axis: usize, output: usize| {
+        let position = output * stride[axis] + place[axis] * dilation[axis];
         position.checked_sub(padding[axis]).filter(|&position| position < size[axis])
     };
-    let down = at(0, i / output[1], place / window[1])?;
-    Some(down * size[1] + at(1, i % output[1], place % window[1])?)
+    for i in 0..output[0] {
+        let row = at(0, i).map(|down| down * size[1]);
+        for j in 0..output[1] {
+            f(i * output[1] + j, row.zip(at(1, j)).map(|(row, right)| row + right));
+        }
+    }
 }
 
 /// Pools windows of `[batch · channels, height, width]`; the windows lie inside of the images.
@@ -254,10 +258,10 @@ fn refold(patches: &[f32], size: [usize; 2], shape: ConvShape, output: [usize; 2
     for (row, values) in patches.chunks(output[0] * output[1]).enumerate() {
         let (channel, place) = (row / places, row % places);
         let x = &mut x[channel * size[0] * size[1]..][..size[0] * size[1]];
-        for (i, value) in values.iter().enumerate() {
-            if let Some(at) = pixel(size, shape, output, place, i) {
-                x[at] += value;
+        for_each_pixel(size, shape, output, place, |i, at| {
+            if let Some(at) = at {
+                x[at] += values[i];
             }
-        }
+        });
     }
 }

@@ -148,6 +148,11 @@ impl Execute for ArrayD<f32> {
         Ok(array(x.shape(), y))
     }
 
+    fn flatten(x: Self, axis: usize) -> Result<Self, ExecuteError> {
+        let shape = flattened(x.shape(), axis)?;
+        Ok(array(&shape, x.into_values()))
+    }
+
     fn unary(x: Self, function: Unary) -> Result<Self, ExecuteError> {
         Ok(on_values(x, |values| float::unary(values, function)))
     }
@@ -170,6 +175,16 @@ pub(crate) fn batch_norm(
         let factor = gamma[c] / (variance[c] + epsilon).sqrt();
         y.iter_mut().for_each(|y| *y = (*y - mean[c]) * factor + beta[c]);
     }
+}
+
+/// The shape with the axes from `axis` on joined.
+pub(crate) fn flattened(shape: &[usize], axis: usize) -> Result<Vec<usize>, ExecuteError> {
+    if axis >= shape.len() {
+        let (expected, found) = (format!("an axis {axis}"), shape.into());
+        return Err(ExecuteError::Shape { layer: "flatten".into(), expected, found });
+    }
+    let (kept, joined) = shape.split_at(axis);
+    Ok(kept.iter().copied().chain([joined.iter().product()]).collect())
 }
 
 pub(crate) fn check_bias(
