@@ -39,6 +39,8 @@
 //! 5. With the feature `nn`, layers run in integers: an [`ActivationQuantizer`] beside the weight
 //!    says how the input is quantized, on the way or by a range that [`Module::calibrate`] found;
 //!    see [`activation`] and `quant::nn`.
+//! 6. With the feature `candle`, a model is trained for few bits, and its integers give the bits
+//!    of its forward pass in training; see `quant::training`. [`fake`] has the numbers of it.
 //!
 //! A parameter is its path: `layers.0.weight`. Rules, errors and files use it.
 //!
@@ -95,6 +97,7 @@
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
 //! | `rayon` | no | products of integers run on the calling thread alone |
 //! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
+//! | `candle` | no | candle's tensors are no storages, and models are not trained with quantization; it brings `nn`, and candle with its hundred crates |
 
 extern crate alloc;
 // The derive writes `::quant`; this crate's own layers use it.

@@ -5,7 +5,7 @@ use quant::nn::{
 };
 use quant::{FloatTensor, Module, Param, TensorError};
 
-/// Two convolutions with norms, two dense layers (after LeCun et al., 1998).
+/// Two convolutions with norms, two dense layers (after `LeNet-5`).
 #[derive(Clone, Debug, Module)]
 pub(crate) struct LeNet<T: FloatTensor> {
     conv1: ConvNorm2d<T>,
