@@ -1,4 +1,4 @@
-//! Fake quantization against PyTorch: values and gradients.
+//! Fake quantization against `PyTorch`: values and gradients.
 
 use quant::fake::{FakeQuantizer, gradient_scale};
 use quant::kernel::Static;

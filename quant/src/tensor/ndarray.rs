@@ -7,7 +7,7 @@ use ndarray::{Array, Dimension, IxDyn};
 
 use super::{FloatTensor, TensorError, check_len};
 
-impl<D: Dimension + 'static> FloatTensor for Array<f32, D> {
+impl<D: Dimension> FloatTensor for Array<f32, D> {
     type Device = ();
 
     fn device(&self) {}
@@ -44,9 +44,5 @@ impl<D: Dimension + 'static> FloatTensor for Array<f32, D> {
         values.truncate(offset.unwrap_or(0) + len);
         values.drain(..offset.unwrap_or(0));
         values
-    }
-
-    fn as_any(&self) -> Option<&dyn core::any::Any> {
-        Some(self)
     }
 }

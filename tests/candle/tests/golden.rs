@@ -1,4 +1,4 @@
-//! Fake quantization in candle's graph against PyTorch: values and gradients.
+//! Fake quantization in candle's graph against `PyTorch`: values and gradients.
 
 use candle_core::{Device, Tensor, Var};
 use candle_tests::values;
