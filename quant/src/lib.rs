@@ -39,10 +39,12 @@
 //! 5. With the feature `nn`, layers run in integers: an [`ActivationQuantizer`] beside the weight
 //!    says how the input is quantized, on the way or by a range that [`Module::calibrate`] found;
 //!    see [`activation`] and `quant::nn`.
-//!
-//! 6. A [`MixedPrecision`] chooses the scheme of each parameter within a budget of bytes, and
+//! 6. With the feature `candle`, a model is trained for few bits, and its integers give the bits
+//!    of its forward pass in training; see `quant::training`. [`fake`] has the numbers of it.
+//! 7. A [`MixedPrecision`] chooses the scheme of each parameter within a budget of bytes, and
 //!    [`Sensitivity`] ranks parameters by what quantizing them does to a loss.
-//! 7. A [`Report`](report::Report) shows it all as one HTML page.
+//! 8. A [`Report`](report::Report) shows it all as one HTML page, and a [`checkpoint`] of any
+//!    format can be planned, quantized and converted tensor by tensor; so does the command line.
 //!
 //! A parameter is its path: `layers.0.weight`. Rules, errors and files use it.
 //!
@@ -99,7 +101,10 @@
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
 //! | `rayon` | no | products of integers and the loading of records run on the calling thread alone |
 //! | `mmap` | no | there is no [`MappedRecord`](record): models are read into memory, not borrowed from a file |
+//! | `formats` | no | there are no safetensors, no JSON and no renaming; see [`checkpoint`] |
+//! | `cli` | no | `cargo install` has no command line to install; it brings `formats` and `rayon` |
 //! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
+//! | `candle` | no | candle's tensors are no storages, and models are not trained with quantization; it brings `nn`, and candle with its hundred crates |
 
 extern crate alloc;
 // The derive writes `::quant`; this crate's own layers use it.
@@ -109,8 +114,11 @@ extern crate self as quant;
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
+#[cfg(feature = "candle")]
+pub mod candle;
 #[cfg(feature = "std")]
 pub mod checkpoint;
+pub mod fake;
 #[allow(unsafe_code)]
 pub mod kernel;
 pub mod module;
@@ -123,6 +131,8 @@ pub mod record;
 pub mod report;
 pub mod scheme;
 pub mod tensor;
+#[cfg(feature = "candle")]
+pub mod training;
 
 #[doc(hidden)]
 pub mod __private;

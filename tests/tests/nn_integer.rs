@@ -217,9 +217,12 @@ fn convolutions_agree_with_their_definition() {
         };
         assert!(far(&y) < 1e-4, "{options:?}");
         for activations in [ActivationScheme::DYNAMIC, ActivationScheme::Float] {
-            let layer =
-                quantized(layer.clone(), &recipe("per-channel-symmetric-int8", activations));
-            assert!(far(&layer.forward(&x).unwrap()) < 0.1, "{options:?} {activations}");
+            for (scheme, bound) in [("int8", 0.1), ("int4", 2.0), ("int2", 8.0)] {
+                let scheme = format!("per-channel-symmetric-{scheme}");
+                let layer = quantized(layer.clone(), &recipe(&scheme, activations));
+                let far = far(&layer.forward(&x).unwrap());
+                assert!(far < bound, "{options:?} {scheme} {activations}: {far}");
+            }
         }
     }
 }

@@ -13,6 +13,8 @@ mod calibrate;
 mod quantizer;
 mod saved;
 mod scheme;
+#[cfg(feature = "candle")]
+mod training;
 
 pub use calibrate::{CalibrateError, ConvertError};
 pub use quantizer::{ActivationError, ActivationMode, ActivationQuantizer};

@@ -3,11 +3,15 @@
 use core::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "candle")]
+use super::training::Training;
 use super::{ActivationScheme, saved};
 use crate::calibration::{AnyObserver, Calibration, CalibrationMethod, Observer};
 use crate::kernel::{Dynamic, Static};
 use crate::module::{Module, ParamId, Walker, WalkerMut};
 use crate::scheme::{Mapping, NonFinite, QuantParams, QuantizationType, Range, ScaleError};
+#[cfg(feature = "candle")]
+use crate::training::{Phase, StepSize};
 
 /// Says how the input of a layer is quantized; beside the layer's parameters, saved with them.
 ///
@@ -37,6 +41,8 @@ pub(super) enum State {
     Static(Fixed),
     /// Behind a lock, because a forward pass has the model by reference.
     Observing(Mutex<Observation>),
+    #[cfg(feature = "candle")]
+    Training(Box<Training>),
 }
 
 /// The parameters of a static activation.
@@ -93,6 +99,10 @@ impl ActivationQuantizer {
                     range: (qmin as i8, qmax as i8),
                 })
             }
+            #[cfg(feature = "candle")]
+            State::Training(training) => {
+                training.fixed().map_or(ActivationMode::Observing, ActivationMode::Static)
+            }
         }
     }
 
@@ -106,7 +116,12 @@ impl ActivationQuantizer {
     /// # Errors
     /// A value is NaN or infinite, unless the recipe said to leave such values out.
     pub fn observe(&self, values: &[f32]) -> Result<(), ActivationError> {
-        let State::Observing(observation) = &self.state else { return Ok(()) };
+        let observation = match &self.state {
+            State::Observing(observation) => observation,
+            #[cfg(feature = "candle")]
+            State::Training(training) if training.observes() => &training.seen,
+            _ => return Ok(()),
+        };
         locked(observation).observe(values).map_err(|source| self.non_finite(source))
     }
 
@@ -114,6 +129,8 @@ impl ActivationQuantizer {
     pub fn skipped(&self) -> u64 {
         match &self.state {
             State::Observing(observation) => locked(observation).skipped,
+            #[cfg(feature = "candle")]
+            State::Training(training) => locked(&training.seen).skipped,
             _ => 0,
         }
     }
@@ -162,19 +179,35 @@ impl ActivationQuantizer {
 
     /// What it would become static with; `None` if it is not observing.
     pub(super) fn observed(&self) -> Option<Result<Option<QuantParams>, ScaleError>> {
-        let State::Observing(observation) = &self.state else { return None };
-        let seen = locked(observation);
-        Some(seen.range().map(|range| seen.grid().params(range)).transpose())
+        match &self.state {
+            State::Observing(seen) => {
+                let seen = locked(seen);
+                Some(seen.range().map(|range| seen.grid().params(range)).transpose())
+            }
+            #[cfg(feature = "candle")]
+            State::Training(training) => {
+                let stored = |QuantParams { scale, zero_point }| {
+                    let scale = locked(&training.seen).grid().store(scale)?;
+                    Ok(QuantParams { scale, zero_point })
+                };
+                let params = training.params().or_else(|| training.observed());
+                Some(params.map(stored).transpose())
+            }
+            _ => None,
+        }
     }
 
     /// Becomes static, if it is observing and has seen anything.
     pub(super) fn convert(&mut self) {
-        if let Some(Ok(Some(params))) = self.observed()
-            && let State::Observing(observation) = &self.state
-        {
-            let Observation { ty, mapping, .. } = *locked(observation);
-            self.state = State::Static(Fixed { ty, mapping, params });
-        }
+        let Some(Ok(Some(params))) = self.observed() else { return };
+        let seen = match &self.state {
+            State::Observing(seen) => seen,
+            #[cfg(feature = "candle")]
+            State::Training(training) => &training.seen,
+            _ => return,
+        };
+        let Observation { ty, mapping, .. } = *locked(seen);
+        self.state = State::Static(Fixed { ty, mapping, params });
     }
 }
 
@@ -195,11 +228,11 @@ impl Observation {
         }
     }
 
-    fn grid(&self) -> crate::scheme::Grid {
+    pub(super) fn grid(&self) -> crate::scheme::Grid {
         crate::scheme::Grid::new(self.ty, self.mapping, crate::scheme::ScaleType::F32)
     }
 
-    fn range(&self) -> Option<Range> {
+    pub(super) fn range(&self) -> Option<Range> {
         self.method.range(&self.observer, self.grid())
     }
 
@@ -215,6 +248,8 @@ impl Clone for ActivationQuantizer {
             State::Dynamic(dynamic) => State::Dynamic(*dynamic),
             State::Static(fixed) => State::Static(*fixed),
             State::Observing(seen) => State::Observing(Mutex::new(locked(seen).clone())),
+            #[cfg(feature = "candle")]
+            State::Training(training) => State::Training(training.clone()),
         };
         Self { id: self.id.clone(), state }
     }
@@ -229,6 +264,11 @@ impl PartialEq for ActivationQuantizer {
                 let seen = locked(a).clone();
                 seen == *locked(b)
             }
+            #[cfg(feature = "candle")]
+            (State::Training(a), State::Training(b)) => {
+                let seen = locked(&a.seen).clone();
+                a.phase == b.phase && a.params() == b.params() && seen == *locked(&b.seen)
+            }
             _ => self.mode() == other.mode(),
         }
     }
@@ -237,10 +277,20 @@ impl PartialEq for ActivationQuantizer {
 impl Module for ActivationQuantizer {
     fn walk(&self, walker: &mut Walker<'_>) {
         walker.activation(self);
+        #[cfg(feature = "candle")]
+        if let Some(scale) = self.training().and_then(|training| training.scale.as_ref()) {
+            scale.walk(&mut walker.step_size());
+        }
     }
 
     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
         walker.activation(self);
+        #[cfg(feature = "candle")]
+        if let State::Training(training) = &mut self.state
+            && let Some(scale) = &mut training.scale
+        {
+            scale.walk_mut(&mut walker.step_size());
+        }
     }
 }
 
@@ -255,9 +305,66 @@ impl ActivationQuantizer {
 
     /// Takes the mode that `bytes` of a record say; the reason if they say none.
     pub(crate) fn decode(&mut self, id: ParamId, bytes: Option<&[u8]>) -> Result<(), String> {
-        self.state = bytes.map_or(Ok(State::Float), saved::decode)?;
+        let state = bytes.map_or(Ok(State::Float), saved::decode)?;
+        #[cfg_attr(not(feature = "candle"), expect(unused_variables, reason = "no training"))]
+        let before = core::mem::replace(&mut self.state, state);
+        #[cfg(feature = "candle")]
+        if let (State::Training(before), State::Training(now)) = (before, &mut self.state) {
+            // A learned scale is a tensor of the record, and has been loaded as such.
+            now.scale = before.scale;
+        }
         self.id = Some(id);
         Ok(())
+    }
+}
+
+#[cfg(feature = "candle")]
+impl ActivationQuantizer {
+    fn training(&self) -> Option<&Training> {
+        match &self.state {
+            State::Training(training) => Some(training),
+            _ => None,
+        }
+    }
+
+    /// Begins training, if it is observing.
+    pub(crate) fn begin_training(&mut self, steps: StepSize) {
+        if let State::Observing(seen) = &self.state {
+            let seen = locked(seen).clone();
+            self.state = State::Training(Box::new(Training::new(seen, steps)));
+        }
+    }
+
+    /// The phase of its training; `None` if it is not in training.
+    pub(crate) fn phase(&self) -> Option<Phase> {
+        Some(self.training()?.phase)
+    }
+
+    /// Whether it can go on to a phase that quantizes.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.training().is_none_or(|training| training.observed().is_some())
+    }
+
+    /// Changes the phase, if it is in training.
+    pub(crate) fn set_phase(&mut self, phase: Phase) {
+        if let State::Training(training) = &mut self.state {
+            training.set_phase(phase);
+        }
+    }
+
+    /// The scale, if it is learned now.
+    pub(crate) fn learned_scale(&self) -> Option<&candle_core::Tensor> {
+        let training = self.training().filter(|training| training.phase == Phase::Fake)?;
+        training.scale.as_ref()?.as_float()
+    }
+
+    /// Whether values are to be shown to [`observe`](Self::observe) now.
+    pub(crate) fn observes(&self) -> bool {
+        match &self.state {
+            State::Observing(_) => true,
+            State::Training(training) => training.observes(),
+            _ => false,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! dynamic     0  mapping  per row
 //! static      1  mapping  bits  zero point  scale (f32)
 //! observing   2  mapping  bits  skip  skipped (u64)  method (string)  observer
+//! training    3  phase  zero point  then as observing, with its 2
 //! ```
 //!
 //! Every field is a byte unless it says otherwise; numbers are little-endian.
@@ -38,6 +39,12 @@ pub(super) fn encode(state: &State) -> Option<Vec<u8>> {
             Some(bytes)
         }
         State::Observing(seen) => observation(&super::quantizer::locked(seen)),
+        #[cfg(feature = "candle")]
+        State::Training(training) => {
+            let mut bytes = vec![3, training.phase as u8, training.zero_point as u8];
+            bytes.extend(observation(&super::quantizer::locked(&training.seen))?);
+            Some(bytes)
+        }
     }
 }
 
@@ -88,8 +95,37 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, String> {
                 skipped: u64::from_le_bytes(*skipped),
             })))
         }
+        #[cfg(feature = "candle")]
+        [3, phase, zero_point, ref rest @ ..] if rest.first() == Some(&2) => {
+            training(phase, zero_point as i8, decode(rest)?)
+        }
+        #[cfg(not(feature = "candle"))]
+        [3, _, _, 2, ..] => {
+            Err("the activation is in training, which needs the feature `candle`".into())
+        }
         _ => Err("the activation's state is of no known form".into()),
     }
+}
+
+/// The state of training, around that of an observing activation.
+#[cfg(feature = "candle")]
+fn training(phase: u8, zero_point: i8, seen: State) -> Result<State, String> {
+    use crate::training::Phase;
+    let State::Observing(seen) = seen else {
+        return Err("an activation in training has observed nothing".into());
+    };
+    let phase = Phase::ALL.get(usize::from(phase)).copied();
+    let phase = phase.ok_or("the activation is in no known phase of training")?;
+    let (qmin, qmax) = super::quantizer::locked(&seen).grid().code_range();
+    if !(qmin..=qmax).contains(&zero_point.into()) {
+        return Err(format!("the activation's zero point is {zero_point}, which is no code"));
+    }
+    Ok(State::Training(Box::new(super::training::Training {
+        seen,
+        phase,
+        scale: None,
+        zero_point,
+    })))
 }
 
 fn flag(byte: u8) -> Result<bool, String> {

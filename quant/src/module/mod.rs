@@ -22,6 +22,12 @@ pub(crate) use self::{
     walk::{Leaves, Site, walk},
 };
 
+#[cfg(feature = "nn")]
+pub(crate) use self::{
+    param::ParamMut,
+    walk::{Fold, LeavesMut, walk_mut},
+};
+
 use alloc::vec::Vec;
 
 #[cfg(feature = "std")]
@@ -342,6 +348,19 @@ pub trait Module {
         Self: Sized,
     {
         crate::activation::calibrate(self, recipe, batches, forward)
+    }
+
+    /// Folds every norm that a layer holds into the layer's weights, so that what is quantized is
+    /// what is executed; see [`ConvNorm2d`](crate::nn::ConvNorm2d).
+    ///
+    /// # Errors
+    /// A weight that is quantized already, or a norm of another number of channels; with the path.
+    #[cfg(feature = "nn")]
+    fn fold_norms(self) -> Result<Self, crate::nn::FoldError>
+    where
+        Self: Sized,
+    {
+        crate::nn::fold(self)
     }
 
     /// Makes every observing activation static. Others stay as they are, so that converting

@@ -1,12 +1,19 @@
 //! Parameters: a storage of floats, or what it was quantized to.
 
 use alloc::borrow::Cow;
+#[cfg(feature = "candle")]
+use alloc::boxed::Box;
+use core::any::Any;
 use core::fmt;
 
 #[cfg(feature = "nn")]
 use super::cache::Cache;
 use super::{Module, Walker, WalkerMut};
+#[cfg(feature = "candle")]
+use crate::quantize::{Choice, WeightError};
 use crate::tensor::{FloatTensor, QuantizedTensor, Repr, Tensor, TensorError};
+#[cfg(feature = "candle")]
+use crate::training::{FakeWeight, Phase, StepSize};
 
 /// A parameter of a model: a float tensor of type `T`, or the quantized tensor made of it.
 ///
@@ -22,6 +29,9 @@ pub struct Param<T: FloatTensor> {
     state: State<T>,
     #[cfg(feature = "nn")]
     cache: Cache,
+    /// How the value is quantized in training; only of float ones.
+    #[cfg(feature = "candle")]
+    fake: Option<Box<FakeWeight<T>>>,
 }
 
 enum State<T: FloatTensor> {
@@ -37,6 +47,8 @@ impl<T: FloatTensor> Param<T> {
             state: State::Float(value),
             #[cfg(feature = "nn")]
             cache: Cache::default(),
+            #[cfg(feature = "candle")]
+            fake: None,
         }
     }
 
@@ -74,6 +86,14 @@ impl<T: FloatTensor> Param<T> {
         }
     }
 
+    /// The float value, moved out; `None` if the parameter is quantized.
+    pub fn into_float(self) -> Option<T> {
+        match self.state {
+            State::Float(value) => Some(value),
+            State::Quantized(..) => None,
+        }
+    }
+
     /// The quantized tensor, or `None` while the parameter is float.
     pub fn quantized(&self) -> Option<&QuantizedTensor> {
         match &self.state {
@@ -101,12 +121,23 @@ impl<T: FloatTensor> Param<T> {
         &self.cache
     }
 
+    /// How the value is quantized in this phase of its training; `None` if it is not.
+    #[cfg(feature = "candle")]
+    pub(crate) fn fake(&self) -> Option<&FakeWeight<T>> {
+        self.fake.as_deref().filter(|fake| fake.is_active())
+    }
+
     /// Drops what was derived from the value, which is about to change.
     fn forget(&mut self) {
         #[cfg(feature = "nn")]
         {
             self.cache = Cache::default();
         }
+    }
+
+    #[cfg(feature = "candle")]
+    pub(crate) fn place(&self) -> T::Device {
+        self.device()
     }
 
     fn device(&self) -> T::Device {
@@ -123,10 +154,18 @@ impl<T: FloatTensor> Module for Param<T> {
             State::Float(value) => ParamView(View::Float(value)),
             State::Quantized(tensor, _) => ParamView(View::Quantized(tensor)),
         });
+        #[cfg(feature = "candle")]
+        if let Some(fake) = &self.fake {
+            fake.walk(walker);
+        }
     }
 
     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
         walker.param(self);
+        #[cfg(feature = "candle")]
+        if let Some(fake) = &mut self.fake {
+            fake.walk_mut(walker);
+        }
     }
 }
 
@@ -153,6 +192,8 @@ impl<T: FloatTensor + Clone> Clone for Param<T> {
             },
             #[cfg(feature = "nn")]
             cache: self.cache.clone(),
+            #[cfg(feature = "candle")]
+            fake: self.fake.clone(),
         }
     }
 }
@@ -192,6 +233,7 @@ enum View<'a> {
 trait FloatView {
     fn shape(&self) -> Cow<'_, [usize]>;
     fn values(&self) -> Cow<'_, [f32]>;
+    fn as_any(&self) -> Option<&dyn Any>;
 }
 
 impl<T: FloatTensor> FloatView for T {
@@ -201,6 +243,10 @@ impl<T: FloatTensor> FloatView for T {
 
     fn values(&self) -> Cow<'_, [f32]> {
         FloatTensor::values(self)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        FloatTensor::as_any(self)
     }
 }
 
@@ -238,6 +284,18 @@ impl<'a> ParamView<'a> {
         self.quantized().is_some()
     }
 
+    /// The float storage, if its type is `T` and it says so by [`FloatTensor::as_any`].
+    pub fn downcast_ref<T: FloatTensor + 'static>(self) -> Option<&'a T> {
+        self.as_any()?.downcast_ref()
+    }
+
+    pub(crate) fn as_any(self) -> Option<&'a dyn Any> {
+        match self.0 {
+            View::Float(value) => value.as_any(),
+            View::Host(_) | View::Quantized(_) => None,
+        }
+    }
+
     /// A copy of the parameter.
     pub fn to_tensor(self) -> Tensor {
         match self.0 {
@@ -270,6 +328,22 @@ pub(crate) trait ParamMut {
 
     /// Moves a tensor in, or says why the storage cannot hold it.
     fn put(&mut self, tensor: Tensor) -> Result<(), TensorError>;
+
+    /// Begins training for this choice, or says why the storage cannot be trained.
+    #[cfg(feature = "candle")]
+    fn begin_training(&mut self, _choice: &Choice, _steps: StepSize) -> Result<(), TensorError> {
+        Err(TensorError::Storage("the storage has no gradients".into()))
+    }
+
+    /// Changes the phase, if the parameter is in training.
+    #[cfg(feature = "candle")]
+    fn set_phase(&mut self, _phase: Phase) {}
+
+    /// What the parameter, if it is in training, is to become.
+    #[cfg(feature = "candle")]
+    fn trained(&self) -> Option<Result<QuantizedTensor, WeightError>> {
+        None
+    }
 }
 
 impl<T: FloatTensor> ParamMut for Param<T> {
@@ -294,9 +368,46 @@ impl<T: FloatTensor> ParamMut for Param<T> {
         let device = self.device();
         self.state = match tensor.into_repr() {
             Repr::Float(tensor) => State::Float(T::from_shared(tensor, &device)?),
-            Repr::Quantized(tensor) => State::Quantized(tensor, device),
+            Repr::Quantized(tensor) => {
+                #[cfg(feature = "candle")]
+                {
+                    self.fake = None;
+                }
+                State::Quantized(tensor, device)
+            }
         };
         Ok(())
+    }
+
+    #[cfg(feature = "candle")]
+    fn begin_training(&mut self, choice: &Choice, steps: StepSize) -> Result<(), TensorError> {
+        let refuse = |reason: &str| Err(TensorError::Storage(reason.into()));
+        let State::Float(value) = &self.state else {
+            return refuse("the parameter is quantized already");
+        };
+        match value.as_any().and_then(crate::candle::variable) {
+            None => return refuse("the storage is not a variable of candle"),
+            Some(var) if var.dtype() != candle_core::DType::F32 => {
+                return refuse("the storage is not of the type f32");
+            }
+            Some(_) => {}
+        }
+        let fake = FakeWeight::new(choice, steps, &value.shape(), &value.device())?;
+        self.fake = Some(Box::new(fake));
+        Ok(())
+    }
+
+    #[cfg(feature = "candle")]
+    fn set_phase(&mut self, phase: Phase) {
+        if let Some(fake) = &mut self.fake {
+            fake.set_phase(phase);
+        }
+    }
+
+    #[cfg(feature = "candle")]
+    fn trained(&self) -> Option<Result<QuantizedTensor, WeightError>> {
+        let (fake, State::Float(value)) = (self.fake()?, &self.state) else { return None };
+        Some(fake.quantized(&value.shape(), &value.values()))
     }
 }
 

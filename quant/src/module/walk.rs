@@ -29,6 +29,9 @@ pub(crate) struct Site<'a> {
     pub(crate) path: &'a str,
     #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "plans need `std`"))]
     pub(crate) directive: Option<Directive>,
+    /// Whether it is the scale of the parameter above, in training.
+    #[cfg(feature = "candle")]
+    pub(crate) is_step_size: bool,
 }
 
 /// Takes what a walk by reference comes by.
@@ -53,6 +56,16 @@ pub(crate) trait LeavesMut {
 
     #[cfg(feature = "std")]
     fn activation(&mut self, _site: Site<'_>, _activation: &mut ActivationQuantizer) {}
+
+    /// A layer that has a norm of its own to fold, before its parameters.
+    #[cfg(feature = "nn")]
+    fn foldable(&mut self, _site: Site<'_>, _layer: &mut dyn Fold) {}
+}
+
+/// A layer with a norm that can become a part of its weights.
+#[cfg(feature = "nn")]
+pub(crate) trait Fold {
+    fn fold(&mut self) -> Result<(), crate::tensor::TensorError>;
 }
 
 macro_rules! walker {
@@ -63,12 +76,21 @@ macro_rules! walker {
             path: &'a mut String,
             outer: usize,
             directive: Option<Directive>,
+            #[cfg(feature = "candle")]
+            is_step_size: bool,
             leaves: &'a mut (dyn $leaves + 'a),
         }
 
         impl<'a> $name<'a> {
             fn new(path: &'a mut String, leaves: &'a mut (dyn $leaves + 'a)) -> Self {
-                Self { outer: path.len(), path, directive: None, leaves }
+                Self {
+                    outer: path.len(),
+                    path,
+                    directive: None,
+                    #[cfg(feature = "candle")]
+                    is_step_size: false,
+                    leaves,
+                }
             }
 
             /// The walker for the child of this name; a name with dots is several steps.
@@ -88,7 +110,39 @@ macro_rules! walker {
                 let outer = self.path.len();
                 let dot = if outer == 0 { "" } else { "." };
                 write!(self.path, "{dot}{step}").expect("a string takes what is written to it");
-                $name { path: self.path, outer, directive: self.directive, leaves: self.leaves }
+                $name {
+                    path: self.path,
+                    outer,
+                    directive: self.directive,
+                    #[cfg(feature = "candle")]
+                    is_step_size: false,
+                    leaves: self.leaves,
+                }
+            }
+
+            /// The walker for what training keeps below a parameter or activation; it stays float.
+            #[cfg(feature = "candle")]
+            pub(crate) fn kept(&mut self, name: &str) -> $name<'_> {
+                self.field_with(name, Directive::Keep)
+            }
+
+            /// The walker for the scale that training keeps.
+            #[cfg(feature = "candle")]
+            pub(crate) fn step_size(&mut self) -> $name<'_> {
+                let mut walker = self.kept("scale");
+                walker.is_step_size = true;
+                walker
+            }
+
+            /// Where the walk stands, and who wants to know.
+            fn site(&mut self) -> (Site<'_>, &mut (dyn $leaves + 'a)) {
+                let site = Site {
+                    path: self.path,
+                    directive: self.directive,
+                    #[cfg(feature = "candle")]
+                    is_step_size: self.is_step_size,
+                };
+                (site, self.leaves)
             }
         }
 
@@ -122,8 +176,8 @@ pub(crate) fn walk_mut(module: &mut (impl Module + ?Sized), leaves: &mut dyn Lea
 
 impl Walker<'_> {
     pub(crate) fn param(&mut self, param: ParamView<'_>) {
-        let site = Site { path: self.path, directive: self.directive };
-        self.leaves.param(site, param);
+        let (site, leaves) = self.site();
+        leaves.param(site, param);
     }
 
     #[cfg(feature = "std")]
@@ -133,26 +187,32 @@ impl Walker<'_> {
 
     #[cfg(feature = "std")]
     pub(crate) fn state(&mut self, kind: &str, data: &[u8]) {
-        let site = Site { path: self.path, directive: self.directive };
-        self.leaves.state(site, kind, data);
+        let (site, leaves) = self.site();
+        leaves.state(site, kind, data);
     }
 
     #[cfg(feature = "std")]
     pub(crate) fn activation(&mut self, activation: &ActivationQuantizer) {
-        let site = Site { path: self.path, directive: self.directive };
-        self.leaves.activation(site, activation);
+        let (site, leaves) = self.site();
+        leaves.activation(site, activation);
     }
 }
 
 impl WalkerMut<'_> {
     pub(crate) fn param(&mut self, param: &mut dyn ParamMut) {
-        let site = Site { path: self.path, directive: self.directive };
-        self.leaves.param(site, param);
+        let (site, leaves) = self.site();
+        leaves.param(site, param);
     }
 
     #[cfg(feature = "std")]
     pub(crate) fn activation(&mut self, activation: &mut ActivationQuantizer) {
-        let site = Site { path: self.path, directive: self.directive };
-        self.leaves.activation(site, activation);
+        let (site, leaves) = self.site();
+        leaves.activation(site, activation);
+    }
+
+    #[cfg(feature = "nn")]
+    pub(crate) fn foldable(&mut self, layer: &mut dyn Fold) {
+        let (site, leaves) = self.site();
+        leaves.foldable(site, layer);
     }
 }

@@ -121,7 +121,7 @@ impl<T: Execute> Conv2d<T> {
     ///
     /// # Errors
     /// See [`Execute::conv2d`].
-    pub fn forward(&self, x: &T) -> Result<T, ExecuteError> {
+    pub fn forward(&self, x: &T::Activation) -> Result<T::Activation, ExecuteError> {
         T::conv2d(x, &self.weight, self.bias.as_ref(), self.options, &self.input)
     }
 }
@@ -147,7 +147,7 @@ impl<T: Execute> BatchNorm2d<T> {
     ///
     /// # Errors
     /// See [`Execute::batch_norm`].
-    pub fn forward(&self, x: &T) -> Result<T, ExecuteError> {
+    pub fn forward(&self, x: &T::Activation) -> Result<T::Activation, ExecuteError> {
         T::batch_norm(x, self)
     }
 }

@@ -32,7 +32,7 @@ impl<T: Execute> Embedding<T> {
     ///
     /// # Errors
     /// An index out of range.
-    pub fn forward(&self, indices: &[u32]) -> Result<T, ExecuteError> {
+    pub fn forward(&self, indices: &[u32]) -> Result<T::Activation, ExecuteError> {
         T::embedding(indices, &self.weight)
     }
 }

@@ -5,7 +5,8 @@ use core::fmt;
 use crate::activation::{ActivationError, ActivationQuantizer};
 use crate::kernel::{ConvError, KernelUnavailable, LinearError, PackError};
 use crate::module::ParamId;
-use crate::scheme::QuantizationScheme;
+use crate::quantize::WeightError;
+use crate::scheme::{QuantizationScheme, ScaleError};
 use crate::tensor::TensorError;
 
 /// A layer cannot run.
@@ -64,6 +65,20 @@ pub enum ExecuteError {
         /// The number of rows.
         rows: usize,
     },
+    /// A weight in training cannot be quantized.
+    Weight {
+        /// The layer.
+        layer: ParamId,
+        /// Why.
+        source: WeightError,
+    },
+    /// The scale of an activation in training is not a positive normal number.
+    Scale {
+        /// The layer.
+        layer: ParamId,
+        /// The scale.
+        source: ScaleError,
+    },
     /// A storage cannot hold a result.
     Tensor(TensorError),
     /// The library behind the tensors failed.
@@ -72,7 +87,7 @@ pub enum ExecuteError {
 
 impl ExecuteError {
     /// A tensor has another shape than the layer of `activation` needs.
-    pub(super) fn shape(
+    pub(crate) fn shape(
         activation: &ActivationQuantizer,
         expected: impl Into<String>,
         found: &[usize],
@@ -82,7 +97,7 @@ impl ExecuteError {
     }
 
     /// A failed product; a value that is not finite is the activation's error.
-    pub(super) fn product(activation: &ActivationQuantizer, source: LinearError) -> Self {
+    pub(crate) fn product(activation: &ActivationQuantizer, source: LinearError) -> Self {
         match source {
             LinearError::NonFinite(source) => Self::Activation(activation.non_finite(source)),
             source => Self::Product { layer: layer(activation), source },
@@ -92,7 +107,7 @@ impl ExecuteError {
 
 impl ExecuteError {
     /// A failed convolution; a value that is not finite is the activation's error.
-    pub(super) fn convolution(activation: &ActivationQuantizer, source: ConvError) -> Self {
+    pub(crate) fn convolution(activation: &ActivationQuantizer, source: ConvError) -> Self {
         match source {
             ConvError::Linear(source) => Self::product(activation, source),
             source => Self::Convolution { layer: layer(activation), source },
@@ -101,7 +116,7 @@ impl ExecuteError {
 }
 
 /// The name of a layer is that of its quantizer.
-pub(super) fn layer(activation: &ActivationQuantizer) -> ParamId {
+pub(crate) fn layer(activation: &ActivationQuantizer) -> ParamId {
     activation.id().cloned().unwrap_or_else(|| "input".into())
 }
 
@@ -136,6 +151,8 @@ impl fmt::Display for ExecuteError {
             Self::Pack { layer, source } => write!(f, "{layer}: {source}"),
             Self::Product { layer, source } => write!(f, "{layer}: {source}"),
             Self::Convolution { layer, source } => write!(f, "{layer}: {source}"),
+            Self::Weight { layer, source } => write!(f, "{layer}: the weight: {source}"),
+            Self::Scale { layer, source } => write!(f, "{layer}: {source}"),
             Self::Kernel(error) => error.fmt(f),
             Self::Index { position, index, rows } => {
                 write!(
@@ -156,6 +173,8 @@ impl core::error::Error for ExecuteError {
             Self::Pack { source, .. } => Some(source),
             Self::Product { source, .. } => Some(source),
             Self::Convolution { source, .. } => Some(source),
+            Self::Weight { source, .. } => Some(source),
+            Self::Scale { source, .. } => Some(source),
             Self::Kernel(error) => Some(error),
             Self::Tensor(error) => Some(error),
             _ => None,

@@ -1,6 +1,6 @@
 //! The operations that layers are made of.
 
-use super::{BatchNorm2d, Conv2dOptions, ExecuteError};
+use super::{BatchNorm2d, Conv2d, Conv2dOptions, ExecuteError};
 use crate::activation::ActivationQuantizer;
 use crate::module::Param;
 use crate::tensor::FloatTensor;
@@ -8,8 +8,12 @@ use crate::tensor::FloatTensor;
 /// Tensors that layers can run on.
 ///
 /// [`FloatTensor`] says how a parameter is stored; this says how a layer runs. It is implemented
-/// for `ndarray::ArrayD<f32>`. Shapes are row-major; `…` stands for any number of axes.
+/// for `ndarray::ArrayD<f32>` and, with the feature `candle`, for its `Tensor` and `Var`. Shapes are
+/// row-major; `…` stands for any number of axes.
 pub trait Execute: FloatTensor + Clone {
+    /// What flows through a model whose parameters are stored so; most often `Self`.
+    type Activation: Clone;
+
     /// `x · wᵀ + b`: `x` is `[…, in]`, `w` is `[out, in]`, `b` is `[out]`, the result `[…, out]`.
     ///
     /// `input` sees `x` if it is observing, and says how `x` is quantized if `w` is.
@@ -17,11 +21,11 @@ pub trait Execute: FloatTensor + Clone {
     /// # Errors
     /// Shapes that do not fit, or an activation that is not finite where it is to be quantized.
     fn linear(
-        x: &Self,
+        x: &Self::Activation,
         weight: &Param<Self>,
         bias: Option<&Param<Self>>,
         input: &ActivationQuantizer,
-    ) -> Result<Self, ExecuteError>;
+    ) -> Result<Self::Activation, ExecuteError>;
 
     /// The convolution of `x`, `[batch, in, height, width]`, with `w`,
     /// `[out, in / groups, height, width]`, plus `b`, `[out]`.
@@ -32,31 +36,47 @@ pub trait Execute: FloatTensor + Clone {
     /// # Errors
     /// Shapes that do not fit, or an activation that is not finite where it is to be quantized.
     fn conv2d(
-        x: &Self,
+        x: &Self::Activation,
         weight: &Param<Self>,
         bias: Option<&Param<Self>>,
         options: Conv2dOptions,
         input: &ActivationQuantizer,
-    ) -> Result<Self, ExecuteError>;
+    ) -> Result<Self::Activation, ExecuteError>;
+
+    /// What [`ConvNorm2d::forward`](super::ConvNorm2d::forward) computes: the convolution, and then
+    /// the norm.
+    ///
+    /// # Errors
+    /// As [`conv2d`](Self::conv2d).
+    fn conv2d_norm(
+        x: &Self::Activation,
+        conv: &Conv2d<Self>,
+        norm: &BatchNorm2d<Self>,
+    ) -> Result<Self::Activation, ExecuteError> {
+        Self::batch_norm(&conv.forward(x)?, norm)
+    }
 
     /// What [`BatchNorm2d::forward`] computes.
     ///
     /// # Errors
     /// Shapes that do not fit.
-    fn batch_norm(x: &Self, norm: &BatchNorm2d<Self>) -> Result<Self, ExecuteError>;
+    fn batch_norm(
+        x: &Self::Activation,
+        norm: &BatchNorm2d<Self>,
+    ) -> Result<Self::Activation, ExecuteError>;
 
     /// Pools windows of `[batch, channels, height, width]`.
     ///
     /// # Errors
     /// A window that does not fit into the image.
-    fn pool2d(x: &Self, pool: Pool) -> Result<Self, ExecuteError>;
+    fn pool2d(x: &Self::Activation, pool: Pool) -> Result<Self::Activation, ExecuteError>;
 
     /// The rows of `w`, `[rows, n]`, with these indices: `[indices, n]`. Rows of a quantized
     /// weight are dequantized when looked up.
     ///
     /// # Errors
     /// An index out of range, or a weight that has not two axes.
-    fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self, ExecuteError>;
+    fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self::Activation, ExecuteError>;
 
     /// `(x - mean) / sqrt(variance + ε) · w + b` over the last axis of `x`, `[…, n]`; `w` and
     /// `b` are `[n]`.
@@ -64,23 +84,30 @@ pub trait Execute: FloatTensor + Clone {
     /// # Errors
     /// Shapes that do not fit.
     fn layer_norm(
-        x: &Self,
+        x: &Self::Activation,
         weight: &Param<Self>,
         bias: &Param<Self>,
         epsilon: f32,
-    ) -> Result<Self, ExecuteError>;
+    ) -> Result<Self::Activation, ExecuteError>;
+
+    /// `x` with the axes from `axis` on joined to one: `[batch, c, h, w]` to `[batch, c · h · w]`
+    /// with 1.
+    ///
+    /// # Errors
+    /// `x` has no such axis.
+    fn flatten(x: Self::Activation, axis: usize) -> Result<Self::Activation, ExecuteError>;
 
     /// A function of each element.
     ///
     /// # Errors
     /// Those of the library behind the tensors.
-    fn unary(x: Self, function: Unary) -> Result<Self, ExecuteError>;
+    fn unary(x: Self::Activation, function: Unary) -> Result<Self::Activation, ExecuteError>;
 
     /// `exp(x) / Σ exp(x)` over the last axis.
     ///
     /// # Errors
     /// Those of the library behind the tensors.
-    fn softmax(x: Self) -> Result<Self, ExecuteError>;
+    fn softmax(x: Self::Activation) -> Result<Self::Activation, ExecuteError>;
 }
 
 /// A function of one number.

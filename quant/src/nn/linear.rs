@@ -56,7 +56,7 @@ impl<T: Execute> Linear<T> {
     ///
     /// # Errors
     /// See [`Execute::linear`].
-    pub fn forward(&self, x: &T) -> Result<T, ExecuteError> {
+    pub fn forward(&self, x: &T::Activation) -> Result<T::Activation, ExecuteError> {
         T::linear(x, &self.weight, self.bias.as_ref(), &self.input)
     }
 }

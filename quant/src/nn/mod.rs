@@ -35,14 +35,17 @@
 //! pool of your own with `ThreadPool::install`. Outputs do not depend on it.
 
 mod conv;
+mod conv_norm;
 mod embedding;
-mod error;
+pub(crate) mod error;
 mod execute;
-mod host;
+pub(crate) mod host;
 mod linear;
 mod norm;
 
 pub use conv::{BatchNorm2d, Conv2d, Conv2dOptions};
+pub(crate) use conv_norm::fold;
+pub use conv_norm::{ConvNorm2d, FoldError};
 pub use embedding::Embedding;
 pub use error::ExecuteError;
 pub use execute::{Execute, Pool, Unary};

@@ -30,7 +30,7 @@ impl<T: Execute> LayerNorm<T> {
     ///
     /// # Errors
     /// See [`Execute::layer_norm`].
-    pub fn forward(&self, x: &T) -> Result<T, ExecuteError> {
+    pub fn forward(&self, x: &T::Activation) -> Result<T::Activation, ExecuteError> {
         T::layer_norm(x, &self.weight, &self.bias, self.epsilon)
     }
 }

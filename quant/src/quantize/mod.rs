@@ -38,6 +38,13 @@ pub use recipe::{Recipe, Rule};
 pub use sensitivity::{LayerSensitivity, Sensitivity, SensitivityError};
 pub use weights::{WeightError, quantize_values};
 
+#[cfg(feature = "candle")]
+pub(crate) use plan::choices;
+#[cfg(feature = "candle")]
+pub(crate) use planner::Choice;
+#[cfg(feature = "candle")]
+pub(crate) use weights::{WeightRange, params};
+
 #[cfg(feature = "std")]
 pub(crate) use apply::quantize_weights;
 #[cfg(feature = "std")]

@@ -272,6 +272,15 @@ pub(crate) fn decide_all(
     Ok(decided.collect())
 }
 
+/// How each parameter of `model` is to be quantized, if it is.
+#[cfg(feature = "candle")]
+pub(crate) fn choices(
+    planner: &(impl Planner + ?Sized),
+    model: &(impl Module + ?Sized),
+) -> Result<Vec<Option<Choice>>, QuantizeError> {
+    Ok(decide(planner, model)?.into_iter().map(|decided| decided.decision.choice).collect())
+}
+
 /// Why nothing can be decided about a parameter, if so.
 fn settled(info: &ParamInfo) -> Option<Reason> {
     if info.scheme.is_some() {

@@ -77,7 +77,7 @@ impl Decision {
 
 /// A scheme, and how its ranges are found.
 #[derive(Clone)]
-pub(super) struct Choice {
+pub(crate) struct Choice {
     pub(super) scheme: QuantizationScheme,
     /// The calibration's name.
     pub(super) name: Cow<'static, str>,
@@ -91,6 +91,12 @@ impl Choice {
     ) -> Self {
         let name = calibration.name();
         Self { scheme, name, calibration: Some(Arc::new(calibration)) }
+    }
+
+    /// The scheme, and what finds its ranges, if that is at hand.
+    #[cfg(feature = "candle")]
+    pub(crate) fn parts(&self) -> Option<(QuantizationScheme, Arc<dyn WeightRange>)> {
+        Some((self.scheme, self.calibration.clone()?))
     }
 
     /// The choice that a plan has written down: one that was read from a file has the

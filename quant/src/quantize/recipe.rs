@@ -105,6 +105,11 @@ impl Recipe {
         Self { skip_non_finite: true, ..self }
     }
 
+    #[cfg(feature = "candle")]
+    pub(crate) fn has_activation_calibration(&self) -> bool {
+        self.activation_calibration.is_some()
+    }
+
     pub(crate) fn skips_non_finite(&self) -> bool {
         self.skip_non_finite
     }

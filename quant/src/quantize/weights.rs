@@ -10,7 +10,7 @@ use crate::scheme::{
 use crate::tensor::{QuantizedTensor, TensorError};
 
 /// How the range of a group of weights is found: what of [`Calibration`] needs no type.
-pub(super) trait WeightRange: Send + Sync {
+pub(crate) trait WeightRange: Send + Sync {
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite>;
 }
 
@@ -50,7 +50,7 @@ pub fn quantize_values<C: Calibration + Send + Sync>(
 }
 
 /// The range of each group, and from it the parameters.
-pub(super) fn params(
+pub(crate) fn params(
     groups: Groups,
     grid: Grid,
     values: &[f32],

@@ -49,11 +49,12 @@ impl Grid {
     }
 
     /// `scale` as the stored type holds it.
-    fn store(self, scale: f32) -> Result<f32, ScaleError> {
+    pub(crate) fn store(self, scale: f32) -> Result<f32, ScaleError> {
         match self.scale {
             // The difference of two f32 over 3 can still exceed f32: (MAX − −MAX) / 3 does not,
             // so an f32 scale is always finite.
-            ScaleType::F32 => Ok(scale),
+            ScaleType::F32 if scale.is_normal() && scale > 0.0 => Ok(scale),
+            ScaleType::F32 => Err(ScaleError { scale, stored_as: ScaleType::F32 }),
             ScaleType::F16 => {
                 let bits = f32_to_f16(scale);
                 // 0x0400 is the smallest normal, 0x7C00 infinity.
@@ -152,7 +153,9 @@ pub struct ScaleError {
 
 impl fmt::Display for ScaleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the scale {:e} is not a normal {}; store it in f32", self.scale, self.stored_as)
+        let Self { scale, stored_as } = self;
+        write!(f, "the scale {scale:e} is not a normal {stored_as}")?;
+        if *stored_as == ScaleType::F16 { f.write_str("; store it in f32") } else { Ok(()) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use super::{SharedTensor, TensorError, check_len};
 
@@ -83,6 +84,12 @@ pub trait FloatTensor: Sized {
         let shape = self.shape().into_owned();
         SharedTensor::new(&shape, self.into_values())
             .expect("a storage has as many values as its shape says")
+    }
+
+    /// The tensor for those who look for its own type, by
+    /// [`ParamView::downcast_ref`](crate::ParamView::downcast_ref); `None` unless implemented.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
     }
 }
 

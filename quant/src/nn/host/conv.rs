@@ -1,15 +1,15 @@
 //! Convolution, pooling and normalization of images in floats.
 
-use ndarray::ArrayD;
 use rayon::prelude::*;
 use rten_tensor::NdTensorView;
 
-use super::super::{Conv2dOptions, Pool};
+use super::super::{Conv2dOptions, ExecuteError, Pool};
 use super::float;
+use crate::activation::ActivationQuantizer;
 use crate::kernel::ConvShape;
 
 /// The shape that the kernels know for a weight `[out, in / groups, height, width]`.
-pub(super) fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvShape {
+fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvShape {
     let [out_channels, group_in, height, width] = *weight;
     let Conv2dOptions { stride, padding, dilation, groups } = options;
     ConvShape {
@@ -23,8 +23,29 @@ pub(super) fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvSha
     }
 }
 
+/// The batch, the size of an image, the shape of the convolution and the size of its output.
+pub(crate) fn check(
+    x: &[usize],
+    weight: &[usize],
+    options: Conv2dOptions,
+    input: &ActivationQuantizer,
+) -> Result<(usize, [usize; 2], ConvShape, [usize; 2]), ExecuteError> {
+    let (Ok(window), &[batch, channels, height, width]) = (<&[usize; 4]>::try_from(weight), x)
+    else {
+        let expected = "[batch, in, height, width] and [out, in / groups, height, width]";
+        return Err(ExecuteError::shape(input, expected, x));
+    };
+    let (shape, size) = (conv_shape(window, options), [height, width]);
+    let output = Some(shape).filter(is_possible).and_then(|it| it.output_size(size));
+    let Some(output) = output.filter(|_| shape.in_channels == channels) else {
+        let expected = format!("{shape:?} of [batch, {}, …]", shape.in_channels);
+        return Err(ExecuteError::shape(input, expected, x));
+    };
+    Ok((batch, size, shape, output))
+}
+
 /// Whether a window of this shape can be moved at all.
-pub(super) fn is_possible(shape: &ConvShape) -> bool {
+fn is_possible(shape: &ConvShape) -> bool {
     let ConvShape { out_channels, groups, window, stride, dilation, .. } = *shape;
     let extents = [window, stride, dilation];
     groups > 0 && out_channels.is_multiple_of(groups) && !extents.as_flattened().contains(&0)
@@ -32,7 +53,7 @@ pub(super) fn is_possible(shape: &ConvShape) -> bool {
 
 /// The convolution of images `[batch, in, height, width]` into `y`, by products of the weights
 /// and the patches of one image at a time.
-pub(super) fn conv2d(
+pub(crate) fn conv2d(
     x: &[f32],
     size: [usize; 2],
     weight: &[f32],
@@ -70,30 +91,44 @@ pub(super) fn conv2d(
 
 /// The patches of one image as columns: `[in · height · width of the window, outputs]`.
 fn unfold(x: &[f32], size: [usize; 2], shape: ConvShape, output: [usize; 2], patches: &mut [f32]) {
-    let ConvShape { window, stride, padding, dilation, .. } = shape;
-    let places = window[0] * window[1];
+    let places = shape.window[0] * shape.window[1];
     for (row, values) in patches.chunks_mut(output[0] * output[1]).enumerate() {
         let (channel, place) = (row / places, row % places);
         let x = &x[channel * size[0] * size[1]..][..size[0] * size[1]];
-        let at = |axis: usize, output: usize, place: usize| {
-            let position = output * stride[axis] + place * dilation[axis];
-            position.checked_sub(padding[axis]).filter(|&position| position < size[axis])
-        };
-        for (i, value) in values.iter_mut().enumerate() {
-            let down = at(0, i / output[1], place / window[1]);
-            let right = at(1, i % output[1], place % window[1]);
-            *value = match (down, right) {
-                (Some(down), Some(right)) => x[down * size[1] + right],
-                _ => 0.0,
-            };
+        for_each_pixel(size, shape, output, place, |i, at| values[i] = at.map_or(0.0, |at| x[at]));
+    }
+}
+
+/// Calls `f` with each output and where in a channel the window for it has its place `place`;
+/// `None` in the padding.
+fn for_each_pixel(
+    size: [usize; 2],
+    shape: ConvShape,
+    output: [usize; 2],
+    place: usize,
+    mut f: impl FnMut(usize, Option<usize>),
+) {
+    let ConvShape { window, stride, padding, dilation, .. } = shape;
+    let place = [place / window[1], place % window[1]];
+    let at = |axis: usize, output: usize| {
+        let position = output * stride[axis] + place[axis] * dilation[axis];
+        position.checked_sub(padding[axis]).filter(|&position| position < size[axis])
+    };
+    for i in 0..output[0] {
+        let row = at(0, i).map(|down| down * size[1]);
+        for j in 0..output[1] {
+            f(i * output[1] + j, row.zip(at(1, j)).map(|(row, right)| row + right));
         }
     }
 }
 
 /// Pools windows of `[batch · channels, height, width]`; the windows lie inside of the images.
-pub(super) fn pool2d(x: &ArrayD<f32>, pool: Pool, [height, width]: [usize; 2]) -> Vec<f32> {
-    let &[.., rows, columns] = x.shape() else { return Vec::new() };
-    let values = crate::tensor::FloatTensor::values(x);
+pub(crate) fn pool2d(
+    values: &[f32],
+    [rows, columns]: [usize; 2],
+    pool: Pool,
+    [height, width]: [usize; 2],
+) -> Vec<f32> {
     let (size, stride) = (pool.size(), pool.stride());
     let mut y = Vec::with_capacity(values.len() / (rows * columns).max(1) * height * width);
     for image in values.chunks((rows * columns).max(1)) {
@@ -109,4 +144,124 @@ pub(super) fn pool2d(x: &ArrayD<f32>, pool: Pool, [height, width]: [usize; 2]) -
         }
     }
     y
+}
+
+/// The gradients of [`pool2d`]: of a maximum, all goes to the first place that has it.
+#[cfg(feature = "candle")]
+pub(crate) fn pool2d_backward(
+    x: &[f32],
+    [rows, columns]: [usize; 2],
+    pool: Pool,
+    [height, width]: [usize; 2],
+    dy: &[f32],
+) -> Vec<f32> {
+    let (size, stride) = (pool.size(), pool.stride());
+    let mut dx = vec![0.0; x.len()];
+    let pixels = (rows * columns).max(1);
+    let images = x.chunks(pixels).zip(dx.chunks_mut(pixels));
+    for ((x, dx), dy) in images.zip(dy.chunks((height * width).max(1))) {
+        for (i, &dy) in dy.iter().enumerate() {
+            let (down, right) = (i / width * stride[0], i % width * stride[1]);
+            let places = (0..size[0])
+                .flat_map(|i| (0..size[1]).map(move |j| (down + i) * columns + right + j));
+            match pool {
+                Pool::Max { .. } => {
+                    let first = places.reduce(|best, at| if x[at] > x[best] { at } else { best });
+                    first.into_iter().for_each(|at| dx[at] += dy);
+                }
+                Pool::Average { .. } => {
+                    let share = dy / (size[0] * size[1]) as f32;
+                    places.for_each(|at| dx[at] += share);
+                }
+            }
+        }
+    }
+    dx
+}
+
+/// Images of which one thread sums the gradients of the weight; fixed, so that sums do not depend
+/// on the number of threads.
+#[cfg(feature = "candle")]
+const IMAGES: usize = 8;
+
+/// The gradients of [`conv2d`]: of the images and of the weight.
+#[cfg(feature = "candle")]
+pub(crate) fn conv2d_backward(
+    x: &[f32],
+    size: [usize; 2],
+    weight: &[f32],
+    shape: ConvShape,
+    output: [usize; 2],
+    dy: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
+    let image = shape.in_channels * size[0] * size[1];
+    let result = shape.out_channels * output[0] * output[1];
+    if image * result * weight.len() == 0 {
+        return (dx, dw);
+    }
+    let images = x.par_chunks(IMAGES * image).zip(dx.par_chunks_mut(IMAGES * image));
+    let parts: Vec<Vec<f32>> = images
+        .zip(dy.par_chunks(IMAGES * result))
+        .map(|((x, dx), dy)| {
+            let mut dw = vec![0.0; weight.len()];
+            let images = x.chunks(image).zip(dx.chunks_mut(image)).zip(dy.chunks(result));
+            for ((x, dx), dy) in images {
+                image_backward(x, size, weight, shape, output, dy, dx, &mut dw);
+            }
+            dw
+        })
+        .collect();
+    for part in parts {
+        dw.iter_mut().zip(part).for_each(|(dw, part)| *dw += part);
+    }
+    (dx, dw)
+}
+
+/// Adds the gradients of one image.
+#[cfg(feature = "candle")]
+#[allow(clippy::too_many_arguments)]
+fn image_backward(
+    x: &[f32],
+    size: [usize; 2],
+    weight: &[f32],
+    shape: ConvShape,
+    output: [usize; 2],
+    dy: &[f32],
+    dx: &mut [f32],
+    dw: &mut [f32],
+) {
+    let ConvShape { in_channels, out_channels, groups, window, .. } = shape;
+    let (group_in, group_out) = (in_channels / groups, out_channels / groups);
+    let (pixels, outputs) = (size[0] * size[1], output[0] * output[1]);
+    let patch = group_in * window[0] * window[1];
+    let (mut patches, mut sum) = (vec![0.0; patch * outputs], vec![0.0; group_out * patch]);
+    for group in 0..groups {
+        let of_group = group * group_in * pixels..(group + 1) * group_in * pixels;
+        let of_weight = group * group_out * patch..(group + 1) * group_out * patch;
+        unfold(&x[of_group.clone()], size, shape, output, &mut patches);
+        let dy = &dy[group * group_out * outputs..][..group_out * outputs];
+        let dy = NdTensorView::from_data([group_out, outputs], dy);
+        let view = NdTensorView::from_data([patch, outputs], &*patches);
+        float::product(dy, view.transposed(), 1.0, &mut sum);
+        dw[of_weight.clone()].iter_mut().zip(&sum).for_each(|(dw, sum)| *dw += sum);
+        let weights = NdTensorView::from_data([group_out, patch], &weight[of_weight]);
+        float::product(weights.transposed(), dy, 1.0, &mut patches);
+        refold(&patches, size, shape, output, &mut dx[of_group]);
+    }
+}
+
+/// Adds patches to the pixels that [`unfold`] took them from.
+#[cfg(feature = "candle")]
+fn refold(patches: &[f32], size: [usize; 2], shape: ConvShape, output: [usize; 2], x: &mut [f32]) {
+    let places = shape.window[0] * shape.window[1];
+    for (row, values) in patches.chunks(output[0] * output[1]).enumerate() {
+        let (channel, place) = (row / places, row % places);
+        let x = &mut x[channel * size[0] * size[1]..][..size[0] * size[1]];
+        for_each_pixel(size, shape, output, place, |i, at| {
+            if let Some(at) = at {
+                x[at] += values[i];
+            }
+        });
+    }
 }

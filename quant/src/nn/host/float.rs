@@ -20,7 +20,7 @@ use crate::tensor::FloatTensor;
 const CHUNK: usize = 1 << 14;
 
 /// `x · wᵀ + b` into `y`; `x` is `[rows, in]`.
-pub(super) fn linear(
+pub(crate) fn linear(
     x: &[f32],
     rows: usize,
     weight: &Param<ArrayD<f32>>,
@@ -57,7 +57,7 @@ fn pack(
 }
 
 /// The value of a quantized parameter, dequantized once and kept beside it.
-pub(super) fn dequantized(param: &Param<ArrayD<f32>>) -> Result<Arc<ArrayD<f32>>, ExecuteError> {
+pub(crate) fn dequantized(param: &Param<ArrayD<f32>>) -> Result<Arc<ArrayD<f32>>, ExecuteError> {
     param.cache().get_or_make(|| Ok(param.value().into_owned()))
 }
 
@@ -79,7 +79,7 @@ pub fn matmul(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Array2<f32> {
 }
 
 /// `alpha · a · b` into `y`; the shapes fit.
-pub(super) fn product(
+pub(crate) fn product(
     a: NdTensorView<'_, f32, 2>,
     b: NdTensorView<'_, f32, 2>,
     alpha: f32,
@@ -100,15 +100,15 @@ fn for_each_row(values: &mut [f32], row: usize, f: impl Fn(&mut [f32]) + Sync) {
     values.par_chunks_mut(at_once).for_each(|rows| rows.chunks_mut(row).for_each(&f));
 }
 
-pub(super) fn softmax(values: &mut [f32], row: usize) {
+pub(crate) fn softmax(values: &mut [f32], row: usize) {
     for_each_row(values, row, softmax_row);
 }
 
-pub(super) fn softmax_row(row: &mut [f32]) {
+pub(crate) fn softmax_row(row: &mut [f32]) {
     Softmax::new_mut(row).dispatch();
 }
 
-pub(super) fn layer_norm(values: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+pub(crate) fn layer_norm(values: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
     let n = weight.len().max(1);
     for_each_row(values, n, |row| {
         let mean = Sum::new(row).dispatch() / n as f32;
@@ -124,7 +124,7 @@ pub(super) fn layer_norm(values: &mut [f32], weight: &[f32], bias: &[f32], epsil
     });
 }
 
-pub(super) fn unary(values: &mut [f32], function: Unary) {
+pub(crate) fn unary(values: &mut [f32], function: Unary) {
     values.par_chunks_mut(CHUNK).for_each(|values| match function {
         Unary::Relu => values.iter_mut().for_each(|x| *x = if *x > 0.0 { *x } else { 0.0 }),
         Unary::Gelu => Gelu {}.map_mut(values),

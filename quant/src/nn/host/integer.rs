@@ -3,8 +3,6 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use ndarray::ArrayD;
-
 use super::super::ExecuteError;
 use super::super::error::layer;
 use crate::activation::{ActivationMode, ActivationQuantizer};
@@ -14,13 +12,13 @@ use crate::kernel::{
 };
 use crate::module::Param;
 use crate::scheme::Granularity;
-use crate::tensor::QuantizedTensor;
+use crate::tensor::{FloatTensor, QuantizedTensor};
 
 /// `x · wᵀ + b` into `y`, for a quantized weight.
-pub(super) fn linear(
+pub(crate) fn linear(
     x: &[f32],
     rows: usize,
-    weight: &Param<ArrayD<f32>>,
+    weight: &Param<impl FloatTensor>,
     bias: Option<&[f32]>,
     input: &ActivationQuantizer,
     y: &mut [f32],
@@ -28,16 +26,42 @@ pub(super) fn linear(
     let Some(tensor) = weight.quantized() else { return Ok(()) };
     let kernel = Kernel::selected()?;
     let packed = weight.cache().get_or_make(|| pack(kernel, tensor, input))?;
+    multiply(kernel, &packed, x, rows, bias, input, y)
+}
+
+/// The same for a weight that no parameter holds.
+#[cfg(feature = "candle")]
+pub(crate) fn linear_once(
+    x: &[f32],
+    rows: usize,
+    weight: &QuantizedTensor,
+    bias: Option<&[f32]>,
+    input: &ActivationQuantizer,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
+    let kernel = Kernel::selected()?;
+    multiply(kernel, &pack(kernel, weight, input)?, x, rows, bias, input, y)
+}
+
+fn multiply(
+    kernel: Kernel,
+    packed: &PackedWeights,
+    x: &[f32],
+    rows: usize,
+    bias: Option<&[f32]>,
+    input: &ActivationQuantizer,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
     with_scratch(|scratch| match input.mode() {
         ActivationMode::Dynamic(dynamic) => {
-            kernel.linear_dynamic(&packed, x, rows, dynamic, &epilogue, output, scratch)
+            kernel.linear_dynamic(packed, x, rows, dynamic, &epilogue, output, scratch)
         }
         ActivationMode::Static(fixed) => {
-            kernel.linear_static(&packed, x, rows, fixed, &epilogue, output, scratch)
+            kernel.linear_static(packed, x, rows, fixed, &epilogue, output, scratch)
         }
         ActivationMode::Float | ActivationMode::Observing => {
-            kernel.linear_weight_only(&packed, x, rows, &epilogue, output, scratch)
+            kernel.linear_weight_only(packed, x, rows, &epilogue, output, scratch)
         }
     })
     .map_err(|error| ExecuteError::product(input, error))
@@ -82,7 +106,7 @@ fn weights<'a>(
 }
 
 /// Rows of a quantized table, `[rows, columns]`, into `y`.
-pub(super) fn embedding(
+pub(crate) fn embedding(
     indices: &[u32],
     tensor: &QuantizedTensor,
     y: &mut [f32],
@@ -105,27 +129,63 @@ struct PackedFor {
 }
 
 /// The convolution of images with a quantized weight, into `y`.
-pub(super) fn conv2d(
+pub(crate) fn conv2d(
     images: Images<'_, f32>,
     shape: ConvShape,
-    weight: &Param<ArrayD<f32>>,
+    weight: &Param<impl FloatTensor>,
     bias: Option<&[f32]>,
     input: &ActivationQuantizer,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let Some(tensor) = weight.quantized() else { return Ok(()) };
     let kernel = Kernel::selected()?;
-    let pack = || {
-        let packed = PackedConv::new(kernel, shape, &weights(tensor, input)?)
-            .map_err(|source| ExecuteError::Pack { layer: layer(input), source })?;
-        Ok::<_, ExecuteError>(PackedFor { shape, packed })
-    };
+    let pack = || pack_conv(kernel, shape, tensor, input);
     let mut kept = weight.cache().get_or_make(pack)?;
     if kept.shape != shape {
         // One weight, two layers with different windows: rare enough to be packed each time.
         kept = Arc::new(pack()?);
     }
-    let packed = &kept.packed;
+    convolve(kernel, &kept.packed, images, bias, input, y)
+}
+
+/// The same for a weight that no parameter holds.
+#[cfg(feature = "candle")]
+pub(crate) fn conv2d_once(
+    images: Images<'_, f32>,
+    shape: ConvShape,
+    weight: &QuantizedTensor,
+    bias: Option<&[f32]>,
+    input: &ActivationQuantizer,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
+    let kernel = Kernel::selected()?;
+    let packed = pack_conv(kernel, shape, weight, input)?.packed;
+    convolve(kernel, &packed, images, bias, input, y)
+}
+
+fn pack_conv(
+    kernel: Kernel,
+    shape: ConvShape,
+    tensor: &QuantizedTensor,
+    input: &ActivationQuantizer,
+) -> Result<PackedFor, ExecuteError> {
+    // A record's rows are those of the last axis, and begin at whole bytes; the kernels' rows are
+    // the outputs.
+    let codes = tensor.codes();
+    let weights = Weights { codes: Codes::Bytes(&codes), ..weights(tensor, input)? };
+    let packed = PackedConv::new(kernel, shape, &weights)
+        .map_err(|source| ExecuteError::Pack { layer: layer(input), source })?;
+    Ok(PackedFor { shape, packed })
+}
+
+fn convolve(
+    kernel: Kernel,
+    packed: &PackedConv,
+    images: Images<'_, f32>,
+    bias: Option<&[f32]>,
+    input: &ActivationQuantizer,
+    y: &mut [f32],
+) -> Result<(), ExecuteError> {
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
     with_scratch(|scratch| match input.mode() {
         ActivationMode::Dynamic(dynamic) => {

@@ -1,9 +1,9 @@
 //! Execution over `ndarray`: integers by the crate's kernels, floats by those of `rten`.
 
 mod attention;
-mod conv;
-mod float;
-mod integer;
+pub(crate) mod conv;
+pub(crate) mod float;
+pub(crate) mod integer;
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -17,6 +17,8 @@ use crate::module::Param;
 use crate::tensor::FloatTensor;
 
 impl Execute for ArrayD<f32> {
+    type Activation = Self;
+
     fn linear(
         x: &Self,
         weight: &Param<Self>,
@@ -53,18 +55,7 @@ impl Execute for ArrayD<f32> {
         options: Conv2dOptions,
         input: &ActivationQuantizer,
     ) -> Result<Self, ExecuteError> {
-        let (Ok(window), &[batch, channels, height, width]) =
-            (<&[usize; 4]>::try_from(&*weight.shape()).copied(), x.shape())
-        else {
-            let expected = "[batch, in, height, width] and [out, in / groups, height, width]";
-            return Err(ExecuteError::shape(input, expected, x.shape()));
-        };
-        let (shape, size) = (conv::conv_shape(&window, options), [height, width]);
-        let output = Some(shape).filter(conv::is_possible).and_then(|it| it.output_size(size));
-        let Some(output) = output.filter(|_| shape.in_channels == channels) else {
-            let expected = format!("{shape:?} of [batch, {}, …]", shape.in_channels);
-            return Err(ExecuteError::shape(input, expected, x.shape()));
-        };
+        let (batch, size, shape, output) = conv::check(x.shape(), &weight.shape(), options, input)?;
         check_bias(bias, shape.out_channels, input)?;
         let values = FloatTensor::values(x);
         input.observe(&values)?;
@@ -100,12 +91,7 @@ impl Execute for ArrayD<f32> {
             return Err(images_expected(x.shape()));
         }
         let mut y = FloatTensor::values(x).into_owned();
-        let pixels = (height * width).max(1);
-        for (i, y) in y.chunks_mut(pixels).enumerate() {
-            let c = i % channels;
-            let factor = gamma[c] / (variance[c] + norm.epsilon).sqrt();
-            y.iter_mut().for_each(|y| *y = (*y - mean[c]) * factor + beta[c]);
-        }
+        batch_norm(&mut y, height * width, [&gamma, &beta, &mean, &variance], norm.epsilon);
         Ok(array(x.shape(), y))
     }
 
@@ -115,7 +101,8 @@ impl Execute for ArrayD<f32> {
         };
         let output = pool.output_size([height, width]);
         let output = output.ok_or_else(|| images_expected(x.shape()))?;
-        Ok(array(&[batch, channels, output[0], output[1]], conv::pool2d(x, pool, output)))
+        let y = conv::pool2d(&FloatTensor::values(x), [height, width], pool, output);
+        Ok(array(&[batch, channels, output[0], output[1]], y))
     }
 
     fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self, ExecuteError> {
@@ -161,6 +148,11 @@ impl Execute for ArrayD<f32> {
         Ok(array(x.shape(), y))
     }
 
+    fn flatten(x: Self, axis: usize) -> Result<Self, ExecuteError> {
+        let shape = flattened(x.shape(), axis)?;
+        Ok(array(&shape, x.into_values()))
+    }
+
     fn unary(x: Self, function: Unary) -> Result<Self, ExecuteError> {
         Ok(on_values(x, |values| float::unary(values, function)))
     }
@@ -171,8 +163,32 @@ impl Execute for ArrayD<f32> {
     }
 }
 
-fn check_bias(
-    bias: Option<&Param<ArrayD<f32>>>,
+/// Normalizes images, whose channels have `pixels` elements, in place.
+pub(crate) fn batch_norm(
+    y: &mut [f32],
+    pixels: usize,
+    [gamma, beta, mean, variance]: [&[f32]; 4],
+    epsilon: f32,
+) {
+    for (i, y) in y.chunks_mut(pixels.max(1)).enumerate() {
+        let c = i % gamma.len();
+        let factor = gamma[c] / (variance[c] + epsilon).sqrt();
+        y.iter_mut().for_each(|y| *y = (*y - mean[c]) * factor + beta[c]);
+    }
+}
+
+/// The shape with the axes from `axis` on joined.
+pub(crate) fn flattened(shape: &[usize], axis: usize) -> Result<Vec<usize>, ExecuteError> {
+    if axis >= shape.len() {
+        let (expected, found) = (format!("an axis {axis}"), shape.into());
+        return Err(ExecuteError::Shape { layer: "flatten".into(), expected, found });
+    }
+    let (kept, joined) = shape.split_at(axis);
+    Ok(kept.iter().copied().chain([joined.iter().product()]).collect())
+}
+
+pub(crate) fn check_bias(
+    bias: Option<&Param<impl FloatTensor>>,
     outputs: usize,
     input: &ActivationQuantizer,
 ) -> Result<(), ExecuteError> {
@@ -197,7 +213,7 @@ fn array(shape: &[usize], values: Vec<f32>) -> ArrayD<f32> {
     ArrayD::from_shape_vec(IxDyn(shape), values).expect("as many values as the shape has elements")
 }
 
-fn images_expected(found: &[usize]) -> ExecuteError {
+pub(crate) fn images_expected(found: &[usize]) -> ExecuteError {
     let expected = "[batch, channels, height, width], with room for a window".into();
     ExecuteError::Shape { layer: "images".into(), expected, found: found.into() }
 }

@@ -1,0 +1,145 @@
+//! `Tensor` and `Var` as storages of parameters.
+
+use core::any::Any;
+use std::borrow::Cow;
+
+use candle_core::{DType, Device, Tensor, Var};
+
+use crate::tensor::{FloatTensor, TensorError, check_len};
+
+/// Where a tensor of candle lives, and as what: its device, its type, and whether gradients are
+/// kept for it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    device: Device,
+    dtype: DType,
+    is_variable: bool,
+}
+
+impl Place {
+    /// The place of this tensor.
+    pub fn of(tensor: &Tensor) -> Self {
+        let (device, dtype) = (tensor.device().clone(), tensor.dtype());
+        Self { device, dtype, is_variable: tensor.is_variable() }
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Whether the tensor is a variable.
+    pub fn is_variable(&self) -> bool {
+        self.is_variable
+    }
+
+    fn tensor(&self, shape: &[usize], values: Vec<f32>) -> candle_core::Result<Tensor> {
+        match (self.is_variable, self.dtype) {
+            (true, DType::F32) => Ok(Var::from_vec(values, shape, &self.device)?.into_inner()),
+            (true, dtype) => {
+                let tensor = Tensor::from_vec(values, shape, &self.device)?.to_dtype(dtype)?;
+                Ok(Var::from_tensor(&tensor)?.into_inner())
+            }
+            (false, dtype) => Tensor::from_vec(values, shape, &self.device)?.to_dtype(dtype),
+        }
+    }
+}
+
+/// The values in row-major order, as f32.
+pub(super) fn values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
+fn reason(error: candle_core::Error) -> TensorError {
+    TensorError::Storage(error.to_string())
+}
+
+/// A tensor of candle, of any rank; values of other types than f32 are converted.
+///
+/// Whatever replaces it lives on the same device, has the same type, and is a variable if it was
+/// one.
+///
+/// # Panics
+/// `values` panics if the device fails to copy its memory to the host.
+impl FloatTensor for Tensor {
+    type Device = Place;
+
+    fn device(&self) -> Place {
+        Place::of(self)
+    }
+
+    fn shape(&self) -> Cow<'_, [usize]> {
+        Cow::Borrowed(self.dims())
+    }
+
+    fn values(&self) -> Cow<'_, [f32]> {
+        Cow::Owned(values(self).expect("a device gives back what it holds"))
+    }
+
+    fn from_values(shape: &[usize], values: Vec<f32>, place: &Place) -> Result<Self, TensorError> {
+        check_len(shape, values.len())?;
+        place.tensor(shape, values).map_err(reason)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+/// A variable of candle; as [`Tensor`], and always a variable.
+impl FloatTensor for Var {
+    type Device = Place;
+
+    fn device(&self) -> Place {
+        Place::of(self)
+    }
+
+    fn shape(&self) -> Cow<'_, [usize]> {
+        Cow::Borrowed(self.dims())
+    }
+
+    fn values(&self) -> Cow<'_, [f32]> {
+        FloatTensor::values(self.as_tensor())
+    }
+
+    fn from_values(shape: &[usize], values: Vec<f32>, place: &Place) -> Result<Self, TensorError> {
+        let tensor = <Tensor as FloatTensor>::from_values(shape, values, place)?;
+        Self::from_tensor(&tensor).map_err(reason)
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+/// A storage of this module, seen as a tensor.
+pub(super) trait Storage: FloatTensor<Device = Place> + Clone + 'static {
+    fn tensor(&self) -> &Tensor;
+}
+
+impl Storage for Tensor {
+    fn tensor(&self) -> &Tensor {
+        self
+    }
+}
+
+impl Storage for Var {
+    fn tensor(&self) -> &Tensor {
+        self
+    }
+}
+
+/// The variable that a storage is, if it is one: a `Var`, or a `Tensor` made from one.
+pub(crate) fn variable(storage: &dyn Any) -> Option<Var> {
+    if let Some(var) = storage.downcast_ref::<Var>() {
+        return Some(var.clone());
+    }
+    let tensor = storage.downcast_ref::<Tensor>().filter(|tensor| tensor.is_variable())?;
+    // Of a variable this is another name for it.
+    Var::from_tensor(tensor).ok()
+}

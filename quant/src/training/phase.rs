@@ -1,0 +1,68 @@
+//! Where training stands.
+
+use core::cell::Cell;
+use core::fmt;
+
+/// The phases of quantization-aware training, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Everything is float, and activations are observed.
+    Observe,
+    /// Weights and activations are quantized, with gradients; ranges go on moving, or learning.
+    Fake,
+    /// As `Fake`, but ranges and scales stand still; weights still learn.
+    Frozen,
+}
+
+impl Phase {
+    /// Every phase, first to last.
+    pub const ALL: [Self; 3] = [Self::Observe, Self::Fake, Self::Frozen];
+
+    /// The name, as it stands in checkpoints.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Fake => "fake",
+            Self::Frozen => "frozen",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Where scales come from while they are trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepSize {
+    /// From the range: of a weight as it is at each step, of an activation as it was observed.
+    FromRange,
+    /// They start so, and are then trained by their gradient (learned step size, rule 8).
+    Learned,
+}
+
+thread_local! {
+    static LEARNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a forward pass that learns statistics: activations in training are observed, and
+/// [`BatchNorm2d`](crate::nn::BatchNorm2d) normalizes by the batch and moves its running mean and
+/// variance. Outside of it a forward pass changes nothing.
+///
+/// [`Qat::train`](super::Qat::train) calls it; call it yourself to train a float model with norms.
+pub fn learning<R>(f: impl FnOnce() -> R) -> R {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            LEARNING.set(self.0);
+        }
+    }
+    let _reset = Reset(LEARNING.replace(true));
+    f()
+}
+
+pub(crate) fn is_learning() -> bool {
+    LEARNING.get()
+}

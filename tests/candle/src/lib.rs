@@ -1,0 +1,56 @@
+//! Shared by the tests of models whose tensors are candle's: random values, and bits.
+
+use candle_core::{Device, Tensor, Var};
+use ndarray::{ArrayD, IxDyn};
+
+/// Random values in ±1, the same for the same seed.
+pub fn random(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9).wrapping_add(1);
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A variable of random values.
+///
+/// # Panics
+/// If candle fails.
+pub fn var(shape: &[usize], seed: u32) -> Var {
+    Var::from_vec(random(shape.iter().product(), seed), shape, &Device::Cpu).expect("on the CPU")
+}
+
+/// A tensor of random values.
+///
+/// # Panics
+/// If candle fails.
+pub fn tensor(shape: &[usize], seed: u32) -> Tensor {
+    Tensor::from_vec(random(shape.iter().product(), seed), shape, &Device::Cpu).expect("on the CPU")
+}
+
+/// The values of a tensor.
+///
+/// # Panics
+/// If candle fails.
+pub fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("f32 on the CPU")
+}
+
+/// The values' bits.
+pub fn bits(tensor: &Tensor) -> Vec<u32> {
+    values(tensor).into_iter().map(f32::to_bits).collect()
+}
+
+/// The same values as an array.
+///
+/// # Panics
+/// If candle fails.
+pub fn array(tensor: &Tensor) -> ArrayD<f32> {
+    ArrayD::from_shape_vec(IxDyn(tensor.dims()), values(tensor)).expect("as many as the shape says")
+}
+
+/// An array's bits.
+pub fn array_bits(array: &ArrayD<f32>) -> Vec<u32> {
+    array.iter().map(|value| value.to_bits()).collect()
+}
