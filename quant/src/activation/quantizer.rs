@@ -116,13 +116,28 @@ impl ActivationQuantizer {
     /// # Errors
     /// A value is NaN or infinite, unless the recipe said to leave such values out.
     pub fn observe(&self, values: &[f32]) -> Result<(), ActivationError> {
-        let observation = match &self.state {
-            State::Observing(observation) => observation,
+        let observes = match &self.state {
+            State::Observing(_) => true,
             #[cfg(feature = "candle")]
-            State::Training(training) if training.observes() => &training.seen,
-            _ => return Ok(()),
+            State::Training(training) => training.observes(),
+            _ => false,
         };
-        locked(observation).observe(values).map_err(|source| self.non_finite(source))
+        match self.observation() {
+            Some(seen) if observes => {
+                locked(seen).observe(values).map_err(|source| self.non_finite(source))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What it has seen, if it observes or has done so in training.
+    fn observation(&self) -> Option<&Mutex<Observation>> {
+        match &self.state {
+            State::Observing(seen) => Some(seen),
+            #[cfg(feature = "candle")]
+            State::Training(training) => Some(&training.seen),
+            _ => None,
+        }
     }
 
     /// How many values were left out because they were NaN or infinite.
@@ -200,12 +215,7 @@ impl ActivationQuantizer {
     /// Becomes static, if it is observing and has seen anything.
     pub(super) fn convert(&mut self) {
         let Some(Ok(Some(params))) = self.observed() else { return };
-        let seen = match &self.state {
-            State::Observing(seen) => seen,
-            #[cfg(feature = "candle")]
-            State::Training(training) => &training.seen,
-            _ => return,
-        };
+        let Some(seen) = self.observation() else { return };
         let Observation { ty, mapping, .. } = *locked(seen);
         self.state = State::Static(Fixed { ty, mapping, params });
     }

@@ -168,7 +168,7 @@ impl Change {
         match (self, min_sqnr) {
             (Self::Equal, _) => false,
             (Self::Changed { sqnr_db, .. }, Some(least)) => {
-                sqnr_db.is_some_and(|db| !(db >= least))
+                sqnr_db.is_some_and(|db| db.is_nan() || db < least)
             }
             _ => true,
         }

@@ -103,9 +103,9 @@ impl fmt::Display for Failure {
                 let (path, text) = (path.display().to_string(), source.to_string());
                 // Errors of the system name the file already.
                 if text.starts_with(&path) {
-                    f.write_str(&text)?
+                    f.write_str(&text)?;
                 } else {
-                    write!(f, "{path}: {text}")?
+                    write!(f, "{path}: {text}")?;
                 }
                 help
             }
@@ -113,7 +113,7 @@ impl fmt::Display for Failure {
             Self::Output(error) => return write!(f, "cannot print: {error}"),
         };
         match help {
-            Some(help) => write!(f, "\n  {}", help),
+            Some(help) => write!(f, "\n  {help}"),
             None => Ok(()),
         }
     }

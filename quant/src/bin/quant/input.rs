@@ -23,9 +23,9 @@ pub(crate) fn open_as(path: &Path, names: &Names) -> Result<Box<dyn Checkpoint>,
 }
 
 fn rename(names: &Names) -> Result<Rename, RenameError> {
-    let rules = names.rename.chunks_exact(2);
-    let rename = rules.fold(Ok(Rename::new()), |rename, rule| rename?.rule(&rule[0], &*rule[1]));
-    names.omit.iter().fold(rename, |rename, pattern| rename?.omit(pattern))
+    let mut rules = names.rename.chunks_exact(2);
+    let rename = rules.try_fold(Rename::new(), |rename, rule| rename.rule(&rule[0], &*rule[1]))?;
+    names.omit.iter().try_fold(rename, |rename, pattern| rename.omit(pattern))
 }
 
 /// The recipe that the arguments ask for, without a budget.

@@ -45,7 +45,7 @@ impl<W: Write> JsonWriter<W> {
     ) -> Result<(), RecordError> {
         self.order.take(id, tensor)?;
         let file = &mut self.file;
-        write!(file, "{}    {}: {{\n", self.separator, Quoted(id))?;
+        writeln!(file, "{}    {}: {{", self.separator, Quoted(id))?;
         self.separator = ",\n";
         let shape = tensor.shape();
         match tensor.quantized() {
@@ -55,7 +55,7 @@ impl<W: Write> JsonWriter<W> {
                 rows(file, shape, &values.iter().map(|&v| Value(v)).collect::<Vec<_>>())?;
             }
             Some(quantized) => {
-                write!(file, "      \"scheme\": \"{}\",\n", quantized.scheme())?;
+                writeln!(file, "      \"scheme\": \"{}\",", quantized.scheme())?;
                 write!(file, "      \"shape\": {shape:?},\n      \"scales\": [")?;
                 list(file, quantized.scales().iter().map(|&scale| Value(scale)))?;
                 write!(file, "],\n      \"zero_points\": [")?;

@@ -6,7 +6,7 @@ macro_rules! dtypes {
     ($($name:ident = $bits:literal),* $(,)?) => {
         /// The type of a safetensors tensor's elements, by the name that the format gives it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[allow(non_camel_case_types)]
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the format's own names")]
         pub(crate) enum Dtype { $($name),* }
 
         impl Dtype {
