@@ -5,6 +5,6 @@ mod load;
 mod model;
 mod tokens;
 
-pub use load::{LoadError, load, record_of};
+pub use load::{LoadError, load};
 pub use model::{Config, MiniLm, Tokens};
 pub use tokens::Tokenizer;

@@ -39,7 +39,7 @@
 //! `JsonRecorder` and `Rename`.
 //!
 //! What a foreign file holds besides floats, such as indices of type I64, is kept as a
-//! [`State`](crate::record::State) of a kind like `tensor/I64 [1, 512]`, and written as it was.
+//! [`State`] of a kind like `tensor/I64 [1, 512]`, and written as it was.
 //! `Rename` makes foreign names fit.
 
 mod format;
