@@ -195,14 +195,19 @@ impl<T: Pod> Tile<'_, T> {
                 unpack::<I>(bits, b, piece);
                 isa.accumulate::<R>(&mut sums, a, piece);
             }
+        } else if I::ORDERED {
+            let orders = self.product.weights.orders(self.panel);
+            let mut ordered = [Line::ZERO; R];
+            for ((a, order), b) in lines.iter().zip(orders).zip(self.steps.chunks(Line::STEPS)) {
+                isa.reorder(a, order, &mut ordered);
+                isa.accumulate::<R>(&mut sums, &ordered, b);
+            }
+            self.remainders::<I, R>(isa, lines, &mut sums);
         } else {
             let steps = &self.steps[first..][..steps];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS)) {
                 isa.accumulate::<R>(&mut sums, a, b);
             }
-        }
-        if I::REMAINDERS {
-            self.remainders::<I, R>(isa, lines, &mut sums);
         }
         sums
     }

@@ -14,10 +14,11 @@
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
 //! by all rows; with up to four rows they are not even stored. The dequantized matrix never exists.
 
-use super::dispatch::{Arithmetic, Kernel, Operation};
+use super::dispatch::{Kernel, Operation};
 use super::error::LinearError;
-use super::isa::Isa;
+use super::isa::{Isa, Line};
 use super::linear::{Call, by_rows, length};
+use super::order::BLOCK;
 use super::output::{Epilogue, Output, Shared, Target};
 use super::product::{self, WIDEST};
 use super::rows::Tiling;
@@ -79,7 +80,7 @@ impl Kernel {
                 // Shares have no panel in common, and the target is borrowed mutably for the whole
                 // call: what `write` relies on.
                 let product = FloatProduct { weights, x, m, panels, epilogue, target, sums };
-                self.run_as(weights.arithmetic, product);
+                self.multiply(weights.arithmetic, product);
             }
         });
         Ok(())
@@ -181,6 +182,16 @@ impl FloatProduct<'_> {
         let steps = ks.len().div_ceil(I::VALUES);
         let codes = self.codes::<I>(panel, step, steps, room);
         let bases = self.bases::<I>(isa, panel, segment);
+        if I::ORDERED {
+            let order = self.weights.orders(panel)[step / Line::STEPS];
+            for (k, out) in piece[..ks.len()].iter_mut().enumerate() {
+                for v in 0..2 {
+                    let weights = ordered::<I>(isa, bases[v], codes, v, k, &order);
+                    isa.store(weights, &mut out[v * I::LANES..(v + 1) * I::LANES]);
+                }
+            }
+            return;
+        }
         for v in 0..2 {
             let lanes = v * I::LANES..(v + 1) * I::LANES;
             for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
@@ -205,14 +216,20 @@ impl FloatProduct<'_> {
         let codes: &[I::Step] = self.weights.panel(panel);
         let per_byte = 8 / self.weights.bits;
         if per_byte == 1 {
-            let codes = &codes[step..step + steps];
-            if self.weights.arithmetic != Arithmetic::Split {
+            let codes = &codes[step..];
+            if !I::ORDERED {
+                return &codes[..steps];
+            }
+            let codes = &codes[..codes.len().min(Line::STEPS)];
+            let remainders = &self.weights.remainders;
+            if !remainders.some(panel) {
                 return codes;
             }
-            let whole = &mut room.steps[..steps];
+            let order = &self.weights.orders(panel)[step / Line::STEPS];
+            let whole = &mut room.steps[..codes.len()];
             whole.copy_from_slice(codes);
             let bytes = bytemuck::cast_slice_mut(whole);
-            self.weights.remainders.put_back(panel, step, &mut room.place, bytes);
+            remainders.put_back(panel, step, &mut room.place, order, bytes);
             return whole;
         }
         // Segments are filled up to 8 steps, which are whole bytes.
@@ -255,6 +272,17 @@ impl FloatProduct<'_> {
                 x[r][..len].copy_from_slice(from);
                 x[r][len..].fill(0.0);
             }
+            if I::ORDERED {
+                let order = self.weights.orders(panel)[first / Line::STEPS];
+                for k in 0..len {
+                    let weights = [
+                        ordered::<I>(isa, bases[0], codes, 0, k, &order),
+                        ordered::<I>(isa, bases[1], codes, 1, k, &order),
+                    ];
+                    add_products::<I, R>(isa, &mut sums, &x, k, weights);
+                }
+                continue;
+            }
             self.few_steps::<I, R>(isa, &mut sums, codes, &x, bases);
         }
         for r in 0..R {
@@ -281,12 +309,7 @@ impl FloatProduct<'_> {
                     isa.to_floats(isa.plus_codes(bases[0], step, 0, j)),
                     isa.to_floats(isa.plus_codes(bases[1], step, 1, j)),
                 ];
-                for r in 0..R {
-                    let x = isa.splat(x[r][at % PIECE]);
-                    for v in 0..2 {
-                        sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
-                    }
-                }
+                add_products::<I, R>(isa, sums, x, at, weights);
             }
         }
     }
@@ -375,6 +398,36 @@ impl FloatProduct<'_> {
                 }
                 Target::Sums(_) => {}
             }
+        }
+    }
+}
+
+/// `q - z` of value `k` of a line in an [`order`](super::order) of its own.
+#[inline(always)]
+fn ordered<I: Isa>(
+    isa: I,
+    base: I::Sums,
+    codes: &[I::Step],
+    v: usize,
+    k: usize,
+    order: &Line,
+) -> I::Floats {
+    let at = k / BLOCK * BLOCK + usize::from(order.bytes()[k % 64]);
+    isa.to_floats(isa.plus_codes(base, &codes[at / I::VALUES], v, at % I::VALUES))
+}
+
+#[inline(always)]
+fn add_products<I: Isa, const R: usize>(
+    isa: I,
+    sums: &mut [[I::Floats; 2]; R],
+    x: &[[f32; PIECE]; R],
+    k: usize,
+    weights: [I::Floats; 2],
+) {
+    for r in 0..R {
+        let x = isa.splat(x[r][k % PIECE]);
+        for v in 0..2 {
+            sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
         }
     }
 }

@@ -25,6 +25,12 @@ pub(super) unsafe trait Ymm: Copy {
     }
 
     #[inline(always)]
+    fn ymm_bytes(self, from: &[u8; 32]) -> __m256i {
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn ymm_broadcast(self, values: u32) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_set1_epi32(values as i32) }
@@ -33,7 +39,9 @@ pub(super) unsafe trait Ymm: Copy {
     /// Byte `j` of each lane, sign extended.
     #[inline(always)]
     fn ymm_byte(self, lanes: __m256i, j: usize) -> __m256i {
-        let shift = self.ymm_splat_sum(24 - 8 * j as i32);
+        /// What moves a byte to the high end of its lane.
+        static SHIFTS: [[i32; 8]; 4] = [[24; 8], [16; 8], [8; 8], [0; 8]];
+        let shift = self.ymm_load_sums(&SHIFTS[j % 4]);
         // SAFETY: `self` proves AVX2.
         let high = unsafe { _mm256_sllv_epi32(lanes, shift) };
         // SAFETY: `self` proves AVX2.
