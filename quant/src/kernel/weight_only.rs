@@ -184,10 +184,14 @@ impl FloatProduct<'_> {
         let bases = self.bases::<I>(isa, panel, segment);
         if I::ORDERED {
             let order = self.weights.orders(panel)[step / Line::STEPS];
-            for (k, out) in piece[..ks.len()].iter_mut().enumerate() {
-                for v in 0..2 {
-                    let weights = ordered::<I>(isa, bases[v], codes, v, k, &order);
-                    isa.store(weights, &mut out[v * I::LANES..(v + 1) * I::LANES]);
+            let orders = order.bytes().as_chunks::<BLOCK>().0;
+            let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
+            for ((codes, order), out) in blocks.zip(piece.chunks_exact_mut(BLOCK)) {
+                for i in 0..BLOCK {
+                    for v in 0..2 {
+                        let weights = ordered::<I>(isa, bases[v], codes, v, order[i]);
+                        isa.store(weights, &mut out[i][v * I::LANES..(v + 1) * I::LANES]);
+                    }
                 }
             }
             return;
@@ -274,12 +278,16 @@ impl FloatProduct<'_> {
             }
             if I::ORDERED {
                 let order = self.weights.orders(panel)[first / Line::STEPS];
-                for k in 0..len {
-                    let weights = [
-                        ordered::<I>(isa, bases[0], codes, 0, k, &order),
-                        ordered::<I>(isa, bases[1], codes, 1, k, &order),
-                    ];
-                    add_products::<I, R>(isa, &mut sums, &x, k, weights);
+                let orders = order.bytes().as_chunks::<BLOCK>().0;
+                let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
+                for (b, (codes, order)) in blocks.enumerate() {
+                    for i in 0..BLOCK {
+                        let weights = [
+                            ordered::<I>(isa, bases[0], codes, 0, order[i]),
+                            ordered::<I>(isa, bases[1], codes, 1, order[i]),
+                        ];
+                        add_products::<I, R>(isa, &mut sums, &x, b * BLOCK + i, weights);
+                    }
                 }
                 continue;
             }
@@ -402,18 +410,12 @@ impl FloatProduct<'_> {
     }
 }
 
-/// `q - z` of value `k` of a line in an [`order`](super::order) of its own.
+/// `q - z` of a value that is stored at this place of a block: the four steps of an
+/// [`order`](super::order).
 #[inline(always)]
-fn ordered<I: Isa>(
-    isa: I,
-    base: I::Sums,
-    codes: &[I::Step],
-    v: usize,
-    k: usize,
-    order: &Line,
-) -> I::Floats {
-    let at = k / BLOCK * BLOCK + usize::from(order.bytes()[k % 64]);
-    isa.to_floats(isa.plus_codes(base, &codes[at / I::VALUES], v, at % I::VALUES))
+fn ordered<I: Isa>(isa: I, base: I::Sums, block: &[I::Step; 4], v: usize, at: u8) -> I::Floats {
+    let at = usize::from(at) % BLOCK;
+    isa.to_floats(isa.plus_codes(base, &block[at / 4], v, at % 4))
 }
 
 #[inline(always)]
