@@ -172,10 +172,15 @@ impl Operation for Range<'_> {
             hi[i] = greatest(value, hi[i]);
             magnitude[i] = magnitude[i].max(value.to_bits() & 0x7fff_ffff);
         }
-        for i in 1..RANGE_LANES {
-            lo[0] = least(lo[i], lo[0]);
-            hi[0] = greatest(hi[i], hi[0]);
-            magnitude[0] = magnitude[0].max(magnitude[i]);
+        // By halves, so that a row's end is a few vectors long and not a chain of all lanes.
+        let mut half = RANGE_LANES / 2;
+        while half > 0 {
+            for i in 0..half {
+                lo[i] = least(lo[i + half], lo[i]);
+                hi[i] = greatest(hi[i + half], hi[i]);
+                magnitude[i] = magnitude[i].max(magnitude[i + half]);
+            }
+            half /= 2;
         }
         (lo[0], hi[0], magnitude[0])
     }

@@ -76,6 +76,15 @@ pub(super) trait Isa: Copy + Send + Sync {
         }
     }
 
+    /// Whether products with codes of 4 bits can be looked up: floats are 16 lanes.
+    const LOOKS_UP: bool = false;
+
+    /// For each lane of vector `v` of a packed step, the entry that its bits from `4 * i` on name.
+    #[inline(always)]
+    fn look_up(self, table: Self::Floats, _: &Self::Step, _v: usize, _i: usize) -> Self::Floats {
+        table
+    }
+
     /// `base` plus value `j` along K of a step, for the columns of vector `v`.
     fn plus_codes(self, base: Self::Sums, step: &Self::Step, v: usize, j: usize) -> Self::Sums;
 

@@ -270,12 +270,18 @@ impl FloatProduct<'_> {
         for k in range.clone().step_by(PIECE) {
             let len = PIECE.min(range.end - k);
             let first = step + (k - range.start) / I::VALUES;
-            let codes = self.codes::<I>(panel, first, len.div_ceil(I::VALUES), room);
             for r in 0..R {
                 let from = &self.x[r * self.weights.k + k..][..len];
                 x[r][..len].copy_from_slice(from);
                 x[r][len..].fill(0.0);
             }
+            if I::LOOKS_UP && self.weights.bits == 4 && !self.weights.has_zeros() {
+                let packed = &self.weights.panel(panel)[first / 2..];
+                let packed = &packed[..len.div_ceil(2 * I::VALUES)];
+                looked_up::<I, R>(isa, &mut sums, packed, &x);
+                continue;
+            }
+            let codes = self.codes::<I>(panel, first, len.div_ceil(I::VALUES), room);
             if I::ORDERED {
                 let order = self.weights.orders(panel)[first / Line::STEPS];
                 let orders = order.bytes().as_chunks::<BLOCK>().0;
@@ -405,6 +411,31 @@ impl FloatProduct<'_> {
                     write(&out, start, &codes[..count]);
                 }
                 Target::Sums(_) => {}
+            }
+        }
+    }
+}
+
+/// Products with packed codes of 4 bits without zero points: for each value of `x` there are 16,
+/// which are multiplied once and then looked up for all columns.
+#[inline(always)]
+fn looked_up<I: Isa, const R: usize>(
+    isa: I,
+    sums: &mut [[I::Floats; 2]; R],
+    packed: &[I::Step],
+    x: &[[f32; PIECE]; R],
+) {
+    let codes: [f32; WIDEST] = core::array::from_fn(|code| code as f32 - 8.0);
+    let codes = isa.load(&codes[..I::LANES]);
+    for (s, step) in packed.iter().enumerate() {
+        for i in 0..8 {
+            // Two steps of four values: the first in the low halves of the bytes.
+            let at = i % 4 * 2 + i / 4;
+            for r in 0..R {
+                let products = isa.mul(isa.splat(x[r][(s * 8 + i) % PIECE]), codes);
+                for v in 0..2 {
+                    sums[r][v] = isa.add(sums[r][v], isa.look_up(products, step, v, at));
+                }
             }
         }
     }
