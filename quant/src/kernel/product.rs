@@ -316,38 +316,47 @@ impl<T: Pod> Tile<'_, T> {
                 }
             }
         }
-        for r in 0..R {
-            if let (Target::F32(out), Some(start)) = (self.product.target, self.whole_row::<I>(r)) {
+        if let (Target::F32(out), true) = (self.product.target, self.whole_rows::<I>()) {
+            for r in 0..R {
                 // SAFETY: as in `write`.
-                let out = unsafe { out.slice(start, I::COLUMNS) };
+                let out = unsafe { out.slice(self.place::<I>(r, 0), I::COLUMNS) };
                 isa.store(values[r][0], &mut out[..I::LANES]);
                 isa.store(values[r][1], &mut out[I::LANES..]);
-                continue;
             }
-            let mut lanes = [0.0; WIDEST];
-            isa.store(values[r][0], &mut lanes[..I::LANES]);
-            isa.store(values[r][1], &mut lanes[I::LANES..I::COLUMNS]);
-            match self.product.target {
-                Target::F32(out) => self.write(&out, r, &lanes, I::COLUMNS),
-                Target::I8(out, affine) => {
-                    let mut codes = [0; WIDEST];
+            return;
+        }
+        let mut lanes = [[0.0; WIDEST]; R];
+        for r in 0..R {
+            isa.store(values[r][0], &mut lanes[r][..I::LANES]);
+            isa.store(values[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
+        }
+        match self.product.target {
+            Target::F32(out) => self.write::<I, _, R>(&out, &lanes),
+            Target::I8(out, affine) => {
+                let mut codes = [[0; WIDEST]; R];
+                for r in 0..R {
                     for j in 0..I::COLUMNS {
-                        codes[j] = affine.code(lanes[j]);
+                        codes[r][j] = affine.code(lanes[r][j]);
                     }
-                    self.write(&out, r, &codes, I::COLUMNS);
                 }
-                Target::Sums(_) => {}
+                self.write::<I, _, R>(&out, &codes);
             }
+            Target::Sums(_) => {}
         }
     }
 
-    /// Where row `r` of the tile starts in the output, if its columns are all there and neighbours.
+    /// Where the output of row `r` and column `j` of the tile is.
     #[inline(always)]
-    fn whole_row<I: Isa>(&self, r: usize) -> Option<usize> {
+    fn place<I: Isa>(&self, r: usize, j: usize) -> usize {
         let Strides { row, column } = self.product.strides;
-        let first = self.panel * I::COLUMNS;
-        let whole = column == 1 && first + I::COLUMNS <= self.product.weights.n;
-        whole.then_some((self.rows.start + r) * row + first)
+        (self.rows.start + r) * row + (self.panel * I::COLUMNS + j) * column
+    }
+
+    /// Whether the columns of a row are all there and neighbours.
+    #[inline(always)]
+    fn whole_rows<I: Isa>(&self) -> bool {
+        let last = (self.panel + 1) * I::COLUMNS;
+        self.product.strides.column == 1 && last <= self.product.weights.n
     }
 
     #[inline(always)]
@@ -357,31 +366,37 @@ impl<T: Pod> Tile<'_, T> {
         out: &Shared<'_, i32>,
         sums: &[[I::Sums; 2]; R],
     ) {
+        let mut lanes = [[0; WIDEST]; R];
         for r in 0..R {
-            let mut lanes = [0; WIDEST];
-            isa.store_sums(sums[r][0], &mut lanes[..I::LANES]);
-            isa.store_sums(sums[r][1], &mut lanes[I::LANES..I::COLUMNS]);
-            self.write(out, r, &lanes, I::COLUMNS);
+            isa.store_sums(sums[r][0], &mut lanes[r][..I::LANES]);
+            isa.store_sums(sums[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
         }
+        self.write::<I, _, R>(out, &lanes);
     }
 
-    /// Writes a row of the tile, without the columns that only fill up the last panel.
+    /// Writes the tile, without the columns that only fill up the last panel: neighbours together,
+    /// which are those of a row in a matrix, and those of a column in an image.
     #[inline(always)]
-    fn write<E: Copy>(&self, out: &Shared<'_, E>, r: usize, lanes: &[E; WIDEST], columns: usize) {
-        let Strides { row, column } = self.product.strides;
-        let first = self.panel * columns;
-        let count = columns.min(self.product.weights.n - first);
-        let start = (self.rows.start + r) * row + first * column;
-        if column == 1 && count == columns {
-            // SAFETY: these are places of this tile and this panel, which no other part has
-            // (`Whole::part`), and the slice is gone before the next one is made.
-            let out = unsafe { out.slice(start, columns) };
-            out.copy_from_slice(&lanes[..columns]);
-        } else {
-            for j in 0..count {
-                // SAFETY: as above.
-                let out = unsafe { out.slice(start + j * column, 1) };
-                out[0] = lanes[j];
+    fn write<I: Isa, E: Copy, const R: usize>(
+        &self,
+        out: &Shared<'_, E>,
+        lanes: &[[E; WIDEST]; R],
+    ) {
+        let count = I::COLUMNS.min(self.product.weights.n - self.panel * I::COLUMNS);
+        if self.product.strides.column == 1 {
+            for r in 0..R {
+                // SAFETY: these are places of this tile and this panel, which no other part has
+                // (`Whole::part`), and the slice is gone before the next one is made.
+                let out = unsafe { out.slice(self.place::<I>(r, 0), count) };
+                out.copy_from_slice(&lanes[r][..count]);
+            }
+            return;
+        }
+        for j in 0..count {
+            // SAFETY: as above; rows are neighbours where columns are not (`Strides`).
+            let out = unsafe { out.slice(self.place::<I>(0, j), R) };
+            for r in 0..R {
+                out[r] = lanes[r][j];
             }
         }
     }
