@@ -653,16 +653,18 @@ impl Operation for Window<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, _: I) {
+    fn run<I: Isa>(mut self, isa: I) {
         let [height, width] = self.geometry.out;
         for y in 0..height {
             for x in (0..width).step_by(PIXELS) {
+                // The last pixels go together with some before them, which are done again.
+                let x = x.min(width.saturating_sub(PIXELS));
                 let sums = match self.geometry.shape.stride[1] {
                     1 => self.sums::<1>(y, x),
                     2 => self.sums::<2>(y, x),
                     _ => self.sums::<0>(y, x),
                 };
-                self.finish(&sums[..PIXELS.min(width - x)], y * width + x);
+                self.finish(isa, sums, y * width + x, PIXELS.min(width - x));
             }
         }
     }
@@ -692,42 +694,51 @@ impl Window<'_> {
         sums
     }
 
+    /// Writes the first `count` of some neighbours.
     #[inline(always)]
-    fn finish(&mut self, sums: &[i32], start: usize) {
+    fn finish<I: Isa>(&mut self, isa: I, sums: [i32; PIXELS], start: usize, count: usize) {
         if let Output::Sums(out) = &mut self.output {
-            out[start..start + sums.len()].copy_from_slice(sums);
-            return;
+            return write(out, start, &sums, count);
         }
         let mut values = [0.0; PIXELS];
-        for (value, sum) in values.iter_mut().zip(sums) {
-            *value = *sum as f32 * self.scale;
-        }
-        if let Some(bias) = self.bias {
-            for value in &mut values {
-                *value += bias;
+        for at in (0..PIXELS).step_by(I::LANES) {
+            let lanes = at..at + I::LANES;
+            let sums = isa.to_floats(isa.load_sums(&sums[lanes.clone()]));
+            let mut scaled = isa.mul(sums, isa.splat(self.scale));
+            if let Some(bias) = self.bias {
+                scaled = isa.add(scaled, isa.splat(bias));
             }
-        }
-        if self.relu {
-            for value in &mut values {
-                *value = if *value > 0.0 { *value } else { 0.0 };
+            if self.relu {
+                scaled = isa.relu(scaled);
             }
+            isa.store(scaled, &mut values[lanes]);
         }
         match &mut self.output {
-            Output::F32(out) => {
-                out[start..start + sums.len()].copy_from_slice(&values[..sums.len()]);
-            }
-            Output::I8 { codes, scale, zero_point, range } => {
+            Output::F32(out) => write(out, start, &values, count),
+            Output::I8 { codes: out, scale, zero_point, range } => {
                 let affine = Affine {
                     scale: *scale,
                     zero_point: i32::from(*zero_point),
                     qmin: i32::from(range.0),
                     qmax: i32::from(range.1),
                 };
-                for (code, value) in codes[start..].iter_mut().zip(&values[..sums.len()]) {
-                    *code = affine.code(*value);
+                let mut codes = [0; PIXELS];
+                for i in 0..PIXELS {
+                    codes[i] = affine.code(values[i]);
                 }
+                write(out, start, &codes, count);
             }
             Output::Sums(_) => {}
         }
+    }
+}
+
+/// A copy of a length that is known when compiled, where it can be.
+#[inline(always)]
+fn write<T: Copy>(out: &mut [T], start: usize, values: &[T; PIXELS], count: usize) {
+    if count == PIXELS {
+        out[start..start + PIXELS].copy_from_slice(values);
+    } else {
+        out[start..start + count].copy_from_slice(&values[..count]);
     }
 }
