@@ -46,7 +46,7 @@ fn fits(a: &[i16; COLUMNS], b: &[i16; COLUMNS]) -> bool {
     for column in 0..COLUMNS {
         // Different signs cannot leave the limit: their products are on different sides of 0.
         let sum = a[column] + b[column];
-        over |= if sum > LIMIT || sum < -LIMIT { -1 } else { 0 };
+        over |= if sum.abs() > LIMIT { -1 } else { 0 };
     }
     over == 0
 }
@@ -165,4 +165,40 @@ pub(super) fn pays(codes: &[i8], n: usize, k: usize) -> bool {
         }
     }
     misfits * MOST <= all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    /// Codes of one column.
+    fn column(codes: [i16; BLOCK]) -> Codes {
+        codes.map(|code| [code; COLUMNS])
+    }
+
+    #[test]
+    fn an_order_undoes_itself_and_pairs_what_fits() {
+        let mut state = 1u32;
+        for large in 0..=BLOCK {
+            for _ in 0..50 {
+                let mut codes = [1; BLOCK];
+                for _ in 0..large {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    codes[(state >> 28) as usize] = if state >> 27 & 1 == 0 { 127 } else { -128 };
+                }
+                let codes = column(codes);
+                let (order, misfits) = order(&codes);
+                let twice: Vec<u8> = order.iter().map(|at| order[usize::from(*at)]).collect();
+                assert!(twice.iter().enumerate().all(|(i, at)| i == usize::from(*at)));
+                let at = |i: usize| &codes[usize::from(order[i])];
+                let unfit = (0..BLOCK / 2).filter(|i| !fits(at(2 * i), at(2 * i + 1))).count();
+                assert_eq!(unfit, misfits);
+                // Nine of a kind cannot all find a partner, eight can.
+                let most = [127, -128].map(|kind| codes.iter().filter(|c| c[0] == kind).count());
+                let needed = most.map(|count| count.saturating_sub(BLOCK / 2));
+                assert_eq!(misfits, needed[0].max(needed[1]), "{codes:?}");
+            }
+        }
+    }
 }

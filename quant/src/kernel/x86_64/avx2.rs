@@ -5,15 +5,18 @@
 //! - [`Avx2Wide`], for any codes: activations and codes are widened to i16 and `vpmaddwd` sums pairs
 //!   of products in i32. Nothing can overflow, whatever the values. Codes are widened as they are
 //!   loaded, once for all rows of a tile, so weights take no more memory than elsewhere.
-//! - [`Avx2Ordered`], for 8-bit codes few of which are large together: `vpmaddubsw`, and what could
-//!   exceed i16 apart (see [`remainders`](crate::kernel::remainders)).
+//! - [`Avx2Ordered`], for 8-bit codes that can be paired so that two products fit i16:
+//!   `vpmaddubsw`, with K in an order of its own (see [`order`](crate::kernel::order)), and apart from
+//!   it what fits nowhere (see [`remainders`](crate::kernel::remainders)).
 //! - [`Avx2`], for codes of at most 4 bits: `vpmaddubsw` sums pairs of products of bytes in i16, and
 //!   eight such sums fit i16 together before they have to be widened.
 //!
-//! Measured on one core of a Zen 4, normally distributed weights, GOP/s of the second beside the
-//! first: 161 and 147 at 128×3072×768, where 7 % of K has a remainder in some column of a panel; 127
-//! and 134 at 512³, where 18 % has. Gathering costs more than the additional products, hence the
-//! limit in `remainders`. The saturating chain alone does 187 to 193.
+//! Measured on one core of a Zen 4, normally distributed weights, GOP/s of the first beside the
+//! second: 149 and 185 at 512³, 157 and 195 at 8×768×3072. The loops alone, with everything in the
+//! first-level cache, do 175 and 215; the second does 228 where it need not reorder activations.
+//! Two other ways were tried and left: adding two pair sums in i16 (250) wants four codes that sum
+//! to the limit in all columns, which normally distributed weights rarely have; `vpsignb`, which
+//! fits with any weights, is no faster than the first.
 
 use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
