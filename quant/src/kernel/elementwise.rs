@@ -173,16 +173,26 @@ impl Operation for Range<'_> {
             magnitude[i] = magnitude[i].max(value.to_bits() & 0x7fff_ffff);
         }
         // By halves, so that a row's end is a few vectors long and not a chain of all lanes.
-        let mut half = RANGE_LANES / 2;
-        while half > 0 {
-            for i in 0..half {
-                lo[i] = least(lo[i + half], lo[i]);
-                hi[i] = greatest(hi[i + half], hi[i]);
-                magnitude[i] = magnitude[i].max(magnitude[i + half]);
-            }
-            half /= 2;
-        }
+        halve::<16>(&mut lo, &mut hi, &mut magnitude);
+        halve::<8>(&mut lo, &mut hi, &mut magnitude);
+        halve::<4>(&mut lo, &mut hi, &mut magnitude);
+        halve::<2>(&mut lo, &mut hi, &mut magnitude);
+        halve::<1>(&mut lo, &mut hi, &mut magnitude);
         (lo[0], hi[0], magnitude[0])
+    }
+}
+
+/// Folds lanes onto the first `HALF`.
+#[inline(always)]
+fn halve<const HALF: usize>(
+    lo: &mut [f32; RANGE_LANES],
+    hi: &mut [f32; RANGE_LANES],
+    magnitude: &mut [u32; RANGE_LANES],
+) {
+    for i in 0..HALF {
+        lo[i] = least(lo[i + HALF], lo[i]);
+        hi[i] = greatest(hi[i + HALF], hi[i]);
+        magnitude[i] = magnitude[i].max(magnitude[i + HALF]);
     }
 }
 

@@ -319,7 +319,7 @@ impl<T: Pod> Tile<'_, T> {
         if let (Target::F32(out), true) = (self.product.target, self.whole_rows::<I>()) {
             for r in 0..R {
                 // SAFETY: as in `write`.
-                let out = unsafe { out.slice(self.place::<I>(r, 0), I::COLUMNS) };
+                let out = unsafe { out.slice(self.place(r, 0, I::COLUMNS), I::COLUMNS) };
                 isa.store(values[r][0], &mut out[..I::LANES]);
                 isa.store(values[r][1], &mut out[I::LANES..]);
             }
@@ -331,7 +331,7 @@ impl<T: Pod> Tile<'_, T> {
             isa.store(values[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
         }
         match self.product.target {
-            Target::F32(out) => self.write::<I, _, R>(&out, &lanes),
+            Target::F32(out) => self.write(&out, &lanes, I::COLUMNS),
             Target::I8(out, affine) => {
                 let mut codes = [[0; WIDEST]; R];
                 for r in 0..R {
@@ -339,17 +339,17 @@ impl<T: Pod> Tile<'_, T> {
                         codes[r][j] = affine.code(lanes[r][j]);
                     }
                 }
-                self.write::<I, _, R>(&out, &codes);
+                self.write(&out, &codes, I::COLUMNS);
             }
             Target::Sums(_) => {}
         }
     }
 
-    /// Where the output of row `r` and column `j` of the tile is.
+    /// Where the output of row `r` and column `j` of the tile is, in panels of so many columns.
     #[inline(always)]
-    fn place<I: Isa>(&self, r: usize, j: usize) -> usize {
+    fn place(&self, r: usize, j: usize, columns: usize) -> usize {
         let Strides { row, column } = self.product.strides;
-        (self.rows.start + r) * row + (self.panel * I::COLUMNS + j) * column
+        (self.rows.start + r) * row + (self.panel * columns + j) * column
     }
 
     /// Whether the columns of a row are all there and neighbours.
@@ -371,32 +371,31 @@ impl<T: Pod> Tile<'_, T> {
             isa.store_sums(sums[r][0], &mut lanes[r][..I::LANES]);
             isa.store_sums(sums[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
         }
-        self.write::<I, _, R>(out, &lanes);
+        self.write(out, &lanes, I::COLUMNS);
     }
 
     /// Writes the tile, without the columns that only fill up the last panel: neighbours together,
     /// which are those of a row in a matrix, and those of a column in an image.
-    #[inline(always)]
-    fn write<I: Isa, E: Copy, const R: usize>(
-        &self,
-        out: &Shared<'_, E>,
-        lanes: &[[E; WIDEST]; R],
-    ) {
-        let count = I::COLUMNS.min(self.product.weights.n - self.panel * I::COLUMNS);
+    ///
+    /// A function of its own: it does nothing that an instruction set would do better, and the tiles
+    /// that do not need it are smaller without it.
+    #[inline(never)]
+    fn write<E: Copy>(&self, out: &Shared<'_, E>, lanes: &[[E; WIDEST]], columns: usize) {
+        let count = columns.min(self.product.weights.n - self.panel * columns);
         if self.product.strides.column == 1 {
-            for r in 0..R {
+            for (r, lanes) in lanes.iter().enumerate() {
                 // SAFETY: these are places of this tile and this panel, which no other part has
                 // (`Whole::part`), and the slice is gone before the next one is made.
-                let out = unsafe { out.slice(self.place::<I>(r, 0), count) };
-                out.copy_from_slice(&lanes[r][..count]);
+                let out = unsafe { out.slice(self.place(r, 0, columns), count) };
+                out.copy_from_slice(&lanes[..count]);
             }
             return;
         }
         for j in 0..count {
             // SAFETY: as above; rows are neighbours where columns are not (`Strides`).
-            let out = unsafe { out.slice(self.place::<I>(0, j), R) };
-            for r in 0..R {
-                out[r] = lanes[r][j];
+            let out = unsafe { out.slice(self.place(0, j, columns), lanes.len()) };
+            for (out, lanes) in out.iter_mut().zip(lanes) {
+                *out = lanes[j];
             }
         }
     }
