@@ -1,4 +1,6 @@
-//! Convolutions beside a float one over `im2col` and `gemm`.
+//! Convolutions beside those of others: over `im2col` and `gemm` in floats, over the products of
+//! `rten-gemm` that gather patches as they go (what rten's own layers run on) in floats and u8 × i8,
+//! and candle's in floats.
 
 use crate::data::{self, Draw};
 use crate::measure::{Report, Subject};
@@ -6,6 +8,12 @@ use quant::kernel::{
     Codes, ConvShape, Dynamic, Epilogue, Images, Kernel, Output, PackedConv, Scratch, Sharing,
     Weights,
 };
+use rten_gemm::{
+    BiasVector, ColOffsets, GemmExecutor, GemmInT, GemmInputA, GemmInputB, GemmOptions, GemmOutT,
+    Im2Col, RowOffsets,
+};
+use rten_tensor::NdTensor;
+use rten_tensor::prelude::*;
 
 struct Case {
     name: &'static str,
@@ -85,10 +93,17 @@ fn run_case(report: &Report, case: &Case, threads: usize) {
     let mut float = Float::new(case, &weights.values, k, pixels, threads);
     let x = &x;
     subjects.push(Subject::new("im2col + gemm f32", move || float.run(x)).work("gops", gops));
+    if shape.groups == 1 {
+        rten(&mut subjects, case, &weights, x, gops);
+    }
+    #[cfg(feature = "candle")]
+    if crate::candle::uses(threads) {
+        crate::candle::conv(&mut subjects, shape, case.size, &weights.values, x, gops);
+    }
     report.rows("conv", case.name, threads, 15, &mut subjects);
 }
 
-/// Some output channels of full-range codes, against i64.
+/// The sums of full-range codes, against i64.
 fn is_exact(kernel: Kernel, packed: &PackedConv, codes: &[i8], case: &Case) -> bool {
     let Case { shape, size: [height, width], .. } = case;
     let mut random = data::Random(5);
@@ -100,10 +115,18 @@ fn is_exact(kernel: Kernel, packed: &PackedConv, codes: &[i8], case: &Case) -> b
     kernel
         .conv2d_i8(packed, images, 1.0, 3, &epilogue, output, &mut Scratch::new())
         .expect("the slices fit");
+    let codes: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
+    matches_naive(case, &codes, &x, 3, &sums)
+}
+
+/// Whether all sums are those of a naive loop in i64, where images have this zero point.
+fn matches_naive(case: &Case, weights: &[i64], x: &[i8], zero: i64, sums: &[i32]) -> bool {
+    let Case { shape, size: [height, width], .. } = case;
+    let [rows, columns] = shape.output_size(case.size).expect("the window fits");
     let (group_in, group_out) =
         (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
     let [window, _] = shape.window;
-    [0, shape.out_channels - 1].into_iter().all(|channel| {
+    (0..shape.out_channels).all(|channel| {
         (0..rows * columns).all(|at| {
             let mut sum = 0i64;
             for i in 0..group_in * window * window {
@@ -113,13 +136,91 @@ fn is_exact(kernel: Kernel, packed: &PackedConv, codes: &[i8], case: &Case) -> b
                     (y.wrapping_sub(shape.padding[0]), x_at.wrapping_sub(shape.padding[1]));
                 if y < *height && x_at < *width {
                     let plane = channel / group_out * group_in + i / window / window;
-                    let code = i64::from(x[(plane * height + y) * width + x_at]) - 3;
-                    sum += code * i64::from(codes[channel * group_in * window * window + i]);
+                    let code = i64::from(x[(plane * height + y) * width + x_at]) - zero;
+                    sum += code * weights[channel * group_in * window * window + i];
                 }
             }
             sum == i64::from(sums[channel * rows * columns + at])
         })
     })
+}
+
+fn rten<'a>(
+    subjects: &mut Vec<Subject<'a>>,
+    case: &Case,
+    weights: &data::WeightData,
+    x: &[f32],
+    gops: f64,
+) {
+    let (run, _) = rten_conv::<f32, f32, f32>(case, &weights.values, x, 0.0);
+    subjects.push(Subject::new("rten-gemm im2col f32", run).work("gops", gops));
+    let codes: Vec<u8> = weights.codes.iter().map(|code| (i16::from(*code) + 128) as u8).collect();
+    let x: Vec<i8> = x.iter().map(|x| (x * 20.0) as i8).collect();
+    let (run, out) = rten_conv::<u8, i8, i32>(case, &codes, &x, 0);
+    let wide = |codes: &[u8]| codes.iter().map(|code| i64::from(*code)).collect::<Vec<_>>();
+    let exact = matches_naive(case, &wide(&codes), &x, 0, &out);
+    let subject = Subject::new("rten-gemm im2col u8×i8 sums", run).work("gops", gops);
+    subjects.push(subject.exact(exact));
+}
+
+/// A convolution of one group by a product with patches, and what it gives.
+fn rten_conv<L: GemmInT + 'static, R: GemmInT + 'static, O: GemmOutT + Clone + 'static>(
+    case: &Case,
+    weights: &[L],
+    x: &[R],
+    zero: O,
+) -> (Box<dyn FnMut()>, Vec<O>)
+where
+    GemmExecutor<L, R, O>: Default,
+{
+    let Case { shape, size: [height, width], .. } = case;
+    let k = shape.in_channels * shape.window[0] * shape.window[1];
+    let [rows, columns] = shape.output_size(case.size).expect("the window fits");
+    let gemm = GemmExecutor::<L, R, O>::default();
+    let (weights, x) = (
+        NdTensor::from_data([shape.out_channels, k], weights.to_vec()),
+        NdTensor::from_data([shape.in_channels, *height, *width], x.to_vec()),
+    );
+    let packed = gemm.prepack_a(weights.view());
+    let mut out = vec![zero; shape.out_channels * rows * columns];
+    let offsets = |len: usize, step: usize, of: &dyn Fn(usize) -> i32| {
+        let padded = len.next_multiple_of(step);
+        (0..padded).map(|i| if i < len { of(i) } else { i32::MAX }).collect::<Vec<_>>()
+    };
+    let (k_step, step) = (gemm.im2col_row_count_step(), gemm.im2col_col_count_step());
+    let [window_rows, window] = shape.window;
+    let (padding, stride) = (shape.padding[0] as i32, shape.stride[0]);
+    let width_i32 = *width as i32;
+    let of_k = |of: &dyn Fn(usize) -> usize| offsets(k, k_step, &|i| of(i) as i32);
+    let chan = of_k(&|i| i / window / window_rows * height * width);
+    let y = of_k(&|i| i / window % window_rows * width);
+    let x_in = of_k(&|i| i % window);
+    let pixels = rows * columns;
+    let top = offsets(pixels, step, &|i| ((i / columns * stride) as i32 - padding) * width_i32);
+    let left = offsets(pixels, step, &|i| (i % columns * stride) as i32 - padding);
+    let (max_y_offset, max_x_offset) = ((height - 1) as i32 * width_i32, width_i32 - 1);
+    let run = move |out: &mut Vec<O>| {
+        // As rten does, offsets are made anew for each call.
+        let patches = Im2Col {
+            image: x.view(),
+            row_offsets: RowOffsets { chan: chan.clone(), y: y.clone(), x: x_in.clone() },
+            col_offsets: ColOffsets { y: top.clone(), x: left.clone() },
+            n_cols: pixels,
+            n_rows: k,
+            max_y_offset,
+            max_x_offset,
+        };
+        gemm.gemm(
+            out,
+            GemmInputA::Packed(&packed),
+            GemmInputB::Im2Col(&patches),
+            GemmOptions { bias: None::<BiasVector<'_, O>>, ..Default::default() },
+        )
+        .unwrap();
+    };
+    run(&mut out);
+    let first = out.clone();
+    (Box::new(move || run(&mut out)), first)
 }
 
 /// Patches as columns `[k, pixels]`, times the weights.

@@ -65,6 +65,12 @@ impl ConvShape {
         self.window[0] * self.window[1]
     }
 
+    /// Whether the output of a pixel depends on that pixel alone, and every pixel has one.
+    fn is_pointwise(&self) -> bool {
+        let ones = [self.window, self.stride];
+        ones.as_flattened().iter().all(|of| *of == 1) && self.padding == [0, 0]
+    }
+
     fn padded(&self, input: [usize; 2]) -> [usize; 2] {
         [input[0] + 2 * self.padding[0], input[1] + 2 * self.padding[1]]
     }
@@ -431,10 +437,15 @@ impl Image<'_> {
             let bias = self.epilogue.bias.map(|bias| &bias[group * n..][..n]);
             let epilogue = Epilogue { bias, relu: self.epilogue.relu };
             let strides = Strides { row: 1, column: pixels };
-            let source = Patches::new(self.geometry, self.row, laid_out);
             let (kernel, m) = (self.kernel, pixels);
             let call = Call { kernel, weights, m, epilogue: &epilogue, strides };
-            call.run(source, output.part(group * n * pixels, n * pixels), scratch)?;
+            let output = output.part(group * n * pixels, n * pixels);
+            if shape.is_pointwise() {
+                let source = Pixels { codes: laid_out, channels: shape.group_in(), row: self.row };
+                call.run(source, output, scratch)?;
+            } else {
+                call.run(Patches::new(self.geometry, self.row, laid_out), output, scratch)?;
+            }
         }
         Ok(())
     }
@@ -451,18 +462,7 @@ impl Image<'_> {
         for y in 0..height {
             let start = ((y + top) * padded[1] + left) * channels;
             let out = &mut out[start..start + width * channels];
-            for (channel, plane) in planes.chunks(height * width).take(channels).enumerate() {
-                let row = &plane[y * width..][..width];
-                if channels == 1 {
-                    for (out, code) in out.iter_mut().zip(row) {
-                        *out = *code as u8 ^ 0x80;
-                    }
-                    continue;
-                }
-                for (out, code) in out[channel..].iter_mut().step_by(channels).zip(row) {
-                    *out = *code as u8 ^ 0x80;
-                }
-            }
+            interleave(&planes[y * width..], height * width, channels, out);
         }
     }
 
@@ -474,24 +474,100 @@ impl Image<'_> {
         mut output: Output<'_>,
     ) {
         let Geometry { shape, padded, .. } = *self.geometry;
-        let plane = grown(planes, padded[0] * padded[1], 0);
+        // The last pixels of the last row read beyond it.
+        let size = padded[0] * padded[1];
+        let plane = grown(planes, size + PIXELS * shape.stride[1], 0);
         let pixels = self.geometry.pixels();
         let per_channel = shape.group_out();
         for (channel, window) in windows.chunks(shape.window_size()).enumerate() {
             if channel % per_channel == 0 {
-                self.lay_out(channel / per_channel, plane);
+                self.lay_out(channel / per_channel, &mut plane[..size]);
             }
             self.kernel.run(Window {
                 geometry: self.geometry,
                 plane,
-                zero: self.row.zero as i16,
                 window,
+                term: window
+                    .iter()
+                    .fold(0, |term: i32, code| term.wrapping_sub(self.row.zero * i32::from(*code))),
                 scale: self.row.scale * scales[channel],
                 bias: self.epilogue.bias.map(|bias| bias[channel]),
                 relu: self.epilogue.relu,
                 output: output.part(channel * pixels, pixels),
             });
         }
+    }
+}
+
+/// Writes rows of `channels` planes, each `plane` codes after the one before it, as
+/// `[width][channel]`, unsigned. In the middle eight of both are transposed at a time.
+fn interleave(planes: &[i8], plane: usize, channels: usize, out: &mut [u8]) {
+    let width = out.len() / channels;
+    if channels == 1 {
+        for (out, code) in out.iter_mut().zip(planes) {
+            *out = *code as u8 ^ 0x80;
+        }
+        return;
+    }
+    let (whole_channels, whole_width) = (channels / 8 * 8, width / 8 * 8);
+    for channel in (0..whole_channels).step_by(8) {
+        for x in (0..whole_width).step_by(8) {
+            let eight = core::array::from_fn(|i| {
+                let from = &planes[(channel + i) * plane + x..];
+                from.first_chunk()
+                    .map_or(0, |codes: &[i8; 8]| u64::from_le_bytes(bytemuck::cast(*codes)))
+            });
+            for (i, codes) in transposed(eight).into_iter().enumerate() {
+                let to = &mut out[(x + i) * channels + channel..][..8];
+                to.copy_from_slice(&(codes ^ 0x8080_8080_8080_8080).to_le_bytes());
+            }
+        }
+    }
+    for channel in 0..channels {
+        let start = if channel < whole_channels { whole_width } else { 0 };
+        for x in start..width {
+            out[x * channels + channel] = planes[channel * plane + x] as u8 ^ 0x80;
+        }
+    }
+}
+
+/// Eight rows of eight bytes as columns: quarters of squares are exchanged, of 2, 4 and 8 bytes.
+#[inline(always)]
+fn transposed(mut rows: [u64; 8]) -> [u64; 8] {
+    for (half, low) in
+        [(1, 0x00ff_00ff_00ff_00ff), (2, 0x0000_ffff_0000_ffff), (4, 0x0000_0000_ffff_ffff)]
+    {
+        for i in (0..8).filter(|i| i & half == 0) {
+            let exchanged = (rows[i] >> (8 * half) ^ rows[i + half]) & low;
+            rows[i] ^= exchanged << (8 * half);
+            rows[i + half] ^= exchanged;
+        }
+    }
+    rows
+}
+
+/// Pixels of an image as rows of activations.
+#[derive(Clone, Copy)]
+struct Pixels<'a> {
+    codes: &'a [u8],
+    channels: usize,
+    row: Row,
+}
+
+impl Source for Pixels<'_> {
+    #[inline(always)]
+    fn row(&self, _: impl Isa, _: usize) -> Result<Row, NonFinite> {
+        Ok(self.row)
+    }
+
+    #[inline(always)]
+    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]) {
+        self.fill_part(of, row, k, codes);
+    }
+
+    #[inline(always)]
+    fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
+        codes.copy_from_slice(&self.codes[row * self.channels + k..][..codes.len()]);
     }
 }
 
@@ -555,15 +631,17 @@ impl Source for Patches<'_> {
     }
 }
 
-/// Pixels of a row that are summed at a time.
-const PIXELS: usize = 64;
+/// Pixels of a row that are summed at a time: a vector of AVX-512. The last ones of a row may be
+/// too many, and read what follows.
+const PIXELS: usize = 16;
 
 /// One channel of a depthwise convolution.
 struct Window<'a> {
     geometry: &'a Geometry<'a>,
     plane: &'a [u8],
-    zero: i16,
     window: &'a [i16],
+    /// `-za · Σ w`.
+    term: i32,
     /// `sa * sw`.
     scale: f32,
     bias: Option<f32>,
@@ -575,18 +653,18 @@ impl Operation for Window<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, _: I) {
+    fn run<I: Isa>(mut self, isa: I) {
         let [height, width] = self.geometry.out;
         for y in 0..height {
             for x in (0..width).step_by(PIXELS) {
-                let len = PIXELS.min(width - x);
-                let sums = match (self.geometry.shape.stride[1], len) {
-                    (1, PIXELS) => self.sums::<1>(y, x, PIXELS),
-                    (1, _) => self.sums::<1>(y, x, len),
-                    (2, _) => self.sums::<2>(y, x, len),
-                    _ => self.sums::<0>(y, x, len),
+                // The last pixels go together with some before them, which are done again.
+                let x = x.min(width.saturating_sub(PIXELS));
+                let sums = match self.geometry.shape.stride[1] {
+                    1 => self.sums::<1>(y, x),
+                    2 => self.sums::<2>(y, x),
+                    _ => self.sums::<0>(y, x),
                 };
-                self.finish(&sums[..len], y * width + x);
+                self.finish(isa, sums, y * width + x, PIXELS.min(width - x));
             }
         }
     }
@@ -594,67 +672,73 @@ impl Operation for Window<'_> {
 
 impl Window<'_> {
     /// Sums for neighbouring pixels, `STRIDE` apart in the plane (0: known at run time only).
+    ///
+    /// `Σ (a - za) · w = Σ a · w - za · Σ w`.
     #[inline(always)]
-    fn sums<const STRIDE: usize>(&self, y: usize, x: usize, len: usize) -> [i32; PIXELS] {
+    fn sums<const STRIDE: usize>(&self, y: usize, x: usize) -> [i32; PIXELS] {
         let Geometry { shape, padded, .. } = self.geometry;
         let stride = if STRIDE == 0 { shape.stride[1] } else { STRIDE };
-        let mut sums = [0; PIXELS];
+        let mut sums = [self.term; PIXELS];
         for (i, weights) in self.window.chunks(shape.window[1]).enumerate() {
             let row = y * shape.stride[0] + i * shape.dilation[0];
             for (j, weight) in weights.iter().enumerate() {
                 let start = row * padded[1] + x * stride + j * shape.dilation[1];
-                let codes = &self.plane[start..start + (len - 1) * stride + 1];
-                // Neighbours apart, so that the usual case is a plain loop over whole vectors.
-                if STRIDE == 1 {
-                    for (sum, code) in sums[..len].iter_mut().zip(codes) {
-                        *sum += i32::from(i16::from(*code) - self.zero) * i32::from(*weight);
-                    }
-                } else {
-                    for (sum, code) in sums[..len].iter_mut().zip(codes.iter().step_by(stride)) {
-                        *sum += i32::from(i16::from(*code) - self.zero) * i32::from(*weight);
-                    }
+                let codes = &self.plane[start..start + PIXELS * stride];
+                for i in 0..PIXELS {
+                    let product = i32::from(codes[i * stride]) * i32::from(*weight);
+                    // The sum fits, what it passes on the way may not.
+                    sums[i] = sums[i].wrapping_add(product);
                 }
             }
         }
         sums
     }
 
+    /// Writes the first `count` of some neighbours.
     #[inline(always)]
-    fn finish(&mut self, sums: &[i32], start: usize) {
+    fn finish<I: Isa>(&mut self, isa: I, sums: [i32; PIXELS], start: usize, count: usize) {
         if let Output::Sums(out) = &mut self.output {
-            out[start..start + sums.len()].copy_from_slice(sums);
-            return;
+            return write(out, start, &sums, count);
         }
         let mut values = [0.0; PIXELS];
-        for (value, sum) in values.iter_mut().zip(sums) {
-            *value = *sum as f32 * self.scale;
-        }
-        if let Some(bias) = self.bias {
-            for value in &mut values {
-                *value += bias;
+        for at in (0..PIXELS).step_by(I::LANES) {
+            let lanes = at..at + I::LANES;
+            let sums = isa.to_floats(isa.load_sums(&sums[lanes.clone()]));
+            let mut scaled = isa.mul(sums, isa.splat(self.scale));
+            if let Some(bias) = self.bias {
+                scaled = isa.add(scaled, isa.splat(bias));
             }
-        }
-        if self.relu {
-            for value in &mut values {
-                *value = if *value > 0.0 { *value } else { 0.0 };
+            if self.relu {
+                scaled = isa.relu(scaled);
             }
+            isa.store(scaled, &mut values[lanes]);
         }
         match &mut self.output {
-            Output::F32(out) => {
-                out[start..start + sums.len()].copy_from_slice(&values[..sums.len()]);
-            }
-            Output::I8 { codes, scale, zero_point, range } => {
+            Output::F32(out) => write(out, start, &values, count),
+            Output::I8 { codes: out, scale, zero_point, range } => {
                 let affine = Affine {
                     scale: *scale,
                     zero_point: i32::from(*zero_point),
                     qmin: i32::from(range.0),
                     qmax: i32::from(range.1),
                 };
-                for (code, value) in codes[start..].iter_mut().zip(&values[..sums.len()]) {
-                    *code = affine.code(*value);
+                let mut codes = [0; PIXELS];
+                for i in 0..PIXELS {
+                    codes[i] = affine.code(values[i]);
                 }
+                write(out, start, &codes, count);
             }
             Output::Sums(_) => {}
         }
+    }
+}
+
+/// A copy of a length that is known when compiled, where it can be.
+#[inline(always)]
+fn write<T: Copy>(out: &mut [T], start: usize, values: &[T; PIXELS], count: usize) {
+    if count == PIXELS {
+        out[start..start + PIXELS].copy_from_slice(values);
+    } else {
+        out[start..start + count].copy_from_slice(&values[..count]);
     }
 }

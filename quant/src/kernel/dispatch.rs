@@ -22,8 +22,8 @@ pub(super) trait Operation {
 pub(super) enum Arithmetic {
     /// Any 8 bits.
     FullRange,
-    /// 8 bits of which [`remainders`](super::remainders) are split off.
-    Split,
+    /// 8 bits in an [`order`](super::order) of their own, without [`remainders`](super::remainders).
+    Ordered,
     /// At most 4 bits.
     FewBits,
 }
@@ -160,8 +160,8 @@ impl Kernel {
         }
     }
 
-    /// Whether codes of 8 bits are faster where [`remainders`](super::remainders) are split off.
-    pub(super) const fn splits(self) -> bool {
+    /// Whether codes of 8 bits are faster in an [`order`](super::order) of their own.
+    pub(super) const fn orders(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return matches!(self.0, Token::Avx2(_));
         #[cfg(not(target_arch = "x86_64"))]
@@ -181,7 +181,7 @@ impl Kernel {
     pub(super) fn multiply<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
-            (Token::Avx2(isa), Arithmetic::Split) => isa.run_split(operation),
+            (Token::Avx2(isa), Arithmetic::Ordered) => isa.run_ordered(operation),
             _ => self.run_as(arithmetic, operation),
         }
     }

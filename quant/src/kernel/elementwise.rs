@@ -172,12 +172,27 @@ impl Operation for Range<'_> {
             hi[i] = greatest(value, hi[i]);
             magnitude[i] = magnitude[i].max(value.to_bits() & 0x7fff_ffff);
         }
-        for i in 1..RANGE_LANES {
-            lo[0] = least(lo[i], lo[0]);
-            hi[0] = greatest(hi[i], hi[0]);
-            magnitude[0] = magnitude[0].max(magnitude[i]);
-        }
+        // By halves, so that a row's end is a few vectors long and not a chain of all lanes.
+        halve::<16>(&mut lo, &mut hi, &mut magnitude);
+        halve::<8>(&mut lo, &mut hi, &mut magnitude);
+        halve::<4>(&mut lo, &mut hi, &mut magnitude);
+        halve::<2>(&mut lo, &mut hi, &mut magnitude);
+        halve::<1>(&mut lo, &mut hi, &mut magnitude);
         (lo[0], hi[0], magnitude[0])
+    }
+}
+
+/// Folds lanes onto the first `HALF`.
+#[inline(always)]
+fn halve<const HALF: usize>(
+    lo: &mut [f32; RANGE_LANES],
+    hi: &mut [f32; RANGE_LANES],
+    magnitude: &mut [u32; RANGE_LANES],
+) {
+    for i in 0..HALF {
+        lo[i] = least(lo[i + HALF], lo[i]);
+        hi[i] = greatest(hi[i + HALF], hi[i]);
+        magnitude[i] = magnitude[i].max(magnitude[i + HALF]);
     }
 }
 

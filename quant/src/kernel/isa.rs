@@ -15,6 +15,11 @@ impl Line {
     pub(super) fn bytes(&self) -> &[u8; 64] {
         bytemuck::cast_ref(self)
     }
+
+    #[inline(always)]
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8; 64] {
+        bytemuck::cast_mut(self)
+    }
 }
 
 // SAFETY: 16 words of 4 bytes fill the 64 bytes of a line, so there is no padding; every bit
@@ -44,8 +49,9 @@ pub(super) trait Isa: Copy + Send + Sync {
     const VALUES: usize;
     /// Rows of the tallest tile of integer products.
     const ROWS: usize;
-    /// Whether weights may have [`remainders`](super::remainders).
-    const REMAINDERS: bool = false;
+    /// Whether weights are in an [`order`](super::order) of their own and may have
+    /// [`remainders`](super::remainders).
+    const ORDERED: bool = false;
 
     /// No sum yet.
     fn zero(self) -> Self::Sums;
@@ -59,6 +65,25 @@ pub(super) trait Isa: Copy + Send + Sync {
         a: &[Line; R],
         b: &[Self::Step],
     );
+
+    /// Brings lines into an [`order`](super::order).
+    #[inline(always)]
+    fn reorder<const R: usize>(self, from: &[Line; R], order: &Line, to: &mut [Line; R]) {
+        for (from, to) in from.iter().zip(to) {
+            for (i, at) in order.bytes().iter().enumerate() {
+                to.bytes_mut()[i] = from.bytes()[i / 16 * 16 + usize::from(*at)];
+            }
+        }
+    }
+
+    /// Whether products with codes of 4 bits can be looked up: floats are 16 lanes.
+    const LOOKS_UP: bool = false;
+
+    /// For each lane of vector `v` of a packed step, the entry that its bits from `4 * i` on name.
+    #[inline(always)]
+    fn look_up(self, table: Self::Floats, _: &Self::Step, _v: usize, _i: usize) -> Self::Floats {
+        table
+    }
 
     /// `base` plus value `j` along K of a step, for the columns of vector `v`.
     fn plus_codes(self, base: Self::Sums, step: &Self::Step, v: usize, j: usize) -> Self::Sums;

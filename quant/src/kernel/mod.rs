@@ -30,6 +30,7 @@ mod embedding;
 mod error;
 mod isa;
 mod linear;
+mod order;
 mod output;
 mod product;
 mod remainders;

@@ -127,7 +127,7 @@ impl<'a> Target<'a> {
 }
 
 /// Where element `[row, column]` of a product is in the output: `row · row_stride +
-/// column · column_stride`.
+/// column · column_stride`. One of the two is 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strides {
     pub(super) row: usize,

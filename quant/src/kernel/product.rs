@@ -195,14 +195,19 @@ impl<T: Pod> Tile<'_, T> {
                 unpack::<I>(bits, b, piece);
                 isa.accumulate::<R>(&mut sums, a, piece);
             }
+        } else if I::ORDERED {
+            let orders = self.product.weights.orders(self.panel);
+            let mut ordered = [Line::ZERO; R];
+            for ((a, order), b) in lines.iter().zip(orders).zip(self.steps.chunks(Line::STEPS)) {
+                isa.reorder(a, order, &mut ordered);
+                isa.accumulate::<R>(&mut sums, &ordered, b);
+            }
+            self.remainders::<I, R>(isa, lines, &mut sums);
         } else {
             let steps = &self.steps[first..][..steps];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS)) {
                 isa.accumulate::<R>(&mut sums, a, b);
             }
-        }
-        if I::REMAINDERS {
-            self.remainders::<I, R>(isa, lines, &mut sums);
         }
         sums
     }
@@ -311,38 +316,47 @@ impl<T: Pod> Tile<'_, T> {
                 }
             }
         }
-        for r in 0..R {
-            if let (Target::F32(out), Some(start)) = (self.product.target, self.whole_row::<I>(r)) {
+        if let (Target::F32(out), true) = (self.product.target, self.whole_rows::<I>()) {
+            for r in 0..R {
                 // SAFETY: as in `write`.
-                let out = unsafe { out.slice(start, I::COLUMNS) };
+                let out = unsafe { out.slice(self.place(r, 0, I::COLUMNS), I::COLUMNS) };
                 isa.store(values[r][0], &mut out[..I::LANES]);
                 isa.store(values[r][1], &mut out[I::LANES..]);
-                continue;
             }
-            let mut lanes = [0.0; WIDEST];
-            isa.store(values[r][0], &mut lanes[..I::LANES]);
-            isa.store(values[r][1], &mut lanes[I::LANES..I::COLUMNS]);
-            match self.product.target {
-                Target::F32(out) => self.write(&out, r, &lanes, I::COLUMNS),
-                Target::I8(out, affine) => {
-                    let mut codes = [0; WIDEST];
+            return;
+        }
+        let mut lanes = [[0.0; WIDEST]; R];
+        for r in 0..R {
+            isa.store(values[r][0], &mut lanes[r][..I::LANES]);
+            isa.store(values[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
+        }
+        match self.product.target {
+            Target::F32(out) => self.write(&out, &lanes, I::COLUMNS),
+            Target::I8(out, affine) => {
+                let mut codes = [[0; WIDEST]; R];
+                for r in 0..R {
                     for j in 0..I::COLUMNS {
-                        codes[j] = affine.code(lanes[j]);
+                        codes[r][j] = affine.code(lanes[r][j]);
                     }
-                    self.write(&out, r, &codes, I::COLUMNS);
                 }
-                Target::Sums(_) => {}
+                self.write(&out, &codes, I::COLUMNS);
             }
+            Target::Sums(_) => {}
         }
     }
 
-    /// Where row `r` of the tile starts in the output, if its columns are all there and neighbours.
+    /// Where the output of row `r` and column `j` of the tile is, in panels of so many columns.
     #[inline(always)]
-    fn whole_row<I: Isa>(&self, r: usize) -> Option<usize> {
+    fn place(&self, r: usize, j: usize, columns: usize) -> usize {
         let Strides { row, column } = self.product.strides;
-        let first = self.panel * I::COLUMNS;
-        let whole = column == 1 && first + I::COLUMNS <= self.product.weights.n;
-        whole.then_some((self.rows.start + r) * row + first)
+        (self.rows.start + r) * row + (self.panel * columns + j) * column
+    }
+
+    /// Whether the columns of a row are all there and neighbours.
+    #[inline(always)]
+    fn whole_rows<I: Isa>(&self) -> bool {
+        let last = (self.panel + 1) * I::COLUMNS;
+        self.product.strides.column == 1 && last <= self.product.weights.n
     }
 
     #[inline(always)]
@@ -352,31 +366,36 @@ impl<T: Pod> Tile<'_, T> {
         out: &Shared<'_, i32>,
         sums: &[[I::Sums; 2]; R],
     ) {
+        let mut lanes = [[0; WIDEST]; R];
         for r in 0..R {
-            let mut lanes = [0; WIDEST];
-            isa.store_sums(sums[r][0], &mut lanes[..I::LANES]);
-            isa.store_sums(sums[r][1], &mut lanes[I::LANES..I::COLUMNS]);
-            self.write(out, r, &lanes, I::COLUMNS);
+            isa.store_sums(sums[r][0], &mut lanes[r][..I::LANES]);
+            isa.store_sums(sums[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
         }
+        self.write(out, &lanes, I::COLUMNS);
     }
 
-    /// Writes a row of the tile, without the columns that only fill up the last panel.
-    #[inline(always)]
-    fn write<E: Copy>(&self, out: &Shared<'_, E>, r: usize, lanes: &[E; WIDEST], columns: usize) {
-        let Strides { row, column } = self.product.strides;
-        let first = self.panel * columns;
-        let count = columns.min(self.product.weights.n - first);
-        let start = (self.rows.start + r) * row + first * column;
-        if column == 1 && count == columns {
-            // SAFETY: these are places of this tile and this panel, which no other part has
-            // (`Whole::part`), and the slice is gone before the next one is made.
-            let out = unsafe { out.slice(start, columns) };
-            out.copy_from_slice(&lanes[..columns]);
-        } else {
-            for j in 0..count {
-                // SAFETY: as above.
-                let out = unsafe { out.slice(start + j * column, 1) };
-                out[0] = lanes[j];
+    /// Writes the tile, without the columns that only fill up the last panel: neighbours together,
+    /// which are those of a row in a matrix, and those of a column in an image.
+    ///
+    /// A function of its own: it does nothing that an instruction set would do better, and the tiles
+    /// that do not need it are smaller without it.
+    #[inline(never)]
+    fn write<E: Copy>(&self, out: &Shared<'_, E>, lanes: &[[E; WIDEST]], columns: usize) {
+        let count = columns.min(self.product.weights.n - self.panel * columns);
+        if self.product.strides.column == 1 {
+            for (r, lanes) in lanes.iter().enumerate() {
+                // SAFETY: these are places of this tile and this panel, which no other part has
+                // (`Whole::part`), and the slice is gone before the next one is made.
+                let out = unsafe { out.slice(self.place(r, 0, columns), count) };
+                out.copy_from_slice(&lanes[..count]);
+            }
+            return;
+        }
+        for j in 0..count {
+            // SAFETY: as above; rows are neighbours where columns are not (`Strides`).
+            let out = unsafe { out.slice(self.place(0, j, columns), lanes.len()) };
+            for (out, lanes) in out.iter_mut().zip(lanes) {
+                *out = lanes[j];
             }
         }
     }

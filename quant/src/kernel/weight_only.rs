@@ -14,10 +14,11 @@
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
 //! by all rows; with up to four rows they are not even stored. The dequantized matrix never exists.
 
-use super::dispatch::{Arithmetic, Kernel, Operation};
+use super::dispatch::{Kernel, Operation};
 use super::error::LinearError;
-use super::isa::Isa;
+use super::isa::{Isa, Line};
 use super::linear::{Call, by_rows, length};
+use super::order::BLOCK;
 use super::output::{Epilogue, Output, Shared, Target};
 use super::product::{self, WIDEST};
 use super::rows::Tiling;
@@ -79,7 +80,7 @@ impl Kernel {
                 // Shares have no panel in common, and the target is borrowed mutably for the whole
                 // call: what `write` relies on.
                 let product = FloatProduct { weights, x, m, panels, epilogue, target, sums };
-                self.run_as(weights.arithmetic, product);
+                self.multiply(weights.arithmetic, product);
             }
         });
         Ok(())
@@ -181,6 +182,20 @@ impl FloatProduct<'_> {
         let steps = ks.len().div_ceil(I::VALUES);
         let codes = self.codes::<I>(panel, step, steps, room);
         let bases = self.bases::<I>(isa, panel, segment);
+        if I::ORDERED {
+            let order = self.weights.orders(panel)[step / Line::STEPS];
+            let orders = order.bytes().as_chunks::<BLOCK>().0;
+            let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
+            for ((codes, order), out) in blocks.zip(piece.chunks_exact_mut(BLOCK)) {
+                for i in 0..BLOCK {
+                    for v in 0..2 {
+                        let weights = ordered::<I>(isa, bases[v], codes, v, order[i]);
+                        isa.store(weights, &mut out[i][v * I::LANES..(v + 1) * I::LANES]);
+                    }
+                }
+            }
+            return;
+        }
         for v in 0..2 {
             let lanes = v * I::LANES..(v + 1) * I::LANES;
             for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
@@ -205,14 +220,20 @@ impl FloatProduct<'_> {
         let codes: &[I::Step] = self.weights.panel(panel);
         let per_byte = 8 / self.weights.bits;
         if per_byte == 1 {
-            let codes = &codes[step..step + steps];
-            if self.weights.arithmetic != Arithmetic::Split {
+            let codes = &codes[step..];
+            if !I::ORDERED {
+                return &codes[..steps];
+            }
+            let codes = &codes[..codes.len().min(Line::STEPS)];
+            let remainders = &self.weights.remainders;
+            if !remainders.some(panel) {
                 return codes;
             }
-            let whole = &mut room.steps[..steps];
+            let order = &self.weights.orders(panel)[step / Line::STEPS];
+            let whole = &mut room.steps[..codes.len()];
             whole.copy_from_slice(codes);
             let bytes = bytemuck::cast_slice_mut(whole);
-            self.weights.remainders.put_back(panel, step, &mut room.place, bytes);
+            remainders.put_back(panel, step, &mut room.place, order, bytes);
             return whole;
         }
         // Segments are filled up to 8 steps, which are whole bytes.
@@ -249,11 +270,32 @@ impl FloatProduct<'_> {
         for k in range.clone().step_by(PIECE) {
             let len = PIECE.min(range.end - k);
             let first = step + (k - range.start) / I::VALUES;
-            let codes = self.codes::<I>(panel, first, len.div_ceil(I::VALUES), room);
             for r in 0..R {
                 let from = &self.x[r * self.weights.k + k..][..len];
                 x[r][..len].copy_from_slice(from);
                 x[r][len..].fill(0.0);
+            }
+            if I::LOOKS_UP && self.weights.bits == 4 && !self.weights.has_zeros() {
+                let packed = &self.weights.panel(panel)[first / 2..];
+                let packed = &packed[..len.div_ceil(2 * I::VALUES)];
+                looked_up::<I, R>(isa, &mut sums, packed, &x);
+                continue;
+            }
+            let codes = self.codes::<I>(panel, first, len.div_ceil(I::VALUES), room);
+            if I::ORDERED {
+                let order = self.weights.orders(panel)[first / Line::STEPS];
+                let orders = order.bytes().as_chunks::<BLOCK>().0;
+                let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
+                for (b, (codes, order)) in blocks.enumerate() {
+                    for i in 0..BLOCK {
+                        let weights = [
+                            ordered::<I>(isa, bases[0], codes, 0, order[i]),
+                            ordered::<I>(isa, bases[1], codes, 1, order[i]),
+                        ];
+                        add_products::<I, R>(isa, &mut sums, &x, b * BLOCK + i, weights);
+                    }
+                }
+                continue;
             }
             self.few_steps::<I, R>(isa, &mut sums, codes, &x, bases);
         }
@@ -281,12 +323,7 @@ impl FloatProduct<'_> {
                     isa.to_floats(isa.plus_codes(bases[0], step, 0, j)),
                     isa.to_floats(isa.plus_codes(bases[1], step, 1, j)),
                 ];
-                for r in 0..R {
-                    let x = isa.splat(x[r][at % PIECE]);
-                    for v in 0..2 {
-                        sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
-                    }
-                }
+                add_products::<I, R>(isa, sums, x, at, weights);
             }
         }
     }
@@ -375,6 +412,55 @@ impl FloatProduct<'_> {
                 }
                 Target::Sums(_) => {}
             }
+        }
+    }
+}
+
+/// Products with packed codes of 4 bits without zero points: for each value of `x` there are 16,
+/// which are multiplied once and then looked up for all columns.
+#[inline(always)]
+fn looked_up<I: Isa, const R: usize>(
+    isa: I,
+    sums: &mut [[I::Floats; 2]; R],
+    packed: &[I::Step],
+    x: &[[f32; PIECE]; R],
+) {
+    let codes: [f32; WIDEST] = core::array::from_fn(|code| code as f32 - 8.0);
+    let codes = isa.load(&codes[..I::LANES]);
+    for (s, step) in packed.iter().enumerate() {
+        for i in 0..8 {
+            // Two steps of four values: the first in the low halves of the bytes.
+            let at = i % 4 * 2 + i / 4;
+            for r in 0..R {
+                let products = isa.mul(isa.splat(x[r][(s * 8 + i) % PIECE]), codes);
+                for v in 0..2 {
+                    sums[r][v] = isa.add(sums[r][v], isa.look_up(products, step, v, at));
+                }
+            }
+        }
+    }
+}
+
+/// `q - z` of a value that is stored at this place of a block: the four steps of an
+/// [`order`](super::order).
+#[inline(always)]
+fn ordered<I: Isa>(isa: I, base: I::Sums, block: &[I::Step; 4], v: usize, at: u8) -> I::Floats {
+    let at = usize::from(at) % BLOCK;
+    isa.to_floats(isa.plus_codes(base, &block[at / 4], v, at % 4))
+}
+
+#[inline(always)]
+fn add_products<I: Isa, const R: usize>(
+    isa: I,
+    sums: &mut [[I::Floats; 2]; R],
+    x: &[[f32; PIECE]; R],
+    k: usize,
+    weights: [I::Floats; 2],
+) {
+    for r in 0..R {
+        let x = isa.splat(x[r][k % PIECE]);
+        for v in 0..2 {
+            sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
         }
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! weights   panel 0 │ panel 1 │ …                 COLUMNS outputs each, the last one filled up
 //! panel     segment 0 │ segment 1 │ …             one per block along K, or one for all of K
-//! segment   step 0 │ step 1 │ …                   filled up to whole groups of steps
+//! segment   step 0 │ step 1 │ …                   filled up to whole groups of steps; K may be in
+//!                                               an `order` of its own
 //! step      column 0: VALUES codes │ column 1 │ …
 //! ```
 //! Codes of 4 and 2 bits stay packed: a step then holds two or four steps, the first in the low
@@ -20,7 +21,8 @@
 use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::PackError;
 use super::isa::{Isa, Line};
-use super::remainders::{self, Remainders};
+use super::order;
+use super::remainders::Remainders;
 use super::subbyte::SubByte;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -81,7 +83,8 @@ pub struct PackedWeights {
     panel_bytes: usize,
     /// Steps of each segment of a panel, once unpacked.
     pub(super) steps: Vec<usize>,
-    /// None, unless `arithmetic` is [`Arithmetic::Split`].
+    /// Lines of a panel; none, unless `arithmetic` is [`Arithmetic::Ordered`]; so the remainders.
+    orders: Vec<Line>,
     pub(super) remainders: Remainders,
     /// `[panel][segment][column]`.
     scales: Vec<f32>,
@@ -129,7 +132,8 @@ impl PackedWeights {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let words = self.scales.len() + self.terms.len() + self.zeros.len();
-        self.data.len() * size_of::<Line>() + self.remainders.bytes() + words * 4
+        let lines = self.data.len() + self.orders.len();
+        lines * size_of::<Line>() + self.remainders.bytes() + words * 4
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -164,6 +168,12 @@ impl PackedWeights {
     pub(super) fn panel<T: bytemuck::Pod>(&self, panel: usize) -> &[T] {
         let bytes: &[u8] = bytemuck::cast_slice(&self.data);
         bytemuck::cast_slice(&bytes[panel * self.panel_bytes..][..self.panel_bytes])
+    }
+
+    /// Where each value of a panel's K is within its block, as [`order`] left them.
+    pub(super) fn orders(&self, panel: usize) -> &[Line] {
+        let lines = self.lines();
+        &self.orders[panel * lines..][..lines]
     }
 
     pub(super) fn columns_of(&self, panel: usize, segment: usize) -> Columns<'_> {
@@ -236,8 +246,8 @@ fn arithmetic(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> Arithmet
         Codes::Packed(..) => Arithmetic::FewBits,
         Codes::Bytes(codes) => {
             let whole = segment >= weights.k;
-            if whole && kernel.splits() && remainders::pays(codes, weights.n, weights.k) {
-                Arithmetic::Split
+            if whole && kernel.orders() && order::pays(codes, weights.n, weights.k) {
+                Arithmetic::Ordered
             } else {
                 Arithmetic::FullRange
             }
@@ -249,10 +259,11 @@ fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights 
     let arithmetic = arithmetic(kernel, weights, segment);
     let Shape { values, columns, tallest } = kernel.multiply(arithmetic, ShapeOf);
     let &Weights { n, k, codes, .. } = weights;
-    // Packed codes are multiplied 8 steps at a time by every kernel.
-    let (bits, group) = match codes {
-        Codes::Bytes(_) => (8, 1),
-        Codes::Packed(width, _) => (width.bits(), 8),
+    // Packed codes are multiplied 8 steps at a time by every kernel; an order is one of a block.
+    let (bits, group) = match (codes, arithmetic) {
+        (Codes::Packed(width, _), _) => (width.bits(), 8),
+        (_, Arithmetic::Ordered) => (8, order::BLOCK / values),
+        _ => (8, 1),
     };
     let segments = k.div_ceil(segment);
     let steps: Vec<usize> = (0..segments)
@@ -274,6 +285,7 @@ fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights 
         data: Vec::new(),
         panel_bytes,
         steps,
+        orders: Vec::new(),
         remainders: Remainders::new(columns),
         scales: vec![0.0; parameters],
         terms: vec![0; parameters],
@@ -288,8 +300,8 @@ fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights 
         bytemuck::cast_slice_mut(&mut data).chunks_exact_mut(panel_bytes.max(1)).enumerate()
     {
         rows.read(weights, &mut packed, panel);
-        if arithmetic == Arithmetic::Split {
-            packed.remainders.split(&mut rows.codes, rows.stride, &mut rows.touched);
+        if arithmetic == Arithmetic::Ordered {
+            rows.order(&mut packed);
         }
         rows.write(bits, values, columns, bytes);
     }
@@ -308,7 +320,6 @@ struct Rows {
     /// Where each segment starts.
     starts: Vec<usize>,
     len: usize,
-    touched: Vec<bool>,
 }
 
 impl Rows {
@@ -321,7 +332,7 @@ impl Rows {
         }
         let stride = len.next_multiple_of(64) + 64;
         let (codes, row) = (vec![0; stride * packed.columns], vec![0; packed.k]);
-        Self { codes, stride, row, starts, len, touched: vec![false; len.div_ceil(2)] }
+        Self { codes, stride, row, starts, len }
     }
 
     fn read(&mut self, weights: &Weights<'_>, packed: &mut PackedWeights, panel: usize) {
@@ -337,6 +348,15 @@ impl Rows {
                 to[*start..][..codes.len()].copy_from_slice(codes);
             }
         }
+    }
+
+    fn order(&mut self, packed: &mut PackedWeights) {
+        let start = packed.orders.len();
+        packed.orders.resize(start + packed.lines(), Line::ZERO);
+        let orders = bytemuck::cast_slice_mut(&mut packed.orders[start..]);
+        let orders = &mut orders[..self.len];
+        order::arrange(&mut self.codes, self.stride, orders);
+        packed.remainders.split(&mut self.codes, self.stride, orders);
     }
 
     fn write(&self, bits: usize, values: usize, columns: usize, out: &mut [u8]) {

@@ -4,9 +4,9 @@
 use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{
     __m512, __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_storeu_ps, _mm512_storeu_si512,
-    _mm512_sub_epi32,
+    _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_permutexvar_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srlv_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
 };
 
 instruction_set! {
@@ -71,6 +71,18 @@ impl Isa for Avx512Vnni {
     #[inline(always)]
     fn plus_codes(self, base: __m512i, step: &Self::Step, v: usize, j: usize) -> __m512i {
         self.dot(base, self.broadcast(1 << (8 * j)), self.codes(&step[v]))
+    }
+
+    const LOOKS_UP: bool = true;
+
+    #[inline(always)]
+    fn look_up(self, table: __m512, step: &Self::Step, v: usize, i: usize) -> __m512 {
+        let shift = self.splat_sum(4 * i as i32);
+        // SAFETY: `self` proves AVX-512F.
+        let indices = unsafe { _mm512_srlv_epi32(self.codes(&step[v]), shift) };
+        // Bits above the fourth are not looked at.
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_permutexvar_ps(indices, table) }
     }
 
     #[inline(always)]

@@ -3,8 +3,20 @@
 use core::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_loadu_ps,
     _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_sllv_epi32, _mm256_srai_epi32,
-    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_srai_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32,
+};
+
+/// Shuffles that move byte `j` of each lane to its high end and clear the others.
+static TO_HIGH: [[i32; 8]; 4] = {
+    let mut shuffles = [[0; 8]; 4];
+    let mut i = 0;
+    while i < 32 {
+        let (j, lane) = (i / 8, i % 8);
+        shuffles[j][lane] = ((j + lane % 4 * 4) << 24) as i32 | 0x80_8080;
+        i += 1;
+    }
+    shuffles
 };
 
 /// A proof of AVX2.
@@ -25,6 +37,12 @@ pub(super) unsafe trait Ymm: Copy {
     }
 
     #[inline(always)]
+    fn ymm_bytes(self, from: &[u8; 32]) -> __m256i {
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn ymm_broadcast(self, values: u32) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_set1_epi32(values as i32) }
@@ -33,9 +51,10 @@ pub(super) unsafe trait Ymm: Copy {
     /// Byte `j` of each lane, sign extended.
     #[inline(always)]
     fn ymm_byte(self, lanes: __m256i, j: usize) -> __m256i {
-        let shift = self.ymm_splat_sum(24 - 8 * j as i32);
+        // A shuffle, because a shift by what is not known when compiled is also compared with 32.
+        let to_high = self.ymm_load_sums(&TO_HIGH[j % 4]);
         // SAFETY: `self` proves AVX2.
-        let high = unsafe { _mm256_sllv_epi32(lanes, shift) };
+        let high = unsafe { _mm256_shuffle_epi8(lanes, to_high) };
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_srai_epi32::<24>(high) }
     }
