@@ -147,7 +147,11 @@ fn run(
     let float = test(&float_record, held_out)?;
 
     let scheme = format!("per-channel-symmetric-int{bits}").parse()?;
-    let mut recipe = Recipe::new().scheme(scheme).activations(ActivationScheme::STATIC);
+    // Ranges that lose least of each weight: training begins with them, too.
+    let mut recipe = Recipe::new()
+        .scheme(scheme)
+        .calibration(CalibrationMethod::Mse(MseCalibration {}))
+        .activations(ActivationScheme::STATIC);
     let sample = train.images.axis_chunks_iter(Axis(0), 64).take(8);
     let quantized = host(&float_record)?
         .quantize_weights(&mut recipe)?
@@ -155,8 +159,6 @@ fn run(
         .convert()?;
     let ptq = measure(&quantized, held_out)?;
 
-    // Training begins with the scales that lose least of each weight.
-    let recipe = recipe.calibration(CalibrationMethod::Mse(MseCalibration {}));
     let teacher = host(&float_record)?;
     let (qat, loss, accuracy) =
         train_quantized(model, &teacher, &recipe, &data, held_out, &mut rng)?;

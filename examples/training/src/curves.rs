@@ -13,7 +13,7 @@ pub struct Curve {
 
 const SIZE: (f64, f64) = (640.0, 360.0);
 /// Left, top, right, bottom.
-const MARGIN: (f64, f64, f64, f64) = (64.0, 36.0, 16.0, 40.0);
+const MARGIN: (f64, f64, f64, f64) = (64.0, 36.0, 120.0, 40.0);
 const COLOURS: [&str; 6] = ["#1b6ca8", "#d1495b", "#2e933c", "#edae49", "#6a4c93", "#444444"];
 
 /// The drawing of these curves.
@@ -36,7 +36,7 @@ pub fn svg(title: &str, x_label: &str, curves: &[Curve]) -> String {
     line(format!(r#"<text x="{left}" y="20" font-size="14">{title}</text>"#));
     for step in 0..=4 {
         let share = f64::from(step) / 4.0;
-        let (x, y) = (x0 + share * (x1 - x0), y0 + share * (y1 - y0));
+        let (x, y) = ((x0 + share * (x1 - x0)).round(), y0 + share * (y1 - y0));
         let ((px, _), (_, py)) = (place((x, y0)), place((x0, y)));
         let (end, base) = (width - right, height - bottom);
         line(format!(
@@ -64,7 +64,7 @@ pub fn svg(title: &str, x_label: &str, curves: &[Curve]) -> String {
             let _ = write!(path, "{}{x:.1} {y:.1}", if i == 0 { "M" } else { "L" });
         }
         line(format!(r#"<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>"#));
-        let (x, y) = (width - right - 150.0, top + 14.0 * number as f64);
+        let (x, y) = (width - right + 10.0, top + 8.0 + 16.0 * number as f64);
         line(format!(r#"<text x="{x}" y="{y:.1}" fill="{colour}">{name}</text>"#));
     }
     svg.push_str("</svg>\n");

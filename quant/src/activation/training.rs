@@ -9,7 +9,7 @@ use crate::kernel::Static;
 use crate::module::Param;
 use crate::scheme::QuantParams;
 use crate::tensor::FloatTensor;
-use crate::training::{Phase, StepSize, is_learning};
+use crate::training::{Phase, StepSize, learns_ranges};
 
 /// The state of an activation in training.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Training {
             Phase::Fake => self.scale.is_none(),
             Phase::Frozen => false,
         };
-        moves && is_learning()
+        moves && learns_ranges()
     }
 
     /// The parameters in use; `None` while observing, or where nothing was seen.

@@ -10,7 +10,7 @@ use crate::activation::ActivationQuantizer;
 use crate::module::Param;
 use crate::nn::host::{self, conv, float, images_expected, integer};
 use crate::nn::{BatchNorm2d, Conv2d, Conv2dOptions, Execute, ExecuteError, Pool, Unary};
-use crate::training::is_learning;
+use crate::training::learns_statistics;
 
 macro_rules! execute {
     ($storage:ty) => {
@@ -154,7 +154,7 @@ fn batch_norm<T: Storage>(x: &Tensor, norm: &BatchNorm2d<T>) -> Result<Tensor, E
     }
     let params = params.map(Param::value);
     let [gamma, beta, mean, variance] = params.each_ref().map(|param| param.tensor());
-    if is_learning() {
+    if learns_statistics() {
         let y = batch_norm_learning(x, [gamma, beta, mean, variance], norm.epsilon);
         return y.map_err(backend);
     }

@@ -64,5 +64,5 @@ pub use optimizer::{Adam, OptimizerError, Sgd};
 pub use phase::{Phase, StepSize, learning};
 pub use qat::{Qat, QatError, QatOptions};
 
-pub(crate) use phase::is_learning;
+pub(crate) use phase::{learns_ranges, learns_statistics};
 pub(crate) use weight::{FakeWeight, set};

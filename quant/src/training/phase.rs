@@ -43,8 +43,18 @@ pub enum StepSize {
     Learned,
 }
 
+/// What a forward pass learns, besides what its gradients say.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Learns {
+    Nothing,
+    /// Activations in training are observed.
+    Ranges,
+    /// And norms follow the batch.
+    RangesAndStatistics,
+}
+
 thread_local! {
-    static LEARNING: Cell<bool> = const { Cell::new(false) };
+    static LEARNS: Cell<Learns> = const { Cell::new(Learns::Nothing) };
 }
 
 /// Runs a forward pass that learns statistics: activations in training are observed, and
@@ -53,16 +63,26 @@ thread_local! {
 ///
 /// [`Qat::train`](super::Qat::train) calls it; call it yourself to train a float model with norms.
 pub fn learning<R>(f: impl FnOnce() -> R) -> R {
-    struct Reset(bool);
+    with(Learns::RangesAndStatistics, f)
+}
+
+pub(super) fn with<R>(learns: Learns, f: impl FnOnce() -> R) -> R {
+    struct Reset(Learns);
     impl Drop for Reset {
         fn drop(&mut self) {
-            LEARNING.set(self.0);
+            LEARNS.set(self.0);
         }
     }
-    let _reset = Reset(LEARNING.replace(true));
+    let _reset = Reset(LEARNS.replace(learns));
     f()
 }
 
-pub(crate) fn is_learning() -> bool {
-    LEARNING.get()
+/// Whether activations in training observe what passes.
+pub(crate) fn learns_ranges() -> bool {
+    LEARNS.get() >= Learns::Ranges
+}
+
+/// Whether norms follow the batch.
+pub(crate) fn learns_statistics() -> bool {
+    LEARNS.get() == Learns::RangesAndStatistics
 }

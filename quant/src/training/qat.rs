@@ -3,7 +3,8 @@
 use alloc::collections::BTreeMap;
 use core::fmt;
 
-use super::{Phase, StepSize, learning};
+use super::phase::{Learns, with};
+use super::{Phase, StepSize};
 use crate::activation::{ConvertError, convert, prepare};
 use crate::calibration::{CalibrationMethod, MovingAverageCalibration};
 use crate::module::{Module, ParamId, for_each_activation, for_each_activation_mut, for_each_mut};
@@ -89,13 +90,17 @@ impl<M: Module> Qat<M> {
         self.phase
     }
 
-    /// Calls `f` with the model, to learn from what it sees: activations are observed, and norms
-    /// follow the batch, as [`learning`] says.
+    /// Calls `f` with the model, to learn from what it sees: activations are observed, and, while
+    /// everything is float, norms follow the batch, as [`learning`](super::learning) says.
     ///
-    /// In the phases that quantize, norms that are folded are learned by their weight and bias
-    /// alone, and their statistics stand still.
+    /// In the phases that quantize, the statistics of norms stand still, so that what is computed
+    /// in training is what is deployed; their weight and bias learn on.
     pub fn train<R>(&self, f: impl FnOnce(&M) -> R) -> R {
-        learning(|| f(&self.model))
+        let learns = match self.phase {
+            Phase::Observe => Learns::RangesAndStatistics,
+            Phase::Fake | Phase::Frozen => Learns::Ranges,
+        };
+        with(learns, || f(&self.model))
     }
 
     /// From observing to quantizing.

@@ -146,6 +146,8 @@ fn compare(recipe: &Recipe, options: QatOptions, images: usize, seed: u32) -> us
     }
     let words = words(images, 77);
     let trained = bits(&qat.model().forward(&words).unwrap());
+    let in_training = qat.train(|model| model.forward(&words)).unwrap();
+    assert_eq!(bits(&in_training), trained, "in training");
     let exported = host().fold_norms().unwrap().load_record(qat.export().unwrap()).unwrap();
     let converted = qat.convert().unwrap();
     assert!(converted.params().iter().all(|p| p.scheme.is_some() == (p.shape.len() > 1)));
