@@ -131,3 +131,24 @@ fn a_file_of_no_format_is_refused() {
     let Err(error) = checkpoint::open(directory.path().join("none.quant")) else { panic!("none") };
     assert!(error.to_string().contains("none.quant"), "{error}");
 }
+
+#[test]
+fn half_precision_counts_the_bytes_that_it_takes() {
+    use safetensors::tensor::{Dtype, TensorView, serialize};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("half.safetensors");
+    let (weight, bias) = (vec![0x3c; 2 * 8 * 64], vec![0x3c; 2 * 8]);
+    let view = |shape: Vec<usize>, data| TensorView::new(Dtype::F16, shape, data).unwrap();
+    let views = [("w", view(vec![8, 64], &weight)), ("b", view(vec![8], &bias))];
+    std::fs::write(&path, serialize(views, None).unwrap()).unwrap();
+    let from = checkpoint::open(&path).unwrap();
+    let int8 = Recipe::new().scheme("per-channel-symmetric-int8".parse().unwrap());
+    let plan = checkpoint::plan(&*from, &int8, Options::default()).unwrap();
+    assert_eq!(plan.bytes_before(), 2 * 8 * 64 + 2 * 8);
+    // The bias is written in single precision.
+    assert_eq!(plan.bytes_after(), (8 * 64 + 4 * 8) + 4 * 8);
+    let int4: quant::Precision = "per-channel-symmetric-int4".parse().unwrap();
+    let mixed = quant::MixedPrecision::new("30%".parse().unwrap(), [int4]);
+    let choice = checkpoint::choose(&*from, &mixed, Options::default());
+    assert!(matches!(choice, Err(CheckpointError::Mixed(_))), "30% of half are less than 4 bits");
+}

@@ -75,7 +75,7 @@ pub fn plan(
         let tensor = from.read_into(index, memory.take())?;
         let (planned, _) = quantize_one(decided[index].clone(), &tensor)?;
         memory.give(tensor);
-        Ok(planned)
+        Ok(in_file(planned, from, index))
     };
     in_order(from, &decided_entries(&decided), options, each, |_, param| {
         planned.push(param);
@@ -101,11 +101,7 @@ pub fn choose(
         offers.push(offered);
         Ok(())
     })?;
-    let float = |entry: &super::Entry| match entry.scheme() {
-        None => 4 * entry.element_count() as u64,
-        Some(_) => entry.bytes,
-    };
-    let now = from.entries().iter().map(float).sum();
+    let now = from.entries().iter().map(|entry| entry.bytes).sum();
     Ok(mixed.choose(decided, &offers, now)?)
 }
 
@@ -143,6 +139,7 @@ pub fn quantize(
     let each = |index: usize| {
         let tensor = from.read_into(index, memory.take())?;
         let (planned, quantized) = quantize_one(decided[index].clone(), &tensor)?;
+        let planned = in_file(planned, from, index);
         let Some(quantized) = quantized else { return Ok((planned, tensor)) };
         memory.give(tensor);
         Ok((planned, quantized.into()))
@@ -185,6 +182,12 @@ pub(super) fn decide(
     planner: &dyn Planner,
 ) -> Result<Vec<Decided>, QuantizeError> {
     decide_all(planner, candidates(from))
+}
+
+/// What is planned, with the bytes that the tensor takes in its file: half precision takes half.
+fn in_file(mut planned: PlannedParam, from: &dyn Checkpoint, index: usize) -> PlannedParam {
+    planned.bytes_before = from.entries()[index].bytes;
+    planned
 }
 
 fn candidates(from: &dyn Checkpoint) -> Vec<Candidate> {
