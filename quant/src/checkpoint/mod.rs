@@ -49,6 +49,7 @@ mod json;
 mod memory;
 mod native;
 mod open;
+#[cfg(feature = "formats")]
 mod order;
 #[cfg(feature = "formats")]
 mod rename;
@@ -73,6 +74,7 @@ pub use rewrite::{CheckpointError, Options, choose, convert, dequantize, plan, q
 #[cfg(feature = "formats")]
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 
+#[cfg(feature = "formats")]
 use order::InOrder;
 
 use crate::module::ParamId;

@@ -21,7 +21,6 @@ impl InOrder {
     }
 
     /// Whether there never was one.
-    #[cfg(feature = "formats")]
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -392,6 +392,7 @@ pub(crate) struct At<'a> {
     at: u64,
 }
 
+#[cfg(feature = "formats")]
 impl<'a> At<'a> {
     pub(crate) fn new(file: &'a File, at: u64) -> Self {
         Self { file, at }
