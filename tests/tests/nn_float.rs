@@ -62,6 +62,12 @@ fn attention_sees_each_sequence_and_head_alone() {
 }
 
 #[test]
+fn attention_of_no_columns_has_none() {
+    let empty = random(&[7, 0], 1);
+    assert_eq!(attention(&empty, &empty, &empty, 3, &[2, 5]).unwrap().shape(), [7, 0]);
+}
+
+#[test]
 fn functions_are_what_they_are_called() {
     let x = random(&[1000], 4) * 5.0;
     let apply = |function| ArrayD::unary(x.clone(), function).unwrap();

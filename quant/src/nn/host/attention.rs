@@ -68,7 +68,7 @@ struct Heads {
 impl Heads {
     /// All heads of one sequence.
     fn sequence(self, length: usize, qkv: [&[f32]; 3], y: &mut [f32]) {
-        if length == 0 {
+        if length == 0 || self.width == 0 {
             return;
         }
         let outputs: Vec<_> = (0..self.columns / self.width)
