@@ -247,6 +247,35 @@ fn a_folded_norm_computes_the_same() {
 }
 
 #[test]
+fn a_norm_or_a_bias_of_another_number_of_channels_is_not_folded() {
+    let conv = Conv2d::new(random(&[5, 3, 3, 3], 1), None, Conv2dOptions::default()).unwrap();
+    let of = |channels: usize| Param::new(random(&[channels], 2).mapv(|x| x + 1.5));
+    let norm = BatchNorm2d {
+        weight: of(5),
+        bias: of(5),
+        running_mean: of(5),
+        running_var: of(5),
+        epsilon: 1e-5,
+    };
+    for channels in [4, 6] {
+        for norm in [
+            BatchNorm2d { weight: of(channels), ..norm.clone() },
+            BatchNorm2d { bias: of(channels), ..norm.clone() },
+            BatchNorm2d { running_mean: of(channels), ..norm.clone() },
+            BatchNorm2d { running_var: of(channels), ..norm.clone() },
+        ] {
+            let error = conv.fold(&norm).unwrap_err();
+            let expected = format!("a storage of 5 channels cannot hold shape [{channels}]");
+            assert_eq!(error.to_string(), expected);
+        }
+        let biased = Conv2d { bias: Some(of(channels)), ..conv.clone() };
+        assert!(biased.fold(&norm).is_err());
+    }
+    let scalar = Conv2d { weight: Param::new(random(&[], 1)), ..conv.clone() };
+    assert!(scalar.fold(&norm).is_err());
+}
+
+#[test]
 fn pools_take_the_greatest_or_the_mean() {
     let x = ArrayD::from_shape_fn(IxDyn(&[1, 1, 4, 5]), |i| (i[2] * 5 + i[3]) as f32);
     let (size, stride) = ([2, 2], [2, 2]);

@@ -1,5 +1,7 @@
 //! Convolutions, and the normalization that is folded into them.
 
+use std::borrow::Cow;
+
 use ndarray::ArrayD;
 
 use super::{Execute, ExecuteError};
@@ -71,31 +73,27 @@ impl<T: FloatTensor> Conv2d<T> {
     /// Fold before quantizing: what is quantized has to be what is executed.
     ///
     /// # Errors
-    /// A quantized parameter ([`TensorError::Storage`]), or a norm of another number of channels.
+    /// A quantized parameter ([`TensorError::Storage`]), or a norm or a bias of another number of
+    /// channels.
     pub fn fold(&self, norm: &BatchNorm2d<T>) -> Result<Self, TensorError> {
         let weight = float(&self.weight)?;
         let shape = weight.shape().into_owned();
-        let channels = shape[0];
-        let [gamma, beta, mean, variance] =
-            [&norm.weight, &norm.bias, &norm.running_mean, &norm.running_var].map(float);
-        let [gamma, beta, mean, variance] = [gamma?, beta?, mean?, variance?];
-        let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(FloatTensor::values);
-        if gamma.len() != channels {
-            let expected = format!("{channels} channels").into();
-            return Err(TensorError::Shape { expected, found: vec![gamma.len()] });
-        }
+        let &[channels, ..] = &*shape else { return Err(TensorError::rank(4, &shape)) };
+        let (gamma, beta) = (floats(&norm.weight, channels)?, floats(&norm.bias, channels)?);
+        let mean = floats(&norm.running_mean, channels)?;
+        let variance = floats(&norm.running_var, channels)?;
         let factors: Vec<f32> = gamma
             .iter()
             .zip(&*variance)
             .map(|(gamma, variance)| gamma / (variance + norm.epsilon).sqrt())
             .collect();
         let mut folded = weight.values().into_owned();
-        let per_channel = (folded.len() / channels.max(1)).max(1);
-        for (weights, factor) in folded.chunks_mut(per_channel).zip(&factors) {
+        let window = (folded.len() / channels.max(1)).max(1);
+        for (weights, factor) in folded.chunks_mut(window).zip(&factors) {
             weights.iter_mut().for_each(|w| *w *= factor);
         }
         let bias = match &self.bias {
-            Some(bias) => float(bias)?.values().into_owned(),
+            Some(bias) => floats(bias, channels)?.into_owned(),
             None => vec![0.0; channels],
         };
         let shift = |c: usize| (bias[c] - mean[c]) * factors[c] + beta[c];
@@ -114,6 +112,19 @@ fn float<T: FloatTensor>(param: &Param<T>) -> Result<&T, TensorError> {
     param
         .as_float()
         .ok_or_else(|| TensorError::Storage("a quantized parameter cannot be folded".into()))
+}
+
+/// The values of a parameter that has to be float, one for each channel.
+fn floats<T: FloatTensor>(
+    param: &Param<T>,
+    channels: usize,
+) -> Result<Cow<'_, [f32]>, TensorError> {
+    let values = float(param)?.values();
+    if values.len() == channels {
+        return Ok(values);
+    }
+    let expected = format!("{channels} channels").into();
+    Err(TensorError::Shape { expected, found: vec![values.len()] })
 }
 
 impl<T: Execute> Conv2d<T> {
