@@ -284,6 +284,12 @@ fn pools_take_the_greatest_or_the_mean() {
     let mean = ArrayD::pool2d(&x, Pool::Average { size, stride }).unwrap();
     assert_eq!(mean.iter().copied().collect::<Vec<_>>(), [3.0, 5.0, 13.0, 15.0]);
     assert!(ArrayD::pool2d(&x, Pool::Max { size: [5, 1], stride }).is_err());
+    for x in [x, random(&[1, 1, 0, 0], 1)] {
+        for size in [[0, 0], [0, 1], [1, 0]] {
+            assert!(ArrayD::pool2d(&x, Pool::Max { size, stride }).is_err());
+            assert!(ArrayD::pool2d(&x, Pool::Average { size, stride }).is_err());
+        }
+    }
 }
 
 #[test]

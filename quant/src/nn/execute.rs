@@ -68,7 +68,7 @@ pub trait Execute: FloatTensor + Clone {
     /// Pools windows of `[batch, channels, height, width]`.
     ///
     /// # Errors
-    /// A window that does not fit into the image.
+    /// A window that is empty or does not fit into the image, or that does not move.
     fn pool2d(x: &Self::Activation, pool: Pool) -> Result<Self::Activation, ExecuteError>;
 
     /// The rows of `w`, `[rows, n]`, with these indices: `[indices, n]`. Rows of a quantized
@@ -158,10 +158,12 @@ impl Pool {
         }
     }
 
-    /// Height and width of the output; `None` if the window does not fit or does not move.
+    /// Height and width of the output; `None` if the window is empty, does not fit or does not
+    /// move.
     pub fn output_size(self, input: [usize; 2]) -> Option<[usize; 2]> {
         let along = |i: usize| {
-            let room = input[i].checked_sub(self.size()[i])?;
+            let size = Some(self.size()[i]).filter(|&size| size > 0)?;
+            let room = input[i].checked_sub(size)?;
             Some(room.checked_div(self.stride()[i])? + 1)
         };
         Some([along(0)?, along(1)?])
