@@ -315,6 +315,16 @@ fn tensors_without_elements_have_results_without_surprises() {
         let layer = quantized(layer.clone(), &recipe("per-channel-symmetric-int8", activations));
         assert_eq!(layer.forward(&random(&[0, 4], 1)).unwrap().shape(), [0, 3]);
     }
+
+    // No channels, or nothing but padding: sums of no products.
+    let padded = Conv2dOptions { padding: [1, 1], ..Conv2dOptions::default() };
+    for (inputs, pixels) in [(0, 2), (2, 0)] {
+        let (weight, bias) = (random(&[3, inputs, 1, 1], 1), random(&[3], 2));
+        let layer = Conv2d::new(weight, Some(bias.clone()), padded).unwrap();
+        let y = layer.forward(&random(&[1, inputs, pixels, pixels], 1)).unwrap();
+        assert_eq!(y.shape(), [1, 3, pixels + 2, pixels + 2]);
+        assert!(y.indexed_iter().all(|(i, &y)| y == bias[i[1]]), "{inputs} {pixels}");
+    }
 }
 
 #[test]

@@ -51,8 +51,8 @@ fn is_possible(shape: &ConvShape) -> bool {
     groups > 0 && out_channels.is_multiple_of(groups) && !extents.as_flattened().contains(&0)
 }
 
-/// The convolution of images `[batch, in, height, width]` into `y`, by products of the weights
-/// and the patches of one image at a time.
+/// The convolution of images `[batch, in, height, width]` into `y`, which is 0, by products of the
+/// weights and the patches of one image at a time.
 pub(crate) fn conv2d(
     x: &[f32],
     size: [usize; 2],
@@ -66,8 +66,17 @@ pub(crate) fn conv2d(
     let (group_in, group_out) = (in_channels / groups, out_channels / groups);
     let (pixels, outputs) = (size[0] * size[1], output[0] * output[1]);
     let patch = group_in * window[0] * window[1];
-    if pixels * outputs * patch == 0 {
+    let add_bias = |y: &mut [f32]| {
+        for (y, bias) in y.chunks_mut(outputs).zip(bias.into_iter().flatten()) {
+            y.iter_mut().for_each(|y| *y += bias);
+        }
+    };
+    if y.is_empty() {
         return;
+    }
+    if pixels * patch == 0 {
+        // No channels, or nothing but padding: sums of no products.
+        return y.chunks_mut(out_channels * outputs).for_each(add_bias);
     }
     let images = x.par_chunks(in_channels * pixels);
     images.zip(y.par_chunks_mut(out_channels * outputs)).for_each(|(x, y)| {
@@ -81,11 +90,7 @@ pub(crate) fn conv2d(
             let patches = NdTensorView::from_data([patch, outputs], &*patches);
             float::product(weights, patches, 1.0, y);
         }
-        if let Some(bias) = bias {
-            for (y, bias) in y.chunks_mut(outputs).zip(bias) {
-                y.iter_mut().for_each(|y| *y += bias);
-            }
-        }
+        add_bias(y);
     });
 }
 
