@@ -163,6 +163,11 @@ fn embeddings_look_up_rows_float_or_quantized() {
     }
     let error = table.forward(&[1, 10]).unwrap_err();
     assert_eq!(error, ExecuteError::Index { position: 1, index: 10, rows: 10 });
+
+    let narrow = Embedding::new(random(&[10, 0], 3)).unwrap();
+    assert_eq!(narrow.forward(&[9, 9]).unwrap().shape(), [2, 0]);
+    let error = narrow.forward(&[1, 10]).unwrap_err();
+    assert_eq!(error, ExecuteError::Index { position: 1, index: 10, rows: 10 });
 }
 
 /// Convolution as its definition says, in f64.

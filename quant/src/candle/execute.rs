@@ -250,14 +250,7 @@ fn pool2d(x: &Tensor, pool: Pool) -> Result<Tensor, ExecuteError> {
 }
 
 fn embedding<T: Storage>(indices: &[u32], weight: &Param<T>) -> Result<Tensor, ExecuteError> {
-    let &[rows, columns] = &*weight.shape() else {
-        let (expected, found) = ("[rows, columns]".into(), weight.shape().into_owned());
-        return Err(ExecuteError::Shape { layer: "embedding".into(), expected, found });
-    };
-    let outside = indices.iter().position(|&index| index as usize >= rows);
-    if let Some(position) = outside {
-        return Err(ExecuteError::Index { position, index: indices[position], rows });
-    }
+    let columns = host::check_indices(indices, &weight.shape())?;
     let nobody = ActivationQuantizer::new();
     let select = |table: &Tensor| {
         if indices.is_empty() {

@@ -106,23 +106,15 @@ impl Execute for ArrayD<f32> {
     }
 
     fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self, ExecuteError> {
-        let &[rows, columns] = &*weight.shape() else {
-            let (expected, found) = ("[rows, columns]".into(), weight.shape().into_owned());
-            return Err(ExecuteError::Shape { layer: "embedding".into(), expected, found });
-        };
+        let columns = check_indices(indices, &weight.shape())?;
         let mut y = vec![0.0; indices.len() * columns];
         match weight.quantized() {
             Some(tensor) => integer::embedding(indices, tensor, &mut y)?,
             None => {
                 let values = weight.value();
                 let values = FloatTensor::values(&*values);
-                let rows_of_y = y.chunks_mut(columns.max(1));
-                for (position, (&index, y)) in indices.iter().zip(rows_of_y).enumerate() {
-                    let row = index as usize;
-                    if row >= rows {
-                        return Err(ExecuteError::Index { position, index, rows });
-                    }
-                    y.copy_from_slice(&values[row * columns..][..columns]);
+                for (&index, y) in indices.iter().zip(y.chunks_mut(columns.max(1))) {
+                    y.copy_from_slice(&values[index as usize * columns..][..columns]);
                 }
             }
         }
@@ -185,6 +177,18 @@ pub(crate) fn flattened(shape: &[usize], axis: usize) -> Result<Vec<usize>, Exec
     }
     let (kept, joined) = shape.split_at(axis);
     Ok(kept.iter().copied().chain([joined.iter().product()]).collect())
+}
+
+/// The number of columns of an embedding's weight, all of whose rows that are asked for exist.
+pub(crate) fn check_indices(indices: &[u32], weight: &[usize]) -> Result<usize, ExecuteError> {
+    let &[rows, columns] = weight else {
+        let (expected, found) = ("[rows, columns]".into(), weight.into());
+        return Err(ExecuteError::Shape { layer: "embedding".into(), expected, found });
+    };
+    match indices.iter().position(|&index| index as usize >= rows) {
+        Some(position) => Err(ExecuteError::Index { position, index: indices[position], rows }),
+        None => Ok(columns),
+    }
 }
 
 pub(crate) fn check_bias(
