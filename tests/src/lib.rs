@@ -1,7 +1,9 @@
 //! What the integration tests share.
 
+pub mod files;
 pub mod golden;
 pub mod kernels;
+pub mod mutate;
 pub mod record;
 
 /// The README's example is compiled and run as a test of this crate: the package of `quant` has

@@ -1,7 +1,7 @@
 //! Records for the tests: a small one of everything, and hostile ones as literal bytes.
 
 use quant::record::State;
-use quant::{QuantizedTensor, Record, Tensor};
+use quant::{BincodeRecorder, Module, QuantizedTensor, Record, Tensor};
 
 /// What `fixtures/record-v1.quant` holds: every kind of tensor, metadata and states, a few values
 /// each, none of which may ever change.
@@ -68,6 +68,14 @@ pub fn of_everything() -> Record {
     record.insert_state(state("float", "test/bytes", &[1, 2, 3]));
     record.insert_state(state("empty", "test/nothing", &[]));
     record
+}
+
+/// [`of_everything`] as it is saved.
+///
+/// # Panics
+/// If it cannot be.
+pub fn bytes_of_everything() -> Vec<u8> {
+    of_everything().save_bytes(&BincodeRecorder::default()).expect("the record can be saved")
 }
 
 fn float(shape: &[usize], values: &[f32]) -> Tensor {

@@ -16,6 +16,7 @@ use quant::{
     BincodeRecorder, Module, Record, RecordEntry, RecordError, RecordFile, RecordWriter, Recorder,
     Tensor,
 };
+use tests::files::names;
 
 /// A small file system of its own, in memory.
 ///
@@ -64,11 +65,6 @@ impl Drop for Disk {
 fn record(value: f32) -> Record {
     let tensor = Tensor::from_values(&[2500], vec![value; 2500]).unwrap();
     (0..4).map(|i| (i.to_string(), tensor.clone())).collect()
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let names = fs::read_dir(directory).unwrap();
-    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 type Save = fn(&Record, &Path) -> Result<(), RecordError>;

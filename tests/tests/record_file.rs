@@ -1,31 +1,17 @@
 //! Records read one tensor at a time.
 
-use std::fs;
-use std::path::PathBuf;
-
 use quant::record::Part;
 use quant::{BincodeRecorder, Module, RecordEntry, RecordError, RecordFile, Tensor};
-use tests::record::of_everything;
-
-/// A file with these bytes, in a directory of its own.
-fn file(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("model.quant");
-    fs::write(&path, bytes).unwrap();
-    (directory, path)
-}
-
-fn sample() -> Vec<u8> {
-    of_everything().save_bytes(&BincodeRecorder::default()).unwrap()
-}
+use tests::files::file;
+use tests::record::{bytes_of_everything, of_everything};
 
 #[test]
 fn what_is_read_piece_by_piece_is_what_is_read_whole() {
-    let (_directory, path) = file(&sample());
+    let (_directory, path) = file(&bytes_of_everything());
     let (record, opened) = (of_everything(), RecordFile::open(&path).unwrap());
     assert_eq!(opened.metadata(), record.metadata());
     assert_eq!(opened.states().unwrap(), record.states());
-    assert_eq!(opened.byte_count(), sample().len() as u64);
+    assert_eq!(opened.byte_count(), bytes_of_everything().len() as u64);
     assert_eq!(opened.entries().len(), record.len());
     // Backwards: no order is asked for.
     for (index, (id, tensor)) in record.iter().enumerate().collect::<Vec<_>>().into_iter().rev() {
@@ -42,7 +28,7 @@ fn what_is_read_piece_by_piece_is_what_is_read_whole() {
 
 #[test]
 fn threads_read_one_file_at_the_same_time() {
-    let (_directory, path) = file(&sample());
+    let (_directory, path) = file(&bytes_of_everything());
     let (record, opened) = (of_everything(), RecordFile::open(&path).unwrap());
     std::thread::scope(|scope| {
         for thread in 0..4 {
@@ -70,7 +56,7 @@ fn damaged(bytes: &[u8], index: usize, part: Part) -> (Vec<u8>, u64) {
 
 #[test]
 fn every_damaged_section_is_reported_and_the_others_are_read() {
-    let bytes = sample();
+    let bytes = bytes_of_everything();
     let (_directory, path) = file(&bytes);
     let clean = RecordFile::open(&path).unwrap();
     let affine = clean.position("int4.channel_affine").unwrap();
@@ -110,7 +96,7 @@ fn codes_outside_of_the_scheme_are_refused_when_they_are_read() {
 
 #[test]
 fn what_cannot_be_a_record_is_refused_when_it_is_opened() {
-    let bytes = sample();
+    let bytes = bytes_of_everything();
     for len in (0..bytes.len()).step_by(7) {
         let (_directory, path) = file(&bytes[..len]);
         let error = RecordFile::open(&path).unwrap_err();
@@ -133,7 +119,7 @@ fn what_cannot_be_a_record_is_refused_when_it_is_opened() {
 
 #[test]
 fn an_open_record_keeps_its_content_when_the_file_is_replaced() {
-    let (_directory, path) = file(&sample());
+    let (_directory, path) = file(&bytes_of_everything());
     let opened = RecordFile::open(&path).unwrap();
     let other = Tensor::from_values(&[1], vec![7.0]).unwrap();
     other.save_file(&path, &BincodeRecorder::default()).unwrap();

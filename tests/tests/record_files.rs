@@ -2,20 +2,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder};
+use tests::files::names;
 
 /// A directory of the test's own.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
-}
-
-fn names(directory: &Path) -> Vec<PathBuf> {
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into()).collect();
-    names.sort();
-    names
 }
 
 fn param(value: f32) -> Param<[f32; 2]> {
@@ -37,7 +31,7 @@ fn a_file_is_made_and_replaced() {
     for value in [1.0, 2.0] {
         save(value, &path).unwrap();
         assert_eq!(loaded(&path), value);
-        assert_eq!(names(directory.path()), [Path::new("model.quant")]);
+        assert_eq!(names(directory.path()), ["model.quant"]);
     }
 }
 
@@ -64,11 +58,11 @@ fn a_failed_save_leaves_the_old_file_and_no_other() {
     assert!(matches!(&error, RecordError::Io { path: Some(of), .. } if *of == path), "{error:?}");
     assert!(error.to_string().starts_with(&path.display().to_string()));
     assert_eq!(loaded(&path), 1.0);
-    assert_eq!(names(directory.path()), [Path::new("model.quant")]);
+    assert_eq!(names(directory.path()), ["model.quant"]);
 
     let first = directory.path().join("first.quant");
     param(2.0).save_file(&first, &HalfWay).unwrap_err();
-    assert_eq!(names(directory.path()), [Path::new("model.quant")]);
+    assert_eq!(names(directory.path()), ["model.quant"]);
 }
 
 #[test]
@@ -89,7 +83,7 @@ fn a_directory_is_not_replaced() {
     fs::create_dir(&path).unwrap();
     let error = save(1.0, &path).unwrap_err();
     assert!(error.to_string().ends_with("not a file"), "{error}");
-    assert_eq!(names(directory.path()), [Path::new("model.quant")]);
+    assert_eq!(names(directory.path()), ["model.quant"]);
 }
 
 #[test]
@@ -135,7 +129,7 @@ mod unix {
         save(2.0, &link).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(loaded(&target), 2.0);
-        assert_eq!(names(elsewhere.path()), [Path::new("target")]);
+        assert_eq!(names(elsewhere.path()), ["target"]);
     }
 
     #[test]
@@ -186,5 +180,5 @@ fn saves_at_the_same_time_leave_one_of_them_complete() {
         }
     });
     assert!((1.0..4.0).contains(&loaded(&path)));
-    assert_eq!(names(directory.path()), [Path::new("model.quant")]);
+    assert_eq!(names(directory.path()), ["model.quant"]);
 }

@@ -1,31 +1,21 @@
 //! Records that are mapped, and models that borrow from them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use quant::record::{MappedRecord, Part, Verify};
 use quant::{
     BincodeRecorder, MinMaxCalibration, Module, Param, Quantizer, Record, RecordEntry, RecordError,
     RecordFile, RecordWriter, Recorder, SharedTensor, Tensor,
 };
-use tests::record::{Draft, of_everything};
+use tests::files::file;
+use tests::record::{Draft, bytes_of_everything, of_everything};
 
 const MODES: [Verify; 3] = [Verify::Eager, Verify::Lazy, Verify::Explicit];
 
 fn map(path: &Path, verify: Verify) -> Result<MappedRecord, RecordError> {
     // SAFETY: the tests replace and remove their files, and do not change them in place.
     unsafe { MappedRecord::open(path, verify) }
-}
-
-fn file(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("model.quant");
-    fs::write(&path, bytes).unwrap();
-    (directory, path)
-}
-
-fn sample() -> Vec<u8> {
-    of_everything().save_bytes(&BincodeRecorder::default()).unwrap()
 }
 
 #[test]
@@ -53,12 +43,12 @@ fn what_is_mapped_is_what_is_read() {
 
 #[test]
 fn what_is_mapped_is_saved_again_with_the_same_bytes() {
-    let (_directory, path) = file(&sample());
+    let (_directory, path) = file(&bytes_of_everything());
     let mapped = map(&path, Verify::Lazy).unwrap().to_record().unwrap();
-    assert_eq!(mapped.save_bytes(&BincodeRecorder::default()).unwrap(), sample());
+    assert_eq!(mapped.save_bytes(&BincodeRecorder::default()).unwrap(), bytes_of_everything());
     // Over the very file that it borrows from.
     mapped.save_file(&path, &BincodeRecorder::default()).unwrap();
-    assert_eq!(fs::read(&path).unwrap(), sample());
+    assert_eq!(fs::read(&path).unwrap(), bytes_of_everything());
     assert_eq!(mapped, of_everything());
 }
 
@@ -113,7 +103,7 @@ fn parameters_borrow_if_their_storage_can() {
 
 #[test]
 fn a_tensor_is_made_once_and_shared_after() {
-    let (_directory, path) = file(&sample());
+    let (_directory, path) = file(&bytes_of_everything());
     let mapped = map(&path, Verify::Lazy).unwrap();
     let index = mapped.position("int8.tensor").unwrap();
     let (a, b) = (mapped.tensor(index).unwrap(), mapped.tensor(index).unwrap());
@@ -124,11 +114,11 @@ fn a_tensor_is_made_once_and_shared_after() {
 
 /// The sample with a bit of a section flipped.
 fn damaged(name: &str, part: Part) -> Vec<u8> {
-    let (_directory, path) = file(&sample());
+    let (_directory, path) = file(&bytes_of_everything());
     let opened = RecordFile::open(&path).unwrap();
     let index = opened.position(name).unwrap();
     let section = opened.sections(index).find(|section| section.part == part).unwrap();
-    let mut bytes = sample();
+    let mut bytes = bytes_of_everything();
     bytes[section.offset as usize] ^= 1;
     bytes
 }
@@ -152,8 +142,8 @@ fn damage_is_found_when_it_is_looked_for() {
     assert!(matches!(explicit.verify(index), Err(RecordError::Checksum { .. })));
     assert_eq!(explicit.verify_all().unwrap_err().len(), 1);
 
-    let mut padding = sample();
-    let (_other, clean) = file(&sample());
+    let mut padding = bytes_of_everything();
+    let (_other, clean) = file(&bytes_of_everything());
     let at = RecordFile::open(&clean).unwrap().sections(0).next().unwrap();
     padding[(at.offset + at.len) as usize] = 1;
     fs::remove_file(&path).unwrap();
@@ -177,7 +167,7 @@ fn codes_and_scales_are_checked_whatever_is_said_of_checksums() {
 
 #[test]
 fn what_is_no_record_is_not_mapped() {
-    for bytes in [&b""[..], b"x", &sample()[..100]] {
+    for bytes in [&b""[..], b"x", &bytes_of_everything()[..100]] {
         let (_directory, path) = file(bytes);
         assert!(matches!(map(&path, Verify::Lazy), Err(RecordError::Truncated { .. })));
     }
@@ -189,7 +179,7 @@ fn what_is_no_record_is_not_mapped() {
 fn a_map_keeps_the_old_content_when_the_file_is_replaced() {
     for recorder in [BincodeRecorder::default(), BincodeRecorder::default().with_max_part_size(700)]
     {
-        let (_directory, path) = file(&sample());
+        let (_directory, path) = file(&bytes_of_everything());
         of_everything().save_file(&path, &recorder).unwrap();
         let mapped = map(&path, Verify::Lazy).unwrap();
         Record::new().save_file(&path, &recorder).unwrap();
@@ -200,7 +190,7 @@ fn a_map_keeps_the_old_content_when_the_file_is_replaced() {
 
 #[test]
 fn threads_touch_one_map_at_the_same_time() {
-    let (_directory, path) = file(&sample());
+    let (_directory, path) = file(&bytes_of_everything());
     let (record, mapped) = (of_everything(), map(&path, Verify::Lazy).unwrap());
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -1,6 +1,5 @@
 //! Records in parts: an index, and files that are records themselves.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,13 +8,10 @@ use quant::{
     BincodeRecorder, Module, Record, RecordEntry, RecordError, RecordFile, RecordWriter, Recorder,
     Tensor,
 };
+use tests::files::names;
 use tests::kernels::Random;
-use tests::record::of_everything;
-
-fn names(directory: &Path) -> BTreeSet<String> {
-    let names = fs::read_dir(directory).unwrap();
-    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
+use tests::mutate::mutate;
+use tests::record::{bytes_of_everything, of_everything};
 
 fn parts(directory: &Path) -> Vec<PathBuf> {
     let parts = names(directory).into_iter().filter(|name| name.ends_with(".part"));
@@ -116,7 +112,7 @@ fn no_part_is_larger_than_it_may_be_and_each_is_a_record() {
 fn a_record_that_fits_into_one_part_has_no_index() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
-    let whole = of_everything().save_bytes(&BincodeRecorder::default()).unwrap();
+    let whole = bytes_of_everything();
     of_everything().save_file(&path, &recorder(whole.len() as u64)).unwrap();
     assert_eq!(fs::read(&path).unwrap(), whole);
     assert_eq!(names(directory.path()).len(), 1);
@@ -183,7 +179,7 @@ fn the_parts_of_what_is_replaced_are_removed() {
     assert_eq!(load(&path), of_everything());
 
     of_everything().save_file(&path, &BincodeRecorder::default()).unwrap();
-    assert_eq!(names(directory.path()), BTreeSet::from(["model.quant".to_owned()]));
+    assert_eq!(names(directory.path()), ["model.quant"]);
     assert_eq!(load(&path), of_everything());
     of_everything().save_file(&path, &recorder(700)).unwrap();
     assert_eq!(parts(directory.path()).len(), first.len());
@@ -430,7 +426,7 @@ fn survives_a_hundred_thousand_mutated_indices() {
             bytes.extend((0..random.below(100)).map(|_| random.bits() as u8));
         }
         for _ in 0..random.below(4) {
-            mutate(&mut bytes, &mut random);
+            mutate(&mut bytes, usize::MAX, b"\0\x01/.\x7F\x80\xFF", &mut random);
         }
         if round % 10 != 0 {
             reseal(&mut bytes);
@@ -442,27 +438,4 @@ fn survives_a_hundred_thousand_mutated_indices() {
         }
     }
     assert!((1_000..60_000).contains(&accepted), "{accepted}");
-}
-
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    if bytes.is_empty() {
-        return;
-    }
-    let position = random.below(bytes.len());
-    match random.below(5) {
-        0 => bytes[position] ^= 1 << random.below(8),
-        1 => bytes[position] = [0, 1, b'/', b'.', 0x7F, 0x80, 0xFF][random.below(7)],
-        2 => bytes.truncate(position),
-        3 => {
-            let number = [0, 1, 63, 64, u64::MAX, 1 << 62, 1 << 40, random.bits()];
-            let number = number[random.below(8)].to_le_bytes();
-            let end = bytes.len().min(position + 8);
-            bytes[position..end].copy_from_slice(&number[..end - position]);
-        }
-        _ => {
-            let from = random.below(bytes.len());
-            let len = random.below(64).min(bytes.len() - position.max(from));
-            bytes.copy_within(from..from + len, position);
-        }
-    }
 }

@@ -8,7 +8,8 @@ use std::io::{self, Read, Write};
 use quant::record::Part;
 use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder, Tensor, TensorError};
 use tests::kernels::Random;
-use tests::record::{Draft, Entry, of_everything, reseal};
+use tests::mutate::mutate;
+use tests::record::{Draft, Entry, bytes_of_everything, of_everything, reseal};
 
 /// Loads from bytes; a reader that does not know its length must come to the same result.
 fn load(bytes: &[u8]) -> Result<Record, RecordError> {
@@ -27,10 +28,6 @@ fn load(bytes: &[u8]) -> Result<Record, RecordError> {
 fn same_bits(a: &Record, b: &Record) -> bool {
     let bytes = |record: &Record| record.save_bytes(&BincodeRecorder::default()).unwrap();
     bytes(a) == bytes(b)
-}
-
-fn sample() -> Vec<u8> {
-    of_everything().save_bytes(&BincodeRecorder::default()).unwrap()
 }
 
 macro_rules! assert_error {
@@ -59,7 +56,7 @@ fn the_drafts_are_records() {
 
 #[test]
 fn rejects_what_does_not_start_like_a_record() {
-    let mut bytes = sample();
+    let mut bytes = bytes_of_everything();
     bytes[4] = b'\n'; // as a transfer in text mode would
     assert_error!(bytes, RecordError::BadMagic { found } if found[4] == b'\n', r"\x89QNT\n\n");
     assert_error!([b'x'; 100], RecordError::BadMagic { .. }, "not a record");
@@ -68,7 +65,7 @@ fn rejects_what_does_not_start_like_a_record() {
 #[test]
 fn rejects_versions_it_does_not_know() {
     for version in [0u32, 2, u32::MAX] {
-        let mut bytes = sample();
+        let mut bytes = bytes_of_everything();
         bytes[8..12].copy_from_slice(&version.to_le_bytes());
         reseal(&mut bytes);
         assert_error!(
@@ -81,7 +78,7 @@ fn rejects_versions_it_does_not_know() {
 
 #[test]
 fn rejects_a_truncation_at_every_byte() {
-    let bytes = sample();
+    let bytes = bytes_of_everything();
     for len in 0..bytes.len() {
         let error = load(&bytes[..len]).expect_err("truncated");
         let RecordError::Truncated { at, expected } = error else { panic!("{len}: {error:?}") };
@@ -92,7 +89,7 @@ fn rejects_a_truncation_at_every_byte() {
 
 #[test]
 fn rejects_trailing_bytes() {
-    let mut bytes = sample();
+    let mut bytes = bytes_of_everything();
     bytes.push(0);
     assert_error!(bytes, RecordError::TrailingBytes { .. }, "trailing bytes");
     bytes.extend([0; 63]);
@@ -102,7 +99,7 @@ fn rejects_trailing_bytes() {
 
 #[test]
 fn rejects_a_flip_of_every_bit() {
-    let mut bytes = sample();
+    let mut bytes = bytes_of_everything();
     for position in 0..bytes.len() {
         for bit in 0..8 {
             bytes[position] ^= 1 << bit;
@@ -130,7 +127,7 @@ fn rejects_ten_thousand_flips_of_a_larger_record() {
 
 #[test]
 fn survives_a_hundred_thousand_random_and_mutated_inputs() {
-    let sample = sample();
+    let sample = bytes_of_everything();
     let mut random = Random(2);
     let mut accepted = 0;
     for round in 0..100_000 {
@@ -144,7 +141,9 @@ fn survives_a_hundred_thousand_random_and_mutated_inputs() {
             _ => sample.clone(),
         };
         for _ in 0..random.below(4) {
-            mutate(&mut bytes, &mut random);
+            // Mostly in prelude and header, where numbers mean something.
+            let end = if random.below(4) == 0 { usize::MAX } else { 1300 };
+            mutate(&mut bytes, end, &[0, 1, 2, 0x7F, 0x80, 0xFF], &mut random);
         }
         reseal(&mut bytes);
         accepted += usize::from(load(&bytes).is_ok());
@@ -153,35 +152,9 @@ fn survives_a_hundred_thousand_random_and_mutated_inputs() {
     assert!((5_000..60_000).contains(&accepted), "{accepted}");
 }
 
-fn mutate(bytes: &mut Vec<u8>, random: &mut Random) {
-    if bytes.is_empty() {
-        return;
-    }
-    // Mostly in prelude and header, where numbers mean something.
-    let end = if random.below(4) == 0 { bytes.len() } else { bytes.len().min(1300) };
-    let position = random.below(end);
-    match random.below(6) {
-        0 => bytes[position] ^= 1 << random.below(8),
-        1 => bytes[position] = random.bits() as u8,
-        2 => bytes[position] = [0, 1, 2, 0x7F, 0x80, 0xFF][random.below(6)],
-        3 => bytes.truncate(position),
-        4 => {
-            let number = [0, 1, 63, 64, u64::MAX, 1 << 62, 1 << 40, random.bits()];
-            let number = number[random.below(8)].to_le_bytes();
-            let end = bytes.len().min(position + 8);
-            bytes[position..end].copy_from_slice(&number[..end - position]);
-        }
-        _ => {
-            let from = random.below(bytes.len());
-            let len = random.below(64).min(bytes.len() - position.max(from));
-            bytes.copy_within(from..from + len, position);
-        }
-    }
-}
-
 #[test]
 fn rejects_headers_longer_than_the_limit() {
-    let mut bytes = sample();
+    let mut bytes = bytes_of_everything();
     bytes[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
     assert_error!(bytes, RecordError::HeaderTooLong { len: u64::MAX, .. }, "limit is 67108864");
 
@@ -192,7 +165,7 @@ fn rejects_headers_longer_than_the_limit() {
 
 #[test]
 fn rejects_a_damaged_header() {
-    let mut bytes = sample();
+    let mut bytes = bytes_of_everything();
     bytes[40] ^= 1;
     assert_error!(bytes, RecordError::HeaderChecksum { .. }, "the header is damaged");
 }
@@ -502,7 +475,7 @@ impl Write for Full {
 
 #[test]
 fn reports_a_reader_that_fails_at_any_byte() {
-    let bytes = sample();
+    let bytes = bytes_of_everything();
     let load = |limit| {
         let mut reader = Stubborn { bytes: &bytes, limit, interrupted: false };
         BincodeRecorder::default().load(&mut reader, None)
@@ -517,7 +490,7 @@ fn reports_a_reader_that_fails_at_any_byte() {
 
 #[test]
 fn reports_a_writer_that_fails_at_any_byte() {
-    let (bytes, record) = (sample(), of_everything());
+    let (bytes, record) = (bytes_of_everything(), of_everything());
     for limit in 0..bytes.len() {
         let mut writer = Full { bytes: Vec::new(), limit };
         let error = BincodeRecorder::default().save(&record, &mut writer).unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
 use quant::record::State;
@@ -10,6 +10,7 @@ use quant::{
     BincodeRecorder, MinMaxCalibration, Module, Quantizer, Record, RecordEntry, RecordError,
     RecordWriter, Tensor, quantize_values,
 };
+use tests::files::names;
 use tests::record::of_everything;
 
 fn entries(record: &Record) -> Vec<RecordEntry> {
@@ -29,13 +30,6 @@ fn streamed(record: &Record, path: &Path) {
     writer.finish().unwrap();
 }
 
-fn names(directory: &Path) -> Vec<PathBuf> {
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into()).collect();
-    names.sort();
-    names
-}
-
 #[track_caller]
 fn assert_same_bytes(record: &Record) {
     let directory = tempfile::tempdir().unwrap();
@@ -43,7 +37,7 @@ fn assert_same_bytes(record: &Record) {
     streamed(record, &path);
     let whole = record.save_bytes(&BincodeRecorder::default()).unwrap();
     assert_eq!(fs::read(&path).unwrap(), whole);
-    assert_eq!(names(directory.path()), [Path::new("model.quant")]);
+    assert_eq!(names(directory.path()), ["model.quant"]);
 }
 
 #[test]
@@ -109,7 +103,7 @@ fn the_old_record_stays_until_the_new_one_is_finished() {
     }
     drop(writer);
     assert_eq!(fs::read(&path).unwrap(), before);
-    assert_eq!(names(directory.path()), [Path::new("model.quant")]);
+    assert_eq!(names(directory.path()), ["model.quant"]);
     streamed(&new, &path);
     assert_ne!(fs::read(&path).unwrap(), before);
 }
