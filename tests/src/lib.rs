@@ -1,5 +1,6 @@
 //! What the integration tests share.
 
+pub mod arrays;
 pub mod files;
 pub mod golden;
 pub mod kernels;

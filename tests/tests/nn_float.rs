@@ -2,14 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 use quant::nn::{Execute, LayerNorm, Linear, Unary, attention};
-
-fn random(shape: &[usize], seed: u32) -> ArrayD<f32> {
-    let mut state = seed;
-    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    })
-}
+use tests::arrays::random;
 
 fn close(a: &ArrayD<f32>, b: &ArrayD<f32>) {
     assert_eq!(a.shape(), b.shape());

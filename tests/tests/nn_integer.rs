@@ -8,14 +8,7 @@ use quant::scheme::fit;
 use quant::{
     ActivationScheme, Mapping, Module, Param, QuantParams, QuantizationScheme, Range, Recipe,
 };
-
-fn random(shape: &[usize], seed: u32) -> ArrayD<f32> {
-    let mut state = seed;
-    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    })
-}
+use tests::arrays::random;
 
 fn recipe(scheme: &str, activations: ActivationScheme) -> Recipe {
     Recipe::new().scheme(scheme.parse().unwrap()).activations(activations)
