@@ -14,10 +14,10 @@ use super::op::straight_through;
 use super::product::Conv;
 use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::fake::{FakeGroups, gradient_scale};
-use crate::kernel::Static;
+use crate::kernel::{Kernel, Static};
 use crate::nn::error::layer;
 use crate::nn::{Conv2dOptions, ExecuteError};
-use crate::scheme::{Granularity, Group};
+use crate::scheme::{Granularity, Group, NonFinite};
 use crate::tensor::QuantizedTensor;
 
 /// Whole numbers up to this one are exact in f32.
@@ -75,6 +75,17 @@ pub(super) fn fake_weight(
     straight_through(&Tensor::from_vec(y, shape, device)?, &surrogate)
 }
 
+/// The first NaN of an input, which the kernels refuse, too; infinities saturate.
+fn first_nan(x: &Tensor) -> CandleResult<Option<NonFinite>> {
+    // NaN alone differs from itself. Where it is, is looked for on the host, and only if it is.
+    if x.ne(x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
+        return Ok(None);
+    }
+    let values = super::storage::values(x)?;
+    let index = Kernel::current().first_nan(&values);
+    Ok(index.map(|index| NonFinite { index, value: values[index] }))
+}
+
 /// The input as whole numbers, and as what they stand for, with gradients.
 struct Input {
     fixed: Static,
@@ -92,6 +103,9 @@ impl Input {
             );
             return Err(ExecuteError::Backend(reason));
         };
+        if let Some(source) = first_nan(x).map_err(backend)? {
+            return Err(ExecuteError::Activation(input.non_finite(source)));
+        }
         Self::fixed(x, fixed, input.learned_scale()).map_err(backend)
     }
 

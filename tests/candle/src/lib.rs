@@ -1,7 +1,25 @@
-//! Shared by the tests of models whose tensors are candle's: random values, and bits.
+//! Shared by the tests of models whose tensors are candle's: random values, bits, and how to train.
 
 use candle_core::{Device, Tensor, Var};
 use ndarray::{ArrayD, IxDyn};
+use quant::training::{QatOptions, StepSize};
+use quant::{ActivationScheme, Recipe};
+
+/// Scales of weights and activations are learned.
+pub const LEARNED: QatOptions =
+    QatOptions { weights: StepSize::Learned, activations: StepSize::Learned };
+
+/// Scales of weights and activations follow their ranges.
+pub const RANGES: QatOptions =
+    QatOptions { weights: StepSize::FromRange, activations: StepSize::FromRange };
+
+/// Weights of this scheme for everything, and these activations.
+///
+/// # Panics
+/// If there is no such scheme.
+pub fn recipe(scheme: &str, activations: ActivationScheme) -> Recipe {
+    Recipe::new().scheme(scheme.parse().expect("a scheme")).activations(activations)
+}
 
 /// Random values in ±1, the same for the same seed.
 pub fn random(count: usize, seed: u32) -> Vec<f32> {

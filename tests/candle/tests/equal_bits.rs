@@ -2,7 +2,7 @@
 //! candle, and the exported model over arrays give the same bits.
 
 use candle_core::{Tensor, Var};
-use candle_tests::{array, array_bits, bits, random, tensor, values, var};
+use candle_tests::{LEARNED, RANGES, array, array_bits, bits, random, recipe, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use quant::candle::as_on_a_device;
@@ -11,7 +11,7 @@ use quant::nn::{
     BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Embedding, Execute, ExecuteError, LayerNorm,
     Linear, Pool, Unary,
 };
-use quant::training::{Adam, Qat, QatOptions, StepSize};
+use quant::training::{Adam, Qat, QatOptions};
 use quant::{ActivationScheme, FloatTensor, Mapping, Module, Param, QuantizationType, Recipe};
 
 /// Every layer type in one model.
@@ -159,15 +159,6 @@ fn compare(recipe: &Recipe, options: QatOptions, images: usize, seed: u32) -> us
     }
     trained.len()
 }
-
-fn recipe(weights: &str, activations: ActivationScheme) -> Recipe {
-    Recipe::new().scheme(weights.parse().unwrap()).activations(activations)
-}
-
-const LEARNED: QatOptions =
-    QatOptions { weights: StepSize::Learned, activations: StepSize::Learned };
-const RANGES: QatOptions =
-    QatOptions { weights: StepSize::FromRange, activations: StepSize::FromRange };
 
 #[test]
 fn every_layer_in_every_granularity_gives_equal_bits() {

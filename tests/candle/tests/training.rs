@@ -1,12 +1,13 @@
 //! The phases of training, what is saved of it, and what goes wrong.
 
 use candle_core::{DType, Device, Tensor, Var};
-use candle_tests::{bits, tensor, values, var};
+use candle_tests::{LEARNED, RANGES, bits, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
+use quant::candle::as_on_a_device;
 use quant::nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, ExecuteError, Linear};
 use quant::training::{
-    Adam, OptimizerError, Phase, Qat, QatError, QatOptions, Sgd, StepSize, cross_entropy,
-    distillation, learning,
+    Adam, OptimizerError, Phase, Qat, QatError, QatOptions, Sgd, cross_entropy, distillation,
+    learning,
 };
 use quant::{
     ActivationMode, ActivationScheme, BincodeRecorder, Difference, Module, Param, Recipe, Record,
@@ -33,17 +34,12 @@ impl Mlp {
 }
 
 fn recipe(scheme: &str) -> Recipe {
-    Recipe::new().scheme(scheme.parse().unwrap()).activations(ActivationScheme::STATIC)
+    candle_tests::recipe(scheme, ActivationScheme::STATIC)
 }
 
 fn qat(options: QatOptions) -> Qat<Mlp> {
     Qat::new(Mlp::new(1), &recipe("per-channel-symmetric-int4"), options).unwrap()
 }
-
-const LEARNED: QatOptions =
-    QatOptions { weights: StepSize::Learned, activations: StepSize::Learned };
-const RANGES: QatOptions =
-    QatOptions { weights: StepSize::FromRange, activations: StepSize::FromRange };
 
 #[test]
 fn phases_follow_each_other_and_nothing_else() {
@@ -248,6 +244,8 @@ fn bad_numbers_are_errors_with_the_layer() {
     let error = qat.model().forward(&nan).unwrap_err();
     assert!(matches!(error, ExecuteError::Activation(_)), "{error}");
     assert!(error.to_string().starts_with("fc1.input: element 0 is NaN"), "{error}");
+    let on_a_device = as_on_a_device(|| qat.model().forward(&nan)).unwrap_err();
+    assert_eq!(on_a_device, error);
 
     let weight = qat.model().fc1.weight.as_float().unwrap().clone();
     let good = weight.as_detached_tensor().copy().unwrap();
