@@ -55,76 +55,21 @@ pub(super) fn values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
     tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
-fn reason(error: candle_core::Error) -> TensorError {
-    TensorError::Storage(error.to_string())
-}
-
-/// A tensor of candle, of any rank; values of other types than f32 are converted.
-///
-/// Whatever replaces it lives on the same device, has the same type, and is a variable if it was
-/// one.
-///
-/// # Panics
-/// `values` panics if the device fails to copy its memory to the host.
-impl FloatTensor for Tensor {
-    type Device = Place;
-
-    fn device(&self) -> Place {
-        Place::of(self)
-    }
-
-    fn shape(&self) -> Cow<'_, [usize]> {
-        Cow::Borrowed(self.dims())
-    }
-
-    fn values(&self) -> Cow<'_, [f32]> {
-        Cow::Owned(values(self).expect("a device gives back what it holds"))
-    }
-
-    fn from_values(shape: &[usize], values: Vec<f32>, place: &Place) -> Result<Self, TensorError> {
-        check_len(shape, values.len())?;
-        place.tensor(shape, values).map_err(reason)
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-/// A variable of candle; as [`Tensor`], and always a variable.
-impl FloatTensor for Var {
-    type Device = Place;
-
-    fn device(&self) -> Place {
-        Place::of(self)
-    }
-
-    fn shape(&self) -> Cow<'_, [usize]> {
-        Cow::Borrowed(self.dims())
-    }
-
-    fn values(&self) -> Cow<'_, [f32]> {
-        FloatTensor::values(self.as_tensor())
-    }
-
-    fn from_values(shape: &[usize], values: Vec<f32>, place: &Place) -> Result<Self, TensorError> {
-        let tensor = <Tensor as FloatTensor>::from_values(shape, values, place)?;
-        Self::from_tensor(&tensor).map_err(reason)
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
 /// A storage of this module, seen as a tensor.
 pub(super) trait Storage: FloatTensor<Device = Place> + Clone + 'static {
     fn tensor(&self) -> &Tensor;
+
+    /// The storage that holds what a [`Place`] has made.
+    fn holding(tensor: Tensor) -> candle_core::Result<Self>;
 }
 
 impl Storage for Tensor {
     fn tensor(&self) -> &Tensor {
         self
+    }
+
+    fn holding(tensor: Tensor) -> candle_core::Result<Self> {
+        Ok(tensor)
     }
 }
 
@@ -132,6 +77,63 @@ impl Storage for Var {
     fn tensor(&self) -> &Tensor {
         self
     }
+
+    fn holding(tensor: Tensor) -> candle_core::Result<Self> {
+        Self::from_tensor(&tensor)
+    }
+}
+
+macro_rules! float_tensor {
+    ($(#[$doc:meta])* $storage:ty) => {
+        $(#[$doc])*
+        impl FloatTensor for $storage {
+            type Device = Place;
+
+            fn device(&self) -> Place {
+                Place::of(self)
+            }
+
+            fn shape(&self) -> Cow<'_, [usize]> {
+                Cow::Borrowed(self.dims())
+            }
+
+            fn values(&self) -> Cow<'_, [f32]> {
+                Cow::Owned(values(self).expect("a device gives back what it holds"))
+            }
+
+            fn from_values(
+                shape: &[usize],
+                values: Vec<f32>,
+                place: &Place,
+            ) -> Result<Self, TensorError> {
+                check_len(shape, values.len())?;
+                place
+                    .tensor(shape, values)
+                    .and_then(Self::holding)
+                    .map_err(|error| TensorError::Storage(error.to_string()))
+            }
+
+            fn as_any(&self) -> Option<&dyn Any> {
+                Some(self)
+            }
+        }
+    };
+}
+
+float_tensor! {
+    /// A tensor of candle, of any rank; values of other types than f32 are converted.
+    ///
+    /// Whatever replaces it lives on the same device, has the same type, and is a variable if it
+    /// was one.
+    ///
+    /// # Panics
+    /// `values` panics if the device fails to copy its memory to the host.
+    Tensor
+}
+
+float_tensor! {
+    /// A variable of candle; as [`Tensor`], and always a variable.
+    Var
 }
 
 /// The variable that a storage is, if it is one: a `Var`, or a `Tensor` made from one.
