@@ -64,6 +64,22 @@ impl Trainable {
     }
 }
 
+/// Moves every variable of a model that has a gradient in the direction that `direction` makes of
+/// it; others stay.
+fn descend(
+    model: &(impl Module + ?Sized),
+    gradients: &GradStore,
+    rate: f64,
+    mut direction: impl FnMut(&Trainable, Tensor) -> Result<Tensor, OptimizerError>,
+) -> Result<(), OptimizerError> {
+    for it in trainables(model) {
+        if let Some(gradient) = it.gradient(gradients)? {
+            it.step(&direction(&it, gradient)?, rate)?;
+        }
+    }
+    Ok(())
+}
+
 /// A tensor of zeros for each variable of a model.
 type PerParam = BTreeMap<String, Param<Tensor>>;
 
@@ -91,7 +107,7 @@ fn beside<'a>(all: &'a mut PerParam, it: &Trainable) -> Result<&'a mut Tensor, O
 /// w = w - rate · (m / (1 - β1^t)) / (sqrt(v / (1 - β2^t)) + ε)
 /// ```
 /// A learned scale is multiplied by `1 - rate · …` instead, clamped to `0.5 ..= 2`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, crate::Module)]
 pub struct Adam {
     first: PerParam,
     second: PerParam,
@@ -128,10 +144,9 @@ impl Adam {
             *power *= beta as f32;
         }
         let [one, two] = powers.map(|power| 1.0 / (1.0 - f64::from(power)));
-        for it in trainables(model) {
-            let Some(g) = it.gradient(gradients)? else { continue };
-            let m = beside(&mut self.first, &it)?;
-            let v = beside(&mut self.second, &it)?;
+        descend(model, gradients, rate, |it, g| {
+            let m = beside(&mut self.first, it)?;
+            let v = beside(&mut self.second, it)?;
             let moved = || -> candle_core::Result<_> {
                 let m = ((&*m * BETA[0])? + (&g * (1.0 - BETA[0]))?)?;
                 let v = ((&*v * BETA[1])? + (g.sqr()? * (1.0 - BETA[1]))?)?;
@@ -140,30 +155,16 @@ impl Adam {
             };
             let (new_m, new_v, direction) = moved().map_err(|e| it.failed(&e))?;
             (*m, *v) = (new_m, new_v);
-            it.step(&direction, rate)?;
-        }
-        Ok(())
-    }
-}
-
-impl Module for Adam {
-    fn walk(&self, walker: &mut crate::Walker<'_>) {
-        self.first.walk(&mut walker.field("first"));
-        self.second.walk(&mut walker.field("second"));
-        self.powers.walk(&mut walker.field("powers"));
-    }
-
-    fn walk_mut(&mut self, walker: &mut crate::WalkerMut<'_>) {
-        self.first.walk_mut(&mut walker.field("first"));
-        self.second.walk_mut(&mut walker.field("second"));
-        self.powers.walk_mut(&mut walker.field("powers"));
+            Ok(direction)
+        })
     }
 }
 
 /// Gradient descent with momentum: `v = momentum · v + g`, `w = w - rate · v`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, crate::Module)]
 pub struct Sgd {
     velocity: PerParam,
+    #[module(skip)]
     momentum: f64,
 }
 
@@ -186,30 +187,17 @@ impl Sgd {
         gradients: &GradStore,
         rate: f64,
     ) -> Result<(), OptimizerError> {
-        for it in trainables(model) {
-            let Some(g) = it.gradient(gradients)? else { continue };
-            let velocity = beside(&mut self.velocity, &it)?;
+        descend(model, gradients, rate, |it, g| {
+            let velocity = beside(&mut self.velocity, it)?;
             let moved = (&*velocity * self.momentum).and_then(|v| v + &g);
             *velocity = moved.map_err(|e| it.failed(&e))?;
-            let direction = if it.is_step_size {
+            if it.is_step_size {
                 // `step` multiplies by the scale.
-                velocity.div(&it.var.as_detached_tensor()).map_err(|e| it.failed(&e))?
+                velocity.div(&it.var.as_detached_tensor()).map_err(|e| it.failed(&e))
             } else {
-                velocity.clone()
-            };
-            it.step(&direction, rate)?;
-        }
-        Ok(())
-    }
-}
-
-impl Module for Sgd {
-    fn walk(&self, walker: &mut crate::Walker<'_>) {
-        self.velocity.walk(&mut walker.field("velocity"));
-    }
-
-    fn walk_mut(&mut self, walker: &mut crate::WalkerMut<'_>) {
-        self.velocity.walk_mut(&mut walker.field("velocity"));
+                Ok(velocity.clone())
+            }
+        })
     }
 }
 
