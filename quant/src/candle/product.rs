@@ -9,10 +9,12 @@ use super::storage::{Storage, values};
 use super::{backend, device};
 use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::fake::{FakeGroups, FakeQuantizer};
-use crate::kernel::{ConvShape, Dynamic, Images, Kernel, Static};
+use crate::kernel::{Dynamic, Kernel, Static};
 use crate::module::Param;
 use crate::nn::error::layer;
-use crate::nn::host::{check_bias, conv, integer};
+use crate::nn::host::conv::{self, Geometry};
+use crate::nn::host::integer::{self, Operands, Rows};
+use crate::nn::host::{check_bias, check_linear};
 use crate::nn::{Conv2dOptions, ExecuteError};
 use crate::scheme::{Grid, QuantizationType, Range, ScaleError, ScaleType};
 use crate::tensor::QuantizedTensor;
@@ -132,20 +134,13 @@ pub(super) fn linear<T: Storage>(
     bias: Option<&Param<T>>,
     input: &ActivationQuantizer,
 ) -> Result<Tensor, ExecuteError> {
-    let (&[outputs, inputs], Some(&last)) = (&*weight.shape(), x.dims().last()) else {
-        return Err(ExecuteError::shape(input, "[out, in] times […, in]", x.dims()));
-    };
-    if last != inputs {
-        return Err(ExecuteError::shape(input, format!("[…, {inputs}]"), x.dims()));
-    }
-    check_bias(bias, outputs, input)?;
+    let (weight_shape, bias_shape) = (weight.shape(), bias.map(Param::shape));
+    let shape = check_linear(x.dims(), &weight_shape, bias_shape.as_deref(), input)?;
     enter(x, input)?;
     let bias = bias.map(Param::value);
     let bias = bias.as_deref().map(Storage::tensor);
-    let mut shape = x.dims().to_vec();
-    shape.pop();
-    let rows: usize = shape.iter().product();
-    shape.push(outputs);
+    let (outputs, inputs) = (weight_shape[0], weight_shape[1]);
+    let rows: usize = x.dims()[..x.rank() - 1].iter().product();
     let weight = Weight::of(weight, input)?;
     if let Weight::Float(weight) = &weight {
         return float_linear(x, weight, bias, rows, &shape).map_err(backend);
@@ -159,14 +154,12 @@ pub(super) fn linear<T: Storage>(
     let held = values(&x).map_err(backend)?;
     let bias_values = bias.map(values).transpose().map_err(backend)?;
     let mut y = vec![0.0; rows * outputs];
+    let operands =
+        Operands { x: Rows { values: &held, count: rows }, bias: bias_values.as_deref(), input };
     match &weight {
         Weight::Float(_) => {}
-        Weight::Fake(codes, _) => {
-            integer::linear_once(&held, rows, codes, bias_values.as_deref(), input, &mut y)?;
-        }
-        Weight::Stored(param, _) => {
-            integer::linear(&held, rows, param, bias_values.as_deref(), input, &mut y)?;
-        }
+        Weight::Fake(codes, _) => integer::linear_once(operands, codes, &mut y)?,
+        Weight::Stored(param, _) => integer::linear(operands, param, &mut y)?,
     }
     let Some(graph) = weight_graph(&weight, &x)? else {
         return Tensor::from_vec(y, shape, x.device())
@@ -266,16 +259,10 @@ pub(super) fn conv2d<T: Storage>(
     conv: &Conv<'_>,
 ) -> Result<Tensor, ExecuteError> {
     let Conv { bias, options, input } = *conv;
-    let (batch, size, shape, output) = conv::check(x.dims(), weight_shape, options, input)?;
-    if let Some(bias) = bias
-        && bias.dims() != [shape.out_channels]
-    {
-        let expected = format!("a bias of [{}]", shape.out_channels);
-        return Err(ExecuteError::shape(input, expected, bias.dims()));
-    }
+    let geometry = conv::check(x.dims(), weight_shape, options, input)?;
+    check_bias(bias.map(Tensor::dims), geometry.shape.out_channels, input)?;
     enter(x, input)?;
     let is_host = !device::is_used(x) && x.dtype() == DType::F32;
-    let geometry = Geometry { batch, size, shape, output };
     match weight {
         Weight::Float(weight) if !is_host => {
             return device::float_conv2d(x, weight, bias, options).map_err(backend);
@@ -297,26 +284,11 @@ pub(super) fn conv2d<T: Storage>(
     };
     let x = match weight {
         Weight::Float(_) => x,
-        _ => fake_input(&x, &held, input, shape.in_channels * size[0] * size[1])?,
+        _ => fake_input(&x, &held, input, geometry.image_len())?,
     };
     conv_with_gradients(&x, &graph, geometry, y)
         .and_then(|y| add_bias_gradient(y, bias, |dy| dy.sum((0, 2, 3))))
         .map_err(backend)
-}
-
-/// The sizes of a convolution.
-#[derive(Clone, Copy)]
-struct Geometry {
-    batch: usize,
-    size: [usize; 2],
-    shape: ConvShape,
-    output: [usize; 2],
-}
-
-impl Geometry {
-    fn output_dims(&self) -> [usize; 4] {
-        [self.batch, self.shape.out_channels, self.output[0], self.output[1]]
-    }
 }
 
 /// What the host computes.
@@ -326,16 +298,13 @@ fn conv_values<T: Storage>(
     geometry: &Geometry,
     conv: &Conv<'_>,
 ) -> Result<Vec<f32>, ExecuteError> {
-    let Geometry { batch, size, shape, output } = *geometry;
     let Conv { bias, input, .. } = *conv;
     let bias = bias.map(values).transpose().map_err(backend)?;
     let bias = bias.as_deref();
     let mut y = vec![0.0; geometry.output_dims().iter().product()];
     let is_float = matches!(input.mode(), ActivationMode::Float | ActivationMode::Observing);
-    let images = Images { values: x, batch, size };
-    let mut in_floats = |weight: &[f32]| {
-        conv::conv2d(x, size, weight, bias, shape, output, &mut y);
-    };
+    let operands = Operands { x: geometry.images(x), bias, input };
+    let mut in_floats = |weight: &[f32]| conv::conv2d(x, weight, bias, geometry, &mut y);
     match weight {
         Weight::Float(weight) => in_floats(&values(weight).map_err(backend)?),
         Weight::Fake(codes, _) if is_float => in_floats(&codes.dequantize()),
@@ -344,10 +313,10 @@ fn conv_values<T: Storage>(
             in_floats(&kept);
         }
         Weight::Fake(codes, _) => {
-            integer::conv2d_once(images, shape, codes, bias, input, &mut y)?;
+            integer::conv2d_once(operands, geometry.shape, codes, &mut y)?;
         }
         Weight::Stored(param, _) => {
-            integer::conv2d(images, shape, param, bias, input, &mut y)?;
+            integer::conv2d(operands, geometry.shape, param, &mut y)?;
         }
     }
     Ok(y)
@@ -360,11 +329,10 @@ fn conv_with_gradients(
     geometry: Geometry,
     y: Vec<f32>,
 ) -> CandleResult<Tensor> {
-    let Geometry { size, shape, output, .. } = geometry;
     let (held_x, held_w) = (x.detach(), weight.detach());
     given2("conv2d", [x, weight], &geometry.output_dims(), y, move |dy| {
         let (x, w, dy) = (values(&held_x)?, values(&held_w)?, values(dy)?);
-        let (dx, dw) = conv::conv2d_backward(&x, size, &w, shape, output, &dy);
+        let (dx, dw) = conv::conv2d_backward(&x, &w, &geometry, &dy);
         let dx = Tensor::from_vec(dx, held_x.shape(), held_x.device())?;
         let dw = Tensor::from_vec(dw, held_w.shape(), held_w.device())?;
         Ok([Some(dx), Some(dw)])

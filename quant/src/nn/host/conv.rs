@@ -6,7 +6,7 @@ use rten_tensor::NdTensorView;
 use super::super::{Conv2dOptions, ExecuteError, Pool};
 use super::float;
 use crate::activation::ActivationQuantizer;
-use crate::kernel::ConvShape;
+use crate::kernel::{ConvShape, Images};
 
 /// The shape that the kernels know for a weight `[out, in / groups, height, width]`.
 fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvShape {
@@ -23,13 +23,62 @@ fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvShape {
     }
 }
 
-/// The batch, the size of an image, the shape of the convolution and the size of its output.
+/// The sizes of a convolution.
+#[derive(Clone, Copy)]
+pub(crate) struct Geometry {
+    pub(crate) batch: usize,
+    /// Height and width of an image.
+    pub(crate) size: [usize; 2],
+    pub(crate) shape: ConvShape,
+    /// Height and width of the result.
+    pub(crate) output: [usize; 2],
+}
+
+impl Geometry {
+    /// The shape of the result: `[batch, out, height, width]`.
+    pub(crate) fn output_dims(&self) -> [usize; 4] {
+        [self.batch, self.shape.out_channels, self.output[0], self.output[1]]
+    }
+
+    /// The images of these values.
+    pub(crate) fn images<'a>(&self, values: &'a [f32]) -> Images<'a, f32> {
+        Images { values, batch: self.batch, size: self.size }
+    }
+
+    /// Input and output channels of a group.
+    fn group_channels(&self) -> [usize; 2] {
+        let ConvShape { in_channels, out_channels, groups, .. } = self.shape;
+        [in_channels / groups, out_channels / groups]
+    }
+
+    /// Elements of a channel of an image, and of one of the result.
+    fn pixels(&self) -> [usize; 2] {
+        [self.size, self.output].map(|[height, width]| height * width)
+    }
+
+    /// Elements of an image.
+    pub(crate) fn image_len(&self) -> usize {
+        self.shape.in_channels * self.pixels()[0]
+    }
+
+    /// Places in a window.
+    fn places(&self) -> usize {
+        self.shape.window[0] * self.shape.window[1]
+    }
+
+    /// Elements that one output of a group is a sum over.
+    fn patch(&self) -> usize {
+        self.group_channels()[0] * self.places()
+    }
+}
+
+/// The sizes of a convolution of `x` with `weight`, if there is one.
 pub(crate) fn check(
     x: &[usize],
     weight: &[usize],
     options: Conv2dOptions,
     input: &ActivationQuantizer,
-) -> Result<(usize, [usize; 2], ConvShape, [usize; 2]), ExecuteError> {
+) -> Result<Geometry, ExecuteError> {
     let (Ok(window), &[batch, channels, height, width]) = (<&[usize; 4]>::try_from(weight), x)
     else {
         let expected = "[batch, in, height, width] and [out, in / groups, height, width]";
@@ -41,7 +90,7 @@ pub(crate) fn check(
         let expected = format!("{shape:?} of [batch, {}, …]", shape.in_channels);
         return Err(ExecuteError::shape(input, expected, x));
     };
-    Ok((batch, size, shape, output))
+    Ok(Geometry { batch, size, shape, output })
 }
 
 /// Whether a window of this shape can be moved at all.
@@ -55,17 +104,14 @@ fn is_possible(shape: &ConvShape) -> bool {
 /// weights and the patches of one image at a time.
 pub(crate) fn conv2d(
     x: &[f32],
-    size: [usize; 2],
     weight: &[f32],
     bias: Option<&[f32]>,
-    shape: ConvShape,
-    output: [usize; 2],
+    geometry: &Geometry,
     y: &mut [f32],
 ) {
-    let ConvShape { in_channels, out_channels, groups, window, .. } = shape;
-    let (group_in, group_out) = (in_channels / groups, out_channels / groups);
-    let (pixels, outputs) = (size[0] * size[1], output[0] * output[1]);
-    let patch = group_in * window[0] * window[1];
+    let ConvShape { out_channels, groups, .. } = geometry.shape;
+    let ([group_in, group_out], [pixels, outputs]) = (geometry.group_channels(), geometry.pixels());
+    let patch = geometry.patch();
     let add_bias = |y: &mut [f32]| {
         for (y, bias) in y.chunks_mut(outputs).zip(bias.into_iter().flatten()) {
             y.iter_mut().for_each(|y| *y += bias);
@@ -78,12 +124,12 @@ pub(crate) fn conv2d(
         // No channels, or nothing but padding: sums of no products.
         return y.chunks_mut(out_channels * outputs).for_each(add_bias);
     }
-    let images = x.par_chunks(in_channels * pixels);
+    let images = x.par_chunks(geometry.image_len());
     images.zip(y.par_chunks_mut(out_channels * outputs)).for_each(|(x, y)| {
         let mut patches = vec![0.0; patch * outputs];
         for group in 0..groups {
             let x = &x[group * group_in * pixels..][..group_in * pixels];
-            unfold(x, size, shape, output, &mut patches);
+            unfold(x, geometry, &mut patches);
             let weights = &weight[group * group_out * patch..][..group_out * patch];
             let y = &mut y[group * group_out * outputs..][..group_out * outputs];
             let weights = NdTensorView::from_data([group_out, patch], weights);
@@ -95,24 +141,19 @@ pub(crate) fn conv2d(
 }
 
 /// The patches of one image as columns: `[in · height · width of the window, outputs]`.
-fn unfold(x: &[f32], size: [usize; 2], shape: ConvShape, output: [usize; 2], patches: &mut [f32]) {
-    let places = shape.window[0] * shape.window[1];
-    for (row, values) in patches.chunks_mut(output[0] * output[1]).enumerate() {
+fn unfold(x: &[f32], geometry: &Geometry, patches: &mut [f32]) {
+    let (places, [pixels, outputs]) = (geometry.places(), geometry.pixels());
+    for (row, values) in patches.chunks_mut(outputs).enumerate() {
         let (channel, place) = (row / places, row % places);
-        let x = &x[channel * size[0] * size[1]..][..size[0] * size[1]];
-        for_each_pixel(size, shape, output, place, |i, at| values[i] = at.map_or(0.0, |at| x[at]));
+        let x = &x[channel * pixels..][..pixels];
+        for_each_pixel(geometry, place, |i, at| values[i] = at.map_or(0.0, |at| x[at]));
     }
 }
 
 /// Calls `f` with each output and where in a channel the window for it has its place `place`;
 /// `None` in the padding.
-fn for_each_pixel(
-    size: [usize; 2],
-    shape: ConvShape,
-    output: [usize; 2],
-    place: usize,
-    mut f: impl FnMut(usize, Option<usize>),
-) {
+fn for_each_pixel(geometry: &Geometry, place: usize, mut f: impl FnMut(usize, Option<usize>)) {
+    let Geometry { size, shape, output, .. } = *geometry;
     let ConvShape { window, stride, padding, dilation, .. } = shape;
     let place = [place / window[1], place % window[1]];
     let at = |axis: usize, output: usize| {
@@ -193,15 +234,13 @@ const IMAGES: usize = 8;
 #[cfg(feature = "candle")]
 pub(crate) fn conv2d_backward(
     x: &[f32],
-    size: [usize; 2],
     weight: &[f32],
-    shape: ConvShape,
-    output: [usize; 2],
+    geometry: &Geometry,
     dy: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
-    let image = shape.in_channels * size[0] * size[1];
-    let result = shape.out_channels * output[0] * output[1];
+    let image = geometry.image_len();
+    let result = geometry.shape.out_channels * geometry.pixels()[1];
     if image * result * weight.len() == 0 {
         return (dx, dw);
     }
@@ -212,7 +251,7 @@ pub(crate) fn conv2d_backward(
             let mut dw = vec![0.0; weight.len()];
             let images = x.chunks(image).zip(dx.chunks_mut(image)).zip(dy.chunks(result));
             for ((x, dx), dy) in images {
-                image_backward(x, size, weight, shape, output, dy, dx, &mut dw);
+                image_backward(x, weight, geometry, dy, dx, &mut dw);
             }
             dw
         })
@@ -225,26 +264,21 @@ pub(crate) fn conv2d_backward(
 
 /// Adds the gradients of one image.
 #[cfg(feature = "candle")]
-#[allow(clippy::too_many_arguments)]
 fn image_backward(
     x: &[f32],
-    size: [usize; 2],
     weight: &[f32],
-    shape: ConvShape,
-    output: [usize; 2],
+    geometry: &Geometry,
     dy: &[f32],
     dx: &mut [f32],
     dw: &mut [f32],
 ) {
-    let ConvShape { in_channels, out_channels, groups, window, .. } = shape;
-    let (group_in, group_out) = (in_channels / groups, out_channels / groups);
-    let (pixels, outputs) = (size[0] * size[1], output[0] * output[1]);
-    let patch = group_in * window[0] * window[1];
+    let ([group_in, group_out], [pixels, outputs]) = (geometry.group_channels(), geometry.pixels());
+    let patch = geometry.patch();
     let (mut patches, mut sum) = (vec![0.0; patch * outputs], vec![0.0; group_out * patch]);
-    for group in 0..groups {
+    for group in 0..geometry.shape.groups {
         let of_group = group * group_in * pixels..(group + 1) * group_in * pixels;
         let of_weight = group * group_out * patch..(group + 1) * group_out * patch;
-        unfold(&x[of_group.clone()], size, shape, output, &mut patches);
+        unfold(&x[of_group.clone()], geometry, &mut patches);
         let dy = &dy[group * group_out * outputs..][..group_out * outputs];
         let dy = NdTensorView::from_data([group_out, outputs], dy);
         let view = NdTensorView::from_data([patch, outputs], &*patches);
@@ -252,18 +286,18 @@ fn image_backward(
         dw[of_weight.clone()].iter_mut().zip(&sum).for_each(|(dw, sum)| *dw += sum);
         let weights = NdTensorView::from_data([group_out, patch], &weight[of_weight]);
         float::product(weights.transposed(), dy, 1.0, &mut patches);
-        refold(&patches, size, shape, output, &mut dx[of_group]);
+        refold(&patches, geometry, &mut dx[of_group]);
     }
 }
 
 /// Adds patches to the pixels that [`unfold`] took them from.
 #[cfg(feature = "candle")]
-fn refold(patches: &[f32], size: [usize; 2], shape: ConvShape, output: [usize; 2], x: &mut [f32]) {
-    let places = shape.window[0] * shape.window[1];
-    for (row, values) in patches.chunks(output[0] * output[1]).enumerate() {
+fn refold(patches: &[f32], geometry: &Geometry, x: &mut [f32]) {
+    let (places, [pixels, outputs]) = (geometry.places(), geometry.pixels());
+    for (row, values) in patches.chunks(outputs).enumerate() {
         let (channel, place) = (row / places, row % places);
-        let x = &mut x[channel * size[0] * size[1]..][..size[0] * size[1]];
-        for_each_pixel(size, shape, output, place, |i, at| {
+        let x = &mut x[channel * pixels..][..pixels];
+        for_each_pixel(geometry, place, |i, at| {
             if let Some(at) = at {
                 x[at] += values[i];
             }

@@ -14,42 +14,48 @@ use crate::module::Param;
 use crate::scheme::Granularity;
 use crate::tensor::{FloatTensor, QuantizedTensor};
 
+/// What a product takes besides its weight.
+#[derive(Clone, Copy)]
+pub(crate) struct Operands<'a, X> {
+    pub(crate) x: X,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) input: &'a ActivationQuantizer,
+}
+
+/// The rows of a matrix, one after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) count: usize,
+}
+
 /// `x · wᵀ + b` into `y`, for a quantized weight.
 pub(crate) fn linear(
-    x: &[f32],
-    rows: usize,
+    operands: Operands<'_, Rows<'_>>,
     weight: &Param<impl FloatTensor>,
-    bias: Option<&[f32]>,
-    input: &ActivationQuantizer,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let Some(tensor) = weight.quantized() else { return Ok(()) };
     let kernel = Kernel::selected()?;
-    let packed = weight.cache().get_or_make(|| pack(kernel, tensor, input))?;
-    multiply(kernel, &packed, x, rows, bias, input, y)
+    let packed = weight.cache().get_or_make(|| pack(kernel, tensor, operands.input))?;
+    multiply(kernel, &packed, operands, y)
 }
 
 /// The same for a weight that no parameter holds.
 #[cfg(feature = "candle")]
 pub(crate) fn linear_once(
-    x: &[f32],
-    rows: usize,
+    operands: Operands<'_, Rows<'_>>,
     weight: &QuantizedTensor,
-    bias: Option<&[f32]>,
-    input: &ActivationQuantizer,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let kernel = Kernel::selected()?;
-    multiply(kernel, &pack(kernel, weight, input)?, x, rows, bias, input, y)
+    multiply(kernel, &pack(kernel, weight, operands.input)?, operands, y)
 }
 
 fn multiply(
     kernel: Kernel,
     packed: &PackedWeights,
-    x: &[f32],
-    rows: usize,
-    bias: Option<&[f32]>,
-    input: &ActivationQuantizer,
+    Operands { x: Rows { values: x, count: rows }, bias, input }: Operands<'_, Rows<'_>>,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
@@ -130,37 +136,33 @@ struct PackedFor {
 
 /// The convolution of images with a quantized weight, into `y`.
 pub(crate) fn conv2d(
-    images: Images<'_, f32>,
+    operands: Operands<'_, Images<'_, f32>>,
     shape: ConvShape,
     weight: &Param<impl FloatTensor>,
-    bias: Option<&[f32]>,
-    input: &ActivationQuantizer,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let Some(tensor) = weight.quantized() else { return Ok(()) };
     let kernel = Kernel::selected()?;
-    let pack = || pack_conv(kernel, shape, tensor, input);
+    let pack = || pack_conv(kernel, shape, tensor, operands.input);
     let mut kept = weight.cache().get_or_make(pack)?;
     if kept.shape != shape {
         // One weight, two layers with different windows: rare enough to be packed each time.
         kept = Arc::new(pack()?);
     }
-    convolve(kernel, &kept.packed, images, bias, input, y)
+    convolve(kernel, &kept.packed, operands, y)
 }
 
 /// The same for a weight that no parameter holds.
 #[cfg(feature = "candle")]
 pub(crate) fn conv2d_once(
-    images: Images<'_, f32>,
+    operands: Operands<'_, Images<'_, f32>>,
     shape: ConvShape,
     weight: &QuantizedTensor,
-    bias: Option<&[f32]>,
-    input: &ActivationQuantizer,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let kernel = Kernel::selected()?;
-    let packed = pack_conv(kernel, shape, weight, input)?.packed;
-    convolve(kernel, &packed, images, bias, input, y)
+    let packed = pack_conv(kernel, shape, weight, operands.input)?.packed;
+    convolve(kernel, &packed, operands, y)
 }
 
 fn pack_conv(
@@ -181,9 +183,7 @@ fn pack_conv(
 fn convolve(
     kernel: Kernel,
     packed: &PackedConv,
-    images: Images<'_, f32>,
-    bias: Option<&[f32]>,
-    input: &ActivationQuantizer,
+    Operands { x: images, bias, input }: Operands<'_, Images<'_, f32>>,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));

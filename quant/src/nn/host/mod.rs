@@ -10,9 +10,10 @@ use ndarray::{ArrayD, IxDyn};
 pub use attention::attention;
 pub use float::matmul;
 
+use integer::{Operands, Rows};
+
 use super::{BatchNorm2d, Conv2dOptions, Execute, ExecuteError, Pool, Unary};
 use crate::activation::{ActivationMode, ActivationQuantizer};
-use crate::kernel::Images;
 use crate::module::Param;
 use crate::tensor::FloatTensor;
 
@@ -25,26 +26,22 @@ impl Execute for ArrayD<f32> {
         bias: Option<&Param<Self>>,
         input: &ActivationQuantizer,
     ) -> Result<Self, ExecuteError> {
-        let (&[outputs, inputs], Some(&last)) = (&*weight.shape(), x.shape().last()) else {
-            return Err(ExecuteError::shape(input, "[out, in] times […, in]", x.shape()));
-        };
-        if last != inputs {
-            return Err(ExecuteError::shape(input, format!("[…, {inputs}]"), x.shape()));
-        }
-        check_bias(bias, outputs, input)?;
+        let bias_shape = bias.map(Param::shape);
+        let shape = check_linear(x.shape(), &weight.shape(), bias_shape.as_deref(), input)?;
         let values = FloatTensor::values(x);
         let rows = x.shape()[..x.ndim() - 1].iter().product();
         input.observe(&values)?;
         let bias = bias.map(Param::value);
         let bias = bias.as_ref().map(|bias| FloatTensor::values(&**bias));
-        let mut y = vec![0.0; rows * outputs];
+        let bias = bias.as_deref();
+        let mut y = vec![0.0; shape.iter().product()];
         match weight.quantized() {
-            None => float::linear(&values, rows, weight, bias.as_deref(), &mut y)?,
-            Some(_) => integer::linear(&values, rows, weight, bias.as_deref(), input, &mut y)?,
+            None => float::linear(&values, rows, weight, bias, &mut y)?,
+            Some(_) => {
+                let x = Rows { values: &values, count: rows };
+                integer::linear(Operands { x, bias, input }, weight, &mut y)?;
+            }
         }
-        let mut shape = x.shape().to_vec();
-        shape.pop();
-        shape.push(outputs);
         Ok(array(&shape, y))
     }
 
@@ -55,28 +52,29 @@ impl Execute for ArrayD<f32> {
         options: Conv2dOptions,
         input: &ActivationQuantizer,
     ) -> Result<Self, ExecuteError> {
-        let (batch, size, shape, output) = conv::check(x.shape(), &weight.shape(), options, input)?;
-        check_bias(bias, shape.out_channels, input)?;
+        let geometry = conv::check(x.shape(), &weight.shape(), options, input)?;
+        let bias_shape = bias.map(Param::shape);
+        check_bias(bias_shape.as_deref(), geometry.shape.out_channels, input)?;
         let values = FloatTensor::values(x);
         input.observe(&values)?;
         let bias = bias.map(Param::value);
         let bias = bias.as_ref().map(|bias| FloatTensor::values(&**bias));
-        let mut y = vec![0.0; batch * shape.out_channels * output[0] * output[1]];
-        let is_float = matches!(input.mode(), ActivationMode::Float | ActivationMode::Observing);
         let bias = bias.as_deref();
+        let mut y = vec![0.0; geometry.output_dims().iter().product()];
+        let is_float = matches!(input.mode(), ActivationMode::Float | ActivationMode::Observing);
         let mut float = |weight: &Self| {
-            let weight = FloatTensor::values(weight);
-            conv::conv2d(&values, size, &weight, bias, shape, output, &mut y);
+            conv::conv2d(&values, &FloatTensor::values(weight), bias, &geometry, &mut y);
         };
         match weight.as_float() {
             Some(weight) => float(weight),
             None if is_float => float(&*float::dequantized(weight)?),
             None => {
-                let images = Images { values: &values, batch, size };
-                integer::conv2d(images, shape, weight, bias, input, &mut y)?;
+                let x = geometry.images(&values);
+                let operands = Operands { x, bias, input };
+                integer::conv2d(operands, geometry.shape, weight, &mut y)?;
             }
         }
-        Ok(array(&[batch, shape.out_channels, output[0], output[1]], y))
+        Ok(array(&geometry.output_dims(), y))
     }
 
     fn batch_norm(x: &Self, norm: &BatchNorm2d<Self>) -> Result<Self, ExecuteError> {
@@ -191,14 +189,31 @@ pub(crate) fn check_indices(indices: &[u32], weight: &[usize]) -> Result<usize, 
     }
 }
 
+/// The shape of `x · wᵀ + b`.
+pub(crate) fn check_linear(
+    x: &[usize],
+    weight: &[usize],
+    bias: Option<&[usize]>,
+    input: &ActivationQuantizer,
+) -> Result<Vec<usize>, ExecuteError> {
+    let (&[outputs, inputs], Some((&last, rows))) = (weight, x.split_last()) else {
+        return Err(ExecuteError::shape(input, "[out, in] times […, in]", x));
+    };
+    if last != inputs {
+        return Err(ExecuteError::shape(input, format!("[…, {inputs}]"), x));
+    }
+    check_bias(bias, outputs, input)?;
+    Ok([rows, &[outputs]].concat())
+}
+
 pub(crate) fn check_bias(
-    bias: Option<&Param<impl FloatTensor>>,
+    bias: Option<&[usize]>,
     outputs: usize,
     input: &ActivationQuantizer,
 ) -> Result<(), ExecuteError> {
-    match bias.map(Param::shape) {
+    match bias {
         Some(shape) if *shape != [outputs] => {
-            Err(ExecuteError::shape(input, format!("a bias of [{outputs}]"), &shape))
+            Err(ExecuteError::shape(input, format!("a bias of [{outputs}]"), shape))
         }
         _ => Ok(()),
     }
