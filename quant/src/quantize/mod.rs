@@ -22,6 +22,8 @@ mod quantizer;
 mod recipe;
 #[cfg(feature = "std")]
 mod sensitivity;
+#[cfg(feature = "std")]
+mod table;
 mod weights;
 
 #[cfg(feature = "std")]

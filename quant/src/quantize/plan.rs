@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::apply::{self, Fitted};
 use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
-use super::{QuantizeError, Recipe, Rule, weights};
+use super::{QuantizeError, Recipe, Rule, table, weights};
 use crate::activation::ActivationScheme;
 use crate::calibration::{self, CalibrationMethod, CalibrationNameError};
 use crate::kernel::Damage;
@@ -432,27 +432,9 @@ fn expect(
 /// A table with a line for each parameter, and the sums.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["parameter", "shape", "outcome", "bytes", "after", "SQNR", "max error"];
-        let head = head.map(String::from);
-        let rows: Vec<[String; 7]> = self.params.iter().map(PlannedParam::cells).collect();
-        let width = |i: usize| {
-            rows.iter().chain([&head]).map(|row| row[i].chars().count()).max().unwrap_or(0)
-        };
-        let widths: [usize; 7] = core::array::from_fn(width);
-        let reasons = self.params.iter().map(|param| param.reason.to_string());
-        for (row, reason) in [&head]
-            .into_iter()
-            .chain(&rows)
-            .zip([String::from("because")].into_iter().chain(reasons))
-        {
-            for (i, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                match i {
-                    0..3 => write!(f, "{cell:<width$}  ")?,
-                    _ => write!(f, "{cell:>width$}  ")?,
-                }
-            }
-            writeln!(f, "{reason}")?;
-        }
+        let head =
+            ["parameter", "shape", "outcome", "bytes", "after", "SQNR", "max error", "because"];
+        table::write(f, head, self.params.iter().map(PlannedParam::cells), 3..7)?;
         let (before, after) = (self.bytes_before(), self.bytes_after());
         write!(f, "{} parameters, {before} bytes before, {after} after", self.params.len())?;
         if after > 0 {
@@ -478,7 +460,7 @@ impl Plan {
 }
 
 impl PlannedParam {
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 8] {
         let (sqnr, error) = match self.expected {
             None => (String::new(), String::new()),
             Some(expected) => (
@@ -494,6 +476,7 @@ impl PlannedParam {
             self.bytes_after.to_string(),
             sqnr,
             error,
+            self.reason.to_string(),
         ]
     }
 }

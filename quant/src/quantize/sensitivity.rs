@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Decided, Measured, bytes_now, decide, measure};
 use super::planner::{Choice, Planner};
-use super::{QuantizeError, apply};
+use super::{QuantizeError, apply, table};
 use crate::module::{Module, ParamId, ParamInfo, for_each, for_each_mut};
 use crate::scheme::QuantizationScheme;
 use crate::tensor::{QuantizedTensor, Tensor};
@@ -242,27 +242,13 @@ fn evaluate<M, E>(
 /// A table, most harmful first.
 impl fmt::Display for Sensitivity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["parameter", "scheme", "loss", "delta", "bytes saved"].map(String::from);
-        let rows: Vec<[String; 5]> = self.layers.iter().map(LayerSensitivity::cells).collect();
-        let width = |i: usize| {
-            rows.iter().chain([&head]).map(|row| row[i].chars().count()).max().unwrap_or(0)
-        };
-        let widths: [usize; 5] = core::array::from_fn(width);
-        for row in [&head].into_iter().chain(&rows) {
-            for (i, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                match i {
-                    0 => write!(f, "{cell:<width$}")?,
-                    1 => write!(f, "  {cell:<width$}")?,
-                    _ => write!(f, "  {cell:>width$}")?,
-                }
-            }
-            writeln!(f)?;
-        }
+        let head = ["parameter", "scheme", "loss", "delta", "bytes saved"];
+        table::write(f, head, self.layers.iter().map(LayerSensitivity::cells), 2..5)?;
         write!(
             f,
             "loss {:.6e} before, {} parameters quantized one by one",
             self.baseline,
-            rows.len()
+            self.layers.len()
         )
     }
 }
