@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use super::picture::{Bars, HEIGHT, Outline, Ticks, WIDTH, marks, over};
-use super::tensor::{BINS, Channels, Damage, FAR, Levels, Quantized, TensorReport};
+use super::tensor::{BINS, Channels, Damage, FAR, Levels, Quantized, TensorReport, sqnr_db};
 use super::text::{Bytes, Count, Path, Shape, Text, Value};
 
 /// The most tensors whose size has a bar.
@@ -128,10 +128,8 @@ impl Report {
         };
         if known().next().is_none() {
             ("\u{2013}".into(), "no errors are known".into())
-        } else if noise > 0.0 {
-            (decibels(10.0 * (signal / noise).log10()), of)
         } else {
-            ("exact".into(), of)
+            (sqnr_db(signal, noise).map_or("exact".into(), decibels), of)
         }
     }
 

@@ -105,8 +105,13 @@ pub(super) struct Channels {
 impl Damage {
     /// In decibels; `None` if every value is kept exactly.
     pub(super) fn sqnr_db(&self) -> Option<f64> {
-        (self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+        sqnr_db(self.signal, self.noise)
     }
+}
+
+/// Of sums of squares, in decibels; `None` if there is no noise.
+pub(super) fn sqnr_db(signal: f64, noise: f64) -> Option<f64> {
+    (noise > 0.0).then(|| 10.0 * (signal / noise).log10())
 }
 
 impl TensorReport {
