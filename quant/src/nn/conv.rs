@@ -55,8 +55,7 @@ impl<T: FloatTensor> Conv2d<T> {
         if let Some(bias) = &bias
             && *bias.shape() != [outputs]
         {
-            let expected = format!("shape [{outputs}]").into();
-            return Err(TensorError::Shape { expected, found: bias.shape().into() });
+            return Err(TensorError::shape(&[outputs], &bias.shape()));
         }
         Ok(Self {
             weight: Param::new(weight),

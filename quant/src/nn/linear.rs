@@ -29,8 +29,7 @@ impl<T: FloatTensor> Linear<T> {
         if let Some(bias) = &bias
             && *bias.shape() != [outputs]
         {
-            let expected = format!("shape [{outputs}]").into();
-            return Err(TensorError::Shape { expected, found: bias.shape().into() });
+            return Err(TensorError::shape(&[outputs], &bias.shape()));
         }
         drop(shape);
         Ok(Self {
