@@ -306,17 +306,26 @@ pub(crate) fn plan(
     model: &(impl Module + ?Sized),
 ) -> Result<Plan, QuantizeError> {
     let decided = decide(planner, model)?;
-    let mut decided = decided.into_iter();
-    let mut params = Ok(Vec::new());
+    let plan_one = |decided, param: ParamView<'_>| Ok(fit_one(decided, param)?.0);
+    Ok(Plan::of_params(try_map(decided, model, plan_one)?))
+}
+
+/// What `f` makes of each parameter of `model` and of what is known about it, or its first error.
+pub(super) fn try_map<D, T, E>(
+    known: impl IntoIterator<Item = D>,
+    model: &(impl Module + ?Sized),
+    mut f: impl FnMut(D, ParamView<'_>) -> Result<T, E>,
+) -> Result<Vec<T>, E> {
+    let (mut known, mut made) = (known.into_iter(), Ok(Vec::new()));
     for_each(model, |_, param| {
-        if let (Ok(done), Some(decided)) = (&mut params, decided.next()) {
-            match plan_one(decided, param) {
-                Ok(planned) => done.push(planned),
-                Err(error) => params = Err(error),
+        if let (Ok(done), Some(known)) = (&mut made, known.next()) {
+            match f(known, param) {
+                Ok(one) => done.push(one),
+                Err(error) => made = Err(error),
             }
         }
     });
-    Ok(Plan { params: params?, activations: Vec::new() })
+    made
 }
 
 /// The bytes of a parameter as it is.
@@ -325,10 +334,6 @@ pub(super) fn bytes_now(info: &ParamInfo, param: ParamView<'_>) -> u64 {
         Some(tensor) => tensor.byte_count() as u64,
         None => 4 * info.element_count() as u64,
     }
-}
-
-fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, QuantizeError> {
-    Ok(fit_one(decided, param)?.0)
 }
 
 /// Does to one tensor what was decided about its parameter, and says what that was: `None` if it

@@ -7,10 +7,10 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Decided, Measured, bytes_now, decide, measure};
+use super::plan::{Decided, Measured, bytes_now, decide, measure, try_map};
 use super::planner::{Choice, Planner};
 use super::{QuantizeError, apply, table};
-use crate::module::{Module, ParamId, ParamInfo, for_each, for_each_mut};
+use crate::module::{Module, ParamId, ParamInfo, ParamView, for_each, for_each_mut};
 use crate::scheme::QuantizationScheme;
 use crate::tensor::{QuantizedTensor, Tensor};
 
@@ -193,21 +193,14 @@ fn steps(
     planner: &(impl Planner + ?Sized),
     model: &impl Module,
 ) -> Result<Vec<Step>, QuantizeError> {
-    let mut decided = decide(planner, model)?.into_iter().enumerate();
-    let mut steps = Ok(Vec::new());
-    for_each(model, |_, param| {
-        let (Ok(done), Some((number, Decided { info, decision }))) = (&mut steps, decided.next())
-        else {
-            return;
-        };
-        let Some(choice) = decision.choice else { return };
+    let decided = decide(planner, model)?.into_iter().enumerate();
+    let step = |(number, Decided { info, decision }), param: ParamView<'_>| {
+        let Some(choice) = decision.choice else { return Ok(None) };
         let bytes_before = bytes_now(&info, param);
-        match measure(&info.id, &info.shape, &param.values(), &choice) {
-            Ok(measured) => done.push(Step { number, info, choice, bytes_before, measured }),
-            Err(error) => steps = Err(error),
-        }
-    });
-    steps
+        let measured = measure(&info.id, &info.shape, &param.values(), &choice)?;
+        Ok(Some(Step { number, info, choice, bytes_before, measured }))
+    };
+    Ok(try_map(decided, model, step)?.into_iter().flatten().collect())
 }
 
 /// Replaces one parameter, and returns what it was.

@@ -4,8 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Budget, MixedPrecisionError, Offer, Precision, offers, select};
-use crate::module::{Directive, Module, ParamId, ParamInfo, ParamView, for_each};
-use crate::quantize::plan::{self, Decided, bytes_now, decide, decide_all, measure};
+use crate::module::{Directive, Module, ParamId, ParamInfo, ParamView};
+use crate::quantize::plan::{self, Decided, bytes_now, decide, decide_all, measure, try_map};
 use crate::quantize::planner::{Candidate, Decision, Planner};
 use crate::quantize::{Plan, QuantizeError, Reason, Recipe};
 
@@ -159,17 +159,12 @@ impl MixedPrecision {
         decided: &[Decided],
         model: &(impl Module + ?Sized),
     ) -> Result<(Vec<Vec<Offer>>, u64), MixedPrecisionError> {
-        let mut tensors = Ok(Vec::new());
-        let (mut bytes, mut decided) = (0, decided.iter());
-        for_each(model, |_, param| {
-            let (Ok(done), Some(one)) = (&mut tensors, decided.next()) else { return };
+        let mut bytes = 0;
+        let tensors = try_map(decided, model, |one, param| {
             bytes += bytes_now(&one.info, param);
-            match self.offers_to(one, param) {
-                Ok(offers) => done.push(offers),
-                Err(error) => tensors = Err(error),
-            }
-        });
-        Ok((tensors?, bytes))
+            self.offers_to(one, param)
+        })?;
+        Ok((tensors, bytes))
     }
 
     /// The offers for one parameter.
