@@ -155,7 +155,8 @@ impl ActivationQuantizer {
         ActivationError { id: self.name(), source }
     }
 
-    fn name(&self) -> ParamId {
+    /// The name of its layer in errors: its own path, or what it is.
+    pub(crate) fn name(&self) -> ParamId {
         self.id.clone().unwrap_or_else(|| "input".into())
     }
 

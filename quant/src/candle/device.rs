@@ -15,7 +15,6 @@ use super::product::Conv;
 use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::fake::{FakeGroups, gradient_scale};
 use crate::kernel::{Kernel, Static};
-use crate::nn::error::layer;
 use crate::nn::{Conv2dOptions, ExecuteError};
 use crate::scheme::{Granularity, Group, NonFinite};
 use crate::tensor::QuantizedTensor;
@@ -99,7 +98,7 @@ impl Input {
         let ActivationMode::Static(fixed) = input.mode() else {
             let reason = format!(
                 "{}: away from the CPU, only static activations can be trained",
-                layer(input)
+                input.name()
             );
             return Err(ExecuteError::Backend(reason));
         };
@@ -271,7 +270,7 @@ pub(super) fn conv2d(
             candle_core::bail!(
                 "{}: {channels} channels of {height} × {width} pixels do not add up below 2^24, \
                  and cannot be cut",
-                layer(input)
+                input.name()
             );
         }
         let acc = if options.groups > 1 {

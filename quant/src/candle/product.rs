@@ -11,7 +11,6 @@ use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::fake::{FakeGroups, FakeQuantizer};
 use crate::kernel::{Dynamic, Kernel, Static};
 use crate::module::Param;
-use crate::nn::error::layer;
 use crate::nn::host::conv::{self, Geometry};
 use crate::nn::host::integer::{self, Operands, Rows};
 use crate::nn::host::{check_bias, check_linear};
@@ -49,7 +48,7 @@ impl<'a, T: Storage> Weight<'a, T> {
         let Some(fake) = fake else { return Ok(Self::Float(weight.clone())) };
         let codes = fake
             .quantized(weight.dims(), &values(weight).map_err(backend)?)
-            .map_err(|source| ExecuteError::Weight { layer: layer(input), source })?;
+            .map_err(|source| ExecuteError::Weight { layer: input.name(), source })?;
         let scale = fake.learned_scale().map(Storage::tensor);
         let graph = fake_weight(weight, &codes, scale).map_err(backend)?;
         Ok(Self::Fake(codes, graph))
@@ -121,7 +120,7 @@ fn enter(x: &Tensor, input: &ActivationQuantizer) -> Result<(), ExecuteError> {
     match input.mode() {
         ActivationMode::Static(Static { scale, .. }) if !(scale.is_normal() && scale > 0.0) => {
             let source = ScaleError { scale, stored_as: ScaleType::F32 };
-            Err(ExecuteError::Scale { layer: layer(input), source })
+            Err(ExecuteError::Scale { layer: input.name(), source })
         }
         _ => Ok(()),
     }

@@ -92,7 +92,7 @@ impl ExecuteError {
         expected: impl Into<String>,
         found: &[usize],
     ) -> Self {
-        let (layer, expected) = (layer(activation), expected.into());
+        let (layer, expected) = (activation.name(), expected.into());
         Self::Shape { layer, expected, found: found.into() }
     }
 
@@ -100,24 +100,17 @@ impl ExecuteError {
     pub(crate) fn product(activation: &ActivationQuantizer, source: LinearError) -> Self {
         match source {
             LinearError::NonFinite(source) => Self::Activation(activation.non_finite(source)),
-            source => Self::Product { layer: layer(activation), source },
+            source => Self::Product { layer: activation.name(), source },
         }
     }
-}
 
-impl ExecuteError {
     /// A failed convolution; a value that is not finite is the activation's error.
     pub(crate) fn convolution(activation: &ActivationQuantizer, source: ConvError) -> Self {
         match source {
             ConvError::Linear(source) => Self::product(activation, source),
-            source => Self::Convolution { layer: layer(activation), source },
+            source => Self::Convolution { layer: activation.name(), source },
         }
     }
-}
-
-/// The name of a layer is that of its quantizer.
-pub(crate) fn layer(activation: &ActivationQuantizer) -> ParamId {
-    activation.id().cloned().unwrap_or_else(|| "input".into())
 }
 
 impl From<ActivationError> for ExecuteError {

@@ -37,7 +37,7 @@
 mod conv;
 mod conv_norm;
 mod embedding;
-pub(crate) mod error;
+mod error;
 mod execute;
 pub(crate) mod host;
 mod linear;

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::super::ExecuteError;
-use super::super::error::layer;
 use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::kernel::{
     Codes, ConvShape, Epilogue, Images, Kernel, LookupError, Output, PackedConv, PackedWeights,
@@ -80,7 +79,7 @@ fn pack(
 ) -> Result<PackedWeights, ExecuteError> {
     let weights = weights(tensor, input)?;
     PackedWeights::new(kernel, &weights)
-        .map_err(|source| ExecuteError::Pack { layer: layer(input), source })
+        .map_err(|source| ExecuteError::Pack { layer: input.name(), source })
 }
 
 /// A quantized tensor `[n, …]` as the kernels see it: `n` rows.
@@ -99,7 +98,7 @@ fn weights<'a>(
         Granularity::PerBlock(block) => Sharing::Block(block.len()),
         Granularity::PerChannel(_) => {
             let expected = "channels along axis 0, the outputs";
-            return Err(ExecuteError::Scheme { layer: layer(input), scheme, expected });
+            return Err(ExecuteError::Scheme { layer: input.name(), scheme, expected });
         }
     };
     let codes = match scheme.quantization_type().storage_bits() {
@@ -176,7 +175,7 @@ fn pack_conv(
     let codes = tensor.codes();
     let weights = Weights { codes: Codes::Bytes(&codes), ..weights(tensor, input)? };
     let packed = PackedConv::new(kernel, shape, &weights)
-        .map_err(|source| ExecuteError::Pack { layer: layer(input), source })?;
+        .map_err(|source| ExecuteError::Pack { layer: input.name(), source })?;
     Ok(PackedFor { shape, packed })
 }
 
