@@ -31,7 +31,7 @@ fn assert_values(row: &Value, x: &[f32], y: &[f32]) {
 }
 
 #[test]
-fn values_and_gradients_are_those_of_torch() {
+fn golden_torch_values_and_gradients_are_equal() {
     for table in ["fake_quantize", "learnable_scale"] {
         for row in rows("torch.json", table) {
             let (x, dy) = (floats(&row["x"]), floats(&row["grad_y"]));
@@ -45,7 +45,7 @@ fn values_and_gradients_are_those_of_torch() {
 }
 
 #[test]
-fn learned_scales_have_the_gradients_of_torch() {
+fn golden_torch_gradients_of_learned_scales_agree() {
     for row in rows("torch.json", "learnable_scale") {
         let (x, dy) = (floats(&row["x"]), floats(&row["grad_y"]));
         let g = gradient_scale(x.len(), int(&row["quant_max"]));

@@ -27,7 +27,7 @@ fn loss(y: &Tensor, dy: &[f32]) -> Tensor {
 }
 
 #[test]
-fn values_are_those_of_the_plain_functions_and_gradients_those_of_torch() {
+fn golden_torch_gradients_are_equal_and_values_those_of_the_plain_functions() {
     for table in ["fake_quantize", "learnable_scale"] {
         for row in rows("torch.json", table) {
             let (x, dy) = (floats(&row["x"]), floats(&row["grad_y"]));
@@ -44,7 +44,7 @@ fn values_are_those_of_the_plain_functions_and_gradients_those_of_torch() {
 }
 
 #[test]
-fn learned_scales_have_the_gradients_of_torch() {
+fn golden_torch_gradients_of_learned_scales_agree() {
     for row in rows("torch.json", "learnable_scale") {
         let (x, dy) = (floats(&row["x"]), floats(&row["grad_y"]));
         let var = Var::from_slice(&x, x.len(), &Device::Cpu).unwrap();
