@@ -22,8 +22,9 @@ use ndarray::Axis;
 use quant::training::{Adam, Qat, QatOptions, cross_entropy, distillation};
 use quant::{ActivationScheme, CalibrationMethod, Module, MseCalibration, Recipe, Record};
 use serde::Serialize;
-use training::curves::{Curve, svg};
+use training::curves::{Curve, Points, svg};
 use training::epochs::{batches, rate};
+use training::teacher;
 
 use model::Trainee;
 
@@ -129,8 +130,8 @@ struct Outcome {
     qat: f64,
     /// By epoch: the loss on what is trained on, and the accuracy of the integer model on what is
     /// held out, from the phase on that quantizes.
-    loss: Vec<(f64, f64)>,
-    accuracy: Vec<(f64, f64)>,
+    loss: Points,
+    accuracy: Points,
 }
 
 fn run(
@@ -202,8 +203,6 @@ fn train_float(
     Ok(())
 }
 
-type Points = Vec<(f64, f64)>;
-
 fn train_quantized(
     model: Trainee,
     teacher: &mlp::Mlp,
@@ -230,7 +229,7 @@ fn train_quantized(
         for batch in &batches {
             let (images, digits) = data.batch(batch)?;
             let scores = qat.train(|model| model.forward(&images))?;
-            let float = teacher_scores(teacher, &images)?;
+            let float = teacher::scores(&images, |images| teacher.forward(images))?;
             let loss = (cross_entropy(&scores, &digits)? + distillation(&scores, &float, 2.0)?)?;
             sum += f64::from(loss.to_scalar::<f32>()?);
             adam.step(qat.model(), &loss.backward()?, rate(QAT_RATE, epoch, QAT_EPOCHS))?;
@@ -239,12 +238,6 @@ fn train_quantized(
         accuracies.push((epoch as f64 + 1.0, test(&qat.export()?, held_out)?));
     }
     Ok((qat, losses, accuracies))
-}
-
-fn teacher_scores(teacher: &mlp::Mlp, images: &Tensor) -> Result<Tensor, Box<dyn Error>> {
-    let values = images.flatten_all()?.to_vec1()?;
-    let scores = teacher.forward(&ndarray::ArrayD::from_shape_vec(images.dims(), values)?)?;
-    Ok(Tensor::from_vec(scores.iter().copied().collect(), scores.shape(), &Device::Cpu)?)
 }
 
 /// The model over arrays, with what a record has.

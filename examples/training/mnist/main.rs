@@ -18,7 +18,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Var};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::ArrayD;
 use quant::training::{Adam, Qat, QatOptions, cross_entropy, distillation, learning};
@@ -26,8 +26,9 @@ use quant::{
     ActivationScheme, BincodeRecorder, CalibrationMethod, FloatTensor, Module, MseCalibration,
     Recipe, Record, Recorder,
 };
-use training::curves::{Curve, svg};
+use training::curves::{Curve, Points, svg};
 use training::epochs::{batches, rate};
+use training::teacher;
 
 use data::Samples;
 use model::LeNet;
@@ -100,8 +101,6 @@ fn bar(name: &'static str, batches: usize) -> Result<ProgressBar, Box<dyn Error>
     Ok(ProgressBar::new(batches as u64).with_style(style).with_message(name))
 }
 
-type Points = Vec<(f64, f64)>;
-
 fn train_float(
     model: &LeNet<Var>,
     samples: &Samples,
@@ -172,10 +171,7 @@ fn train_quantized(
         for batch in &batches {
             let (images, digits) = samples.batch(batch)?;
             let scores = qat.train(|model| model.forward(&images))?;
-            let values = images.flatten_all()?.to_vec1()?;
-            let float = teacher.forward(&ArrayD::from_shape_vec(images.dims(), values)?)?;
-            let float =
-                Tensor::from_vec(float.iter().copied().collect(), float.shape(), &Device::Cpu)?;
+            let float = teacher::scores(&images, |images| teacher.forward(images))?;
             let right = cross_entropy(&scores, &digits)?;
             sum += f64::from(right.to_scalar::<f32>()?);
             let loss = (right + distillation(&scores, &float, 2.0)?)?;

@@ -2,13 +2,16 @@
 
 use std::fmt::Write;
 
-/// A named line through points (x, y).
+/// Points (x, y), in the order of x.
+pub type Points = Vec<(f64, f64)>;
+
+/// A named line through points.
 #[derive(Clone, Debug)]
 pub struct Curve {
     /// What the legend says.
     pub name: String,
-    /// In the order of x.
-    pub points: Vec<(f64, f64)>,
+    /// What it goes through.
+    pub points: Points,
 }
 
 const SIZE: (f64, f64) = (640.0, 360.0);
