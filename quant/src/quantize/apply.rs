@@ -8,8 +8,9 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::decide::{Decided, decide};
 use super::error::PlanDifference;
-use super::plan::{Action, Decided, Plan, decide};
+use super::plan::{Action, Plan};
 use super::planner::{Choice, Planner};
 use super::{QuantizeError, weights};
 use crate::module::{Module, ParamId, ParamInfo, for_each, for_each_mut};

@@ -7,9 +7,13 @@
 #[cfg(feature = "std")]
 mod apply;
 #[cfg(feature = "std")]
+mod decide;
+#[cfg(feature = "std")]
 mod error;
 #[cfg(feature = "std")]
 mod glob;
+#[cfg(feature = "std")]
+mod measure;
 #[cfg(feature = "std")]
 pub mod mixed;
 #[cfg(feature = "std")]
@@ -41,7 +45,7 @@ pub use sensitivity::{LayerSensitivity, Sensitivity, SensitivityError};
 pub use weights::{WeightError, quantize_values};
 
 #[cfg(feature = "candle")]
-pub(crate) use plan::choices;
+pub(crate) use decide::choices;
 #[cfg(feature = "candle")]
 pub(crate) use planner::Choice;
 #[cfg(feature = "candle")]
@@ -50,4 +54,6 @@ pub(crate) use weights::{WeightRange, params};
 #[cfg(feature = "std")]
 pub(crate) use apply::quantize_weights;
 #[cfg(feature = "std")]
-pub(crate) use plan::{Decided, decide_all, plan, quantize_one};
+pub(crate) use decide::{Decided, decide_all};
+#[cfg(feature = "std")]
+pub(crate) use plan::{plan, quantize_one};

@@ -1,7 +1,6 @@
 //! An outcome for every parameter.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,13 +8,14 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::apply::{self, Fitted};
-use super::planner::{Candidate, Choice, Decision, PlannedCalibration, Planner};
-use super::{QuantizeError, Recipe, Rule, table, weights};
+use super::decide::{Decided, decide, try_map};
+use super::measure::{bytes_now, measure};
+use super::planner::{Choice, PlannedCalibration, Planner};
+use super::{QuantizeError, Recipe, Rule, table};
 use crate::activation::ActivationScheme;
-use crate::calibration::{self, CalibrationMethod, CalibrationNameError};
-use crate::kernel::Damage;
-use crate::module::{Module, ParamId, ParamInfo, ParamView, Site, for_each};
-use crate::scheme::{Groups, QuantParams, QuantizationScheme};
+use crate::calibration::{CalibrationMethod, CalibrationNameError};
+use crate::module::{Module, ParamId, ParamView};
+use crate::scheme::QuantizationScheme;
 use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What becomes of every parameter of a model, and why.
@@ -229,77 +229,6 @@ impl PlannedParam {
     }
 }
 
-/// One parameter as it was found, with what was decided about it.
-#[derive(Clone)]
-pub(crate) struct Decided {
-    pub(crate) info: ParamInfo,
-    pub(super) decision: Decision,
-}
-
-impl Decided {
-    /// How the parameter is going to be quantized, if it is.
-    pub(crate) fn scheme(&self) -> Option<QuantizationScheme> {
-        self.decision.choice.as_ref().map(|choice| choice.scheme)
-    }
-}
-
-/// Every parameter of `model` with the planner's decision.
-pub(super) fn decide(
-    planner: &(impl Planner + ?Sized),
-    model: &(impl Module + ?Sized),
-) -> Result<Vec<Decided>, QuantizeError> {
-    let mut all = Vec::new();
-    for_each(model, |site: Site<'_>, param| {
-        all.push(Candidate { info: ParamInfo::new(site.path, param), directive: site.directive });
-    });
-    decide_all(planner, all)
-}
-
-/// Each of `all` with the planner's decision.
-pub(crate) fn decide_all(
-    planner: &(impl Planner + ?Sized),
-    all: Vec<Candidate>,
-) -> Result<Vec<Decided>, QuantizeError> {
-    check_unique(&all)?;
-    let decisions = planner.decide(&all)?;
-    if decisions.len() != all.len() {
-        return Err(QuantizeError::Undecided { expected: all.len(), found: decisions.len() });
-    }
-    let decided = all.into_iter().zip(decisions).map(|(Candidate { info, .. }, decision)| {
-        let decision = settled(&info).map_or(decision, Decision::keep);
-        Decided { info, decision }
-    });
-    Ok(decided.collect())
-}
-
-/// How each parameter of `model` is to be quantized, if it is.
-#[cfg(feature = "candle")]
-pub(crate) fn choices(
-    planner: &(impl Planner + ?Sized),
-    model: &(impl Module + ?Sized),
-) -> Result<Vec<Option<Choice>>, QuantizeError> {
-    Ok(decide(planner, model)?.into_iter().map(|decided| decided.decision.choice).collect())
-}
-
-/// Why nothing can be decided about a parameter, if so.
-fn settled(info: &ParamInfo) -> Option<Reason> {
-    if info.scheme.is_some() {
-        Some(Reason::AlreadyQuantized)
-    } else if info.shape.contains(&0) {
-        Some(Reason::Empty)
-    } else {
-        None
-    }
-}
-
-fn check_unique(candidates: &[Candidate]) -> Result<(), QuantizeError> {
-    let mut seen = BTreeSet::new();
-    match candidates.iter().find(|candidate| !seen.insert(&candidate.info.id)) {
-        Some(twice) => Err(QuantizeError::DuplicatePath { id: twice.info.id.clone() }),
-        None => Ok(()),
-    }
-}
-
 /// Makes a plan: decides, and measures what quantization would do.
 pub(crate) fn plan(
     planner: &(impl Planner + ?Sized),
@@ -308,32 +237,6 @@ pub(crate) fn plan(
     let decided = decide(planner, model)?;
     let plan_one = |decided, param: ParamView<'_>| Ok(fit_one(decided, param)?.0);
     Ok(Plan::of_params(try_map(decided, model, plan_one)?))
-}
-
-/// What `f` makes of each parameter of `model` and of what is known about it, or its first error.
-pub(super) fn try_map<D, T, E>(
-    known: impl IntoIterator<Item = D>,
-    model: &(impl Module + ?Sized),
-    mut f: impl FnMut(D, ParamView<'_>) -> Result<T, E>,
-) -> Result<Vec<T>, E> {
-    let (mut known, mut made) = (known.into_iter(), Ok(Vec::new()));
-    for_each(model, |_, param| {
-        if let (Ok(done), Some(known)) = (&mut made, known.next()) {
-            match f(known, param) {
-                Ok(one) => done.push(one),
-                Err(error) => made = Err(error),
-            }
-        }
-    });
-    made
-}
-
-/// The bytes of a parameter as it is.
-pub(super) fn bytes_now(info: &ParamInfo, param: ParamView<'_>) -> u64 {
-    match param.quantized() {
-        Some(tensor) => tensor.byte_count() as u64,
-        None => 4 * info.element_count() as u64,
-    }
 }
 
 /// Does to one tensor what was decided about its parameter, and says what that was: `None` if it
@@ -378,60 +281,6 @@ fn fit_one(
         fitted = Some(measured.fitted);
     }
     Ok((planned, fitted))
-}
-
-/// The bytes of a tensor once it is quantized.
-fn byte_count(shape: &[usize], scheme: QuantizationScheme, groups: usize) -> u64 {
-    let codes = crate::scheme::packing::packed_bytes(shape, scheme.quantization_type());
-    let zero_point = match scheme.mapping() {
-        crate::scheme::Mapping::Symmetric => 0,
-        crate::scheme::Mapping::Affine => 1,
-    };
-    (codes.unwrap_or(0) + groups * (scheme.scale_type().bytes() + zero_point)) as u64
-}
-
-/// What quantizing one tensor gives.
-pub(super) struct Measured {
-    pub(super) bytes: u64,
-    /// `Σ (x - x̂)²`.
-    pub(super) noise: f64,
-    pub(super) expected: Expected,
-    /// What its codes are computed with.
-    fitted: Fitted,
-}
-
-pub(super) fn measure(
-    id: &ParamId,
-    shape: &[usize],
-    values: &[f32],
-    choice: &Choice,
-) -> Result<Measured, QuantizeError> {
-    let (groups, params) = apply::fit(id, shape, values, choice)?;
-    let bytes = byte_count(shape, choice.scheme, params.len());
-    let (expected, noise) = expect(choice.scheme, groups, values, &params);
-    Ok(Measured { bytes, noise, expected, fitted: (choice.scheme, groups, params) })
-}
-
-fn expect(
-    scheme: QuantizationScheme,
-    groups: Groups,
-    values: &[f32],
-    params: &[QuantParams],
-) -> (Expected, f64) {
-    let grid = scheme.grid();
-    let mut damage = Damage::default();
-    let each = weights::for_each_group(groups, values, |group, values| {
-        damage = damage.and(calibration::damage(grid, values, params[group]));
-        Ok::<(), core::convert::Infallible>(())
-    });
-    let Ok(()) = each;
-    let scales = params.iter().map(|params| params.scale);
-    let expected = Expected {
-        scales: (scales.clone().fold(f32::INFINITY, f32::min), scales.fold(0.0, f32::max)),
-        sqnr_db: (damage.noise > 0.0).then(|| 10.0 * (damage.signal / damage.noise).log10()),
-        max_abs_error: damage.largest,
-    };
-    (expected, damage.noise)
 }
 
 /// A table with a line for each parameter, and the sums.

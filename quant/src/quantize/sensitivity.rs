@@ -7,7 +7,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Decided, Measured, bytes_now, decide, measure, try_map};
+use super::decide::{Decided, decide, try_map};
+use super::measure::{Measured, bytes_now, measure};
 use super::planner::{Choice, Planner};
 use super::{QuantizeError, apply, table};
 use crate::module::{Module, ParamId, ParamInfo, ParamView, for_each, for_each_mut};

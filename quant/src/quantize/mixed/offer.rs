@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::Precision;
 use crate::module::ParamId;
-use crate::quantize::plan::{Measured, measure};
+use crate::quantize::measure::{Measured, measure};
 use crate::quantize::planner::Choice;
 use crate::quantize::{Expected, QuantizeError, WeightError};
 use crate::tensor::check_len;

@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 
 use super::{Budget, MixedPrecisionError, Offer, Precision, offers, select};
 use crate::module::{Directive, Module, ParamId, ParamInfo, ParamView};
-use crate::quantize::plan::{self, Decided, bytes_now, decide, decide_all, measure, try_map};
+use crate::quantize::decide::{Decided, decide, decide_all, try_map};
+use crate::quantize::measure::{bytes_now, measure};
+use crate::quantize::plan;
 use crate::quantize::planner::{Candidate, Decision, Planner};
 use crate::quantize::{Plan, QuantizeError, Reason, Recipe};
 

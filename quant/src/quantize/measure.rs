@@ -1,0 +1,72 @@
+//! What quantizing one parameter costs and gives: bytes, and the error to expect.
+
+use super::apply::{self, Fitted};
+use super::plan::Expected;
+use super::planner::Choice;
+use super::{QuantizeError, weights};
+use crate::calibration;
+use crate::kernel::Damage;
+use crate::module::{ParamId, ParamInfo, ParamView};
+use crate::scheme::{Groups, Mapping, QuantParams, QuantizationScheme, packing};
+
+/// The bytes of a parameter as it is.
+pub(super) fn bytes_now(info: &ParamInfo, param: ParamView<'_>) -> u64 {
+    match param.quantized() {
+        Some(tensor) => tensor.byte_count() as u64,
+        None => 4 * info.element_count() as u64,
+    }
+}
+
+/// The bytes of a tensor once it is quantized.
+fn byte_count(shape: &[usize], scheme: QuantizationScheme, groups: usize) -> u64 {
+    let codes = packing::packed_bytes(shape, scheme.quantization_type());
+    let zero_point = match scheme.mapping() {
+        Mapping::Symmetric => 0,
+        Mapping::Affine => 1,
+    };
+    (codes.unwrap_or(0) + groups * (scheme.scale_type().bytes() + zero_point)) as u64
+}
+
+/// What quantizing one tensor gives.
+pub(super) struct Measured {
+    pub(super) bytes: u64,
+    /// `Σ (x - x̂)²`.
+    pub(super) noise: f64,
+    pub(super) expected: Expected,
+    /// What its codes are computed with.
+    pub(super) fitted: Fitted,
+}
+
+pub(super) fn measure(
+    id: &ParamId,
+    shape: &[usize],
+    values: &[f32],
+    choice: &Choice,
+) -> Result<Measured, QuantizeError> {
+    let (groups, params) = apply::fit(id, shape, values, choice)?;
+    let bytes = byte_count(shape, choice.scheme, params.len());
+    let (expected, noise) = expect(choice.scheme, groups, values, &params);
+    Ok(Measured { bytes, noise, expected, fitted: (choice.scheme, groups, params) })
+}
+
+fn expect(
+    scheme: QuantizationScheme,
+    groups: Groups,
+    values: &[f32],
+    params: &[QuantParams],
+) -> (Expected, f64) {
+    let grid = scheme.grid();
+    let mut damage = Damage::default();
+    let each = weights::for_each_group(groups, values, |group, values| {
+        damage = damage.and(calibration::damage(grid, values, params[group]));
+        Ok::<(), core::convert::Infallible>(())
+    });
+    let Ok(()) = each;
+    let scales = params.iter().map(|params| params.scale);
+    let expected = Expected {
+        scales: (scales.clone().fold(f32::INFINITY, f32::min), scales.fold(0.0, f32::max)),
+        sqnr_db: (damage.noise > 0.0).then(|| 10.0 * (damage.signal / damage.noise).log10()),
+        max_abs_error: damage.largest,
+    };
+    (expected, damage.noise)
+}
