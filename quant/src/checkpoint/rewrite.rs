@@ -14,7 +14,8 @@ use super::{Checkpoint, CheckpointWriter, Outline, create};
 use crate::module::{ParamId, ParamInfo};
 use crate::quantize::mixed::{MixedChoice, MixedPrecision, MixedPrecisionError};
 use crate::quantize::{
-    Candidate, Decided, Plan, PlannedParam, Planner, QuantizeError, decide_all, quantize_one,
+    Candidate, Decided, Plan, PlannedParam, Planner, QuantizeError, decide_all, plan_one,
+    quantize_one,
 };
 use crate::record::{RecordEntry, RecordError};
 use crate::tensor::Tensor;
@@ -73,7 +74,7 @@ pub fn plan(
     let memory = Memory::default();
     let each = |index: usize| {
         let tensor = from.read_into(index, memory.take())?;
-        let (planned, _) = quantize_one(decided[index].clone(), &tensor)?;
+        let planned = plan_one(decided[index].clone(), (&tensor).into())?;
         memory.give(tensor);
         Ok(in_file(planned, from, index))
     };

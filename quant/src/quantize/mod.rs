@@ -48,4 +48,4 @@ pub(crate) use weights::{WeightRange, params};
 #[cfg(feature = "std")]
 pub(crate) use apply::quantize_weights;
 #[cfg(feature = "std")]
-pub(crate) use plan::{Decided, decide_all, plan, quantize_one};
+pub(crate) use plan::{Decided, decide_all, plan, plan_one, quantize_one};

@@ -327,7 +327,11 @@ pub(super) fn bytes_now(info: &ParamInfo, param: ParamView<'_>) -> u64 {
     }
 }
 
-fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, QuantizeError> {
+/// What is planned for one parameter.
+pub(crate) fn plan_one(
+    decided: Decided,
+    param: ParamView<'_>,
+) -> Result<PlannedParam, QuantizeError> {
     Ok(fit_one(decided, param)?.0)
 }
 
