@@ -217,16 +217,23 @@ impl Outline {
     /// # Errors
     /// The states cannot be read.
     pub fn of(checkpoint: &dyn Checkpoint) -> Result<Self, RecordError> {
-        let entries = checkpoint.entries().iter();
         Ok(Self {
             metadata: checkpoint.metadata().clone(),
-            entries: entries
-                .map(|it| RecordEntry::new(it.id.clone(), it.shape.clone(), it.scheme()))
-                .collect(),
+            entries: record_entries(checkpoint, Entry::scheme),
             states: checkpoint.states()?,
             max_part_size: None,
         })
     }
+}
+
+/// The tensors of a checkpoint as they are written elsewhere, each with the scheme that `scheme`
+/// says.
+fn record_entries(
+    checkpoint: &dyn Checkpoint,
+    scheme: impl Fn(&Entry) -> Option<QuantizationScheme>,
+) -> Vec<RecordEntry> {
+    let entry = |it: &Entry| RecordEntry::new(it.id.clone(), it.shape.clone(), scheme(it));
+    checkpoint.entries().iter().map(entry).collect()
 }
 
 /// A file that is being written, one tensor at a time.

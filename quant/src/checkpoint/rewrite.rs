@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use super::{Checkpoint, CheckpointWriter, Outline, create};
+use super::{Checkpoint, CheckpointWriter, Entry, Outline, create, record_entries};
 use crate::module::{ParamId, ParamInfo};
 use crate::quantize::mixed::{MixedChoice, MixedPrecision, MixedPrecisionError};
 use crate::quantize::{
@@ -158,9 +158,7 @@ pub fn dequantize(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let entry =
-        |entry: &super::Entry| RecordEntry::new(entry.id.clone(), entry.shape.clone(), None);
-    let entries = from.entries().iter().map(entry).collect();
+    let entries = record_entries(from, |_| None);
     let each = |index: usize| Ok(((), from.read(index)?.dequantize()));
     write(from, entries, to.as_ref(), options, each, |()| {})
 }
@@ -174,7 +172,7 @@ pub fn convert(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let entries = Outline::of(from)?.entries;
+    let entries = record_entries(from, Entry::scheme);
     write(from, entries, to.as_ref(), options, |index| Ok(((), from.read(index)?)), |()| {})
 }
 
@@ -192,7 +190,7 @@ fn in_file(mut planned: PlannedParam, from: &dyn Checkpoint, index: usize) -> Pl
 }
 
 fn candidates(from: &dyn Checkpoint) -> Vec<Candidate> {
-    let candidate = |entry: &super::Entry| Candidate {
+    let candidate = |entry: &Entry| Candidate {
         info: ParamInfo {
             id: entry.id.clone(),
             shape: entry.shape.clone(),
