@@ -157,6 +157,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The entry of a tensor that is stored as records have it.
+    fn of_record(entry: RecordEntry) -> Self {
+        let bytes = entry.byte_count();
+        let RecordEntry { id, shape, scheme } = entry;
+        Self { id, shape, stored: scheme.map_or(Stored::F32, Stored::Quantized), bytes }
+    }
+
     /// The number of elements.
     pub fn element_count(&self) -> usize {
         // Whoever made the entry has counted them.
