@@ -78,6 +78,7 @@ pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 use order::InOrder;
 
 use crate::module::ParamId;
+pub use crate::record::outline::Outline;
 use crate::record::{RecordEntry, RecordError, State};
 use crate::scheme::QuantizationScheme;
 use crate::tensor::Tensor;
@@ -202,20 +203,6 @@ impl fmt::Display for Stored {
             Self::Quantized(scheme) => f.pad(&alloc::format!("{scheme}")),
         }
     }
-}
-
-/// What is going to be written: everything but the values.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outline {
-    /// The user's own pairs, by key.
-    pub metadata: BTreeMap<String, String>,
-    /// The tensors, in the order in which they will be written.
-    pub entries: Vec<RecordEntry>,
-    /// What is kept besides parameters.
-    pub states: Vec<State>,
-    /// Writes a record in parts of at most so many bytes, and an index of them; see
-    /// [`BincodeRecorder::with_max_part_size`](crate::BincodeRecorder::with_max_part_size).
-    pub max_part_size: Option<u64>,
 }
 
 impl Outline {

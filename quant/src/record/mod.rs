@@ -85,6 +85,7 @@ mod layout;
 #[cfg(feature = "mmap")]
 #[allow(unsafe_code)]
 mod map;
+pub(crate) mod outline;
 mod payload;
 // Thousands of files, which Miri would take hours for.
 #[cfg(all(test, not(miri)))]

@@ -11,11 +11,11 @@ use super::atomic::{Files, NewFile, Settled, System, Target};
 use super::header::{Encoding, Header, MetadataEntry, Section, StateEntry, TensorEntry};
 use super::index::{Index, Names, PartFile};
 use super::layout::{ALIGNMENT, PRELUDE_LEN, Prelude};
+use super::outline::Outline;
 use super::payload::Payload;
 use super::validate::{distinct, padded_end, section_lens, validate};
 use super::writer::{Sink, lay_out, metadata_entries, sections_end};
 use super::{RecordEntry, RecordError, State};
-use crate::activation::ActivationQuantizer;
 use crate::module::{Leaves, Module, ParamView, Site, walk};
 use crate::tensor::Tensor;
 
@@ -118,10 +118,7 @@ pub(super) fn save_in_parts<F: Files>(
     metadata: &BTreeMap<String, String>,
     model: &dyn Module,
 ) -> Result<(), RecordError> {
-    let mut declared = Declared::default();
-    walk(model, &mut declared);
-    declared.metadata.extend(metadata.clone());
-    let Declared { metadata, entries, states } = declared;
+    let Outline { metadata, entries, states, .. } = Outline::of_model(model, metadata);
     let mut stream = Stream::create(files, path, Some(max_part_size), metadata, entries, states)?;
     let mut writing = Writing { stream: &mut stream, result: Ok(()) };
     walk(model, &mut writing);
@@ -138,32 +135,6 @@ fn changed(error: RecordError) -> RecordError {
     }
 }
 
-/// What a model brings to a record, without its tensors.
-#[derive(Default)]
-struct Declared {
-    metadata: BTreeMap<String, String>,
-    entries: Vec<RecordEntry>,
-    states: Vec<State>,
-}
-
-impl Leaves for Declared {
-    fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
-        self.entries.push(entry(site.path, param));
-    }
-
-    fn metadata(&mut self, key: &str, value: &str) {
-        self.metadata.insert(key.into(), value.into());
-    }
-
-    fn state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
-        self.states.push(State { id: site.path.into(), kind: kind.into(), data: data.into() });
-    }
-
-    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        activation.save(|kind, data| self.state(site, kind, data));
-    }
-}
-
 /// Writes the tensors that a walk comes by, up to the first error.
 struct Writing<'a, F: Files> {
     stream: &'a mut Stream<F>,
@@ -176,11 +147,6 @@ impl<F: Files> Leaves for Writing<'_, F> {
             self.result = self.stream.write(site.path, param);
         }
     }
-}
-
-fn entry(path: &str, param: ParamView<'_>) -> RecordEntry {
-    let scheme = param.quantized().map(crate::QuantizedTensor::scheme);
-    RecordEntry::new(path, param.shape(), scheme)
 }
 
 /// The declared record on its way to a file, or to several and their index.
@@ -274,7 +240,7 @@ impl<F: Files> Stream<F> {
     /// Compares a tensor with the declared one.
     fn expect(&self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
         let expected = self.entries.get(self.next);
-        let found = entry(id, param);
+        let found = RecordEntry::of_param(id, param);
         if expected == Some(&found) {
             return Ok(());
         }
