@@ -22,8 +22,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::atomic::{Files, System, replace};
+use super::outline::Outline;
 use super::stream::{Stream, save_in_parts};
-use super::{BincodeRecorder, Record, RecordEntry, RecordError, RecordFile, Recorder, State};
+use super::{BincodeRecorder, Record, RecordError, RecordFile, Recorder, State};
 use crate::tensor::Tensor;
 
 /// A file, whatever its name is.
@@ -294,9 +295,8 @@ fn save<F: Files>(way: Way, files: F, path: &Path, record: &Record) -> Result<()
         Way::Streamed => None,
         Way::StreamedParts => Some(MAX),
     };
-    let entries = record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect();
-    let (metadata, states) = (record.metadata().clone(), record.states().to_vec());
-    let mut stream = Stream::create(files, path, max, metadata, entries, states)?;
+    let outline = Outline { max_part_size: max, ..Outline::of_model(record, &BTreeMap::new()) };
+    let mut stream = Stream::create(files, path, outline)?;
     for (id, tensor) in record.iter() {
         stream.write(id.as_str(), tensor.into())?;
     }

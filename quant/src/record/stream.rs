@@ -60,7 +60,8 @@ impl RecordWriter {
         entries: Vec<RecordEntry>,
         states: Vec<State>,
     ) -> Result<Self, RecordError> {
-        Self::begin(path.as_ref(), None, metadata, entries, states)
+        let outline = Outline { metadata, entries, states, max_part_size: None };
+        Self::begin(path.as_ref(), outline)
     }
 
     /// Begins a record in parts of at most `max_part_size` bytes, or of one tensor where that
@@ -76,18 +77,12 @@ impl RecordWriter {
         entries: Vec<RecordEntry>,
         states: Vec<State>,
     ) -> Result<Self, RecordError> {
-        Self::begin(path.as_ref(), Some(max_part_size), metadata, entries, states)
+        let max_part_size = Some(max_part_size);
+        Self::begin(path.as_ref(), Outline { metadata, entries, states, max_part_size })
     }
 
-    fn begin(
-        path: &Path,
-        max_part_size: Option<u64>,
-        metadata: BTreeMap<String, String>,
-        entries: Vec<RecordEntry>,
-        states: Vec<State>,
-    ) -> Result<Self, RecordError> {
-        let stream = Stream::create(System, path, max_part_size, metadata, entries, states)
-            .map_err(|error| error.in_file(path))?;
+    pub(crate) fn begin(path: &Path, outline: Outline) -> Result<Self, RecordError> {
+        let stream = Stream::create(System, path, outline).map_err(|error| error.in_file(path))?;
         Ok(Self { stream, path: path.into() })
     }
 
@@ -118,8 +113,9 @@ pub(super) fn save_in_parts<F: Files>(
     metadata: &BTreeMap<String, String>,
     model: &dyn Module,
 ) -> Result<(), RecordError> {
-    let Outline { metadata, entries, states, .. } = Outline::of_model(model, metadata);
-    let mut stream = Stream::create(files, path, Some(max_part_size), metadata, entries, states)?;
+    let outline =
+        Outline { max_part_size: Some(max_part_size), ..Outline::of_model(model, metadata) };
+    let mut stream = Stream::create(files, path, outline)?;
     let mut writing = Writing { stream: &mut stream, result: Ok(()) };
     walk(model, &mut writing);
     writing.result.and_then(|()| stream.finish()).map_err(changed)
@@ -173,20 +169,14 @@ struct Parts<F: Files> {
 }
 
 impl<F: Files> Stream<F> {
-    pub(super) fn create(
-        files: F,
-        path: &Path,
-        max_part_size: Option<u64>,
-        metadata: BTreeMap<String, String>,
-        entries: Vec<RecordEntry>,
-        states: Vec<State>,
-    ) -> Result<Self, RecordError> {
-        let headers = headers(metadata, &entries, &states, max_part_size)?;
+    pub(super) fn create(files: F, path: &Path, outline: Outline) -> Result<Self, RecordError> {
+        let headers = headers(&outline)?;
         let target = Target::find(path)?;
         let parts = (headers.len() > 1).then(|| Parts::new(&target.path));
         if let Some(parts) = &parts {
             parts.names.check_room(headers.len())?;
         }
+        let Outline { entries, states, .. } = outline;
         let (planned, body) = (headers.into_iter(), None);
         let mut stream = Self { files, target, entries, states, next: 0, planned, body, parts };
         stream.begin_file()?;
@@ -282,22 +272,17 @@ impl<F: Files> Parts<F> {
     }
 }
 
-/// The headers of the files that are to hold these tensors and states, checked; places and
-/// checksums of sections are still to come.
-fn headers(
-    metadata: BTreeMap<String, String>,
-    entries: &[RecordEntry],
-    states: &[State],
-    max_part_size: Option<u64>,
-) -> Result<Vec<Header<'static>>, RecordError> {
+/// The headers of the files that are to hold what is outlined, checked; places and checksums of
+/// sections are still to come.
+fn headers(outline: &Outline) -> Result<Vec<Header<'static>>, RecordError> {
     let whole = Header {
-        metadata: metadata_entries(metadata),
-        tensors: entries.iter().map(tensor_entry).collect::<Result<_, _>>()?,
-        states: states.iter().map(state_entry).collect(),
+        metadata: metadata_entries(outline.metadata.clone()),
+        tensors: outline.entries.iter().map(tensor_entry).collect::<Result<_, _>>()?,
+        states: outline.states.iter().map(state_entry).collect(),
     };
     distinct(whole.tensors.iter().map(|tensor| &*tensor.name))?;
     distinct(whole.states.iter().map(|state| &*state.name))?;
-    let headers = match max_part_size {
+    let headers = match outline.max_part_size {
         None => vec![whole],
         Some(max) => split(whole, max),
     };
@@ -527,10 +512,9 @@ mod tests {
 
     fn save(files: Limited, path: &Path, max: Option<u64>, value: f32) -> Result<(), RecordError> {
         let record = record(value);
-        let entries =
-            record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect();
-        let states = record.states().to_vec();
-        let mut stream = Stream::create(files, path, max, BTreeMap::new(), entries, states)?;
+        let outline =
+            Outline { max_part_size: max, ..Outline::of_model(&record, &BTreeMap::new()) };
+        let mut stream = Stream::create(files, path, outline)?;
         for (id, tensor) in record.iter() {
             stream.write(id.as_str(), tensor.into())?;
         }
@@ -575,8 +559,8 @@ mod tests {
         let large = Tensor::from_values(&[5000], vec![1.0; 5000]).unwrap();
         let entries = ["a", "b"].map(|name| RecordEntry::of(name, &large)).into();
         let room = Limited(Rc::new(Cell::new(10_000)));
-        let mut stream =
-            Stream::create(room, &path, None, BTreeMap::new(), entries, vec![]).unwrap();
+        let outline = Outline { entries, ..Outline::default() };
+        let mut stream = Stream::create(room, &path, outline).unwrap();
         let error = stream.write("a", (&large).into()).unwrap_err();
         assert!(matches!(error, RecordError::Io { .. }), "{error:?}");
         let error = stream.write("a", (&large).into()).unwrap_err();
