@@ -50,8 +50,6 @@ mod memory;
 mod native;
 mod open;
 #[cfg(feature = "formats")]
-mod order;
-#[cfg(feature = "formats")]
 mod rename;
 mod report;
 mod rewrite;
@@ -73,9 +71,6 @@ pub use report::{report, report_against};
 pub use rewrite::{CheckpointError, Options, choose, convert, dequantize, plan, quantize};
 #[cfg(feature = "formats")]
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
-
-#[cfg(feature = "formats")]
-use order::InOrder;
 
 use crate::module::ParamId;
 pub use crate::record::outline::Outline;

@@ -85,6 +85,7 @@ mod layout;
 #[cfg(feature = "mmap")]
 #[allow(unsafe_code)]
 mod map;
+mod order;
 pub(crate) mod outline;
 mod payload;
 // Thousands of files, which Miri would take hours for.
@@ -110,6 +111,10 @@ pub(crate) use layout::is_record;
 #[cfg(feature = "mmap")]
 pub use map::{MappedRecord, Verify};
 #[cfg(feature = "formats")]
+pub(crate) use order::InOrder;
+#[cfg(feature = "formats")]
 pub(crate) use payload::Payload;
 pub use recorder::{BincodeRecorder, Recorder};
 pub use stream::RecordWriter;
+#[cfg(feature = "formats")]
+pub(crate) use validate::distinct;

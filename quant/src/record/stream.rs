@@ -11,6 +11,7 @@ use super::atomic::{Files, NewFile, Settled, System, Target};
 use super::header::{Encoding, Header, MetadataEntry, Section, StateEntry, TensorEntry};
 use super::index::{Index, Names, PartFile};
 use super::layout::{ALIGNMENT, PRELUDE_LEN, Prelude};
+use super::order::InOrder;
 use super::outline::Outline;
 use super::payload::Payload;
 use super::validate::{distinct, padded_end, section_lens, validate};
@@ -149,9 +150,8 @@ impl<F: Files> Leaves for Writing<'_, F> {
 pub(super) struct Stream<F: Files> {
     files: F,
     target: Target,
-    entries: Vec<RecordEntry>,
+    order: InOrder,
     states: Vec<State>,
-    next: usize,
     /// Headers of the files that are to come.
     planned: std::vec::IntoIter<Header<'static>>,
     /// The file that is being written; `None` after an error.
@@ -177,8 +177,8 @@ impl<F: Files> Stream<F> {
             parts.names.check_room(headers.len())?;
         }
         let Outline { entries, states, .. } = outline;
-        let (planned, body) = (headers.into_iter(), None);
-        let mut stream = Self { files, target, entries, states, next: 0, planned, body, parts };
+        let (order, planned, body) = (InOrder::new(entries), headers.into_iter(), None);
+        let mut stream = Self { files, target, order, states, planned, body, parts };
         stream.begin_file()?;
         Ok(stream)
     }
@@ -219,29 +219,16 @@ impl<F: Files> Stream<F> {
     }
 
     pub(super) fn write(&mut self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
-        self.expect(id, param)?;
+        self.order.check(id, param)?;
         let mut body = self.body()?;
         body.tensor(param)?;
         self.body = Some(body);
-        self.next += 1;
+        self.order.advance();
         Ok(())
     }
 
-    /// Compares a tensor with the declared one.
-    fn expect(&self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
-        let expected = self.entries.get(self.next);
-        let found = RecordEntry::of_param(id, param);
-        if expected == Some(&found) {
-            return Ok(());
-        }
-        let expected = expected.cloned().map(Box::new);
-        Err(RecordError::NotDeclared { id: found.id.clone(), expected, found: Box::new(found) })
-    }
-
     pub(super) fn finish(mut self) -> Result<(), RecordError> {
-        if let Some(entry) = self.entries.get(self.next) {
-            return Err(RecordError::Unfinished { id: Some(entry.id.clone()) });
-        }
+        self.order.check_finished()?;
         for state in core::mem::take(&mut self.states) {
             let mut body = self.body()?;
             body.state(&state.data)?;

@@ -55,7 +55,8 @@ fn ascending(metadata: &[MetadataEntry<'_>]) -> Result<(), RecordError> {
     }
 }
 
-pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError> {
+/// Checks that no name is there twice.
+pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError> {
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(name) {

@@ -11,7 +11,7 @@ pub use error::JsonError;
 pub(super) use reader::parse;
 pub(super) use writer::JsonWriter;
 
-use super::{InOrder, Outline};
+use super::Outline;
 use crate::module::Module;
 use crate::record::{Record, RecordError, Recorder};
 
