@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 
 use memmap2::{Mmap, MmapOptions};
 
+use super::elements::{Element, fix_endian, widen};
 use super::file::{Open, TensorPlace};
 use super::header::{Section, TENSOR_PARTS};
-use super::payload::{Element, widen};
 use super::reader::check_crc;
 use super::validate::padded_end;
 use super::{Part, Record, RecordEntry, RecordError, RecordFile, RecordSection, State};
@@ -297,6 +297,6 @@ fn elements<T: Element>(map: &Owner, section: Section) -> Buffer<T> {
     }
     let bytes = &(**map).as_ref()[range];
     let mut elements: Vec<T> = bytemuck::pod_collect_to_vec(bytes);
-    elements.iter_mut().for_each(Element::fix_endian);
+    fix_endian(&mut elements);
     elements.into()
 }

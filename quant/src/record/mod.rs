@@ -76,6 +76,7 @@
 mod atomic;
 mod collection;
 mod difference;
+mod elements;
 mod entry;
 mod error;
 mod file;
@@ -102,6 +103,8 @@ pub(crate) use atomic::{NewFile, System, Target};
 pub use collection::{Record, State};
 pub use difference::Difference;
 pub(crate) use difference::load as load_into;
+#[cfg(feature = "formats")]
+pub(crate) use elements::{fix_endian, read_elements, reserve};
 pub use entry::{RecordEntry, RecordSection};
 pub use error::{IndexError, Part, RecordError};
 #[cfg(feature = "formats")]
