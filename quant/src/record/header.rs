@@ -6,6 +6,7 @@
 //! the payloads, and come back with their checksums.
 
 use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -217,6 +218,13 @@ impl StateEntry<'_> {
 impl Section {
     /// The bytes that a section takes in a header.
     const ENCODED_LEN: usize = 20;
+}
+
+/// The pairs in the order of their keys.
+pub(super) fn metadata_entries(pairs: BTreeMap<String, String>) -> Vec<MetadataEntry<'static>> {
+    let entry =
+        |(key, value): (String, String)| MetadataEntry { key: key.into(), value: value.into() };
+    pairs.into_iter().map(entry).collect()
 }
 
 impl<'a> Header<'a> {

@@ -74,6 +74,7 @@
 //! notice, since nothing in a record is ignored.
 
 mod atomic;
+mod body;
 mod collection;
 mod difference;
 mod elements;
@@ -87,6 +88,7 @@ mod layout;
 #[allow(unsafe_code)]
 mod map;
 mod order;
+// Public in `checkpoint`.
 pub(crate) mod outline;
 mod payload;
 // Thousands of files, which Miri would take hours for.
@@ -94,6 +96,9 @@ mod payload;
 mod power_loss;
 mod reader;
 mod recorder;
+mod save;
+mod sections;
+mod split;
 mod stream;
 mod validate;
 mod writer;
@@ -118,6 +123,6 @@ pub(crate) use order::InOrder;
 #[cfg(feature = "formats")]
 pub(crate) use payload::Payload;
 pub use recorder::{BincodeRecorder, Recorder};
-pub use stream::RecordWriter;
 #[cfg(feature = "formats")]
 pub(crate) use validate::distinct;
+pub use writer::RecordWriter;

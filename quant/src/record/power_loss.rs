@@ -23,7 +23,8 @@ use std::rc::Rc;
 
 use super::atomic::{Files, System, replace};
 use super::outline::Outline;
-use super::stream::{Stream, save_in_parts};
+use super::save;
+use super::stream::Stream;
 use super::{BincodeRecorder, Record, RecordError, RecordFile, Recorder, State};
 use crate::tensor::Tensor;
 
@@ -291,7 +292,7 @@ fn save<F: Files>(way: Way, files: F, path: &Path, record: &Record) -> Result<()
         Way::Plain => {
             return replace(&files, path, |writer| BincodeRecorder::default().save(record, writer));
         }
-        Way::Parts => return save_in_parts(files, path, MAX, &BTreeMap::new(), record),
+        Way::Parts => return save::in_parts(record, &BTreeMap::new(), MAX, files, path),
         Way::Streamed => None,
         Way::StreamedParts => Some(MAX),
     };
