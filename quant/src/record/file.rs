@@ -93,7 +93,7 @@ impl RecordFile {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let file = Open::new(path)?;
-            let Some(bytes) = file.index()? else { return Self::whole(file) };
+            let Some(bytes) = index::read(file.at(0))? else { return Self::whole(file) };
             let parts = Index::decode(&bytes)?;
             match Self::in_parts(&parts, path) {
                 Ok(record) => return Ok(Self { len: record.len + file.len, ..record }),
@@ -365,13 +365,6 @@ impl Open {
 
     fn at(&self, at: u64) -> At<'_> {
         At { file: &self.file, at }
-    }
-
-    /// The bytes of the index of parts, if the file is one.
-    fn index(&self) -> Result<Option<Vec<u8>>, RecordError> {
-        let mut magic = Vec::new();
-        self.at(0).take(index::MAGIC.len() as u64).read_to_end(&mut magic)?;
-        if magic == index::MAGIC { index::read(self.at(0)).map(Some) } else { Ok(None) }
     }
 
     /// Reads from the start of a section.

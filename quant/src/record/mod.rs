@@ -87,6 +87,7 @@ mod layout;
 #[cfg(feature = "mmap")]
 #[allow(unsafe_code)]
 mod map;
+mod names;
 mod order;
 // Public in `checkpoint`.
 pub(crate) mod outline;

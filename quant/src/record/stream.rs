@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::atomic::{Files, NewFile, Settled, Target};
 use super::body::Body;
-use super::index::{Index, Names, PartFile};
+use super::index::{Index, PartFile};
 use super::layout::Prelude;
+use super::names::Names;
 use super::order::InOrder;
 use super::outline::Outline;
 use super::split::{PlannedFile, plan};
