@@ -203,10 +203,7 @@ impl<'a> Source<'a> {
         let mut bytes = [0; ALIGNMENT as usize];
         let bytes = &mut bytes[..(start.next_multiple_of(ALIGNMENT) - start) as usize];
         self.fill(bytes)?;
-        match bytes.iter().position(|&byte| byte != 0) {
-            Some(i) => Err(RecordError::Padding { at: start + i as u64 }),
-            None => Ok(()),
-        }
+        check_padding(bytes, start)
     }
 
     /// Checks that the input ends here.
@@ -256,5 +253,13 @@ pub(super) fn check_crc(
         Ok(())
     } else {
         Err(RecordError::Checksum { id: name.into(), part, stored, computed })
+    }
+}
+
+/// Checks that the padding that starts at byte `at` is zero.
+pub(super) fn check_padding(padding: &[u8], at: u64) -> Result<(), RecordError> {
+    match padding.iter().position(|&byte| byte != 0) {
+        Some(i) => Err(RecordError::Padding { at: at + i as u64 }),
+        None => Ok(()),
     }
 }

@@ -7,7 +7,6 @@ use super::RecordError;
 use super::header::{Header, Section};
 use super::layout::{ALIGNMENT, Prelude, header_len};
 use super::payload::Payload;
-use super::validate::padded_end;
 
 /// Gives every section its place; returns where the first one starts and the last one ends.
 pub(super) fn lay_out(header: &mut Header<'_>) -> Result<Range<u64>, RecordError> {
@@ -19,7 +18,7 @@ pub(super) fn lay_out(header: &mut Header<'_>) -> Result<Range<u64>, RecordError
     for section in header.sections_mut() {
         section.offset = at;
         // A length that overflows is refused by `validate`.
-        at = padded_end(*section).unwrap_or(u64::MAX - ALIGNMENT + 1);
+        at = section.padded_end().unwrap_or(u64::MAX - ALIGNMENT + 1);
     }
     Ok(start..at)
 }

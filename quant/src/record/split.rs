@@ -8,7 +8,7 @@ use super::header::{
 use super::layout::{ALIGNMENT, PRELUDE_LEN};
 use super::outline::Outline;
 use super::sections::lay_out;
-use super::validate::{distinct, padded_end, section_lens, validate};
+use super::validate::{distinct, section_lens, validate};
 use super::{RecordEntry, RecordError, State};
 
 /// A file of a record, before anything of it is written.
@@ -71,7 +71,7 @@ struct FileSize {
 
 impl FileSize {
     fn of(header: usize, sections: &[Section]) -> Self {
-        let padded = sections.iter().map(|section| padded_end(*section).unwrap_or(u64::MAX));
+        let padded = sections.iter().map(|section| section.padded_end().unwrap_or(u64::MAX));
         Self { header, sections: padded.fold(0, u64::saturating_add) }
     }
 

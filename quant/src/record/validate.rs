@@ -86,7 +86,7 @@ impl Cursor {
             return Err(RecordError::Gap { id: id(), part, offset, expected });
         }
         let available = self.end.saturating_sub(offset);
-        match padded_end(section) {
+        match section.padded_end() {
             Some(end) if end <= self.end => self.at = end,
             _ => return Err(RecordError::PastEnd { id: id(), part, len, available }),
         }
@@ -106,11 +106,6 @@ impl Cursor {
             Err(RecordError::FileLen { said: self.end, needed: self.at })
         }
     }
-}
-
-/// Where the padding after a section ends.
-pub(super) fn padded_end(section: Section) -> Option<u64> {
-    section.offset.checked_add(section.len)?.checked_next_multiple_of(ALIGNMENT)
 }
 
 fn check_tensor(entry: TensorEntry<'_>) -> Result<CheckedTensor, RecordError> {
