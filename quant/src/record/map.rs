@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 use memmap2::{Mmap, MmapOptions};
 
 use super::elements::{Element, fix_endian, widen};
-use super::file::{Open, TensorPlace};
+use super::file::TensorPlace;
 use super::header::{Section, TENSOR_PARTS};
+use super::open::Open;
 use super::reader::{check_crc, check_padding};
 use super::{Part, Record, RecordEntry, RecordError, RecordFile, RecordSection, State};
 use crate::scheme::ScaleType;

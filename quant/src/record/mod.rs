@@ -88,6 +88,7 @@ mod layout;
 #[allow(unsafe_code)]
 mod map;
 mod names;
+mod open;
 mod order;
 // Public in `checkpoint`.
 pub(crate) mod outline;
@@ -113,12 +114,12 @@ pub(crate) use difference::load as load_into;
 pub(crate) use elements::{fix_endian, read_elements, reserve};
 pub use entry::{RecordEntry, RecordSection};
 pub use error::{IndexError, Part, RecordError};
-#[cfg(feature = "formats")]
-pub(crate) use file::At;
 pub use file::RecordFile;
 pub(crate) use layout::is_record;
 #[cfg(feature = "mmap")]
 pub use map::{MappedRecord, Verify};
+#[cfg(feature = "formats")]
+pub(crate) use open::At;
 #[cfg(feature = "formats")]
 pub(crate) use order::InOrder;
 #[cfg(feature = "formats")]
