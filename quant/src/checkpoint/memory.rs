@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use super::{Checkpoint, Entry, Format, Stored};
+use super::{Checkpoint, Entry, Format};
 use crate::module::ParamId;
 use crate::record::{Record, RecordEntry, RecordError, State};
 use crate::tensor::Tensor;
@@ -21,9 +21,7 @@ impl InMemory {
         let (metadata, states) = (record.metadata().clone(), record.states().to_vec());
         let tensors: Vec<_> = record.into_iter().collect();
         let entry = |(id, tensor): &(ParamId, Tensor)| {
-            let RecordEntry { id, shape, scheme, .. } = RecordEntry::of(id.clone(), tensor);
-            let bytes = RecordEntry::of(id.clone(), tensor).byte_count();
-            Entry { id, shape, stored: scheme.map_or(Stored::F32, Stored::Quantized), bytes }
+            Entry::of_record(RecordEntry::of(id.clone(), tensor))
         };
         Self { format, entries: tensors.iter().map(entry).collect(), metadata, states, tensors }
     }

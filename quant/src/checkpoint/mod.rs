@@ -50,8 +50,6 @@ mod memory;
 mod native;
 mod open;
 #[cfg(feature = "formats")]
-mod order;
-#[cfg(feature = "formats")]
 mod rename;
 mod report;
 mod rewrite;
@@ -74,10 +72,8 @@ pub use rewrite::{CheckpointError, Options, choose, convert, dequantize, plan, q
 #[cfg(feature = "formats")]
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 
-#[cfg(feature = "formats")]
-use order::InOrder;
-
 use crate::module::ParamId;
+pub use crate::record::outline::Outline;
 use crate::record::{RecordEntry, RecordError, State};
 use crate::scheme::QuantizationScheme;
 use crate::tensor::Tensor;
@@ -157,6 +153,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The entry of a tensor that is stored as records have it.
+    fn of_record(entry: RecordEntry) -> Self {
+        let bytes = entry.byte_count();
+        let RecordEntry { id, shape, scheme } = entry;
+        Self { id, shape, stored: scheme.map_or(Stored::F32, Stored::Quantized), bytes }
+    }
+
     /// The number of elements.
     pub fn element_count(&self) -> usize {
         // Whoever made the entry has counted them.
@@ -197,36 +200,29 @@ impl fmt::Display for Stored {
     }
 }
 
-/// What is going to be written: everything but the values.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outline {
-    /// The user's own pairs, by key.
-    pub metadata: BTreeMap<String, String>,
-    /// The tensors, in the order in which they will be written.
-    pub entries: Vec<RecordEntry>,
-    /// What is kept besides parameters.
-    pub states: Vec<State>,
-    /// Writes a record in parts of at most so many bytes, and an index of them; see
-    /// [`BincodeRecorder::with_max_part_size`](crate::BincodeRecorder::with_max_part_size).
-    pub max_part_size: Option<u64>,
-}
-
 impl Outline {
     /// The outline of a copy of `checkpoint`. Floats of half precision become single in it.
     ///
     /// # Errors
     /// The states cannot be read.
     pub fn of(checkpoint: &dyn Checkpoint) -> Result<Self, RecordError> {
-        let entries = checkpoint.entries().iter();
         Ok(Self {
             metadata: checkpoint.metadata().clone(),
-            entries: entries
-                .map(|it| RecordEntry::new(it.id.clone(), it.shape.clone(), it.scheme()))
-                .collect(),
+            entries: record_entries(checkpoint, Entry::scheme),
             states: checkpoint.states()?,
             max_part_size: None,
         })
     }
+}
+
+/// The tensors of a checkpoint as they are written elsewhere, each with the scheme that `scheme`
+/// says.
+fn record_entries(
+    checkpoint: &dyn Checkpoint,
+    scheme: impl Fn(&Entry) -> Option<QuantizationScheme>,
+) -> Vec<RecordEntry> {
+    let entry = |it: &Entry| RecordEntry::new(it.id.clone(), it.shape.clone(), scheme(it));
+    checkpoint.entries().iter().map(entry).collect()
 }
 
 /// A file that is being written, one tensor at a time.

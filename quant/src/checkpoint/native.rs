@@ -2,8 +2,8 @@
 
 use alloc::collections::BTreeMap;
 
-use super::{Checkpoint, CheckpointWriter, Entry, Format, Stored};
-use crate::record::{RecordEntry, RecordError, RecordFile, RecordWriter, State};
+use super::{Checkpoint, CheckpointWriter, Entry, Format};
+use crate::record::{RecordError, RecordFile, RecordWriter, State};
 use crate::tensor::Tensor;
 
 /// A record on disk.
@@ -14,13 +14,8 @@ pub(super) struct Native {
 
 impl Native {
     pub(super) fn new(file: RecordFile) -> Self {
-        let entry = |entry: &RecordEntry| Entry {
-            id: entry.id.clone(),
-            shape: entry.shape.clone(),
-            stored: entry.scheme.map_or(Stored::F32, Stored::Quantized),
-            bytes: entry.byte_count(),
-        };
-        Self { entries: file.entries().iter().map(entry).collect(), file }
+        let entries = file.entries().iter().cloned().map(Entry::of_record).collect();
+        Self { file, entries }
     }
 }
 

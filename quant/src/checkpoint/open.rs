@@ -39,13 +39,7 @@ pub fn create(
 ) -> Result<Box<dyn CheckpointWriter>, RecordError> {
     let path = path.as_ref();
     match Format::of_path(path)? {
-        Format::Record => {
-            let Outline { metadata, entries, states, max_part_size } = outline;
-            Ok(Box::new(match max_part_size {
-                None => RecordWriter::create(path, metadata, entries, states)?,
-                Some(size) => RecordWriter::create_in_parts(path, size, metadata, entries, states)?,
-            }))
-        }
+        Format::Record => Ok(Box::new(RecordWriter::begin(path, outline)?)),
         format if outline.max_part_size.is_some() => {
             Err(FormatError::Parts { path: path.into(), format }.into())
         }

@@ -4,7 +4,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::rewrite::{decide, decided_entries, in_order};
-use super::{Checkpoint, CheckpointError, Entry, Options};
+use super::{Checkpoint, CheckpointError, Entry, Options, record_entries};
 use crate::quantize::{Planner, quantize_one};
 use crate::record::{RecordEntry, RecordError};
 use crate::report::TensorReport;
@@ -46,8 +46,7 @@ pub fn report_against(
             Some(other) => Ok(one(entry, &tensor, quantized.read(other)?.quantized())?),
         }
     };
-    let entry = |entry: &Entry| RecordEntry::new(entry.id.clone(), entry.shape.clone(), None);
-    gather(from, &from.entries().iter().map(entry).collect::<Vec<_>>(), options, each)
+    gather(from, &record_entries(from, |_| None), options, each)
 }
 
 fn gather(

@@ -10,11 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use super::{Checkpoint, CheckpointWriter, Outline, create};
+use super::{Checkpoint, CheckpointWriter, Entry, Outline, create, record_entries};
 use crate::module::{ParamId, ParamInfo};
 use crate::quantize::mixed::{MixedChoice, MixedPrecision, MixedPrecisionError};
 use crate::quantize::{
-    Candidate, Decided, Plan, PlannedParam, Planner, QuantizeError, decide_all, quantize_one,
+    Candidate, Decided, Plan, PlannedParam, Planner, QuantizeError, decide_all, plan_one,
+    quantize_one,
 };
 use crate::record::{RecordEntry, RecordError};
 use crate::tensor::Tensor;
@@ -73,7 +74,7 @@ pub fn plan(
     let memory = Memory::default();
     let each = |index: usize| {
         let tensor = from.read_into(index, memory.take())?;
-        let (planned, _) = quantize_one(decided[index].clone(), &tensor)?;
+        let planned = plan_one(decided[index].clone(), (&tensor).into())?;
         memory.give(tensor);
         Ok(in_file(planned, from, index))
     };
@@ -157,9 +158,7 @@ pub fn dequantize(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let entry =
-        |entry: &super::Entry| RecordEntry::new(entry.id.clone(), entry.shape.clone(), None);
-    let entries = from.entries().iter().map(entry).collect();
+    let entries = record_entries(from, |_| None);
     let each = |index: usize| Ok(((), from.read(index)?.dequantize()));
     write(from, entries, to.as_ref(), options, each, |()| {})
 }
@@ -173,7 +172,7 @@ pub fn convert(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let entries = Outline::of(from)?.entries;
+    let entries = record_entries(from, Entry::scheme);
     write(from, entries, to.as_ref(), options, |index| Ok(((), from.read(index)?)), |()| {})
 }
 
@@ -191,7 +190,7 @@ fn in_file(mut planned: PlannedParam, from: &dyn Checkpoint, index: usize) -> Pl
 }
 
 fn candidates(from: &dyn Checkpoint) -> Vec<Candidate> {
-    let candidate = |entry: &super::Entry| Candidate {
+    let candidate = |entry: &Entry| Candidate {
         info: ParamInfo {
             id: entry.id.clone(),
             shape: entry.shape.clone(),

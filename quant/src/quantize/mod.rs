@@ -56,4 +56,4 @@ pub(crate) use apply::quantize_weights;
 #[cfg(feature = "std")]
 pub(crate) use decide::{Decided, decide_all};
 #[cfg(feature = "std")]
-pub(crate) use plan::{plan, quantize_one};
+pub(crate) use plan::{plan, plan_one, quantize_one};

@@ -235,8 +235,15 @@ pub(crate) fn plan(
     model: &(impl Module + ?Sized),
 ) -> Result<Plan, QuantizeError> {
     let decided = decide(planner, model)?;
-    let plan_one = |decided, param: ParamView<'_>| Ok(fit_one(decided, param)?.0);
     Ok(Plan::of_params(try_map(decided, model, plan_one)?))
+}
+
+/// What is planned for one parameter.
+pub(crate) fn plan_one(
+    decided: Decided,
+    param: ParamView<'_>,
+) -> Result<PlannedParam, QuantizeError> {
+    Ok(fit_one(decided, param)?.0)
 }
 
 /// Does to one tensor what was decided about its parameter, and says what that was: `None` if it

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::RecordError;
-use super::index::own_parts;
+use super::names::own_parts;
 
 /// The system calls of a replacement, in the order they are made; tests record and fail them.
 pub(crate) trait Files: Clone {

@@ -3,9 +3,9 @@
 use super::Part;
 use super::header::Section;
 use super::validate::section_lens;
-use crate::module::ParamId;
+use crate::module::{ParamId, ParamView};
 use crate::scheme::QuantizationScheme;
-use crate::tensor::Tensor;
+use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What a record says about a tensor.
 ///
@@ -40,7 +40,12 @@ impl RecordEntry {
 
     /// The entry of this tensor.
     pub fn of(id: impl Into<ParamId>, tensor: &Tensor) -> Self {
-        Self::new(id, tensor.shape(), tensor.quantized().map(crate::QuantizedTensor::scheme))
+        Self::of_param(id, tensor.into())
+    }
+
+    /// The entry of this parameter.
+    pub(crate) fn of_param(id: impl Into<ParamId>, param: ParamView<'_>) -> Self {
+        Self::new(id, param.shape(), param.quantized().map(QuantizedTensor::scheme))
     }
 
     /// The bytes of values, scales and zero points, without padding.

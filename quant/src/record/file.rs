@@ -2,12 +2,13 @@
 
 use alloc::collections::BTreeMap;
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::BufReader;
+use std::path::Path;
 
 use super::header::{Header, MetadataEntry, Section, StateEntry, TENSOR_PARTS};
 use super::index::{self, Index, PartFile};
+use super::open::Open;
 use super::reader::Source;
 use super::validate::{CheckedTensor, distinct, validate};
 use super::{Part, Record, RecordEntry, RecordError, RecordSection, State};
@@ -48,15 +49,7 @@ pub struct RecordFile {
     places: Vec<TensorPlace>,
     states: Vec<StatePlace>,
     /// Where in `entries` a name is.
-    index: HashMap<ParamId, usize>,
-}
-
-/// A file that is open for reading.
-#[derive(Debug)]
-pub(super) struct Open {
-    pub(super) file: File,
-    pub(super) path: PathBuf,
-    pub(super) len: u64,
+    positions: HashMap<ParamId, usize>,
 }
 
 /// Where a tensor is.
@@ -72,6 +65,14 @@ pub(super) struct TensorPlace {
 struct StatePlace {
     id: ParamId,
     kind: String,
+    file: usize,
+    section: Section,
+}
+
+/// A section, and what it belongs to.
+struct SectionPlace<'a> {
+    id: &'a ParamId,
+    part: Part,
     file: usize,
     section: Section,
 }
@@ -93,7 +94,7 @@ impl RecordFile {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let file = Open::new(path)?;
-            let Some(bytes) = file.index()? else { return Self::whole(file) };
+            let Some(bytes) = index::read(file.at(0))? else { return Self::whole(file) };
             let parts = Index::decode(&bytes)?;
             match Self::in_parts(&parts, path) {
                 Ok(record) => return Ok(Self { len: record.len + file.len, ..record }),
@@ -135,7 +136,7 @@ impl RecordFile {
             entries: Vec::new(),
             places: Vec::new(),
             states: Vec::new(),
-            index: HashMap::new(),
+            positions: HashMap::new(),
         }
     }
 
@@ -171,7 +172,7 @@ impl RecordFile {
             }
         }
         for CheckedTensor { entry, sections } in checked.tensors {
-            self.index.insert(entry.id.clone(), self.entries.len());
+            self.positions.insert(entry.id.clone(), self.entries.len());
             self.entries.push(entry);
             self.places.push(TensorPlace { file, sections });
         }
@@ -196,7 +197,7 @@ impl RecordFile {
 
     /// Where in [`entries`](Self::entries) the tensor of this name is.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.index.get(name).copied()
+        self.positions.get(name).copied()
     }
 
     /// The length of the file in bytes, or of the index and all parts.
@@ -250,7 +251,7 @@ impl RecordFile {
         for (key, value) in &self.metadata {
             record.insert_metadata(key, value);
         }
-        let tensors = each(self.entries.len(), read)?;
+        let tensors = each(self.entries.len(), read).collect::<Result<Vec<_>, _>>()?;
         record.extend(self.entries.iter().map(|entry| entry.id.clone()).zip(tensors));
         for state in self.states()? {
             record.insert_state(state);
@@ -277,7 +278,7 @@ impl RecordFile {
     /// # Panics
     /// If there is no such tensor.
     pub fn verify(&self, index: usize) -> Result<(), RecordError> {
-        self.tensor_sections(index).try_for_each(|place| self.check(place))
+        self.tensor_sections(index).try_for_each(|place| self.verify_section(&place))
     }
 
     /// Compares all checksums with the bytes, by the threads of `rayon` if that feature is on.
@@ -285,7 +286,9 @@ impl RecordFile {
     /// # Errors
     /// One error for each section that is damaged or cannot be read, in the order of the file.
     pub fn verify_all(&self) -> Result<(), Vec<RecordError>> {
-        let errors = self.damaged();
+        let sections = self.all_sections();
+        let damage = |index: usize| self.verify_section(&sections[index]).err();
+        let errors: Vec<_> = each(sections.len(), damage).flatten().collect();
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
@@ -301,124 +304,41 @@ impl RecordFile {
         self.states.iter().map(read).collect()
     }
 
-    fn check(&self, (id, part, file, section): Place<'_>) -> Result<(), RecordError> {
+    fn verify_section(&self, place: &SectionPlace<'_>) -> Result<(), RecordError> {
+        let SectionPlace { id, part, file, section } = *place;
         let verify = |mut source: Source<'_>| source.verify(id.as_str(), part, section);
         self.files[file].read(section, verify)
     }
 
-    fn tensor_sections(&self, index: usize) -> impl Iterator<Item = Place<'_>> {
+    fn tensor_sections(&self, index: usize) -> impl Iterator<Item = SectionPlace<'_>> {
         let (id, TensorPlace { file, sections }) = (&self.entries[index].id, self.places[index]);
         let parts = TENSOR_PARTS.into_iter().zip(sections);
-        parts.map(move |(part, section)| (id, part, file, section))
+        parts.map(move |(part, section)| SectionPlace { id, part, file, section })
     }
 
-    fn all_sections(&self) -> Vec<Place<'_>> {
+    fn all_sections(&self) -> Vec<SectionPlace<'_>> {
         let tensors = (0..self.entries.len()).flat_map(|index| self.tensor_sections(index));
-        let states =
-            self.states.iter().map(|state| (&state.id, Part::State, state.file, state.section));
+        let states = self.states.iter().map(|StatePlace { id, file, section, .. }| SectionPlace {
+            id,
+            part: Part::State,
+            file: *file,
+            section: *section,
+        });
         tensors.chain(states).collect()
     }
-
-    fn damaged(&self) -> Vec<RecordError> {
-        let sections = self.all_sections();
-        let check = |index: usize| Ok::<_, Never>(self.check(sections[index]).err());
-        let Ok(errors) = each(sections.len(), check);
-        errors.into_iter().flatten().collect()
-    }
 }
 
-/// No error.
-type Never = core::convert::Infallible;
-
-/// What `f` makes of each number below `count`, in order, or the first error, by the threads of
-/// `rayon`.
+/// What `f` makes of each number below `count`, in order, by the threads of `rayon`.
 #[cfg(feature = "rayon")]
-fn each<T: Send, E: Send>(
-    count: usize,
-    f: impl Fn(usize) -> Result<T, E> + Sync,
-) -> Result<Vec<T>, E> {
+fn each<T: Send>(count: usize, f: impl Fn(usize) -> T + Sync) -> impl Iterator<Item = T> {
     use rayon::iter::{IntoParallelIterator, ParallelIterator};
-    // Collected before errors are looked at: which one comes first is no matter of threads.
+    // Collected before anybody looks for errors: which one comes first is no matter of threads.
     let made: Vec<_> = (0..count).into_par_iter().map(&f).collect();
-    made.into_iter().collect()
+    made.into_iter()
 }
 
-/// What `f` makes of each number below `count`, in order, or the first error.
+/// What `f` makes of each number below `count`, in order, when it is asked for.
 #[cfg(not(feature = "rayon"))]
-fn each<T, E>(count: usize, f: impl Fn(usize) -> Result<T, E>) -> Result<Vec<T>, E> {
-    (0..count).map(f).collect()
-}
-
-/// A section, the file it is in, and what it belongs to.
-type Place<'a> = (&'a ParamId, Part, usize, Section);
-
-impl Open {
-    fn new(path: &Path) -> Result<Self, RecordError> {
-        // Asked before it is opened: a pipe without a writer would keep us waiting.
-        if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file").into());
-        }
-        let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        Ok(Self { file, path: path.into(), len })
-    }
-
-    fn at(&self, at: u64) -> At<'_> {
-        At { file: &self.file, at }
-    }
-
-    /// The bytes of the index of parts, if the file is one.
-    fn index(&self) -> Result<Option<Vec<u8>>, RecordError> {
-        let mut magic = Vec::new();
-        self.at(0).take(index::MAGIC.len() as u64).read_to_end(&mut magic)?;
-        if magic == index::MAGIC { index::read(self.at(0)).map(Some) } else { Ok(None) }
-    }
-
-    /// Reads from the start of a section.
-    fn read<T>(
-        &self,
-        section: Section,
-        read: impl FnOnce(Source<'_>) -> Result<T, RecordError>,
-    ) -> Result<T, RecordError> {
-        let mut reader = self.at(section.offset);
-        read(Source::within(&mut reader, section.offset, self.len))
-            .map_err(|error| error.in_file(&self.path))
-    }
-}
-
-/// Reads a file from a place on, whatever others read from it.
-pub(crate) struct At<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-#[cfg(feature = "formats")]
-impl<'a> At<'a> {
-    pub(crate) fn new(file: &'a File, at: u64) -> Self {
-        Self { file, at }
-    }
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = read_at(self.file, buffer, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::unix::fs::FileExt::read_at(file, buffer, at)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    std::os::windows::fs::FileExt::seek_read(file, buffer, at)
-}
-
-/// No other system is known to read at a place without moving the file's own.
-#[cfg(not(any(unix, windows)))]
-fn read_at(_file: &File, _buffer: &mut [u8], _at: u64) -> io::Result<usize> {
-    Err(io::ErrorKind::Unsupported.into())
+fn each<T>(count: usize, f: impl Fn(usize) -> T) -> impl Iterator<Item = T> {
+    (0..count).map(f)
 }

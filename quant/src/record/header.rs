@@ -6,11 +6,12 @@
 //! the payloads, and come back with their checksums.
 
 use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::layout::HEADER_LIMIT;
+use super::layout::{ALIGNMENT, HEADER_LIMIT};
 use super::{Part, RecordError};
 use crate::scheme::{
     Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType,
@@ -217,6 +218,18 @@ impl StateEntry<'_> {
 impl Section {
     /// The bytes that a section takes in a header.
     const ENCODED_LEN: usize = 20;
+
+    /// Where the padding after it ends, if that can be counted.
+    pub(super) fn padded_end(self) -> Option<u64> {
+        self.offset.checked_add(self.len)?.checked_next_multiple_of(ALIGNMENT)
+    }
+}
+
+/// The pairs in the order of their keys.
+pub(super) fn metadata_entries(pairs: BTreeMap<String, String>) -> Vec<MetadataEntry<'static>> {
+    let entry =
+        |(key, value): (String, String)| MetadataEntry { key: key.into(), value: value.into() };
+    pairs.into_iter().map(entry).collect()
 }
 
 impl<'a> Header<'a> {

@@ -8,17 +8,13 @@
 //! ```
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::{Deserialize, Serialize};
 
 use super::header::grown;
-use super::layout::{PRELUDE_LEN, Prelude};
+use super::layout::array;
 use super::{IndexError, RecordError};
 
 /// The first bytes of an index: those of a record, but for one letter.
@@ -77,16 +73,15 @@ impl Index {
             let (at, expected) = (bytes.len() as u64, PARTS as u64);
             return Err(RecordError::Truncated { at, expected });
         };
-        if start[..MAGIC.len()] != MAGIC {
-            let found = [0, 1, 2, 3, 4, 5, 6, 7].map(|i| start[i]);
+        let found = array(&start[..8]);
+        if found != MAGIC {
             return Err(RecordError::BadMagic { found });
         }
-        let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| start[at + i]));
-        match number(8) {
-            VERSION => {}
-            found => return Err(RecordError::UnknownVersion { found, newest: VERSION }),
+        let found = u32::from_le_bytes(array(&start[8..12]));
+        if found != VERSION {
+            return Err(RecordError::UnknownVersion { found, newest: VERSION });
         }
-        let (stored, computed) = (number(12), checksum(bytes));
+        let (stored, computed) = (u32::from_le_bytes(array(&start[12..])), checksum(bytes));
         if stored != computed {
             return Err(IndexError::Checksum { stored, computed }.into());
         }
@@ -125,107 +120,22 @@ fn checksum(bytes: &[u8]) -> u32 {
     crc.finalize()
 }
 
+/// The bytes of an index, up to one beyond the limit, if the input starts like one.
+pub(super) fn read(mut reader: impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    reader.by_ref().take(MAGIC.len() as u64).read_to_end(&mut bytes)?;
+    if bytes != MAGIC {
+        return Ok(None);
+    }
+    reader.take((LIMIT + 1 - MAGIC.len()) as u64).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
 /// Whether a name can only be that of a file beside the index, on any system.
 fn is_plain(name: &str) -> bool {
     let only_dots = name.chars().all(|c| c == '.');
     let special = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
     !only_dots && name.len() <= 255 && !name.contains(special)
-}
-
-/// Reads what may be an index, up to one byte beyond the limit.
-pub(super) fn read(reader: impl Read) -> Result<Vec<u8>, RecordError> {
-    let mut bytes = Vec::new();
-    reader.take(LIMIT as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The names of one save's parts, which no other save's parts have.
-pub(super) struct Names {
-    /// `<name of the index>-<a number drawn for this save>`
-    prefix: String,
-    next: usize,
-}
-
-impl Names {
-    pub(super) fn new(index: &Path) -> Self {
-        // Keyed by the system's random numbers.
-        let number = RandomState::new().hash_one(std::process::id());
-        Self { prefix: format!("{}-{number:016x}", stem(index)), next: 1 }
-    }
-
-    /// Checks that an index has room for this many names.
-    pub(super) fn check_room(&self, parts: usize) -> Result<(), IndexError> {
-        // Two u64 and a u32, and what follows the prefix.
-        const MORE: usize = 20 + "-00000000000000000000.part".len();
-        let len = parts.saturating_mul(self.prefix.len() + MORE);
-        if len <= LIMIT { Ok(()) } else { Err(IndexError::TooLong { limit: LIMIT }) }
-    }
-
-    pub(super) fn next(&mut self) -> String {
-        let name = format!("{}-{:05}.part", self.prefix, self.next);
-        self.next += 1;
-        name
-    }
-}
-
-/// The name of the index, as far as the names of its parts have room for it.
-fn stem(index: &Path) -> &str {
-    let name = index.file_name().and_then(OsStr::to_str).unwrap_or("record");
-    &name[..name.floor_char_boundary(200)]
-}
-
-/// Whether a save to `index` may have given a part this name.
-fn is_own(index: &Path, name: &str) -> bool {
-    let numbers = || {
-        let (id, number) = name
-            .strip_prefix(stem(index))?
-            .strip_prefix('-')?
-            .strip_suffix(".part")?
-            .split_once('-')?;
-        let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-        let well_formed = id.len() == 16
-            && id.bytes().all(hex)
-            && number.len() >= 5
-            && number.bytes().all(|c| c.is_ascii_digit());
-        well_formed.then_some(())
-    };
-    numbers().is_some()
-}
-
-/// The parts of the index at `path`, to be removed once another file has its place.
-///
-/// Only files that a save to this very path has made: the index may come from a stranger, or be
-/// a copy. What is no index, or damaged, has none.
-pub(super) fn own_parts(path: &Path) -> Vec<PathBuf> {
-    let Some(index) = File::open(path).ok().and_then(index_in) else { return Vec::new() };
-    let directory = path.parent().unwrap_or(Path::new(""));
-    let own = index.parts.into_iter().filter(|part| is_own(path, &part.name));
-    let files = own.map(|part| (directory.join(&part.name), part));
-    files.filter(|(path, part)| is_part(path, part)).map(|(path, _)| path).collect()
-}
-
-/// The index that a file is, if it is one.
-fn index_in(mut file: File) -> Option<Index> {
-    let mut bytes = MAGIC.to_vec();
-    file.read_exact(&mut bytes).ok()?;
-    if bytes != MAGIC {
-        return None;
-    }
-    bytes.extend(read(file).ok()?);
-    Index::decode(&bytes).ok()
-}
-
-/// Whether the file at `path` starts and ends as the index says.
-fn is_part(path: &Path, part: &PartFile) -> bool {
-    let read = || {
-        // A pipe without a writer would keep us waiting.
-        fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-        let (mut file, mut bytes) = (File::open(path).ok()?, [0; PRELUDE_LEN]);
-        file.read_exact(&mut bytes).ok()?;
-        let (prelude, len) = (Prelude::decode(&bytes).ok()?, file.metadata().ok()?.len());
-        Some(len == part.len && prelude.checksum == part.checksum)
-    };
-    read().unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -274,30 +184,5 @@ mod tests {
         }
         let error = round_trip(vec![]).unwrap_err();
         assert!(matches!(error, RecordError::Index(IndexError::NoParts)));
-    }
-
-    #[test]
-    fn names_of_parts_are_known_again_and_no_others() {
-        let path = Path::new("directory/model.quant");
-        let (mut names, mut later) = (Names::new(path), Names::new(path));
-        let name = names.next();
-        assert!(is_own(path, &name), "{name}");
-        assert_ne!(name, names.next());
-        assert_ne!(name, later.next());
-        for other in
-            ["model.quant", "model.quant-1.part", "other.quant-0123456789abcdef-00001.part"]
-        {
-            assert!(!is_own(path, other), "{other}");
-        }
-        assert!(is_own(path, "model.quant-0123456789abcdef-00001.part"));
-        assert!(!is_own(path, "model.quant-0123456789abcdeF-00001.part"));
-        assert!(!is_own(path, "model.quant-0123456789abcdef-0001.part"));
-    }
-
-    #[test]
-    fn names_of_parts_are_no_longer_than_names_can_be() {
-        let long = PathBuf::from("ü".repeat(127));
-        let name = Names::new(&long).next();
-        assert!(name.len() <= 255 && is_own(&long, &name), "{name}");
     }
 }

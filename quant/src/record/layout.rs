@@ -131,8 +131,9 @@ pub(crate) fn header_len(len: u64) -> Result<usize, RecordError> {
     }
 }
 
-fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().expect("the field's range has its type's length")
+/// The bytes as an array of their length.
+pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("a field's range has its type's length")
 }
 
 #[cfg(test)]

@@ -2,16 +2,17 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use core::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use memmap2::{Mmap, MmapOptions};
 
-use super::file::{Open, TensorPlace};
+use super::elements::{Element, fix_endian, widen};
+use super::file::TensorPlace;
 use super::header::{Section, TENSOR_PARTS};
-use super::payload::{Element, widen};
-use super::reader::check_crc;
-use super::validate::padded_end;
+use super::open::Open;
+use super::reader::{check_crc, check_padding};
 use super::{Part, Record, RecordEntry, RecordError, RecordFile, RecordSection, State};
 use crate::scheme::ScaleType;
 use crate::tensor::{Buffer, Bytes, Owner, QuantizedTensor, SharedTensor, Tensor, TensorError};
@@ -229,7 +230,7 @@ impl MappedRecord {
     /// there. It is free not to listen.
     fn will_need(&self, index: usize) {
         let TensorPlace { file, sections } = self.record.place(index);
-        let (start, end) = (sections[0].offset, padded_end(sections[2]).unwrap_or(0));
+        let (start, end) = (sections[0].offset, sections[2].padded_end().unwrap_or(0));
         self.maps[file].will_need(start as usize, end.saturating_sub(start) as usize);
     }
 
@@ -271,25 +272,22 @@ unsafe fn map(open: &Open) -> Result<Owner, RecordError> {
     Ok(Arc::new(Map(map)))
 }
 
-/// Compares a section's checksum with its bytes, and what pads it with zero.
-fn check(bytes: &[u8], name: &str, part: Part, section: Section) -> Result<(), RecordError> {
-    let (at, end) = (section.offset + section.len, padded_end(section).unwrap_or(u64::MAX));
-    let (data, padding) = (run(bytes, section.offset, at), run(bytes, at, end));
-    check_crc(name, part, section, crc32fast::hash(data))?;
-    match padding.iter().position(|&byte| byte != 0) {
-        Some(i) => Err(RecordError::Padding { at: at + i as u64 }),
-        None => Ok(()),
-    }
+/// Compares a section's checksum with its bytes in the file, and what pads it with zero.
+fn check(file: &[u8], name: &str, part: Part, section: Section) -> Result<(), RecordError> {
+    let data = range(section);
+    let padding = data.end..section.padded_end().map_or(file.len(), |end| end as usize);
+    check_crc(name, part, section, crc32fast::hash(&file[data.clone()]))?;
+    check_padding(&file[padding], data.end as u64)
 }
 
-/// The bytes of a section, which the header's checks have found to be in the file.
-fn run(bytes: &[u8], start: u64, end: u64) -> &[u8] {
-    &bytes[start as usize..end as usize]
+/// Where a section lies, which the header's checks have found to be in the file.
+fn range(section: Section) -> Range<usize> {
+    section.offset as usize..(section.offset + section.len) as usize
 }
 
 /// The elements of a section where they lie, or a copy where their bytes have another order.
 fn elements<T: Element>(map: &Owner, section: Section) -> Buffer<T> {
-    let range = section.offset as usize..(section.offset + section.len) as usize;
+    let range = range(section);
     if (cfg!(target_endian = "little") || size_of::<T>() == 1)
         && let Some(elements) = Buffer::shared(map, range.clone())
     {
@@ -297,6 +295,6 @@ fn elements<T: Element>(map: &Owner, section: Section) -> Buffer<T> {
     }
     let bytes = &(**map).as_ref()[range];
     let mut elements: Vec<T> = bytemuck::pod_collect_to_vec(bytes);
-    elements.iter_mut().for_each(Element::fix_endian);
+    fix_endian(&mut elements);
     elements.into()
 }

@@ -74,8 +74,10 @@
 //! notice, since nothing in a record is ignored.
 
 mod atomic;
+mod body;
 mod collection;
 mod difference;
+mod elements;
 mod entry;
 mod error;
 mod file;
@@ -85,12 +87,20 @@ mod layout;
 #[cfg(feature = "mmap")]
 #[allow(unsafe_code)]
 mod map;
+mod names;
+mod open;
+mod order;
+// Public in `checkpoint`.
+pub(crate) mod outline;
 mod payload;
 // Thousands of files, which Miri would take hours for.
 #[cfg(all(test, not(miri)))]
 mod power_loss;
 mod reader;
 mod recorder;
+mod save;
+mod sections;
+mod split;
 mod stream;
 mod validate;
 mod writer;
@@ -100,15 +110,21 @@ pub(crate) use atomic::{NewFile, System, Target};
 pub use collection::{Record, State};
 pub use difference::Difference;
 pub(crate) use difference::load as load_into;
+#[cfg(feature = "formats")]
+pub(crate) use elements::{fix_endian, read_elements, reserve};
 pub use entry::{RecordEntry, RecordSection};
 pub use error::{IndexError, Part, RecordError};
-#[cfg(feature = "formats")]
-pub(crate) use file::At;
 pub use file::RecordFile;
 pub(crate) use layout::is_record;
 #[cfg(feature = "mmap")]
 pub use map::{MappedRecord, Verify};
 #[cfg(feature = "formats")]
+pub(crate) use open::At;
+#[cfg(feature = "formats")]
+pub(crate) use order::InOrder;
+#[cfg(feature = "formats")]
 pub(crate) use payload::Payload;
 pub use recorder::{BincodeRecorder, Recorder};
-pub use stream::RecordWriter;
+#[cfg(feature = "formats")]
+pub(crate) use validate::distinct;
+pub use writer::RecordWriter;

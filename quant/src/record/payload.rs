@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 
 use super::layout::CHUNK;
 use crate::module::ParamView;
-use crate::scheme::{ScaleType, f16_to_f32, f32_to_f16};
+use crate::scheme::{ScaleType, f32_to_f16};
 use crate::tensor::QuantizedTensor;
 
 /// The content of a section that is to be written.
@@ -76,40 +76,10 @@ fn encoded<const N: usize, E>(
     Ok(())
 }
 
-/// A type of element that a section can be read into.
-pub(super) trait Element: bytemuck::Pod {
-    /// Makes the element right whose bytes were read little end first.
-    fn fix_endian(&mut self);
-}
-
-impl Element for u8 {
-    fn fix_endian(&mut self) {}
-}
-
-impl Element for i8 {
-    fn fix_endian(&mut self) {}
-}
-
-impl Element for u16 {
-    fn fix_endian(&mut self) {
-        *self = Self::from_le(*self);
-    }
-}
-
-impl Element for f32 {
-    fn fix_endian(&mut self) {
-        *self = Self::from_bits(u32::from_le(self.to_bits()));
-    }
-}
-
-/// Scales read in half precision.
-pub(super) fn widen(halves: &[u16]) -> Vec<f32> {
-    halves.iter().map(|&bits| f16_to_f32(bits)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheme::f16_to_f32;
 
     fn bytes(payload: &Payload<'_>) -> Vec<u8> {
         let mut bytes = Vec::<u8>::new();

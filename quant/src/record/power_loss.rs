@@ -22,8 +22,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::atomic::{Files, System, replace};
-use super::stream::{Stream, save_in_parts};
-use super::{BincodeRecorder, Record, RecordEntry, RecordError, RecordFile, Recorder, State};
+use super::outline::Outline;
+use super::save;
+use super::stream::Stream;
+use super::{BincodeRecorder, Record, RecordError, RecordFile, Recorder, State};
 use crate::tensor::Tensor;
 
 /// A file, whatever its name is.
@@ -290,13 +292,12 @@ fn save<F: Files>(way: Way, files: F, path: &Path, record: &Record) -> Result<()
         Way::Plain => {
             return replace(&files, path, |writer| BincodeRecorder::default().save(record, writer));
         }
-        Way::Parts => return save_in_parts(files, path, MAX, &BTreeMap::new(), record),
+        Way::Parts => return save::in_parts(record, &BTreeMap::new(), MAX, files, path),
         Way::Streamed => None,
         Way::StreamedParts => Some(MAX),
     };
-    let entries = record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect();
-    let (metadata, states) = (record.metadata().clone(), record.states().to_vec());
-    let mut stream = Stream::create(files, path, max, metadata, entries, states)?;
+    let outline = Outline { max_part_size: max, ..Outline::of_model(record, &BTreeMap::new()) };
+    let mut stream = Stream::create(files, path, outline)?;
     for (id, tensor) in record.iter() {
         stream.write(id.as_str(), tensor.into())?;
     }

@@ -5,9 +5,9 @@
 
 use std::io::{ErrorKind, Read};
 
+use super::elements::{Element, fix_endian, read_elements, widen};
 use super::header::{Header, Section};
 use super::layout::{ALIGNMENT, CHUNK, PRELUDE_LEN, Prelude};
-use super::payload::{Element, widen};
 use super::validate::{Checked, validate};
 use super::{Part, Record, RecordEntry, RecordError, State};
 use crate::module::ParamId;
@@ -181,36 +181,20 @@ impl<'a> Source<'a> {
         let (mut elements, computed) = self.read_vec::<T>(section.len as usize / size_of::<T>())?;
         check_crc(name, part, section, computed)?;
         self.padding()?;
-        if cfg!(target_endian = "big") {
-            elements.iter_mut().for_each(Element::fix_endian);
-        }
+        fix_endian(&mut elements);
         Ok(elements)
     }
 
     /// The next `count` elements as they lie in the input, and the checksum of their bytes.
     fn read_vec<T: Element>(&mut self, count: usize) -> Result<(Vec<T>, u32), RecordError> {
         let (mut elements, mut crc) = (Vec::new(), crc32fast::Hasher::new());
-        while elements.len() < count {
-            let start = elements.len();
-            let more = (count - start).min(CHUNK / size_of::<T>());
-            self.reserve(&mut elements, more, count - start)?;
-            // Zeros that stay in the cache until they are overwritten there.
-            elements.resize(start + more, T::zeroed());
-            let bytes = bytemuck::cast_slice_mut(&mut elements[start..]);
+        let known = self.len.is_some();
+        read_elements(&mut elements, count, known, |bytes| {
             self.fill(bytes)?;
             crc.update(bytes);
-        }
+            Ok::<_, RecordError>(())
+        })?;
         Ok((elements, crc.finalize()))
-    }
-
-    /// Makes room for `more` elements of the `left` that are claimed to follow.
-    fn reserve<T>(&self, to: &mut Vec<T>, more: usize, left: usize) -> Result<(), RecordError> {
-        if to.capacity() - to.len() < more {
-            let known = self.len.is_some();
-            let room = if known { left } else { (to.len() / 4).clamp(more, left) };
-            to.try_reserve_exact(room).map_err(std::io::Error::from)?;
-        }
-        Ok(())
     }
 
     /// Reads zeros up to the next boundary.
@@ -219,10 +203,7 @@ impl<'a> Source<'a> {
         let mut bytes = [0; ALIGNMENT as usize];
         let bytes = &mut bytes[..(start.next_multiple_of(ALIGNMENT) - start) as usize];
         self.fill(bytes)?;
-        match bytes.iter().position(|&byte| byte != 0) {
-            Some(i) => Err(RecordError::Padding { at: start + i as u64 }),
-            None => Ok(()),
-        }
+        check_padding(bytes, start)
     }
 
     /// Checks that the input ends here.
@@ -272,5 +253,13 @@ pub(super) fn check_crc(
         Ok(())
     } else {
         Err(RecordError::Checksum { id: name.into(), part, stored, computed })
+    }
+}
+
+/// Checks that the padding that starts at byte `at` is zero.
+pub(super) fn check_padding(padding: &[u8], at: u64) -> Result<(), RecordError> {
+    match padding.iter().position(|&byte| byte != 0) {
+        Some(i) => Err(RecordError::Padding { at: at + i as u64 }),
+        None => Ok(()),
     }
 }

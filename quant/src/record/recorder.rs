@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use super::atomic::{self, System};
-use super::{Record, RecordError, RecordFile, reader, stream, writer};
+use super::{Record, RecordError, RecordFile, reader, save};
 use crate::module::Module;
 
 /// A file format for models.
@@ -123,7 +123,7 @@ impl BincodeRecorder {
 
 impl Recorder for BincodeRecorder {
     fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
-        writer::save(model, &self.metadata, writer)
+        save::whole(model, &self.metadata, writer)
     }
 
     fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
@@ -133,7 +133,7 @@ impl Recorder for BincodeRecorder {
     fn save_file(&self, model: &dyn Module, path: &Path) -> Result<(), RecordError> {
         match self.max_part_size {
             None => atomic::replace(&System, path, |writer| self.save(model, writer)),
-            Some(max) => stream::save_in_parts(System, path, max, &self.metadata, model),
+            Some(max) => save::in_parts(model, &self.metadata, max, System, path),
         }
         .map_err(|error| error.in_file(path))
     }

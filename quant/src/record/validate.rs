@@ -55,7 +55,8 @@ fn ascending(metadata: &[MetadataEntry<'_>]) -> Result<(), RecordError> {
     }
 }
 
-pub(super) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError> {
+/// Checks that no name is there twice.
+pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError> {
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(name) {
@@ -85,7 +86,7 @@ impl Cursor {
             return Err(RecordError::Gap { id: id(), part, offset, expected });
         }
         let available = self.end.saturating_sub(offset);
-        match padded_end(section) {
+        match section.padded_end() {
             Some(end) if end <= self.end => self.at = end,
             _ => return Err(RecordError::PastEnd { id: id(), part, len, available }),
         }
@@ -105,11 +106,6 @@ impl Cursor {
             Err(RecordError::FileLen { said: self.end, needed: self.at })
         }
     }
-}
-
-/// Where the padding after a section ends.
-pub(super) fn padded_end(section: Section) -> Option<u64> {
-    section.offset.checked_add(section.len)?.checked_next_multiple_of(ALIGNMENT)
 }
 
 fn check_tensor(entry: TensorEntry<'_>) -> Result<CheckedTensor, RecordError> {

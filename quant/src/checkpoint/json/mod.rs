@@ -11,9 +11,9 @@ pub use error::JsonError;
 pub(super) use reader::parse;
 pub(super) use writer::JsonWriter;
 
-use super::{InOrder, Outline};
+use super::Outline;
 use crate::module::Module;
-use crate::record::{Record, RecordEntry, RecordError, Recorder};
+use crate::record::{Record, RecordError, Recorder};
 
 /// What a file says first.
 const FORMAT: &str = "quant-json/1";
@@ -65,12 +65,7 @@ impl JsonRecorder {
 impl Recorder for JsonRecorder {
     fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
         let record = Record::from_module(model)?;
-        let mut metadata = record.metadata().clone();
-        metadata.extend(self.metadata.clone());
-        let entries = record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor));
-        let states = record.states().to_vec();
-        let outline = Outline { metadata, entries: entries.collect(), states, max_part_size: None };
-        let mut json = JsonWriter::new(writer, outline)?;
+        let mut json = JsonWriter::new(writer, Outline::of_model(&record, &self.metadata))?;
         for (id, tensor) in record.iter() {
             json.write(id.as_str(), tensor)?;
         }

@@ -3,8 +3,8 @@
 use core::fmt::{self, Display, Formatter};
 use std::io::Write;
 
-use super::{FORMAT, InOrder, Outline};
-use crate::record::RecordError;
+use super::{FORMAT, Outline};
+use crate::record::{InOrder, RecordError, distinct};
 use crate::tensor::Tensor;
 
 /// Writes tensors in the order of an outline.
@@ -18,7 +18,8 @@ pub(in crate::checkpoint) struct JsonWriter<W> {
 impl<W: Write> JsonWriter<W> {
     pub(in crate::checkpoint) fn new(mut file: W, outline: Outline) -> Result<Self, RecordError> {
         let Outline { metadata, entries, states, .. } = outline;
-        let order = InOrder::new(entries)?;
+        distinct(entries.iter().map(|entry| entry.id.as_str()))?;
+        let order = InOrder::new(entries);
         write!(file, "{{\n  \"format\": \"{FORMAT}\",\n  \"metadata\": {{")?;
         let mut separator = "\n";
         for (key, value) in &metadata {
@@ -43,7 +44,7 @@ impl<W: Write> JsonWriter<W> {
         id: &str,
         tensor: &Tensor,
     ) -> Result<(), RecordError> {
-        self.order.take(id, tensor)?;
+        self.order.take(id, tensor.into())?;
         let file = &mut self.file;
         writeln!(file, "{}    {}: {{", self.separator, Quoted(id))?;
         self.separator = ",\n";
@@ -69,7 +70,7 @@ impl<W: Write> JsonWriter<W> {
 
     pub(in crate::checkpoint) fn finish(mut self) -> Result<W, RecordError> {
         let end = if self.order.is_empty() { "" } else { "\n  " };
-        self.order.finish()?;
+        self.order.check_finished()?;
         write!(self.file, "{end}}}\n}}\n")?;
         self.file.flush()?;
         Ok(self.file)

@@ -10,12 +10,9 @@ use super::catalog::{Catalog, Source};
 use super::dtype::Dtype;
 use super::header::{self, Header, LEN_BYTES, Slot};
 use super::{Checkpoint, Entry, Format, SafetensorsError};
-use crate::record::{At, Record, RecordError, State};
+use crate::record::{At, Record, RecordError, State, fix_endian, read_elements, reserve};
 use crate::scheme::f16_to_f32;
 use crate::tensor::{QuantizedTensor, Tensor};
-
-/// Bytes are read in pieces of this size.
-const CHUNK: usize = 256 << 10;
 
 /// A safetensors file on disk, opened.
 #[derive(Debug)]
@@ -207,15 +204,8 @@ fn read_floats(
     mut values: Vec<f32>,
 ) -> io::Result<Vec<f32>> {
     values.clear();
-    while values.len() < count {
-        let (start, more) = (values.len(), (count - values.len()).min(CHUNK / 4));
-        reserve(&mut values, more, count - start, known)?;
-        values.resize(start + more, 0.0);
-        reader.read_exact(bytemuck::cast_slice_mut(&mut values[start..]))?;
-    }
-    if cfg!(target_endian = "big") {
-        values.iter_mut().for_each(|v| *v = f32::from_bits(u32::from_le(v.to_bits())));
-    }
+    read_elements(&mut values, count, known, |bytes| reader.read_exact(bytes))?;
+    fix_endian(&mut values);
     Ok(values)
 }
 
@@ -227,7 +217,7 @@ fn read_halves(
     widen: impl Fn(u16) -> f32,
 ) -> io::Result<Vec<f32>> {
     values.clear();
-    let mut buffer = [0; CHUNK / 16];
+    let mut buffer = [0; 16 << 10];
     while values.len() < count {
         let more = (count - values.len()).min(buffer.len() / 2);
         let bytes = &mut buffer[..2 * more];
@@ -242,19 +232,6 @@ fn read_halves(
 
 fn read_bytes(reader: &mut dyn Read, count: usize, known: bool) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    while bytes.len() < count {
-        let (start, more) = (bytes.len(), (count - bytes.len()).min(CHUNK));
-        reserve(&mut bytes, more, count - start, known)?;
-        bytes.resize(start + more, 0);
-        reader.read_exact(&mut bytes[start..])?;
-    }
+    read_elements(&mut bytes, count, known, |bytes| reader.read_exact(bytes))?;
     Ok(bytes)
-}
-
-/// Makes room for `more` elements of the `left` that are claimed to follow.
-fn reserve<T>(to: &mut Vec<T>, more: usize, left: usize, known: bool) -> io::Result<()> {
-    if to.capacity() - to.len() < more {
-        to.try_reserve_exact(if known { left } else { (to.len() / 4).clamp(more, left) })?;
-    }
-    Ok(())
 }

@@ -5,10 +5,9 @@ use std::io::{Read, Write};
 
 use super::writer::{Layout, WIDTHS};
 use super::{Outline, reader};
-use crate::activation::ActivationQuantizer;
 use crate::checkpoint::Rename;
 use crate::module::{Leaves, Module, ParamView, Site, walk};
-use crate::record::{Payload, Record, RecordEntry, RecordError, Recorder, State};
+use crate::record::{Payload, Record, RecordEntry, RecordError, Recorder};
 
 /// Loads and saves models in safetensors files.
 ///
@@ -63,20 +62,17 @@ impl SafetensorsRecorder {
 
 impl Recorder for SafetensorsRecorder {
     fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
-        let mut outliner = Outliner::default();
-        walk(model, &mut outliner);
-        let mut outline = outliner.0;
-        outline.metadata.extend(self.metadata.clone());
+        let outline = Outline::of_model(model, &self.metadata);
         let layout = Layout::new(&outline)?;
         writer.write_all(&layout.header())?;
         // The file has the widest elements first: one walk for each width.
         for bits in WIDTHS {
-            let entries = outline.entries.iter();
+            let entries = &outline.entries;
             let mut pass = Pass { layout: &layout, bits, entries, at: 0, writer, result: Ok(()) };
             walk(model, &mut pass);
-            let Pass { mut entries, result, .. } = pass;
+            let Pass { at, result, .. } = pass;
             result?;
-            if let Some(missing) = entries.next() {
+            if let Some(missing) = entries.get(at) {
                 return Err(RecordError::Changed { id: missing.id.clone() });
             }
             for (slot, state) in layout.states().zip(&outline.states) {
@@ -93,39 +89,11 @@ impl Recorder for SafetensorsRecorder {
     }
 }
 
-/// Outlines the model that is walked.
-#[derive(Default)]
-struct Outliner(Outline);
-
-impl Leaves for Outliner {
-    fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
-        self.0.entries.push(entry(site, param));
-    }
-
-    fn metadata(&mut self, key: &str, value: &str) {
-        self.0.metadata.insert(key.into(), value.into());
-    }
-
-    fn state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
-        let state = State { id: site.path.into(), kind: kind.into(), data: data.into() };
-        self.0.states.push(state);
-    }
-
-    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        activation.save(|kind, data| self.state(site, kind, data));
-    }
-}
-
-fn entry(site: Site<'_>, param: ParamView<'_>) -> RecordEntry {
-    let scheme = param.quantized().map(crate::QuantizedTensor::scheme);
-    RecordEntry::new(site.path, param.shape(), scheme)
-}
-
 /// Writes the parts of parameters whose elements have one width.
 struct Pass<'a> {
     layout: &'a Layout,
     bits: usize,
-    entries: core::slice::Iter<'a, RecordEntry>,
+    entries: &'a [RecordEntry],
     at: usize,
     writer: &'a mut dyn Write,
     result: Result<(), RecordError>,
@@ -141,7 +109,7 @@ impl Leaves for Pass<'_> {
 
 impl Pass<'_> {
     fn try_param(&mut self, site: Site<'_>, param: ParamView<'_>) -> Result<(), RecordError> {
-        if self.entries.next() != Some(&entry(site, param)) {
+        if self.entries.get(self.at) != Some(&RecordEntry::of_param(site.path, param)) {
             return Err(RecordError::Changed { id: site.path.into() });
         }
         for (slot, payload) in self.layout.slots(self.at).zip(Payload::of(param)) {

@@ -9,8 +9,8 @@ use super::catalog::foreign;
 use super::dtype::Dtype;
 use super::header::{Header, Slot};
 use super::names::{self, Parts};
-use super::{InOrder, Outline, SafetensorsError};
-use crate::record::{Payload, RecordEntry, RecordError};
+use super::{Outline, SafetensorsError};
+use crate::record::{InOrder, Payload, RecordEntry, RecordError};
 use crate::tensor::{Tensor, TensorError};
 
 /// The widths of elements in bits, in the order in which they lie in a file.
@@ -147,7 +147,8 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
         let header = layout.header();
         file.write_all(&header)?;
         let data = header.len() as u64;
-        let mut writer = Self { file, order: InOrder::new(outline.entries)?, data, layout };
+        // Names that are there twice have been found by the layout.
+        let mut writer = Self { file, order: InOrder::new(outline.entries), data, layout };
         for (state, slot) in outline.states.iter().zip(writer.layout.states.clone()) {
             writer.seek(slot)?;
             writer.file.write_all(&state.data)?;
@@ -167,7 +168,7 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
         id: &str,
         tensor: &Tensor,
     ) -> Result<(), RecordError> {
-        let position = self.order.take(id, tensor)?;
+        let position = self.order.take(id, tensor.into())?;
         for (part, payload) in Payload::of(tensor.into()).iter().enumerate() {
             if let Some(&slot) = self.layout.entries[position].get(part) {
                 self.seek(slot)?;
@@ -179,7 +180,7 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
 
     /// The file, once everything has been written.
     pub(in crate::checkpoint) fn finish(mut self) -> Result<W, RecordError> {
-        self.order.finish()?;
+        self.order.check_finished()?;
         self.file.flush()?;
         Ok(self.file)
     }

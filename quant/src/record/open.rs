@@ -1,0 +1,80 @@
+//! A file that is read at any place, whatever others read from it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::RecordError;
+use super::header::Section;
+use super::reader::Source;
+
+/// A file that is open for reading.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) len: u64,
+}
+
+impl Open {
+    pub(super) fn new(path: &Path) -> Result<Self, RecordError> {
+        // Asked before it is opened: a pipe without a writer would keep us waiting.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file").into());
+        }
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(Self { file, path: path.into(), len })
+    }
+
+    pub(super) fn at(&self, at: u64) -> At<'_> {
+        At::new(&self.file, at)
+    }
+
+    /// Reads from the start of a section.
+    pub(super) fn read<T>(
+        &self,
+        section: Section,
+        read: impl FnOnce(Source<'_>) -> Result<T, RecordError>,
+    ) -> Result<T, RecordError> {
+        let mut reader = self.at(section.offset);
+        read(Source::within(&mut reader, section.offset, self.len))
+            .map_err(|error| error.in_file(&self.path))
+    }
+}
+
+/// Reads a file from a place on, whatever others read from it.
+pub(crate) struct At<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn new(file: &'a File, at: u64) -> Self {
+        Self { file, at }
+    }
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = read_at(self.file, buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, at)
+}
+
+/// No other system is known to read at a place without moving the file's own.
+#[cfg(not(any(unix, windows)))]
+fn read_at(_file: &File, _buffer: &mut [u8], _at: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
+}

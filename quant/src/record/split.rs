@@ -1,0 +1,120 @@
+//! From an outline to the files that are to hold it: one, or parts.
+
+use core::ops::Range;
+
+use super::header::{
+    Encoding, Header, MetadataEntry, Section, StateEntry, TensorEntry, metadata_entries,
+};
+use super::layout::{ALIGNMENT, PRELUDE_LEN};
+use super::outline::Outline;
+use super::sections::lay_out;
+use super::validate::{distinct, section_lens, validate};
+use super::{RecordEntry, RecordError, State};
+
+/// A file of a record, before anything of it is written.
+pub(super) struct PlannedFile {
+    /// Complete but for checksums.
+    pub(super) header: Header<'static>,
+    /// Where the first section starts.
+    pub(super) start: u64,
+}
+
+impl PlannedFile {
+    fn new(mut header: Header<'static>) -> Result<Self, RecordError> {
+        let Range { start, end } = lay_out(&mut header)?;
+        validate(header.clone(), start, end)?;
+        Ok(Self { header, start })
+    }
+}
+
+/// The files that are to hold what is outlined, checked.
+pub(super) fn plan(outline: &Outline) -> Result<Vec<PlannedFile>, RecordError> {
+    let whole = Header {
+        metadata: metadata_entries(outline.metadata.clone()),
+        tensors: outline.entries.iter().map(tensor_entry).collect::<Result<_, _>>()?,
+        states: outline.states.iter().map(state_entry).collect(),
+    };
+    distinct(whole.tensors.iter().map(|tensor| &*tensor.name))?;
+    distinct(whole.states.iter().map(|state| &*state.name))?;
+    let headers = match outline.max_part_size {
+        None => vec![whole],
+        Some(max) => split(whole, max),
+    };
+    headers.into_iter().map(PlannedFile::new).collect()
+}
+
+/// Cuts a record, in order, into files of at most `max` bytes, or of one tensor or state.
+fn split(whole: Header<'static>, max: u64) -> Vec<Header<'static>> {
+    let mut files = vec![Header { metadata: whole.metadata, ..Header::default() }];
+    let metadata: usize = files[0].metadata.iter().map(MetadataEntry::encoded_len).sum();
+    let mut size = FileSize { header: Header::EMPTY_LEN + metadata, sections: 0 };
+    for tensor in whole.tensors {
+        let more = FileSize::of(tensor.encoded_len(), &tensor.sections);
+        size.add(more, max, &mut files);
+        files.last_mut().expect("there is a first").tensors.push(tensor);
+    }
+    for state in whole.states {
+        let more = FileSize::of(state.encoded_len(), &[state.section]);
+        size.add(more, max, &mut files);
+        files.last_mut().expect("there is a first").states.push(state);
+    }
+    files
+}
+
+/// The bytes of a file, or of what is to be added to it.
+#[derive(Clone, Copy)]
+struct FileSize {
+    header: usize,
+    /// With their padding.
+    sections: u64,
+}
+
+impl FileSize {
+    fn of(header: usize, sections: &[Section]) -> Self {
+        let padded = sections.iter().map(|section| section.padded_end().unwrap_or(u64::MAX));
+        Self { header, sections: padded.fold(0, u64::saturating_add) }
+    }
+
+    fn file_len(self) -> u64 {
+        let header = (PRELUDE_LEN + self.header) as u64;
+        header.next_multiple_of(ALIGNMENT).saturating_add(self.sections)
+    }
+
+    /// Adds to the last file, or to a new one if that would become too large.
+    fn add(&mut self, more: Self, max: u64, files: &mut Vec<Header<'static>>) {
+        let sections = self.sections.saturating_add(more.sections);
+        let sum = Self { header: self.header + more.header, sections };
+        let first =
+            files.last().is_none_or(|file| file.tensors.is_empty() && file.states.is_empty());
+        if first || sum.file_len() <= max {
+            *self = sum;
+            return;
+        }
+        files.push(Header::default());
+        *self = Self { header: Header::EMPTY_LEN + more.header, ..more };
+    }
+}
+
+fn tensor_entry(entry: &RecordEntry) -> Result<TensorEntry<'static>, RecordError> {
+    let RecordEntry { id, shape, scheme } = entry;
+    let shape: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
+    let lens = match section_lens(&entry.shape, *scheme) {
+        Ok(Some(lens)) => lens,
+        Ok(None) => return Err(RecordError::Shape { id: id.clone(), shape }),
+        Err(source) => return Err(RecordError::Tensor { id: id.clone(), source }),
+    };
+    Ok(TensorEntry {
+        name: id.as_str().to_owned().into(),
+        shape,
+        encoding: Encoding::of(*scheme),
+        sections: lens.map(|len| Section { len, ..Section::default() }),
+    })
+}
+
+fn state_entry(state: &State) -> StateEntry<'static> {
+    StateEntry {
+        name: state.id.as_str().to_owned().into(),
+        kind: state.kind.clone().into(),
+        section: Section { len: state.data.len() as u64, ..Section::default() },
+    }
+}
