@@ -230,46 +230,52 @@ impl Operation for Range<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> Self::Output {
-        let mut lo = [f32::INFINITY; RANGE_LANES];
-        let mut hi = [f32::NEG_INFINITY; RANGE_LANES];
-        let mut magnitude = [0u32; RANGE_LANES];
+        let mut ends =
+            ([f32::INFINITY; RANGE_LANES], [f32::NEG_INFINITY; RANGE_LANES], [0; RANGE_LANES]);
         let (steps, tail) = self.values.as_chunks::<RANGE_LANES>();
         for step in steps {
-            for i in 0..RANGE_LANES {
-                lo[i] = least(step[i], lo[i]);
-                hi[i] = greatest(step[i], hi[i]);
-                magnitude[i] = magnitude[i].max(step[i].to_bits() & 0x7fff_ffff);
-            }
+            ends = widened(ends, step);
         }
-        for (i, &value) in tail.iter().enumerate() {
-            lo[i] = least(value, lo[i]);
-            hi[i] = greatest(value, hi[i]);
-            magnitude[i] = magnitude[i].max(value.to_bits() & 0x7fff_ffff);
+        // An element more than once changes nothing. (A lane that is found by a number would keep
+        // all of them in memory.)
+        if let Some(first) = tail.first() {
+            let mut step = [*first; RANGE_LANES];
+            step[..tail.len()].copy_from_slice(tail);
+            ends = widened(ends, &step);
         }
         // By halves, so that a row's end is a few vectors long and not a chain of all lanes.
-        let ends = halves::<32, 16>(lo, hi, magnitude);
-        let ends = halves::<16, 8>(ends.0, ends.1, ends.2);
-        let ends = halves::<8, 4>(ends.0, ends.1, ends.2);
-        let ends = halves::<4, 2>(ends.0, ends.1, ends.2);
-        let ends = halves::<2, 1>(ends.0, ends.1, ends.2);
+        let ends = halved::<32, 16>(ends);
+        let ends = halved::<16, 8>(ends);
+        let ends = halved::<8, 4>(ends);
+        let ends = halved::<4, 2>(ends);
+        let ends = halved::<2, 1>(ends);
         (ends.0[0], ends.1[0], ends.2[0])
     }
 }
 
+/// The range of each lane, and its largest magnitude.
+type Ends<const N: usize> = ([f32; N], [f32; N], [u32; N]);
+
+#[inline(always)]
+fn widened(mut ends: Ends<RANGE_LANES>, step: &[f32; RANGE_LANES]) -> Ends<RANGE_LANES> {
+    for i in 0..RANGE_LANES {
+        ends.0[i] = least(step[i], ends.0[i]);
+        ends.1[i] = greatest(step[i], ends.1[i]);
+        ends.2[i] = ends.2[i].max(step[i].to_bits() & 0x7fff_ffff);
+    }
+    ends
+}
+
 /// Folds lanes onto the first half of them.
 #[inline(always)]
-fn halves<const N: usize, const HALF: usize>(
-    lo: [f32; N],
-    hi: [f32; N],
-    magnitude: [u32; N],
-) -> ([f32; HALF], [f32; HALF], [u32; HALF]) {
-    let mut half = ([0.0; HALF], [0.0; HALF], [0; HALF]);
+fn halved<const N: usize, const HALF: usize>((lo, hi, magnitude): Ends<N>) -> Ends<HALF> {
+    let mut ends = ([0.0; HALF], [0.0; HALF], [0; HALF]);
     for i in 0..HALF {
-        half.0[i] = least(lo[i + HALF], lo[i]);
-        half.1[i] = greatest(hi[i + HALF], hi[i]);
-        half.2[i] = magnitude[i].max(magnitude[i + HALF]);
+        ends.0[i] = least(lo[i + HALF], lo[i]);
+        ends.1[i] = greatest(hi[i + HALF], hi[i]);
+        ends.2[i] = magnitude[i].max(magnitude[i + HALF]);
     }
-    half
+    ends
 }
 
 struct Quantize<'a> {
