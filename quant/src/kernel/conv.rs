@@ -716,16 +716,9 @@ impl Window<'_> {
         match &mut self.output {
             Output::F32(out) => write(out, start, &values, count),
             Output::I8 { codes: out, scale, zero_point, range } => {
-                let affine = Affine {
-                    scale: *scale,
-                    zero_point: i32::from(*zero_point),
-                    qmin: i32::from(range.0),
-                    qmax: i32::from(range.1),
-                };
+                let [zero_point, qmin, qmax] = [*zero_point, range.0, range.1].map(i32::from);
                 let mut codes = [0; PIXELS];
-                for i in 0..PIXELS {
-                    codes[i] = affine.code(values[i]);
-                }
+                Affine::new(*scale, zero_point, qmin, qmax).codes(&values, &mut codes);
                 write(out, start, &codes, count);
             }
             Output::Sums(_) => {}

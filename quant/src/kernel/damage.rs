@@ -51,7 +51,7 @@ impl Kernel {
         qmax: i32,
     ) -> Damage {
         assert_codes(zero_point, qmin, qmax);
-        self.run(Measure { values, affine: Affine { scale, zero_point, qmin, qmax } })
+        self.run(Measure { values, affine: Affine::new(scale, zero_point, qmin, qmax) })
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::dispatch::{Kernel, Operation};
 use super::isa::Isa;
-use crate::scheme::{NonFinite, round_code};
+use crate::scheme::{NonFinite, ROUNDING, rounded_code};
 
 /// Elements per step: four vectors of AVX-512 or eight of AVX2, enough independent chains to hide
 /// the latency of a division or a comparison.
@@ -22,29 +22,103 @@ const PIECE: usize = 4096;
 /// Every finite value has a smaller magnitude than this, seen as bits.
 pub(super) const INFINITY_BITS: u32 = 0x7f80_0000;
 
+/// As far from an integer as a product may be that is rounded as the quotient is.
+const DOUBTFUL: f32 = 0.5 - 1.0 / 8192.0;
+
 /// The parameters of rule 3, in the form the loops want.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Affine {
-    pub(super) scale: f32,
-    pub(super) zero_point: i32,
-    pub(super) qmin: i32,
-    pub(super) qmax: i32,
+    scale: f32,
+    zero_point: i32,
+    /// `qmin - z` and `qmax - z`: clamping to these before `z` is added is the same, and so is
+    /// clamping before rounding, since they are integers.
+    range: (f32, f32),
+    /// `1 / scale`, rounded.
+    inverse: f32,
+    /// The distance from an integer at which `value * inverse` may be rounded to another one than
+    /// `value / scale`.
+    doubtful: f32,
 }
 
 impl Affine {
+    /// For a zero point and codes within ±255.
+    #[inline(always)]
+    pub(super) fn new(scale: f32, zero_point: i32, qmin: i32, qmax: i32) -> Self {
+        let range = ((qmin - zero_point) as f32, (qmax - zero_point) as f32);
+        let inverse = 1.0 / scale;
+        // Where the inverse has lost bits, every distance is doubtful.
+        let doubtful = if inverse.is_normal() { DOUBTFUL } else { 0.0 };
+        Self { scale, zero_point, range, inverse, doubtful }
+    }
+
     /// `clamp(rne(x / s) + z, qmin, qmax)`; a NaN gives `qmax`.
     #[inline(always)]
     pub(super) fn code(self, value: f32) -> i8 {
-        let code = round_code(value / self.scale) + self.zero_point;
-        let code = if code > self.qmin { code } else { self.qmin };
-        let code = if code < self.qmax { code } else { self.qmax };
-        code as i8
+        self.rounded(self.clamped(value / self.scale) + ROUNDING) as i8
+    }
+
+    /// [`Affine::code`] of each value, mostly without a division, which takes longer than the rest.
+    ///
+    /// The inverse and the product are each rounded once, as the quotient is: for `|x / s| ≤ 512`
+    /// the product is at most `512 · 3 · 2^-24 < 2^-13` away from the quotient. Both are rounded to
+    /// the same integer unless a tie is as near as that, as it is for one value in 4096; then the
+    /// values are divided after all. What is clamped is an integer.
+    #[inline(always)]
+    pub(super) fn codes<T: Code, const N: usize>(self, values: &[f32; N], codes: &mut [T; N]) {
+        let mut doubtful = false;
+        for i in 0..N {
+            let quotient = self.clamped(values[i] * self.inverse);
+            let sum = quotient + ROUNDING;
+            // Both differences are exact: the nearest integer, and how far it is.
+            let distance = quotient - (sum - ROUNDING);
+            doubtful |= distance.abs() >= self.doubtful;
+            codes[i] = T::of(self.rounded(sum));
+        }
+        if doubtful {
+            for i in 0..N {
+                codes[i] = T::of(self.rounded(self.clamped(values[i] / self.scale) + ROUNDING));
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn clamped(self, quotient: f32) -> f32 {
+        let (lo, hi) = self.range;
+        // The order and the spelling say what becomes of NaN, in one instruction each.
+        let quotient = if quotient < hi { quotient } else { hi };
+        if quotient > lo { quotient } else { lo }
+    }
+
+    /// The code in a sum with [`ROUNDING`].
+    #[inline(always)]
+    fn rounded(self, sum: f32) -> i32 {
+        rounded_code(sum) + self.zero_point
     }
 
     /// `f32(q - z) * s`.
     #[inline(always)]
     pub(super) fn value(self, code: i8) -> f32 {
         (i32::from(code) - self.zero_point) as f32 * self.scale
+    }
+}
+
+/// What a code is stored as: `i8`, or plus 128 as `u8`.
+pub(super) trait Code: Copy {
+    /// The low byte.
+    fn of(code: i32) -> Self;
+}
+
+impl Code for i8 {
+    #[inline(always)]
+    fn of(code: i32) -> Self {
+        code as Self
+    }
+}
+
+impl Code for u8 {
+    #[inline(always)]
+    fn of(code: i32) -> Self {
+        code as Self
     }
 }
 
@@ -100,7 +174,7 @@ impl Kernel {
     ) {
         assert_eq!(values.len(), out.len(), "one code for each value");
         assert_codes(zero_point, qmin, qmax);
-        let affine = Affine { scale, zero_point, qmin, qmax };
+        let affine = Affine::new(scale, zero_point, qmin, qmax);
         self.run(Quantize { values, affine, out });
     }
 
@@ -112,7 +186,7 @@ impl Kernel {
     pub fn dequantize(self, codes: &[i8], scale: f32, zero_point: i32, out: &mut [f32]) {
         assert_eq!(codes.len(), out.len(), "one value for each code");
         assert_codes(zero_point, -128, 127);
-        let affine = Affine { scale, zero_point, qmin: -128, qmax: 127 };
+        let affine = Affine::new(scale, zero_point, -128, 127);
         self.run(Dequantize { codes, affine, out });
     }
 }
@@ -156,44 +230,52 @@ impl Operation for Range<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> Self::Output {
-        let mut lo = [f32::INFINITY; RANGE_LANES];
-        let mut hi = [f32::NEG_INFINITY; RANGE_LANES];
-        let mut magnitude = [0u32; RANGE_LANES];
+        let mut ends =
+            ([f32::INFINITY; RANGE_LANES], [f32::NEG_INFINITY; RANGE_LANES], [0; RANGE_LANES]);
         let (steps, tail) = self.values.as_chunks::<RANGE_LANES>();
         for step in steps {
-            for i in 0..RANGE_LANES {
-                lo[i] = least(step[i], lo[i]);
-                hi[i] = greatest(step[i], hi[i]);
-                magnitude[i] = magnitude[i].max(step[i].to_bits() & 0x7fff_ffff);
-            }
+            ends = widened(ends, step);
         }
-        for (i, &value) in tail.iter().enumerate() {
-            lo[i] = least(value, lo[i]);
-            hi[i] = greatest(value, hi[i]);
-            magnitude[i] = magnitude[i].max(value.to_bits() & 0x7fff_ffff);
+        // An element more than once changes nothing. (A lane that is found by a number would keep
+        // all of them in memory.)
+        if let Some(first) = tail.first() {
+            let mut step = [*first; RANGE_LANES];
+            step[..tail.len()].copy_from_slice(tail);
+            ends = widened(ends, &step);
         }
         // By halves, so that a row's end is a few vectors long and not a chain of all lanes.
-        halve::<16>(&mut lo, &mut hi, &mut magnitude);
-        halve::<8>(&mut lo, &mut hi, &mut magnitude);
-        halve::<4>(&mut lo, &mut hi, &mut magnitude);
-        halve::<2>(&mut lo, &mut hi, &mut magnitude);
-        halve::<1>(&mut lo, &mut hi, &mut magnitude);
-        (lo[0], hi[0], magnitude[0])
+        let ends = halved::<32, 16>(ends);
+        let ends = halved::<16, 8>(ends);
+        let ends = halved::<8, 4>(ends);
+        let ends = halved::<4, 2>(ends);
+        let ends = halved::<2, 1>(ends);
+        (ends.0[0], ends.1[0], ends.2[0])
     }
 }
 
-/// Folds lanes onto the first `HALF`.
+/// The range of each lane, and its largest magnitude.
+type Ends<const N: usize> = ([f32; N], [f32; N], [u32; N]);
+
 #[inline(always)]
-fn halve<const HALF: usize>(
-    lo: &mut [f32; RANGE_LANES],
-    hi: &mut [f32; RANGE_LANES],
-    magnitude: &mut [u32; RANGE_LANES],
-) {
-    for i in 0..HALF {
-        lo[i] = least(lo[i + HALF], lo[i]);
-        hi[i] = greatest(hi[i + HALF], hi[i]);
-        magnitude[i] = magnitude[i].max(magnitude[i + HALF]);
+fn widened(mut ends: Ends<RANGE_LANES>, step: &[f32; RANGE_LANES]) -> Ends<RANGE_LANES> {
+    for i in 0..RANGE_LANES {
+        ends.0[i] = least(step[i], ends.0[i]);
+        ends.1[i] = greatest(step[i], ends.1[i]);
+        ends.2[i] = ends.2[i].max(step[i].to_bits() & 0x7fff_ffff);
     }
+    ends
+}
+
+/// Folds lanes onto the first half of them.
+#[inline(always)]
+fn halved<const N: usize, const HALF: usize>((lo, hi, magnitude): Ends<N>) -> Ends<HALF> {
+    let mut ends = ([0.0; HALF], [0.0; HALF], [0; HALF]);
+    for i in 0..HALF {
+        ends.0[i] = least(lo[i + HALF], lo[i]);
+        ends.1[i] = greatest(hi[i + HALF], hi[i]);
+        ends.2[i] = magnitude[i].max(magnitude[i + HALF]);
+    }
+    ends
 }
 
 struct Quantize<'a> {
@@ -210,9 +292,7 @@ impl Operation for Quantize<'_> {
         let (steps, tail) = self.values.as_chunks::<LANES>();
         let (outs, out_tail) = self.out.as_chunks_mut::<LANES>();
         for (step, out) in steps.iter().zip(outs) {
-            for i in 0..LANES {
-                out[i] = self.affine.code(step[i]);
-            }
+            self.affine.codes(step, out);
         }
         for (value, out) in tail.iter().zip(out_tail) {
             *out = self.affine.code(*value);
@@ -240,6 +320,40 @@ impl Operation for Dequantize<'_> {
         }
         for (code, out) in tail.iter().zip(out_tail) {
             *out = self.affine.value(*code);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ties and their neighbours, for a scale: where a product and a quotient may differ.
+    fn near_ties(scale: f32) -> [f32; 64] {
+        core::array::from_fn(|i| {
+            let tie = (i as i32 / 3 * 27 - 280) as f32 + 0.5;
+            let value = tie * scale;
+            f32::from_bits(value.to_bits().wrapping_add(i as u32 % 3).wrapping_sub(1))
+        })
+    }
+
+    #[test]
+    fn codes_are_those_of_a_division_for_every_scale() {
+        let mut bits = 1u32;
+        for _ in 0..200_000 {
+            bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Every positive scale, subnormal ones included.
+            let scale = f32::from_bits((bits >> 1) % INFINITY_BITS).max(f32::MIN_POSITIVE * 1e-6);
+            let zero_point = (bits >> 3 & 0xff) as i32 - 128;
+            let affine = Affine::new(scale, zero_point, -128, 127);
+            let values = near_ties(scale);
+            let mut codes = [0i8; 64];
+            affine.codes(&values, &mut codes);
+            for (value, code) in values.iter().zip(codes) {
+                let exact = (value / scale).clamp(-600.0, 600.0).round_ties_even() as i32;
+                let expected = if value.is_nan() { 127 } else { exact + zero_point };
+                assert_eq!(i32::from(code), expected.clamp(-128, 127), "{value:e} / {scale:e}");
+            }
         }
     }
 }

@@ -113,13 +113,8 @@ impl<'a> Target<'a> {
         match output {
             Output::F32(values) => Self::F32(Shared::new(values)),
             Output::I8 { codes, scale, zero_point, range } => {
-                let affine = Affine {
-                    scale,
-                    zero_point: i32::from(zero_point),
-                    qmin: i32::from(range.0),
-                    qmax: i32::from(range.1),
-                };
-                Self::I8(Shared::new(codes), affine)
+                let [zero_point, qmin, qmax] = [zero_point, range.0, range.1].map(i32::from);
+                Self::I8(Shared::new(codes), Affine::new(scale, zero_point, qmin, qmax))
             }
             Output::Sums(sums) => Self::Sums(Shared::new(sums)),
         }

@@ -335,9 +335,7 @@ impl<T: Pod> Tile<'_, T> {
             Target::I8(out, affine) => {
                 let mut codes = [[0; WIDEST]; R];
                 for r in 0..R {
-                    for j in 0..I::COLUMNS {
-                        codes[r][j] = affine.code(lanes[r][j]);
-                    }
+                    affine.codes(&lanes[r], &mut codes[r]);
                 }
                 self.write(&out, &codes, I::COLUMNS);
             }

@@ -92,20 +92,24 @@ impl<S: Source> Operation for Prepare<'_, S> {
         for tile in self.tiles {
             let rows = self.tiling.rows(tile);
             let lines = &mut self.lines[(rows.start - first) * lines_per_row..];
+            // All of them before the first is filled: what a row waits for at its end, the next one
+            // need not wait for.
             for row in rows.clone() {
-                let of = self.source.row(isa, row)?;
-                self.rows[row - first] = of;
+                self.rows[row - first] = self.source.row(isa, row)?;
+            }
+            for row in rows.clone() {
+                let of = self.rows[row - first];
                 let mut at = row - rows.start;
                 for segment in 0..self.weights.segments() {
                     let range = self.weights.segment_range(segment);
                     let mut sum = 0;
                     for k in range.clone().step_by(Line::STEPS * I::VALUES) {
                         let left = range.end - k;
-                        lines[at] = if I::VALUES == 4 {
-                            bytes(&self.source, of, row, k, left)
+                        if I::VALUES == 4 {
+                            bytes(&self.source, of, row, k, left, &mut lines[at]);
                         } else {
-                            words(&self.source, of, row, k, left)
-                        };
+                            words(&self.source, of, row, k, left, &mut lines[at]);
+                        }
                         if !self.sums.is_empty() {
                             sum += sum_of(&lines[at]);
                         }
@@ -123,30 +127,29 @@ impl<S: Source> Operation for Prepare<'_, S> {
 
 /// A line of 64 bytes.
 #[inline(always)]
-fn bytes<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize) -> Line {
-    let mut codes = [0u8; 64];
+fn bytes<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize, line: &mut Line) {
+    let codes = line.bytes_mut();
     if left >= 64 {
-        source.fill(of, row, k, &mut codes);
+        source.fill(of, row, k, codes);
     } else {
         source.fill_part(of, row, k, &mut codes[..left]);
+        codes[left..].fill(0);
     }
-    bytemuck::cast(codes)
 }
 
 /// A line of 32 codes as i16.
 #[inline(always)]
-fn words<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize) -> Line {
-    let mut codes = [0u8; 32];
+fn words<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize, line: &mut Line) {
+    let mut codes = [0; 32];
     if left >= 32 {
         source.fill(of, row, k, &mut codes);
     } else {
         source.fill_part(of, row, k, &mut codes[..left]);
     }
-    let mut words = [0u16; 32];
+    let words: &mut [u16; 32] = bytemuck::cast_mut(line);
     for i in 0..32 {
         words[i] = u16::from(codes[i]);
     }
-    bytemuck::cast(words)
 }
 
 /// The sum of the codes in a line, of either kind: the high bytes of i16 are 0.
@@ -243,10 +246,7 @@ impl Source for FloatRows<'_> {
     #[inline(always)]
     fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]) {
         let Some(values) = self.values[row * self.k + k..].first_chunk::<N>() else { return };
-        let affine = self.affine(of);
-        for i in 0..N {
-            codes[i] = affine.code(values[i]) as u8 ^ 0x80;
-        }
+        self.affine(of).codes(values, codes);
     }
 
     #[inline(always)]
@@ -254,15 +254,16 @@ impl Source for FloatRows<'_> {
         let affine = self.affine(of);
         let values = &self.values[row * self.k + k..][..codes.len()];
         for (code, value) in codes.iter_mut().zip(values) {
-            *code = affine.code(*value) as u8 ^ 0x80;
+            *code = affine.code(*value) as u8;
         }
     }
 }
 
 impl FloatRows<'_> {
+    /// Codes plus 128: what they are added to and their range are so much greater.
     #[inline(always)]
     fn affine(&self, of: Row) -> Affine {
-        Affine { scale: of.scale, zero_point: of.zero - 128, qmin: self.qmin, qmax: self.qmax }
+        Affine::new(of.scale, of.zero, self.qmin + 128, self.qmax + 128)
     }
 }
 

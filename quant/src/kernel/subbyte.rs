@@ -61,7 +61,7 @@ impl Kernel {
     ) {
         assert_eq!(out.len(), width.row_bytes(values.len()), "bytes for the values");
         assert_width(width, zero_point, qmin, qmax);
-        let affine = Affine { scale, zero_point, qmin, qmax };
+        let affine = Affine::new(scale, zero_point, qmin, qmax);
         match width {
             SubByte::Four => self.run(QuantizePacked::<4> { values, affine, out }),
             SubByte::Two => self.run(QuantizePacked::<2> { values, affine, out }),
@@ -83,7 +83,7 @@ impl Kernel {
     ) {
         assert_eq!(codes.len(), width.row_bytes(out.len()), "bytes for the values");
         assert_width(width, zero_point, -width.half(), width.half() - 1);
-        let affine = Affine { scale, zero_point, qmin: -128, qmax: 127 };
+        let affine = Affine::new(scale, zero_point, -128, 127);
         match width {
             SubByte::Four => self.run(DequantizePacked::<4> { codes, affine, out }),
             SubByte::Two => self.run(DequantizePacked::<2> { codes, affine, out }),
@@ -164,9 +164,7 @@ impl<const BITS: usize> Operation for QuantizePacked<'_, BITS> {
         let (body, rest) = self.out.split_at_mut(steps.len() * STEP * BITS / 8);
         let mut codes = [0i8; STEP];
         for (step, out) in steps.iter().zip(body.chunks_exact_mut(STEP * BITS / 8)) {
-            for i in 0..STEP {
-                codes[i] = self.affine.code(step[i]);
-            }
+            self.affine.codes(step, &mut codes);
             pack_step::<BITS>(&codes, out);
         }
         codes = [0; STEP];

@@ -405,9 +405,7 @@ impl FloatProduct<'_> {
                 Target::F32(out) => write(&out, start, &y[..count]),
                 Target::I8(out, affine) => {
                     let mut codes = [0; WIDEST];
-                    for j in 0..I::COLUMNS {
-                        codes[j] = affine.code(y[j]);
-                    }
+                    affine.codes(y, &mut codes);
                     write(&out, start, &codes[..count]);
                 }
                 Target::Sums(_) => {}

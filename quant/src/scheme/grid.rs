@@ -128,11 +128,19 @@ impl QuantParams {
 /// the CPU. A NaN becomes 512. The kernels are compiled from this function too.
 #[inline(always)]
 pub(crate) fn round_code(v: f32) -> i32 {
-    const MAGIC: f32 = 12_582_912.0; // 1.5 · 2^23
     // Written as comparisons, each of which is one instruction: `f32::min` promises more of NaN.
     let v = if v < 512.0 { v } else { 512.0 };
     let v = if v > -512.0 { v } else { -512.0 };
-    (v + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
+    rounded_code(v + ROUNDING)
+}
+
+/// What rounds by being added: 1.5 · 2^23.
+pub(crate) const ROUNDING: f32 = 12_582_912.0;
+
+/// The integer in a sum with [`ROUNDING`].
+#[inline(always)]
+pub(crate) fn rounded_code(sum: f32) -> i32 {
+    sum.to_bits().wrapping_sub(ROUNDING.to_bits()) as i32
 }
 
 /// Round half to even for `|v| < 2^51`; `f64::round_ties_even` is not in `core`.

@@ -12,8 +12,8 @@ mod range;
 mod types;
 
 pub use f16::{f16_to_f32, f32_to_f16};
-pub(crate) use grid::round_code;
 pub use grid::{Grid, QuantParams, ScaleError, fit};
+pub(crate) use grid::{ROUNDING, round_code, rounded_code};
 pub(crate) use groups::element_count;
 pub use groups::{Group, Groups, LayoutError};
 pub(crate) use name::REFUSAL;
