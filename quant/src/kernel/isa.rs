@@ -66,6 +66,20 @@ pub(super) trait Isa: Copy + Send + Sync {
         b: &[Self::Step],
     );
 
+    /// Whether [`Isa::accumulate_packed`] is there.
+    const UNPACKS: bool = false;
+
+    /// [`Isa::accumulate`] for packed steps of 4 bits, which hold two steps each: without a way
+    /// through memory, on which few rows would spend as long as on their products.
+    #[inline(always)]
+    fn accumulate_packed<const R: usize>(
+        self,
+        _sums: &mut [[Self::Sums; 2]; R],
+        _a: &[Line; R],
+        _b: &[Self::Step],
+    ) {
+    }
+
     /// Brings lines into an [`order`](super::order).
     #[inline(always)]
     fn reorder<const R: usize>(self, from: &[Line; R], order: &Line, to: &mut [Line; R]) {

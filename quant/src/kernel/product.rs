@@ -191,6 +191,10 @@ impl<T: Pod> Tile<'_, T> {
             let steps = &self.steps[first / per_byte..][..steps / per_byte];
             let mut piece = [I::Step::zeroed(); Line::STEPS];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / per_byte)) {
+                if bits == 4 && I::UNPACKS {
+                    isa.accumulate_packed::<R>(&mut sums, a, b);
+                    continue;
+                }
                 let piece = &mut piece[..b.len() * per_byte];
                 unpack::<I>(bits, b, piece);
                 isa.accumulate::<R>(&mut sums, a, piece);

@@ -172,6 +172,7 @@ impl core::error::Error for ScaleError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     const AFFINE8: Grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
     const SYM8: Grid = Grid::new(QuantizationType::QInt8, Mapping::Symmetric, ScaleType::F32);

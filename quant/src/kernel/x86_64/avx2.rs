@@ -84,6 +84,17 @@ impl Avx2 {
         unsafe { _mm256_madd_epi16(a, b) }
     }
 
+    /// Adds pairs of sums in i16 to sums in i32.
+    #[inline(always)]
+    fn add_wide<const R: usize>(self, sums: &mut [[__m256i; 2]; R], pairs: &[[__m256i; 2]; R]) {
+        for r in 0..R {
+            for v in 0..2 {
+                let wide = self.wide_pairs(pairs[r][v], self.ones());
+                sums[r][v] = self.ymm_add_sums(sums[r][v], wide);
+            }
+        }
+    }
+
     /// Writes the bytes of each half that `order` names.
     #[inline(always)]
     fn shuffle(self, bytes: __m256i, order: __m256i, to: &mut [u8; 32]) {
@@ -149,12 +160,37 @@ impl Isa for Avx2 {
                     }
                 }
             }
-            for r in 0..R {
-                for v in 0..2 {
-                    let wide = self.wide_pairs(pairs[r][v], self.ones());
-                    sums[r][v] = self.ymm_add_sums(sums[r][v], wide);
+            self.add_wide(sums, &pairs);
+        }
+    }
+
+    const UNPACKS: bool = true;
+
+    /// As [`Isa::accumulate`]: four packed steps are eight.
+    #[inline(always)]
+    fn accumulate_packed<const R: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        for (g, steps) in b.as_chunks::<4>().0.iter().enumerate().take(Line::STEPS / 8) {
+            let mut pairs = [[self.ymm_zero(); 2]; R];
+            for (s, step) in steps.iter().enumerate() {
+                let codes = [self.ymm_unpacked(&step[0]), self.ymm_unpacked(&step[1])];
+                for r in 0..R {
+                    let first = self.ymm_broadcast(a[r].0[g * 8 + 2 * s]);
+                    let second = self.ymm_broadcast(a[r].0[g * 8 + 2 * s + 1]);
+                    for v in 0..2 {
+                        let both = self.add_pairs(
+                            self.pairs(first, codes[v][0]),
+                            self.pairs(second, codes[v][1]),
+                        );
+                        pairs[r][v] = self.add_pairs(pairs[r][v], both);
+                    }
                 }
             }
+            self.add_wide(sums, &pairs);
         }
     }
 }

@@ -3,10 +3,11 @@
 
 use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{
-    __m512, __m512i, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_permutexvar_ps,
-    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srlv_epi32,
-    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi32,
+    __m512, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32,
+    _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_epi8, _mm512_sub_epi32,
 };
 
 instruction_set! {
@@ -25,6 +26,28 @@ impl Avx512Vnni {
     fn broadcast(self, values: u32) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_set1_epi32(values as i32) }
+    }
+
+    /// Codes of 4 bits: those in the low halves of the bytes, and those in the high halves.
+    #[inline(always)]
+    fn unpacked(self, from: &[i8; 64]) -> [__m512i; 2] {
+        let packed = self.codes(from);
+        // SAFETY: `self` proves AVX-512 BW.
+        let high = unsafe { _mm512_srli_epi16::<4>(packed) };
+        [self.low_codes(packed), self.low_codes(high)]
+    }
+
+    /// The codes in the low halves of the bytes.
+    #[inline(always)]
+    fn low_codes(self, packed: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        let mask = unsafe { _mm512_set1_epi8(15) };
+        // SAFETY: `self` proves AVX-512F.
+        let half = unsafe { _mm512_set1_epi8(8) };
+        // SAFETY: `self` proves AVX-512F.
+        let codes = unsafe { _mm512_and_si512(packed, mask) };
+        // SAFETY: `self` proves AVX-512 BW.
+        unsafe { _mm512_sub_epi8(codes, half) }
     }
 
     #[inline(always)]
@@ -63,6 +86,28 @@ impl Isa for Avx512Vnni {
                 let values = self.broadcast(a[r].0[s]);
                 sums[r][0] = self.dot(sums[r][0], values, codes[0]);
                 sums[r][1] = self.dot(sums[r][1], values, codes[1]);
+            }
+        }
+    }
+
+    const UNPACKS: bool = true;
+
+    #[inline(always)]
+    fn accumulate_packed<const R: usize>(
+        self,
+        sums: &mut [[__m512i; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        for (s, step) in b.iter().enumerate().take(Line::STEPS / 2) {
+            let codes = [self.unpacked(&step[0]), self.unpacked(&step[1])];
+            for r in 0..R {
+                let first = self.broadcast(a[r].0[2 * s]);
+                let second = self.broadcast(a[r].0[2 * s + 1]);
+                for v in 0..2 {
+                    sums[r][v] = self.dot(sums[r][v], first, codes[v][0]);
+                    sums[r][v] = self.dot(sums[r][v], second, codes[v][1]);
+                }
             }
         }
     }

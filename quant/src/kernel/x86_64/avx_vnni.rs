@@ -51,4 +51,26 @@ impl Isa for AvxVnni {
             }
         }
     }
+
+    const UNPACKS: bool = true;
+
+    #[inline(always)]
+    fn accumulate_packed<const R: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        for (s, step) in b.iter().enumerate().take(Line::STEPS / 2) {
+            let codes = [self.ymm_unpacked(&step[0]), self.ymm_unpacked(&step[1])];
+            for r in 0..R {
+                let first = self.ymm_broadcast(a[r].0[2 * s]);
+                let second = self.ymm_broadcast(a[r].0[2 * s + 1]);
+                for v in 0..2 {
+                    sums[r][v] = self.dot(sums[r][v], first, codes[v][0]);
+                    sums[r][v] = self.dot(sums[r][v], second, codes[v][1]);
+                }
+            }
+        }
+    }
 }

@@ -1,10 +1,11 @@
 //! What the kernels with 256-bit vectors share.
 
 use core::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_cvtepi32_ps, _mm256_loadu_ps,
-    _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps, _mm256_mullo_epi32, _mm256_set1_epi32,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_srai_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32,
+    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_cvtepi32_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps, _mm256_mullo_epi32,
+    _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_srai_epi32, _mm256_srli_epi16, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_epi8, _mm256_sub_epi32,
 };
 
 /// Shuffles that move byte `j` of each lane to its high end and clear the others.
@@ -40,6 +41,28 @@ pub(super) unsafe trait Ymm: Copy {
     fn ymm_bytes(self, from: &[u8; 32]) -> __m256i {
         // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    /// Codes of 4 bits: those in the low halves of the bytes, and those in the high halves.
+    #[inline(always)]
+    fn ymm_unpacked(self, from: &[i8; 32]) -> [__m256i; 2] {
+        let packed = self.ymm_codes(from);
+        // SAFETY: `self` proves AVX2.
+        let high = unsafe { _mm256_srli_epi16::<4>(packed) };
+        [self.ymm_low_codes(packed), self.ymm_low_codes(high)]
+    }
+
+    /// The codes in the low halves of the bytes.
+    #[inline(always)]
+    fn ymm_low_codes(self, packed: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let mask = unsafe { _mm256_set1_epi8(15) };
+        // SAFETY: `self` proves AVX2.
+        let half = unsafe { _mm256_set1_epi8(8) };
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_and_si256(packed, mask) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_sub_epi8(codes, half) }
     }
 
     #[inline(always)]
