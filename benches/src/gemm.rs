@@ -1,8 +1,8 @@
 //! Linear layers: integer products of this crate beside those of others, and beside floats.
 //!
 //! Weights of the largest shape are cycled through, so that each call reads them from memory; those
-//! of floats are larger than the caches by themselves. Burn's `flex` is not among the subjects: it
-//! dequantizes and multiplies floats, and brings more crates than all others together.
+//! of floats are larger than the caches by themselves. Burn's `flex` stands beside this crate in
+//! `peers/burn`, a package of its own: it brings more crates than all others together.
 
 use crate::data::{self, Draw};
 use crate::measure::{Report, Subject};
