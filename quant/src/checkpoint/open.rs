@@ -142,3 +142,78 @@ mod foreign {
         Err(FormatError::Feature { path: path.into(), feature: "formats" }.into())
     }
 }
+
+#[cfg(all(test, feature = "formats"))]
+mod tests {
+    use alloc::{vec, vec::Vec};
+    use std::io::{self, Cursor, Seek, SeekFrom, Write};
+
+    use super::super::json::JsonWriter;
+    use super::super::safetensors::SafetensorsWriter;
+    use super::Outline;
+    use crate::record::{RecordEntry, RecordError, State};
+    use crate::tensor::Tensor;
+
+    /// A disk that is full for a while.
+    struct Disk<'a> {
+        bytes: Cursor<Vec<u8>>,
+        full: &'a core::cell::Cell<bool>,
+    }
+
+    impl Write for Disk<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.full.get() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.bytes.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Disk<'_> {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.bytes.seek(to)
+        }
+    }
+
+    fn outline(tensor: &Tensor) -> Outline {
+        Outline { entries: vec![RecordEntry::of_param("w", tensor.into())], ..Outline::default() }
+    }
+
+    #[test]
+    fn a_file_with_a_tensor_that_could_not_be_written_is_not_finished() {
+        let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
+        let full = core::cell::Cell::new(false);
+        let disk = || Disk { bytes: Cursor::default(), full: &full };
+        macro_rules! check {
+            ($writer:expr) => {
+                let mut writer = $writer.unwrap();
+                full.set(true);
+                assert!(matches!(writer.write("w", &tensor), Err(RecordError::Io { .. })));
+                full.set(false);
+                let again = writer.write("w", &tensor);
+                assert!(matches!(again, Err(RecordError::Unfinished { .. })));
+                assert!(matches!(writer.finish(), Err(RecordError::Unfinished { .. })));
+            };
+        }
+        check!(JsonWriter::new(disk(), outline(&tensor)));
+        check!(SafetensorsWriter::new(disk(), outline(&tensor)));
+    }
+
+    #[test]
+    fn two_states_of_one_name_are_refused() {
+        let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
+        let state = || State { id: "s".into(), kind: "k".into(), data: vec![1] };
+        let twice = || Outline { states: vec![state(), state()], ..outline(&tensor) };
+        let file = Cursor::new(Vec::new());
+        let json = JsonWriter::new(file.clone(), twice()).err();
+        assert!(matches!(json, Some(RecordError::DuplicateName { .. })), "{json:?}");
+        let safetensors = SafetensorsWriter::new(file, twice()).err();
+        assert!(
+            safetensors.is_some_and(|error| error.to_string().contains("the name is there twice"))
+        );
+    }
+}

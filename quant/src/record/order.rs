@@ -4,35 +4,45 @@ use super::{RecordEntry, RecordError};
 use crate::module::ParamView;
 
 /// The tensors of an outline, one after the other.
+///
+/// A tensor is written between [`begin`](Self::begin) and [`end`](Self::end). Where the second
+/// is missing, part of a tensor may lie in the file: nothing follows it, and nothing is finished.
 pub(crate) struct InOrder {
     entries: Vec<RecordEntry>,
     next: usize,
+    writing: bool,
 }
 
 impl InOrder {
     pub(crate) fn new(entries: Vec<RecordEntry>) -> Self {
-        Self { entries, next: 0 }
+        Self { entries, next: 0, writing: false }
     }
 
-    /// Compares a tensor with the declared one, which stays the next.
-    pub(super) fn check(&self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
+    /// Begins with a tensor, if it is the next that was declared. Another may follow if not.
+    pub(crate) fn begin(&mut self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
+        if self.writing {
+            return Err(RecordError::Unfinished { id: None });
+        }
         let expected = self.entries.get(self.next);
         let found = RecordEntry::of_param(id, param);
         if expected == Some(&found) {
+            self.writing = true;
             return Ok(());
         }
         let expected = expected.cloned().map(Box::new);
         Err(RecordError::NotDeclared { id: found.id.clone(), expected, found: Box::new(found) })
     }
 
-    /// Goes on to the tensor after the next.
-    pub(super) fn advance(&mut self) {
+    /// Goes on, once all of the tensor is written.
+    pub(crate) fn end(&mut self) {
+        self.writing = false;
         self.next += 1;
     }
 
-    /// Checks that all have been taken.
+    /// Checks that all have been written.
     pub(crate) fn check_finished(&self) -> Result<(), RecordError> {
         match self.entries.get(self.next) {
+            _ if self.writing => Err(RecordError::Unfinished { id: None }),
             Some(missing) => Err(RecordError::Unfinished { id: Some(missing.id.clone()) }),
             None => Ok(()),
         }
@@ -41,15 +51,43 @@ impl InOrder {
 
 #[cfg(feature = "formats")]
 impl InOrder {
-    /// The position of a tensor, once it is the declared one.
-    pub(crate) fn take(&mut self, id: &str, param: ParamView<'_>) -> Result<usize, RecordError> {
-        self.check(id, param)?;
-        self.advance();
-        Ok(self.next - 1)
+    /// The position of the next tensor.
+    pub(crate) fn position(&self) -> usize {
+        self.next
     }
 
     /// Whether there never was one.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::tensor::Tensor;
+
+    #[test]
+    fn nothing_follows_a_tensor_that_was_not_ended() {
+        let tensor = Tensor::from_values(&[1], vec![1.0]).unwrap();
+        let entry = |id: &str| RecordEntry::of_param(id, (&tensor).into());
+        let unfinished = |result: Result<(), RecordError>| {
+            matches!(result, Err(RecordError::Unfinished { id: None }))
+        };
+        let mut order = InOrder::new(vec![entry("a"), entry("b")]);
+
+        let skipped = order.begin("b", (&tensor).into());
+        assert!(matches!(skipped, Err(RecordError::NotDeclared { .. })));
+        order.begin("a", (&tensor).into()).unwrap();
+        assert!(unfinished(order.begin("a", (&tensor).into())), "not a second time");
+        assert!(unfinished(order.begin("b", (&tensor).into())), "and not the one after it");
+        assert!(unfinished(order.check_finished()));
+
+        order.end();
+        order.begin("b", (&tensor).into()).unwrap();
+        order.end();
+        order.check_finished().unwrap();
     }
 }

@@ -87,11 +87,11 @@ impl<F: Files> Stream<F> {
     }
 
     pub(super) fn write(&mut self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
-        self.order.check(id, param)?;
+        self.order.begin(id, param)?;
         let mut body = self.body()?;
         body.tensor(param)?;
         self.body = Some(body);
-        self.order.advance();
+        self.order.end();
         Ok(())
     }
 

@@ -19,6 +19,7 @@ impl<W: Write> JsonWriter<W> {
     pub(in crate::checkpoint) fn new(mut file: W, outline: Outline) -> Result<Self, RecordError> {
         let Outline { metadata, entries, states, .. } = outline;
         distinct(entries.iter().map(|entry| entry.id.as_str()))?;
+        distinct(states.iter().map(|state| state.id.as_str()))?;
         let order = InOrder::new(entries);
         write!(file, "{{\n  \"format\": \"{FORMAT}\",\n  \"metadata\": {{")?;
         let mut separator = "\n";
@@ -44,7 +45,7 @@ impl<W: Write> JsonWriter<W> {
         id: &str,
         tensor: &Tensor,
     ) -> Result<(), RecordError> {
-        self.order.take(id, tensor.into())?;
+        self.order.begin(id, tensor.into())?;
         let file = &mut self.file;
         writeln!(file, "{}    {}: {{", self.separator, Quoted(id))?;
         self.separator = ",\n";
@@ -65,7 +66,9 @@ impl<W: Write> JsonWriter<W> {
                 rows(file, shape, &quantized.codes())?;
             }
         }
-        Ok(write!(file, "\n    }}")?)
+        write!(file, "\n    }}")?;
+        self.order.end();
+        Ok(())
     }
 
     pub(in crate::checkpoint) fn finish(mut self) -> Result<W, RecordError> {

@@ -168,13 +168,14 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
         id: &str,
         tensor: &Tensor,
     ) -> Result<(), RecordError> {
-        let position = self.order.take(id, tensor.into())?;
+        self.order.begin(id, tensor.into())?;
         for (part, payload) in Payload::of(tensor.into()).iter().enumerate() {
-            if let Some(&slot) = self.layout.entries[position].get(part) {
+            if let Some(&slot) = self.layout.entries[self.order.position()].get(part) {
                 self.seek(slot)?;
                 payload.chunks(|bytes| self.file.write_all(bytes))?;
             }
         }
+        self.order.end();
         Ok(())
     }
 
