@@ -456,8 +456,9 @@ fn weight_only(layer: &Layer, x: &[f32]) -> Vec<f32> {
 fn weight_only_is_rule_11_on_every_kernel_and_thread_count() {
     for kernel in kernels() {
         let mut random = Random(6);
-        for case in 0..70 {
+        for case in 0..150 {
             let shape = match case {
+                70.. => (random.below(4) + 1, random.below(70) + 1, random.below(300) + 1),
                 0..60 => (random.below(15) + 1, random.below(70) + 1, random.below(200) + 1),
                 60..65 => (random.below(250) + 90, random.below(70) + 1, random.below(70) + 1),
                 _ => (2, 2000 + case, 1000),

@@ -66,8 +66,14 @@ pub(super) trait Isa: Copy + Send + Sync {
         b: &[Self::Step],
     );
 
-    /// Whether [`Isa::accumulate_packed`] is there.
+    /// Whether [`Isa::accumulate_packed`] and [`Isa::unpacked`] are there.
     const UNPACKS: bool = false;
+
+    /// The lanes of the two steps that a packed step of 4 bits holds, for the columns of vector `v`.
+    #[inline(always)]
+    fn unpacked(self, step: &Self::Step, v: usize) -> [Self::Sums; 2] {
+        [self.lanes(step, v); 2]
+    }
 
     /// [`Isa::accumulate`] for packed steps of 4 bits, which hold two steps each: without a way
     /// through memory, on which few rows would spend as long as on their products.
@@ -99,8 +105,17 @@ pub(super) trait Isa: Copy + Send + Sync {
         table
     }
 
-    /// `base` plus value `j` along K of a step, for the columns of vector `v`.
-    fn plus_codes(self, base: Self::Sums, step: &Self::Step, v: usize, j: usize) -> Self::Sums;
+    /// The codes of a step for the columns of vector `v`, a lane of 32 bits for each.
+    fn lanes(self, step: &Self::Step, v: usize) -> Self::Sums;
+
+    /// What [`Isa::code`] takes the zero points of a vector of columns as.
+    type Zeros: Copy;
+
+    /// Zero points, one lane per column.
+    fn zeros(self, from: &[i32]) -> Self::Zeros;
+
+    /// `code - zero point` of byte `j` of each lane, which is value `j` along K of a step.
+    fn code(self, zeros: Self::Zeros, lanes: Self::Sums, j: usize) -> Self::Floats;
 
     /// The same sum in each lane.
     fn splat_sum(self, value: i32) -> Self::Sums;

@@ -39,8 +39,23 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn plus_codes(self, base: Self::Sums, step: &Self::Step, v: usize, j: usize) -> Self::Sums {
-        [0, 1, 2, 3].map(|i| base[i].wrapping_add(i32::from(step[v][i][j])))
+    fn lanes(self, step: &Self::Step, v: usize) -> Self::Sums {
+        step[v].map(|codes| i32::from_le_bytes(codes.map(|code| code as u8)))
+    }
+
+    type Zeros = [i32; 4];
+
+    #[inline(always)]
+    fn zeros(self, from: &[i32]) -> Self::Zeros {
+        self.load_sums(from)
+    }
+
+    #[inline(always)]
+    fn code(self, zeros: Self::Zeros, lanes: Self::Sums, j: usize) -> Self::Floats {
+        [0, 1, 2, 3].map(|i| {
+            let code = lanes[i].to_le_bytes()[j] as i8;
+            (i32::from(code) - zeros[i]) as f32
+        })
     }
 
     #[inline(always)]

@@ -134,8 +134,8 @@ impl Isa for Avx2 {
     const ROWS: usize = 4;
 
     #[inline(always)]
-    fn plus_codes(self, base: __m256i, step: &Self::Step, v: usize, j: usize) -> __m256i {
-        self.ymm_add_sums(base, self.ymm_byte(self.ymm_codes(&step[v]), j))
+    fn lanes(self, step: &Self::Step, v: usize) -> __m256i {
+        self.ymm_codes(&step[v])
     }
 
     /// Eight pair sums are added in i16 before they are widened, which saves the two operations of
@@ -165,6 +165,11 @@ impl Isa for Avx2 {
     }
 
     const UNPACKS: bool = true;
+
+    #[inline(always)]
+    fn unpacked(self, step: &Self::Step, v: usize) -> [__m256i; 2] {
+        self.ymm_unpacked(&step[v])
+    }
 
     /// As [`Isa::accumulate`]: four packed steps are eight.
     #[inline(always)]
@@ -214,8 +219,8 @@ impl Isa for Avx2Ordered {
     const ORDERED: bool = true;
 
     #[inline(always)]
-    fn plus_codes(self, base: __m256i, step: &Self::Step, v: usize, j: usize) -> __m256i {
-        self.ymm_add_sums(base, self.ymm_byte(self.ymm_codes(&step[v]), j))
+    fn lanes(self, step: &Self::Step, v: usize) -> __m256i {
+        self.ymm_codes(&step[v])
     }
 
     #[inline(always)]
@@ -270,8 +275,8 @@ impl Isa for Avx2Wide {
     const ROWS: usize = 5;
 
     #[inline(always)]
-    fn plus_codes(self, base: __m256i, step: &Self::Step, v: usize, j: usize) -> __m256i {
-        self.ymm_add_sums(base, self.ymm_byte(self.0.widen_twice(&step[v]), j))
+    fn lanes(self, step: &Self::Step, v: usize) -> __m256i {
+        self.0.widen_twice(&step[v])
     }
 
     #[inline(always)]

@@ -30,7 +30,7 @@ impl Avx512Vnni {
 
     /// Codes of 4 bits: those in the low halves of the bytes, and those in the high halves.
     #[inline(always)]
-    fn unpacked(self, from: &[i8; 64]) -> [__m512i; 2] {
+    fn unpacked_codes(self, from: &[i8; 64]) -> [__m512i; 2] {
         let packed = self.codes(from);
         // SAFETY: `self` proves AVX-512 BW.
         let high = unsafe { _mm512_srli_epi16::<4>(packed) };
@@ -93,6 +93,11 @@ impl Isa for Avx512Vnni {
     const UNPACKS: bool = true;
 
     #[inline(always)]
+    fn unpacked(self, step: &Self::Step, v: usize) -> [__m512i; 2] {
+        self.unpacked_codes(&step[v])
+    }
+
+    #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
         sums: &mut [[__m512i; 2]; R],
@@ -100,7 +105,7 @@ impl Isa for Avx512Vnni {
         b: &[Self::Step],
     ) {
         for (s, step) in b.iter().enumerate().take(Line::STEPS / 2) {
-            let codes = [self.unpacked(&step[0]), self.unpacked(&step[1])];
+            let codes = [self.unpacked_codes(&step[0]), self.unpacked_codes(&step[1])];
             for r in 0..R {
                 let first = self.broadcast(a[r].0[2 * s]);
                 let second = self.broadcast(a[r].0[2 * s + 1]);
@@ -112,10 +117,23 @@ impl Isa for Avx512Vnni {
         }
     }
 
+    #[inline(always)]
+    fn lanes(self, step: &Self::Step, v: usize) -> __m512i {
+        self.codes(&step[v])
+    }
+
+    /// Less than 0, so that products are added to them.
+    type Zeros = __m512i;
+
+    #[inline(always)]
+    fn zeros(self, from: &[i32]) -> Self::Zeros {
+        self.subtract_product(self.zero(), self.load_sums(from), self.splat_sum(1))
+    }
+
     /// A product with 1 at byte `j` and with 0 beside it.
     #[inline(always)]
-    fn plus_codes(self, base: __m512i, step: &Self::Step, v: usize, j: usize) -> __m512i {
-        self.dot(base, self.broadcast(1 << (8 * j)), self.codes(&step[v]))
+    fn code(self, zeros: Self::Zeros, lanes: __m512i, j: usize) -> __m512 {
+        self.to_floats(self.dot(zeros, self.broadcast(1 << (8 * j)), lanes))
     }
 
     const LOOKS_UP: bool = true;

@@ -29,10 +29,9 @@ impl Isa for AvxVnni {
     // 6 rows · 2 vectors = 12 sums, 2 vectors of codes and a broadcast: 15 of 16 registers.
     const ROWS: usize = 6;
 
-    /// A product with 1 at byte `j` and with 0 beside it.
     #[inline(always)]
-    fn plus_codes(self, base: __m256i, step: &Self::Step, v: usize, j: usize) -> __m256i {
-        self.dot(base, self.ymm_broadcast(1 << (8 * j)), self.ymm_codes(&step[v]))
+    fn lanes(self, step: &Self::Step, v: usize) -> __m256i {
+        self.ymm_codes(&step[v])
     }
 
     #[inline(always)]
@@ -53,6 +52,11 @@ impl Isa for AvxVnni {
     }
 
     const UNPACKS: bool = true;
+
+    #[inline(always)]
+    fn unpacked(self, step: &Self::Step, v: usize) -> [__m256i; 2] {
+        self.ymm_unpacked(&step[v])
+    }
 
     #[inline(always)]
     fn accumulate_packed<const R: usize>(

@@ -1,20 +1,20 @@
 //! What the kernels with 256-bit vectors share.
 
 use core::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_cvtepi32_ps,
-    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps, _mm256_mullo_epi32,
-    _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_srai_epi32, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_epi8, _mm256_sub_epi32,
+    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
+    _mm256_cvtepi32_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps,
+    _mm256_mullo_epi32, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_ps,
+    _mm256_storeu_si256, _mm256_sub_epi8, _mm256_sub_epi32, _mm256_sub_ps, _mm256_xor_si256,
 };
 
-/// Shuffles that move byte `j` of each lane to its high end and clear the others.
-static TO_HIGH: [[i32; 8]; 4] = {
+/// Shuffles that move byte `j` of each lane to its low end and clear the others.
+static TO_LOW: [[i32; 8]; 4] = {
     let mut shuffles = [[0; 8]; 4];
     let mut i = 0;
     while i < 32 {
         let (j, lane) = (i / 8, i % 8);
-        shuffles[j][lane] = ((j + lane % 4 * 4) << 24) as i32 | 0x80_8080;
+        shuffles[j][lane] = (0x8080_8000_u32 as i32) | (j + lane % 4 * 4) as i32;
         i += 1;
     }
     shuffles
@@ -71,15 +71,35 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_set1_epi32(values as i32) }
     }
 
-    /// Byte `j` of each lane, sign extended.
+    /// What [`Ymm::ymm_code`] subtracts: see there.
     #[inline(always)]
-    fn ymm_byte(self, lanes: __m256i, j: usize) -> __m256i {
+    fn ymm_zeros(self, from: &[i32]) -> __m256 {
+        self.ymm_to_floats(
+            self.ymm_add_sums(self.ymm_load_sums(from), self.ymm_splat_sum((1 << 23) + 128)),
+        )
+    }
+
+    /// Byte `j` of each lane, as a signed number minus a zero point.
+    ///
+    /// Of a float from `2^23` to `2^24`, the lower bits are the number above `2^23`. So with the
+    /// exponent of such a float, and with its sign turned, a byte is `2^23 + 128 + code`.
+    #[inline(always)]
+    fn ymm_code(self, zeros: __m256, lanes: __m256i, j: usize) -> __m256 {
         // A shuffle, because a shift by what is not known when compiled is also compared with 32.
-        let to_high = self.ymm_load_sums(&TO_HIGH[j % 4]);
+        let to_low = self.ymm_load_sums(&TO_LOW[j % 4]);
         // SAFETY: `self` proves AVX2.
-        let high = unsafe { _mm256_shuffle_epi8(lanes, to_high) };
+        let low = unsafe { _mm256_shuffle_epi8(lanes, to_low) };
         // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_srai_epi32::<24>(high) }
+        let float = unsafe { _mm256_xor_si256(low, self.ymm_splat_sum(0x4B00_0080)) };
+        // SAFETY: `self` proves AVX2.
+        let float = unsafe { _mm256_castsi256_ps(float) };
+        self.ymm_subtract(float, zeros)
+    }
+
+    #[inline(always)]
+    fn ymm_subtract(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_sub_ps(a, b) }
     }
 
     #[inline(always)]
@@ -220,6 +240,18 @@ macro_rules! ymm_isa {
         #[inline(always)]
         fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
             self.ymm_add(a, b)
+        }
+
+        type Zeros = Self::Floats;
+
+        #[inline(always)]
+        fn zeros(self, from: &[i32]) -> Self::Zeros {
+            self.ymm_zeros(from)
+        }
+
+        #[inline(always)]
+        fn code(self, zeros: Self::Zeros, lanes: Self::Sums, j: usize) -> Self::Floats {
+            self.ymm_code(zeros, lanes, j)
         }
 
         #[inline(always)]

@@ -14,6 +14,8 @@
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
 //! by all rows; with up to four rows they are not even stored. The dequantized matrix never exists.
 
+mod few;
+
 use super::dispatch::{Kernel, Operation};
 use super::error::LinearError;
 use super::isa::{Isa, Line};
@@ -41,11 +43,19 @@ const BLOCK_ROWS: usize = 96;
 
 type Piece = [[f32; WIDEST]; PIECE];
 
-/// Room for a piece of unpacked codes, up to 8 steps more than it has.
-struct Unpacked<S> {
-    steps: [S; PIECE / 2 + 8],
+/// Room for a piece of codes that are not as they are stored: unpacked, up to 8 steps more than it
+/// has, or joined with their remainders.
+struct Rearranged<I: Isa> {
+    steps: [I::Step; PIECE / 2 + 8],
     /// The remainder that comes next.
     place: usize,
+}
+
+impl<I: Isa> Rearranged<I> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { steps: [I::Step::zeroed(); PIECE / 2 + 8], place: 0 }
+    }
 }
 
 impl Kernel {
@@ -103,59 +113,56 @@ impl Operation for FloatProduct<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(mut self, isa: I) {
-        let sums = core::mem::take(&mut self.sums);
-        let (p, y) = sums.split_at_mut(sums.len() / 2);
-        let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
-        let mut room = Unpacked { steps: [I::Step::zeroed(); PIECE / 2 + 8], place: 0 };
-        for panel in self.panels.clone() {
-            for start in (0..self.m).step_by(BLOCK_ROWS) {
-                let rows = start..self.m.min(start + BLOCK_ROWS);
-                let (p, y) = (&mut p[..rows.len()], &mut y[..rows.len()]);
-                self.block::<I>(isa, panel, rows.clone(), p, y, &mut room);
-                self.finish::<I>(panel, rows, y);
-            }
+    fn run<I: Isa>(self, isa: I) {
+        match self.m {
+            1 => self.few::<I, 1>(isa),
+            2 => self.few::<I, 2>(isa),
+            3 => self.few::<I, 3>(isa),
+            4 => self.few::<I, 4>(isa),
+            _ => self.many::<I>(isa),
         }
     }
 }
 
 impl FloatProduct<'_> {
     #[inline(always)]
+    fn many<I: Isa>(mut self, isa: I) {
+        let sums = core::mem::take(&mut self.sums);
+        let (p, y) = sums.split_at_mut(sums.len() / 2);
+        let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
+        let mut piece: Piece = [[0.0; WIDEST]; PIECE];
+        let mut room = Rearranged::new();
+        for panel in self.panels.clone() {
+            for start in (0..self.m).step_by(BLOCK_ROWS) {
+                let rows = start..self.m.min(start + BLOCK_ROWS);
+                let (p, y) = (&mut p[..rows.len()], &mut y[..rows.len()]);
+                self.block::<I>(isa, panel, rows.clone(), (p, &mut *y), &mut piece, &mut room);
+                self.finish::<I>(panel, rows, y);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn block<I: Isa>(
         &self,
         isa: I,
         panel: usize,
         rows: Range<usize>,
-        p: &mut [[f32; WIDEST]],
-        y: &mut [[f32; WIDEST]],
-        room: &mut Unpacked<I::Step>,
+        (p, y): (&mut [[f32; WIDEST]], &mut [[f32; WIDEST]]),
+        piece: &mut Piece,
+        room: &mut Rearranged<I>,
     ) {
         let segments = self.weights.segments();
         y.fill([0.0; WIDEST]);
-        let mut piece: Piece = [[0.0; WIDEST]; PIECE];
         let mut first = 0;
         for segment in 0..segments {
             let range = self.weights.segment_range(segment);
-            match self.m {
-                1 => self.few::<I, 1>(isa, (panel, segment, first), range, p, room),
-                2 => self.few::<I, 2>(isa, (panel, segment, first), range, p, room),
-                3 => self.few::<I, 3>(isa, (panel, segment, first), range, p, room),
-                4 => self.few::<I, 4>(isa, (panel, segment, first), range, p, room),
-                _ => {
-                    p.fill([0.0; WIDEST]);
-                    for k in range.clone().step_by(PIECE) {
-                        let ks = k..range.end.min(k + PIECE);
-                        let step = first + (k - range.start) / I::VALUES;
-                        self.dequantize::<I>(
-                            isa,
-                            (panel, segment, step),
-                            ks.clone(),
-                            &mut piece,
-                            room,
-                        );
-                        self.multiply::<I>(isa, rows.clone(), ks, &piece, p);
-                    }
-                }
+            p.fill([0.0; WIDEST]);
+            for k in range.clone().step_by(PIECE) {
+                let ks = k..range.end.min(k + PIECE);
+                let step = first + (k - range.start) / I::VALUES;
+                self.dequantize::<I>(isa, (panel, segment, step), ks.len(), piece, room);
+                self.multiply::<I>(isa, rows.clone(), ks, piece, p);
             }
             first += self.weights.steps[segment];
             let scales = self.weights.columns_of(panel, segment).scales;
@@ -175,23 +182,22 @@ impl FloatProduct<'_> {
         &self,
         isa: I,
         (panel, segment, step): (usize, usize, usize),
-        ks: Range<usize>,
+        len: usize,
         piece: &mut Piece,
-        room: &mut Unpacked<I::Step>,
+        room: &mut Rearranged<I>,
     ) {
-        let steps = ks.len().div_ceil(I::VALUES);
-        let codes = self.codes::<I>(panel, step, steps, room);
-        let bases = self.bases::<I>(isa, panel, segment);
+        let codes = self.codes::<I>(panel, step, len.div_ceil(I::VALUES), room);
+        let zeros = self.zeros::<I>(isa, panel, segment);
         if I::ORDERED {
             let order = self.weights.orders(panel)[step / Line::STEPS];
             let orders = order.bytes().as_chunks::<BLOCK>().0;
             let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
             for ((codes, order), out) in blocks.zip(piece.chunks_exact_mut(BLOCK)) {
                 for i in 0..BLOCK {
-                    for v in 0..2 {
-                        let weights = ordered::<I>(isa, bases[v], codes, v, order[i]);
-                        isa.store(weights, &mut out[i][v * I::LANES..(v + 1) * I::LANES]);
-                    }
+                    let at = usize::from(order[i]) % BLOCK;
+                    let weights = code_at(isa, zeros, &codes[at / 4], at % 4);
+                    isa.store(weights[0], &mut out[i][..I::LANES]);
+                    isa.store(weights[1], &mut out[i][I::LANES..I::COLUMNS]);
                 }
             }
             return;
@@ -200,8 +206,8 @@ impl FloatProduct<'_> {
             let lanes = v * I::LANES..(v + 1) * I::LANES;
             for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
                 for j in 0..I::VALUES {
-                    let shifted = isa.plus_codes(bases[v], codes, v, j);
-                    isa.store(isa.to_floats(shifted), &mut out[j][lanes.clone()]);
+                    let weights = isa.code(zeros[v], isa.lanes(codes, v), j);
+                    isa.store(weights, &mut out[j][lanes.clone()]);
                 }
             }
         }
@@ -215,7 +221,7 @@ impl FloatProduct<'_> {
         panel: usize,
         step: usize,
         steps: usize,
-        room: &'b mut Unpacked<I::Step>,
+        room: &'b mut Rearranged<I>,
     ) -> &'b [I::Step] {
         let codes: &[I::Step] = self.weights.panel(panel);
         let per_byte = 8 / self.weights.bits;
@@ -242,90 +248,13 @@ impl FloatProduct<'_> {
         &room.steps[..steps]
     }
 
-    /// `-z`, what is added to codes.
+    /// The zero points of a panel.
     #[inline(always)]
-    fn bases<I: Isa>(&self, isa: I, panel: usize, segment: usize) -> [I::Sums; 2] {
+    fn zeros<I: Isa>(&self, isa: I, panel: usize, segment: usize) -> [I::Zeros; 2] {
         let mut zeros = [0; WIDEST];
         let columns = self.weights.columns_of(panel, segment);
-        for (to, zero) in zeros.iter_mut().zip(columns.zeros) {
-            *to = -zero;
-        }
-        [isa.load_sums(&zeros[..I::LANES]), isa.load_sums(&zeros[I::LANES..I::COLUMNS])]
-    }
-
-    /// [`FloatProduct::dequantize`] and [`FloatProduct::multiply`] in one, for few rows: what few
-    /// rows would read from a piece is not worth writing it.
-    #[inline(always)]
-    fn few<I: Isa, const R: usize>(
-        &self,
-        isa: I,
-        (panel, segment, step): (usize, usize, usize),
-        range: Range<usize>,
-        p: &mut [[f32; WIDEST]],
-        room: &mut Unpacked<I::Step>,
-    ) {
-        let mut sums = [[isa.splat(0.0); 2]; R];
-        let bases = self.bases::<I>(isa, panel, segment);
-        let mut x = [[0.0; PIECE]; R];
-        for k in range.clone().step_by(PIECE) {
-            let len = PIECE.min(range.end - k);
-            let first = step + (k - range.start) / I::VALUES;
-            for r in 0..R {
-                let from = &self.x[r * self.weights.k + k..][..len];
-                x[r][..len].copy_from_slice(from);
-                x[r][len..].fill(0.0);
-            }
-            if I::LOOKS_UP && self.weights.bits == 4 && !self.weights.has_zeros() {
-                let packed = &self.weights.panel(panel)[first / 2..];
-                let packed = &packed[..len.div_ceil(2 * I::VALUES)];
-                looked_up::<I, R>(isa, &mut sums, packed, &x);
-                continue;
-            }
-            let codes = self.codes::<I>(panel, first, len.div_ceil(I::VALUES), room);
-            if I::ORDERED {
-                let order = self.weights.orders(panel)[first / Line::STEPS];
-                let orders = order.bytes().as_chunks::<BLOCK>().0;
-                let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
-                for (b, (codes, order)) in blocks.enumerate() {
-                    for i in 0..BLOCK {
-                        let weights = [
-                            ordered::<I>(isa, bases[0], codes, 0, order[i]),
-                            ordered::<I>(isa, bases[1], codes, 1, order[i]),
-                        ];
-                        add_products::<I, R>(isa, &mut sums, &x, b * BLOCK + i, weights);
-                    }
-                }
-                continue;
-            }
-            self.few_steps::<I, R>(isa, &mut sums, codes, &x, bases);
-        }
-        for r in 0..R {
-            isa.store(sums[r][0], &mut p[r][..I::LANES]);
-            isa.store(sums[r][1], &mut p[r][I::LANES..I::COLUMNS]);
-        }
-    }
-
-    /// The steps of a piece. Where `x` is filled up by 0, so are the sums: they are never -0, and
-    /// nothing else would change by adding 0.
-    #[inline(always)]
-    fn few_steps<I: Isa, const R: usize>(
-        &self,
-        isa: I,
-        sums: &mut [[I::Floats; 2]; R],
-        codes: &[I::Step],
-        x: &[[f32; PIECE]; R],
-        bases: [I::Sums; 2],
-    ) {
-        for (s, step) in codes.iter().enumerate().take(PIECE / I::VALUES) {
-            for j in 0..I::VALUES {
-                let at = s * I::VALUES + j;
-                let weights = [
-                    isa.to_floats(isa.plus_codes(bases[0], step, 0, j)),
-                    isa.to_floats(isa.plus_codes(bases[1], step, 1, j)),
-                ];
-                add_products::<I, R>(isa, sums, x, at, weights);
-            }
-        }
+        zeros[..columns.zeros.len()].copy_from_slice(columns.zeros);
+        [isa.zeros(&zeros[..I::LANES]), isa.zeros(&zeros[I::LANES..I::COLUMNS])]
     }
 
     /// Adds a piece's products to `p` of each row.
@@ -414,53 +343,10 @@ impl FloatProduct<'_> {
     }
 }
 
-/// Products with packed codes of 4 bits without zero points: for each value of `x` there are 16,
-/// which are multiplied once and then looked up for all columns.
+/// `q - z` of value `j` along K of a step.
 #[inline(always)]
-fn looked_up<I: Isa, const R: usize>(
-    isa: I,
-    sums: &mut [[I::Floats; 2]; R],
-    packed: &[I::Step],
-    x: &[[f32; PIECE]; R],
-) {
-    let codes: [f32; WIDEST] = core::array::from_fn(|code| code as f32 - 8.0);
-    let codes = isa.load(&codes[..I::LANES]);
-    for (s, step) in packed.iter().enumerate() {
-        for i in 0..8 {
-            // Two steps of four values: the first in the low halves of the bytes.
-            let at = i % 4 * 2 + i / 4;
-            for r in 0..R {
-                let products = isa.mul(isa.splat(x[r][(s * 8 + i) % PIECE]), codes);
-                for v in 0..2 {
-                    sums[r][v] = isa.add(sums[r][v], isa.look_up(products, step, v, at));
-                }
-            }
-        }
-    }
-}
-
-/// `q - z` of a value that is stored at this place of a block: the four steps of an
-/// [`order`](super::order).
-#[inline(always)]
-fn ordered<I: Isa>(isa: I, base: I::Sums, block: &[I::Step; 4], v: usize, at: u8) -> I::Floats {
-    let at = usize::from(at) % BLOCK;
-    isa.to_floats(isa.plus_codes(base, &block[at / 4], v, at % 4))
-}
-
-#[inline(always)]
-fn add_products<I: Isa, const R: usize>(
-    isa: I,
-    sums: &mut [[I::Floats; 2]; R],
-    x: &[[f32; PIECE]; R],
-    k: usize,
-    weights: [I::Floats; 2],
-) {
-    for r in 0..R {
-        let x = isa.splat(x[r][k % PIECE]);
-        for v in 0..2 {
-            sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
-        }
-    }
+fn code_at<I: Isa>(isa: I, zeros: [I::Zeros; 2], step: &I::Step, j: usize) -> [I::Floats; 2] {
+    [isa.code(zeros[0], isa.lanes(step, 0), j), isa.code(zeros[1], isa.lanes(step, 1), j)]
 }
 
 #[inline(always)]
