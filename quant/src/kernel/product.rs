@@ -23,6 +23,9 @@ use core::ops::Range;
 /// Columns of the widest panel.
 pub(super) const WIDEST: usize = 32;
 
+/// Rows of the tallest tile of any instruction set.
+const TALLEST: usize = 12;
+
 /// The most rows for which packed codes are unpacked piece by piece.
 const FEW_ROWS: usize = 8;
 
@@ -107,6 +110,7 @@ impl Product<'_> {
         let packed = self.weights.bits < 8;
         let ahead = packed && (self.tiles.len() > 1 || self.prepared.rows.len() > FEW_ROWS);
         let room = core::mem::take(&mut self.unpacked);
+        let mut ordered = [Line::ZERO; 2 * TALLEST];
         for panel in self.panels.clone() {
             let mut steps: &[I::Step] = self.weights.panel(panel);
             if ahead {
@@ -122,7 +126,7 @@ impl Product<'_> {
                     [..rows.len() * per_row];
                 let packed = packed && !ahead;
                 let tile = Tile { product: &self, panel, steps, packed, rows, lines };
-                tile.run_rows::<I>(isa);
+                tile.run_rows::<I>(isa, &mut ordered);
             }
         }
     }
@@ -131,13 +135,13 @@ impl Product<'_> {
 impl<T: Pod> Tile<'_, T> {
     /// A tile of every height has code of its own, with all sums in registers.
     #[inline(always)]
-    fn run_rows<I: Isa<Step = T>>(&self, isa: I) {
+    fn run_rows<I: Isa<Step = T>>(&self, isa: I, ordered: &mut [Line; 2 * TALLEST]) {
         macro_rules! heights {
             ($($height:literal)+) => {
                 match self.rows.len() {
                     // The comparison is known when compiled: taller ones than the instruction
                     // set's tallest are left out.
-                    $($height if $height <= I::ROWS => self.run::<I, $height>(isa),)+
+                    $($height if $height <= I::ROWS => self.run::<I, $height>(isa, ordered),)+
                     _ => unreachable!("tiles are at most {} rows", I::ROWS),
                 }
             };
@@ -146,7 +150,7 @@ impl<T: Pod> Tile<'_, T> {
     }
 
     #[inline(always)]
-    fn run<I: Isa<Step = T>, const R: usize>(&self, isa: I) {
+    fn run<I: Isa<Step = T>, const R: usize>(&self, isa: I, ordered: &mut [Line; 2 * TALLEST]) {
         let weights = self.product.weights;
         let (lines, _) = self.lines.as_chunks::<R>();
         let (mut step, mut line) = (0, 0);
@@ -154,7 +158,8 @@ impl<T: Pod> Tile<'_, T> {
         for segment in 0..weights.segments() {
             let steps = weights.steps[segment];
             let count = steps.div_ceil(Line::STEPS);
-            let sums = self.sums::<I, R>(isa, &lines[line..line + count], step, steps);
+            let lines = &lines[line..line + count];
+            let sums = self.sums::<I, R>(isa, lines, step, steps, ordered);
             let columns = weights.columns_of(self.panel, segment);
             let sums = self.without_zeros::<I, R>(isa, sums, columns, segment);
             if let Target::Sums(out) = self.product.target {
@@ -183,28 +188,25 @@ impl<T: Pod> Tile<'_, T> {
         lines: &[[Line; R]],
         first: usize,
         steps: usize,
+        ordered: &mut [Line; 2 * TALLEST],
     ) -> [[I::Sums; 2]; R] {
         let mut sums = [[isa.zero(); 2]; R];
         if R <= FEW_ROWS && self.packed {
-            let bits = self.product.weights.bits;
-            let per_byte = 8 / bits;
-            let steps = &self.steps[first / per_byte..][..steps / per_byte];
-            let mut piece = [I::Step::zeroed(); Line::STEPS];
-            for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / per_byte)) {
-                if bits == 4 && I::UNPACKS {
-                    isa.accumulate_packed::<R>(&mut sums, a, b);
-                    continue;
-                }
-                let piece = &mut piece[..b.len() * per_byte];
-                unpack::<I>(bits, b, piece);
-                isa.accumulate::<R>(&mut sums, a, piece);
-            }
+            self.packed_sums::<I, R>(isa, &mut sums, lines, first, steps);
         } else if I::ORDERED {
             let orders = self.product.weights.orders(self.panel);
-            let mut ordered = [Line::ZERO; R];
-            for ((a, order), b) in lines.iter().zip(orders).zip(self.steps.chunks(Line::STEPS)) {
-                isa.reorder(a, order, &mut ordered);
-                isa.accumulate::<R>(&mut sums, &ordered, b);
+            // The next line is brought into its order before this one is multiplied, so that the
+            // multiplication does not wait for it.
+            let (ordered, _) = ordered.as_chunks_mut::<R>();
+            let mut next = lines.iter().zip(orders);
+            if let Some((a, order)) = next.next() {
+                isa.reorder(a, order, &mut ordered[0]);
+            }
+            for (i, b) in self.steps.chunks(Line::STEPS).enumerate() {
+                if let Some((a, order)) = next.next() {
+                    isa.reorder(a, order, &mut ordered[(i + 1) % 2]);
+                }
+                isa.accumulate::<R>(&mut sums, &ordered[i % 2], b);
             }
             self.remainders::<I, R>(isa, lines, &mut sums);
         } else {
@@ -214,6 +216,34 @@ impl<T: Pod> Tile<'_, T> {
             }
         }
         sums
+    }
+
+    /// Adds the products of packed codes, which are unpacked on the way.
+    #[inline(always)]
+    fn packed_sums<I: Isa<Step = T>, const R: usize>(
+        &self,
+        isa: I,
+        sums: &mut [[I::Sums; 2]; R],
+        lines: &[[Line; R]],
+        first: usize,
+        steps: usize,
+    ) {
+        let bits = self.product.weights.bits;
+        let per_byte = 8 / bits;
+        let steps = &self.steps[first / per_byte..][..steps / per_byte];
+        let steps = lines.iter().zip(steps.chunks(Line::STEPS / per_byte));
+        if bits == 4 && I::UNPACKS {
+            for (a, b) in steps {
+                isa.accumulate_packed::<R>(sums, a, b);
+            }
+            return;
+        }
+        let mut piece = [I::Step::zeroed(); Line::STEPS];
+        for (a, b) in steps {
+            let piece = &mut piece[..b.len() * per_byte];
+            unpack::<I>(bits, b, piece);
+            isa.accumulate::<R>(sums, a, piece);
+        }
     }
 
     /// Adds what was split off the panel's codes: the activations it meets are gathered.

@@ -14,18 +14,24 @@ impl FloatProduct<'_> {
     /// `R` rows, which are all.
     #[inline(always)]
     pub(super) fn few<I: Isa, const R: usize>(&self, isa: I) {
-        let mut room = Rearranged::new();
+        let (mut room, mut ends) = (Rearranged::new(), [[0.0; PIECE]; R]);
         for panel in self.panels.clone() {
-            self.few_rows::<I, R>(isa, panel, &mut room);
+            self.few_rows::<I, R>(isa, panel, &mut room, &mut ends);
         }
     }
 
     #[inline(always)]
-    fn few_rows<I: Isa, const R: usize>(&self, isa: I, panel: usize, room: &mut Rearranged<I>) {
+    fn few_rows<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        panel: usize,
+        room: &mut Rearranged<I>,
+        ends: &mut [[f32; PIECE]; R],
+    ) {
         let mut y = [[isa.splat(0.0); 2]; R];
         let (segments, mut step) = (self.weights.segments(), 0);
         for segment in 0..segments {
-            let p = self.few_products::<I, R>(isa, (panel, segment, step), room);
+            let p = self.few_products::<I, R>(isa, (panel, segment, step), room, ends);
             let scales = self.weights.columns_of(panel, segment).scales;
             let scales = [isa.load(&scales[..I::LANES]), isa.load(&scales[I::LANES..I::COLUMNS])];
             for r in 0..R {
@@ -51,16 +57,16 @@ impl FloatProduct<'_> {
         isa: I,
         (panel, segment, step): (usize, usize, usize),
         room: &mut Rearranged<I>,
+        ends: &mut [[f32; PIECE]; R],
     ) -> [[I::Floats; 2]; R] {
         let range = self.weights.segment_range(segment);
         let zeros = self.zeros::<I>(isa, panel, segment);
         let mut p = [[isa.splat(0.0); 2]; R];
-        let mut rest = [[0.0; PIECE]; R];
         for k in range.clone().step_by(PIECE) {
             let len = PIECE.min(range.end - k);
             let step = step + (k - range.start) / I::VALUES;
             let steps = len.div_ceil(I::VALUES);
-            let x = self.piece_of_rows(k, len, &mut rest);
+            let x = self.piece_of_rows(k, len, ends);
             if self.weights.bits == 4 && (I::LOOKS_UP || I::UNPACKS) {
                 // Two steps of four values in each packed one.
                 let packed = &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)];
@@ -82,23 +88,24 @@ impl FloatProduct<'_> {
         p
     }
 
-    /// A piece of each row; where the rows end, one that is filled up by 0, and so are the products:
-    /// sums are never -0, and nothing else would change by adding 0.
+    /// A piece of each row; where a segment ends, one that is filled up by 0 as far as codes are. So
+    /// are the products: sums are never -0, and nothing else would change by adding 0.
     #[inline(always)]
     fn piece_of_rows<'b, const R: usize>(
         &'b self,
         k: usize,
         len: usize,
-        rest: &'b mut [[f32; PIECE]; R],
+        ends: &'b mut [[f32; PIECE]; R],
     ) -> Rows<'b, R> {
         let row = |r: usize| &self.x[r * self.weights.k + k..];
         if len < PIECE {
             for r in 0..R {
-                rest[r][..len].copy_from_slice(&row(r)[..len]);
+                ends[r][..len].copy_from_slice(&row(r)[..len]);
+                ends[r][len..len.next_multiple_of(BLOCK)].fill(0.0);
             }
-            return rest.each_ref();
+            return ends.each_ref();
         }
-        from_fn(|r| row(r).first_chunk().unwrap_or(&rest[r]))
+        from_fn(|r| row(r).first_chunk().unwrap_or(&ends[r]))
     }
 }
 
