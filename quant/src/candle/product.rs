@@ -158,7 +158,9 @@ pub(super) fn linear<T: Storage>(
     match &weight {
         Weight::Float(_) => {}
         Weight::Fake(codes, _) => integer::linear_once(operands, codes, &mut y)?,
-        Weight::Stored(param, _) => integer::linear(operands, param, &mut y)?,
+        Weight::Stored(param, tensor) => {
+            integer::linear(operands, tensor, param.cache(), &mut y)?;
+        }
     }
     let Some(graph) = weight_graph(&weight, &x)? else {
         return Tensor::from_vec(y, shape, x.device())
@@ -314,8 +316,8 @@ fn conv_values<T: Storage>(
         Weight::Fake(codes, _) => {
             integer::conv2d_once(operands, geometry.shape, codes, &mut y)?;
         }
-        Weight::Stored(param, _) => {
-            integer::conv2d(operands, geometry.shape, param, &mut y)?;
+        Weight::Stored(param, tensor) => {
+            integer::conv2d(operands, geometry.shape, tensor, param.cache(), &mut y)?;
         }
     }
     Ok(y)

@@ -26,6 +26,18 @@ pub struct Damage {
 }
 
 impl Damage {
+    /// The signal-to-quantization-noise ratio `10 log10(signal / noise)` in dB; `None` if there is
+    /// no noise. Noise without a signal is `-∞`.
+    ///
+    /// ```
+    /// let damage = quant::kernel::Damage { signal: 200.0, noise: 2.0, largest: 1.0 };
+    /// assert_eq!(damage.sqnr_db(), Some(20.0));
+    /// assert_eq!(quant::kernel::Damage::default().sqnr_db(), None);
+    /// ```
+    pub fn sqnr_db(self) -> Option<f64> {
+        (self.noise != 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+    }
+
     /// The damage to both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

@@ -24,6 +24,7 @@ pub(crate) use self::{
 
 #[cfg(feature = "nn")]
 pub(crate) use self::{
+    cache::Cache,
     param::ParamMut,
     walk::{Fold, LeavesMut, walk_mut},
 };

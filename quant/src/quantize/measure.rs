@@ -65,7 +65,7 @@ fn expect(
     let scales = params.iter().map(|params| params.scale);
     let expected = Expected {
         scales: (scales.clone().fold(f32::INFINITY, f32::min), scales.fold(0.0, f32::max)),
-        sqnr_db: (damage.noise > 0.0).then(|| 10.0 * (damage.signal / damage.noise).log10()),
+        sqnr_db: damage.sqnr_db(),
         max_abs_error: damage.largest,
     };
     (expected, damage.noise)

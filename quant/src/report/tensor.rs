@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::kernel;
 use crate::module::ParamId;
 use crate::scheme::{Granularity, QuantParams, QuantizationScheme};
 use crate::tensor::{QuantizedTensor, TensorError, check_len};
@@ -111,7 +112,7 @@ impl Damage {
 
 /// Of sums of squares, in decibels; `None` if there is no noise.
 pub(super) fn sqnr_db(signal: f64, noise: f64) -> Option<f64> {
-    (noise > 0.0).then(|| 10.0 * (signal / noise).log10())
+    kernel::Damage { signal, noise, ..Default::default() }.sqnr_db()
 }
 
 impl TensorReport {

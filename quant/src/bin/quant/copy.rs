@@ -11,7 +11,7 @@ use crate::Answer;
 use crate::args::Copy;
 use crate::error::Failure;
 use crate::input;
-use crate::output::bytes;
+use crate::output::{self, bytes};
 use crate::progress::Progress;
 
 pub(crate) fn convert(args: &Copy) -> Result<Answer, Failure> {
@@ -53,8 +53,7 @@ fn run(
     };
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &summary)?;
-        writeln!(out)?;
+        output::json(&mut out, &summary)?;
     } else {
         let Summary { output, tensors, input_bytes, output_bytes, seconds, .. } = summary;
         let (before, after) = (bytes(input_bytes), bytes(output_bytes));

@@ -4,13 +4,14 @@ use std::io::{self, Write};
 
 use quant::Tensor;
 use quant::checkpoint::{self, Checkpoint, Entry};
+use quant::kernel::Damage;
 use serde::Serialize;
 
 use crate::Answer;
 use crate::args::Diff;
 use crate::error::Failure;
 use crate::input;
-use crate::output::{Table, decibels, shape, value};
+use crate::output::{self, Table, decibels, shape, value};
 use crate::progress::Progress;
 
 /// How a tensor of the one file is in the other.
@@ -66,8 +67,7 @@ pub(crate) fn run(args: &Diff) -> Result<Answer, Failure> {
     let differences = compare(&*first, &*second, args)?;
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &differences)?;
-        writeln!(out)?;
+        output::json(&mut out, &differences)?;
     } else {
         differences.print(&mut out, args)?;
     }
@@ -144,22 +144,23 @@ fn states(
 fn change(a: &Entry, x: &Tensor, b: &Entry, y: &Tensor) -> Change {
     let (from, to) = (a.stored.to_string(), b.stored.to_string());
     let (x, y) = (x.values(), y.values());
-    let (mut signal, mut noise, mut largest, mut differing) = (0.0f64, 0.0f64, 0.0f32, 0);
+    let (mut damage, mut differing) = (Damage::default(), 0);
     for (&x, &y) in x.iter().zip(y.iter()) {
-        signal += f64::from(x) * f64::from(x);
+        damage.signal += f64::from(x) * f64::from(x);
         if x.to_bits() != y.to_bits() {
             differing += 1;
             // A NaN on one side only is as far as can be.
             let error = (x - y).abs();
-            largest = largest.max(if error.is_nan() { f32::INFINITY } else { error });
-            noise += f64::from(x - y) * f64::from(x - y);
+            let error = if error.is_nan() { f32::INFINITY } else { error };
+            damage.largest = damage.largest.max(error);
+            damage.noise += f64::from(x - y) * f64::from(x - y);
         }
     }
     if differing == 0 && from == to {
         return Change::Equal;
     }
-    let sqnr_db = (noise != 0.0).then(|| 10.0 * (signal / noise).log10());
-    Change::Changed { from, to, sqnr_db, max_abs_error: largest, differing }
+    let (sqnr_db, max_abs_error) = (damage.sqnr_db(), damage.largest);
+    Change::Changed { from, to, sqnr_db, max_abs_error, differing }
 }
 
 impl Change {

@@ -12,7 +12,7 @@ use crate::Answer;
 use crate::args::Inspect;
 use crate::error::Failure;
 use crate::input;
-use crate::output::{Table, bytes, count, shape, value};
+use crate::output::{self, Table, bytes, count, shape, value};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &Inspect) -> Result<Answer, Failure> {
@@ -20,8 +20,7 @@ pub(crate) fn run(args: &Inspect) -> Result<Answer, Failure> {
     let contents = Contents::gather(&*checkpoint, args)?;
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &contents)?;
-        writeln!(out)?;
+        output::json(&mut out, &contents)?;
     } else {
         contents.print(&mut out, args)?;
     }

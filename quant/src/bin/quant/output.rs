@@ -6,8 +6,15 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use console::{Term, measure_text_width, style};
+use serde::Serialize;
 
 use crate::error::Failure;
+
+/// What `--json` prints.
+pub(crate) fn json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
 
 /// `86.7 MiB`
 pub(crate) fn bytes(count: u64) -> String {

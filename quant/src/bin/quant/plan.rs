@@ -25,8 +25,7 @@ pub(crate) fn run(args: &args::Plan) -> Result<Answer, Failure> {
     }
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &plan)?;
-        writeln!(out)?;
+        output::json(&mut out, &plan)?;
     } else {
         print(&plan, &mut out)?;
     }

@@ -10,7 +10,7 @@ use crate::Answer;
 use crate::args::Quantize;
 use crate::error::Failure;
 use crate::progress::Progress;
-use crate::{input, plan};
+use crate::{input, output, plan};
 
 pub(crate) fn run(args: &Quantize) -> Result<Answer, Failure> {
     let begun = Instant::now();
@@ -33,8 +33,7 @@ pub(crate) fn run(args: &Quantize) -> Result<Answer, Failure> {
             seconds,
             plan: &plan,
         };
-        serde_json::to_writer_pretty(&mut out, &summary)?;
-        writeln!(out)?;
+        output::json(&mut out, &summary)?;
     } else {
         writeln!(out, "{}", plan::summary(&plan))?;
         writeln!(out, "{}: written in {seconds:.2} s", to.display())?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::Answer;
 use crate::args::Verify;
 use crate::error::Failure;
+use crate::output;
 use crate::progress::Progress;
 
 #[derive(Serialize)]
@@ -25,8 +26,7 @@ pub(crate) fn run(args: &Verify) -> Result<Answer, Failure> {
     let verdicts: Vec<_> = args.files.iter().map(|path| verify(path)).collect();
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &verdicts)?;
-        writeln!(out)?;
+        output::json(&mut out, &verdicts)?;
     } else {
         verdicts.iter().try_for_each(|verdict| verdict.print(&mut out))?;
     }

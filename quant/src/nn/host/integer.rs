@@ -9,9 +9,9 @@ use crate::kernel::{
     Codes, ConvShape, Epilogue, Images, Kernel, LookupError, Output, PackedConv, PackedWeights,
     Scratch, Sharing, SubByte, Table, Weights,
 };
-use crate::module::Param;
+use crate::module::Cache;
 use crate::scheme::Granularity;
-use crate::tensor::{FloatTensor, QuantizedTensor};
+use crate::tensor::QuantizedTensor;
 
 /// What a product takes besides its weight.
 #[derive(Clone, Copy)]
@@ -28,15 +28,15 @@ pub(crate) struct Rows<'a> {
     pub(crate) count: usize,
 }
 
-/// `x · wᵀ + b` into `y`, for a quantized weight.
+/// `x · wᵀ + b` into `y`, for a parameter's weight and what is kept of it.
 pub(crate) fn linear(
     operands: Operands<'_, Rows<'_>>,
-    weight: &Param<impl FloatTensor>,
+    weight: &QuantizedTensor,
+    cache: &Cache,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
-    let Some(tensor) = weight.quantized() else { return Ok(()) };
     let kernel = Kernel::selected()?;
-    let packed = weight.cache().get_or_make(|| pack(kernel, tensor, operands.input))?;
+    let packed = cache.get_or_make(|| pack(kernel, weight, operands.input))?;
     multiply(kernel, &packed, operands, y)
 }
 
@@ -133,17 +133,17 @@ struct PackedFor {
     packed: PackedConv,
 }
 
-/// The convolution of images with a quantized weight, into `y`.
+/// The convolution of images with a parameter's weight, into `y`.
 pub(crate) fn conv2d(
     operands: Operands<'_, Images<'_, f32>>,
     shape: ConvShape,
-    weight: &Param<impl FloatTensor>,
+    weight: &QuantizedTensor,
+    cache: &Cache,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
-    let Some(tensor) = weight.quantized() else { return Ok(()) };
     let kernel = Kernel::selected()?;
-    let pack = || pack_conv(kernel, shape, tensor, operands.input);
-    let mut kept = weight.cache().get_or_make(pack)?;
+    let pack = || pack_conv(kernel, shape, weight, operands.input);
+    let mut kept = cache.get_or_make(pack)?;
     if kept.shape != shape {
         // One weight, two layers with different windows: rare enough to be packed each time.
         kept = Arc::new(pack()?);

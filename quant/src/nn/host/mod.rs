@@ -37,9 +37,9 @@ impl Execute for ArrayD<f32> {
         let mut y = vec![0.0; shape.iter().product()];
         match weight.quantized() {
             None => float::linear(&values, rows, weight, bias, &mut y)?,
-            Some(_) => {
+            Some(tensor) => {
                 let x = Rows { values: &values, count: rows };
-                integer::linear(Operands { x, bias, input }, weight, &mut y)?;
+                integer::linear(Operands { x, bias, input }, tensor, weight.cache(), &mut y)?;
             }
         }
         Ok(array(&shape, y))
@@ -65,13 +65,13 @@ impl Execute for ArrayD<f32> {
         let mut float = |weight: &Self| {
             conv::conv2d(&values, &FloatTensor::values(weight), bias, &geometry, &mut y);
         };
-        match weight.as_float() {
-            Some(weight) => float(weight),
-            None if is_float => float(&*float::dequantized(weight)?),
-            None => {
+        match weight.quantized() {
+            None => float(&weight.value()),
+            Some(_) if is_float => float(&*float::dequantized(weight)?),
+            Some(tensor) => {
                 let x = geometry.images(&values);
                 let operands = Operands { x, bias, input };
-                integer::conv2d(operands, geometry.shape, weight, &mut y)?;
+                integer::conv2d(operands, geometry.shape, tensor, weight.cache(), &mut y)?;
             }
         }
         Ok(array(&geometry.output_dims(), y))
