@@ -27,13 +27,15 @@ pub struct Damage {
 
 impl Damage {
     /// The signal-to-quantization-noise ratio `10 log10(signal / noise)` in dB; `None` if there is
-    /// no noise. Noise without a signal is `-∞`.
+    /// no noise. Noise without a signal is `-∞`, and noise that is NaN stays NaN: neither is exact.
+    /// Needs the feature `std`, since `core` has no logarithm.
     ///
     /// ```
     /// let damage = quant::kernel::Damage { signal: 200.0, noise: 2.0, largest: 1.0 };
     /// assert_eq!(damage.sqnr_db(), Some(20.0));
     /// assert_eq!(quant::kernel::Damage::default().sqnr_db(), None);
     /// ```
+    #[cfg(feature = "std")]
     pub fn sqnr_db(self) -> Option<f64> {
         (self.noise != 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
     }
@@ -134,5 +136,16 @@ mod tests {
         let damage = Kernel::current().damage(&[-1.0, 0.0, 0.5, 1.0], 0.5, 0, -2, 1);
         // 1.0 / 0.5 = 2 saturates to 1, which stands for 0.5.
         assert_eq!(damage, Damage { signal: 2.25, noise: 0.25, largest: 0.5 });
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn only_no_noise_at_all_has_no_decibels() {
+        let sqnr = |signal, noise| Damage { signal, noise, largest: 0.0 }.sqnr_db();
+        assert_eq!(sqnr(2.25, 0.0), None);
+        assert_eq!(sqnr(0.0, 0.0), None);
+        assert_eq!(sqnr(0.0, 0.25), Some(f64::NEG_INFINITY));
+        assert_eq!(sqnr(25.0, 0.25), Some(20.0));
+        assert!(sqnr(1.0, f64::NAN).is_some_and(f64::is_nan));
     }
 }

@@ -124,9 +124,3 @@ impl From<io::Error> for Failure {
         Self::Output(error)
     }
 }
-
-impl From<serde_json::Error> for Failure {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Output(error.into())
-    }
-}
