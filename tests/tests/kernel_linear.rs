@@ -200,6 +200,19 @@ impl Layer {
     }
 }
 
+impl Layer {
+    /// Rule 11 for float activations.
+    fn assert_weight_only(&self, kernel: Kernel, random: &mut Random) {
+        let (m, weights) = (self.m, self.packed(kernel));
+        let x: Vec<f32> = (0..m * self.k).map(|_| random.normal()).collect();
+        let mut y = vec![f32::NAN; m * self.n];
+        let (epilogue, output) = (self.epilogue(), Output::F32(&mut y));
+        let scratch = &mut Scratch::new();
+        kernel.linear_weight_only(&weights, &x, m, &epilogue, output, scratch).unwrap();
+        assert_eq!(bits(&y), bits(&weight_only(self, &x)), "{kernel} {m} {} {}", self.n, self.k);
+    }
+}
+
 #[test]
 fn exact_at_every_remainder_of_m_n_and_k() {
     for kernel in kernels() {
@@ -245,6 +258,36 @@ fn exact_where_every_product_is_extreme() {
     }
 }
 
+/// A layer whose weights are normally distributed and scaled by the largest of each row. Codes of
+/// that kind can be summed in i16 four by four, or at least in pairs, in an order of their own.
+fn like_real_ones(random: &mut Random, (m, n, k): (usize, usize, usize)) -> Layer {
+    let mut layer = Layer::random(random, (m, n, k), true);
+    layer.width = None;
+    layer.sharing = Sharing::Channel;
+    layer.weight_scales = (0..n).map(|_| random.unit().abs() + 1e-3).collect();
+    layer.weight_zeros.truncate(0);
+    for row in layer.weights.chunks_mut(k) {
+        let values: Vec<f32> = row.iter().map(|_| random.normal()).collect();
+        let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        for (code, value) in row.iter_mut().zip(values) {
+            *code = (value * 127.0 / largest).round() as i8;
+        }
+    }
+    layer
+}
+
+#[test]
+fn exact_where_weights_are_like_real_ones() {
+    for kernel in kernels() {
+        let mut random = Random(6);
+        for (m, n, k) in [(1, 40, 200), (3, 33, 300), (4, 64, 384), (7, 17, 519), (13, 48, 1100)] {
+            let layer = like_real_ones(&mut random, (m, n, k));
+            layer.assert_exact(kernel);
+            layer.assert_weight_only(kernel, &mut random);
+        }
+    }
+}
+
 /// A layer with small codes, but for a few neighbours that sum to as much as codes can: those that
 /// `vpmaddubsw` could not add in i16. Most find other neighbours among the 16 of their block; in one
 /// block of eight, too many are large for that.
@@ -279,20 +322,7 @@ fn exact_where_few_codes_are_large_together() {
             for (m, n) in [(1, 1), (2, 16), (4, 17), (5, 33), (6, 15), (11, 50)] {
                 let layer = rarely_large(&mut random, (m, n, k));
                 layer.assert_exact(kernel);
-                let x: Vec<f32> = (0..m * k).map(|_| random.normal()).collect();
-                let mut y = vec![f32::NAN; m * n];
-                let (epilogue, output) = (layer.epilogue(), Output::F32(&mut y));
-                kernel
-                    .linear_weight_only(
-                        &layer.packed(kernel),
-                        &x,
-                        m,
-                        &epilogue,
-                        output,
-                        &mut Scratch::new(),
-                    )
-                    .unwrap();
-                assert_eq!(bits(&y), bits(&weight_only(&layer, &x)), "{kernel} {m} {n} {k}");
+                layer.assert_weight_only(kernel, &mut random);
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) trait Operation {
 pub(super) enum Arithmetic {
     /// Any 8 bits.
     FullRange,
-    /// 8 bits in an [`order`](super::order) of their own, without [`remainders`](super::remainders).
+    /// 8 bits in an [`order`](super::order) of their own.
     Ordered,
     /// At most 4 bits.
     FewBits,

@@ -1,5 +1,6 @@
 //! What an algorithm may ask of an instruction set.
 
+use super::order::Order;
 use bytemuck::Pod;
 
 /// A cache line of prepared activations: 16 groups of 32 bits, each the input of one step.
@@ -49,9 +50,17 @@ pub(super) trait Isa: Copy + Send + Sync {
     const VALUES: usize;
     /// Rows of the tallest tile of integer products.
     const ROWS: usize;
-    /// Whether weights are in an [`order`](super::order) of their own and may have
-    /// [`remainders`](super::remainders).
+    /// Segments are filled up to so many steps.
+    const GROUP: usize = 1;
+    /// Whether sums start with what is known of the codes of a column.
+    const BASES: bool = false;
+    /// Whether weights are in an [`order`](super::order) of their own.
     const ORDERED: bool = false;
+    /// Whether activations are added to codes before they are multiplied (Winograd, "A new algorithm
+    /// for inner product", 1968): of two steps, which hold `a` and `c` of a row and `w` and `x` of a
+    /// column, `(a + x) · (c + w) = a · w + c · x + a · c + w · x`. What rows and columns give for
+    /// themselves is subtracted once per sum, and the other half of the products is saved.
+    const CROSSES: bool = false;
 
     /// No sum yet.
     fn zero(self) -> Self::Sums;
@@ -86,15 +95,19 @@ pub(super) trait Isa: Copy + Send + Sync {
     ) {
     }
 
-    /// Brings lines into an [`order`](super::order).
+    /// [`Isa::accumulate`] for all codes of a panel, which are in an [`order`](super::order).
     #[inline(always)]
-    fn reorder<const R: usize>(self, from: &[Line; R], order: &Line, to: &mut [Line; R]) {
-        for (from, to) in from.iter().zip(to) {
-            for (i, at) in order.bytes().iter().enumerate() {
-                to.bytes_mut()[i] = from.bytes()[i / 16 * 16 + usize::from(*at)];
-            }
-        }
+    fn accumulate_ordered<const R: usize>(
+        self,
+        _sums: &mut [[Self::Sums; 2]; R],
+        _a: &[[Line; R]],
+        _b: &[Self::Step],
+        _order: Order<'_>,
+    ) {
     }
+
+    /// `a - b`, wrapping.
+    fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
 
     /// Whether products with codes of 4 bits can be looked up: floats are 16 lanes.
     const LOOKS_UP: bool = false;

@@ -33,7 +33,6 @@ mod linear;
 mod order;
 mod output;
 mod product;
-mod remainders;
 mod rows;
 mod scalar;
 mod subbyte;

@@ -80,6 +80,8 @@ pub(super) struct Prepare<'a, S> {
     pub(super) rows: &'a mut [Row],
     /// `[row][segment]`; empty if the weights do not need them.
     pub(super) sums: &'a mut [i32],
+    /// The same for what [`Isa::CROSSES`] leaves of a row alone.
+    pub(super) crosses: &'a mut [i32],
 }
 
 impl<S: Source> Operation for Prepare<'_, S> {
@@ -102,7 +104,7 @@ impl<S: Source> Operation for Prepare<'_, S> {
                 let mut at = row - rows.start;
                 for segment in 0..self.weights.segments() {
                     let range = self.weights.segment_range(segment);
-                    let mut sum = 0;
+                    let (mut sum, mut cross) = (0, 0i32);
                     for k in range.clone().step_by(Line::STEPS * I::VALUES) {
                         let left = range.end - k;
                         if I::VALUES == 4 {
@@ -113,10 +115,17 @@ impl<S: Source> Operation for Prepare<'_, S> {
                         if !self.sums.is_empty() {
                             sum += sum_of(&lines[at]);
                         }
+                        if I::CROSSES {
+                            cross = cross.wrapping_add(cross_of(&lines[at]));
+                        }
                         at += rows.len();
                     }
+                    let to = (row - first) * self.weights.segments() + segment;
                     if !self.sums.is_empty() {
-                        self.sums[(row - first) * self.weights.segments() + segment] = sum;
+                        self.sums[to] = sum;
+                    }
+                    if I::CROSSES {
+                        self.crosses[to] = cross;
                     }
                 }
             }
@@ -159,6 +168,18 @@ fn sum_of(line: &Line) -> i32 {
     let mut sum = 0;
     for byte in bytes {
         sum += i32::from(*byte);
+    }
+    sum
+}
+
+/// What a line of i16 gives for itself where activations are added to codes: see [`Isa::CROSSES`].
+#[inline(always)]
+fn cross_of(line: &Line) -> i32 {
+    let words: &[u16; 32] = bytemuck::cast_ref(line);
+    let mut sum = 0;
+    for of in words.as_chunks::<4>().0 {
+        let [a, b, c, d] = of.map(i32::from);
+        sum += a * c + b * d;
     }
     sum
 }

@@ -74,6 +74,11 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        [0, 1, 2, 3].map(|i| a[i].wrapping_sub(b[i]))
+    }
+
+    #[inline(always)]
     fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums {
         [0, 1, 2, 3].map(|i| sum[i].wrapping_sub(a[i].wrapping_mul(b[i])))
     }

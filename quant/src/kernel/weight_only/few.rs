@@ -2,8 +2,8 @@
 //! from a piece is not worth writing it.
 
 use super::{FloatProduct, PIECE, Rearranged, code_at};
-use crate::kernel::isa::{Isa, Line};
-use crate::kernel::order::BLOCK;
+use crate::kernel::isa::Isa;
+use crate::kernel::order::{BLOCK, MIRRORED};
 use crate::kernel::product::WIDEST;
 use core::array::from_fn;
 
@@ -65,7 +65,7 @@ impl FloatProduct<'_> {
         for k in range.clone().step_by(PIECE) {
             let len = PIECE.min(range.end - k);
             let step = step + (k - range.start) / I::VALUES;
-            let steps = len.div_ceil(I::VALUES);
+            let steps = len.div_ceil(I::VALUES).next_multiple_of(I::GROUP);
             let x = self.piece_of_rows(k, len, ends);
             if self.weights.bits == 4 && (I::LOOKS_UP || I::UNPACKS) {
                 // Two steps of four values in each packed one.
@@ -77,15 +77,45 @@ impl FloatProduct<'_> {
                 }
                 continue;
             }
-            let codes = self.codes::<I>(panel, step, steps, room);
             if I::ORDERED {
-                let order = &self.weights.orders(panel)[step / Line::STEPS];
-                ordered::<I, R>(isa, &mut p, codes, order, &x, zeros);
+                self.ordered::<I, R>(isa, &mut p, panel, k / BLOCK, steps / 4, &x);
             } else {
+                let codes = self.codes::<I>(panel, step, steps, room);
                 stored::<I, R>(isa, &mut p, codes, &x, zeros);
             }
         }
         p
+    }
+
+    /// Products with codes of a byte in an [`order`](crate::kernel::order): `count` blocks of K from
+    /// `first` on.
+    #[inline(always)]
+    fn ordered<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        p: &mut [[I::Floats; 2]; R],
+        panel: usize,
+        first: usize,
+        count: usize,
+        x: &Rows<'_, R>,
+    ) {
+        let places = self.weights.orders.places(panel);
+        let blocks = self.weights.panel::<I::Step>(panel).as_chunks::<4>().0;
+        let zeros = self.signed_zeros::<I>(isa, panel);
+        for b in 0..count {
+            let codes = &blocks[usize::from(places.blocks[first + b])];
+            for (i, place) in places.positions[first + b].iter().enumerate() {
+                let at = usize::from(place % MIRRORED) % BLOCK;
+                let mirrored = usize::from(place / MIRRORED) % 2;
+                let weights = code_at(isa, zeros[mirrored], &codes[at / 4], at % 4);
+                for r in 0..R {
+                    let x = isa.splat([1.0, -1.0][mirrored] * x[r][(b * BLOCK + i) % PIECE]);
+                    for v in 0..2 {
+                        p[r][v] = isa.add(p[r][v], isa.mul(x, weights[v]));
+                    }
+                }
+            }
+        }
     }
 
     /// A piece of each row; where a segment ends, one that is filled up by 0 as far as codes are. So
@@ -168,26 +198,6 @@ fn stored<I: Isa, const R: usize>(
         for j in 0..I::VALUES {
             let weights = code_at(isa, zeros, step, j);
             add_products::<I, R>(isa, p, x, s * I::VALUES + j, weights);
-        }
-    }
-}
-
-/// Products with codes of a byte in an [`order`](crate::kernel::order).
-#[inline(always)]
-fn ordered<I: Isa, const R: usize>(
-    isa: I,
-    p: &mut [[I::Floats; 2]; R],
-    codes: &[I::Step],
-    order: &Line,
-    x: &Rows<'_, R>,
-    zeros: [I::Zeros; 2],
-) {
-    let orders = order.bytes().as_chunks::<BLOCK>().0;
-    for (b, (block, order)) in codes.as_chunks::<4>().0.iter().zip(orders).enumerate() {
-        for i in 0..BLOCK {
-            let at = usize::from(order[i]) % BLOCK;
-            let weights = code_at(isa, zeros, &block[at / 4], at % 4);
-            add_products::<I, R>(isa, p, x, b * BLOCK + i, weights);
         }
     }
 }

@@ -18,9 +18,9 @@ mod few;
 
 use super::dispatch::{Kernel, Operation};
 use super::error::LinearError;
-use super::isa::{Isa, Line};
+use super::isa::Isa;
 use super::linear::{Call, by_rows, length};
-use super::order::BLOCK;
+use super::order::{BLOCK, MIRRORED};
 use super::output::{Epilogue, Output, Shared, Target};
 use super::product::{self, WIDEST};
 use super::rows::Tiling;
@@ -43,18 +43,15 @@ const BLOCK_ROWS: usize = 96;
 
 type Piece = [[f32; WIDEST]; PIECE];
 
-/// Room for a piece of codes that are not as they are stored: unpacked, up to 8 steps more than it
-/// has, or joined with their remainders.
+/// Room for a piece of unpacked codes, up to 8 steps more than it has.
 struct Rearranged<I: Isa> {
     steps: [I::Step; PIECE / 2 + 8],
-    /// The remainder that comes next.
-    place: usize,
 }
 
 impl<I: Isa> Rearranged<I> {
     #[inline(always)]
     fn new() -> Self {
-        Self { steps: [I::Step::zeroed(); PIECE / 2 + 8], place: 0 }
+        Self { steps: [I::Step::zeroed(); PIECE / 2 + 8] }
     }
 }
 
@@ -186,22 +183,11 @@ impl FloatProduct<'_> {
         piece: &mut Piece,
         room: &mut Rearranged<I>,
     ) {
-        let codes = self.codes::<I>(panel, step, len.div_ceil(I::VALUES), room);
         let zeros = self.zeros::<I>(isa, panel, segment);
         if I::ORDERED {
-            let order = self.weights.orders(panel)[step / Line::STEPS];
-            let orders = order.bytes().as_chunks::<BLOCK>().0;
-            let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
-            for ((codes, order), out) in blocks.zip(piece.chunks_exact_mut(BLOCK)) {
-                for i in 0..BLOCK {
-                    let at = usize::from(order[i]) % BLOCK;
-                    let weights = code_at(isa, zeros, &codes[at / 4], at % 4);
-                    isa.store(weights[0], &mut out[i][..I::LANES]);
-                    isa.store(weights[1], &mut out[i][I::LANES..I::COLUMNS]);
-                }
-            }
-            return;
+            return self.dequantize_ordered::<I>(isa, panel, step / 4, len, piece);
         }
+        let codes = self.codes::<I>(panel, step, len.div_ceil(I::VALUES), room);
         for v in 0..2 {
             let lanes = v * I::LANES..(v + 1) * I::LANES;
             for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
@@ -213,8 +199,48 @@ impl FloatProduct<'_> {
         }
     }
 
-    /// Steps of a panel: unpacked if they are packed, `step` being the first of a whole byte; and
-    /// with the remainders that were split off.
+    /// The same where codes are in an [`order`](super::order), from block `first` of K on.
+    #[inline(always)]
+    fn dequantize_ordered<I: Isa>(
+        &self,
+        isa: I,
+        panel: usize,
+        first: usize,
+        len: usize,
+        piece: &mut Piece,
+    ) {
+        let places = self.weights.orders.places(panel);
+        let blocks = self.weights.panel::<I::Step>(panel).as_chunks::<4>().0;
+        let zeros = self.signed_zeros::<I>(isa, panel);
+        for (b, out) in piece.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+            if b * BLOCK >= len {
+                return;
+            }
+            let codes = &blocks[usize::from(places.blocks[first + b])];
+            for (out, place) in out.iter_mut().zip(places.positions[first + b]) {
+                let at = usize::from(place % MIRRORED) % BLOCK;
+                let mirrored = usize::from(place / MIRRORED) % 2;
+                let weights = code_at(isa, zeros[mirrored], &codes[at / 4], at % 4);
+                let sign = isa.splat([1.0, -1.0][mirrored]);
+                isa.store(isa.mul(weights[0], sign), &mut out[..I::LANES]);
+                isa.store(isa.mul(weights[1], sign), &mut out[I::LANES..I::COLUMNS]);
+            }
+        }
+    }
+
+    /// The zero points of a panel, and their negatives for mirrored codes: `-(-q - -z) = q - z`.
+    #[inline(always)]
+    fn signed_zeros<I: Isa>(&self, isa: I, panel: usize) -> [[I::Zeros; 2]; 2] {
+        let mut negatives = [0; WIDEST];
+        for (to, zero) in negatives.iter_mut().zip(self.weights.columns_of(panel, 0).zeros) {
+            *to = -zero;
+        }
+        let negatives =
+            [isa.zeros(&negatives[..I::LANES]), isa.zeros(&negatives[I::LANES..I::COLUMNS])];
+        [self.zeros::<I>(isa, panel, 0), negatives]
+    }
+
+    /// Steps of a panel: unpacked if they are packed, `step` being the first of a whole byte.
     #[inline(always)]
     fn codes<'b, I: Isa>(
         &'b self,
@@ -226,21 +252,7 @@ impl FloatProduct<'_> {
         let codes: &[I::Step] = self.weights.panel(panel);
         let per_byte = 8 / self.weights.bits;
         if per_byte == 1 {
-            let codes = &codes[step..];
-            if !I::ORDERED {
-                return &codes[..steps];
-            }
-            let codes = &codes[..codes.len().min(Line::STEPS)];
-            let remainders = &self.weights.remainders;
-            if !remainders.some(panel) {
-                return codes;
-            }
-            let order = &self.weights.orders(panel)[step / Line::STEPS];
-            let whole = &mut room.steps[..codes.len()];
-            whole.copy_from_slice(codes);
-            let bytes = bytemuck::cast_slice_mut(whole);
-            remainders.put_back(panel, step, &mut room.place, order, bytes);
-            return whole;
+            return &codes[step..][..steps];
         }
         // Segments are filled up to 8 steps, which are whole bytes.
         let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];

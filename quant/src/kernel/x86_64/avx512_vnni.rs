@@ -169,6 +169,12 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn subtract(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
     fn subtract_product(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
         let product = unsafe { _mm512_mullo_epi32(a, b) };

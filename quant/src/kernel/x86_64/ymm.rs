@@ -129,6 +129,12 @@ pub(super) unsafe trait Ymm: Copy {
     }
 
     #[inline(always)]
+    fn ymm_subtract_sums(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
     fn ymm_subtract_product(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         let product = unsafe { _mm256_mullo_epi32(a, b) };
@@ -210,6 +216,11 @@ macro_rules! ymm_isa {
         #[inline(always)]
         fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
             self.ymm_store_sums(sums, out);
+        }
+
+        #[inline(always)]
+        fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_subtract_sums(a, b)
         }
 
         #[inline(always)]
