@@ -5,6 +5,7 @@
 //! `peers/burn`, a package of its own: it brings more crates than all others together.
 
 use crate::data::{self, Draw};
+use crate::limits::{self, Limits};
 use crate::measure::{Report, Subject};
 use quant::kernel::{
     Codes, Dynamic, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, Static, SubByte,
@@ -33,7 +34,11 @@ const SHAPES: [(usize, usize, usize); 11] = [
 /// Weights that are cycled through, so that those of the largest shape come from memory.
 const FLUSH_BYTES: usize = 160 << 20;
 
+/// Where at least so many rows share the weights, instructions are what takes time.
+const COMPUTE_BOUND: usize = 8;
+
 pub(crate) fn run(report: &Report) {
+    let limits = limits::run(report);
     let filter = std::env::var("BENCH_SHAPE").unwrap_or_default();
     for draw in Draw::ALL {
         for (m, k, n) in SHAPES {
@@ -43,7 +48,8 @@ pub(crate) fn run(report: &Report) {
                     continue;
                 }
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| shape(report, &case, draw, (m, k, n), threads));
+                let limits = Limits::for_threads(&limits, threads);
+                pool.install(|| shape(report, &case, draw, (m, k, n), threads, limits));
             }
         }
     }
@@ -149,11 +155,13 @@ fn shape(
     draw: Draw,
     (m, k, n): (usize, usize, usize),
     threads: usize,
+    limits: &Limits,
 ) {
     let gops = 2.0 * (m * n * k) as f64;
     let (w8, w4) = (data::weights(draw, n, k, 8, 1), data::weights(draw, n, k, 4, 1));
     let x = data::activations(draw, m, k, 2);
     let copies = if m == 1 && n * k >= 1 << 24 { FLUSH_BYTES / (n * k) } else { 1 };
+    let from_memory = copies > 1;
     let references: Vec<_> = [(&w8, false), (&w4, true)]
         .into_iter()
         .flat_map(|(data, four)| MODES.map(|mode| (mode, four, reference(mode, &x, data, k))))
@@ -183,7 +191,17 @@ fn shape(
                 // Weight-only layers have no integer sums; the tests know their bits.
                 let exact = same_bits(&layer.out, expected(mode, four));
                 let name = format!("quant {} {}", mode.name(four), kernel.name());
-                let subject = Subject::new(name, move || layer.run()).work("gops", gops);
+                let mut subject = Subject::new(name, move || layer.run()).work("gops", gops);
+                let peak = limits.of(kernel.name(), draw == Draw::Full);
+                if let (true, false, Some(peak)) = (m >= COMPUTE_BOUND, four, peak)
+                    && mode != Mode::WeightOnly
+                {
+                    subject = subject.limit("of_instructions", gops / peak);
+                }
+                if from_memory {
+                    let bytes = n * k / if four { 2 } else { 1 };
+                    subject = subject.limit("of_read", bytes as f64 / limits.read);
+                }
                 subjects.push(subject.exact(exact));
             }
         }

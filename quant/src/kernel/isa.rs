@@ -1,5 +1,6 @@
 //! What an algorithm may ask of an instruction set.
 
+use super::elementwise::{Approximate, TOGETHER};
 use super::order::Order;
 use bytemuck::Pod;
 
@@ -159,6 +160,27 @@ pub(super) trait Isa: Copy + Send + Sync {
 
     /// `a * b`. Never fused with an addition: that would give other bits.
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// The bits of floats.
+    fn bits(self, from: &[f32]) -> Self::Sums;
+
+    /// The larger one as a signed number.
+    fn max(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// The larger one as an unsigned number.
+    fn max_unsigned(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// Codes plus 128, if the result is `false`; some may be wrong if it is `true`: see
+    /// [`Affine::codes`](super::elementwise::Affine::codes).
+    #[inline(always)]
+    fn quantize(
+        self,
+        by: Approximate,
+        values: &[f32; TOGETHER],
+        codes: &mut [u8; TOGETHER],
+    ) -> bool {
+        by.quantize(values, codes)
+    }
 
     /// `a` where it is greater than 0, else `+0.0`.
     fn relu(self, a: Self::Floats) -> Self::Floats;

@@ -291,7 +291,7 @@ fn prepare<S: Source>(
         lines: grown(&mut room.lines, rows * weights.lines(), Line::ZERO),
         rows: grown(&mut room.rows, rows, Row::new(1.0, 0)),
         sums: grown(&mut room.sums, sums, 0),
-        crosses: grown(&mut room.crosses, each, 0),
+        crosses: grown(&mut room.crosses, if weights.crosses { each } else { 0 }, 0),
     };
     kernel.run_as(weights.arithmetic, prepare)
 }

@@ -417,21 +417,12 @@ pub(super) struct Order<'a> {
     /// Codes in the low bits, as a shuffle wants them; [`MIRRORED`] where activations are `255 - a`.
     pub(super) patterns: &'a [[u8; BLOCK]],
     pub(super) sources: &'a [u16],
-    ends: [usize; Kind::ALL.len()],
+    /// Where the stored blocks of each kind end; even numbers.
+    pub(super) ends: [usize; Kind::ALL.len()],
 }
 
 /// Set in a pattern or a position whose code is mirrored. A shuffle ignores this bit.
 pub(super) const MIRRORED: u8 = 0x40;
-
-impl Order<'_> {
-    /// The stored blocks of a kind.
-    #[inline(always)]
-    pub(super) fn of(&self, kind: Kind) -> core::ops::Range<usize> {
-        let kind = kind as usize;
-        let start = if kind == 0 { 0 } else { self.ends[kind - 1] };
-        start..self.ends[kind]
-    }
-}
 
 /// The order of a panel, for who reads codes along K.
 #[derive(Clone, Copy)]
@@ -468,27 +459,27 @@ impl Orders {
         Places { blocks: &self.places[range.clone()], positions: &self.positions[range] }
     }
 
-    /// Adds the order of the next panel.
+    /// Adds the order of the next panel, of an even number of blocks.
     pub(super) fn push(&mut self, arrangements: &[Arrangement]) {
         let first = self.places.len();
         self.places.resize(first + arrangements.len(), 0);
         self.positions.resize(first + arrangements.len(), [0; BLOCK]);
-        let (mut ends, mut stored) = ([0; Kind::ALL.len()], 0u16);
-        for kind in Kind::ALL {
-            let blocks = arrangements.iter().enumerate().filter(|of| of.1.kind == kind);
-            for (block, arrangement) in blocks {
-                let mirror = |code: u8| (arrangement.mirrored >> code & 1) as u8 * MIRRORED;
-                self.patterns.push(arrangement.order.map(|code| code | mirror(code)));
-                self.sources.push(block as u16);
-                for (at, code) in arrangement.order.iter().enumerate() {
-                    self.positions[first + block][usize::from(*code)] = at as u8 | mirror(*code);
-                }
-                self.places[first + block] = stored;
-                stored += 1;
+        let mut blocks: Vec<_> = arrangements.iter().enumerate().collect();
+        blocks.sort_by_key(|of| of.1.kind);
+        for (stored, (block, arrangement)) in blocks.into_iter().enumerate() {
+            let mirror = |code: u8| (arrangement.mirrored >> code & 1) as u8 * MIRRORED;
+            self.patterns.push(arrangement.order.map(|code| code | mirror(code)));
+            self.sources.push(block as u16);
+            for (at, code) in arrangement.order.iter().enumerate() {
+                self.positions[first + block][usize::from(*code)] = at as u8 | mirror(*code);
             }
-            ends[kind as usize] = usize::from(stored);
+            self.places[first + block] = stored as u16;
         }
-        self.ends.push(ends);
+        // A block is summed as the one beside it is, if that one is slower: two are read at a time.
+        self.ends.push(Kind::ALL.map(|kind| {
+            let end = arrangements.iter().filter(|of| of.kind <= kind).count();
+            if kind == Kind::Wide { end } else { end / 2 * 2 }
+        }));
     }
 }
 

@@ -345,7 +345,7 @@ impl<T: Pod> Tile<'_, T> {
             Target::I8(out, affine) => {
                 let mut codes = [[0; WIDEST]; R];
                 for r in 0..R {
-                    affine.codes(&lanes[r], &mut codes[r]);
+                    affine.codes(isa, &lanes[r], &mut codes[r]);
                 }
                 self.write(&out, &codes, I::COLUMNS);
             }

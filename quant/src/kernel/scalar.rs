@@ -114,6 +114,21 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn bits(self, from: &[f32]) -> Self::Sums {
+        [0, 1, 2, 3].map(|i| from[i].to_bits() as i32)
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        [0, 1, 2, 3].map(|i| a[i].max(b[i]))
+    }
+
+    #[inline(always)]
+    fn max_unsigned(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        [0, 1, 2, 3].map(|i| (a[i] as u32).max(b[i] as u32) as i32)
+    }
+
+    #[inline(always)]
     fn relu(self, a: Self::Floats) -> Self::Floats {
         a.map(|a| if a > 0.0 { a } else { 0.0 })
     }

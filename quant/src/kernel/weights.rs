@@ -89,8 +89,10 @@ pub struct PackedWeights {
     terms: Vec<i32>,
     /// Empty if all are zero.
     zeros: Vec<i32>,
-    /// Empty, unless the instruction set wants them.
+    /// Empty, unless [`Isa::BASES`].
     bases: Vec<i32>,
+    /// [`Isa::CROSSES`].
+    pub(super) crosses: bool,
 }
 
 /// What belongs to the columns of a panel in one segment.
@@ -226,6 +228,7 @@ struct Shape {
     tallest: usize,
     group: usize,
     bases: bool,
+    crosses: bool,
 }
 
 struct ShapeOf;
@@ -241,6 +244,7 @@ impl Operation for ShapeOf {
             tallest: I::ROWS,
             group: I::GROUP,
             bases: I::BASES,
+            crosses: I::CROSSES,
         }
     }
 }
@@ -261,7 +265,8 @@ fn arithmetic(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> Arithmet
 
 fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights {
     let arithmetic = arithmetic(kernel, weights, segment);
-    let Shape { values, columns, tallest, group, bases } = kernel.multiply(arithmetic, ShapeOf);
+    let Shape { values, columns, tallest, group, bases, crosses } =
+        kernel.multiply(arithmetic, ShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Packed codes are multiplied 8 steps at a time by every kernel.
     let (bits, group) = match codes {
@@ -297,6 +302,7 @@ fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights 
             vec![0; parameters]
         },
         bases: vec![0; if bases { parameters } else { 0 }],
+        crosses,
     };
     let mut rows = Rows::new(&packed, values);
     for (panel, bytes) in
@@ -305,7 +311,7 @@ fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights 
         rows.read(weights, &mut packed, panel);
         match arithmetic {
             Arithmetic::Ordered => rows.order(&mut packed, panel),
-            Arithmetic::FullRange if bases => rows.cross(&mut packed, panel),
+            Arithmetic::FullRange if crosses => rows.cross(&mut packed, panel),
             _ => {}
         }
         rows.write(bits, values, columns, bytes);

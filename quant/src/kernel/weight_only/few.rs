@@ -47,7 +47,7 @@ impl FloatProduct<'_> {
             isa.store(y[r][0], &mut rows[r][..I::LANES]);
             isa.store(y[r][1], &mut rows[r][I::LANES..I::COLUMNS]);
         }
-        self.finish::<I>(panel, 0..R, &mut rows);
+        self.finish::<I>(isa, panel, 0..R, &mut rows);
     }
 
     /// `p` of a segment that starts with `step`.

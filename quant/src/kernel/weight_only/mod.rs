@@ -134,7 +134,7 @@ impl FloatProduct<'_> {
                 let rows = start..self.m.min(start + BLOCK_ROWS);
                 let (p, y) = (&mut p[..rows.len()], &mut y[..rows.len()]);
                 self.block::<I>(isa, panel, rows.clone(), (p, &mut *y), &mut piece, &mut room);
-                self.finish::<I>(panel, rows, y);
+                self.finish::<I>(isa, panel, rows, y);
             }
         }
     }
@@ -327,7 +327,7 @@ impl FloatProduct<'_> {
     }
 
     #[inline(always)]
-    fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]]) {
+    fn finish<I: Isa>(&self, isa: I, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]]) {
         let first = panel * I::COLUMNS;
         let count = I::COLUMNS.min(self.weights.n - first);
         for (row, y) in rows.zip(y) {
@@ -346,7 +346,7 @@ impl FloatProduct<'_> {
                 Target::F32(out) => write(&out, start, &y[..count]),
                 Target::I8(out, affine) => {
                     let mut codes = [0; WIDEST];
-                    affine.codes(y, &mut codes);
+                    affine.codes(isa, y, &mut codes);
                     write(&out, start, &codes[..count]);
                 }
                 Target::Sums(_) => {}

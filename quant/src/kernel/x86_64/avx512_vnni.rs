@@ -1,14 +1,9 @@
 //! AVX-512 with VNNI: `vpdpbusd` adds four products of an unsigned and a signed byte to an i32
 //! lane, exactly. Activations are the unsigned side (their code plus 128).
 
+use crate::kernel::elementwise::{Approximate, TOGETHER};
 use crate::kernel::isa::{Isa, Line};
-use core::arch::x86_64::{
-    __m512, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32,
-    _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_epi8, _mm512_sub_epi32,
-};
+use core::arch::x86_64::*;
 
 instruction_set! {
     /// AVX-512 F, BW, DQ, VL and VNNI.
@@ -48,6 +43,75 @@ impl Avx512Vnni {
         let codes = unsafe { _mm512_and_si512(packed, mask) };
         // SAFETY: `self` proves AVX-512 BW.
         unsafe { _mm512_sub_epi8(codes, half) }
+    }
+
+    /// `a` where it is less than `b`, else `b`, for NaN too.
+    #[inline(always)]
+    fn least(self, a: __m512, b: f32) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_min_ps(a, self.splat(b)) }
+    }
+
+    /// To the nearest integer, ties to even.
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_cvtps_epi32(a) }
+    }
+
+    /// What is beyond the nearest integer.
+    #[inline(always)]
+    fn distance(self, a: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512DQ.
+        unsafe { _mm512_reduce_ps::<_MM_FROUND_TO_NEAREST_INT>(a) }
+    }
+
+    /// The larger size of two.
+    #[inline(always)]
+    fn farthest(self, a: __m512, b: __m512) -> __m512 {
+        // The larger absolute value, with a sign that is cleared.
+        // SAFETY: `self` proves AVX-512DQ.
+        unsafe { _mm512_range_ps::<0b1011>(a, b) }
+    }
+
+    #[inline(always)]
+    fn any_at_least(self, a: __m512, b: f32) -> bool {
+        // SAFETY: `self` proves AVX-512F. A NaN is not less than anything.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, self.splat(b)) != 0 }
+    }
+
+    /// As i16, plus a number; the quarters of both alternate.
+    #[inline(always)]
+    fn pack(self, a: __m512i, b: __m512i, zero_point: i16) -> __m512i {
+        // SAFETY: `self` proves AVX-512BW.
+        let packed = unsafe { _mm512_packs_epi32(a, b) };
+        // SAFETY: `self` proves AVX-512F.
+        let zero_point = unsafe { _mm512_set1_epi16(zero_point) };
+        // SAFETY: `self` proves AVX-512BW.
+        unsafe { _mm512_adds_epi16(packed, zero_point) }
+    }
+
+    /// Writes a packed vector as bytes, within a range.
+    #[inline(always)]
+    fn store_codes(self, packed: __m512i, range: (u8, u8), to: &mut [u8; 32]) {
+        // SAFETY: `self` proves AVX-512BW.
+        let packed = unsafe { _mm512_packus_epi16(packed, packed) };
+        // Groups of four: those of both vectors alternate, and all are there twice.
+        let order = self.load_sums(&[0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0]);
+        // SAFETY: `self` proves AVX-512F.
+        let codes = unsafe { _mm512_permutexvar_epi32(order, packed) };
+        // SAFETY: `self` proves AVX-512F.
+        let codes = unsafe { _mm512_castsi512_si256(codes) };
+        // SAFETY: `self` proves AVX2.
+        let qmin = unsafe { _mm256_set1_epi8(range.0 as i8) };
+        // SAFETY: `self` proves AVX2.
+        let qmax = unsafe { _mm256_set1_epi8(range.1 as i8) };
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_max_epu8(codes, qmin) };
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_min_epu8(codes, qmax) };
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), codes) }
     }
 
     #[inline(always)]
@@ -218,6 +282,42 @@ impl Isa for Avx512Vnni {
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn bits(self, from: &[f32]) -> __m512i {
+        self.load_sums(bytemuck::cast_slice(from))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_max_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn max_unsigned(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_max_epu32(a, b) }
+    }
+
+    /// Packing saturates, which clamps; what is too small for an i32 becomes the least one, what is
+    /// too large is clamped before.
+    #[inline(always)]
+    fn quantize(
+        self,
+        by: Approximate,
+        values: &[f32; TOGETHER],
+        codes: &mut [u8; TOGETHER],
+    ) -> bool {
+        let inverse = self.splat(by.inverse);
+        let [low, high] = [&values[..16], &values[16..]];
+        let low = self.least(self.mul(self.load(low), inverse), 512.0);
+        let high = self.least(self.mul(self.load(high), inverse), 512.0);
+        let packed = self.pack(self.round(low), self.round(high), by.zero_point);
+        self.store_codes(packed, by.range, codes);
+        let farthest = self.farthest(self.distance(low), self.distance(high));
+        self.any_at_least(farthest, by.doubtful)
     }
 
     #[inline(always)]

@@ -1,12 +1,7 @@
 //! What the kernels with 256-bit vectors share.
 
-use core::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
-    _mm256_cvtepi32_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_mullo_epi32, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_epi8, _mm256_sub_epi32, _mm256_sub_ps, _mm256_xor_si256,
-};
+use crate::kernel::elementwise::{Approximate, TOGETHER};
+use core::arch::x86_64::*;
 
 /// Shuffles that move byte `j` of each lane to its low end and clear the others.
 static TO_LOW: [[i32; 8]; 4] = {
@@ -181,6 +176,119 @@ pub(super) unsafe trait Ymm: Copy {
     }
 
     #[inline(always)]
+    fn ymm_max(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_max_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn ymm_max_unsigned(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_max_epu32(a, b) }
+    }
+
+    /// [`Isa::quantize`](crate::kernel::isa::Isa::quantize). Packing saturates, which clamps; what is
+    /// too small for an i32 becomes the least one, what is too large is clamped before.
+    #[inline(always)]
+    fn ymm_quantize(
+        self,
+        by: Approximate,
+        values: &[f32; TOGETHER],
+        codes: &mut [u8; TOGETHER],
+    ) -> bool {
+        let inverse = self.ymm_splat(by.inverse);
+        let [mut quotients, mut distances] = [[self.ymm_splat(0.0); 4]; 2];
+        let mut rounded = [self.ymm_zero(); 4];
+        for (i, values) in values.as_chunks::<8>().0.iter().enumerate() {
+            quotients[i] = self.ymm_least(self.ymm_mul(self.ymm_load(values), inverse), 512.0);
+            rounded[i] = self.ymm_round(quotients[i]);
+            let nearest = self.ymm_to_floats(rounded[i]);
+            distances[i] = self.ymm_size(self.ymm_subtract(quotients[i], nearest));
+        }
+        let low = self.ymm_pack(rounded[0], rounded[1], by.zero_point);
+        let high = self.ymm_pack(rounded[2], rounded[3], by.zero_point);
+        self.ymm_store_codes(low, high, by.range, codes);
+        let [a, b, c, d] = distances;
+        let farthest = self.ymm_greatest(self.ymm_greatest(a, b), self.ymm_greatest(c, d));
+        self.ymm_any_at_least(farthest, by.doubtful)
+    }
+
+    /// `a` where it is less than `b`, else `b`, for NaN too.
+    #[inline(always)]
+    fn ymm_least(self, a: __m256, b: f32) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_min_ps(a, self.ymm_splat(b)) }
+    }
+
+    #[inline(always)]
+    fn ymm_greatest(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    /// To the nearest integer, ties to even.
+    #[inline(always)]
+    fn ymm_round(self, a: __m256) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtps_epi32(a) }
+    }
+
+    /// Without the sign.
+    #[inline(always)]
+    fn ymm_size(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        let mask = unsafe { _mm256_castsi256_ps(self.ymm_splat_sum(i32::MAX)) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_and_ps(a, mask) }
+    }
+
+    /// As i16, plus a number; the halves of both alternate.
+    #[inline(always)]
+    fn ymm_pack(self, a: __m256i, b: __m256i, zero_point: i16) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let packed = unsafe { _mm256_packs_epi32(a, b) };
+        // SAFETY: `self` proves AVX2.
+        let zero_point = unsafe { _mm256_set1_epi16(zero_point) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_adds_epi16(packed, zero_point) }
+    }
+
+    /// Writes two packed vectors as bytes, within a range.
+    #[inline(always)]
+    fn ymm_store_codes(self, low: __m256i, high: __m256i, range: (u8, u8), to: &mut [u8; 32]) {
+        // SAFETY: `self` proves AVX2.
+        let packed = unsafe { _mm256_packus_epi16(low, high) };
+        // Groups of four: those of both halves alternate.
+        let order = self.ymm_load_sums(&[0, 4, 1, 5, 2, 6, 3, 7]);
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_permutevar8x32_epi32(packed, order) };
+        // SAFETY: `self` proves AVX2.
+        let qmin = unsafe { _mm256_set1_epi8(range.0 as i8) };
+        // SAFETY: `self` proves AVX2.
+        let qmax = unsafe { _mm256_set1_epi8(range.1 as i8) };
+        let codes = self.ymm_clamp(codes, qmin, qmax);
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), codes) }
+    }
+
+    /// Unsigned bytes, each within two others.
+    #[inline(always)]
+    fn ymm_clamp(self, codes: __m256i, least: __m256i, greatest: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_max_epu8(codes, least) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_min_epu8(codes, greatest) }
+    }
+
+    #[inline(always)]
+    fn ymm_any_at_least(self, a: __m256, b: f32) -> bool {
+        // SAFETY: `self` proves AVX2. A NaN is not less than anything.
+        let lanes = unsafe { _mm256_cmp_ps::<_CMP_NLT_UQ>(a, self.ymm_splat(b)) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_movemask_ps(lanes) != 0 }
+    }
+
+    #[inline(always)]
     fn ymm_relu(self, a: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2.
         let zero = unsafe { _mm256_setzero_ps() };
@@ -268,6 +376,31 @@ macro_rules! ymm_isa {
         #[inline(always)]
         fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
             self.ymm_mul(a, b)
+        }
+
+        #[inline(always)]
+        fn bits(self, from: &[f32]) -> Self::Sums {
+            self.ymm_load_sums(bytemuck::cast_slice(from))
+        }
+
+        #[inline(always)]
+        fn max(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_max(a, b)
+        }
+
+        #[inline(always)]
+        fn max_unsigned(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_max_unsigned(a, b)
+        }
+
+        #[inline(always)]
+        fn quantize(
+            self,
+            by: $crate::kernel::elementwise::Approximate,
+            values: &[f32; $crate::kernel::elementwise::TOGETHER],
+            codes: &mut [u8; $crate::kernel::elementwise::TOGETHER],
+        ) -> bool {
+            self.ymm_quantize(by, values, codes)
         }
 
         #[inline(always)]

@@ -34,40 +34,32 @@ unsafe impl Ymm for Avx2Ordered {}
 /// Codes of a step.
 type Step = [[i8; 32]; 2];
 
+/// Orders and sources of what is left of a panel, for two blocks each.
+type Orders<'a> =
+    core::iter::Zip<core::slice::Iter<'a, [[u8; BLOCK]; 2]>, core::slice::Iter<'a, [u16; 2]>>;
+
 /// The activations of two blocks of a row.
 type Row = [u32; BLOCK / 2];
 
 impl Avx2Ordered {
-    /// All blocks of a kind.
+    /// Blocks of a kind, two at a time; the first of `rows` holds the activations of the first two,
+    /// and those of whatever comes next at the end.
     #[inline(always)]
     fn blocks<const R: usize, const KIND: u8>(
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[[Line; R]],
         b: &[[Step; 4]],
-        order: Order<'_>,
+        orders: &mut Orders<'_>,
+        [now, next]: &mut [&mut [Row; R]; 2],
     ) {
-        let range = order.of(kind(KIND));
-        let (patterns, last_pattern) = order.patterns[range.clone()].as_chunks::<2>();
-        let (sources, last_source) = order.sources[range.clone()].as_chunks::<2>();
-        let (pairs, last) = b[range].as_chunks::<2>();
-        let mut rows = [[Row::default(); R]; 2];
-        let [mut now, mut next] = rows.each_mut();
-        let mut orders = patterns.iter().zip(sources);
-        if let Some(order) = orders.next() {
-            self.reorder(a, order, now);
-        }
-        for [first, second] in pairs {
+        for [first, second] in b.as_chunks().0 {
             if let Some(order) = orders.next() {
                 self.reorder(a, order, next);
             }
             self.block::<R, KIND>(sums, now, first, 0);
             self.block::<R, KIND>(sums, now, second, 4);
-            core::mem::swap(&mut now, &mut next);
-        }
-        if let ([pattern], [source], [last]) = (last_pattern, last_source, last) {
-            self.reorder(a, (&[*pattern; 2], &[*source; 2]), now);
-            self.block::<R, KIND>(sums, now, last, 0);
+            core::mem::swap(now, next);
         }
     }
 
@@ -251,7 +243,8 @@ impl Isa for Avx2Ordered {
     const VALUES: usize = 4;
     // 4 rows · 2 vectors = 8 sums, 4 vectors of codes, 2 broadcasts, a temporary, ones: 16 registers.
     const ROWS: usize = 4;
-    const GROUP: usize = BLOCK / Self::VALUES;
+    // Two blocks.
+    const GROUP: usize = 2 * BLOCK / Self::VALUES;
     const BASES: bool = true;
     const ORDERED: bool = true;
 
@@ -273,9 +266,16 @@ impl Isa for Avx2Ordered {
         order: Order<'_>,
     ) {
         let b = b.as_chunks().0;
-        self.blocks::<R, { Kind::Fours as u8 }>(sums, a, b, order);
-        self.blocks::<R, { Kind::Half as u8 }>(sums, a, b, order);
-        self.blocks::<R, { Kind::Pairs as u8 }>(sums, a, b, order);
-        self.blocks::<R, { Kind::Wide as u8 }>(sums, a, b, order);
+        let mut orders = order.patterns.as_chunks().0.iter().zip(order.sources.as_chunks().0);
+        let mut ordered = [[Row::default(); R]; 2];
+        if let Some(order) = orders.next() {
+            self.reorder(a, order, &mut ordered[0]);
+        }
+        let [fours, half, pairs, wide] = order.ends;
+        let (orders, rows) = (&mut orders, &mut ordered.each_mut());
+        self.blocks::<R, { Kind::Fours as u8 }>(sums, a, &b[..fours], orders, rows);
+        self.blocks::<R, { Kind::Half as u8 }>(sums, a, &b[fours..half], orders, rows);
+        self.blocks::<R, { Kind::Pairs as u8 }>(sums, a, &b[half..pairs], orders, rows);
+        self.blocks::<R, { Kind::Wide as u8 }>(sums, a, &b[pairs..wide], orders, rows);
     }
 }
