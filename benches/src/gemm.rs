@@ -133,8 +133,7 @@ fn integer_row(mode: Mode, x: &[f32], data: &data::WeightData) -> Vec<f32> {
 fn float_row(x: &[f32], data: &data::WeightData) -> Vec<f32> {
     let rows = data.codes.chunks(x.len()).zip(&data.scales);
     rows.map(|(row, scale)| {
-        let products = row.iter().zip(x).map(|(w, x)| x * f32::from(*w));
-        products.fold(0.0, |sum, product| sum + product) * scale
+        row.iter().zip(x).fold(0.0, |p, (w, x)| x.mul_add(f32::from(*w), p)) * scale
     })
     .collect()
 }

@@ -440,7 +440,7 @@ fn weight_only(layer: &Layer, x: &[f32]) -> Vec<f32> {
             let mut p = 0.0f32;
             for k in start..layer.k.min(start + block) {
                 let weight = i64::from(layer.weights[n * layer.k + k]) - zero;
-                p += x[m * layer.k + k] * weight as f32;
+                p = x[m * layer.k + k].mul_add(weight as f32, p);
             }
             y = if block >= layer.k { p * scale } else { y + p * scale };
         }

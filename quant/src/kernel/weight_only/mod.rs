@@ -3,16 +3,16 @@
 //! ```text
 //! for block of K, ascending
 //!   p = 0
-//!   for k in block, ascending: p = p + x[m,k] · f32(q[n,k] - z[n])
+//!   for k in block, ascending: p = fma(x[m,k], f32(q[n,k] - z[n]), p)
 //!   y = y + p · s[n]                      y = p · s[n] if there is one block
 //! y = y + bias[n]
 //! ```
-//! Every operation is rounded on its own. The order is the same for each output, whatever the
+//! `fma` is rounded once, as is every other operation. The order is the same for each output, whatever the
 //! instruction set, the number of rows or threads, because vectors run along N: a lane never meets
 //! its neighbours.
 //!
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
-//! by all rows; with up to four rows they are not even stored. The dequantized matrix never exists.
+//! by all rows; with few rows they are not even stored. The dequantized matrix never exists.
 
 mod few;
 
@@ -25,7 +25,7 @@ use super::output::{Epilogue, Output, Shared, Target};
 use super::product::{self, WIDEST};
 use super::rows::Tiling;
 use super::threads::{Scratch, Shares, fork, grown};
-use super::weights::PackedWeights;
+use super::weights::{Columns, PackedWeights};
 use bytemuck::Zeroable;
 use core::ops::Range;
 
@@ -115,10 +115,10 @@ impl Operation for FloatProduct<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match self.m {
-            1 => self.few::<I, 1>(isa),
-            2 => self.few::<I, 2>(isa),
-            3 => self.few::<I, 3>(isa),
-            4 => self.few::<I, 4>(isa),
+            1 => self.few::<I, 1, 4>(isa),
+            2 => self.few::<I, 2, 2>(isa),
+            3 => self.few::<I, 3, 1>(isa),
+            4 => self.few::<I, 4, 1>(isa),
             _ => self.many::<I>(isa),
         }
     }
@@ -186,28 +186,25 @@ impl FloatProduct<'_> {
         piece: &mut Piece,
         room: &mut Rearranged<I>,
     ) {
-        let codes = self.codes::<I>(panel, step, len.div_ceil(I::VALUES), room);
-        let zeros = self.zeros::<I>(isa, panel, segment);
-        if I::ORDERED {
-            let order = self.weights.orders(panel)[step / Line::STEPS];
-            let orders = order.bytes().as_chunks::<BLOCK>().0;
-            let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
-            for ((codes, order), out) in blocks.zip(piece.chunks_exact_mut(BLOCK)) {
-                for i in 0..BLOCK {
-                    let at = usize::from(order[i]) % BLOCK;
-                    let weights = code_at(isa, zeros, &codes[at / 4], at % 4);
-                    isa.store(weights[0], &mut out[i][..I::LANES]);
-                    isa.store(weights[1], &mut out[i][I::LANES..I::COLUMNS]);
-                }
+        let steps = len.div_ceil(I::VALUES);
+        if self.weights.bits == 4 && I::VALUES == 4 {
+            // Two steps of four values in each packed one.
+            let packed = &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)];
+            nibbles(isa, packed, piece);
+        } else {
+            let codes = self.codes::<I>(panel, step, steps, room);
+            if I::ORDERED {
+                ordered(isa, codes, &self.weights.orders(panel)[step / Line::STEPS], piece);
+            } else {
+                bytes(isa, codes, piece);
             }
-            return;
         }
-        for v in 0..2 {
-            let lanes = v * I::LANES..(v + 1) * I::LANES;
-            for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
-                for j in 0..I::VALUES {
-                    let weights = isa.code(zeros[v], isa.lanes(codes, v), j);
-                    isa.store(weights, &mut out[j][lanes.clone()]);
+        if self.weights.has_zeros() {
+            let zeros = float_zeros(isa, self.weights.columns_of(panel, segment));
+            for codes in piece.iter_mut().take(len) {
+                for v in 0..2 {
+                    let codes = &mut codes[v * I::LANES..(v + 1) * I::LANES];
+                    isa.store(isa.sub(isa.load(codes), zeros[v]), codes);
                 }
             }
         }
@@ -246,15 +243,6 @@ impl FloatProduct<'_> {
         let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
         product::unpack::<I>(self.weights.bits, packed, &mut room.steps);
         &room.steps[..steps]
-    }
-
-    /// The zero points of a panel.
-    #[inline(always)]
-    fn zeros<I: Isa>(&self, isa: I, panel: usize, segment: usize) -> [I::Zeros; 2] {
-        let mut zeros = [0; WIDEST];
-        let columns = self.weights.columns_of(panel, segment);
-        zeros[..columns.zeros.len()].copy_from_slice(columns.zeros);
-        [isa.zeros(&zeros[..I::LANES]), isa.zeros(&zeros[I::LANES..I::COLUMNS])]
     }
 
     /// Adds a piece's products to `p` of each row.
@@ -304,7 +292,7 @@ impl FloatProduct<'_> {
             for r in 0..R {
                 let x = isa.splat(x[r][k]);
                 for v in 0..2 {
-                    sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
+                    sums[r][v] = isa.fused(x, weights[v], sums[r][v]);
                 }
             }
         }
@@ -343,10 +331,56 @@ impl FloatProduct<'_> {
     }
 }
 
-/// `q - z` of value `j` along K of a step.
+/// The zero points of a panel.
 #[inline(always)]
-fn code_at<I: Isa>(isa: I, zeros: [I::Zeros; 2], step: &I::Step, j: usize) -> [I::Floats; 2] {
-    [isa.code(zeros[0], isa.lanes(step, 0), j), isa.code(zeros[1], isa.lanes(step, 1), j)]
+fn float_zeros<I: Isa>(isa: I, columns: Columns<'_>) -> [I::Floats; 2] {
+    let zeros = columns.zeros;
+    [&zeros[..I::LANES], &zeros[I::LANES..I::COLUMNS]]
+        .map(|zeros| isa.to_floats(isa.load_sums(zeros)))
+}
+
+/// Calls a method for each value of a step, which it is compiled for, and stores what it returns.
+macro_rules! store_each {
+    ($($j:literal)+; $isa:ident.$method:ident($step:expr), $out:expr) => {
+        $(
+            $isa.store($isa.$method::<$j>($isa.lanes($step, 0)), &mut $out[$j][..I::LANES]);
+            $isa.store($isa.$method::<$j>($isa.lanes($step, 1)), &mut $out[$j][I::LANES..I::COLUMNS]);
+        )+
+    };
+}
+
+/// Packed codes of 4 bits as floats.
+#[inline(always)]
+fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece) {
+    for (step, out) in packed.iter().zip(piece.as_chunks_mut::<8>().0) {
+        store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), out);
+    }
+}
+
+/// Codes of a byte as floats.
+#[inline(always)]
+fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece) {
+    for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
+        store_each!(0 1; isa.byte(step), out);
+        if I::VALUES == 4 {
+            store_each!(2 3; isa.byte(step), out);
+        }
+    }
+}
+
+/// Codes of a byte that are in an [`order`](super::order) as floats that are not.
+#[inline(always)]
+fn ordered<I: Isa>(isa: I, codes: &[I::Step], order: &Line, piece: &mut Piece) {
+    let orders = order.bytes().as_chunks::<BLOCK>().0;
+    let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
+    for ((codes, order), out) in blocks.zip(piece.chunks_exact_mut(BLOCK)) {
+        for i in 0..BLOCK {
+            let at = usize::from(order[i]) % BLOCK;
+            let step = &codes[at / 4];
+            isa.store(isa.code(isa.lanes(step, 0), at % 4), &mut out[i][..I::LANES]);
+            isa.store(isa.code(isa.lanes(step, 1), at % 4), &mut out[i][I::LANES..I::COLUMNS]);
+        }
+    }
 }
 
 #[inline(always)]

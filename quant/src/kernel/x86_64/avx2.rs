@@ -33,33 +33,33 @@ use core::arch::x86_64::{
 };
 
 instruction_set! {
-    /// AVX2, for codes of at most 4 bits.
-    Avx2: "avx2"
+    /// AVX2 and FMA, for codes of at most 4 bits.
+    Avx2: "avx2", "fma"
 }
 
-// SAFETY: the list above has AVX2.
+// SAFETY: the list above has AVX2 and FMA.
 unsafe impl Ymm for Avx2 {}
 
 impl Avx2 {
     /// [`Avx2::run`] with products of i16.
     #[inline]
     pub(in crate::kernel) fn run_wide<O: Operation>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2")]
+        #[target_feature(enable = "avx2", enable = "fma")]
         fn enabled<O: Operation>(isa: Avx2Wide, operation: O) -> O::Output {
             operation.run(isa)
         }
-        // SAFETY: `enabled` needs AVX2, which `self` proves.
+        // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
         unsafe { enabled(Avx2Wide(self), operation) }
     }
 
     /// [`Avx2::run`] with an order and remainders.
     #[inline]
     pub(in crate::kernel) fn run_ordered<O: Operation>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2")]
+        #[target_feature(enable = "avx2", enable = "fma")]
         fn enabled<O: Operation>(isa: Avx2Ordered, operation: O) -> O::Output {
             operation.run(isa)
         }
-        // SAFETY: `enabled` needs AVX2, which `self` proves.
+        // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
         unsafe { enabled(Avx2Ordered(self), operation) }
     }
 
@@ -171,11 +171,6 @@ impl Isa for Avx2 {
 
     const UNPACKS: bool = true;
 
-    #[inline(always)]
-    fn unpacked(self, step: &Self::Step, v: usize) -> [__m256i; 2] {
-        self.ymm_unpacked(&step[v])
-    }
-
     /// As [`Isa::accumulate`]: four packed steps are eight.
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
@@ -209,7 +204,7 @@ impl Isa for Avx2 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) struct Avx2Ordered(Avx2);
 
-// SAFETY: a value holds one of `Avx2`, which proves AVX2.
+// SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
 unsafe impl Ymm for Avx2Ordered {}
 
 impl Isa for Avx2Ordered {
@@ -266,7 +261,7 @@ impl Isa for Avx2Ordered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) struct Avx2Wide(Avx2);
 
-// SAFETY: a value holds one of `Avx2`, which proves AVX2.
+// SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
 unsafe impl Ymm for Avx2Wide {}
 
 impl Isa for Avx2Wide {

@@ -1,13 +1,31 @@
 //! AVX-512 with VNNI: `vpdpbusd` adds four products of an unsigned and a signed byte to an i32
 //! lane, exactly. Activations are the unsigned side (their code plus 128).
 
-use crate::kernel::isa::{Isa, Line};
+use crate::kernel::isa::{Isa, Line, nibble_at};
 use core::arch::x86_64::{
-    __m512, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32,
+    __m512, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_maskz_permutexvar_epi16, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32,
     _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_srli_epi16, _mm512_srlv_epi32, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_epi8, _mm512_sub_epi32,
+    _mm512_setzero_si512, _mm512_srai_epi32, _mm512_srli_epi16, _mm512_srli_epi32,
+    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi8, _mm512_sub_epi32, _mm512_sub_ps,
+    _mm512_ternarylogic_epi32,
+};
+
+/// What four bits stand for.
+static CODES: [f32; 16] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
+
+/// The upper halves of [`CODES`], of which the lower ones are 0, twice: the fifth bit of an index is
+/// of another value.
+static CODE_WORDS: [i32; 16] = {
+    let mut words = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        let (first, second) = (CODES[2 * i % 16].to_bits(), CODES[(2 * i + 1) % 16].to_bits());
+        words[i] = (first >> 16 | second) as i32;
+        i += 1;
+    }
+    words
 };
 
 instruction_set! {
@@ -48,6 +66,56 @@ impl Avx512Vnni {
         let codes = unsafe { _mm512_and_si512(packed, mask) };
         // SAFETY: `self` proves AVX-512 BW.
         unsafe { _mm512_sub_epi8(codes, half) }
+    }
+
+    /// Some bits of each lane, of which others are turned, read as floats.
+    #[inline(always)]
+    fn bits(self, lanes: __m512i, some: i32, turned: i32) -> __m512 {
+        let (some, turned) = (self.broadcast(some as u32), self.broadcast(turned as u32));
+        // `a ^ b & c`.
+        // SAFETY: `self` proves AVX-512F.
+        let bits = unsafe { _mm512_ternarylogic_epi32::<0x78>(turned, lanes, some) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(bits) }
+    }
+
+    /// The code in four bits of each lane, from bit `4 * AT` on.
+    #[inline(always)]
+    fn low_nibble<const AT: i32>(self, lanes: __m512i) -> __m512 {
+        let exponent = 23 - 4 * AT;
+        let float = self.bits(lanes, 15 << (4 * AT), (exponent + 127) << 23);
+        self.sub(float, self.splat(((1 << exponent) + 8) as f32))
+    }
+
+    #[inline(always)]
+    fn shift<const BITS: u32>(self, lanes: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srli_epi32::<BITS>(lanes) }
+    }
+
+    /// The highest byte of each lane, signed.
+    #[inline(always)]
+    fn top_byte(self, lanes: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srai_epi32::<24>(lanes) }
+    }
+
+    /// The code in the lowest four bits of each lane.
+    #[inline(always)]
+    fn table_of_lanes(self, lanes: __m512i) -> __m512 {
+        let table = self.load(&CODES);
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_permutexvar_ps(lanes, table) }
+    }
+
+    /// The code in the lowest four bits of the upper half of each lane.
+    #[inline(always)]
+    fn table_of_words(self, lanes: __m512i) -> __m512 {
+        let table = self.load_sums(&CODE_WORDS);
+        // SAFETY: `self` proves AVX-512 BW.
+        let words = unsafe { _mm512_maskz_permutexvar_epi16(0xAAAA_AAAA, lanes, table) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(words) }
     }
 
     #[inline(always)]
@@ -93,11 +161,6 @@ impl Isa for Avx512Vnni {
     const UNPACKS: bool = true;
 
     #[inline(always)]
-    fn unpacked(self, step: &Self::Step, v: usize) -> [__m512i; 2] {
-        self.unpacked_codes(&step[v])
-    }
-
-    #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
         sums: &mut [[__m512i; 2]; R],
@@ -122,30 +185,40 @@ impl Isa for Avx512Vnni {
         self.codes(&step[v])
     }
 
-    /// Less than 0, so that products are added to them.
-    type Zeros = __m512i;
-
+    /// Four ways, so that no port has to do them all. The first two are those of
+    /// [`Ymm::ymm_byte`](super::ymm::Ymm::ymm_byte).
     #[inline(always)]
-    fn zeros(self, from: &[i32]) -> Self::Zeros {
-        self.subtract_product(self.zero(), self.load_sums(from), self.splat_sum(1))
+    fn byte<const J: usize>(self, lanes: __m512i) -> __m512 {
+        match J {
+            0 | 1 => {
+                let exponent = 23 - 8 * J as i32;
+                let sign = 128 << (8 * J);
+                let float = self.bits(lanes, 255 << (8 * J), (exponent + 127) << 23 | sign);
+                self.sub(float, self.splat(((1 << exponent) + 128) as f32))
+            }
+            // A product with 1 at byte 2 and with 0 beside it.
+            2 => self.to_floats(self.dot(self.zero(), self.broadcast(1 << 16), lanes)),
+            _ => self.to_floats(self.top_byte(lanes)),
+        }
     }
 
-    /// A product with 1 at byte `j` and with 0 beside it.
+    /// As in [`Ymm::ymm_nibble`](super::ymm::Ymm::ymm_nibble), or looked up in a table: shifts and
+    /// tables share two ports, subtractions have one of those and another. A table of words looks at
+    /// the lower bits of the upper half of a lane, one of lanes at those of the lane: two values for
+    /// each shift. Of eight values, five looked up with two shifts and three subtracted, thirteen
+    /// operations, are the fewest that use all ports alike.
     #[inline(always)]
-    fn code(self, zeros: Self::Zeros, lanes: __m512i, j: usize) -> __m512 {
-        self.to_floats(self.dot(zeros, self.broadcast(1 << (8 * j)), lanes))
-    }
-
-    const LOOKS_UP: bool = true;
-
-    #[inline(always)]
-    fn look_up(self, table: __m512, step: &Self::Step, v: usize, i: usize) -> __m512 {
-        let shift = self.splat_sum(4 * i as i32);
-        // SAFETY: `self` proves AVX-512F.
-        let indices = unsafe { _mm512_srlv_epi32(self.codes(&step[v]), shift) };
-        // Bits above the fourth are not looked at.
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_permutexvar_ps(indices, table) }
+    fn nibble<const J: usize>(self, lanes: __m512i) -> __m512 {
+        match nibble_at(J) {
+            0 => self.table_of_lanes(lanes),
+            4 => self.table_of_words(lanes),
+            1 => self.table_of_lanes(self.shift::<4>(lanes)),
+            5 => self.table_of_words(self.shift::<4>(lanes)),
+            6 => self.table_of_lanes(self.shift::<24>(lanes)),
+            7 => self.low_nibble::<1>(self.shift::<24>(lanes)),
+            2 => self.low_nibble::<2>(lanes),
+            _ => self.low_nibble::<3>(lanes),
+        }
     }
 
     #[inline(always)]
@@ -209,9 +282,21 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fused(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]
