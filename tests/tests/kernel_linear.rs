@@ -458,7 +458,7 @@ fn weight_only_is_rule_11_on_every_kernel_and_thread_count() {
         let mut random = Random(6);
         for case in 0..150 {
             let shape = match case {
-                70.. => (random.below(4) + 1, random.below(70) + 1, random.below(300) + 1),
+                70.. => (random.below(8) + 1, random.below(150) + 1, random.below(300) + 1),
                 0..60 => (random.below(15) + 1, random.below(70) + 1, random.below(200) + 1),
                 60..65 => (random.below(250) + 90, random.below(70) + 1, random.below(70) + 1),
                 _ => (2, 2000 + case, 1000),
@@ -474,6 +474,60 @@ fn weight_only_is_rule_11_on_every_kernel_and_thread_count() {
                     &layer.epilogue(),
                     Output::F32(&mut out),
                     &mut Scratch::with_threads(1 + case % 2),
+                )
+                .unwrap();
+            let expected = weight_only(&layer, &x);
+            assert_eq!(bits(&out), bits(&expected), "{kernel} {shape:?} {:?}", layer.sharing);
+        }
+    }
+}
+
+/// Values at the ends of the range of floats, among others.
+fn any_float(random: &mut Random, infinite: bool) -> f32 {
+    let tiny = f32::from_bits(random.below(1 << 12) as u32);
+    let value = match random.below(8) {
+        0 | 1 => tiny,
+        2 => f32::MIN_POSITIVE * random.normal(),
+        3 => f32::MAX / 8.0 * random.unit(),
+        4 if infinite => f32::INFINITY,
+        5 => 0.0,
+        _ => random.normal(),
+    };
+    if random.below(2) == 0 { value } else { -value }
+}
+
+#[test]
+fn weight_only_is_rule_11_for_tiny_huge_and_infinite_activations() {
+    // Which NaN it is depends on the order of operands.
+    let bits = |values: &[f32]| -> Vec<u32> {
+        values.iter().map(|v| if v.is_nan() { f32::NAN.to_bits() } else { v.to_bits() }).collect()
+    };
+    for kernel in kernels() {
+        let mut random = Random(7);
+        for case in 0..96 {
+            let m = [1, 2, 3, 4, 5, 6, 7, 13][case % 8];
+            let shape = (m, random.below(150) + 1, random.below(200) + 1);
+            let mut layer = Layer::random(&mut random, shape, case % 3 == 0);
+            layer.width = if case % 16 < 8 { None } else { Some(SubByte::Four) };
+            let shift = if case % 16 < 8 { 0 } else { 4 };
+            layer.weights.iter_mut().for_each(|code| *code = random.code() >> shift);
+            layer.weight_zeros.iter_mut().for_each(|zero| *zero >>= shift);
+            let infinite = case % 4 == 0;
+            let mut x: Vec<f32> =
+                (0..m * shape.2).map(|_| any_float(&mut random, infinite)).collect();
+            if case % 5 == 0 {
+                x.iter_mut().for_each(|x| *x *= f32::MIN_POSITIVE);
+            }
+            let mut out = vec![0.0; m * shape.1];
+            let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
+            kernel
+                .linear_weight_only(
+                    &layer.packed(kernel),
+                    &x,
+                    m,
+                    &epilogue,
+                    output,
+                    &mut Scratch::new(),
                 )
                 .unwrap();
             let expected = weight_only(&layer, &x);

@@ -96,15 +96,20 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// The code in byte `J` of each lane, which is value `J` along K of a step.
     fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats;
 
-    /// [`Isa::byte`] for a `j` that is not known when compiled.
+    /// Asks for a step so many bytes further on, if there is one.
     #[inline(always)]
-    fn code(self, lanes: Self::Sums, j: usize) -> Self::Floats {
-        match j % 4 {
-            0 => self.byte::<0>(lanes),
-            1 => self.byte::<1>(lanes),
-            2 => self.byte::<2>(lanes),
-            _ => self.byte::<3>(lanes),
-        }
+    fn prefetch(self, _step: &Self::Step, _bytes: usize) {}
+
+    /// The codes of a step of [`Isa::ORDERED`] weights value by value, each for all columns.
+    #[inline(always)]
+    fn by_value(self, _: &Self::Step) -> [[i8; 16]; 4] {
+        [[0; 16]; 4]
+    }
+
+    /// What [`Isa::by_value`] gave for the columns of vector `v`, as floats.
+    #[inline(always)]
+    fn of_value(self, _value: &[i8; 16], _v: usize) -> Self::Floats {
+        self.splat(0.0)
     }
 
     /// Value `J` along K, of eight, of each lane of a packed step of 4 bits: two steps of four values

@@ -2,278 +2,272 @@
 //! piece is not worth writing it.
 //!
 //! ```text
-//! for group of P panels
-//!   for segment, piece, step
-//!     for value j of the step
-//!       for panel, vector of columns
-//!         w = f32(q - z)                        on ports that have no multiplication, mostly
+//! for group of panels
+//!   for segment, piece of K, turn of 8 k
+//!     for panel
+//!       for k in turn, vector of columns
+//!         w = f32(q - z)
 //!         for row: p = fma(x, w, p)
 //! ```
-//! A sum waits for the one before it, four cycles where two can be started in each: so eight sums
-//! that do not depend on each other have to be on their way, and where the rows are not as many,
-//! they are those of several panels. Each panel is a stream of memory of its own, read to its end.
+//! A sum waits for the one before it, four cycles, in which eight others could be started. So panels
+//! take turns: the CPU begins with the next one while the sums of the last are still waiting. A turn
+//! is so short that two fit into what it looks ahead, and no shorter, because the sums of a panel are
+//! in memory while others have theirs. Each panel is a stream of memory of its own.
 
-use super::{FloatProduct, PIECE, Rearranged, float_zeros};
+use super::{
+    AHEAD, FloatProduct, PIECE, Rearranged, Values, by_value, float_zeros, store_two, value_at,
+};
 use crate::kernel::isa::{Isa, Line};
 use crate::kernel::order::BLOCK;
 use crate::kernel::product::WIDEST;
 use core::array::from_fn;
+use core::ops::Range;
 
-/// A piece of each row.
-type Rows<'a, const R: usize> = [&'a [f32; PIECE]; R];
+/// The most panels that take turns.
+const GROUP: usize = 4;
 
-/// Two vectors of columns of each panel.
-type Vectors<T, const P: usize> = [[T; 2]; P];
+/// Values along K in a turn: one packed step of 4 bits, or two of bytes.
+const TURN: usize = 8;
 
-/// `p` of each row.
-type Sums<I, const R: usize, const P: usize> = [Vectors<<I as Isa>::Floats, P>; R];
+/// A part of each row, in turns.
+type Rows<'a, const R: usize> = [&'a [[f32; TURN]]; R];
 
-/// The codes of a piece in each panel.
-type Codes<'a, I, const P: usize> = [&'a [<I as Isa>::Step]; P];
+/// Two vectors of columns of a panel.
+type Vectors<I> = [<I as Isa>::Floats; 2];
+
+/// Sums of a panel.
+type Sums<I, const R: usize> = [Vectors<I>; R];
 
 /// What a group of panels has room in.
-struct Room<I: Isa, const R: usize, const P: usize> {
-    rearranged: [Rearranged<I>; P],
-    ends: [[f32; PIECE]; R],
+struct Room<I: Isa, const R: usize> {
+    rearranged: [Rearranged<I>; GROUP],
+    values: [Values; GROUP],
+    ends: [[f32; BLOCK]; R],
 }
 
 impl FloatProduct<'_> {
-    /// `R` rows, which are all, with `P` panels at a time.
+    /// `R` rows, which are all.
     #[inline(always)]
-    pub(super) fn few<I: Isa, const R: usize, const P: usize>(&self, isa: I) {
-        let mut room = Room { rearranged: from_fn(|_| Rearranged::new()), ends: [[0.0; PIECE]; R] };
-        for first in self.panels.clone().step_by(P) {
-            // Where there are not as many left, the last one is done again: alone it would have to
-            // wait for its sums as long.
-            let panels = from_fn(|p| (first + p).min(self.panels.end - 1));
+    pub(super) fn few<I: Isa, const R: usize>(&self, isa: I) {
+        let mut room = Room {
+            rearranged: from_fn(|_| Rearranged::new()),
+            values: [[[0; 16]; PIECE]; GROUP],
+            ends: [[0.0; BLOCK]; R],
+        };
+        let count = if R == 1 { GROUP } else { 2 };
+        for first in self.panels.clone().step_by(count) {
+            let panels = first..self.panels.end.min(first + count);
             if self.weights.has_zeros() {
-                self.group::<I, R, P, true>(isa, panels, &mut room);
+                self.group::<I, R, true>(isa, panels, &mut room);
             } else {
-                self.group::<I, R, P, false>(isa, panels, &mut room);
+                self.group::<I, R, false>(isa, panels, &mut room);
             }
         }
     }
 
     /// `ZEROS` is whether there are zero points: one operation more for each code.
     #[inline(always)]
-    fn group<I: Isa, const R: usize, const P: usize, const ZEROS: bool>(
+    fn group<I: Isa, const R: usize, const ZEROS: bool>(
         &self,
         isa: I,
-        panels: [usize; P],
-        room: &mut Room<I, R, P>,
+        panels: Range<usize>,
+        room: &mut Room<I, R>,
     ) {
-        let mut y = [[[isa.splat(0.0); 2]; P]; R];
+        let mut y: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
         let (segments, mut step) = (self.weights.segments(), 0);
         for segment in 0..segments {
-            let p = self.products::<I, R, P, ZEROS>(isa, panels, (segment, step), room);
-            for panel in 0..P {
-                let scales = self.weights.columns_of(panels[panel], segment).scales;
+            let p = self.products::<I, R, ZEROS>(isa, panels.clone(), (segment, step), room);
+            for ((panel, y), p) in panels.clone().zip(&mut y).zip(&p) {
+                let scales = self.weights.columns_of(panel, segment).scales;
                 let scales =
                     [isa.load(&scales[..I::LANES]), isa.load(&scales[I::LANES..I::COLUMNS])];
                 for r in 0..R {
                     for v in 0..2 {
-                        let (y, p) = (&mut y[r][panel][v], p[r][panel][v]);
-                        let scaled = isa.mul(p, scales[v]);
-                        *y = if segments == 1 { scaled } else { isa.add(*y, scaled) };
+                        let scaled = isa.mul(p[r][v], scales[v]);
+                        y[r][v] = if segments == 1 { scaled } else { isa.add(y[r][v], scaled) };
                     }
                 }
             }
             step += self.weights.steps[segment];
         }
-        for panel in 0..P {
+        for (panel, y) in panels.zip(&y) {
             let mut rows = [[0.0; WIDEST]; R];
             for r in 0..R {
-                isa.store(y[r][panel][0], &mut rows[r][..I::LANES]);
-                isa.store(y[r][panel][1], &mut rows[r][I::LANES..I::COLUMNS]);
+                store_two(isa, y[r], &mut rows[r], 0);
             }
-            self.finish::<I>(panels[panel], 0..R, &mut rows);
+            self.finish::<I>(panel, 0..R, &mut rows, 0);
         }
     }
 
     /// `p` of a segment that starts with `step`.
     #[inline(always)]
-    fn products<I: Isa, const R: usize, const P: usize, const ZEROS: bool>(
+    fn products<I: Isa, const R: usize, const ZEROS: bool>(
         &self,
         isa: I,
-        panels: [usize; P],
+        panels: Range<usize>,
         (segment, step): (usize, usize),
-        room: &mut Room<I, R, P>,
-    ) -> Sums<I, R, P> {
+        room: &mut Room<I, R>,
+    ) -> [Sums<I, R>; GROUP] {
         let range = self.weights.segment_range(segment);
-        let mut zeros = [[isa.splat(0.0); 2]; P];
+        let mut p: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
+        let mut zeros = [[isa.splat(0.0); 2]; GROUP];
         if ZEROS {
-            for panel in 0..P {
-                zeros[panel] = float_zeros(isa, self.weights.columns_of(panels[panel], segment));
+            for (panel, zeros) in panels.clone().zip(&mut zeros) {
+                *zeros = float_zeros(isa, self.weights.columns_of(panel, segment));
             }
         }
-        let mut piece = PieceProduct { isa, p: [[[isa.splat(0.0); 2]; P]; R], zeros };
-        for k in range.clone().step_by(PIECE) {
-            let len = PIECE.min(range.end - k);
+        let piece = if self.direct::<I>() { range.len().max(1) } else { PIECE };
+        for k in range.clone().step_by(piece) {
+            let len = piece.min(range.end - k);
             let step = step + (k - range.start) / I::VALUES;
-            let steps = len.div_ceil(I::VALUES);
-            let x = self.piece_of_rows(k, len, &mut room.ends);
-            if self.weights.bits == 4 && I::VALUES == 4 {
-                // Two steps of four values in each packed one.
-                let packed = panels.map(|panel| {
-                    &self.weights.panel::<I::Step>(panel)[step / 2..][..steps.div_ceil(2)]
-                });
-                piece.add_packed::<ZEROS>(&packed, &x);
-                continue;
+            let mut codes: [&[I::Step]; GROUP] = [&[]; GROUP];
+            let mut stored: [&[I::Step]; GROUP] = [&[]; GROUP];
+            let mut orders = [&Line::ZERO; GROUP];
+            for (i, (panel, rearranged)) in panels.clone().zip(&mut room.rearranged).enumerate() {
+                codes[i] = self.codes_for_few(panel, step, len, rearranged);
+                if I::ORDERED {
+                    orders[i] = &self.weights.orders(panel)[step / Line::STEPS];
+                    stored[i] = &self.weights.panel(panel)[step..];
+                    by_value(isa, codes[i], &mut room.values[i]);
+                }
             }
-            let mut codes: Codes<'_, I, P> = [&[]; P];
-            for (panel, room) in room.rearranged.iter_mut().enumerate() {
-                codes[panel] = self.codes::<I>(panels[panel], step, steps, room);
-            }
-            if I::ORDERED {
-                let orders = panels.map(|panel| &self.weights.orders(panel)[step / Line::STEPS]);
-                piece.add_ordered::<ZEROS>(&codes, &orders, &x);
-            } else {
-                piece.add_stored::<ZEROS>(&codes, &x);
+            let (whole, rest) = self.rows(k, len, &mut room.ends);
+            for (x, first) in [(whole, 0), (rest, len / BLOCK * (BLOCK / TURN))] {
+                for turn in 0..x[0].len() {
+                    let x = x.map(|x| &x[turn]);
+                    for i in 0..panels.len().min(GROUP) {
+                        let mut sums = TurnSums { isa, x, zeros: zeros[i], p: p[i] };
+                        if self.packed_nibbles::<I>() {
+                            sums.add_packed::<ZEROS>(&codes[i][first + turn]);
+                        } else if I::ORDERED {
+                            // Not where they are read, a piece at once: memory would have to be
+                            // waited for there, and would do nothing meanwhile.
+                            for step in stored[i].iter().skip(2 * turn).take(2) {
+                                isa.prefetch(step, AHEAD);
+                            }
+                            sums.add_ordered::<ZEROS>(&room.values[i], orders[i], first + turn);
+                        } else {
+                            sums.add_stored::<ZEROS>(codes[i], first + turn);
+                        }
+                        p[i] = sums.p;
+                    }
+                }
             }
         }
-        piece.p
+        p
     }
 
-    /// A piece of each row; where a segment ends, one that is filled up by 0 as far as codes are. So
-    /// are the products: sums are never -0, and nothing else would change by adding 0.
+    /// Whether codes are used as they are stored, so that there is no need for pieces.
     #[inline(always)]
-    fn piece_of_rows<'b, const R: usize>(
+    fn direct<I: Isa>(&self) -> bool {
+        self.packed_nibbles::<I>() || self.weights.bits == 8 && !I::ORDERED
+    }
+
+    /// `len` codes from `step` on.
+    #[inline(always)]
+    fn codes_for_few<'b, I: Isa>(
+        &'b self,
+        panel: usize,
+        step: usize,
+        len: usize,
+        room: &'b mut Rearranged<I>,
+    ) -> &'b [I::Step] {
+        let steps = len.div_ceil(I::VALUES);
+        if self.packed_nibbles::<I>() {
+            // Two steps of four values in each packed one.
+            &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)]
+        } else {
+            self.codes::<I>(panel, step, steps, room)
+        }
+    }
+
+    /// A part of each row, in turns: those in whole blocks, and the others, which are filled up by 0
+    /// as far as codes are. So are the products: sums are never -0, and nothing else would change by
+    /// adding 0.
+    #[inline(always)]
+    fn rows<'b, const R: usize>(
         &'b self,
         k: usize,
         len: usize,
-        ends: &'b mut [[f32; PIECE]; R],
-    ) -> Rows<'b, R> {
-        let row = |r: usize| &self.x[r * self.weights.k + k..];
-        if len < PIECE {
-            for r in 0..R {
-                ends[r][..len].copy_from_slice(&row(r)[..len]);
-                ends[r][len..len.next_multiple_of(BLOCK)].fill(0.0);
-            }
-            return ends.each_ref();
+        ends: &'b mut [[f32; BLOCK]; R],
+    ) -> (Rows<'b, R>, Rows<'b, R>) {
+        let (whole, rest) = (len / BLOCK * BLOCK, len % BLOCK);
+        let row = |r: usize| &self.x[r * self.weights.k + k..][..len];
+        for r in 0..R {
+            ends[r] = [0.0; BLOCK];
+            ends[r][..rest].copy_from_slice(&row(r)[whole..]);
         }
-        from_fn(|r| row(r).first_chunk().unwrap_or(&ends[r]))
+        (
+            from_fn(|r| row(r)[..whole].as_chunks().0),
+            from_fn(|r| &ends[r].as_chunks().0[..rest.div_ceil(TURN)]),
+        )
     }
 }
 
-/// Pieces of rows times pieces of panels.
-struct PieceProduct<I: Isa, const R: usize, const P: usize> {
+/// A panel's turn.
+struct TurnSums<'a, I: Isa, const R: usize> {
     isa: I,
-    p: Sums<I, R, P>,
-    zeros: Vectors<I::Floats, P>,
+    x: [&'a [f32; TURN]; R],
+    zeros: Vectors<I>,
+    p: Sums<I, R>,
 }
 
-/// Calls a method for each number, which it is compiled for.
-macro_rules! each {
-    ($($j:literal)+; $self:ident.$method:ident::<$zeros:ident> $arguments:tt) => {
-        $($self.$method::<$j, $zeros>$arguments;)+
-    };
-}
-
-impl<I: Isa, const R: usize, const P: usize> PieceProduct<I, R, P> {
-    /// Products with packed codes of 4 bits.
+impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
+    /// Products with a packed step of 4 bits.
     #[inline(always)]
-    fn add_packed<const ZEROS: bool>(&mut self, packed: &Codes<'_, I, P>, x: &Rows<'_, R>) {
-        for s in 0..packed[0].len().min(PIECE / 8) {
-            let lanes = self.lanes(packed, s);
-            each!(0 1 2 3 4 5 6 7; self.add_nibble::<ZEROS>(&lanes, x, 8 * s));
+    fn add_packed<const ZEROS: bool>(&mut self, step: &I::Step) {
+        self.isa.prefetch(step, AHEAD);
+        let lanes = [self.isa.lanes(step, 0), self.isa.lanes(step, 1)];
+        macro_rules! each {
+            ($($j:literal)+) => {
+                $(self.add::<ZEROS>($j, [self.isa.nibble::<$j>(lanes[0]), self.isa.nibble::<$j>(lanes[1])]);)+
+            };
         }
+        each!(0 1 2 3 4 5 6 7);
     }
 
     /// Products with codes of a byte in the order in which they are stored.
     #[inline(always)]
-    fn add_stored<const ZEROS: bool>(&mut self, codes: &Codes<'_, I, P>, x: &Rows<'_, R>) {
-        for s in 0..codes[0].len().min(PIECE / I::VALUES) {
-            let lanes = self.lanes(codes, s);
-            each!(0 1; self.add_byte::<ZEROS>(&lanes, x, I::VALUES * s));
+    fn add_stored<const ZEROS: bool>(&mut self, codes: &[I::Step], turn: usize) {
+        let per_turn = TURN / I::VALUES;
+        for (s, step) in codes[turn * per_turn..].iter().enumerate().take(per_turn) {
+            self.isa.prefetch(step, AHEAD);
+            let lanes = [self.isa.lanes(step, 0), self.isa.lanes(step, 1)];
+            let first = s * I::VALUES;
+            macro_rules! each {
+                ($($j:literal)+) => {
+                    $(self.add::<ZEROS>(
+                        first + $j,
+                        [self.isa.byte::<$j>(lanes[0]), self.isa.byte::<$j>(lanes[1])],
+                    );)+
+                };
+            }
+            each!(0 1);
             if I::VALUES == 4 {
-                each!(2 3; self.add_byte::<ZEROS>(&lanes, x, I::VALUES * s));
+                each!(2 3);
             }
         }
     }
 
     /// Products with codes of a byte in an [`order`](crate::kernel::order).
     #[inline(always)]
-    fn add_ordered<const ZEROS: bool>(
-        &mut self,
-        codes: &Codes<'_, I, P>,
-        orders: &[&Line; P],
-        x: &Rows<'_, R>,
-    ) {
-        for b in 0..(codes[0].len() / 4).min(PIECE / BLOCK) {
-            for i in 0..BLOCK {
-                let mut weights = [[self.isa.splat(0.0); 2]; P];
-                for panel in 0..P {
-                    let at = usize::from(orders[panel].bytes()[b * BLOCK + i]) % BLOCK;
-                    let step = &codes[panel][b * 4 + at / 4];
-                    for v in 0..2 {
-                        weights[panel][v] = self.isa.code(self.isa.lanes(step, v), at % 4);
-                    }
-                }
-                self.add::<ZEROS>(&weights, x, b * BLOCK + i);
-            }
+    fn add_ordered<const ZEROS: bool>(&mut self, values: &Values, order: &Line, turn: usize) {
+        let values = &values.as_chunks().0[turn * TURN / BLOCK];
+        let orders = order.bytes().as_chunks::<TURN>().0[turn];
+        for j in 0..TURN {
+            self.add::<ZEROS>(j, value_at(self.isa, values, orders, j));
         }
     }
 
-    /// The lanes of a step.
+    /// Products of value `j` of the turn with codes that are floats already.
     #[inline(always)]
-    fn lanes(&self, codes: &Codes<'_, I, P>, s: usize) -> Vectors<I::Sums, P> {
-        let mut lanes = [[self.isa.zero(); 2]; P];
-        for panel in 0..P {
-            for v in 0..2 {
-                lanes[panel][v] = self.isa.lanes(&codes[panel][s], v);
-            }
-        }
-        lanes
-    }
-
-    #[inline(always)]
-    fn add_nibble<const J: usize, const ZEROS: bool>(
-        &mut self,
-        lanes: &Vectors<I::Sums, P>,
-        x: &Rows<'_, R>,
-        k: usize,
-    ) {
-        let mut weights = [[self.isa.splat(0.0); 2]; P];
-        for panel in 0..P {
-            for v in 0..2 {
-                weights[panel][v] = self.isa.nibble::<J>(lanes[panel][v]);
-            }
-        }
-        self.add::<ZEROS>(&weights, x, k + J);
-    }
-
-    #[inline(always)]
-    fn add_byte<const J: usize, const ZEROS: bool>(
-        &mut self,
-        lanes: &Vectors<I::Sums, P>,
-        x: &Rows<'_, R>,
-        k: usize,
-    ) {
-        let mut weights = [[self.isa.splat(0.0); 2]; P];
-        for panel in 0..P {
-            for v in 0..2 {
-                weights[panel][v] = self.isa.byte::<J>(lanes[panel][v]);
-            }
-        }
-        self.add::<ZEROS>(&weights, x, k + J);
-    }
-
-    /// Products of `x[k]` with codes that are floats already.
-    #[inline(always)]
-    fn add<const ZEROS: bool>(&mut self, codes: &Vectors<I::Floats, P>, x: &Rows<'_, R>, k: usize) {
-        let isa = self.isa;
-        for panel in 0..P {
-            for v in 0..2 {
-                let mut weights = codes[panel][v];
-                if ZEROS {
-                    weights = isa.sub(weights, self.zeros[panel][v]);
-                }
-                for r in 0..R {
-                    // `k` is less; the compiler cannot know.
-                    let x = isa.splat(x[r][k % PIECE]);
-                    let p = &mut self.p[r][panel][v];
-                    *p = isa.fused(x, weights, *p);
-                }
+    fn add<const ZEROS: bool>(&mut self, j: usize, codes: Vectors<I>) {
+        for v in 0..2 {
+            let weights = if ZEROS { self.isa.sub(codes[v], self.zeros[v]) } else { codes[v] };
+            for r in 0..R {
+                // `j` is less; the compiler cannot know.
+                let x = self.isa.splat(self.x[r][j % TURN]);
+                self.p[r][v] = self.isa.fused(x, weights, self.p[r][v]);
             }
         }
     }

@@ -27,20 +27,31 @@ use super::rows::Tiling;
 use super::threads::{Scratch, Shares, fork, grown};
 use super::weights::{Columns, PackedWeights};
 use bytemuck::Zeroable;
+use core::array::from_fn;
 use core::ops::Range;
 
 /// Values along K in a piece: 64 · 32 columns · 4 B = 8 KiB of floats, a part of the first-level
 /// cache.
 const PIECE: usize = 64;
 
-/// Rows of the tallest tile. Six rows of activations, which may all fall into the same set of a
-/// first-level cache, still find room there (it has eight ways).
+/// Rows of the tallest tile: 6 rows · 2 vectors = 12 sums, two vectors of weights and a broadcast, 15 of
+/// 16 registers. Its rows of activations, which may all fall into the same set of a first-level
+/// cache, still find room there (it has eight ways). With more registers, eight rows are no faster.
 const ROWS: usize = 6;
+
+/// Bytes by which few rows ask for codes before they need them. The CPU does as much by itself, but
+/// not beyond the end of a page, and not as soon.
+const AHEAD: usize = 2048;
 
 /// Rows that use a piece together: their sums, 96 · 32 columns · 2 · 4 B = 24 KiB, stay in the
 /// second-level cache.
 const BLOCK_ROWS: usize = 96;
 
+/// The most panels of any instruction set that share a row of a piece.
+const MOST_PANELS: usize = 4;
+
+/// Some `k` of as many panels as make up [`WIDEST`] columns, so that what is read of `x` is used by all
+/// of them.
 type Piece = [[f32; WIDEST]; PIECE];
 
 /// Room for a piece of codes that are not as they are stored: unpacked, up to 8 steps more than it
@@ -115,10 +126,13 @@ impl Operation for FloatProduct<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         match self.m {
-            1 => self.few::<I, 1, 4>(isa),
-            2 => self.few::<I, 2, 2>(isa),
-            3 => self.few::<I, 3, 1>(isa),
-            4 => self.few::<I, 4, 1>(isa),
+            1 => self.few::<I, 1>(isa),
+            2 => self.few::<I, 2>(isa),
+            3 => self.few::<I, 3>(isa),
+            4 => self.few::<I, 4>(isa),
+            // There are 32 registers.
+            5 if I::LANES == 16 => self.few::<I, 5>(isa),
+            6 if I::LANES == 16 => self.few::<I, 6>(isa),
             _ => self.many::<I>(isa),
         }
     }
@@ -131,13 +145,14 @@ impl FloatProduct<'_> {
         let (p, y) = sums.split_at_mut(sums.len() / 2);
         let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
         let mut piece: Piece = [[0.0; WIDEST]; PIECE];
-        let mut room = Rearranged::new();
-        for panel in self.panels.clone() {
+        let mut room = from_fn(|_| Rearranged::new());
+        for first in self.panels.clone().step_by(group::<I>()) {
+            let panels = first..self.panels.end.min(first + group::<I>());
             for start in (0..self.m).step_by(BLOCK_ROWS) {
                 let rows = start..self.m.min(start + BLOCK_ROWS);
-                let (p, y) = (&mut p[..rows.len()], &mut y[..rows.len()]);
-                self.block::<I>(isa, panel, rows.clone(), (p, &mut *y), &mut piece, &mut room);
-                self.finish::<I>(panel, rows, y);
+                let sums = (&mut p[..rows.len()], &mut y[..rows.len()]);
+                let rooms = (&mut piece, &mut room);
+                self.block::<I>(isa, panels.clone(), rows, sums, rooms);
             }
         }
     }
@@ -146,11 +161,10 @@ impl FloatProduct<'_> {
     fn block<I: Isa>(
         &self,
         isa: I,
-        panel: usize,
+        panels: Range<usize>,
         rows: Range<usize>,
         (p, y): (&mut [[f32; WIDEST]], &mut [[f32; WIDEST]]),
-        piece: &mut Piece,
-        room: &mut Rearranged<I>,
+        (piece, room): (&mut Piece, &mut [Rearranged<I>; MOST_PANELS]),
     ) {
         let segments = self.weights.segments();
         y.fill([0.0; WIDEST]);
@@ -161,22 +175,37 @@ impl FloatProduct<'_> {
             for k in range.clone().step_by(PIECE) {
                 let ks = k..range.end.min(k + PIECE);
                 let step = first + (k - range.start) / I::VALUES;
-                self.dequantize::<I>(isa, (panel, segment, step), ks.len(), piece, room);
-                self.multiply::<I>(isa, rows.clone(), ks, piece, p);
+                for ((i, panel), room) in panels.clone().enumerate().zip(room.iter_mut()) {
+                    let at = (panel, segment, step);
+                    self.dequantize::<I>(isa, at, ks.len(), piece, i * I::COLUMNS, room);
+                }
+                self.multiply::<I>(isa, panels.len(), rows.clone(), ks, piece, p);
             }
             first += self.weights.steps[segment];
-            let scales = self.weights.columns_of(panel, segment).scales;
-            let scales = &scales[..I::COLUMNS];
-            for (y, p) in y.iter_mut().zip(p.iter()) {
-                for j in 0..I::COLUMNS {
-                    let scaled = p[j] * scales[j];
-                    y[j] = if segments == 1 { scaled } else { y[j] + scaled };
+            for (i, panel) in panels.clone().enumerate() {
+                let scales = self.weights.columns_of(panel, segment).scales;
+                let (scales, at) = (&scales[..I::COLUMNS], i * I::COLUMNS);
+                for (y, p) in y.iter_mut().zip(p.iter()) {
+                    let (y, p) = (&mut y[at..][..I::COLUMNS], &p[at..][..I::COLUMNS]);
+                    for j in 0..I::COLUMNS {
+                        let scaled = p[j] * scales[j];
+                        y[j] = if segments == 1 { scaled } else { y[j] + scaled };
+                    }
                 }
             }
         }
+        for (i, panel) in panels.enumerate() {
+            self.finish::<I>(panel, rows.clone(), y, i * I::COLUMNS);
+        }
     }
 
-    /// `q - z` of a piece, as floats: exact.
+    /// Whether codes are of 4 bits, which are read as they are stored.
+    #[inline(always)]
+    fn packed_nibbles<I: Isa>(&self) -> bool {
+        I::VALUES == 4 && self.weights.bits == 4
+    }
+
+    /// `q - z` of a piece, as floats: exact. Written from column `at` on.
     #[inline(always)]
     fn dequantize<I: Isa>(
         &self,
@@ -184,26 +213,37 @@ impl FloatProduct<'_> {
         (panel, segment, step): (usize, usize, usize),
         len: usize,
         piece: &mut Piece,
+        at: usize,
         room: &mut Rearranged<I>,
     ) {
         let steps = len.div_ceil(I::VALUES);
-        if self.weights.bits == 4 && I::VALUES == 4 {
+        if self.packed_nibbles::<I>() {
             // Two steps of four values in each packed one.
             let packed = &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)];
-            nibbles(isa, packed, piece);
+            nibbles(isa, packed, piece, at);
         } else {
             let codes = self.codes::<I>(panel, step, steps, room);
             if I::ORDERED {
-                ordered(isa, codes, &self.weights.orders(panel)[step / Line::STEPS], piece);
+                let mut values: Values = [[0; 16]; PIECE];
+                let order = &self.weights.orders(panel)[step / Line::STEPS];
+                by_value(isa, codes, &mut values);
+                let values = values.as_chunks().0;
+                let eights =
+                    piece.as_chunks_mut::<8>().0.iter_mut().zip(order.bytes().as_chunks().0);
+                for (i, (out, orders)) in eights.enumerate().take(len.div_ceil(8)) {
+                    for j in 0..8 {
+                        store_two(isa, value_at(isa, &values[i / 2], *orders, j), &mut out[j], at);
+                    }
+                }
             } else {
-                bytes(isa, codes, piece);
+                bytes(isa, codes, piece, at);
             }
         }
         if self.weights.has_zeros() {
             let zeros = float_zeros(isa, self.weights.columns_of(panel, segment));
             for codes in piece.iter_mut().take(len) {
                 for v in 0..2 {
-                    let codes = &mut codes[v * I::LANES..(v + 1) * I::LANES];
+                    let codes = &mut codes[at + v * I::LANES..][..I::LANES];
                     isa.store(isa.sub(isa.load(codes), zeros[v]), codes);
                 }
             }
@@ -245,11 +285,12 @@ impl FloatProduct<'_> {
         &room.steps[..steps]
     }
 
-    /// Adds a piece's products to `p` of each row.
+    /// Adds the products of a piece of some panels to `p` of each row.
     #[inline(always)]
     fn multiply<I: Isa>(
         &self,
         isa: I,
+        panels: usize,
         rows: Range<usize>,
         ks: Range<usize>,
         piece: &Piece,
@@ -260,13 +301,16 @@ impl FloatProduct<'_> {
             let tile = tiling.rows(tile);
             let p = &mut p[tile.clone()];
             let start = rows.start + tile.start;
-            match tile.len() {
-                1 => self.tile::<I, 1>(isa, start, ks.clone(), piece, p),
-                2 => self.tile::<I, 2>(isa, start, ks.clone(), piece, p),
-                3 => self.tile::<I, 3>(isa, start, ks.clone(), piece, p),
-                4 => self.tile::<I, 4>(isa, start, ks.clone(), piece, p),
-                5 => self.tile::<I, 5>(isa, start, ks.clone(), piece, p),
-                _ => self.tile::<I, ROWS>(isa, start, ks.clone(), piece, p),
+            for panel in 0..panels {
+                let at = panel * I::COLUMNS;
+                match tile.len() {
+                    1 => self.tile::<I, 1>(isa, start, ks.clone(), piece, p, at),
+                    2 => self.tile::<I, 2>(isa, start, ks.clone(), piece, p, at),
+                    3 => self.tile::<I, 3>(isa, start, ks.clone(), piece, p, at),
+                    4 => self.tile::<I, 4>(isa, start, ks.clone(), piece, p, at),
+                    5 => self.tile::<I, 5>(isa, start, ks.clone(), piece, p, at),
+                    _ => self.tile::<I, ROWS>(isa, start, ks.clone(), piece, p, at),
+                }
             }
         }
     }
@@ -279,16 +323,16 @@ impl FloatProduct<'_> {
         ks: Range<usize>,
         piece: &Piece,
         p: &mut [[f32; WIDEST]],
+        at: usize,
     ) {
         let mut sums = [[isa.splat(0.0); 2]; R];
         let mut x = [&self.x[..0]; R];
         for r in 0..R {
-            sums[r][0] = isa.load(&p[r][..I::LANES]);
-            sums[r][1] = isa.load(&p[r][I::LANES..I::COLUMNS]);
+            sums[r] = load_two(isa, &p[r], at);
             x[r] = &self.x[(start + r) * self.weights.k + ks.start..][..ks.len()];
         }
         for (k, lanes) in piece.iter().enumerate().take(ks.len()) {
-            let weights = [isa.load(&lanes[..I::LANES]), isa.load(&lanes[I::LANES..I::COLUMNS])];
+            let weights = load_two(isa, lanes, at);
             for r in 0..R {
                 let x = isa.splat(x[r][k]);
                 for v in 0..2 {
@@ -297,16 +341,17 @@ impl FloatProduct<'_> {
             }
         }
         for r in 0..R {
-            isa.store(sums[r][0], &mut p[r][..I::LANES]);
-            isa.store(sums[r][1], &mut p[r][I::LANES..I::COLUMNS]);
+            store_two(isa, sums[r], &mut p[r], at);
         }
     }
 
+    /// Writes the columns of a panel, which are those of `y` from `at` on.
     #[inline(always)]
-    fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]]) {
+    fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]], at: usize) {
         let first = panel * I::COLUMNS;
         let count = I::COLUMNS.min(self.weights.n - first);
         for (row, y) in rows.zip(y) {
+            let y = &mut y[at..][..I::COLUMNS];
             if let Some(bias) = self.epilogue.bias {
                 for j in 0..count {
                     y[j] += bias[first + j];
@@ -321,14 +366,35 @@ impl FloatProduct<'_> {
             match self.target {
                 Target::F32(out) => write(&out, start, &y[..count]),
                 Target::I8(out, affine) => {
-                    let mut codes = [0; WIDEST];
-                    affine.codes(y, &mut codes);
+                    let (mut values, mut codes) = ([0.0; WIDEST], [0; WIDEST]);
+                    values[..I::COLUMNS].copy_from_slice(y);
+                    affine.codes(&values, &mut codes);
                     write(&out, start, &codes[..count]);
                 }
                 Target::Sums(_) => {}
             }
         }
     }
+}
+
+/// Panels that share a row of a piece.
+const fn group<I: Isa>() -> usize {
+    WIDEST / I::COLUMNS
+}
+
+/// The columns of a panel, from `at` on.
+#[inline(always)]
+fn load_two<I: Isa>(isa: I, from: &[f32; WIDEST], at: usize) -> [I::Floats; 2] {
+    let from = &from[at..][..I::COLUMNS];
+    [isa.load(&from[..I::LANES]), isa.load(&from[I::LANES..])]
+}
+
+/// [`load_two`] the other way.
+#[inline(always)]
+fn store_two<I: Isa>(isa: I, floats: [I::Floats; 2], to: &mut [f32; WIDEST], at: usize) {
+    let to = &mut to[at..][..I::COLUMNS];
+    isa.store(floats[0], &mut to[..I::LANES]);
+    isa.store(floats[1], &mut to[I::LANES..]);
 }
 
 /// The zero points of a panel.
@@ -339,48 +405,60 @@ fn float_zeros<I: Isa>(isa: I, columns: Columns<'_>) -> [I::Floats; 2] {
         .map(|zeros| isa.to_floats(isa.load_sums(zeros)))
 }
 
-/// Calls a method for each value of a step, which it is compiled for, and stores what it returns.
+/// Stores what a method returns for each value of a step, which it is compiled for.
 macro_rules! store_each {
-    ($($j:literal)+; $isa:ident.$method:ident($step:expr), $out:expr) => {
-        $(
-            $isa.store($isa.$method::<$j>($isa.lanes($step, 0)), &mut $out[$j][..I::LANES]);
-            $isa.store($isa.$method::<$j>($isa.lanes($step, 1)), &mut $out[$j][I::LANES..I::COLUMNS]);
-        )+
+    ($($j:literal)+; $isa:ident.$method:ident($step:expr), |$k:ident| $out:expr, $at:ident) => {
+        $({
+            let $k = $j;
+            let lanes = [$isa.lanes($step, 0), $isa.lanes($step, 1)];
+            let floats = [$isa.$method::<$j>(lanes[0]), $isa.$method::<$j>(lanes[1])];
+            store_two($isa, floats, $out, $at);
+        })+
     };
 }
 
 /// Packed codes of 4 bits as floats.
 #[inline(always)]
-fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece) {
+fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece, at: usize) {
     for (step, out) in packed.iter().zip(piece.as_chunks_mut::<8>().0) {
-        store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), out);
+        store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), |k| &mut out[k], at);
     }
 }
 
 /// Codes of a byte as floats.
 #[inline(always)]
-fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece) {
+fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece, at: usize) {
     for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
-        store_each!(0 1; isa.byte(step), out);
+        store_each!(0 1; isa.byte(step), |k| &mut out[k], at);
         if I::VALUES == 4 {
-            store_each!(2 3; isa.byte(step), out);
+            store_each!(2 3; isa.byte(step), |k| &mut out[k], at);
         }
     }
 }
 
-/// Codes of a byte that are in an [`order`](super::order) as floats that are not.
+/// The codes of a piece in an [`order`](super::order), value by value, each for all 16 columns.
+type Values = [[i8; 16]; PIECE];
+
+/// Brings the values of steps together. It is where they are read that they are in their order: to
+/// write them where they belong, and read them soon after, would be to wait for them.
 #[inline(always)]
-fn ordered<I: Isa>(isa: I, codes: &[I::Step], order: &Line, piece: &mut Piece) {
-    let orders = order.bytes().as_chunks::<BLOCK>().0;
-    let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
-    for ((codes, order), out) in blocks.zip(piece.chunks_exact_mut(BLOCK)) {
-        for i in 0..BLOCK {
-            let at = usize::from(order[i]) % BLOCK;
-            let step = &codes[at / 4];
-            isa.store(isa.code(isa.lanes(step, 0), at % 4), &mut out[i][..I::LANES]);
-            isa.store(isa.code(isa.lanes(step, 1), at % 4), &mut out[i][I::LANES..I::COLUMNS]);
-        }
+fn by_value<I: Isa>(isa: I, codes: &[I::Step], values: &mut Values) {
+    for (step, values) in codes.iter().zip(values.as_chunks_mut().0) {
+        *values = isa.by_value(step);
     }
+}
+
+/// Value `j` of eight of a piece, wherever it is. `orders` are theirs.
+#[inline(always)]
+fn value_at<I: Isa>(
+    isa: I,
+    values: &[[i8; 16]; BLOCK],
+    orders: [u8; 8],
+    j: usize,
+) -> [I::Floats; 2] {
+    // A number, because the compiler would mask all of them in a vector, and take it to pieces.
+    let at = (u64::from_le_bytes(orders) >> (8 * j)) as usize % BLOCK;
+    [isa.of_value(&values[at], 0), isa.of_value(&values[at], 1)]
 }
 
 #[inline(always)]

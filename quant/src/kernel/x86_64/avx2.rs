@@ -27,9 +27,10 @@ use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
 use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{
-    __m256i, _mm_loadu_si128, _mm256_add_epi16, _mm256_cvtepi8_epi16, _mm256_cvtepu16_epi32,
-    _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16, _mm256_shuffle_epi8,
-    _mm256_storeu_si256,
+    __m256i, _mm_loadl_epi64, _mm_loadu_si128, _mm256_add_epi16, _mm256_cvtepi8_epi16,
+    _mm256_cvtepi8_epi32, _mm256_cvtepu16_epi32, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_permutevar8x32_epi32, _mm256_set1_epi16, _mm256_shuffle_epi8, _mm256_storeu_si256,
+    _mm256_unpackhi_epi32, _mm256_unpacklo_epi32,
 };
 
 instruction_set! {
@@ -116,6 +117,44 @@ impl Avx2 {
         let codes = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_cvtepu16_epi32(codes) }
+    }
+
+    /// 8 codes as i32.
+    #[inline(always)]
+    fn widen_four_times(self, from: &[i8; 8]) -> __m256i {
+        // SAFETY: AVX2 implies SSE2; the reference is to the 8 bytes that are read.
+        let codes = unsafe { _mm_loadl_epi64(from.as_ptr().cast()) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtepi8_epi32(codes) }
+    }
+
+    /// Of lanes of four values, one for each of 16 columns: values 0 and 1 of all columns, and 2
+    /// and 3.
+    #[inline(always)]
+    fn by_value(self, lanes: [__m256i; 2]) -> [__m256i; 2] {
+        let (first, second) = (self.fours(lanes[0]), self.fours(lanes[1]));
+        // SAFETY: `self` proves AVX2.
+        let low = unsafe { _mm256_unpacklo_epi32(first, second) };
+        // SAFETY: `self` proves AVX2.
+        let high = unsafe { _mm256_unpackhi_epi32(first, second) };
+        [self.halves_joined(low), self.halves_joined(high)]
+    }
+
+    /// In each half, bytes 0, 4, 8 and 12 together, then those that follow them.
+    #[inline(always)]
+    fn fours(self, lanes: __m256i) -> __m256i {
+        const HALF: [u8; 16] = [0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15];
+        let order: [u8; 32] = bytemuck::cast([HALF, HALF]);
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_shuffle_epi8(lanes, self.ymm_bytes(&order)) }
+    }
+
+    /// Lanes of the two halves by turns.
+    #[inline(always)]
+    fn halves_joined(self, lanes: __m256i) -> __m256i {
+        let order = self.ymm_load_sums(&[0, 4, 1, 5, 2, 6, 3, 7]);
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_permutevar8x32_epi32(lanes, order) }
     }
 
     /// 16 codes as i16.
@@ -234,6 +273,20 @@ impl Isa for Avx2Ordered {
                 self.0.shuffle(self.ymm_bytes(&from[half]), order, &mut to[half]);
             }
         }
+    }
+
+    #[inline(always)]
+    fn by_value(self, step: &Self::Step) -> [[i8; 16]; 4] {
+        let [low, high] = self.0.by_value([self.ymm_codes(&step[0]), self.ymm_codes(&step[1])]);
+        let mut values = [[0; 32]; 2];
+        self.ymm_store_codes(low, &mut values[0]);
+        self.ymm_store_codes(high, &mut values[1]);
+        bytemuck::cast(values)
+    }
+
+    #[inline(always)]
+    fn of_value(self, value: &[i8; 16], v: usize) -> Self::Floats {
+        self.ymm_to_floats(self.0.widen_four_times(&value.as_chunks().0[v]))
     }
 
     #[inline(always)]

@@ -4,29 +4,15 @@
 use crate::kernel::isa::{Isa, Line, nibble_at};
 use core::arch::x86_64::{
     __m512, __m512i, _mm512_add_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-    _mm512_maskz_permutexvar_epi16, _mm512_max_ps, _mm512_mul_ps, _mm512_mullo_epi32,
-    _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_srai_epi32, _mm512_srli_epi16, _mm512_srli_epi32,
-    _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi8, _mm512_sub_epi32, _mm512_sub_ps,
-    _mm512_ternarylogic_epi32,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_max_ps,
+    _mm512_mul_ps, _mm512_mullo_epi32, _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srai_epi32, _mm512_srli_epi16,
+    _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_epi8, _mm512_sub_epi32,
+    _mm512_sub_ps, _mm512_ternarylogic_epi32,
 };
 
 /// What four bits stand for.
 static CODES: [f32; 16] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
-
-/// The upper halves of [`CODES`], of which the lower ones are 0, twice: the fifth bit of an index is
-/// of another value.
-static CODE_WORDS: [i32; 16] = {
-    let mut words = [0; 16];
-    let mut i = 0;
-    while i < 16 {
-        let (first, second) = (CODES[2 * i % 16].to_bits(), CODES[(2 * i + 1) % 16].to_bits());
-        words[i] = (first >> 16 | second) as i32;
-        i += 1;
-    }
-    words
-};
 
 instruction_set! {
     /// AVX-512 F, BW, DQ, VL and VNNI.
@@ -81,7 +67,7 @@ impl Avx512Vnni {
 
     /// The code in four bits of each lane, from bit `4 * AT` on.
     #[inline(always)]
-    fn low_nibble<const AT: i32>(self, lanes: __m512i) -> __m512 {
+    fn subtracted<const AT: i32>(self, lanes: __m512i) -> __m512 {
         let exponent = 23 - 4 * AT;
         let float = self.bits(lanes, 15 << (4 * AT), (exponent + 127) << 23);
         self.sub(float, self.splat(((1 << exponent) + 8) as f32))
@@ -102,20 +88,10 @@ impl Avx512Vnni {
 
     /// The code in the lowest four bits of each lane.
     #[inline(always)]
-    fn table_of_lanes(self, lanes: __m512i) -> __m512 {
+    fn looked_up(self, lanes: __m512i) -> __m512 {
         let table = self.load(&CODES);
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_permutexvar_ps(lanes, table) }
-    }
-
-    /// The code in the lowest four bits of the upper half of each lane.
-    #[inline(always)]
-    fn table_of_words(self, lanes: __m512i) -> __m512 {
-        let table = self.load_sums(&CODE_WORDS);
-        // SAFETY: `self` proves AVX-512 BW.
-        let words = unsafe { _mm512_maskz_permutexvar_epi16(0xAAAA_AAAA, lanes, table) };
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_castsi512_ps(words) }
     }
 
     #[inline(always)]
@@ -185,6 +161,11 @@ impl Isa for Avx512Vnni {
         self.codes(&step[v])
     }
 
+    #[inline(always)]
+    fn prefetch(self, step: &Self::Step, bytes: usize) {
+        super::prefetch(step, bytes);
+    }
+
     /// Four ways, so that no port has to do them all. The first two are those of
     /// [`Ymm::ymm_byte`](super::ymm::Ymm::ymm_byte).
     #[inline(always)]
@@ -203,21 +184,19 @@ impl Isa for Avx512Vnni {
     }
 
     /// As in [`Ymm::ymm_nibble`](super::ymm::Ymm::ymm_nibble), or looked up in a table: shifts and
-    /// tables share two ports, subtractions have one of those and another. A table of words looks at
-    /// the lower bits of the upper half of a lane, one of lanes at those of the lane: two values for
-    /// each shift. Of eight values, five looked up with two shifts and three subtracted, thirteen
-    /// operations, are the fewest that use all ports alike.
+    /// tables share two ports, subtractions have one of those and another. Four of each, with three
+    /// shifts, use all ports alike.
     #[inline(always)]
     fn nibble<const J: usize>(self, lanes: __m512i) -> __m512 {
         match nibble_at(J) {
-            0 => self.table_of_lanes(lanes),
-            4 => self.table_of_words(lanes),
-            1 => self.table_of_lanes(self.shift::<4>(lanes)),
-            5 => self.table_of_words(self.shift::<4>(lanes)),
-            6 => self.table_of_lanes(self.shift::<24>(lanes)),
-            7 => self.low_nibble::<1>(self.shift::<24>(lanes)),
-            2 => self.low_nibble::<2>(lanes),
-            _ => self.low_nibble::<3>(lanes),
+            0 => self.looked_up(lanes),
+            1 => self.looked_up(self.shift::<4>(lanes)),
+            2 => self.subtracted::<2>(lanes),
+            3 => self.subtracted::<3>(lanes),
+            4 => self.looked_up(self.shift::<16>(lanes)),
+            5 => self.looked_up(self.shift::<20>(lanes)),
+            6 => self.subtracted::<2>(self.shift::<16>(lanes)),
+            _ => self.subtracted::<3>(self.shift::<16>(lanes)),
         }
     }
 

@@ -5,21 +5,9 @@ use core::arch::x86_64::{
     __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
     _mm256_cvtepi32_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps,
     _mm256_mul_ps, _mm256_mullo_epi32, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_slli_epi32,
-    _mm256_srai_epi32, _mm256_srli_epi16, _mm256_srli_epi32, _mm256_storeu_ps, _mm256_storeu_si256,
-    _mm256_sub_epi8, _mm256_sub_epi32, _mm256_sub_ps, _mm256_xor_si256,
-};
-
-/// Shuffles that move byte `j` of each lane to its low end and clear the others.
-static TO_LOW: [[i32; 8]; 4] = {
-    let mut shuffles = [[0; 8]; 4];
-    let mut i = 0;
-    while i < 32 {
-        let (j, lane) = (i / 8, i % 8);
-        shuffles[j][lane] = (0x8080_8000_u32 as i32) | (j + lane % 4 * 4) as i32;
-        i += 1;
-    }
-    shuffles
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_slli_epi32, _mm256_srai_epi32,
+    _mm256_srli_epi16, _mm256_srli_epi32, _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi8,
+    _mm256_sub_epi32, _mm256_sub_ps, _mm256_xor_si256,
 };
 
 /// A proof of AVX2 and FMA.
@@ -37,6 +25,12 @@ pub(super) unsafe trait Ymm: Copy {
     fn ymm_codes(self, from: &[i8; 32]) -> __m256i {
         // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn ymm_store_codes(self, codes: __m256i, out: &mut [i8; 32]) {
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), codes) }
     }
 
     #[inline(always)]
@@ -92,31 +86,20 @@ pub(super) unsafe trait Ymm: Copy {
         }
     }
 
-    /// [`Ymm::ymm_byte`] for any `j`.
-    #[inline(always)]
-    fn ymm_code(self, lanes: __m256i, j: usize) -> __m256 {
-        // A shuffle, because a shift by what is not known when compiled is also compared with 32.
-        let to_low = self.ymm_load_sums(&TO_LOW[j % 4]);
-        // SAFETY: `self` proves AVX2.
-        let low = unsafe { _mm256_shuffle_epi8(lanes, to_low) };
-        let float = self.ymm_xor(low, 0x4B00_0080);
-        self.ymm_sub(float, self.ymm_splat(((1 << 23) + 128) as f32))
-    }
-
-    /// Value `J` of a packed step of 4 bits, as a float: as in [`Ymm::ymm_byte`], for the lower five of
-    /// eight, and then for those that were shifted there.
+    /// Value `J` of a packed step of 4 bits, as a float: as in [`Ymm::ymm_byte`], for the lowest byte
+    /// and for those that are shifted there. More of them could be taken without a shift, with
+    /// constants that then do not fit the registers.
     #[inline(always)]
     fn ymm_nibble<const J: usize>(self, lanes: __m256i) -> __m256 {
         let at = nibble_at(J) as i32;
-        let (bits, at) = match at {
-            0..=4 => (self.ymm_and(lanes, self.ymm_splat_sum(15 << (4 * at))), at),
-            5 | 6 => {
-                let lanes = self.ymm_shift_down::<20>(lanes);
-                (self.ymm_and(lanes, self.ymm_splat_sum(15 << (4 * (at - 5)))), at - 5)
-            }
-            _ => (self.ymm_shift_down::<28>(lanes), 0),
+        let lanes = match at / 2 {
+            0 => lanes,
+            1 => self.ymm_shift_down::<8>(lanes),
+            2 => self.ymm_shift_down::<16>(lanes),
+            _ => self.ymm_shift_down::<24>(lanes),
         };
-        let exponent = 23 - 4 * at;
+        let exponent = 23 - 4 * (at % 2);
+        let bits = self.ymm_and(lanes, self.ymm_splat_sum(15 << (4 * (at % 2))));
         let float = self.ymm_xor(bits, (exponent + 127) << 23);
         self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 8) as f32))
     }
@@ -313,13 +296,13 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
-        fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
-            self.ymm_byte::<J>(lanes)
+        fn prefetch(self, step: &Self::Step, bytes: usize) {
+            super::prefetch(step, bytes);
         }
 
         #[inline(always)]
-        fn code(self, lanes: Self::Sums, j: usize) -> Self::Floats {
-            self.ymm_code(lanes, j)
+        fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+            self.ymm_byte::<J>(lanes)
         }
 
         #[inline(always)]
