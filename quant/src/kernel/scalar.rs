@@ -142,8 +142,8 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
     let bits = sum.to_bits();
     let outward = (error > 0.0) == (sum > 0.0);
     let odd = if outward { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
-    // Of an infinity or NaN the error is NaN, and neither is less than the other.
-    let inexact = error < 0.0 || error > 0.0;
+    // Of an infinity or NaN the error is NaN, which is not greater than anything.
+    let inexact = error.abs() > 0.0;
     f64::from_bits(if inexact && bits & 1 == 0 { odd } else { bits }) as f32
 }
 

@@ -133,6 +133,8 @@ impl Operation for FloatProduct<'_> {
             // There are 32 registers.
             5 if I::LANES == 16 => self.few::<I, 5>(isa),
             6 if I::LANES == 16 => self.few::<I, 6>(isa),
+            7 if I::LANES == 16 => self.few::<I, 7>(isa),
+            8 if I::LANES == 16 => self.few::<I, 8>(isa),
             _ => self.many::<I>(isa),
         }
     }
