@@ -7,9 +7,9 @@
 //!   y = y + p · s[n]                      y = p · s[n] if there is one block
 //! y = y + bias[n]
 //! ```
-//! `fma` is rounded once, as is every other operation. The order is the same for each output, whatever the
-//! instruction set, the number of rows or threads, because vectors run along N: a lane never meets
-//! its neighbours.
+//! `fma` is rounded once, as is every other operation. The order is the same for each output,
+//! whatever the instruction set, the number of rows or threads, because vectors run along N: a lane
+//! never meets its neighbours.
 //!
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
 //! by all rows; with few rows they are not even stored. The dequantized matrix never exists.
