@@ -64,7 +64,7 @@ pub(crate) fn pack(report: &Report) {
         for kernel in kernels() {
             for (data, four) in [(&w8, false), (&w4, true)] {
                 let name = format!("pack {} {}", if four { "int4" } else { "int8" }, kernel.name());
-                let run = move || drop(packed(kernel, data, (k, n), four));
+                let run = move || drop(packed(kernel, data, (k, n), four, false));
                 subjects.push(Subject::new(name, run).work("gcodes_per_s", (n * k) as f64));
             }
         }
@@ -86,6 +86,7 @@ fn packed(
     data: &data::WeightData,
     (k, n): (usize, usize),
     four: bool,
+    floats: bool,
 ) -> PackedWeights {
     let mut bytes = Vec::new();
     let codes = if four {
@@ -100,7 +101,8 @@ fn packed(
     };
     let weights =
         Weights { n, k, codes, sharing: Sharing::Channel, scales: &data.scales, zero_points: &[] };
-    PackedWeights::new(kernel, &weights).unwrap()
+    let pack = if floats { PackedWeights::for_floats } else { PackedWeights::new };
+    pack(kernel, &weights).unwrap()
 }
 
 /// Given parameters for all rows.
@@ -139,8 +141,7 @@ fn integer_row(mode: Mode, x: &[f32], data: &data::WeightData) -> Vec<f32> {
 fn float_row(x: &[f32], data: &data::WeightData) -> Vec<f32> {
     let rows = data.codes.chunks(x.len()).zip(&data.scales);
     rows.map(|(row, scale)| {
-        let products = row.iter().zip(x).map(|(w, x)| x * f32::from(*w));
-        products.fold(0.0, |sum, product| sum + product) * scale
+        row.iter().zip(x).fold(0.0, |p, (w, x)| x.mul_add(f32::from(*w), p)) * scale
     })
     .collect()
 }
@@ -173,13 +174,16 @@ fn shape(
     let mut subjects = Vec::new();
     for kernel in kernels() {
         for (data, four) in [(&w8, false), (&w4, true)] {
-            let weights = packed(kernel, data, (k, n), four);
             let copies = copies.max(1) * if four { 2 } else { 1 };
-            let weights: Rc<[_]> = vec![weights; copies].into();
+            let weights = [false, true].map(|floats| {
+                let weights = packed(kernel, data, (k, n), four, floats);
+                Rc::<[_]>::from(vec![weights; copies])
+            });
             for mode in MODES {
+                let weights = &weights[usize::from(mode == Mode::WeightOnly)];
                 let mut layer = Layer {
                     kernel,
-                    weights: Rc::clone(&weights),
+                    weights: Rc::clone(weights),
                     x: &x,
                     m,
                     out: vec![0.0; m * n],

@@ -2,8 +2,11 @@
 //! lane, exactly. Activations are the unsigned side (their code plus 128).
 
 use crate::kernel::elementwise::{Approximate, TOGETHER};
-use crate::kernel::isa::{Isa, Line};
+use crate::kernel::isa::{Isa, Line, nibble_at};
 use core::arch::x86_64::*;
+
+/// What four bits stand for.
+static CODES: [f32; 16] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
 
 instruction_set! {
     /// AVX-512 F, BW, DQ, VL and VNNI.
@@ -114,6 +117,46 @@ impl Avx512Vnni {
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), codes) }
     }
 
+    /// Some bits of each lane, of which others are turned, read as floats.
+    #[inline(always)]
+    fn turned(self, lanes: __m512i, some: i32, turned: i32) -> __m512 {
+        let (some, turned) = (self.broadcast(some as u32), self.broadcast(turned as u32));
+        // `a ^ b & c`.
+        // SAFETY: `self` proves AVX-512F.
+        let bits = unsafe { _mm512_ternarylogic_epi32::<0x78>(turned, lanes, some) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(bits) }
+    }
+
+    /// The code in four bits of each lane, from bit `4 * AT` on.
+    #[inline(always)]
+    fn subtracted<const AT: i32>(self, lanes: __m512i) -> __m512 {
+        let exponent = 23 - 4 * AT;
+        let float = self.turned(lanes, 15 << (4 * AT), (exponent + 127) << 23);
+        self.sub(float, self.splat(((1 << exponent) + 8) as f32))
+    }
+
+    #[inline(always)]
+    fn shift<const BITS: u32>(self, lanes: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srli_epi32::<BITS>(lanes) }
+    }
+
+    /// The highest byte of each lane, signed.
+    #[inline(always)]
+    fn top_byte(self, lanes: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srai_epi32::<24>(lanes) }
+    }
+
+    /// The code in the lowest four bits of each lane.
+    #[inline(always)]
+    fn looked_up(self, lanes: __m512i) -> __m512 {
+        let table = self.load(&CODES);
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_permutexvar_ps(lanes, table) }
+    }
+
     #[inline(always)]
     fn dot(self, sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512 VNNI.
@@ -157,11 +200,6 @@ impl Isa for Avx512Vnni {
     const UNPACKS: bool = true;
 
     #[inline(always)]
-    fn unpacked(self, step: &Self::Step, v: usize) -> [__m512i; 2] {
-        self.unpacked_codes(&step[v])
-    }
-
-    #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
         sums: &mut [[__m512i; 2]; R],
@@ -186,30 +224,43 @@ impl Isa for Avx512Vnni {
         self.codes(&step[v])
     }
 
-    /// Less than 0, so that products are added to them.
-    type Zeros = __m512i;
-
     #[inline(always)]
-    fn zeros(self, from: &[i32]) -> Self::Zeros {
-        self.subtract_product(self.zero(), self.load_sums(from), self.splat_sum(1))
+    fn prefetch(self, step: &Self::Step, bytes: usize) {
+        super::prefetch(step, bytes);
     }
 
-    /// A product with 1 at byte `j` and with 0 beside it.
+    /// Four ways, so that no port has to do them all. The first two are those of
+    /// [`Ymm::ymm_byte`](super::ymm::Ymm::ymm_byte).
     #[inline(always)]
-    fn code(self, zeros: Self::Zeros, lanes: __m512i, j: usize) -> __m512 {
-        self.to_floats(self.dot(zeros, self.broadcast(1 << (8 * j)), lanes))
+    fn byte<const J: usize>(self, lanes: __m512i) -> __m512 {
+        match J {
+            0 | 1 => {
+                let exponent = 23 - 8 * J as i32;
+                let sign = 128 << (8 * J);
+                let float = self.turned(lanes, 255 << (8 * J), (exponent + 127) << 23 | sign);
+                self.sub(float, self.splat(((1 << exponent) + 128) as f32))
+            }
+            // A product with 1 at byte 2 and with 0 beside it.
+            2 => self.to_floats(self.dot(self.zero(), self.broadcast(1 << 16), lanes)),
+            _ => self.to_floats(self.top_byte(lanes)),
+        }
     }
 
-    const LOOKS_UP: bool = true;
-
+    /// As in [`Ymm::ymm_nibble`](super::ymm::Ymm::ymm_nibble), or looked up in a table: shifts and
+    /// tables share two ports, subtractions have one of those and another. Four of each, with three
+    /// shifts, use all ports alike.
     #[inline(always)]
-    fn look_up(self, table: __m512, step: &Self::Step, v: usize, i: usize) -> __m512 {
-        let shift = self.splat_sum(4 * i as i32);
-        // SAFETY: `self` proves AVX-512F.
-        let indices = unsafe { _mm512_srlv_epi32(self.codes(&step[v]), shift) };
-        // Bits above the fourth are not looked at.
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_permutexvar_ps(indices, table) }
+    fn nibble<const J: usize>(self, lanes: __m512i) -> __m512 {
+        match nibble_at(J) {
+            0 => self.looked_up(lanes),
+            1 => self.looked_up(self.shift::<4>(lanes)),
+            2 => self.subtracted::<2>(lanes),
+            3 => self.subtracted::<3>(lanes),
+            4 => self.looked_up(self.shift::<16>(lanes)),
+            5 => self.looked_up(self.shift::<20>(lanes)),
+            6 => self.subtracted::<2>(self.shift::<16>(lanes)),
+            _ => self.subtracted::<3>(self.shift::<16>(lanes)),
+        }
     }
 
     #[inline(always)]
@@ -279,6 +330,12 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
     fn mul(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_mul_ps(a, b) }
@@ -318,6 +375,12 @@ impl Isa for Avx512Vnni {
         self.store_codes(packed, by.range, codes);
         let farthest = self.farthest(self.distance(low), self.distance(high));
         self.any_at_least(farthest, by.doubtful)
+    }
+
+    #[inline(always)]
+    fn fused(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
     }
 
     #[inline(always)]

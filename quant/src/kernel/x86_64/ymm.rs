@@ -1,24 +1,13 @@
 //! What the kernels with 256-bit vectors share.
 
 use crate::kernel::elementwise::{Approximate, TOGETHER};
+use crate::kernel::isa::nibble_at;
 use core::arch::x86_64::*;
 
-/// Shuffles that move byte `j` of each lane to its low end and clear the others.
-static TO_LOW: [[i32; 8]; 4] = {
-    let mut shuffles = [[0; 8]; 4];
-    let mut i = 0;
-    while i < 32 {
-        let (j, lane) = (i / 8, i % 8);
-        shuffles[j][lane] = (0x8080_8000_u32 as i32) | (j + lane % 4 * 4) as i32;
-        i += 1;
-    }
-    shuffles
-};
-
-/// A proof of AVX2.
+/// A proof of AVX2 and FMA.
 ///
 /// # Safety
-/// A value of an implementing type exists only where the CPU has AVX2.
+/// A value of an implementing type exists only where the CPU has AVX2 and FMA.
 pub(super) unsafe trait Ymm: Copy {
     #[inline(always)]
     fn ymm_zero(self) -> __m256i {
@@ -66,33 +55,79 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_set1_epi32(values as i32) }
     }
 
-    /// What [`Ymm::ymm_code`] subtracts: see there.
-    #[inline(always)]
-    fn ymm_zeros(self, from: &[i32]) -> __m256 {
-        self.ymm_to_floats(
-            self.ymm_add_sums(self.ymm_load_sums(from), self.ymm_splat_sum((1 << 23) + 128)),
-        )
-    }
-
-    /// Byte `j` of each lane, as a signed number minus a zero point.
+    /// The code in byte `J` of each lane, as a float.
     ///
     /// Of a float from `2^23` to `2^24`, the lower bits are the number above `2^23`. So with the
-    /// exponent of such a float, and with its sign turned, a byte is `2^23 + 128 + code`.
+    /// exponent of such a float, and with its sign turned, the lowest byte is `2^23 + 128 + code`; so
+    /// is the second with an exponent less by 8. The upper bytes would reach into the exponent.
     #[inline(always)]
-    fn ymm_code(self, zeros: __m256, lanes: __m256i, j: usize) -> __m256 {
-        // A shuffle, because a shift by what is not known when compiled is also compared with 32.
-        let to_low = self.ymm_load_sums(&TO_LOW[j % 4]);
-        // SAFETY: `self` proves AVX2.
-        let low = unsafe { _mm256_shuffle_epi8(lanes, to_low) };
-        // SAFETY: `self` proves AVX2.
-        let float = unsafe { _mm256_xor_si256(low, self.ymm_splat_sum(0x4B00_0080)) };
-        // SAFETY: `self` proves AVX2.
-        let float = unsafe { _mm256_castsi256_ps(float) };
-        self.ymm_subtract(float, zeros)
+    fn ymm_byte<const J: usize>(self, lanes: __m256i) -> __m256 {
+        match J {
+            0 | 1 => {
+                let exponent = 23 - 8 * J as i32;
+                let byte = self.ymm_and(lanes, self.ymm_splat_sum(255 << (8 * J)));
+                let float = self.ymm_xor(byte, (exponent + 127) << 23 | 128 << (8 * J));
+                self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 128) as f32))
+            }
+            2 => self.ymm_to_floats(self.ymm_top_byte(self.ymm_shift_up::<8>(lanes))),
+            _ => self.ymm_to_floats(self.ymm_top_byte(lanes)),
+        }
+    }
+
+    /// Value `J` of a packed step of 4 bits, as a float: as in [`Ymm::ymm_byte`], for the lowest byte
+    /// and for those that are shifted there. More of them could be taken without a shift, with
+    /// constants that then do not fit the registers.
+    #[inline(always)]
+    fn ymm_nibble<const J: usize>(self, lanes: __m256i) -> __m256 {
+        let at = nibble_at(J) as i32;
+        let lanes = match at / 2 {
+            0 => lanes,
+            1 => self.ymm_shift_down::<8>(lanes),
+            2 => self.ymm_shift_down::<16>(lanes),
+            _ => self.ymm_shift_down::<24>(lanes),
+        };
+        let exponent = 23 - 4 * (at % 2);
+        let bits = self.ymm_and(lanes, self.ymm_splat_sum(15 << (4 * (at % 2))));
+        let float = self.ymm_xor(bits, (exponent + 127) << 23);
+        self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 8) as f32))
     }
 
     #[inline(always)]
-    fn ymm_subtract(self, a: __m256, b: __m256) -> __m256 {
+    fn ymm_and(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_and_si256(a, b) }
+    }
+
+    /// Lanes with some bits turned, read as floats.
+    #[inline(always)]
+    fn ymm_xor(self, lanes: __m256i, bits: i32) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        let float = unsafe { _mm256_xor_si256(lanes, self.ymm_splat_sum(bits)) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_castsi256_ps(float) }
+    }
+
+    #[inline(always)]
+    fn ymm_shift_up<const BITS: i32>(self, lanes: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_slli_epi32::<BITS>(lanes) }
+    }
+
+    #[inline(always)]
+    fn ymm_shift_down<const BITS: i32>(self, lanes: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_srli_epi32::<BITS>(lanes) }
+    }
+
+    /// The highest byte of each lane, signed.
+    #[inline(always)]
+    fn ymm_top_byte(self, lanes: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_srai_epi32::<24>(lanes) }
+    }
+
+    #[inline(always)]
+    fn ymm_sub(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_sub_ps(a, b) }
     }
@@ -203,7 +238,7 @@ pub(super) unsafe trait Ymm: Copy {
             quotients[i] = self.ymm_least(self.ymm_mul(self.ymm_load(values), inverse), 512.0);
             rounded[i] = self.ymm_round(quotients[i]);
             let nearest = self.ymm_to_floats(rounded[i]);
-            distances[i] = self.ymm_size(self.ymm_subtract(quotients[i], nearest));
+            distances[i] = self.ymm_size(self.ymm_sub(quotients[i], nearest));
         }
         let low = self.ymm_pack(rounded[0], rounded[1], by.zero_point);
         let high = self.ymm_pack(rounded[2], rounded[3], by.zero_point);
@@ -289,6 +324,12 @@ pub(super) unsafe trait Ymm: Copy {
     }
 
     #[inline(always)]
+    fn ymm_fused(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: `self` proves FMA.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
     fn ymm_relu(self, a: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2.
         let zero = unsafe { _mm256_setzero_ps() };
@@ -361,16 +402,29 @@ macro_rules! ymm_isa {
             self.ymm_add(a, b)
         }
 
-        type Zeros = Self::Floats;
-
         #[inline(always)]
-        fn zeros(self, from: &[i32]) -> Self::Zeros {
-            self.ymm_zeros(from)
+        fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+            self.ymm_sub(a, b)
         }
 
         #[inline(always)]
-        fn code(self, zeros: Self::Zeros, lanes: Self::Sums, j: usize) -> Self::Floats {
-            self.ymm_code(zeros, lanes, j)
+        fn prefetch(self, step: &Self::Step, bytes: usize) {
+            $crate::kernel::x86_64::prefetch(step, bytes);
+        }
+
+        #[inline(always)]
+        fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+            self.ymm_byte::<J>(lanes)
+        }
+
+        #[inline(always)]
+        fn nibble<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+            self.ymm_nibble::<J>(lanes)
+        }
+
+        #[inline(always)]
+        fn fused(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
+            self.ymm_fused(a, b, c)
         }
 
         #[inline(always)]

@@ -48,11 +48,6 @@ impl Isa for Avx2 {
 
     const UNPACKS: bool = true;
 
-    #[inline(always)]
-    fn unpacked(self, step: &Self::Step, v: usize) -> [__m256i; 2] {
-        self.ymm_unpacked(&step[v])
-    }
-
     /// As [`Isa::accumulate`]: four packed steps are eight.
     #[inline(always)]
     fn accumulate_packed<const R: usize>(

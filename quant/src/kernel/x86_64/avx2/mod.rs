@@ -1,4 +1,4 @@
-//! AVX2, found in every x86-64 CPU of the last ten years.
+//! AVX2 and FMA, found in nearly every x86-64 CPU of the last ten years.
 //!
 //! It has no instruction that sums products of bytes in i32, so there are three ways to be exact:
 //!
@@ -20,33 +20,33 @@ use core::arch::x86_64::{
 };
 
 instruction_set! {
-    /// AVX2, for codes of at most 4 bits.
-    Avx2: "avx2"
+    /// AVX2 and FMA, for codes of at most 4 bits.
+    Avx2: "avx2", "fma"
 }
 
-// SAFETY: the list above has AVX2.
+// SAFETY: the list above has AVX2 and FMA.
 unsafe impl Ymm for Avx2 {}
 
 impl Avx2 {
     /// [`Avx2::run`] with products of i16.
     #[inline]
     pub(in crate::kernel) fn run_wide<O: Operation>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2")]
+        #[target_feature(enable = "avx2", enable = "fma")]
         fn enabled<O: Operation>(isa: wide::Avx2Wide, operation: O) -> O::Output {
             operation.run(isa)
         }
-        // SAFETY: `enabled` needs AVX2, which `self` proves.
+        // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
         unsafe { enabled(wide::Avx2Wide(self), operation) }
     }
 
     /// [`Avx2::run`] with an order.
     #[inline]
     pub(in crate::kernel) fn run_ordered<O: Operation>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2")]
+        #[target_feature(enable = "avx2", enable = "fma")]
         fn enabled<O: Operation>(isa: ordered::Avx2Ordered, operation: O) -> O::Output {
             operation.run(isa)
         }
-        // SAFETY: `enabled` needs AVX2, which `self` proves.
+        // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
         unsafe { enabled(ordered::Avx2Ordered(self), operation) }
     }
 

@@ -28,7 +28,7 @@ use core::arch::x86_64::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) struct Avx2Ordered(pub(super) Avx2);
 
-// SAFETY: a value holds one of `Avx2`, which proves AVX2.
+// SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
 unsafe impl Ymm for Avx2Ordered {}
 
 /// Codes of a step.

@@ -19,7 +19,7 @@ use core::arch::x86_64::{__m256i, _mm_loadu_si128, _mm256_cvtepi8_epi16, _mm256_
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) struct Avx2Wide(pub(super) Avx2);
 
-// SAFETY: a value holds one of `Avx2`, which proves AVX2.
+// SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
 unsafe impl Ymm for Avx2Wide {}
 
 impl Avx2Wide {
