@@ -1,13 +1,14 @@
 //! The integer product (`docs/numerics.md`, rule 6): tiles of rows against panels of weights.
 //!
 //! ```text
-//! for panel                           COLUMNS outputs, all of K; stays in the first-level cache
-//!   for tile                          up to ROWS rows, read from the second-level cache
-//!     for segment
-//!       sums = 0                      ROWS · COLUMNS sums in registers
-//!       for line, step                one broadcast per row, two loads of codes
-//!         sums += activations · codes
-//!       outputs from sums, term, zero points, scales
+//! for some panels                     they stay in the second-level cache
+//!   for tile                          up to ROWS rows
+//!     for panel                       COLUMNS outputs, all of K
+//!       for segment
+//!         sums = what zero points give   ROWS · COLUMNS sums in registers
+//!         for line, step              one broadcast per row, two loads of codes
+//!           sums += activations · codes
+//!         outputs from sums, scales
 //! ```
 //! K is not cut further: a panel is read once per tile, COLUMNS · K bytes for ROWS · COLUMNS · K
 //! products, which every cache delivers in time; in return, sums never leave the registers.
@@ -106,6 +107,11 @@ struct Tile<'a, T> {
 /// The outputs of a tile's blocks so far.
 type Parts = [[f32; WIDEST]; TALLEST];
 
+/// Bytes of panels that a tile is multiplied with before the next tile is: more of an output's row is
+/// written at a time, and a tile is read less often. They are half of what a small second-level cache
+/// has left beside prepared rows.
+const PANEL_BYTES: usize = 128 << 10;
+
 impl Product<'_> {
     #[inline(always)]
     fn panels_times_tiles<I: Isa>(mut self, isa: I) {
@@ -113,24 +119,50 @@ impl Product<'_> {
         // where there are several tiles or many rows, and piece by piece in the cache where not.
         let packed = self.weights.bits < 8;
         let ahead = packed && (self.tiles.len() > 1 || self.prepared.rows.len() > FEW_ROWS);
-        let room = core::mem::take(&mut self.unpacked);
+        let room = bytemuck::cast_slice_mut(core::mem::take(&mut self.unpacked));
         let mut parts = [[0.0; WIDEST]; TALLEST];
-        for panel in self.panels.clone() {
-            let mut steps: &[I::Step] = self.weights.panel(panel);
-            if ahead {
-                let count = steps.len() * (8 / self.weights.bits);
-                let room: &mut [I::Step] = bytemuck::cast_slice_mut(room);
-                unpack::<I>(self.weights.bits, steps, &mut room[..count]);
-                steps = &room[..count];
+        if ahead {
+            for panel in self.panels.clone() {
+                let unpacked = Some(self.unpacked::<I>(panel, room));
+                self.tiles::<I>(isa, panel..panel + 1, unpacked, &mut parts);
             }
-            for tile in self.tiles.clone() {
-                let rows = self.tiling.rows(tile);
-                let per_row = self.weights.lines();
-                let lines = &self.prepared.lines[(rows.start - self.prepared.first) * per_row..]
-                    [..rows.len() * per_row];
-                let packed = packed && !ahead;
-                let tile = Tile { product: &self, panel, steps, packed, rows, lines };
-                tile.run_rows::<I>(isa, &mut parts);
+            return;
+        }
+        let together = (PANEL_BYTES / self.weights.panel_bytes.max(1)).max(1);
+        for panel in self.panels.clone().step_by(together) {
+            let panels = panel..self.panels.end.min(panel + together);
+            self.tiles::<I>(isa, panels, None, &mut parts);
+        }
+    }
+
+    #[inline(always)]
+    fn unpacked<'a, I: Isa>(&self, panel: usize, room: &'a mut [I::Step]) -> &'a [I::Step] {
+        let steps: &[I::Step] = self.weights.panel(panel);
+        let room = &mut room[..steps.len() * (8 / self.weights.bits)];
+        unpack::<I>(self.weights.bits, steps, room);
+        room
+    }
+
+    /// All tiles times some panels; of the steps of one of them, if they are unpacked already.
+    #[inline(always)]
+    fn tiles<I: Isa>(
+        &self,
+        isa: I,
+        panels: Range<usize>,
+        unpacked: Option<&[I::Step]>,
+        parts: &mut Parts,
+    ) {
+        let packed = self.weights.bits < 8 && unpacked.is_none();
+        let per_row = self.weights.lines();
+        for tile in self.tiles.clone() {
+            let rows = self.tiling.rows(tile);
+            let lines = &self.prepared.lines[(rows.start - self.prepared.first) * per_row..]
+                [..rows.len() * per_row];
+            for panel in panels.clone() {
+                let steps = unpacked.unwrap_or_else(|| self.weights.panel(panel));
+                let rows = rows.clone();
+                let tile = Tile { product: self, panel, steps, packed, rows, lines };
+                tile.run_rows::<I>(isa, parts);
             }
         }
     }

@@ -140,6 +140,15 @@ impl Isa for Scalar {
 }
 
 /// `a * b + c`, rounded once.
+#[inline(always)]
+fn fused(a: f32, b: f32, c: f32) -> f32 {
+    #[cfg(all(feature = "std", any(target_arch = "aarch64", target_feature = "fma")))]
+    return a.mul_add(b, c);
+    #[cfg(not(all(feature = "std", any(target_arch = "aarch64", target_feature = "fma"))))]
+    emulated(a, b, c)
+}
+
+/// [`fused`] where the compiler knows of no such instruction.
 ///
 /// It stands here because `core` has none, and because where the CPU has none either, that of `std`
 /// is a call, which this is not.
@@ -153,8 +162,12 @@ impl Isa for Scalar {
 /// Rounding `sum` to the nearest would be wrong: it could arrive in the middle of two floats, where
 /// the exact sum is not, and then be rounded to the wrong one. A number with an odd last bit, of 53,
 /// never is in the middle of two floats, which have 24 or less.
+#[cfg_attr(
+    all(feature = "std", any(target_arch = "aarch64", target_feature = "fma")),
+    allow(dead_code)
+)]
 #[inline(always)]
-fn fused(a: f32, b: f32, c: f32) -> f32 {
+fn emulated(a: f32, b: f32, c: f32) -> f32 {
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
     let sum = product + c;
     let added = sum - product;
@@ -169,10 +182,10 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
 
 #[cfg(all(test, feature = "std"))]
 mod tests {
-    use super::fused;
+    use super::emulated;
 
     fn same(a: f32, b: f32, c: f32) {
-        let (ours, expected) = (fused(a, b, c), a.mul_add(b, c));
+        let (ours, expected) = (emulated(a, b, c), a.mul_add(b, c));
         let same = ours.to_bits() == expected.to_bits() || ours.is_nan() && expected.is_nan();
         assert!(same, "{a:e} * {b:e} + {c:e}: {ours:e}, not {expected:e}");
     }

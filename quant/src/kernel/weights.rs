@@ -79,7 +79,7 @@ pub struct PackedWeights {
     pub(super) tallest: usize,
     data: Vec<Line>,
     /// Bytes of a panel as stored.
-    panel_bytes: usize,
+    pub(super) panel_bytes: usize,
     /// Steps of each segment of a panel, once unpacked.
     pub(super) steps: Vec<usize>,
     /// Empty, unless `arithmetic` is [`Arithmetic::Ordered`].
