@@ -190,6 +190,7 @@ impl PackedWeights {
         bytemuck::cast_slice(&bytes[panel * self.panel_bytes..][..self.panel_bytes])
     }
 
+    #[inline(always)]
     pub(super) fn columns_of(&self, panel: usize, segment: usize) -> Columns<'_> {
         let start = (panel * self.segments() + segment) * self.columns;
         let range = start..start + self.columns;
