@@ -24,6 +24,8 @@
 
 use super::dispatch::{Kernel, Operation};
 use super::isa::Isa;
+use super::threads::both;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::array::from_fn;
 
@@ -93,8 +95,8 @@ struct Group<const N: usize> {
 }
 
 /// Finds the order of a block.
-pub(super) struct Arrange<'a> {
-    pub(super) codes: &'a Codes,
+struct Arrange<'a> {
+    codes: &'a Codes,
 }
 
 impl Operation for Arrange<'_> {
@@ -366,14 +368,53 @@ const fn threes<const COUNT: usize>(n: u8) -> [[u8; 3]; COUNT] {
 }
 
 /// A block of a panel's rows, of which there are at most [`COLUMNS`].
-pub(super) fn block<'a>(rows: impl Iterator<Item = &'a [i8]>, start: usize) -> Codes {
+fn block<'a>(rows: impl Iterator<Item = &'a [i8]>, start: usize) -> Codes {
     let mut codes = [[0; COLUMNS]; BLOCK];
     for (column, row) in rows.enumerate().take(COLUMNS) {
-        for (codes, code) in codes.iter_mut().zip(&row[start..]) {
+        for (codes, code) in codes.iter_mut().zip(row.get(start..).unwrap_or_default()) {
             codes[column] = i16::from(*code);
         }
     }
     codes
+}
+
+/// Finds the orders of all panels, of so many blocks each, for `n` rows of `k` codes: a few
+/// microseconds for a block, which threads share.
+pub(super) fn arrange(
+    kernel: Kernel,
+    codes: &[i8],
+    (n, k): (usize, usize),
+    blocks: usize,
+) -> Vec<Arrangement> {
+    let natural = Arrangement { kind: Kind::Wide, order: [0; BLOCK], mirrored: 0 };
+    let mut arrangements = vec![natural; n.div_ceil(COLUMNS) * blocks];
+    let panels = Panels { kernel, codes, k: k.max(1), blocks: blocks.max(1) };
+    panels.arrange(0, &mut arrangements);
+    arrangements
+}
+
+#[derive(Clone, Copy)]
+struct Panels<'a> {
+    kernel: Kernel,
+    codes: &'a [i8],
+    k: usize,
+    blocks: usize,
+}
+
+impl Panels<'_> {
+    /// Panels from `first` on.
+    fn arrange(self, first: usize, out: &mut [Arrangement]) {
+        let count = out.len() / self.blocks;
+        if count > 1 {
+            let (left, right) = out.split_at_mut(count / 2 * self.blocks);
+            let middle = first + count / 2;
+            return both(|| self.arrange(first, left), || self.arrange(middle, right));
+        }
+        for (i, out) in out.iter_mut().enumerate() {
+            let rows = self.codes.chunks_exact(self.k).skip(first * COLUMNS).take(COLUMNS);
+            *out = self.kernel.run(Arrange { codes: &block(rows, i * BLOCK) });
+        }
+    }
 }
 
 /// Panels that are looked at to judge all of them.
@@ -435,6 +476,11 @@ pub(super) struct Places<'a> {
 impl Orders {
     pub(super) fn new(blocks: usize) -> Self {
         Self { blocks, ..Self::default() }
+    }
+
+    /// Blocks of a panel.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -127,13 +127,15 @@ pub(super) fn fork(workers: &mut [Worker], work: &(impl Fn(&mut Worker) + Sync))
     }
 }
 
+/// Does both, at once if another thread has time.
 #[cfg(feature = "rayon")]
-fn both(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
+pub(super) fn both(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
     rayon::join(left, right);
 }
 
+/// Does both.
 #[cfg(not(feature = "rayon"))]
-fn both(left: impl FnOnce(), right: impl FnOnce()) {
+pub(super) fn both(left: impl FnOnce(), right: impl FnOnce()) {
     left();
     right();
 }

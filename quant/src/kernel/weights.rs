@@ -21,7 +21,7 @@
 use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::PackError;
 use super::isa::{Isa, Line};
-use super::order::{self, Arrange, MIRRORED, Orders};
+use super::order::{self, Arrangement, MIRRORED, Orders};
 use super::subbyte::SubByte;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -326,13 +326,21 @@ fn pack(
         bases: vec![0; if bases { parameters } else { 0 }],
         crosses,
     };
+    let blocks = packed.orders.blocks();
+    let arrangements = match (codes, arithmetic) {
+        (Codes::Bytes(codes), Arithmetic::Ordered) => order::arrange(kernel, codes, (n, k), blocks),
+        _ => Vec::new(),
+    };
     let mut rows = Rows::new(&packed, values);
     for (panel, bytes) in
         bytemuck::cast_slice_mut(&mut data).chunks_exact_mut(panel_bytes.max(1)).enumerate()
     {
         rows.read(weights, &mut packed, panel);
         match arithmetic {
-            Arithmetic::Ordered => rows.order(&mut packed, panel),
+            Arithmetic::Ordered => {
+                let arrangements = &arrangements[panel * blocks..][..blocks];
+                rows.order(&mut packed, panel, arrangements);
+            }
             Arithmetic::FullRange if crosses => rows.cross(&mut packed, panel),
             _ => {}
         }
@@ -385,16 +393,8 @@ impl Rows {
 
     /// Brings codes into an order, and mirrors those that want it: their part that does not depend
     /// on activations is what sums start with.
-    fn order(&mut self, packed: &mut PackedWeights, panel: usize) {
-        let blocks = self.len / order::BLOCK;
-        let arrangements: Vec<_> = (0..blocks)
-            .map(|i| {
-                let rows = self.codes.chunks_exact(self.stride);
-                let codes = &order::block(rows, i * order::BLOCK);
-                packed.kernel.run(Arrange { codes })
-            })
-            .collect();
-        packed.orders.push(&arrangements);
+    fn order(&mut self, packed: &mut PackedWeights, panel: usize, arrangements: &[Arrangement]) {
+        packed.orders.push(arrangements);
         let order = packed.orders.of(panel);
         let bases = &mut packed.bases[panel * packed.columns..];
         let mut row = vec![0; self.len];
