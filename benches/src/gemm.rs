@@ -5,6 +5,7 @@
 //! `peers/burn`, a package of its own: it brings more crates than all others together.
 
 use crate::data::{self, Draw};
+use crate::limits::{self, Limits};
 use crate::measure::{Report, Subject};
 use quant::kernel::{
     Codes, Dynamic, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, Static, SubByte,
@@ -33,7 +34,11 @@ const SHAPES: [(usize, usize, usize); 11] = [
 /// Weights that are cycled through, so that those of the largest shape come from memory.
 const FLUSH_BYTES: usize = 160 << 20;
 
+/// Where at least so many rows share the weights, instructions are what takes time.
+const COMPUTE_BOUND: usize = 8;
+
 pub(crate) fn run(report: &Report) {
+    let limits = limits::run(report);
     let filter = std::env::var("BENCH_SHAPE").unwrap_or_default();
     for draw in Draw::ALL {
         for (m, k, n) in SHAPES {
@@ -43,7 +48,8 @@ pub(crate) fn run(report: &Report) {
                     continue;
                 }
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| shape(report, &case, draw, (m, k, n), threads));
+                let limits = Limits::for_threads(&limits, threads);
+                pool.install(|| shape(report, &case, draw, (m, k, n), threads, limits));
             }
         }
     }
@@ -58,7 +64,7 @@ pub(crate) fn pack(report: &Report) {
         for kernel in kernels() {
             for (data, four) in [(&w8, false), (&w4, true)] {
                 let name = format!("pack {} {}", if four { "int4" } else { "int8" }, kernel.name());
-                let run = move || drop(packed(kernel, data, (k, n), four));
+                let run = move || drop(packed(kernel, data, (k, n), four, false));
                 subjects.push(Subject::new(name, run).work("gcodes_per_s", (n * k) as f64));
             }
         }
@@ -80,6 +86,7 @@ fn packed(
     data: &data::WeightData,
     (k, n): (usize, usize),
     four: bool,
+    floats: bool,
 ) -> PackedWeights {
     let mut bytes = Vec::new();
     let codes = if four {
@@ -94,7 +101,8 @@ fn packed(
     };
     let weights =
         Weights { n, k, codes, sharing: Sharing::Channel, scales: &data.scales, zero_points: &[] };
-    PackedWeights::new(kernel, &weights).unwrap()
+    let pack = if floats { PackedWeights::for_floats } else { PackedWeights::new };
+    pack(kernel, &weights).unwrap()
 }
 
 /// Given parameters for all rows.
@@ -133,8 +141,7 @@ fn integer_row(mode: Mode, x: &[f32], data: &data::WeightData) -> Vec<f32> {
 fn float_row(x: &[f32], data: &data::WeightData) -> Vec<f32> {
     let rows = data.codes.chunks(x.len()).zip(&data.scales);
     rows.map(|(row, scale)| {
-        let products = row.iter().zip(x).map(|(w, x)| x * f32::from(*w));
-        products.fold(0.0, |sum, product| sum + product) * scale
+        row.iter().zip(x).fold(0.0, |p, (w, x)| x.mul_add(f32::from(*w), p)) * scale
     })
     .collect()
 }
@@ -149,11 +156,13 @@ fn shape(
     draw: Draw,
     (m, k, n): (usize, usize, usize),
     threads: usize,
+    limits: &Limits,
 ) {
     let gops = 2.0 * (m * n * k) as f64;
     let (w8, w4) = (data::weights(draw, n, k, 8, 1), data::weights(draw, n, k, 4, 1));
     let x = data::activations(draw, m, k, 2);
     let copies = if m == 1 && n * k >= 1 << 24 { FLUSH_BYTES / (n * k) } else { 1 };
+    let from_memory = copies > 1;
     let references: Vec<_> = [(&w8, false), (&w4, true)]
         .into_iter()
         .flat_map(|(data, four)| MODES.map(|mode| (mode, four, reference(mode, &x, data, k))))
@@ -165,13 +174,16 @@ fn shape(
     let mut subjects = Vec::new();
     for kernel in kernels() {
         for (data, four) in [(&w8, false), (&w4, true)] {
-            let weights = packed(kernel, data, (k, n), four);
             let copies = copies.max(1) * if four { 2 } else { 1 };
-            let weights: Rc<[_]> = vec![weights; copies].into();
+            let weights = [false, true].map(|floats| {
+                let weights = packed(kernel, data, (k, n), four, floats);
+                Rc::<[_]>::from(vec![weights; copies])
+            });
             for mode in MODES {
+                let weights = &weights[usize::from(mode == Mode::WeightOnly)];
                 let mut layer = Layer {
                     kernel,
-                    weights: Rc::clone(&weights),
+                    weights: Rc::clone(weights),
                     x: &x,
                     m,
                     out: vec![0.0; m * n],
@@ -183,7 +195,17 @@ fn shape(
                 // Weight-only layers have no integer sums; the tests know their bits.
                 let exact = same_bits(&layer.out, expected(mode, four));
                 let name = format!("quant {} {}", mode.name(four), kernel.name());
-                let subject = Subject::new(name, move || layer.run()).work("gops", gops);
+                let mut subject = Subject::new(name, move || layer.run()).work("gops", gops);
+                let peak = limits.of(kernel.name(), draw == Draw::Full);
+                if let (true, false, Some(peak)) = (m >= COMPUTE_BOUND, four, peak)
+                    && mode != Mode::WeightOnly
+                {
+                    subject = subject.limit("of_instructions", gops / peak);
+                }
+                if from_memory {
+                    let bytes = n * k / if four { 2 } else { 1 };
+                    subject = subject.limit("of_read", bytes as f64 / limits.read);
+                }
                 subjects.push(subject.exact(exact));
             }
         }

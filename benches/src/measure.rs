@@ -1,8 +1,8 @@
 //! Timing of several subjects in turns, so that whatever else the machine does hits all of them.
 //!
-//! Each sample follows a call that is not timed: otherwise a subject would read what the one before
-//! it has pushed out of the caches, and one that shares its weights with its neighbour would not.
-//! (Where weights are to come from memory, a subject cycles through copies.)
+//! Each sample follows calls that are not timed: otherwise a subject would read what the one before
+//! it has pushed out of the caches, and share the machine with threads of that one which still look
+//! for work. (Where weights are to come from memory, a subject cycles through copies.)
 
 use std::time::Instant;
 
@@ -12,6 +12,8 @@ pub(crate) struct Subject<'a> {
     /// Runs so many times; returns the seconds of one.
     run: Box<dyn FnMut(usize) -> f64 + 'a>,
     exact: Option<bool>,
+    /// Parts of what is possible, by name: the seconds that it would take at the limit.
+    limits: Vec<(&'static str, f64)>,
     /// Operations (2 · multiply-accumulates) or bytes per call, in 1e9.
     work: Option<(&'static str, f64)>,
 }
@@ -25,17 +27,23 @@ impl<'a> Subject<'a> {
             }
             start.elapsed().as_secs_f64() / calls as f64
         };
-        Self { name: name.into(), run: Box::new(run), exact: None, work: None }
+        Self { name: name.into(), run: Box::new(run), exact: None, limits: Vec::new(), work: None }
     }
 
     /// A subject that knows better when its work starts and ends: it returns the seconds.
     pub(crate) fn timed(name: impl Into<String>, mut run: impl FnMut() -> f64 + 'a) -> Self {
         let run = move |calls: usize| (0..calls).map(|_| run()).fold(f64::INFINITY, f64::min);
-        Self { name: name.into(), run: Box::new(run), exact: None, work: None }
+        Self { name: name.into(), run: Box::new(run), exact: None, limits: Vec::new(), work: None }
     }
 
     pub(crate) fn exact(mut self, exact: bool) -> Self {
         self.exact = Some(exact);
+        self
+    }
+
+    /// The row says which part of a limit was reached, at which a call would take so many seconds.
+    pub(crate) fn limit(mut self, name: &'static str, seconds: f64) -> Self {
+        self.limits.push((name, seconds));
         self
     }
 
@@ -72,7 +80,7 @@ impl Report {
         let mut samples = vec![Vec::with_capacity(rounds); subjects.len()];
         for _ in 0..rounds {
             for ((subject, calls), samples) in subjects.iter_mut().zip(&calls).zip(&mut samples) {
-                (subject.run)(1);
+                settle(subject);
                 samples.push((subject.run)(*calls));
             }
         }
@@ -98,6 +106,9 @@ impl Report {
         if let Some((unit, amount)) = of.work {
             more += &format!(",\"{unit}\":{:.2}", amount / min);
         }
+        for (name, seconds) in &of.limits {
+            more += &format!(",\"{name}\":{:.3}", seconds / min);
+        }
         if let Some(exact) = of.exact {
             more += &format!(",\"exact\":{exact}");
         }
@@ -112,6 +123,16 @@ impl Report {
                 "{bench:8} {case:20} {threads} {name:32} {min:10.1} µs {median:10.1} µs {more}"
             );
         }
+    }
+}
+
+/// How long idle threads of a pool look for work before they sleep, at least.
+const SETTLING: f64 = 1e-3;
+
+fn settle(subject: &mut Subject<'_>) {
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < SETTLING {
+        (subject.run)(1);
     }
 }
 

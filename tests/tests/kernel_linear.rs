@@ -9,6 +9,11 @@ use quant::{Grid, Mapping, NonFinite, QuantizationType, Range, ScaleType};
 use tests::golden;
 use tests::kernels::{Random, kernels};
 
+/// One of the ways to pack weights.
+type Pack = fn(Kernel, &Weights<'_>) -> Result<PackedWeights, PackError>;
+
+const PACKS: [Pack; 2] = [PackedWeights::new, PackedWeights::for_floats];
+
 /// A layer as plain numbers, and what rule 6 says about it.
 #[derive(Clone, Debug)]
 struct Layer {
@@ -67,6 +72,10 @@ impl Layer {
     }
 
     fn packed(&self, kernel: Kernel) -> PackedWeights {
+        self.packed_by(kernel, PackedWeights::new)
+    }
+
+    fn packed_by(&self, kernel: Kernel, pack: Pack) -> PackedWeights {
         let mut bytes = Vec::new();
         let codes = match self.width {
             None => Codes::Bytes(&self.weights),
@@ -87,7 +96,7 @@ impl Layer {
             scales: &self.weight_scales,
             zero_points: &self.weight_zeros,
         };
-        PackedWeights::new(kernel, &weights).unwrap()
+        pack(kernel, &weights).unwrap()
     }
 
     fn activations(&self) -> Activations<'_> {
@@ -200,6 +209,22 @@ impl Layer {
     }
 }
 
+impl Layer {
+    /// Rule 11 for float activations, however the weights are packed.
+    fn assert_weight_only(&self, kernel: Kernel, random: &mut Random) {
+        let x: Vec<f32> = (0..self.m * self.k).map(|_| random.normal()).collect();
+        let expected = bits(&weight_only(self, &x));
+        for pack in PACKS {
+            let (m, weights) = (self.m, self.packed_by(kernel, pack));
+            let mut y = vec![f32::NAN; m * self.n];
+            let (epilogue, output) = (self.epilogue(), Output::F32(&mut y));
+            let scratch = &mut Scratch::new();
+            kernel.linear_weight_only(&weights, &x, m, &epilogue, output, scratch).unwrap();
+            assert_eq!(bits(&y), expected, "{kernel} {m} {} {}", self.n, self.k);
+        }
+    }
+}
+
 #[test]
 fn exact_at_every_remainder_of_m_n_and_k() {
     for kernel in kernels() {
@@ -245,6 +270,36 @@ fn exact_where_every_product_is_extreme() {
     }
 }
 
+/// A layer whose weights are normally distributed and scaled by the largest of each row. Codes of
+/// that kind can be summed in i16 four by four, or at least in pairs, in an order of their own.
+fn like_real_ones(random: &mut Random, (m, n, k): (usize, usize, usize)) -> Layer {
+    let mut layer = Layer::random(random, (m, n, k), true);
+    layer.width = None;
+    layer.sharing = Sharing::Channel;
+    layer.weight_scales = (0..n).map(|_| random.unit().abs() + 1e-3).collect();
+    layer.weight_zeros.truncate(0);
+    for row in layer.weights.chunks_mut(k) {
+        let values: Vec<f32> = row.iter().map(|_| random.normal()).collect();
+        let largest = values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        for (code, value) in row.iter_mut().zip(values) {
+            *code = (value * 127.0 / largest).round() as i8;
+        }
+    }
+    layer
+}
+
+#[test]
+fn exact_where_weights_are_like_real_ones() {
+    for kernel in kernels() {
+        let mut random = Random(6);
+        for (m, n, k) in [(1, 40, 200), (3, 33, 300), (4, 64, 384), (7, 17, 519), (13, 48, 1100)] {
+            let layer = like_real_ones(&mut random, (m, n, k));
+            layer.assert_exact(kernel);
+            layer.assert_weight_only(kernel, &mut random);
+        }
+    }
+}
+
 /// A layer with small codes, but for a few neighbours that sum to as much as codes can: those that
 /// `vpmaddubsw` could not add in i16. Most find other neighbours among the 16 of their block; in one
 /// block of eight, too many are large for that.
@@ -279,20 +334,7 @@ fn exact_where_few_codes_are_large_together() {
             for (m, n) in [(1, 1), (2, 16), (4, 17), (5, 33), (6, 15), (11, 50)] {
                 let layer = rarely_large(&mut random, (m, n, k));
                 layer.assert_exact(kernel);
-                let x: Vec<f32> = (0..m * k).map(|_| random.normal()).collect();
-                let mut y = vec![f32::NAN; m * n];
-                let (epilogue, output) = (layer.epilogue(), Output::F32(&mut y));
-                kernel
-                    .linear_weight_only(
-                        &layer.packed(kernel),
-                        &x,
-                        m,
-                        &epilogue,
-                        output,
-                        &mut Scratch::new(),
-                    )
-                    .unwrap();
-                assert_eq!(bits(&y), bits(&weight_only(&layer, &x)), "{kernel} {m} {n} {k}");
+                layer.assert_weight_only(kernel, &mut random);
             }
         }
     }
@@ -440,7 +482,7 @@ fn weight_only(layer: &Layer, x: &[f32]) -> Vec<f32> {
             let mut p = 0.0f32;
             for k in start..layer.k.min(start + block) {
                 let weight = i64::from(layer.weights[n * layer.k + k]) - zero;
-                p += x[m * layer.k + k] * weight as f32;
+                p = x[m * layer.k + k].mul_add(weight as f32, p);
             }
             y = if block >= layer.k { p * scale } else { y + p * scale };
         }
@@ -458,26 +500,76 @@ fn weight_only_is_rule_11_on_every_kernel_and_thread_count() {
         let mut random = Random(6);
         for case in 0..150 {
             let shape = match case {
-                70.. => (random.below(4) + 1, random.below(70) + 1, random.below(300) + 1),
+                70.. => (random.below(8) + 1, random.below(150) + 1, random.below(300) + 1),
                 0..60 => (random.below(15) + 1, random.below(70) + 1, random.below(200) + 1),
                 60..65 => (random.below(250) + 90, random.below(70) + 1, random.below(70) + 1),
                 _ => (2, 2000 + case, 1000),
             };
             let layer = Layer::random(&mut random, shape, false);
             let x: Vec<f32> = (0..shape.0 * shape.2).map(|_| random.normal()).collect();
-            let mut out = vec![0.0; shape.0 * shape.1];
-            kernel
-                .linear_weight_only(
-                    &layer.packed(kernel),
-                    &x,
-                    shape.0,
-                    &layer.epilogue(),
-                    Output::F32(&mut out),
-                    &mut Scratch::with_threads(1 + case % 2),
-                )
-                .unwrap();
-            let expected = weight_only(&layer, &x);
-            assert_eq!(bits(&out), bits(&expected), "{kernel} {shape:?} {:?}", layer.sharing);
+            let expected = bits(&weight_only(&layer, &x));
+            for pack in PACKS {
+                let mut out = vec![0.0; shape.0 * shape.1];
+                kernel
+                    .linear_weight_only(
+                        &layer.packed_by(kernel, pack),
+                        &x,
+                        shape.0,
+                        &layer.epilogue(),
+                        Output::F32(&mut out),
+                        &mut Scratch::with_threads(1 + case % 2),
+                    )
+                    .unwrap();
+                assert_eq!(bits(&out), expected, "{kernel} {shape:?} {:?}", layer.sharing);
+            }
+        }
+    }
+}
+
+/// Values at the ends of the range of floats, among others.
+fn any_float(random: &mut Random, infinite: bool) -> f32 {
+    let tiny = f32::from_bits(random.below(1 << 12) as u32);
+    let value = match random.below(8) {
+        0 | 1 => tiny,
+        2 => f32::MIN_POSITIVE * random.normal(),
+        3 => f32::MAX / 8.0 * random.unit(),
+        4 if infinite => f32::INFINITY,
+        5 => 0.0,
+        _ => random.normal(),
+    };
+    if random.below(2) == 0 { value } else { -value }
+}
+
+#[test]
+fn weight_only_is_rule_11_for_tiny_huge_and_infinite_activations() {
+    // Which NaN it is depends on the order of operands.
+    let bits = |values: &[f32]| -> Vec<u32> {
+        values.iter().map(|v| if v.is_nan() { f32::NAN.to_bits() } else { v.to_bits() }).collect()
+    };
+    for kernel in kernels() {
+        let mut random = Random(7);
+        for case in 0..96 {
+            let m = [1, 2, 3, 4, 5, 6, 7, 13][case % 8];
+            let shape = (m, random.below(150) + 1, random.below(200) + 1);
+            let mut layer = Layer::random(&mut random, shape, case % 3 == 0);
+            layer.width = if case % 16 < 8 { None } else { Some(SubByte::Four) };
+            let shift = if case % 16 < 8 { 0 } else { 4 };
+            layer.weights.iter_mut().for_each(|code| *code = random.code() >> shift);
+            layer.weight_zeros.iter_mut().for_each(|zero| *zero >>= shift);
+            let infinite = case % 4 == 0;
+            let mut x: Vec<f32> =
+                (0..m * shape.2).map(|_| any_float(&mut random, infinite)).collect();
+            if case % 5 == 0 {
+                x.iter_mut().for_each(|x| *x *= f32::MIN_POSITIVE);
+            }
+            let expected = bits(&weight_only(&layer, &x));
+            for pack in PACKS {
+                let mut out = vec![0.0; m * shape.1];
+                let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
+                let (weights, scratch) = (layer.packed_by(kernel, pack), &mut Scratch::new());
+                kernel.linear_weight_only(&weights, &x, m, &epilogue, output, scratch).unwrap();
+                assert_eq!(bits(&out), expected, "{kernel} {shape:?} {:?}", layer.sharing);
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) trait Operation {
 pub(super) enum Arithmetic {
     /// Any 8 bits.
     FullRange,
-    /// 8 bits in an [`order`](super::order) of their own, without [`remainders`](super::remainders).
+    /// 8 bits in an [`order`](super::order) of their own.
     Ordered,
     /// At most 4 bits.
     FewBits,
@@ -56,8 +56,8 @@ struct Entry {
 /// is a kernel tested there.
 const KERNELS: [Entry; 4] = [
     Entry { name: "scalar", needs: "nothing", new: || Some(Token::Scalar(Scalar)) },
-    Entry { name: "avx2", needs: "avx2", new: avx2 },
-    Entry { name: "avx-vnni", needs: "avx2 and avxvnni", new: avx_vnni },
+    Entry { name: "avx2", needs: "avx2 and fma", new: avx2 },
+    Entry { name: "avx-vnni", needs: "avx2, fma and avxvnni", new: avx_vnni },
     Entry { name: "avx512-vnni", needs: "avx512 f, bw, dq, vl and vnni", new: avx512_vnni },
 ];
 

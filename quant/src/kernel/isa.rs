@@ -1,5 +1,7 @@
 //! What an algorithm may ask of an instruction set.
 
+use super::elementwise::{Approximate, TOGETHER};
+use super::order::Order;
 use bytemuck::Pod;
 
 /// A cache line of prepared activations: 16 groups of 32 bits, each the input of one step.
@@ -49,9 +51,17 @@ pub(super) trait Isa: Copy + Send + Sync {
     const VALUES: usize;
     /// Rows of the tallest tile of integer products.
     const ROWS: usize;
-    /// Whether weights are in an [`order`](super::order) of their own and may have
-    /// [`remainders`](super::remainders).
+    /// Segments are filled up to so many steps.
+    const GROUP: usize = 1;
+    /// Whether sums start with what is known of the codes of a column.
+    const BASES: bool = false;
+    /// Whether weights are in an [`order`](super::order) of their own.
     const ORDERED: bool = false;
+    /// Whether activations are added to codes before they are multiplied (Winograd, "A new algorithm
+    /// for inner product", 1968): of two steps, which hold `a` and `c` of a row and `w` and `x` of a
+    /// column, `(a + x) · (c + w) = a · w + c · x + a · c + w · x`. What rows and columns give for
+    /// themselves is subtracted once per sum, and the other half of the products is saved.
+    const CROSSES: bool = false;
 
     /// No sum yet.
     fn zero(self) -> Self::Sums;
@@ -66,14 +76,8 @@ pub(super) trait Isa: Copy + Send + Sync {
         b: &[Self::Step],
     );
 
-    /// Whether [`Isa::accumulate_packed`] and [`Isa::unpacked`] are there.
+    /// Whether [`Isa::accumulate_packed`] is there.
     const UNPACKS: bool = false;
-
-    /// The lanes of the two steps that a packed step of 4 bits holds, for the columns of vector `v`.
-    #[inline(always)]
-    fn unpacked(self, step: &Self::Step, v: usize) -> [Self::Sums; 2] {
-        [self.lanes(step, v); 2]
-    }
 
     /// [`Isa::accumulate`] for packed steps of 4 bits, which hold two steps each: without a way
     /// through memory, on which few rows would spend as long as on their products.
@@ -86,36 +90,33 @@ pub(super) trait Isa: Copy + Send + Sync {
     ) {
     }
 
-    /// Brings lines into an [`order`](super::order).
+    /// [`Isa::accumulate`] for all codes of a panel, which are in an [`order`](super::order).
     #[inline(always)]
-    fn reorder<const R: usize>(self, from: &[Line; R], order: &Line, to: &mut [Line; R]) {
-        for (from, to) in from.iter().zip(to) {
-            for (i, at) in order.bytes().iter().enumerate() {
-                to.bytes_mut()[i] = from.bytes()[i / 16 * 16 + usize::from(*at)];
-            }
-        }
+    fn accumulate_ordered<const R: usize>(
+        self,
+        _sums: &mut [[Self::Sums; 2]; R],
+        _a: &[[Line; R]],
+        _b: &[Self::Step],
+        _order: Order<'_>,
+    ) {
     }
 
-    /// Whether products with codes of 4 bits can be looked up: floats are 16 lanes.
-    const LOOKS_UP: bool = false;
-
-    /// For each lane of vector `v` of a packed step, the entry that its bits from `4 * i` on name.
-    #[inline(always)]
-    fn look_up(self, table: Self::Floats, _: &Self::Step, _v: usize, _i: usize) -> Self::Floats {
-        table
-    }
+    /// `a - b`, wrapping.
+    fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
 
     /// The codes of a step for the columns of vector `v`, a lane of 32 bits for each.
     fn lanes(self, step: &Self::Step, v: usize) -> Self::Sums;
 
-    /// What [`Isa::code`] takes the zero points of a vector of columns as.
-    type Zeros: Copy;
+    /// The code in byte `J` of each lane, which is value `J` along K of a step.
+    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats;
 
-    /// Zero points, one lane per column.
-    fn zeros(self, from: &[i32]) -> Self::Zeros;
+    /// Asks for a step so many bytes further on, if there is one.
+    #[inline(always)]
+    fn prefetch(self, _step: &Self::Step, _bytes: usize) {}
 
-    /// `code - zero point` of byte `j` of each lane, which is value `j` along K of a step.
-    fn code(self, zeros: Self::Zeros, lanes: Self::Sums, j: usize) -> Self::Floats;
+    /// Value `J` along K, of eight, of each lane of a packed step of 4 bits: two steps of four values
+    /// (see [`nibble_at`]). Steps of two values are never packed.
+    fn nibble<const J: usize>(self, lanes: Self::Sums) -> Self::Floats;
 
     /// The same sum in each lane.
     fn splat_sum(self, value: i32) -> Self::Sums;
@@ -144,9 +145,42 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// `a + b`.
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
+    /// `a - b`.
+    fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
     /// `a * b`. Never fused with an addition: that would give other bits.
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
+    /// The bits of floats.
+    fn bits(self, from: &[f32]) -> Self::Sums;
+
+    /// The larger one as a signed number.
+    fn max(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// The larger one as an unsigned number.
+    fn max_unsigned(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// Codes plus 128, if the result is `false`; some may be wrong if it is `true`: see
+    /// [`Affine::codes`](super::elementwise::Affine::codes).
+    #[inline(always)]
+    fn quantize(
+        self,
+        by: Approximate,
+        values: &[f32; TOGETHER],
+        codes: &mut [u8; TOGETHER],
+    ) -> bool {
+        by.quantize(values, codes)
+    }
+
+    /// `a * b + c`, rounded once.
+    fn fused(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+
     /// `a` where it is greater than 0, else `+0.0`.
     fn relu(self, a: Self::Floats) -> Self::Floats;
+}
+
+/// Which four bits of a lane, from the low end, are value `j` along K of a packed step of 4 bits: its
+/// first step is in the low halves of the bytes.
+pub(super) const fn nibble_at(j: usize) -> usize {
+    j % 4 * 2 + j / 4
 }

@@ -281,7 +281,8 @@ fn prepare<S: Source>(
 ) -> Result<(), NonFinite> {
     let (weights, tiling) = (whole.weights, whole.tiling);
     let rows = tiling.rows(tiles.end - 1).end - tiling.rows(tiles.start).start;
-    let sums = if weights.has_zeros() { rows * weights.segments() } else { 0 };
+    let each = rows * weights.segments();
+    let sums = if weights.has_zeros() { each } else { 0 };
     let prepare = Prepare {
         source,
         weights,
@@ -290,6 +291,7 @@ fn prepare<S: Source>(
         lines: grown(&mut room.lines, rows * weights.lines(), Line::ZERO),
         rows: grown(&mut room.rows, rows, Row::new(1.0, 0)),
         sums: grown(&mut room.sums, sums, 0),
+        crosses: grown(&mut room.crosses, if weights.crosses { each } else { 0 }, 0),
     };
     kernel.run_as(weights.arithmetic, prepare)
 }
@@ -300,5 +302,6 @@ fn prepared<'a>(room: &'a Room, whole: &Whole<'_>, rows: Range<usize>) -> Prepar
         lines: &room.lines[..rows.len() * whole.weights.lines()],
         rows: &room.rows[..rows.len()],
         sums: &room.sums,
+        crosses: &room.crosses,
     }
 }

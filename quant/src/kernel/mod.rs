@@ -8,8 +8,8 @@
 //! | name | needs | integer products |
 //! |---|---|---|
 //! | `scalar` | nothing; always compiled, defines the answer | plain multiplications |
-//! | `avx2` | AVX2 | see the crate-private module `x86_64::avx2` |
-//! | `avx-vnni` | AVX2 and AVX-VNNI | `vpdpbusd` on 256 bits |
+//! | `avx2` | AVX2 and FMA | see the crate-private module `x86_64::avx2` |
+//! | `avx-vnni` | AVX2, FMA and AVX-VNNI | `vpdpbusd` on 256 bits |
 //! | `avx512-vnni` | AVX-512 F, BW, DQ, VL and VNNI | `vpdpbusd` on 512 bits |
 //!
 //! A further architecture is one folder beside `x86_64` (`aarch64` for NEON, `wasm32` for SIMD128)
@@ -33,7 +33,6 @@ mod linear;
 mod order;
 mod output;
 mod product;
-mod remainders;
 mod rows;
 mod scalar;
 mod subbyte;

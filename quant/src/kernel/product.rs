@@ -1,13 +1,14 @@
 //! The integer product (`docs/numerics.md`, rule 6): tiles of rows against panels of weights.
 //!
 //! ```text
-//! for panel                           COLUMNS outputs, all of K; stays in the first-level cache
-//!   for tile                          up to ROWS rows, read from the second-level cache
-//!     for segment
-//!       sums = 0                      ROWS · COLUMNS sums in registers
-//!       for line, step                one broadcast per row, two loads of codes
-//!         sums += activations · codes
-//!       outputs from sums, term, zero points, scales
+//! for some panels                     they stay in the second-level cache
+//!   for tile                          up to ROWS rows
+//!     for panel                       COLUMNS outputs, all of K
+//!       for segment
+//!         sums = what zero points give   ROWS · COLUMNS sums in registers
+//!         for line, step              one broadcast per row, two loads of codes
+//!           sums += activations · codes
+//!         outputs from sums, scales
 //! ```
 //! K is not cut further: a panel is read once per tile, COLUMNS · K bytes for ROWS · COLUMNS · K
 //! products, which every cache delivers in time; in return, sums never leave the registers.
@@ -51,6 +52,7 @@ pub(super) struct Prepared<'a> {
     pub(super) lines: &'a [Line],
     pub(super) rows: &'a [Row],
     pub(super) sums: &'a [i32],
+    pub(super) crosses: &'a [i32],
 }
 
 /// The whole product that parts are taken of.
@@ -102,6 +104,14 @@ struct Tile<'a, T> {
     lines: &'a [Line],
 }
 
+/// The outputs of a tile's blocks so far.
+type Parts = [[f32; WIDEST]; TALLEST];
+
+/// Bytes of panels that a tile is multiplied with before the next tile is: more of an output's row is
+/// written at a time, and a tile is read less often. They are half of what a small second-level cache
+/// has left beside prepared rows.
+const PANEL_BYTES: usize = 128 << 10;
+
 impl Product<'_> {
     #[inline(always)]
     fn panels_times_tiles<I: Isa>(mut self, isa: I) {
@@ -109,24 +119,50 @@ impl Product<'_> {
         // where there are several tiles or many rows, and piece by piece in the cache where not.
         let packed = self.weights.bits < 8;
         let ahead = packed && (self.tiles.len() > 1 || self.prepared.rows.len() > FEW_ROWS);
-        let room = core::mem::take(&mut self.unpacked);
-        let mut ordered = [Line::ZERO; 2 * TALLEST];
-        for panel in self.panels.clone() {
-            let mut steps: &[I::Step] = self.weights.panel(panel);
-            if ahead {
-                let count = steps.len() * (8 / self.weights.bits);
-                let room: &mut [I::Step] = bytemuck::cast_slice_mut(room);
-                unpack::<I>(self.weights.bits, steps, &mut room[..count]);
-                steps = &room[..count];
+        let room = bytemuck::cast_slice_mut(core::mem::take(&mut self.unpacked));
+        let mut parts = [[0.0; WIDEST]; TALLEST];
+        if ahead {
+            for panel in self.panels.clone() {
+                let unpacked = Some(self.unpacked::<I>(panel, room));
+                self.tiles::<I>(isa, panel..panel + 1, unpacked, &mut parts);
             }
-            for tile in self.tiles.clone() {
-                let rows = self.tiling.rows(tile);
-                let per_row = self.weights.lines();
-                let lines = &self.prepared.lines[(rows.start - self.prepared.first) * per_row..]
-                    [..rows.len() * per_row];
-                let packed = packed && !ahead;
-                let tile = Tile { product: &self, panel, steps, packed, rows, lines };
-                tile.run_rows::<I>(isa, &mut ordered);
+            return;
+        }
+        let together = (PANEL_BYTES / self.weights.panel_bytes.max(1)).max(1);
+        for panel in self.panels.clone().step_by(together) {
+            let panels = panel..self.panels.end.min(panel + together);
+            self.tiles::<I>(isa, panels, None, &mut parts);
+        }
+    }
+
+    #[inline(always)]
+    fn unpacked<'a, I: Isa>(&self, panel: usize, room: &'a mut [I::Step]) -> &'a [I::Step] {
+        let steps: &[I::Step] = self.weights.panel(panel);
+        let room = &mut room[..steps.len() * (8 / self.weights.bits)];
+        unpack::<I>(self.weights.bits, steps, room);
+        room
+    }
+
+    /// All tiles times some panels; of the steps of one of them, if they are unpacked already.
+    #[inline(always)]
+    fn tiles<I: Isa>(
+        &self,
+        isa: I,
+        panels: Range<usize>,
+        unpacked: Option<&[I::Step]>,
+        parts: &mut Parts,
+    ) {
+        let packed = self.weights.bits < 8 && unpacked.is_none();
+        let per_row = self.weights.lines();
+        for tile in self.tiles.clone() {
+            let rows = self.tiling.rows(tile);
+            let lines = &self.prepared.lines[(rows.start - self.prepared.first) * per_row..]
+                [..rows.len() * per_row];
+            for panel in panels.clone() {
+                let steps = unpacked.unwrap_or_else(|| self.weights.panel(panel));
+                let rows = rows.clone();
+                let tile = Tile { product: self, panel, steps, packed, rows, lines };
+                tile.run_rows::<I>(isa, parts);
             }
         }
     }
@@ -135,13 +171,13 @@ impl Product<'_> {
 impl<T: Pod> Tile<'_, T> {
     /// A tile of every height has code of its own, with all sums in registers.
     #[inline(always)]
-    fn run_rows<I: Isa<Step = T>>(&self, isa: I, ordered: &mut [Line; 2 * TALLEST]) {
+    fn run_rows<I: Isa<Step = T>>(&self, isa: I, parts: &mut Parts) {
         macro_rules! heights {
             ($($height:literal)+) => {
                 match self.rows.len() {
                     // The comparison is known when compiled: taller ones than the instruction
                     // set's tallest are left out.
-                    $($height if $height <= I::ROWS => self.run::<I, $height>(isa, ordered),)+
+                    $($height if $height <= I::ROWS => self.run::<I, $height>(isa, parts),)+
                     _ => unreachable!("tiles are at most {} rows", I::ROWS),
                 }
             };
@@ -150,72 +186,61 @@ impl<T: Pod> Tile<'_, T> {
     }
 
     #[inline(always)]
-    fn run<I: Isa<Step = T>, const R: usize>(&self, isa: I, ordered: &mut [Line; 2 * TALLEST]) {
+    fn run<I: Isa<Step = T>, const R: usize>(&self, isa: I, parts: &mut Parts) {
         let weights = self.product.weights;
         let (lines, _) = self.lines.as_chunks::<R>();
-        let (mut step, mut line) = (0, 0);
-        let mut values = [[isa.splat(0.0); 2]; R];
-        for segment in 0..weights.segments() {
+        let (mut step, mut line, segments) = (0, 0, weights.segments());
+        if segments != 1 {
+            parts.fill([0.0; WIDEST]);
+        }
+        for segment in 0..segments {
             let steps = weights.steps[segment];
             let count = steps.div_ceil(Line::STEPS);
             let lines = &lines[line..line + count];
-            let sums = self.sums::<I, R>(isa, lines, step, steps, ordered);
             let columns = weights.columns_of(self.panel, segment);
-            let sums = self.without_zeros::<I, R>(isa, sums, columns, segment);
+            let mut sums = self.without_zeros::<I, R>(isa, columns, segment);
+            self.accumulate::<I, R>(isa, &mut sums, lines, step..step + steps);
             if let Target::Sums(out) = self.product.target {
                 return self.write_sums::<I, R>(isa, &out, &sums);
             }
-            let scaled = self.scaled::<I, R>(isa, sums, columns);
-            if weights.segments() == 1 {
-                values = scaled;
-            } else {
-                for r in 0..R {
-                    for v in 0..2 {
-                        values[r][v] = isa.add(values[r][v], scaled[r][v]);
-                    }
-                }
+            let mut values = self.scaled::<I, R>(isa, sums, columns);
+            if segments == 1 {
+                return self.finish::<I, R>(isa, values);
+            }
+            // In memory, because registers have no room for them beside the sums.
+            for r in 0..R {
+                values[r] = add(isa, load(isa, &parts[r]), values[r]);
+                store(isa, values[r], &mut parts[r]);
             }
             (step, line) = (step + steps, line + count);
+        }
+        let mut values = [[isa.splat(0.0); 2]; R];
+        for r in 0..R {
+            values[r] = load(isa, &parts[r]);
         }
         self.finish::<I, R>(isa, values);
     }
 
-    /// `Σ a · code` over a segment.
+    /// Adds `Σ a · code` over a segment, and what goes with it: see [`Isa::BASES`] and
+    /// [`Isa::CROSSES`].
     #[inline(always)]
-    fn sums<I: Isa<Step = T>, const R: usize>(
+    fn accumulate<I: Isa<Step = T>, const R: usize>(
         &self,
         isa: I,
+        sums: &mut [[I::Sums; 2]; R],
         lines: &[[Line; R]],
-        first: usize,
-        steps: usize,
-        ordered: &mut [Line; 2 * TALLEST],
-    ) -> [[I::Sums; 2]; R] {
-        let mut sums = [[isa.zero(); 2]; R];
+        steps: Range<usize>,
+    ) {
         if R <= FEW_ROWS && self.packed {
-            self.packed_sums::<I, R>(isa, &mut sums, lines, first, steps);
+            self.packed_sums::<I, R>(isa, sums, lines, steps);
         } else if I::ORDERED {
-            let orders = self.product.weights.orders(self.panel);
-            // The next line is brought into its order before this one is multiplied, so that the
-            // multiplication does not wait for it.
-            let (ordered, _) = ordered.as_chunks_mut::<R>();
-            let mut next = lines.iter().zip(orders);
-            if let Some((a, order)) = next.next() {
-                isa.reorder(a, order, &mut ordered[0]);
-            }
-            for (i, b) in self.steps.chunks(Line::STEPS).enumerate() {
-                if let Some((a, order)) = next.next() {
-                    isa.reorder(a, order, &mut ordered[(i + 1) % 2]);
-                }
-                isa.accumulate::<R>(&mut sums, &ordered[i % 2], b);
-            }
-            self.remainders::<I, R>(isa, lines, &mut sums);
+            let order = self.product.weights.orders.of(self.panel);
+            isa.accumulate_ordered::<R>(sums, lines, self.steps, order);
         } else {
-            let steps = &self.steps[first..][..steps];
-            for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS)) {
-                isa.accumulate::<R>(&mut sums, a, b);
+            for (a, b) in lines.iter().zip(self.steps[steps].chunks(Line::STEPS)) {
+                isa.accumulate::<R>(sums, a, b);
             }
         }
-        sums
     }
 
     /// Adds the products of packed codes, which are unpacked on the way.
@@ -225,12 +250,11 @@ impl<T: Pod> Tile<'_, T> {
         isa: I,
         sums: &mut [[I::Sums; 2]; R],
         lines: &[[Line; R]],
-        first: usize,
-        steps: usize,
+        steps: Range<usize>,
     ) {
         let bits = self.product.weights.bits;
         let per_byte = 8 / bits;
-        let steps = &self.steps[first / per_byte..][..steps / per_byte];
+        let steps = &self.steps[steps.start / per_byte..steps.end / per_byte];
         let steps = lines.iter().zip(steps.chunks(Line::STEPS / per_byte));
         if bits == 4 && I::UNPACKS {
             for (a, b) in steps {
@@ -246,60 +270,51 @@ impl<T: Pod> Tile<'_, T> {
         }
     }
 
-    /// Adds what was split off the panel's codes: the activations it meets are gathered.
+    /// Of what is known of rows or of their segments, `each` for a row, that of the rows of the tile.
     #[inline(always)]
-    fn remainders<I: Isa<Step = T>, const R: usize>(
-        &self,
-        isa: I,
-        lines: &[[Line; R]],
-        sums: &mut [[I::Sums; 2]; R],
-    ) {
-        let (places, steps) = self.product.weights.remainders.of::<T>(self.panel);
-        for (places, steps) in places.chunks(4 * Line::STEPS).zip(steps.chunks(Line::STEPS)) {
-            let mut gathered = [Line::ZERO; R];
-            for (s, places) in places.as_chunks::<4>().0.iter().enumerate().take(Line::STEPS) {
-                let from = places.map(|place| &lines[place.line as usize]);
-                for r in 0..R {
-                    let value = |j: usize| from[j][r].bytes()[usize::from(places[j].byte) % 64];
-                    gathered[r].0[s] = u32::from_le_bytes([value(0), value(1), value(2), value(3)]);
-                }
-            }
-            isa.accumulate::<R>(sums, &gathered, steps);
-        }
+    fn of_rows<'b, V>(&self, all: &'b [V], each: usize) -> &'b [V] {
+        let first = self.rows.start - self.product.prepared.first;
+        &all[first * each..][..self.rows.len() * each]
     }
 
-    /// Where what is known of row `r` is.
-    #[inline(always)]
-    fn at(&self, r: usize) -> usize {
-        self.rows.start - self.product.prepared.first + r
-    }
-
-    /// `Σ (a - za) · (code - zw)`.
+    /// What `Σ (a - za) · (code - zw)` has beside `Σ a · code`. Sums start with it, because whoever
+    /// adds it at the end waits for it.
     #[inline(always)]
     fn without_zeros<I: Isa, const R: usize>(
         &self,
         isa: I,
-        mut sums: [[I::Sums; 2]; R],
         columns: Columns<'_>,
         segment: usize,
     ) -> [[I::Sums; 2]; R] {
-        let Prepared { rows, sums: row_sums, .. } = self.product.prepared;
-        let terms = halves(columns.terms, I::LANES);
-        let terms = [isa.load_sums(terms[0]), isa.load_sums(terms[1])];
-        for r in 0..R {
-            let zero = isa.splat_sum(rows[self.at(r)].zero);
+        let Prepared { rows, sums: row_sums, crosses, .. } = self.product.prepared;
+        let segments = self.product.weights.segments();
+        let mut sums = [[isa.zero(); 2]; R];
+        if I::BASES {
+            sums = [load_sums(isa, columns.bases); R];
+        }
+        let terms = load_sums(isa, columns.terms);
+        for (sums, row) in sums.iter_mut().zip(self.of_rows(rows, 1)) {
+            let zero = isa.splat_sum(row.zero);
             for v in 0..2 {
-                sums[r][v] = isa.subtract_product(sums[r][v], zero, terms[v]);
+                sums[v] = isa.subtract_product(sums[v], zero, terms[v]);
+            }
+        }
+        if I::CROSSES {
+            let crosses = self.of_rows(crosses, segments).chunks_exact(segments);
+            for (sums, crosses) in sums.iter_mut().zip(crosses) {
+                let cross = isa.splat_sum(crosses[segment]);
+                for v in 0..2 {
+                    sums[v] = isa.subtract(sums[v], cross);
+                }
             }
         }
         if !columns.zeros.is_empty() {
-            let zeros = halves(columns.zeros, I::LANES);
-            let zeros = [isa.load_sums(zeros[0]), isa.load_sums(zeros[1])];
-            for r in 0..R {
-                let sum = row_sums[self.at(r) * self.product.weights.segments() + segment];
-                let sum = isa.splat_sum(sum);
+            let zeros = load_sums(isa, columns.zeros);
+            let row_sums = self.of_rows(row_sums, segments).chunks_exact(segments);
+            for (sums, row_sums) in sums.iter_mut().zip(row_sums) {
+                let sum = isa.splat_sum(row_sums[segment]);
                 for v in 0..2 {
-                    sums[r][v] = isa.subtract_product(sums[r][v], sum, zeros[v]);
+                    sums[v] = isa.subtract_product(sums[v], sum, zeros[v]);
                 }
             }
         }
@@ -314,14 +329,14 @@ impl<T: Pod> Tile<'_, T> {
         sums: [[I::Sums; 2]; R],
         columns: Columns<'_>,
     ) -> [[I::Floats; 2]; R] {
-        let scales = halves(columns.scales, I::LANES);
-        let scales = [isa.load(scales[0]), isa.load(scales[1])];
+        let scales = load(isa, columns.scales);
         let mut values = [[isa.splat(0.0); 2]; R];
-        for r in 0..R {
-            let scale = isa.splat(self.product.prepared.rows[self.at(r)].scale);
+        let rows = self.of_rows(self.product.prepared.rows, 1);
+        for ((values, sums), row) in values.iter_mut().zip(sums).zip(rows) {
+            let scale = isa.splat(row.scale);
             for v in 0..2 {
                 let scale = isa.mul(scale, scales[v]);
-                values[r][v] = isa.mul(isa.to_floats(sums[r][v]), scale);
+                values[v] = isa.mul(isa.to_floats(sums[v]), scale);
             }
         }
         values
@@ -335,41 +350,34 @@ impl<T: Pod> Tile<'_, T> {
             let mut lanes = [0.0; WIDEST];
             let bias = &bias[first..bias.len().min(first + I::COLUMNS)];
             lanes[..bias.len()].copy_from_slice(bias);
-            let bias = halves(&lanes, I::LANES);
-            let bias = [isa.load(bias[0]), isa.load(bias[1])];
+            let bias = load(isa, &lanes);
             for r in 0..R {
-                for v in 0..2 {
-                    values[r][v] = isa.add(values[r][v], bias[v]);
-                }
+                values[r] = add(isa, values[r], bias);
             }
         }
         if relu {
             for r in 0..R {
-                for v in 0..2 {
-                    values[r][v] = isa.relu(values[r][v]);
-                }
+                values[r] = [isa.relu(values[r][0]), isa.relu(values[r][1])];
             }
         }
         if let (Target::F32(out), true) = (self.product.target, self.whole_rows::<I>()) {
             for r in 0..R {
                 // SAFETY: as in `write`.
                 let out = unsafe { out.slice(self.place(r, 0, I::COLUMNS), I::COLUMNS) };
-                isa.store(values[r][0], &mut out[..I::LANES]);
-                isa.store(values[r][1], &mut out[I::LANES..]);
+                store(isa, values[r], out);
             }
             return;
         }
         let mut lanes = [[0.0; WIDEST]; R];
         for r in 0..R {
-            isa.store(values[r][0], &mut lanes[r][..I::LANES]);
-            isa.store(values[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
+            store(isa, values[r], &mut lanes[r]);
         }
         match self.product.target {
             Target::F32(out) => self.write(&out, &lanes, I::COLUMNS),
             Target::I8(out, affine) => {
                 let mut codes = [[0; WIDEST]; R];
                 for r in 0..R {
-                    affine.codes(&lanes[r], &mut codes[r]);
+                    affine.codes(isa, &lanes[r], &mut codes[r]);
                 }
                 self.write(&out, &codes, I::COLUMNS);
             }
@@ -433,10 +441,35 @@ impl<T: Pod> Tile<'_, T> {
     }
 }
 
+/// A number for each column of a panel.
+#[inline(always)]
+fn load_sums<I: Isa>(isa: I, lanes: &[i32]) -> [I::Sums; 2] {
+    let lanes = halves(lanes, I::LANES);
+    [isa.load_sums(lanes[0]), isa.load_sums(lanes[1])]
+}
+
 /// The parts for the two vectors of a panel.
 #[inline(always)]
 fn halves<T>(lanes: &[T], each: usize) -> [&[T]; 2] {
     [&lanes[..each], &lanes[each..2 * each]]
+}
+
+/// A value for each column of a panel.
+#[inline(always)]
+fn load<I: Isa>(isa: I, lanes: &[f32]) -> [I::Floats; 2] {
+    let lanes = halves(lanes, I::LANES);
+    [isa.load(lanes[0]), isa.load(lanes[1])]
+}
+
+#[inline(always)]
+fn store<I: Isa>(isa: I, values: [I::Floats; 2], lanes: &mut [f32]) {
+    isa.store(values[0], &mut lanes[..I::LANES]);
+    isa.store(values[1], &mut lanes[I::LANES..I::COLUMNS]);
+}
+
+#[inline(always)]
+fn add<I: Isa>(isa: I, a: [I::Floats; 2], b: [I::Floats; 2]) -> [I::Floats; 2] {
+    [isa.add(a[0], b[0]), isa.add(a[1], b[1])]
 }
 
 /// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`.

@@ -10,7 +10,7 @@
 //! K starts with a new line; what a line has left over is 0. Codes are stored plus 128, unsigned.
 
 use super::dispatch::Operation;
-use super::elementwise::{Affine, INFINITY_BITS, Range as Extent};
+use super::elementwise::{Affine, Ends};
 use super::isa::{Isa, Line};
 use super::weights::PackedWeights;
 use crate::scheme::{Grid, NonFinite, Range as Values};
@@ -36,7 +36,17 @@ pub(super) trait Source: Copy + Sync {
     fn row(&self, isa: impl Isa, row: usize) -> Result<Row, NonFinite>;
 
     /// Codes of a row from `k` on, plus 128. Called with `N` fixed for whole lines.
-    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]);
+    #[inline(always)]
+    fn fill<const N: usize>(
+        &self,
+        _: impl Isa,
+        of: Row,
+        row: usize,
+        k: usize,
+        codes: &mut [u8; N],
+    ) {
+        self.fill_part(of, row, k, codes);
+    }
 
     /// The same for fewer than a whole line.
     fn fill_part(&self, of: Row, row: usize, k: usize, codes: &mut [u8]);
@@ -80,6 +90,8 @@ pub(super) struct Prepare<'a, S> {
     pub(super) rows: &'a mut [Row],
     /// `[row][segment]`; empty if the weights do not need them.
     pub(super) sums: &'a mut [i32],
+    /// The same for what [`Isa::CROSSES`] leaves of a row alone.
+    pub(super) crosses: &'a mut [i32],
 }
 
 impl<S: Source> Operation for Prepare<'_, S> {
@@ -102,21 +114,29 @@ impl<S: Source> Operation for Prepare<'_, S> {
                 let mut at = row - rows.start;
                 for segment in 0..self.weights.segments() {
                     let range = self.weights.segment_range(segment);
-                    let mut sum = 0;
+                    let (mut sum, mut cross) = (0, 0i32);
                     for k in range.clone().step_by(Line::STEPS * I::VALUES) {
                         let left = range.end - k;
+                        let line = &mut lines[at];
                         if I::VALUES == 4 {
-                            bytes(&self.source, of, row, k, left, &mut lines[at]);
+                            bytes(isa, &self.source, of, (row, k), left, line);
                         } else {
-                            words(&self.source, of, row, k, left, &mut lines[at]);
+                            words(isa, &self.source, of, (row, k), left, line);
                         }
                         if !self.sums.is_empty() {
                             sum += sum_of(&lines[at]);
                         }
+                        if I::CROSSES {
+                            cross = cross.wrapping_add(cross_of(&lines[at]));
+                        }
                         at += rows.len();
                     }
+                    let to = (row - first) * self.weights.segments() + segment;
                     if !self.sums.is_empty() {
-                        self.sums[(row - first) * self.weights.segments() + segment] = sum;
+                        self.sums[to] = sum;
+                    }
+                    if I::CROSSES {
+                        self.crosses[to] = cross;
                     }
                 }
             }
@@ -127,10 +147,17 @@ impl<S: Source> Operation for Prepare<'_, S> {
 
 /// A line of 64 bytes.
 #[inline(always)]
-fn bytes<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize, line: &mut Line) {
+fn bytes<S: Source>(
+    isa: impl Isa,
+    source: &S,
+    of: Row,
+    (row, k): (usize, usize),
+    left: usize,
+    line: &mut Line,
+) {
     let codes = line.bytes_mut();
     if left >= 64 {
-        source.fill(of, row, k, codes);
+        source.fill(isa, of, row, k, codes);
     } else {
         source.fill_part(of, row, k, &mut codes[..left]);
         codes[left..].fill(0);
@@ -139,10 +166,17 @@ fn bytes<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize, line
 
 /// A line of 32 codes as i16.
 #[inline(always)]
-fn words<S: Source>(source: &S, of: Row, row: usize, k: usize, left: usize, line: &mut Line) {
+fn words<S: Source>(
+    isa: impl Isa,
+    source: &S,
+    of: Row,
+    (row, k): (usize, usize),
+    left: usize,
+    line: &mut Line,
+) {
     let mut codes = [0; 32];
     if left >= 32 {
-        source.fill(of, row, k, &mut codes);
+        source.fill(isa, of, row, k, &mut codes);
     } else {
         source.fill_part(of, row, k, &mut codes[..left]);
     }
@@ -159,6 +193,18 @@ fn sum_of(line: &Line) -> i32 {
     let mut sum = 0;
     for byte in bytes {
         sum += i32::from(*byte);
+    }
+    sum
+}
+
+/// What a line of i16 gives for itself where activations are added to codes: see [`Isa::CROSSES`].
+#[inline(always)]
+fn cross_of(line: &Line) -> i32 {
+    let words: &[u16; 32] = bytemuck::cast_ref(line);
+    let mut sum = 0;
+    for of in words.as_chunks::<4>().0 {
+        let [a, b, c, d] = of.map(i32::from);
+        sum += a * c + b * d;
     }
     sum
 }
@@ -183,11 +229,6 @@ impl Source for CodeRows<'_> {
     fn row(&self, _: impl Isa, row: usize) -> Result<Row, NonFinite> {
         let zero = of_row(self.zero_points, row).unwrap_or(0);
         Ok(Row::new(of_row(self.scales, row).unwrap_or(1.0), i32::from(zero)))
-    }
-
-    #[inline(always)]
-    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]) {
-        self.fill_part(of, row, k, codes);
     }
 
     #[inline(always)]
@@ -227,26 +268,33 @@ impl Source for FloatRows<'_> {
         match self.range {
             RangeOf::Finite(of) => Ok(of),
             RangeOf::Given(of) => {
-                let (_, _, magnitude) = Extent { values }.run(isa);
-                if magnitude > INFINITY_BITS {
+                if (Ends { values }).run(isa).nan() {
                     return Err(first(values, row * self.k, |value| value.is_nan()));
                 }
                 Ok(of)
             }
             RangeOf::Row(grid) => {
-                let (lo, hi, magnitude) = Extent { values }.run(isa);
-                if magnitude >= INFINITY_BITS {
+                let ends = Ends { values }.run(isa);
+                if !ends.finite() {
                     return Err(first(values, row * self.k, |value| !value.is_finite()));
                 }
+                let (lo, hi) = ends.range();
                 Ok(row_of(grid, lo, hi))
             }
         }
     }
 
     #[inline(always)]
-    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]) {
+    fn fill<const N: usize>(
+        &self,
+        isa: impl Isa,
+        of: Row,
+        row: usize,
+        k: usize,
+        codes: &mut [u8; N],
+    ) {
         let Some(values) = self.values[row * self.k + k..].first_chunk::<N>() else { return };
-        self.affine(of).codes(values, codes);
+        self.affine(of).codes(isa, values, codes);
     }
 
     #[inline(always)]
@@ -254,16 +302,15 @@ impl Source for FloatRows<'_> {
         let affine = self.affine(of);
         let values = &self.values[row * self.k + k..][..codes.len()];
         for (code, value) in codes.iter_mut().zip(values) {
-            *code = affine.code(*value) as u8;
+            *code = affine.code(*value) as u8 ^ 0x80;
         }
     }
 }
 
 impl FloatRows<'_> {
-    /// Codes plus 128: what they are added to and their range are so much greater.
     #[inline(always)]
     fn affine(&self, of: Row) -> Affine {
-        Affine::new(of.scale, of.zero, self.qmin + 128, self.qmax + 128)
+        Affine::new(of.scale, of.zero - 128, self.qmin, self.qmax)
     }
 }
 

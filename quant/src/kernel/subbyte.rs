@@ -159,12 +159,12 @@ impl<const BITS: usize> Operation for QuantizePacked<'_, BITS> {
     type Output = ();
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) {
+    fn run<I: Isa>(self, isa: I) {
         let (steps, tail) = self.values.as_chunks::<STEP>();
         let (body, rest) = self.out.split_at_mut(steps.len() * STEP * BITS / 8);
         let mut codes = [0i8; STEP];
         for (step, out) in steps.iter().zip(body.chunks_exact_mut(STEP * BITS / 8)) {
-            self.affine.codes(step, &mut codes);
+            self.affine.codes(isa, step, &mut codes);
             pack_step::<BITS>(&codes, out);
         }
         codes = [0; STEP];

@@ -35,6 +35,7 @@ pub(super) struct Room {
     pub(super) lines: Vec<Line>,
     pub(super) rows: Vec<Row>,
     pub(super) sums: Vec<i32>,
+    pub(super) crosses: Vec<i32>,
 }
 
 impl Default for Scratch {
@@ -126,13 +127,15 @@ pub(super) fn fork(workers: &mut [Worker], work: &(impl Fn(&mut Worker) + Sync))
     }
 }
 
+/// Does both, at once if another thread has time.
 #[cfg(feature = "rayon")]
-fn both(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
+pub(super) fn both(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
     rayon::join(left, right);
 }
 
+/// Does both.
 #[cfg(not(feature = "rayon"))]
-fn both(left: impl FnOnce(), right: impl FnOnce()) {
+pub(super) fn both(left: impl FnOnce(), right: impl FnOnce()) {
     left();
     right();
 }

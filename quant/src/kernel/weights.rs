@@ -21,8 +21,7 @@
 use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::PackError;
 use super::isa::{Isa, Line};
-use super::order;
-use super::remainders::Remainders;
+use super::order::{self, Arrangement, MIRRORED, Orders};
 use super::subbyte::SubByte;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -80,17 +79,20 @@ pub struct PackedWeights {
     pub(super) tallest: usize,
     data: Vec<Line>,
     /// Bytes of a panel as stored.
-    panel_bytes: usize,
+    pub(super) panel_bytes: usize,
     /// Steps of each segment of a panel, once unpacked.
     pub(super) steps: Vec<usize>,
-    /// Lines of a panel; none, unless `arithmetic` is [`Arithmetic::Ordered`]; so the remainders.
-    orders: Vec<Line>,
-    pub(super) remainders: Remainders,
+    /// Empty, unless `arithmetic` is [`Arithmetic::Ordered`].
+    pub(super) orders: Orders,
     /// `[panel][segment][column]`.
     scales: Vec<f32>,
     terms: Vec<i32>,
     /// Empty if all are zero.
     zeros: Vec<i32>,
+    /// Empty, unless [`Isa::BASES`].
+    bases: Vec<i32>,
+    /// [`Isa::CROSSES`].
+    pub(super) crosses: bool,
 }
 
 /// What belongs to the columns of a panel in one segment.
@@ -100,6 +102,8 @@ pub(super) struct Columns<'a> {
     pub(super) terms: &'a [i32],
     /// Empty if all are zero.
     pub(super) zeros: &'a [i32],
+    /// Where sums start, if not at 0: [`Isa::BASES`].
+    pub(super) bases: &'a [i32],
 }
 
 impl PackedWeights {
@@ -111,7 +115,24 @@ impl PackedWeights {
     ///   the largest `|code - zero point|`.
     pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
         let segment = check(weights)?;
-        Ok(pack(kernel, weights, segment))
+        Ok(pack(kernel, arithmetic(kernel, weights, segment), weights, segment))
+    }
+
+    /// Packs weights for a kernel and for activations that stay floats:
+    /// [`Kernel::linear_weight_only`].
+    ///
+    /// Integer products take them, too, but on AVX2 they are faster with those of
+    /// [`PackedWeights::new`], which are in an order of their own.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::new`].
+    pub fn for_floats(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
+        let segment = check(weights)?;
+        let arithmetic = match weights.codes {
+            Codes::Packed(..) => Arithmetic::FewBits,
+            Codes::Bytes(_) => Arithmetic::FullRange,
+        };
+        Ok(pack(kernel, arithmetic, weights, segment))
     }
 
     /// The kernel that can use these weights.
@@ -131,9 +152,8 @@ impl PackedWeights {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let words = self.scales.len() + self.terms.len() + self.zeros.len();
-        let lines = self.data.len() + self.orders.len();
-        lines * size_of::<Line>() + self.remainders.bytes() + words * 4
+        let words = self.scales.len() + self.terms.len() + self.zeros.len() + self.bases.len();
+        self.data.len() * size_of::<Line>() + self.orders.bytes() + words * 4
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -170,19 +190,15 @@ impl PackedWeights {
         bytemuck::cast_slice(&bytes[panel * self.panel_bytes..][..self.panel_bytes])
     }
 
-    /// Where each value of a panel's K is within its block, as [`order`] left them.
-    pub(super) fn orders(&self, panel: usize) -> &[Line] {
-        let lines = self.lines();
-        &self.orders[panel * lines..][..lines]
-    }
-
+    #[inline(always)]
     pub(super) fn columns_of(&self, panel: usize, segment: usize) -> Columns<'_> {
         let start = (panel * self.segments() + segment) * self.columns;
         let range = start..start + self.columns;
         Columns {
             scales: &self.scales[range.clone()],
             terms: &self.terms[range.clone()],
-            zeros: if self.has_zeros() { &self.zeros[range] } else { &[] },
+            zeros: if self.has_zeros() { &self.zeros[range.clone()] } else { &[] },
+            bases: if self.bases.is_empty() { &[] } else { &self.bases[range] },
         }
     }
 }
@@ -228,6 +244,9 @@ struct Shape {
     values: usize,
     columns: usize,
     tallest: usize,
+    group: usize,
+    bases: bool,
+    crosses: bool,
 }
 
 struct ShapeOf;
@@ -237,7 +256,14 @@ impl Operation for ShapeOf {
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) -> Shape {
-        Shape { values: I::VALUES, columns: I::COLUMNS, tallest: I::ROWS }
+        Shape {
+            values: I::VALUES,
+            columns: I::COLUMNS,
+            tallest: I::ROWS,
+            group: I::GROUP,
+            bases: I::BASES,
+            crosses: I::CROSSES,
+        }
     }
 }
 
@@ -246,7 +272,7 @@ fn arithmetic(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> Arithmet
         Codes::Packed(..) => Arithmetic::FewBits,
         Codes::Bytes(codes) => {
             let whole = segment >= weights.k;
-            if whole && kernel.orders() && order::pays(codes, weights.n, weights.k) {
+            if whole && kernel.orders() && order::pays(kernel, codes, weights.n, weights.k) {
                 Arithmetic::Ordered
             } else {
                 Arithmetic::FullRange
@@ -255,15 +281,19 @@ fn arithmetic(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> Arithmet
     }
 }
 
-fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights {
-    let arithmetic = arithmetic(kernel, weights, segment);
-    let Shape { values, columns, tallest } = kernel.multiply(arithmetic, ShapeOf);
+fn pack(
+    kernel: Kernel,
+    arithmetic: Arithmetic,
+    weights: &Weights<'_>,
+    segment: usize,
+) -> PackedWeights {
+    let Shape { values, columns, tallest, group, bases, crosses } =
+        kernel.multiply(arithmetic, ShapeOf);
     let &Weights { n, k, codes, .. } = weights;
-    // Packed codes are multiplied 8 steps at a time by every kernel; an order is one of a block.
-    let (bits, group) = match (codes, arithmetic) {
-        (Codes::Packed(width, _), _) => (width.bits(), 8),
-        (_, Arithmetic::Ordered) => (8, order::BLOCK / values),
-        _ => (8, 1),
+    // Packed codes are multiplied 8 steps at a time by every kernel.
+    let (bits, group) = match codes {
+        Codes::Packed(width, _) => (width.bits(), 8),
+        Codes::Bytes(_) => (8, group),
     };
     let segments = k.div_ceil(segment);
     let steps: Vec<usize> = (0..segments)
@@ -284,9 +314,8 @@ fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights 
         tallest,
         data: Vec::new(),
         panel_bytes,
+        orders: Orders::new(steps.iter().sum::<usize>() * values / order::BLOCK),
         steps,
-        orders: Vec::new(),
-        remainders: Remainders::new(columns),
         scales: vec![0.0; parameters],
         terms: vec![0; parameters],
         zeros: if weights.zero_points.iter().all(|zero| *zero == 0) {
@@ -294,14 +323,26 @@ fn pack(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> PackedWeights 
         } else {
             vec![0; parameters]
         },
+        bases: vec![0; if bases { parameters } else { 0 }],
+        crosses,
+    };
+    let blocks = packed.orders.blocks();
+    let arrangements = match (codes, arithmetic) {
+        (Codes::Bytes(codes), Arithmetic::Ordered) => order::arrange(kernel, codes, (n, k), blocks),
+        _ => Vec::new(),
     };
     let mut rows = Rows::new(&packed, values);
     for (panel, bytes) in
         bytemuck::cast_slice_mut(&mut data).chunks_exact_mut(panel_bytes.max(1)).enumerate()
     {
         rows.read(weights, &mut packed, panel);
-        if arithmetic == Arithmetic::Ordered {
-            rows.order(&mut packed);
+        match arithmetic {
+            Arithmetic::Ordered => {
+                let arrangements = &arrangements[panel * blocks..][..blocks];
+                rows.order(&mut packed, panel, arrangements);
+            }
+            Arithmetic::FullRange if crosses => rows.cross(&mut packed, panel),
+            _ => {}
         }
         rows.write(bits, values, columns, bytes);
     }
@@ -350,13 +391,44 @@ impl Rows {
         }
     }
 
-    fn order(&mut self, packed: &mut PackedWeights) {
-        let start = packed.orders.len();
-        packed.orders.resize(start + packed.lines(), Line::ZERO);
-        let orders = bytemuck::cast_slice_mut(&mut packed.orders[start..]);
-        let orders = &mut orders[..self.len];
-        order::arrange(&mut self.codes, self.stride, orders);
-        packed.remainders.split(&mut self.codes, self.stride, orders);
+    /// Brings codes into an order, and mirrors those that want it: their part that does not depend
+    /// on activations is what sums start with.
+    fn order(&mut self, packed: &mut PackedWeights, panel: usize, arrangements: &[Arrangement]) {
+        packed.orders.push(arrangements);
+        let order = packed.orders.of(panel);
+        let bases = &mut packed.bases[panel * packed.columns..];
+        let mut row = vec![0; self.len];
+        for (codes, base) in self.codes.chunks_exact_mut(self.stride).zip(bases) {
+            let blocks = order.patterns.iter().zip(order.sources);
+            for ((pattern, source), to) in blocks.zip(row.as_chunks_mut::<{ order::BLOCK }>().0) {
+                let from = &codes[usize::from(*source) * order::BLOCK..][..order::BLOCK];
+                for (to, at) in to.iter_mut().zip(pattern) {
+                    *to = from[usize::from(at & !MIRRORED)];
+                    if at & MIRRORED != 0 {
+                        *base += 255 * i32::from(*to);
+                        *to = -*to;
+                    }
+                }
+            }
+            codes[..self.len].copy_from_slice(&row);
+        }
+    }
+
+    /// What sums of [`Isa::CROSSES`] hold of codes alone.
+    fn cross(&self, packed: &mut PackedWeights, panel: usize) {
+        let segments = packed.segments();
+        for (column, codes) in self.codes.chunks_exact(self.stride).enumerate() {
+            for (s, start) in self.starts.iter().enumerate() {
+                let end = self.starts.get(s + 1).map_or(self.len, |end| *end);
+                let fours = codes[*start..end].as_chunks::<4>().0;
+                let products = fours.iter().map(|of| {
+                    let [a, b, c, d] = of.map(i32::from);
+                    a * c + b * d
+                });
+                let to = (panel * segments + s) * packed.columns + column;
+                packed.bases[to] = products.fold(0, i32::wrapping_sub);
+            }
+        }
     }
 
     fn write(&self, bits: usize, values: usize, columns: usize, out: &mut [u8]) {

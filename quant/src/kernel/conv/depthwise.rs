@@ -139,7 +139,7 @@ impl Window<'_> {
             Output::I8 { codes: out, scale, zero_point, range } => {
                 let [zero_point, qmin, qmax] = [*zero_point, range.0, range.1].map(i32::from);
                 let mut codes = [0; PIXELS];
-                Affine::new(*scale, zero_point, qmin, qmax).codes(&values, &mut codes);
+                Affine::new(*scale, zero_point, qmin, qmax).codes(isa, &values, &mut codes);
                 write(out, start, &codes, count);
             }
             Output::Sums(_) => {}

@@ -60,11 +60,6 @@ impl Source for Pixels<'_> {
     }
 
     #[inline(always)]
-    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]) {
-        self.fill_part(of, row, k, codes);
-    }
-
-    #[inline(always)]
     fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
         codes.copy_from_slice(&self.codes[row * self.channels + k..][..codes.len()]);
     }
@@ -107,11 +102,6 @@ impl Source for Patches<'_> {
     #[inline(always)]
     fn row(&self, _: impl Isa, _: usize) -> Result<Row, NonFinite> {
         Ok(self.row)
-    }
-
-    #[inline(always)]
-    fn fill<const N: usize>(&self, of: Row, row: usize, k: usize, codes: &mut [u8; N]) {
-        self.fill_part(of, row, k, codes);
     }
 
     #[inline(always)]

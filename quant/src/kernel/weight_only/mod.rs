@@ -3,63 +3,73 @@
 //! ```text
 //! for block of K, ascending
 //!   p = 0
-//!   for k in block, ascending: p = p + x[m,k] · f32(q[n,k] - z[n])
+//!   for k in block, ascending: p = fma(x[m,k], f32(q[n,k] - z[n]), p)
 //!   y = y + p · s[n]                      y = p · s[n] if there is one block
 //! y = y + bias[n]
 //! ```
-//! Every operation is rounded on its own. The order is the same for each output, whatever the
-//! instruction set, the number of rows or threads, because vectors run along N: a lane never meets
-//! its neighbours.
+//! `fma` is rounded once, as is every other operation. The order is the same for each output,
+//! whatever the instruction set, the number of rows or threads, because vectors run along N: a lane
+//! never meets its neighbours.
 //!
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
-//! by all rows; with up to four rows they are not even stored. The dequantized matrix never exists.
+//! by all rows; with few rows they are not even stored. The dequantized matrix never exists.
 
 mod few;
 
 use super::dispatch::{Kernel, Operation};
 use super::error::LinearError;
-use super::isa::{Isa, Line};
+use super::isa::Isa;
 use super::linear::{Call, by_rows, length};
-use super::order::BLOCK;
+use super::order::{MIRRORED, Places};
 use super::output::{Epilogue, Output, Shared, Target};
 use super::product::{self, WIDEST};
 use super::rows::Tiling;
 use super::threads::{Scratch, Shares, fork, grown};
-use super::weights::PackedWeights;
+use super::weights::{Columns, PackedWeights};
 use bytemuck::Zeroable;
+use core::array::from_fn;
 use core::ops::Range;
 
 /// Values along K in a piece: 64 · 32 columns · 4 B = 8 KiB of floats, a part of the first-level
 /// cache.
 const PIECE: usize = 64;
 
-/// Rows of the tallest tile. Six rows of activations, which may all fall into the same set of a
-/// first-level cache, still find room there (it has eight ways).
+/// Rows of the tallest tile: 6 rows · 2 vectors = 12 sums, two vectors of weights and a broadcast, 15 of
+/// 16 registers. Its rows of activations, which may all fall into the same set of a first-level
+/// cache, still find room there (it has eight ways). With more registers, eight rows are no faster.
 const ROWS: usize = 6;
+
+/// Bytes by which few rows ask for codes before they need them. The CPU does as much by itself, but
+/// not beyond the end of a page, and not as soon.
+const AHEAD: usize = 2048;
 
 /// Rows that use a piece together: their sums, 96 · 32 columns · 2 · 4 B = 24 KiB, stay in the
 /// second-level cache.
 const BLOCK_ROWS: usize = 96;
 
+/// The most panels of any instruction set that share a row of a piece.
+const MOST_PANELS: usize = 4;
+
+/// Some `k` of as many panels as make up [`WIDEST`] columns, so that what is read of `x` is used by all
+/// of them.
 type Piece = [[f32; WIDEST]; PIECE];
 
-/// Room for a piece of codes that are not as they are stored: unpacked, up to 8 steps more than it
-/// has, or joined with their remainders.
+/// Room for a piece of codes that are not as they are stored, up to 8 steps more than it has.
 struct Rearranged<I: Isa> {
     steps: [I::Step; PIECE / 2 + 8],
-    /// The remainder that comes next.
-    place: usize,
 }
 
 impl<I: Isa> Rearranged<I> {
     #[inline(always)]
     fn new() -> Self {
-        Self { steps: [I::Step::zeroed(); PIECE / 2 + 8], place: 0 }
+        Self { steps: [I::Step::zeroed(); PIECE / 2 + 8] }
     }
 }
 
 impl Kernel {
     /// `x · wᵀ` for floats `x` `[m, k]` that stay floats.
+    ///
+    /// Weights that [`PackedWeights::for_floats`] has packed are the fastest.
     ///
     /// # Errors
     /// - the weights are packed for another kernel;
@@ -119,6 +129,11 @@ impl Operation for FloatProduct<'_> {
             2 => self.few::<I, 2>(isa),
             3 => self.few::<I, 3>(isa),
             4 => self.few::<I, 4>(isa),
+            // There are 32 registers.
+            5 if I::LANES == 16 => self.few::<I, 5>(isa),
+            6 if I::LANES == 16 => self.few::<I, 6>(isa),
+            7 if I::LANES == 16 => self.few::<I, 7>(isa),
+            8 if I::LANES == 16 => self.few::<I, 8>(isa),
             _ => self.many::<I>(isa),
         }
     }
@@ -131,13 +146,14 @@ impl FloatProduct<'_> {
         let (p, y) = sums.split_at_mut(sums.len() / 2);
         let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
         let mut piece: Piece = [[0.0; WIDEST]; PIECE];
-        let mut room = Rearranged::new();
-        for panel in self.panels.clone() {
+        let mut room = from_fn(|_| Rearranged::new());
+        for first in self.panels.clone().step_by(group::<I>()) {
+            let panels = first..self.panels.end.min(first + group::<I>());
             for start in (0..self.m).step_by(BLOCK_ROWS) {
                 let rows = start..self.m.min(start + BLOCK_ROWS);
-                let (p, y) = (&mut p[..rows.len()], &mut y[..rows.len()]);
-                self.block::<I>(isa, panel, rows.clone(), (p, &mut *y), &mut piece, &mut room);
-                self.finish::<I>(panel, rows, y);
+                let sums = (&mut p[..rows.len()], &mut y[..rows.len()]);
+                let rooms = (&mut piece, &mut room);
+                self.block::<I>(isa, panels.clone(), rows, sums, rooms);
             }
         }
     }
@@ -146,11 +162,10 @@ impl FloatProduct<'_> {
     fn block<I: Isa>(
         &self,
         isa: I,
-        panel: usize,
+        panels: Range<usize>,
         rows: Range<usize>,
         (p, y): (&mut [[f32; WIDEST]], &mut [[f32; WIDEST]]),
-        piece: &mut Piece,
-        room: &mut Rearranged<I>,
+        (piece, room): (&mut Piece, &mut [Rearranged<I>; MOST_PANELS]),
     ) {
         let segments = self.weights.segments();
         y.fill([0.0; WIDEST]);
@@ -161,22 +176,37 @@ impl FloatProduct<'_> {
             for k in range.clone().step_by(PIECE) {
                 let ks = k..range.end.min(k + PIECE);
                 let step = first + (k - range.start) / I::VALUES;
-                self.dequantize::<I>(isa, (panel, segment, step), ks.len(), piece, room);
-                self.multiply::<I>(isa, rows.clone(), ks, piece, p);
+                for ((i, panel), room) in panels.clone().enumerate().zip(room.iter_mut()) {
+                    let at = (panel, segment, step);
+                    self.dequantize::<I>(isa, at, ks.len(), piece, i * I::COLUMNS, room);
+                }
+                self.multiply::<I>(isa, panels.len(), rows.clone(), ks, piece, p);
             }
             first += self.weights.steps[segment];
-            let scales = self.weights.columns_of(panel, segment).scales;
-            let scales = &scales[..I::COLUMNS];
-            for (y, p) in y.iter_mut().zip(p.iter()) {
-                for j in 0..I::COLUMNS {
-                    let scaled = p[j] * scales[j];
-                    y[j] = if segments == 1 { scaled } else { y[j] + scaled };
+            for (i, panel) in panels.clone().enumerate() {
+                let scales = self.weights.columns_of(panel, segment).scales;
+                let (scales, at) = (&scales[..I::COLUMNS], i * I::COLUMNS);
+                for (y, p) in y.iter_mut().zip(p.iter()) {
+                    let (y, p) = (&mut y[at..][..I::COLUMNS], &p[at..][..I::COLUMNS]);
+                    for j in 0..I::COLUMNS {
+                        let scaled = p[j] * scales[j];
+                        y[j] = if segments == 1 { scaled } else { y[j] + scaled };
+                    }
                 }
             }
         }
+        for (i, panel) in panels.enumerate() {
+            self.finish::<I>(isa, panel, rows.clone(), y, i * I::COLUMNS);
+        }
     }
 
-    /// `q - z` of a piece, as floats: exact.
+    /// Whether codes are of 4 bits, which are read as they are stored.
+    #[inline(always)]
+    fn packed_nibbles<I: Isa>(&self) -> bool {
+        I::VALUES == 4 && self.weights.bits == 4
+    }
+
+    /// `q - z` of a piece, as floats: exact. Written from column `at` on.
     #[inline(always)]
     fn dequantize<I: Isa>(
         &self,
@@ -184,37 +214,30 @@ impl FloatProduct<'_> {
         (panel, segment, step): (usize, usize, usize),
         len: usize,
         piece: &mut Piece,
+        at: usize,
         room: &mut Rearranged<I>,
     ) {
-        let codes = self.codes::<I>(panel, step, len.div_ceil(I::VALUES), room);
-        let zeros = self.zeros::<I>(isa, panel, segment);
-        if I::ORDERED {
-            let order = self.weights.orders(panel)[step / Line::STEPS];
-            let orders = order.bytes().as_chunks::<BLOCK>().0;
-            let blocks = codes.as_chunks::<4>().0.iter().zip(orders);
-            for ((codes, order), out) in blocks.zip(piece.chunks_exact_mut(BLOCK)) {
-                for i in 0..BLOCK {
-                    let at = usize::from(order[i]) % BLOCK;
-                    let weights = code_at(isa, zeros, &codes[at / 4], at % 4);
-                    isa.store(weights[0], &mut out[i][..I::LANES]);
-                    isa.store(weights[1], &mut out[i][I::LANES..I::COLUMNS]);
-                }
-            }
-            return;
+        let steps = len.div_ceil(I::VALUES);
+        if self.packed_nibbles::<I>() {
+            // Two steps of four values in each packed one.
+            let packed = &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)];
+            nibbles(isa, packed, piece, at);
+        } else {
+            bytes(isa, self.codes::<I>(panel, step, steps, room), piece, at);
         }
-        for v in 0..2 {
-            let lanes = v * I::LANES..(v + 1) * I::LANES;
-            for (codes, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
-                for j in 0..I::VALUES {
-                    let weights = isa.code(zeros[v], isa.lanes(codes, v), j);
-                    isa.store(weights, &mut out[j][lanes.clone()]);
+        if self.weights.has_zeros() {
+            let zeros = float_zeros(isa, self.weights.columns_of(panel, segment));
+            for codes in piece.iter_mut().take(len) {
+                for v in 0..2 {
+                    let codes = &mut codes[at + v * I::LANES..][..I::LANES];
+                    isa.store(isa.sub(isa.load(codes), zeros[v]), codes);
                 }
             }
         }
     }
 
-    /// Steps of a panel: unpacked if they are packed, `step` being the first of a whole byte; and
-    /// with the remainders that were split off.
+    /// Steps of a panel, unpacked if they are packed, `step` being the first of a whole byte, and
+    /// along K if they are in an order.
     #[inline(always)]
     fn codes<'b, I: Isa>(
         &'b self,
@@ -225,43 +248,25 @@ impl FloatProduct<'_> {
     ) -> &'b [I::Step] {
         let codes: &[I::Step] = self.weights.panel(panel);
         let per_byte = 8 / self.weights.bits;
-        if per_byte == 1 {
-            let codes = &codes[step..];
-            if !I::ORDERED {
-                return &codes[..steps];
-            }
-            let codes = &codes[..codes.len().min(Line::STEPS)];
-            let remainders = &self.weights.remainders;
-            if !remainders.some(panel) {
-                return codes;
-            }
-            let order = &self.weights.orders(panel)[step / Line::STEPS];
-            let whole = &mut room.steps[..codes.len()];
-            whole.copy_from_slice(codes);
-            let bytes = bytemuck::cast_slice_mut(whole);
-            remainders.put_back(panel, step, &mut room.place, order, bytes);
-            return whole;
+        if I::ORDERED {
+            let places = self.weights.orders.places(panel);
+            along_k::<I>(codes, places, step / 4, &mut room.steps[..steps.next_multiple_of(4)]);
+        } else if per_byte == 1 {
+            return &codes[step..][..steps];
+        } else {
+            // Segments are filled up to 8 steps, which are whole bytes.
+            let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
+            product::unpack::<I>(self.weights.bits, packed, &mut room.steps);
         }
-        // Segments are filled up to 8 steps, which are whole bytes.
-        let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
-        product::unpack::<I>(self.weights.bits, packed, &mut room.steps);
         &room.steps[..steps]
     }
 
-    /// The zero points of a panel.
-    #[inline(always)]
-    fn zeros<I: Isa>(&self, isa: I, panel: usize, segment: usize) -> [I::Zeros; 2] {
-        let mut zeros = [0; WIDEST];
-        let columns = self.weights.columns_of(panel, segment);
-        zeros[..columns.zeros.len()].copy_from_slice(columns.zeros);
-        [isa.zeros(&zeros[..I::LANES]), isa.zeros(&zeros[I::LANES..I::COLUMNS])]
-    }
-
-    /// Adds a piece's products to `p` of each row.
+    /// Adds the products of a piece of some panels to `p` of each row.
     #[inline(always)]
     fn multiply<I: Isa>(
         &self,
         isa: I,
+        panels: usize,
         rows: Range<usize>,
         ks: Range<usize>,
         piece: &Piece,
@@ -272,13 +277,16 @@ impl FloatProduct<'_> {
             let tile = tiling.rows(tile);
             let p = &mut p[tile.clone()];
             let start = rows.start + tile.start;
-            match tile.len() {
-                1 => self.tile::<I, 1>(isa, start, ks.clone(), piece, p),
-                2 => self.tile::<I, 2>(isa, start, ks.clone(), piece, p),
-                3 => self.tile::<I, 3>(isa, start, ks.clone(), piece, p),
-                4 => self.tile::<I, 4>(isa, start, ks.clone(), piece, p),
-                5 => self.tile::<I, 5>(isa, start, ks.clone(), piece, p),
-                _ => self.tile::<I, ROWS>(isa, start, ks.clone(), piece, p),
+            for panel in 0..panels {
+                let at = panel * I::COLUMNS;
+                match tile.len() {
+                    1 => self.tile::<I, 1>(isa, start, ks.clone(), piece, p, at),
+                    2 => self.tile::<I, 2>(isa, start, ks.clone(), piece, p, at),
+                    3 => self.tile::<I, 3>(isa, start, ks.clone(), piece, p, at),
+                    4 => self.tile::<I, 4>(isa, start, ks.clone(), piece, p, at),
+                    5 => self.tile::<I, 5>(isa, start, ks.clone(), piece, p, at),
+                    _ => self.tile::<I, ROWS>(isa, start, ks.clone(), piece, p, at),
+                }
             }
         }
     }
@@ -291,34 +299,42 @@ impl FloatProduct<'_> {
         ks: Range<usize>,
         piece: &Piece,
         p: &mut [[f32; WIDEST]],
+        at: usize,
     ) {
         let mut sums = [[isa.splat(0.0); 2]; R];
         let mut x = [&self.x[..0]; R];
         for r in 0..R {
-            sums[r][0] = isa.load(&p[r][..I::LANES]);
-            sums[r][1] = isa.load(&p[r][I::LANES..I::COLUMNS]);
+            sums[r] = load_two(isa, &p[r], at);
             x[r] = &self.x[(start + r) * self.weights.k + ks.start..][..ks.len()];
         }
         for (k, lanes) in piece.iter().enumerate().take(ks.len()) {
-            let weights = [isa.load(&lanes[..I::LANES]), isa.load(&lanes[I::LANES..I::COLUMNS])];
+            let weights = load_two(isa, lanes, at);
             for r in 0..R {
                 let x = isa.splat(x[r][k]);
                 for v in 0..2 {
-                    sums[r][v] = isa.add(sums[r][v], isa.mul(x, weights[v]));
+                    sums[r][v] = isa.fused(x, weights[v], sums[r][v]);
                 }
             }
         }
         for r in 0..R {
-            isa.store(sums[r][0], &mut p[r][..I::LANES]);
-            isa.store(sums[r][1], &mut p[r][I::LANES..I::COLUMNS]);
+            store_two(isa, sums[r], &mut p[r], at);
         }
     }
 
+    /// Writes the columns of a panel, which are those of `y` from `at` on.
     #[inline(always)]
-    fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]]) {
+    fn finish<I: Isa>(
+        &self,
+        isa: I,
+        panel: usize,
+        rows: Range<usize>,
+        y: &mut [[f32; WIDEST]],
+        at: usize,
+    ) {
         let first = panel * I::COLUMNS;
         let count = I::COLUMNS.min(self.weights.n - first);
         for (row, y) in rows.zip(y) {
+            let y = &mut y[at..][..I::COLUMNS];
             if let Some(bias) = self.epilogue.bias {
                 for j in 0..count {
                     y[j] += bias[first + j];
@@ -333,8 +349,9 @@ impl FloatProduct<'_> {
             match self.target {
                 Target::F32(out) => write(&out, start, &y[..count]),
                 Target::I8(out, affine) => {
-                    let mut codes = [0; WIDEST];
-                    affine.codes(y, &mut codes);
+                    let (mut values, mut codes) = ([0.0; WIDEST], [0; WIDEST]);
+                    values[..I::COLUMNS].copy_from_slice(y);
+                    affine.codes(isa, &values, &mut codes);
                     write(&out, start, &codes[..count]);
                 }
                 Target::Sums(_) => {}
@@ -343,10 +360,83 @@ impl FloatProduct<'_> {
     }
 }
 
-/// `q - z` of value `j` along K of a step.
+/// Panels that share a row of a piece.
+const fn group<I: Isa>() -> usize {
+    WIDEST / I::COLUMNS
+}
+
+/// The columns of a panel, from `at` on.
 #[inline(always)]
-fn code_at<I: Isa>(isa: I, zeros: [I::Zeros; 2], step: &I::Step, j: usize) -> [I::Floats; 2] {
-    [isa.code(zeros[0], isa.lanes(step, 0), j), isa.code(zeros[1], isa.lanes(step, 1), j)]
+fn load_two<I: Isa>(isa: I, from: &[f32; WIDEST], at: usize) -> [I::Floats; 2] {
+    let from = &from[at..][..I::COLUMNS];
+    [isa.load(&from[..I::LANES]), isa.load(&from[I::LANES..])]
+}
+
+/// [`load_two`] the other way.
+#[inline(always)]
+fn store_two<I: Isa>(isa: I, floats: [I::Floats; 2], to: &mut [f32; WIDEST], at: usize) {
+    let to = &mut to[at..][..I::COLUMNS];
+    isa.store(floats[0], &mut to[..I::LANES]);
+    isa.store(floats[1], &mut to[I::LANES..]);
+}
+
+/// The zero points of a panel.
+#[inline(always)]
+fn float_zeros<I: Isa>(isa: I, columns: Columns<'_>) -> [I::Floats; 2] {
+    let zeros = columns.zeros;
+    [&zeros[..I::LANES], &zeros[I::LANES..I::COLUMNS]]
+        .map(|zeros| isa.to_floats(isa.load_sums(zeros)))
+}
+
+/// Stores what a method returns for each value of a step, which it is compiled for.
+macro_rules! store_each {
+    ($($j:literal)+; $isa:ident.$method:ident($step:expr), |$k:ident| $out:expr, $at:ident) => {
+        $({
+            let $k = $j;
+            let lanes = [$isa.lanes($step, 0), $isa.lanes($step, 1)];
+            let floats = [$isa.$method::<$j>(lanes[0]), $isa.$method::<$j>(lanes[1])];
+            store_two($isa, floats, $out, $at);
+        })+
+    };
+}
+
+/// Packed codes of 4 bits as floats.
+#[inline(always)]
+fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece, at: usize) {
+    for (step, out) in packed.iter().zip(piece.as_chunks_mut::<8>().0) {
+        store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), |k| &mut out[k], at);
+    }
+}
+
+/// Codes of a byte as floats.
+#[inline(always)]
+fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece, at: usize) {
+    for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
+        store_each!(0 1; isa.byte(step), |k| &mut out[k], at);
+        if I::VALUES == 4 {
+            store_each!(2 3; isa.byte(step), |k| &mut out[k], at);
+        }
+    }
+}
+
+/// Blocks of codes in an [`order`](super::order), from `first` of K on, as they were before: byte by
+/// byte, because weights for floats are packed without an order.
+#[inline(always)]
+fn along_k<I: Isa>(codes: &[I::Step], places: Places<'_>, first: usize, out: &mut [I::Step]) {
+    let columns = I::COLUMNS;
+    let codes: &[[i8; 4]] = bytemuck::cast_slice(codes);
+    let out: &mut [[i8; 4]] = bytemuck::cast_slice_mut(out);
+    for (b, out) in out.chunks_exact_mut(4 * columns).enumerate() {
+        let codes = &codes[usize::from(places.blocks[first + b]) * 4 * columns..][..4 * columns];
+        for (i, place) in places.positions[first + b].iter().enumerate() {
+            let at = usize::from(place % MIRRORED);
+            for column in 0..columns {
+                let code = codes[at / 4 * columns + column][at % 4];
+                let mirrored = place / MIRRORED == 1;
+                out[i / 4 * columns + column][i % 4] = if mirrored { -code } else { code };
+            }
+        }
+    }
 }
 
 #[inline(always)]

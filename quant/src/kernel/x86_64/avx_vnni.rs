@@ -5,11 +5,11 @@ use crate::kernel::isa::{Isa, Line};
 use core::arch::x86_64::{__m256i, _mm256_dpbusd_avx_epi32};
 
 instruction_set! {
-    /// AVX2 and AVX-VNNI.
-    AvxVnni: "avx2", "avxvnni"
+    /// AVX2, FMA and AVX-VNNI.
+    AvxVnni: "avx2", "fma", "avxvnni"
 }
 
-// SAFETY: the list above has AVX2.
+// SAFETY: the list above has AVX2 and FMA.
 unsafe impl Ymm for AvxVnni {}
 
 impl AvxVnni {
@@ -52,11 +52,6 @@ impl Isa for AvxVnni {
     }
 
     const UNPACKS: bool = true;
-
-    #[inline(always)]
-    fn unpacked(self, step: &Self::Step, v: usize) -> [__m256i; 2] {
-        self.ymm_unpacked(&step[v])
-    }
 
     #[inline(always)]
     fn accumulate_packed<const R: usize>(

@@ -1,5 +1,7 @@
 //! Kernels for x86-64.
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 /// Whether the CPU has a feature; without `std`, whether the compiler was told so.
 macro_rules! detected {
     ($feature:tt) => {{
@@ -45,6 +47,16 @@ macro_rules! instruction_set {
             }
         }
     };
+}
+
+/// Asks for the lines of a step so many bytes further on.
+#[inline(always)]
+fn prefetch<T>(step: &T, bytes: usize) {
+    let from: *const i8 = core::ptr::from_ref(step).cast();
+    for line in (0..size_of::<T>()).step_by(64) {
+        // SAFETY: every x86-64 CPU has SSE; nothing is read or written, wherever the pointer points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(bytes + line)) }
+    }
 }
 
 #[macro_use]

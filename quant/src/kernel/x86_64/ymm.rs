@@ -1,29 +1,13 @@
 //! What the kernels with 256-bit vectors share.
 
-use core::arch::x86_64::{
-    __m256, __m256i, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_castsi256_ps,
-    _mm256_cvtepi32_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_mullo_epi32, _mm256_set1_epi8, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_storeu_ps,
-    _mm256_storeu_si256, _mm256_sub_epi8, _mm256_sub_epi32, _mm256_sub_ps, _mm256_xor_si256,
-};
+use crate::kernel::elementwise::{Approximate, TOGETHER};
+use crate::kernel::isa::nibble_at;
+use core::arch::x86_64::*;
 
-/// Shuffles that move byte `j` of each lane to its low end and clear the others.
-static TO_LOW: [[i32; 8]; 4] = {
-    let mut shuffles = [[0; 8]; 4];
-    let mut i = 0;
-    while i < 32 {
-        let (j, lane) = (i / 8, i % 8);
-        shuffles[j][lane] = (0x8080_8000_u32 as i32) | (j + lane % 4 * 4) as i32;
-        i += 1;
-    }
-    shuffles
-};
-
-/// A proof of AVX2.
+/// A proof of AVX2 and FMA.
 ///
 /// # Safety
-/// A value of an implementing type exists only where the CPU has AVX2.
+/// A value of an implementing type exists only where the CPU has AVX2 and FMA.
 pub(super) unsafe trait Ymm: Copy {
     #[inline(always)]
     fn ymm_zero(self) -> __m256i {
@@ -71,33 +55,79 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_set1_epi32(values as i32) }
     }
 
-    /// What [`Ymm::ymm_code`] subtracts: see there.
-    #[inline(always)]
-    fn ymm_zeros(self, from: &[i32]) -> __m256 {
-        self.ymm_to_floats(
-            self.ymm_add_sums(self.ymm_load_sums(from), self.ymm_splat_sum((1 << 23) + 128)),
-        )
-    }
-
-    /// Byte `j` of each lane, as a signed number minus a zero point.
+    /// The code in byte `J` of each lane, as a float.
     ///
     /// Of a float from `2^23` to `2^24`, the lower bits are the number above `2^23`. So with the
-    /// exponent of such a float, and with its sign turned, a byte is `2^23 + 128 + code`.
+    /// exponent of such a float, and with its sign turned, the lowest byte is `2^23 + 128 + code`; so
+    /// is the second with an exponent less by 8. The upper bytes would reach into the exponent.
     #[inline(always)]
-    fn ymm_code(self, zeros: __m256, lanes: __m256i, j: usize) -> __m256 {
-        // A shuffle, because a shift by what is not known when compiled is also compared with 32.
-        let to_low = self.ymm_load_sums(&TO_LOW[j % 4]);
-        // SAFETY: `self` proves AVX2.
-        let low = unsafe { _mm256_shuffle_epi8(lanes, to_low) };
-        // SAFETY: `self` proves AVX2.
-        let float = unsafe { _mm256_xor_si256(low, self.ymm_splat_sum(0x4B00_0080)) };
-        // SAFETY: `self` proves AVX2.
-        let float = unsafe { _mm256_castsi256_ps(float) };
-        self.ymm_subtract(float, zeros)
+    fn ymm_byte<const J: usize>(self, lanes: __m256i) -> __m256 {
+        match J {
+            0 | 1 => {
+                let exponent = 23 - 8 * J as i32;
+                let byte = self.ymm_and(lanes, self.ymm_splat_sum(255 << (8 * J)));
+                let float = self.ymm_xor(byte, (exponent + 127) << 23 | 128 << (8 * J));
+                self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 128) as f32))
+            }
+            2 => self.ymm_to_floats(self.ymm_top_byte(self.ymm_shift_up::<8>(lanes))),
+            _ => self.ymm_to_floats(self.ymm_top_byte(lanes)),
+        }
+    }
+
+    /// Value `J` of a packed step of 4 bits, as a float: as in [`Ymm::ymm_byte`], for the lowest byte
+    /// and for those that are shifted there. More of them could be taken without a shift, with
+    /// constants that then do not fit the registers.
+    #[inline(always)]
+    fn ymm_nibble<const J: usize>(self, lanes: __m256i) -> __m256 {
+        let at = nibble_at(J) as i32;
+        let lanes = match at / 2 {
+            0 => lanes,
+            1 => self.ymm_shift_down::<8>(lanes),
+            2 => self.ymm_shift_down::<16>(lanes),
+            _ => self.ymm_shift_down::<24>(lanes),
+        };
+        let exponent = 23 - 4 * (at % 2);
+        let bits = self.ymm_and(lanes, self.ymm_splat_sum(15 << (4 * (at % 2))));
+        let float = self.ymm_xor(bits, (exponent + 127) << 23);
+        self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 8) as f32))
     }
 
     #[inline(always)]
-    fn ymm_subtract(self, a: __m256, b: __m256) -> __m256 {
+    fn ymm_and(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_and_si256(a, b) }
+    }
+
+    /// Lanes with some bits turned, read as floats.
+    #[inline(always)]
+    fn ymm_xor(self, lanes: __m256i, bits: i32) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        let float = unsafe { _mm256_xor_si256(lanes, self.ymm_splat_sum(bits)) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_castsi256_ps(float) }
+    }
+
+    #[inline(always)]
+    fn ymm_shift_up<const BITS: i32>(self, lanes: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_slli_epi32::<BITS>(lanes) }
+    }
+
+    #[inline(always)]
+    fn ymm_shift_down<const BITS: i32>(self, lanes: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_srli_epi32::<BITS>(lanes) }
+    }
+
+    /// The highest byte of each lane, signed.
+    #[inline(always)]
+    fn ymm_top_byte(self, lanes: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_srai_epi32::<24>(lanes) }
+    }
+
+    #[inline(always)]
+    fn ymm_sub(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_sub_ps(a, b) }
     }
@@ -126,6 +156,12 @@ pub(super) unsafe trait Ymm: Copy {
     fn ymm_add_sums(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn ymm_subtract_sums(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_sub_epi32(a, b) }
     }
 
     #[inline(always)]
@@ -175,6 +211,125 @@ pub(super) unsafe trait Ymm: Copy {
     }
 
     #[inline(always)]
+    fn ymm_max(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_max_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn ymm_max_unsigned(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_max_epu32(a, b) }
+    }
+
+    /// [`Isa::quantize`](crate::kernel::isa::Isa::quantize). Packing saturates, which clamps; what is
+    /// too small for an i32 becomes the least one, what is too large is clamped before.
+    #[inline(always)]
+    fn ymm_quantize(
+        self,
+        by: Approximate,
+        values: &[f32; TOGETHER],
+        codes: &mut [u8; TOGETHER],
+    ) -> bool {
+        let inverse = self.ymm_splat(by.inverse);
+        let [mut quotients, mut distances] = [[self.ymm_splat(0.0); 4]; 2];
+        let mut rounded = [self.ymm_zero(); 4];
+        for (i, values) in values.as_chunks::<8>().0.iter().enumerate() {
+            quotients[i] = self.ymm_least(self.ymm_mul(self.ymm_load(values), inverse), 512.0);
+            rounded[i] = self.ymm_round(quotients[i]);
+            let nearest = self.ymm_to_floats(rounded[i]);
+            distances[i] = self.ymm_size(self.ymm_sub(quotients[i], nearest));
+        }
+        let low = self.ymm_pack(rounded[0], rounded[1], by.zero_point);
+        let high = self.ymm_pack(rounded[2], rounded[3], by.zero_point);
+        self.ymm_store_codes(low, high, by.range, codes);
+        let [a, b, c, d] = distances;
+        let farthest = self.ymm_greatest(self.ymm_greatest(a, b), self.ymm_greatest(c, d));
+        self.ymm_any_at_least(farthest, by.doubtful)
+    }
+
+    /// `a` where it is less than `b`, else `b`, for NaN too.
+    #[inline(always)]
+    fn ymm_least(self, a: __m256, b: f32) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_min_ps(a, self.ymm_splat(b)) }
+    }
+
+    #[inline(always)]
+    fn ymm_greatest(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_max_ps(a, b) }
+    }
+
+    /// To the nearest integer, ties to even.
+    #[inline(always)]
+    fn ymm_round(self, a: __m256) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtps_epi32(a) }
+    }
+
+    /// Without the sign.
+    #[inline(always)]
+    fn ymm_size(self, a: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        let mask = unsafe { _mm256_castsi256_ps(self.ymm_splat_sum(i32::MAX)) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_and_ps(a, mask) }
+    }
+
+    /// As i16, plus a number; the halves of both alternate.
+    #[inline(always)]
+    fn ymm_pack(self, a: __m256i, b: __m256i, zero_point: i16) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let packed = unsafe { _mm256_packs_epi32(a, b) };
+        // SAFETY: `self` proves AVX2.
+        let zero_point = unsafe { _mm256_set1_epi16(zero_point) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_adds_epi16(packed, zero_point) }
+    }
+
+    /// Writes two packed vectors as bytes, within a range.
+    #[inline(always)]
+    fn ymm_store_codes(self, low: __m256i, high: __m256i, range: (u8, u8), to: &mut [u8; 32]) {
+        // SAFETY: `self` proves AVX2.
+        let packed = unsafe { _mm256_packus_epi16(low, high) };
+        // Groups of four: those of both halves alternate.
+        let order = self.ymm_load_sums(&[0, 4, 1, 5, 2, 6, 3, 7]);
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_permutevar8x32_epi32(packed, order) };
+        // SAFETY: `self` proves AVX2.
+        let qmin = unsafe { _mm256_set1_epi8(range.0 as i8) };
+        // SAFETY: `self` proves AVX2.
+        let qmax = unsafe { _mm256_set1_epi8(range.1 as i8) };
+        let codes = self.ymm_clamp(codes, qmin, qmax);
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), codes) }
+    }
+
+    /// Unsigned bytes, each within two others.
+    #[inline(always)]
+    fn ymm_clamp(self, codes: __m256i, least: __m256i, greatest: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_max_epu8(codes, least) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_min_epu8(codes, greatest) }
+    }
+
+    #[inline(always)]
+    fn ymm_any_at_least(self, a: __m256, b: f32) -> bool {
+        // SAFETY: `self` proves AVX2. A NaN is not less than anything.
+        let lanes = unsafe { _mm256_cmp_ps::<_CMP_NLT_UQ>(a, self.ymm_splat(b)) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_movemask_ps(lanes) != 0 }
+    }
+
+    #[inline(always)]
+    fn ymm_fused(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: `self` proves FMA.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
     fn ymm_relu(self, a: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2.
         let zero = unsafe { _mm256_setzero_ps() };
@@ -213,6 +368,11 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
+        fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_subtract_sums(a, b)
+        }
+
+        #[inline(always)]
         fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums {
             self.ymm_subtract_product(sum, a, b)
         }
@@ -242,21 +402,59 @@ macro_rules! ymm_isa {
             self.ymm_add(a, b)
         }
 
-        type Zeros = Self::Floats;
-
         #[inline(always)]
-        fn zeros(self, from: &[i32]) -> Self::Zeros {
-            self.ymm_zeros(from)
+        fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+            self.ymm_sub(a, b)
         }
 
         #[inline(always)]
-        fn code(self, zeros: Self::Zeros, lanes: Self::Sums, j: usize) -> Self::Floats {
-            self.ymm_code(zeros, lanes, j)
+        fn prefetch(self, step: &Self::Step, bytes: usize) {
+            $crate::kernel::x86_64::prefetch(step, bytes);
+        }
+
+        #[inline(always)]
+        fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+            self.ymm_byte::<J>(lanes)
+        }
+
+        #[inline(always)]
+        fn nibble<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+            self.ymm_nibble::<J>(lanes)
+        }
+
+        #[inline(always)]
+        fn fused(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats {
+            self.ymm_fused(a, b, c)
         }
 
         #[inline(always)]
         fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
             self.ymm_mul(a, b)
+        }
+
+        #[inline(always)]
+        fn bits(self, from: &[f32]) -> Self::Sums {
+            self.ymm_load_sums(bytemuck::cast_slice(from))
+        }
+
+        #[inline(always)]
+        fn max(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_max(a, b)
+        }
+
+        #[inline(always)]
+        fn max_unsigned(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_max_unsigned(a, b)
+        }
+
+        #[inline(always)]
+        fn quantize(
+            self,
+            by: $crate::kernel::elementwise::Approximate,
+            values: &[f32; $crate::kernel::elementwise::TOGETHER],
+            codes: &mut [u8; $crate::kernel::elementwise::TOGETHER],
+        ) -> bool {
+            self.ymm_quantize(by, values, codes)
         }
 
         #[inline(always)]

@@ -36,8 +36,21 @@ pub(crate) fn linear(
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let kernel = Kernel::selected()?;
-    let packed = cache.get_or_make(|| pack(kernel, weight, operands.input))?;
+    let make = || pack(kernel, weight, operands.input);
+    // What is kept is found by its type, and a layer may be calibrated before it runs in integers.
+    if stays_float(operands.input) {
+        let packed = cache.get_or_make(|| make().map(ForFloats))?;
+        return multiply(kernel, &packed.0, operands, y);
+    }
+    let packed = cache.get_or_make(make)?;
     multiply(kernel, &packed, operands, y)
+}
+
+/// Weights that are packed for activations that stay floats.
+struct ForFloats(PackedWeights);
+
+fn stays_float(input: &ActivationQuantizer) -> bool {
+    matches!(input.mode(), ActivationMode::Float | ActivationMode::Observing)
 }
 
 /// The same for a weight that no parameter holds.
@@ -78,8 +91,12 @@ fn pack(
     input: &ActivationQuantizer,
 ) -> Result<PackedWeights, ExecuteError> {
     let weights = weights(tensor, input)?;
-    PackedWeights::new(kernel, &weights)
-        .map_err(|source| ExecuteError::Pack { layer: input.name(), source })
+    let packed = if stays_float(input) {
+        PackedWeights::for_floats(kernel, &weights)
+    } else {
+        PackedWeights::new(kernel, &weights)
+    };
+    packed.map_err(|source| ExecuteError::Pack { layer: input.name(), source })
 }
 
 /// A quantized tensor `[n, …]` as the kernels see it: `n` rows.
