@@ -311,7 +311,7 @@ fn rarely_large(random: &mut Random, (m, n, k): (usize, usize, usize)) -> Layer 
     layer.weight_zeros.truncate(1);
     layer.x.iter_mut().for_each(|x| *x = random.extreme());
     layer.weights.iter_mut().for_each(|w| *w = random.code() / 4);
-    // Some places are neighbours, so that remainders meet that are too large for each other.
+    // Some places are neighbours, so that codes meet that are too large for each other.
     let places: Vec<usize> = (0..k / 2).filter(|pair| pair % 17 < 2).map(|pair| 2 * pair).collect();
     for row in layer.weights.chunks_mut(k.max(1)) {
         for place in &places {
