@@ -456,13 +456,13 @@ fn halves<T>(lanes: &[T], each: usize) -> [&[T]; 2] {
 
 /// A value for each column of a panel.
 #[inline(always)]
-fn load<I: Isa>(isa: I, lanes: &[f32]) -> [I::Floats; 2] {
+pub(super) fn load<I: Isa>(isa: I, lanes: &[f32]) -> [I::Floats; 2] {
     let lanes = halves(lanes, I::LANES);
     [isa.load(lanes[0]), isa.load(lanes[1])]
 }
 
 #[inline(always)]
-fn store<I: Isa>(isa: I, values: [I::Floats; 2], lanes: &mut [f32]) {
+pub(super) fn store<I: Isa>(isa: I, values: [I::Floats; 2], lanes: &mut [f32]) {
     isa.store(values[0], &mut lanes[..I::LANES]);
     isa.store(values[1], &mut lanes[I::LANES..I::COLUMNS]);
 }

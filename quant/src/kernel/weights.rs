@@ -204,7 +204,7 @@ impl PackedWeights {
 }
 
 /// Checks lengths and limits; returns the length of a segment.
-fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
+pub(super) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
     let &Weights { n, k, codes, sharing, scales, zero_points } = weights;
     let (expected, found) = match codes {
         Codes::Bytes(codes) => (n.checked_mul(k), codes.len()),

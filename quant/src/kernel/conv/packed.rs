@@ -4,7 +4,7 @@
 use super::shape::ConvShape;
 use crate::kernel::dispatch::Kernel;
 use crate::kernel::error::PackError;
-use crate::kernel::weights::{Codes, PackedWeights, Sharing, Weights};
+use crate::kernel::weights::{self, Codes, PackedWeights, Sharing, Weights};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -43,13 +43,13 @@ impl PackedConv {
         if matches!(weights.sharing, Sharing::Block(_)) {
             return Err(PackError::BlockedWindow);
         }
-        // Checks everything about the slices, and rule 6 for the whole sum.
-        let whole = PackedWeights::new(kernel, weights)?;
+        // Everything about the slices, and rule 6 for the whole sum.
+        weights::check(weights)?;
         let codes = unpacked(kernel, weights);
         let groups = if shape.group_in() == 1 {
             windows(&shape, weights, &codes)
         } else {
-            matrices(kernel, &shape, weights, &codes, whole)?
+            matrices(kernel, &shape, weights, &codes)?
         };
         Ok(Self { shape, kernel, groups })
     }
@@ -101,11 +101,10 @@ fn matrices(
     shape: &ConvShape,
     weights: &Weights<'_>,
     codes: &[i8],
-    whole: PackedWeights,
 ) -> Result<Groups, PackError> {
     let (channels, window) = (shape.group_in(), shape.window_size());
     if window == 1 && shape.groups == 1 {
-        return Ok(Groups::Matrices(vec![whole]));
+        return Ok(Groups::Matrices(vec![PackedWeights::new(kernel, weights)?]));
     }
     let mut ordered = Vec::with_capacity(codes.len());
     for row in codes.chunks(weights.k) {

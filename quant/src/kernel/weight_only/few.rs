@@ -20,10 +20,10 @@
 //! and AVX-512, one row of 4096² does 61 GOP/s, and 65 in a cache. The operations would fit 82, as
 //! they do in a loop where none waits for another; other mixtures of them do not change much.
 
-use super::{AHEAD, FloatProduct, PIECE, Rearranged, float_zeros, store_two};
+use super::{AHEAD, FloatProduct, PIECE, Rearranged, float_zeros};
 use crate::kernel::isa::Isa;
 use crate::kernel::order::BLOCK;
-use crate::kernel::product::WIDEST;
+use crate::kernel::product::{WIDEST, load, store};
 use core::array::from_fn;
 use core::ops::Range;
 
@@ -99,8 +99,7 @@ impl FloatProduct<'_> {
             let p = self.products::<I, R, ZEROS>(isa, panels.clone(), (segment, step), room);
             for ((panel, y), p) in panels.clone().zip(&mut y).zip(&p) {
                 let scales = self.weights.columns_of(panel, segment).scales;
-                let scales =
-                    [isa.load(&scales[..I::LANES]), isa.load(&scales[I::LANES..I::COLUMNS])];
+                let scales = load(isa, scales);
                 for r in 0..R {
                     for v in 0..2 {
                         let scaled = isa.mul(p[r][v], scales[v]);
@@ -113,7 +112,7 @@ impl FloatProduct<'_> {
         for (panel, y) in panels.zip(&y) {
             let mut rows = [[0.0; WIDEST]; R];
             for r in 0..R {
-                store_two(isa, y[r], &mut rows[r], 0);
+                store(isa, y[r], &mut rows[r]);
             }
             self.finish::<I>(isa, panel, 0..R, &mut rows, 0);
         }

@@ -22,7 +22,7 @@ use super::isa::Isa;
 use super::linear::{Call, by_rows, length};
 use super::order::{MIRRORED, Places};
 use super::output::{Epilogue, Output, Shared, Target};
-use super::product::{self, WIDEST};
+use super::product::{self, WIDEST, load, store};
 use super::rows::Tiling;
 use super::threads::{Scratch, Shares, fork, grown};
 use super::weights::{Columns, PackedWeights};
@@ -304,11 +304,11 @@ impl FloatProduct<'_> {
         let mut sums = [[isa.splat(0.0); 2]; R];
         let mut x = [&self.x[..0]; R];
         for r in 0..R {
-            sums[r] = load_two(isa, &p[r], at);
+            sums[r] = load(isa, &p[r][at..]);
             x[r] = &self.x[(start + r) * self.weights.k + ks.start..][..ks.len()];
         }
         for (k, lanes) in piece.iter().enumerate().take(ks.len()) {
-            let weights = load_two(isa, lanes, at);
+            let weights = load(isa, &lanes[at..]);
             for r in 0..R {
                 let x = isa.splat(x[r][k]);
                 for v in 0..2 {
@@ -317,7 +317,7 @@ impl FloatProduct<'_> {
             }
         }
         for r in 0..R {
-            store_two(isa, sums[r], &mut p[r], at);
+            store(isa, sums[r], &mut p[r][at..]);
         }
     }
 
@@ -365,21 +365,6 @@ const fn group<I: Isa>() -> usize {
     WIDEST / I::COLUMNS
 }
 
-/// The columns of a panel, from `at` on.
-#[inline(always)]
-fn load_two<I: Isa>(isa: I, from: &[f32; WIDEST], at: usize) -> [I::Floats; 2] {
-    let from = &from[at..][..I::COLUMNS];
-    [isa.load(&from[..I::LANES]), isa.load(&from[I::LANES..])]
-}
-
-/// [`load_two`] the other way.
-#[inline(always)]
-fn store_two<I: Isa>(isa: I, floats: [I::Floats; 2], to: &mut [f32; WIDEST], at: usize) {
-    let to = &mut to[at..][..I::COLUMNS];
-    isa.store(floats[0], &mut to[..I::LANES]);
-    isa.store(floats[1], &mut to[I::LANES..]);
-}
-
 /// The zero points of a panel.
 #[inline(always)]
 fn float_zeros<I: Isa>(isa: I, columns: Columns<'_>) -> [I::Floats; 2] {
@@ -395,7 +380,7 @@ macro_rules! store_each {
             let $k = $j;
             let lanes = [$isa.lanes($step, 0), $isa.lanes($step, 1)];
             let floats = [$isa.$method::<$j>(lanes[0]), $isa.$method::<$j>(lanes[1])];
-            store_two($isa, floats, $out, $at);
+            store($isa, floats, &mut $out[$at..]);
         })+
     };
 }
@@ -404,7 +389,7 @@ macro_rules! store_each {
 #[inline(always)]
 fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece, at: usize) {
     for (step, out) in packed.iter().zip(piece.as_chunks_mut::<8>().0) {
-        store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), |k| &mut out[k], at);
+        store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), |k| out[k], at);
     }
 }
 
@@ -412,9 +397,9 @@ fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece, at: usize) {
 #[inline(always)]
 fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece, at: usize) {
     for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
-        store_each!(0 1; isa.byte(step), |k| &mut out[k], at);
+        store_each!(0 1; isa.byte(step), |k| out[k], at);
         if I::VALUES == 4 {
-            store_each!(2 3; isa.byte(step), |k| &mut out[k], at);
+            store_each!(2 3; isa.byte(step), |k| out[k], at);
         }
     }
 }
