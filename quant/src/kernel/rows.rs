@@ -8,10 +8,14 @@
 //! so that a tile is read from front to back, a line of each row is at a constant distance from
 //! the next, and no two of them fall into the same set of the cache, whatever K is. A segment of
 //! K starts with a new line; what a line has left over is 0. Codes are stored plus 128, unsigned.
+//!
+//! Where codes are in an [order](super::order), it is quarters of lines that alternate, which are
+//! its blocks: two rows are brought into an order at a time.
 
-use super::dispatch::Operation;
+use super::dispatch::{Arithmetic, Operation};
 use super::elementwise::{Affine, Ends};
 use super::isa::{Isa, Line};
+use super::order::BLOCK;
 use super::weights::PackedWeights;
 use crate::scheme::{Grid, NonFinite, Range as Values};
 use core::ops::Range;
@@ -111,25 +115,28 @@ impl<S: Source> Operation for Prepare<'_, S> {
             }
             for row in rows.clone() {
                 let of = self.rows[row - first];
-                let mut at = row - rows.start;
+                let mut groups = lines.chunks_exact_mut(rows.len());
                 for segment in 0..self.weights.segments() {
                     let range = self.weights.segment_range(segment);
                     let (mut sum, mut cross) = (0, 0i32);
                     for k in range.clone().step_by(Line::STEPS * I::VALUES) {
-                        let left = range.end - k;
-                        let line = &mut lines[at];
-                        if I::VALUES == 4 {
-                            bytes(isa, &self.source, of, (row, k), left, line);
+                        let (Some(group), left) = (groups.next(), range.end - k) else { break };
+                        let line = if I::VALUES == 4 {
+                            bytes(isa, &self.source, of, (row, k), left)
                         } else {
-                            words(isa, &self.source, of, (row, k), left, line);
-                        }
+                            words(isa, &self.source, of, (row, k), left)
+                        };
                         if !self.sums.is_empty() {
-                            sum += sum_of(&lines[at]);
+                            sum += sum_of(&line);
                         }
                         if I::CROSSES {
-                            cross = cross.wrapping_add(cross_of(&lines[at]));
+                            cross = cross.wrapping_add(cross_of(&line));
                         }
-                        at += rows.len();
+                        if self.weights.arithmetic == Arithmetic::Ordered {
+                            place_quarters(line, row - rows.start, group);
+                        } else {
+                            group[row - rows.start] = line;
+                        }
                     }
                     let to = (row - first) * self.weights.segments() + segment;
                     if !self.sums.is_empty() {
@@ -145,6 +152,16 @@ impl<S: Source> Operation for Prepare<'_, S> {
     }
 }
 
+/// Puts row `r` of a tile among the lines of all its rows, a quarter at a time.
+#[inline(always)]
+fn place_quarters(line: Line, r: usize, group: &mut [Line]) {
+    let rows = group.len();
+    let quarters: &mut [[u8; BLOCK]] = bytemuck::cast_slice_mut(group);
+    for (q, quarter) in line.bytes().as_chunks().0.iter().enumerate() {
+        quarters[q * rows + r] = *quarter;
+    }
+}
+
 /// A line of 64 bytes.
 #[inline(always)]
 fn bytes<S: Source>(
@@ -153,15 +170,15 @@ fn bytes<S: Source>(
     of: Row,
     (row, k): (usize, usize),
     left: usize,
-    line: &mut Line,
-) {
+) -> Line {
+    let mut line = Line::ZERO;
     let codes = line.bytes_mut();
     if left >= 64 {
         source.fill(isa, of, row, k, codes);
     } else {
         source.fill_part(of, row, k, &mut codes[..left]);
-        codes[left..].fill(0);
     }
+    line
 }
 
 /// A line of 32 codes as i16.
@@ -172,18 +189,19 @@ fn words<S: Source>(
     of: Row,
     (row, k): (usize, usize),
     left: usize,
-    line: &mut Line,
-) {
+) -> Line {
     let mut codes = [0; 32];
     if left >= 32 {
         source.fill(isa, of, row, k, &mut codes);
     } else {
         source.fill_part(of, row, k, &mut codes[..left]);
     }
-    let words: &mut [u16; 32] = bytemuck::cast_mut(line);
+    let mut line = Line::ZERO;
+    let words: &mut [u16; 32] = bytemuck::cast_mut(&mut line);
     for i in 0..32 {
         words[i] = u16::from(codes[i]);
     }
+    line
 }
 
 /// The sum of the codes in a line, of either kind: the high bytes of i16 are 0.

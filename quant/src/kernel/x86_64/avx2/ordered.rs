@@ -19,9 +19,10 @@ use crate::kernel::isa::{Isa, Line};
 use crate::kernel::order::{BLOCK, Kind, MIRRORED, Order};
 use crate::kernel::x86_64::ymm::Ymm;
 use core::arch::x86_64::{
-    __m256i, _mm256_and_si256, _mm256_cmpgt_epi8, _mm256_loadu2_m128i, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srai_epi16,
-    _mm256_srli_epi16, _mm256_storeu_si256, _mm256_xor_si256,
+    __m256i, _mm_loadu_si128, _mm_storeu_si128, _mm256_and_si256, _mm256_broadcastsi128_si256,
+    _mm256_castsi256_si128, _mm256_cmpgt_epi8, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srai_epi16, _mm256_srli_epi16,
+    _mm256_storeu_si256, _mm256_xor_si256,
 };
 
 /// AVX2 for 8-bit codes in an order.
@@ -38,61 +39,62 @@ type Step = [[i8; 32]; 2];
 type Orders<'a> =
     core::iter::Zip<core::slice::Iter<'a, [[u8; BLOCK]; 2]>, core::slice::Iter<'a, [u16; 2]>>;
 
-/// The activations of two blocks of a row.
-type Row = [u32; BLOCK / 2];
+/// The activations of a block of each row.
+type Block<const R: usize> = [[u8; BLOCK]; R];
+
+/// The same in order.
+type Ordered<const R: usize> = [[u32; BLOCK / 4]; R];
 
 impl Avx2Ordered {
-    /// Blocks of a kind, two at a time; the first of `rows` holds the activations of the first two,
-    /// and those of whatever comes next at the end.
+    /// Blocks of a kind, two at a time; `now` holds the activations of the first two, and those of
+    /// whatever comes next at the end.
     #[inline(always)]
     fn blocks<const R: usize, const KIND: u8>(
         self,
         sums: &mut [[__m256i; 2]; R],
-        a: &[[Line; R]],
+        a: &[Block<R>],
         b: &[[Step; 4]],
         orders: &mut Orders<'_>,
-        [now, next]: &mut [&mut [Row; R]; 2],
+        [now, next]: &mut [&mut [Ordered<R>; 2]; 2],
     ) {
         for [first, second] in b.as_chunks().0 {
             if let Some(order) = orders.next() {
                 self.reorder(a, order, next);
             }
-            self.block::<R, KIND>(sums, now, first, 0);
-            self.block::<R, KIND>(sums, now, second, 4);
+            self.block::<R, KIND>(sums, &now[0], first);
+            self.block::<R, KIND>(sums, &now[1], second);
             core::mem::swap(now, next);
         }
     }
 
-    /// A block whose activations start with step `s` of their rows.
     #[inline(always)]
     fn block<const R: usize, const KIND: u8>(
         self,
         sums: &mut [[__m256i; 2]; R],
-        a: &[Row; R],
+        a: &Ordered<R>,
         [first, second, third, fourth]: &[Step; 4],
-        s: usize,
     ) {
         match kind(KIND) {
             Kind::Fours => {
-                self.fours(sums, a, s, [first, second]);
-                self.fours(sums, a, s + 2, [third, fourth]);
+                self.fours(sums, a, 0, [first, second]);
+                self.fours(sums, a, 2, [third, fourth]);
             }
             Kind::Half => {
-                self.fours(sums, a, s, [first, second]);
-                self.pairs(sums, a, s + 2, third);
-                self.pairs(sums, a, s + 3, fourth);
+                self.fours(sums, a, 0, [first, second]);
+                self.pairs(sums, a, 2, third);
+                self.pairs(sums, a, 3, fourth);
             }
             Kind::Pairs => {
-                self.pairs(sums, a, s, first);
-                self.pairs(sums, a, s + 1, second);
-                self.pairs(sums, a, s + 2, third);
-                self.pairs(sums, a, s + 3, fourth);
+                self.pairs(sums, a, 0, first);
+                self.pairs(sums, a, 1, second);
+                self.pairs(sums, a, 2, third);
+                self.pairs(sums, a, 3, fourth);
             }
             Kind::Wide => {
-                self.wide(sums, a, s, first);
-                self.wide(sums, a, s + 1, second);
-                self.wide(sums, a, s + 2, third);
-                self.wide(sums, a, s + 3, fourth);
+                self.wide(sums, a, 0, first);
+                self.wide(sums, a, 1, second);
+                self.wide(sums, a, 2, third);
+                self.wide(sums, a, 3, fourth);
             }
         }
     }
@@ -102,7 +104,7 @@ impl Avx2Ordered {
     fn fours<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],
-        a: &[Row; R],
+        a: &Ordered<R>,
         s: usize,
         [first, second]: [&Step; 2],
     ) {
@@ -120,7 +122,13 @@ impl Avx2Ordered {
 
     /// Step `s`.
     #[inline(always)]
-    fn pairs<const R: usize>(self, sums: &mut [[__m256i; 2]; R], a: &[Row; R], s: usize, b: &Step) {
+    fn pairs<const R: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &Ordered<R>,
+        s: usize,
+        b: &Step,
+    ) {
         let codes = [self.ymm_codes(&b[0]), self.ymm_codes(&b[1])];
         for r in 0..R {
             let values = self.ymm_broadcast(a[r][s]);
@@ -133,7 +141,13 @@ impl Avx2Ordered {
 
     /// Step `s`, its even and its odd bytes apart.
     #[inline(always)]
-    fn wide<const R: usize>(self, sums: &mut [[__m256i; 2]; R], a: &[Row; R], s: usize, b: &Step) {
+    fn wide<const R: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &Ordered<R>,
+        s: usize,
+        b: &Step,
+    ) {
         let codes = [self.signed(&b[0]), self.signed(&b[1])];
         for r in 0..R {
             let values = self.unsigned(self.ymm_broadcast(a[r][s]));
@@ -175,32 +189,48 @@ impl Avx2Ordered {
     #[inline(always)]
     fn reorder<const R: usize>(
         self,
-        a: &[[Line; R]],
+        a: &[Block<R>],
         (patterns, sources): (&[[u8; BLOCK]; 2], &[u16; 2]),
-        to: &mut [Row; R],
+        to: &mut [Ordered<R>; 2],
     ) {
-        let [first, second] = sources.map(usize::from);
-        let patterns = self.ymm_bytes(bytemuck::cast_ref(patterns));
-        let mirrored = self.mirrored(patterns);
-        let (lines, [first, second]) = ([&a[first / 4], &a[second / 4]], [first % 4, second % 4]);
-        for r in 0..R {
-            let first = &lines[0][r].bytes().as_chunks().0[first];
-            let second = &lines[1][r].bytes().as_chunks().0[second];
-            let rows = self.shuffle(self.halves(first, second), patterns);
-            self.store(self.mirror(rows, mirrored), &mut to[r]);
+        for i in 0..2 {
+            let a = &a[usize::from(sources[i])];
+            let pattern = self.twice(&patterns[i]);
+            let mirrored = self.mirrored(pattern);
+            // By number, because iterators over parts of two rows stay loops.
+            for two in 0..R / 2 {
+                let rows = self.ymm_bytes(&a.as_flattened().as_chunks().0[two]);
+                let rows = self.mirror(self.shuffle(rows, pattern), mirrored);
+                self.store(rows, &mut to[i].as_flattened_mut().as_chunks_mut().0[two]);
+            }
+            if R % 2 == 1 {
+                let row = self.shuffle(self.twice(&a[R - 1]), pattern);
+                self.store_half(self.mirror(row, mirrored), &mut to[i][R - 1]);
+            }
         }
     }
 
+    /// The same in both halves.
     #[inline(always)]
-    fn halves(self, low: &[u8; 16], high: &[u8; 16]) -> __m256i {
-        // SAFETY: AVX2 implies AVX; the references are to the 16 bytes each that are read.
-        unsafe { _mm256_loadu2_m128i(high.as_ptr().cast(), low.as_ptr().cast()) }
+    fn twice(self, bytes: &[u8; BLOCK]) -> __m256i {
+        // SAFETY: AVX2 implies SSE2; the reference is to the 16 bytes that are read.
+        let half = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_broadcastsi128_si256(half) }
     }
 
     #[inline(always)]
-    fn store(self, bytes: __m256i, to: &mut Row) {
+    fn store(self, bytes: __m256i, to: &mut [u32; BLOCK / 2]) {
         // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes) }
+    }
+
+    #[inline(always)]
+    fn store_half(self, bytes: __m256i, to: &mut [u32; BLOCK / 4]) {
+        // SAFETY: `self` proves AVX2.
+        let half = unsafe { _mm256_castsi256_si128(bytes) };
+        // SAFETY: AVX2 implies SSE2; the reference is to the 16 bytes that are written.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), half) }
     }
 
     #[inline(always)]
@@ -265,9 +295,10 @@ impl Isa for Avx2Ordered {
         b: &[Step],
         order: Order<'_>,
     ) {
-        let b = b.as_chunks().0;
+        let quarters: &[[u8; BLOCK]] = bytemuck::cast_slice(a.as_flattened());
+        let (a, b) = (quarters.as_chunks().0, b.as_chunks().0);
         let mut orders = order.patterns.as_chunks().0.iter().zip(order.sources.as_chunks().0);
-        let mut ordered = [[Row::default(); R]; 2];
+        let mut ordered = [[[[0; BLOCK / 4]; R]; 2]; 2];
         if let Some(order) = orders.next() {
             self.reorder(a, order, &mut ordered[0]);
         }
