@@ -18,6 +18,7 @@ use super::isa::{Isa, Line};
 use super::order::BLOCK;
 use super::weights::PackedWeights;
 use crate::scheme::{Grid, NonFinite, Range as Values};
+use core::array::from_fn;
 use core::ops::Range;
 
 /// What the products need to know of a row.
@@ -218,13 +219,15 @@ fn sum_of(line: &Line) -> i32 {
 /// What a line of i16 gives for itself where activations are added to codes: see [`Isa::CROSSES`].
 #[inline(always)]
 fn cross_of(line: &Line) -> i32 {
-    let words: &[u16; 32] = bytemuck::cast_ref(line);
+    let words: &[i16; 32] = bytemuck::cast_ref(line);
+    // Each pair times its neighbour, which gives everything twice, as one instruction does it.
+    let neighbours: [i16; 32] = from_fn(|i| words[i ^ 2]);
     let mut sum = 0;
-    for of in words.as_chunks::<4>().0 {
-        let [a, b, c, d] = of.map(i32::from);
-        sum += a * c + b * d;
+    for i in 0..16 {
+        let product = |i: usize| i32::from(words[i]) * i32::from(neighbours[i]);
+        sum += product(2 * i) + product(2 * i + 1);
     }
-    sum
+    sum / 2
 }
 
 /// Codes that are there already.
