@@ -626,6 +626,34 @@ fn non_finite_activations_are_named() {
 }
 
 #[test]
+fn the_first_non_finite_activation_is_named_whichever_thread_finds_it() {
+    let (n, k) = (512, 512);
+    for kernel in kernels() {
+        let weights = simple(kernel, n, k);
+        // Few rows, which threads quantize for each other, and many, which they have for themselves.
+        for m in [40, 600] {
+            let mut x = vec![1.0; m * k];
+            let (first, second) = (m / 5 * k + 7, m * k - 3);
+            (x[first], x[second]) = (f32::INFINITY, f32::NAN);
+            let mut out = vec![0.0; m * n];
+            for threads in [1, 2, 3] {
+                let result = kernel.linear_dynamic(
+                    &weights,
+                    &x,
+                    m,
+                    Dynamic::default(),
+                    &Epilogue::default(),
+                    Output::F32(&mut out),
+                    &mut Scratch::with_threads(threads),
+                );
+                let expected = NonFinite { index: first, value: f32::INFINITY };
+                assert_eq!(result, Err(LinearError::NonFinite(expected)), "{kernel} {m} {threads}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_packed_or_called_is_refused() {
     let codes = [1i8; 12];
     let good = Weights {

@@ -22,6 +22,7 @@
 // array and for three.
 #![allow(clippy::needless_range_loop)]
 
+mod call;
 mod conv;
 mod damage;
 mod dispatch;

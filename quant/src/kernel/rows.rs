@@ -65,8 +65,10 @@ pub(super) struct Tiling {
 }
 
 impl Tiling {
-    pub(super) fn new(rows: usize, tallest: usize) -> Self {
-        Self { rows, tiles: rows.div_ceil(tallest) }
+    /// `workers` share the tiles, and none of them has more than another, if there are rows enough.
+    pub(super) fn new(rows: usize, tallest: usize, workers: usize) -> Self {
+        let tiles = rows.div_ceil(tallest).next_multiple_of(workers);
+        Self { rows, tiles: tiles.min(rows) }
     }
 
     pub(super) fn tiles(self) -> usize {
@@ -76,6 +78,11 @@ impl Tiling {
     /// The rows of a tile.
     pub(super) fn rows(self, tile: usize) -> Range<usize> {
         self.start(tile)..self.start(tile + 1)
+    }
+
+    /// The rows of some tiles.
+    pub(super) fn rows_of(self, tiles: Range<usize>) -> Range<usize> {
+        self.start(tiles.start)..self.start(tiles.end)
     }
 
     fn start(self, tile: usize) -> usize {

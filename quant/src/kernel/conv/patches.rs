@@ -3,9 +3,9 @@
 
 use super::image::Image;
 use super::shape::Geometry;
+use crate::kernel::call::Call;
 use crate::kernel::error::ConvError;
 use crate::kernel::isa::Isa;
-use crate::kernel::linear::Call;
 use crate::kernel::output::{Epilogue, Output, Strides};
 use crate::kernel::rows::{Row, Source};
 use crate::kernel::threads::{Scratch, grown};

@@ -16,10 +16,11 @@
 
 mod few;
 
+use super::call::Call;
 use super::dispatch::{Kernel, Operation};
 use super::error::LinearError;
 use super::isa::Isa;
-use super::linear::{Call, by_rows, length};
+use super::linear::{by_rows, length};
 use super::order::{MIRRORED, Places};
 use super::output::{Epilogue, Output, Shared, Target};
 use super::product::{self, WIDEST, load, store};
@@ -272,7 +273,7 @@ impl FloatProduct<'_> {
         piece: &Piece,
         p: &mut [[f32; WIDEST]],
     ) {
-        let tiling = Tiling::new(rows.len(), ROWS);
+        let tiling = Tiling::new(rows.len(), ROWS, 1);
         for tile in 0..tiling.tiles() {
             let tile = tiling.rows(tile);
             let p = &mut p[tile.clone()];

@@ -1,0 +1,237 @@
+//! A product of rows with packed weights: what is prepared where, and which threads do which part.
+//!
+//! ```text
+//! many rows   each worker: for some of its tiles
+//!               quantize the rows, multiply them with all panels
+//! few rows    each worker: quantize a part of the rows
+//!             each worker: multiply all rows with its own panels
+//! ```
+
+use super::dispatch::Kernel;
+use super::error::LinearError;
+use super::isa::Line;
+use super::linear::length;
+use super::output::{Epilogue, Output, Strides, Target};
+use super::product::{Prepared, Whole};
+use super::rows::{Prepare, Row, Source, Tiling};
+use super::threads::{Room, Scratch, Shares, Worker, both, fork, grown};
+use super::weights::PackedWeights;
+use crate::scheme::NonFinite;
+use core::ops::Range;
+
+/// Bytes of prepared rows that are multiplied with all panels before the next ones are prepared:
+/// half of a small second-level cache, so that a panel finds room beside them.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// A product that is about to run.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) kernel: Kernel,
+    pub(super) weights: &'a PackedWeights,
+    pub(super) m: usize,
+    pub(super) epilogue: &'a Epilogue<'a>,
+    pub(super) strides: Strides,
+}
+
+impl Call<'_> {
+    pub(super) fn check(&self, output: &Output<'_>) -> Result<(), LinearError> {
+        let weights = self.weights;
+        if weights.kernel != self.kernel {
+            let (packed_for, called) = (weights.kernel.name(), self.kernel.name());
+            return Err(LinearError::OtherKernel { packed_for, called });
+        }
+        if let Some(bias) = self.epilogue.bias {
+            length("bias", weights.n, bias.len())?;
+        }
+        if matches!(output, Output::Sums(_)) && weights.segments() > 1 {
+            return Err(LinearError::NoIntegerSums);
+        }
+        Ok(())
+    }
+
+    /// The rows of the source times the weights; the caller has checked the source's length.
+    pub(super) fn run<S: Source>(
+        self,
+        source: S,
+        output: Output<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), LinearError> {
+        self.check(&output)?;
+        length("output", self.m * self.weights.n, output.len())?;
+        if self.m == 0 || self.weights.n == 0 {
+            return Ok(());
+        }
+        self.run_checked(source, output, scratch)
+    }
+
+    pub(super) fn run_checked<S: Source>(
+        self,
+        source: S,
+        output: Output<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), LinearError> {
+        let Self { weights, m, epilogue, strides, .. } = self;
+        let count = scratch.workers_for(m * weights.n * weights.k.max(1));
+        let many = count == 1 || m.div_ceil(weights.tallest) >= 2 * count;
+        let tiling = Tiling::new(m, weights.tallest, if many { count } else { 1 });
+        let target = Target::new(output);
+        let whole = Whole { weights, tiling, epilogue: *epilogue, target, strides };
+        if many {
+            self.rows_apart(source, whole, &mut scratch.workers[..count]);
+        } else {
+            let places = Places::new(&mut scratch.shared, m, weights);
+            let workers = &mut scratch.workers[..count];
+            self.prepare_apart(source, tiling, 0..tiling.tiles(), places, workers);
+            scratch.take_error()?;
+            let prepared = prepared(&scratch.shared, &whole, 0..m);
+            self.panels_apart(prepared, whole, &mut scratch.workers[..count]);
+        }
+        Ok(scratch.take_error()?)
+    }
+
+    /// Each worker quantizes its own rows and multiplies them with all weights: many rows.
+    fn rows_apart<S: Source>(&self, source: S, whole: Whole<'_>, workers: &mut [Worker]) {
+        let shares = Shares::new(whole.tiling.tiles(), workers.len());
+        let row_bytes = self.weights.lines() * size_of::<Line>();
+        let at_a_time = (BLOCK_BYTES / row_bytes.max(1) / self.weights.tallest).max(1);
+        fork(workers, &|worker| {
+            while let Some(share) = shares.next() {
+                for start in share.clone().step_by(at_a_time) {
+                    let tiles = start..share.end.min(start + at_a_time);
+                    if let Err(error) = self.rows(source, &whole, tiles, worker) {
+                        worker.error = Some(error);
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Some tiles times all panels. No other worker has these tiles at the same time.
+    fn rows<S: Source>(
+        &self,
+        source: S,
+        whole: &Whole<'_>,
+        tiles: Range<usize>,
+        worker: &mut Worker,
+    ) -> Result<(), NonFinite> {
+        let rows = whole.tiling.rows_of(tiles.clone());
+        let places = Places::new(&mut worker.room, rows.len(), self.weights);
+        self.prepare(source, whole.tiling, tiles.clone(), places)?;
+        let prepared = prepared(&worker.room, whole, rows);
+        let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
+        // SAFETY: shares have no tile in common, and the target is borrowed mutably for the whole
+        // call. The strides are those of a matrix.
+        let part = unsafe { whole.part(tiles, 0..self.weights.panels(), prepared, room) };
+        self.kernel.multiply(self.weights.arithmetic, part);
+        Ok(())
+    }
+
+    /// Each worker quantizes a part of the rows, for all of them.
+    fn prepare_apart<S: Source>(
+        &self,
+        source: S,
+        tiling: Tiling,
+        tiles: Range<usize>,
+        places: Places<'_>,
+        workers: &mut [Worker],
+    ) {
+        if workers.len() < 2 || tiles.len() < 2 {
+            if let (Err(error), [worker, ..]) =
+                (self.prepare(source, tiling, tiles, places), workers)
+            {
+                worker.error = Some(error);
+            }
+            return;
+        }
+        let half = workers.len() / 2;
+        let middle = tiles.start + (tiles.len() * half).div_ceil(workers.len());
+        let (first, second) = (tiles.start..middle, middle..tiles.end);
+        let (left, right) = workers.split_at_mut(half);
+        let rows = tiling.rows_of(first.clone()).len();
+        let (before, after) = places.split_at(rows, self.weights);
+        both(
+            || self.prepare_apart(source, tiling, first, before, left),
+            || self.prepare_apart(source, tiling, second, after, right),
+        );
+    }
+
+    fn prepare<S: Source>(
+        &self,
+        source: S,
+        tiling: Tiling,
+        tiles: Range<usize>,
+        places: Places<'_>,
+    ) -> Result<(), NonFinite> {
+        let Self { kernel, weights, .. } = *self;
+        let Places { lines, rows, sums, crosses } = places;
+        let prepare = Prepare { source, weights, tiling, tiles, lines, rows, sums, crosses };
+        kernel.run_as(weights.arithmetic, prepare)
+    }
+
+    /// Each worker multiplies all rows with its own panels: few rows.
+    fn panels_apart(&self, prepared: Prepared<'_>, whole: Whole<'_>, workers: &mut [Worker]) {
+        let shares = Shares::new(self.weights.panels(), workers.len());
+        fork(workers, &|worker| {
+            while let Some(panels) = shares.next() {
+                let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
+                let tiles = 0..whole.tiling.tiles();
+                // SAFETY: shares have no panel in common; else as above.
+                let part = unsafe { whole.part(tiles, panels, prepared, room) };
+                self.kernel.multiply(self.weights.arithmetic, part);
+            }
+        });
+    }
+
+    /// Lines of an unpacked panel; none if panels are not packed.
+    fn unpacked_lines(&self) -> usize {
+        if self.weights.bits == 8 {
+            0
+        } else {
+            self.weights.unpacked_panel_bytes() / size_of::<Line>()
+        }
+    }
+}
+
+/// Where some rows are prepared.
+struct Places<'a> {
+    lines: &'a mut [Line],
+    rows: &'a mut [Row],
+    sums: &'a mut [i32],
+    crosses: &'a mut [i32],
+}
+
+impl<'a> Places<'a> {
+    fn new(room: &'a mut Room, rows: usize, weights: &PackedWeights) -> Self {
+        let each = rows * weights.segments();
+        Self {
+            lines: grown(&mut room.lines, rows * weights.lines(), Line::ZERO),
+            rows: grown(&mut room.rows, rows, Row::new(1.0, 0)),
+            sums: grown(&mut room.sums, if weights.has_zeros() { each } else { 0 }, 0),
+            crosses: grown(&mut room.crosses, if weights.crosses { each } else { 0 }, 0),
+        }
+    }
+
+    /// Those of the first rows, and those of the others.
+    fn split_at(self, rows: usize, weights: &PackedWeights) -> (Self, Self) {
+        let each = rows * weights.segments();
+        let (lines, other_lines) = self.lines.split_at_mut(rows * weights.lines());
+        let (rows, other_rows) = self.rows.split_at_mut(rows);
+        let (sums, other_sums) = self.sums.split_at_mut(each.min(self.sums.len()));
+        let (crosses, other_crosses) = self.crosses.split_at_mut(each.min(self.crosses.len()));
+        (
+            Self { lines, rows, sums, crosses },
+            Self { lines: other_lines, rows: other_rows, sums: other_sums, crosses: other_crosses },
+        )
+    }
+}
+
+fn prepared<'a>(room: &'a Room, whole: &Whole<'_>, rows: Range<usize>) -> Prepared<'a> {
+    Prepared {
+        first: rows.start,
+        lines: &room.lines[..rows.len() * whole.weights.lines()],
+        rows: &room.rows[..rows.len()],
+        sums: &room.sums,
+        crosses: &room.crosses,
+    }
+}
