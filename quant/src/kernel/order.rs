@@ -76,7 +76,7 @@ impl Kind {
 }
 
 /// What a block costs in [`Arithmetic::FullRange`](super::dispatch::Arithmetic::FullRange).
-const FULL_RANGE_COST: usize = 118;
+const FULL_RANGE_COST: usize = 113;
 
 /// A block's order: position `i` holds code `order[i]`.
 #[derive(Clone, Copy, Debug)]

@@ -39,12 +39,13 @@ const fn alone<I: Isa, const R: usize>() -> bool {
     R * I::LANES >= 64
 }
 
-/// Panels whose sums of one row fit the registers together: 8 vectors of 32, or 4 of 16. None without
-/// vectors.
-const fn abreast<I: Isa>() -> usize {
-    match I::LANES {
-        16 => 4,
-        8 => 2,
+/// Panels whose sums of one row fit the registers together: 8 vectors of 32; of 16, 4 beside codes of 4
+/// bits, which are all at hand, and 6 beside codes of a byte. None without vectors.
+const fn abreast<I: Isa>(bits: usize) -> usize {
+    match (I::LANES, bits) {
+        (16, _) => 4,
+        (8, 8) => 3,
+        (8, _) => 2,
         _ => 0,
     }
 }
@@ -71,7 +72,7 @@ impl FloatProduct<'_> {
         let mut room = Room { rearranged: from_fn(|_| Rearranged::new()), ends: [[0.0; BLOCK]; R] };
         let count = match R {
             _ if alone::<I, R>() => 1,
-            1 if self.side_by_side::<I>() => abreast::<I>(),
+            1 if self.side_by_side::<I>() => abreast::<I>(self.weights.bits),
             1 => GROUP,
             _ => 2,
         };
@@ -146,7 +147,8 @@ impl FloatProduct<'_> {
                 codes[i] = self.codes_for_few(panel, step, len, rearranged);
             }
             let (whole, rest) = self.rows(k, len, &mut room.ends);
-            if R == 1 && panels.len() == abreast::<I>() && self.side_by_side::<I>() {
+            if R == 1 && panels.len() == abreast::<I>(self.weights.bits) && self.side_by_side::<I>()
+            {
                 for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / TURN))] {
                     let sums = p.as_flattened_mut();
                     if I::LANES == 16 {
@@ -154,7 +156,7 @@ impl FloatProduct<'_> {
                     } else if self.weights.bits == 4 {
                         row_of_nibbles::<I, 2, ZEROS>(isa, x, codes, first, &zeros, sums);
                     } else {
-                        row_of_bytes::<I, 2, ZEROS>(isa, x, codes, first, &zeros, sums);
+                        row_of_bytes::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
                     }
                 }
                 continue;
@@ -255,6 +257,20 @@ macro_rules! add_each {
     };
 }
 
+/// Adds products of `x` with each byte of some lanes.
+macro_rules! add_bytes {
+    ($isa:ident: $($j:literal)+; $x:ident, $lanes:ident, $zeros:expr, $sums:expr) => {
+        $(
+            let value = $isa.splat($x[$j]);
+            for v in 0..2 {
+                let code = $isa.byte::<$j>($lanes[v]);
+                let weight = if ZEROS { $isa.sub(code, $zeros[v]) } else { code };
+                $sums[v] = $isa.fused(value, weight, $sums[v]);
+            }
+        )+
+    };
+}
+
 /// One row and `P` panels of packed codes of 4 bits, whose sums stay in registers.
 #[inline(always)]
 fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
@@ -292,17 +308,18 @@ fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
     let mut sums = [[isa.splat(0.0); 2]; P];
     sums.copy_from_slice(&p[..P]);
     let first = first * (TURN / I::VALUES);
-    for (s, x) in x.as_flattened().chunks_exact(I::VALUES).enumerate() {
-        let mut lanes = [[isa.zero(); 2]; P];
+    // Where codes end, `x` is filled up by 0.
+    let count = (x.len() * (TURN / I::VALUES)).min(codes[0].len().saturating_sub(first));
+    let codes = codes.map(|codes| codes.get(first..first + count).unwrap_or_default());
+    for (s, x) in x.as_flattened().chunks_exact(I::VALUES).enumerate().take(count) {
         for i in 0..P {
-            // Where codes end, `x` is filled up by 0.
-            let Some(step) = codes[i].get(first + s) else { continue };
+            let step = &codes[i][s];
             isa.prefetch(step, AHEAD);
-            lanes[i] = [isa.lanes(step, 0), isa.lanes(step, 1)];
-        }
-        add_each!(isa.byte: 0 1; x, lanes, zeros, sums);
-        if I::VALUES == 4 {
-            add_each!(isa.byte: 2 3; x, lanes, zeros, sums);
+            let lanes = [isa.lanes(step, 0), isa.lanes(step, 1)];
+            add_bytes!(isa: 0 1; x, lanes, zeros[i], sums[i]);
+            if I::VALUES == 4 {
+                add_bytes!(isa: 2 3; x, lanes, zeros[i], sums[i]);
+            }
         }
     }
     p[..P].copy_from_slice(&sums);

@@ -35,6 +35,11 @@ impl Isa for AvxVnni {
     }
 
     #[inline(always)]
+    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+        self.ymm_byte::<J>(lanes)
+    }
+
+    #[inline(always)]
     fn accumulate<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],

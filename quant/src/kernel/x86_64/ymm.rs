@@ -413,11 +413,6 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
-        fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
-            self.ymm_byte::<J>(lanes)
-        }
-
-        #[inline(always)]
         fn nibble<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
             self.ymm_nibble::<J>(lanes)
         }

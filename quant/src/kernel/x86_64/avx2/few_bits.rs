@@ -20,6 +20,11 @@ impl Isa for Avx2 {
         self.ymm_codes(&step[v])
     }
 
+    #[inline(always)]
+    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+        self.ymm_byte::<J>(lanes)
+    }
+
     /// Eight pair sums are added in i16 before they are widened, which saves the two operations of
     /// widening for all but one of them. Codes are at least -8, activations at most 255: eight steps
     /// reach at most 8 · 2 · 8 · 255 = 32640.

@@ -283,6 +283,11 @@ impl Isa for Avx2Ordered {
         self.ymm_codes(&step[v])
     }
 
+    #[inline(always)]
+    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+        self.ymm_byte::<J>(lanes)
+    }
+
     /// Codes of this kind have an order.
     #[inline(always)]
     fn accumulate<const R: usize>(self, _: &mut [[__m256i; 2]; R], _: &[Line; R], _: &[Step]) {}

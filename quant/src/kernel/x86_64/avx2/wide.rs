@@ -13,7 +13,7 @@
 use super::Avx2;
 use crate::kernel::isa::{Isa, Line};
 use crate::kernel::x86_64::ymm::Ymm;
-use core::arch::x86_64::{__m256i, _mm_loadu_si128, _mm256_cvtepi8_epi16, _mm256_cvtepu16_epi32};
+use core::arch::x86_64::{__m256i, _mm_loadu_si128, _mm256_cvtepi8_epi16, _mm256_srai_epi32};
 
 /// AVX2 with products of i16: a step is two values of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,13 +23,17 @@ pub(in crate::kernel) struct Avx2Wide(pub(super) Avx2);
 unsafe impl Ymm for Avx2Wide {}
 
 impl Avx2Wide {
-    /// Pairs of codes, each pair in the low bytes of a lane.
+    /// The low half of each lane, by a multiplication that drops the high half: two shifts would do
+    /// the same.
     #[inline(always)]
-    fn widen_twice(self, from: &[i8; 16]) -> __m256i {
-        // SAFETY: AVX2 implies SSE2; the reference is to the 16 bytes that are read.
-        let codes = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
+    fn low(self, lanes: __m256i) -> __m256i {
+        self.0.wide_pairs(lanes, self.ymm_splat_sum(1))
+    }
+
+    #[inline(always)]
+    fn high(self, lanes: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_cvtepu16_epi32(codes) }
+        unsafe { _mm256_srai_epi32::<16>(lanes) }
     }
 
     /// 16 codes as i16.
@@ -56,7 +60,14 @@ impl Isa for Avx2Wide {
 
     #[inline(always)]
     fn lanes(self, step: &Self::Step, v: usize) -> __m256i {
-        self.widen_twice(&step[v])
+        self.widen(&step[v])
+    }
+
+    #[inline(always)]
+    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+        // Each lane holds two codes as i16.
+        let code = if J == 0 { self.low(lanes) } else { self.high(lanes) };
+        self.ymm_to_floats(code)
     }
 
     #[inline(always)]
