@@ -104,10 +104,11 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// `a - b`, wrapping.
     fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
 
-    /// The codes of a step for the columns of vector `v`, a lane of 32 bits for each.
+    /// The codes of a step for the columns of vector `v`, a lane of 32 bits for each: what
+    /// [`Isa::byte`] and [`Isa::nibble`] take apart.
     fn lanes(self, step: &Self::Step, v: usize) -> Self::Sums;
 
-    /// The code in byte `J` of each lane, which is value `J` along K of a step.
+    /// Value `J` along K of a step, whose codes have a byte each.
     fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats;
 
     /// Asks for a step so many bytes further on, if there is one.

@@ -140,7 +140,8 @@ impl<S: Source> Operation for Prepare<'_, S> {
                         if I::CROSSES {
                             cross = cross.wrapping_add(cross_of(&line));
                         }
-                        if self.weights.arithmetic == Arithmetic::Ordered {
+                        // What is ordered has four values in a step: known when compiled.
+                        if I::VALUES == 4 && self.weights.arithmetic == Arithmetic::Ordered {
                             place_quarters(line, row - rows.start, group);
                         } else {
                             group[row - rows.start] = line;
