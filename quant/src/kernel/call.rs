@@ -71,7 +71,7 @@ impl Call<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
         let Self { weights, m, epilogue, strides, .. } = self;
-        let count = scratch.workers_for(m * weights.n * weights.k.max(1));
+        let count = scratch.workers_for(self.kernel, m * weights.n * weights.k.max(1));
         let many = count == 1 || m.div_ceil(weights.tallest) >= 2 * count;
         let tiling = Tiling::new(m, weights.tallest, if many { count } else { 1 });
         let target = Target::new(output);

