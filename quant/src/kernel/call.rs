@@ -71,7 +71,7 @@ impl Call<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
         let Self { weights, m, epilogue, strides, .. } = self;
-        let count = scratch.workers_for(self.kernel, m * weights.n * weights.k.max(1));
+        let count = scratch.workers_for(self.kernel, &[m, weights.n, weights.k.max(1)]);
         let many = count == 1 || m.div_ceil(weights.tallest) >= 2 * count;
         let tiling = Tiling::new(m, weights.tallest, if many { count } else { 1 });
         let target = Target::new(output);
@@ -79,9 +79,9 @@ impl Call<'_> {
         if many {
             self.rows_apart(source, whole, &mut scratch.workers[..count]);
         } else {
-            let places = Places::new(&mut scratch.shared, m, weights);
+            let slots = Slots::new(&mut scratch.shared, m, weights);
             let workers = &mut scratch.workers[..count];
-            self.prepare_apart(source, tiling, 0..tiling.tiles(), places, workers);
+            self.prepare_apart(source, tiling, 0..tiling.tiles(), slots, workers);
             scratch.take_error()?;
             let prepared = prepared(&scratch.shared, &whole, 0..m);
             self.panels_apart(prepared, whole, &mut scratch.workers[..count]);
@@ -116,8 +116,8 @@ impl Call<'_> {
         worker: &mut Worker,
     ) -> Result<(), NonFinite> {
         let rows = whole.tiling.rows_of(tiles.clone());
-        let places = Places::new(&mut worker.room, rows.len(), self.weights);
-        self.prepare(source, whole.tiling, tiles.clone(), places)?;
+        let slots = Slots::new(&mut worker.room, rows.len(), self.weights);
+        self.prepare(source, whole.tiling, tiles.clone(), slots)?;
         let prepared = prepared(&worker.room, whole, rows);
         let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
         // SAFETY: shares have no tile in common, and the target is borrowed mutably for the whole
@@ -133,12 +133,12 @@ impl Call<'_> {
         source: S,
         tiling: Tiling,
         tiles: Range<usize>,
-        places: Places<'_>,
+        slots: Slots<'_>,
         workers: &mut [Worker],
     ) {
         if workers.len() < 2 || tiles.len() < 2 {
             if let (Err(error), [worker, ..]) =
-                (self.prepare(source, tiling, tiles, places), workers)
+                (self.prepare(source, tiling, tiles, slots), workers)
             {
                 worker.error = Some(error);
             }
@@ -149,7 +149,7 @@ impl Call<'_> {
         let (first, second) = (tiles.start..middle, middle..tiles.end);
         let (left, right) = workers.split_at_mut(half);
         let rows = tiling.rows_of(first.clone()).len();
-        let (before, after) = places.split_at(rows, self.weights);
+        let (before, after) = slots.split_at(rows, self.weights);
         both(
             || self.prepare_apart(source, tiling, first, before, left),
             || self.prepare_apart(source, tiling, second, after, right),
@@ -161,10 +161,10 @@ impl Call<'_> {
         source: S,
         tiling: Tiling,
         tiles: Range<usize>,
-        places: Places<'_>,
+        slots: Slots<'_>,
     ) -> Result<(), NonFinite> {
         let Self { kernel, weights, .. } = *self;
-        let Places { lines, rows, sums, crosses } = places;
+        let Slots { lines, rows, sums, crosses } = slots;
         let prepare = Prepare { source, weights, tiling, tiles, lines, rows, sums, crosses };
         kernel.run_as(weights.arithmetic, prepare)
     }
@@ -194,14 +194,14 @@ impl Call<'_> {
 }
 
 /// Where some rows are prepared.
-struct Places<'a> {
+struct Slots<'a> {
     lines: &'a mut [Line],
     rows: &'a mut [Row],
     sums: &'a mut [i32],
     crosses: &'a mut [i32],
 }
 
-impl<'a> Places<'a> {
+impl<'a> Slots<'a> {
     fn new(room: &'a mut Room, rows: usize, weights: &PackedWeights) -> Self {
         let each = rows * weights.segments();
         Self {

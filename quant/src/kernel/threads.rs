@@ -66,8 +66,9 @@ impl Scratch {
         self.workers.len()
     }
 
-    /// Workers for this many products of 8-bit codes.
-    pub(super) fn workers_for(&self, kernel: Kernel, products: usize) -> usize {
+    /// Workers for as many products of 8-bit codes as these numbers, multiplied, which may not fit.
+    pub(super) fn workers_for(&self, kernel: Kernel, factors: &[usize]) -> usize {
+        let products = factors.iter().fold(1, |all: usize, factor| all.saturating_mul(*factor));
         let scalar = kernel == Kernel::SCALAR;
         let each = if scalar { SCALAR_PRODUCTS_PER_THREAD } else { PRODUCTS_PER_THREAD };
         self.threads().min(products / each).max(1)

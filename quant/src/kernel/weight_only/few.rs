@@ -39,17 +39,6 @@ const fn alone<I: Isa, const R: usize>() -> bool {
     R * I::LANES >= 64
 }
 
-/// Panels whose sums of one row fit the registers together: 8 vectors of 32; of 16, 4 beside codes of 4
-/// bits, which are all at hand, and 6 beside codes of a byte. None without vectors.
-const fn abreast<I: Isa>(bits: usize) -> usize {
-    match (I::LANES, bits) {
-        (16, _) => 4,
-        (8, 8) => 3,
-        (8, _) => 2,
-        _ => 0,
-    }
-}
-
 /// A part of each row, in turns.
 type Rows<'a, const R: usize> = [&'a [[f32; TURN]]; R];
 
@@ -72,7 +61,7 @@ impl FloatProduct<'_> {
         let mut room = Room { rearranged: from_fn(|_| Rearranged::new()), ends: [[0.0; BLOCK]; R] };
         let count = match R {
             _ if alone::<I, R>() => 1,
-            1 if self.side_by_side::<I>() => abreast::<I>(self.weights.bits),
+            1 if self.abreast::<I>() > 0 => self.abreast::<I>(),
             1 => GROUP,
             _ => 2,
         };
@@ -147,16 +136,15 @@ impl FloatProduct<'_> {
                 codes[i] = self.codes_for_few(panel, step, len, rearranged);
             }
             let (whole, rest) = self.rows(k, len, &mut room.ends);
-            if R == 1 && panels.len() == abreast::<I>(self.weights.bits) && self.side_by_side::<I>()
-            {
+            if R == 1 && panels.len() == self.abreast::<I>() {
                 for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / TURN))] {
                     let sums = p.as_flattened_mut();
-                    if I::LANES == 16 {
-                        row_of_nibbles::<I, 4, ZEROS>(isa, x, codes, first, &zeros, sums);
-                    } else if self.weights.bits == 4 {
-                        row_of_nibbles::<I, 2, ZEROS>(isa, x, codes, first, &zeros, sums);
-                    } else {
+                    if !self.packed_nibbles::<I>() {
                         row_of_bytes::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
+                    } else if I::LANES == 16 {
+                        row_of_nibbles::<I, 4, ZEROS>(isa, x, codes, first, &zeros, sums);
+                    } else {
+                        row_of_nibbles::<I, 2, ZEROS>(isa, x, codes, first, &zeros, sums);
                     }
                 }
                 continue;
@@ -183,14 +171,16 @@ impl FloatProduct<'_> {
         p
     }
 
-    /// Whether one row has the sums of several panels in registers.
+    /// Panels whose sums of one row are in registers together: 8 vectors of 32; of 16, 4 beside codes of
+    /// 4 bits, which are all at hand, and 6 beside codes of a byte. None where there are no vectors, or
+    /// turns are as fast.
     #[inline(always)]
-    fn side_by_side<I: Isa>(&self) -> bool {
+    fn abreast<I: Isa>(&self) -> usize {
         match I::LANES {
-            // Codes of a byte come from memory as fast in turns.
-            16 => self.packed_nibbles::<I>(),
-            8 => self.direct::<I>(),
-            _ => false,
+            16 if self.packed_nibbles::<I>() => 4,
+            8 if self.packed_nibbles::<I>() => 2,
+            8 if self.direct::<I>() => 3,
+            _ => 0,
         }
     }
 
@@ -241,29 +231,13 @@ impl FloatProduct<'_> {
     }
 }
 
-/// Adds products of `x` with each value of some lanes, `P` panels side by side.
-macro_rules! add_each {
-    ($isa:ident.$method:ident: $($j:literal)+; $x:ident, $lanes:ident, $zeros:ident, $sums:ident) => {
-        $(
-            let value = $isa.splat($x[$j]);
-            for i in 0..P {
-                for v in 0..2 {
-                    let code = $isa.$method::<$j>($lanes[i][v]);
-                    let weight = if ZEROS { $isa.sub(code, $zeros[i][v]) } else { code };
-                    $sums[i][v] = $isa.fused(value, weight, $sums[i][v]);
-                }
-            }
-        )+
-    };
-}
-
-/// Adds products of `x` with each byte of some lanes.
-macro_rules! add_bytes {
-    ($isa:ident: $($j:literal)+; $x:ident, $lanes:ident, $zeros:expr, $sums:expr) => {
+/// Adds products of `x` with some values of a panel's lanes.
+macro_rules! add {
+    ($isa:ident.$method:ident: $($j:literal)+; $x:ident, $lanes:expr, $zeros:expr, $sums:expr) => {
         $(
             let value = $isa.splat($x[$j]);
             for v in 0..2 {
-                let code = $isa.byte::<$j>($lanes[v]);
+                let code = $isa.$method::<$j>($lanes[v]);
                 let weight = if ZEROS { $isa.sub(code, $zeros[v]) } else { code };
                 $sums[v] = $isa.fused(value, weight, $sums[v]);
             }
@@ -290,7 +264,14 @@ fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
             isa.prefetch(step, AHEAD);
             lanes[i] = [isa.lanes(step, 0), isa.lanes(step, 1)];
         }
-        add_each!(isa.nibble: 0 1 2 3 4 5 6 7; x, lanes, zeros, sums);
+        macro_rules! each {
+            ($($j:literal)+) => {
+                $(for i in 0..P {
+                    add!(isa.nibble: $j; x, lanes[i], zeros[i], sums[i]);
+                })+
+            };
+        }
+        each!(0 1 2 3 4 5 6 7);
     }
     p[..P].copy_from_slice(&sums);
 }
@@ -316,9 +297,9 @@ fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
             let step = &codes[i][s];
             isa.prefetch(step, AHEAD);
             let lanes = [isa.lanes(step, 0), isa.lanes(step, 1)];
-            add_bytes!(isa: 0 1; x, lanes, zeros[i], sums[i]);
+            add!(isa.byte: 0 1; x, lanes, zeros[i], sums[i]);
             if I::VALUES == 4 {
-                add_bytes!(isa: 2 3; x, lanes, zeros[i], sums[i]);
+                add!(isa.byte: 2 3; x, lanes, zeros[i], sums[i]);
             }
         }
     }

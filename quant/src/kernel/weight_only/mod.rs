@@ -94,7 +94,7 @@ impl Kernel {
         length("output", m * weights.n, output.len())?;
         let target = Target::new(output);
         // One of these products takes as long as some four of codes.
-        let count = scratch.workers_for(self, 4 * m * weights.n * weights.k);
+        let count = scratch.workers_for(self, &[4, m, weights.n, weights.k]);
         let shares = Shares::new(weights.panels(), count);
         fork(&mut scratch.workers[..count], &|worker| {
             while let Some(panels) = shares.next() {
