@@ -1,18 +1,68 @@
-//! AVX2 with the VEX-encoded `vpdpbusd` (CPUs that have VNNI but no AVX-512).
+//! AVX2 with VNNI on 256-bit vectors.
+//!
+//! `vpdpbusd` has two encodings: VEX, of CPUs that have VNNI but no AVX-512, and EVEX, of CPUs that
+//! have AVX-512. Few CPUs have both. Those with the second one have a faster kernel; with the feature
+//! `evex` they have this one too, so that it is tested wherever there is VNNI.
 
 use super::ymm::Ymm;
+use crate::kernel::dispatch::Operation;
 use crate::kernel::isa::{Isa, Line};
+#[cfg(feature = "evex")]
+use core::arch::x86_64::_mm256_dpbusd_epi32;
 use core::arch::x86_64::{__m256i, _mm256_dpbusd_avx_epi32};
 
 instruction_set! {
     /// AVX2, FMA and AVX-VNNI.
-    AvxVnni: "avx2", "fma", "avxvnni"
+    Vex: "avx2", "fma", "avxvnni"
 }
 
-// SAFETY: the list above has AVX2 and FMA.
-unsafe impl Ymm for AvxVnni {}
+#[cfg(feature = "evex")]
+instruction_set! {
+    /// AVX2, FMA, and of AVX-512 what AVX-VNNI has.
+    Evex: "avx2", "fma", "avx512vl", "avx512vnni"
+}
+
+/// Either encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kernel) enum AvxVnni {
+    Vex(Vex),
+    #[cfg(feature = "evex")]
+    Evex(Evex),
+}
 
 impl AvxVnni {
+    /// The proof, if this CPU can give one.
+    pub(in crate::kernel) fn new() -> Option<Self> {
+        let proof = Vex::new().map(Self::Vex);
+        #[cfg(feature = "evex")]
+        let proof = proof.or_else(|| Evex::new().map(Self::Evex));
+        proof
+    }
+
+    /// Runs an operation compiled for this instruction set.
+    #[inline]
+    pub(in crate::kernel) fn run<O: Operation>(self, operation: O) -> O::Output {
+        match self {
+            Self::Vex(isa) => isa.run(operation),
+            #[cfg(feature = "evex")]
+            Self::Evex(isa) => isa.run(operation),
+        }
+    }
+}
+
+// SAFETY: the first list above has AVX2 and FMA.
+unsafe impl Ymm for Vex {}
+// SAFETY: so has the second.
+#[cfg(feature = "evex")]
+unsafe impl Ymm for Evex {}
+
+/// The instruction of either encoding.
+pub(super) trait Vnni: Ymm + Send + Sync {
+    /// Adds four products of an unsigned byte of `a` and a signed byte of `b` to each sum.
+    fn dot(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i;
+}
+
+impl Vnni for Vex {
     #[inline(always)]
     fn dot(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX-VNNI.
@@ -20,7 +70,16 @@ impl AvxVnni {
     }
 }
 
-impl Isa for AvxVnni {
+#[cfg(feature = "evex")]
+impl Vnni for Evex {
+    #[inline(always)]
+    fn dot(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX-512 VL and VNNI.
+        unsafe { _mm256_dpbusd_epi32(sums, a, b) }
+    }
+}
+
+impl<V: Vnni> Isa for V {
     ymm_isa!();
 
     type Step = [[i8; 32]; 2];
