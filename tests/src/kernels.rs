@@ -1,6 +1,8 @@
 //! The kernels of this machine, for tests that run on each of them.
 
 use quant::kernel::Kernel;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::LazyLock;
 
 /// Every kernel this machine has; says which ones are skipped.
 pub fn kernels() -> Vec<Kernel> {
@@ -12,6 +14,13 @@ pub fn kernels() -> Vec<Kernel> {
         }
     }
     found
+}
+
+/// Runs on a thread of a pool of three, where products share more of their work than outside.
+pub fn in_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    static POOL: LazyLock<ThreadPool> =
+        LazyLock::new(|| ThreadPoolBuilder::new().num_threads(3).build().expect("three threads"));
+    POOL.install(run)
 }
 
 /// A small seeded generator (splitmix64), the same on every machine.

@@ -5,7 +5,7 @@ use quant::kernel::{
     Output, PackError, PackedConv, Scratch, Sharing, SubByte, Table, Weights,
 };
 use quant::{Grid, Mapping, QuantizationType, Range, ScaleType};
-use tests::kernels::{Random, kernels};
+use tests::kernels::{Random, in_pool, kernels};
 
 struct Case {
     shape: ConvShape,
@@ -22,6 +22,20 @@ struct Case {
 const X_SCALE: f32 = 0.013;
 
 impl Case {
+    /// Enough products for three threads, in each of two groups.
+    fn large(random: &mut Random) -> Self {
+        let shape = ConvShape {
+            in_channels: 24,
+            out_channels: 80,
+            window: [3, 3],
+            stride: [1, 2],
+            padding: [1, 1],
+            dilation: [1, 1],
+            groups: 2,
+        };
+        Self::new(random, shape, [31, 62])
+    }
+
     fn random(random: &mut Random) -> Self {
         let groups = [1, 1, 2, 3][random.below(4)];
         let depthwise = random.below(3) == 0;
@@ -37,8 +51,12 @@ impl Case {
             groups,
         };
         let size = [7 + random.below(9), 7 + random.below(80)];
+        Self::new(random, shape, size)
+    }
+
+    fn new(random: &mut Random, shape: ConvShape, size: [usize; 2]) -> Self {
         let batch = 1 + random.below(2);
-        let k = group_in * shape.window[0] * shape.window[1];
+        let k = shape.in_channels / shape.groups * shape.window[0] * shape.window[1];
         let zeros = if random.below(2) == 0 { 0 } else { shape.out_channels };
         Self {
             x: (0..batch * shape.in_channels * size[0] * size[1]).map(|_| random.code()).collect(),
@@ -164,6 +182,26 @@ fn convolutions_equal_a_naive_loop() {
                 .conv2d_i8(&weights, images, X_SCALE, case.zero, &epilogue, output, &mut scratch)
                 .unwrap();
             assert_eq!(codes, expected, "{kernel} {:?}", case.shape);
+        }
+    }
+}
+
+#[test]
+fn the_sums_of_a_large_convolution_do_not_depend_on_threads() {
+    for kernel in kernels() {
+        let case = Case::large(&mut Random(9));
+        let (weights, expected) = (case.packed(kernel), case.sums());
+        let images = Images { values: &case.x, batch: case.batch, size: case.size };
+        for threads in [1, 2, 3] {
+            let mut sums = vec![0; expected.len()];
+            let (epilogue, output) = (Epilogue::default(), Output::Sums(&mut sums));
+            let mut scratch = Scratch::with_threads(threads);
+            in_pool(|| {
+                let zero = case.zero;
+                kernel.conv2d_i8(&weights, images, X_SCALE, zero, &epilogue, output, &mut scratch)
+            })
+            .unwrap();
+            assert_eq!(sums, expected, "{kernel} {threads}");
         }
     }
 }

@@ -7,7 +7,7 @@ use quant::kernel::{
 };
 use quant::{Grid, Mapping, NonFinite, QuantizationType, Range, ScaleType};
 use tests::golden;
-use tests::kernels::{Random, kernels};
+use tests::kernels::{Random, in_pool, kernels};
 
 /// One of the ways to pack weights.
 type Pack = fn(Kernel, &Weights<'_>) -> Result<PackedWeights, PackError>;
@@ -360,10 +360,12 @@ proptest! {
         let layer = Layer::random(&mut random, (m, n, k), extreme);
         let expected = bits(&layer.run(Kernel::SCALAR, &mut Scratch::new()));
         for kernel in Kernel::available() {
+            let run = |threads| layer.run(kernel, &mut Scratch::with_threads(threads));
             for threads in [1, 2, 3] {
-                let out = layer.run(kernel, &mut Scratch::with_threads(threads));
+                let out = in_pool(|| run(threads));
                 prop_assert_eq!(&bits(&out), &expected, "{} {} {:?}", kernel, threads, layer.sharing);
             }
+            prop_assert_eq!(&bits(&run(2)), &expected, "{} outside {:?}", kernel, layer.sharing);
         }
     }
 }
@@ -510,16 +512,20 @@ fn weight_only_is_rule_11_on_every_kernel_and_thread_count() {
             let expected = bits(&weight_only(&layer, &x));
             for pack in PACKS {
                 let mut out = vec![0.0; shape.0 * shape.1];
-                kernel
-                    .linear_weight_only(
-                        &layer.packed_by(kernel, pack),
+                let weights = layer.packed_by(kernel, pack);
+                let mut scratch = Scratch::with_threads(1 + case % 2);
+                let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
+                in_pool(|| {
+                    kernel.linear_weight_only(
+                        &weights,
                         &x,
                         shape.0,
-                        &layer.epilogue(),
-                        Output::F32(&mut out),
-                        &mut Scratch::with_threads(1 + case % 2),
+                        &epilogue,
+                        output,
+                        &mut scratch,
                     )
-                    .unwrap();
+                })
+                .unwrap();
                 assert_eq!(bits(&out), expected, "{kernel} {shape:?} {:?}", layer.sharing);
             }
         }
@@ -637,15 +643,12 @@ fn the_first_non_finite_activation_is_named_whichever_thread_finds_it() {
             (x[first], x[second]) = (f32::INFINITY, f32::NAN);
             let mut out = vec![0.0; m * n];
             for threads in [1, 2, 3] {
-                let result = kernel.linear_dynamic(
-                    &weights,
-                    &x,
-                    m,
-                    Dynamic::default(),
-                    &Epilogue::default(),
-                    Output::F32(&mut out),
-                    &mut Scratch::with_threads(threads),
-                );
+                let output = Output::F32(&mut out);
+                let mut scratch = Scratch::with_threads(threads);
+                let (dynamic, epilogue) = (Dynamic::default(), Epilogue::default());
+                let result = in_pool(|| {
+                    kernel.linear_dynamic(&weights, &x, m, dynamic, &epilogue, output, &mut scratch)
+                });
                 let expected = NonFinite { index: first, value: f32::INFINITY };
                 assert_eq!(result, Err(LinearError::NonFinite(expected)), "{kernel} {m} {threads}");
             }

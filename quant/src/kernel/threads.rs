@@ -54,7 +54,8 @@ impl Scratch {
     /// Room for calls that may use up to `threads` threads of the current rayon pool.
     ///
     /// Fewer are used where the work is too small to be shared, and one without the feature
-    /// `rayon`.
+    /// `rayon`. Calls from outside the pool find their threads later than calls from one of them, and
+    /// share less; `ThreadPool::install`, around all that a model does, is how to be one of them.
     pub fn with_threads(threads: usize) -> Self {
         let threads = if cfg!(feature = "rayon") { threads.max(1) } else { 1 };
         let workers = core::iter::repeat_with(Worker::default).take(threads).collect();
@@ -69,8 +70,11 @@ impl Scratch {
     /// Workers for as many products of 8-bit codes as these numbers, multiplied, which may not fit.
     pub(super) fn workers_for(&self, kernel: Kernel, factors: &[usize]) -> usize {
         let products = factors.iter().fold(1, |all: usize, factor| all.saturating_mul(*factor));
-        let scalar = kernel == Kernel::SCALAR;
-        let each = if scalar { SCALAR_PRODUCTS_PER_THREAD } else { PRODUCTS_PER_THREAD };
+        let each = match kernel {
+            Kernel::SCALAR => SCALAR_PRODUCTS_PER_THREAD,
+            _ if in_pool() => PRODUCTS_PER_THREAD,
+            _ => PRODUCTS_PER_THREAD_FROM_OUTSIDE,
+        };
         self.threads().min(products / each).max(1)
     }
 
@@ -80,10 +84,15 @@ impl Scratch {
     }
 }
 
-/// Waking a thread of a pool costs 5 to 30 µs; the fastest kernel does this many products in about 25 µs
-/// if all is in the cache. With a fourth of it, one row times 2.4 million codes takes 25 µs at best instead
-/// of 31, but more than that as often as not.
-const PRODUCTS_PER_THREAD: usize = 1 << 22;
+/// The fastest kernel does this many products in 6 to 12 µs from the cache. A thread of the pool that
+/// still looks for work, as it does for about 20 µs after the last, halves the time even of so little; one
+/// that sleeps comes too late, and waking it takes 8 µs. With two threads, one row times 2.4 million codes
+/// takes 17 instead of 29 µs in the first case, 29 to 32 in the second.
+const PRODUCTS_PER_THREAD: usize = 1 << 20;
+
+/// A caller outside the pool hands everything over and waits, which takes 5 µs more if threads look for
+/// work, and 15 to 60 if they sleep.
+const PRODUCTS_PER_THREAD_FROM_OUTSIDE: usize = 1 << 23;
 
 /// The same for loops without vectors, in about 100 µs.
 const SCALAR_PRODUCTS_PER_THREAD: usize = 1 << 18;
@@ -133,6 +142,18 @@ pub(super) fn fork(workers: &mut [Worker], work: &(impl Fn(&mut Worker) + Sync))
             both(|| fork(left, work), || fork(right, work));
         }
     }
+}
+
+/// Whether the caller is a thread of a pool.
+#[cfg(feature = "rayon")]
+fn in_pool() -> bool {
+    rayon::current_thread_index().is_some()
+}
+
+/// There is no pool.
+#[cfg(not(feature = "rayon"))]
+fn in_pool() -> bool {
+    false
 }
 
 /// Does both, at once if another thread has time.

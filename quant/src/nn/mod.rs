@@ -32,7 +32,8 @@
 //! # Threads
 //!
 //! Products use the threads of the current `rayon` pool; to choose their number, run inside a
-//! pool of your own with `ThreadPool::install`. Outputs do not depend on it.
+//! pool of your own with `ThreadPool::install`. That is faster, too: whoever is outside a pool hands
+//! each product over to it and waits, which pays for large ones only. Outputs do not depend on it.
 
 mod conv;
 mod conv_norm;
