@@ -126,8 +126,9 @@ impl Report {
     }
 }
 
-/// How long idle threads of a pool look for work before they sleep, at least.
-const SETTLING: f64 = 1e-3;
+/// How long idle threads of a pool look for work before they sleep: those of rayon for 20 µs, those of
+/// candle for milliseconds, in which the next subject would have one core less.
+const SETTLING: f64 = 5e-3;
 
 fn settle(subject: &mut Subject<'_>) {
     let start = Instant::now();
