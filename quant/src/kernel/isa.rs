@@ -76,11 +76,12 @@ pub(super) trait Isa: Copy + Send + Sync {
         b: &[Self::Step],
     );
 
-    /// Whether [`Isa::accumulate_packed`] is there.
-    const UNPACKS: bool = false;
+    /// The most rows for which [`Isa::accumulate_packed`] is faster than unpacking a panel once, for
+    /// all tiles; 0 where it is not there.
+    const UNPACKS: usize = 0;
 
     /// [`Isa::accumulate`] for packed steps of 4 bits, which hold two steps each: without a way
-    /// through memory, on which few rows would spend as long as on their products.
+    /// through memory.
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,

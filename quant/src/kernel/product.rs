@@ -27,7 +27,8 @@ pub(super) const WIDEST: usize = 32;
 /// Rows of the tallest tile of any instruction set.
 const TALLEST: usize = 12;
 
-/// The most rows for which packed codes are unpacked piece by piece.
+/// The most rows for which each tile unpacks codes for itself, piece by piece in the cache, where the
+/// instruction set does not say more.
 const FEW_ROWS: usize = 8;
 
 /// Some tiles times some panels.
@@ -115,10 +116,7 @@ const PANEL_BYTES: usize = 128 << 10;
 impl Product<'_> {
     #[inline(always)]
     fn panels_times_tiles<I: Isa>(mut self, isa: I) {
-        // Unpacking costs about as much as the product of one row, so it is done once per panel
-        // where there are several tiles or many rows, and piece by piece in the cache where not.
-        let packed = self.weights.bits < 8;
-        let ahead = packed && (self.tiles.len() > 1 || self.prepared.rows.len() > FEW_ROWS);
+        let ahead = self.weights.bits < 8 && self.prepared.rows.len() > self.unpacks::<I>();
         let room = bytemuck::cast_slice_mut(core::mem::take(&mut self.unpacked));
         let mut parts = [[0.0; WIDEST]; TALLEST];
         if ahead {
@@ -133,6 +131,12 @@ impl Product<'_> {
             let panels = panel..self.panels.end.min(panel + together);
             self.tiles::<I>(isa, panels, None, &mut parts);
         }
+    }
+
+    /// The most rows for which packed codes are unpacked by each tile, on the way.
+    #[inline(always)]
+    fn unpacks<I: Isa>(&self) -> usize {
+        if self.weights.bits == 4 && I::UNPACKS > 0 { I::UNPACKS } else { FEW_ROWS }
     }
 
     #[inline(always)]
@@ -231,7 +235,7 @@ impl<T: Pod> Tile<'_, T> {
         lines: &[[Line; R]],
         steps: Range<usize>,
     ) {
-        if R <= FEW_ROWS && self.packed {
+        if self.packed {
             self.packed_sums::<I, R>(isa, sums, lines, steps);
         } else if I::ORDERED {
             let order = self.product.weights.orders.of(self.panel);
@@ -256,7 +260,7 @@ impl<T: Pod> Tile<'_, T> {
         let per_byte = 8 / bits;
         let steps = &self.steps[steps.start / per_byte..steps.end / per_byte];
         let steps = lines.iter().zip(steps.chunks(Line::STEPS / per_byte));
-        if bits == 4 && I::UNPACKS {
+        if bits == 4 && I::UNPACKS > 0 {
             for (a, b) in steps {
                 isa.accumulate_packed::<R>(sums, a, b);
             }

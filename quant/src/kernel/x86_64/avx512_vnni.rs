@@ -197,7 +197,8 @@ impl Isa for Avx512Vnni {
         }
     }
 
-    const UNPACKS: bool = true;
+    // As for the kernel with 256 bits.
+    const UNPACKS: usize = 256;
 
     #[inline(always)]
     fn accumulate_packed<const R: usize>(

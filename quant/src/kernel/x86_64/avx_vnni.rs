@@ -115,7 +115,9 @@ impl<V: Vnni> Isa for V {
         }
     }
 
-    const UNPACKS: bool = true;
+    // As many as are prepared at a time, nearly always: in a loop that is all `vpdpbusd`, on two pipes,
+    // the others have time to unpack.
+    const UNPACKS: usize = 256;
 
     #[inline(always)]
     fn accumulate_packed<const R: usize>(

@@ -51,7 +51,8 @@ impl Isa for Avx2 {
         }
     }
 
-    const UNPACKS: bool = true;
+    // Two tiles. Unpacking takes as long as the products of one row.
+    const UNPACKS: usize = 8;
 
     /// As [`Isa::accumulate`]: four packed steps are eight.
     #[inline(always)]
