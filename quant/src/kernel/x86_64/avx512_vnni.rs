@@ -1,6 +1,6 @@
-//! AVX-512 with VNNI: `vpdpbusd` adds four products of an unsigned and a signed byte to an i32
-//! lane, exactly. Activations are the unsigned side (their code plus 128).
+//! AVX-512 with VNNI.
 
+use super::vnni::{self, Vnni};
 use crate::kernel::elementwise::{Approximate, TOGETHER};
 use crate::kernel::isa::{Isa, Line, nibble_at};
 use core::arch::x86_64::*;
@@ -14,27 +14,6 @@ instruction_set! {
 }
 
 impl Avx512Vnni {
-    #[inline(always)]
-    fn codes(self, from: &[i8; 64]) -> __m512i {
-        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
-        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
-    }
-
-    #[inline(always)]
-    fn broadcast(self, values: u32) -> __m512i {
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_set1_epi32(values as i32) }
-    }
-
-    /// Codes of 4 bits: those in the low halves of the bytes, and those in the high halves.
-    #[inline(always)]
-    fn unpacked_codes(self, from: &[i8; 64]) -> [__m512i; 2] {
-        let packed = self.codes(from);
-        // SAFETY: `self` proves AVX-512 BW.
-        let high = unsafe { _mm512_srli_epi16::<4>(packed) };
-        [self.low_codes(packed), self.low_codes(high)]
-    }
-
     /// The codes in the low halves of the bytes.
     #[inline(always)]
     fn low_codes(self, packed: __m512i) -> __m512i {
@@ -156,11 +135,48 @@ impl Avx512Vnni {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_permutexvar_ps(lanes, table) }
     }
+}
+
+impl Vnni for Avx512Vnni {
+    type Vector = __m512i;
+    type Codes = [i8; 64];
+
+    #[inline(always)]
+    fn none(self) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn codes(self, from: &[i8; 64]) -> __m512i {
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn unpacked(self, from: &[i8; 64]) -> [__m512i; 2] {
+        let packed = self.codes(from);
+        // SAFETY: `self` proves AVX-512 BW.
+        let high = unsafe { _mm512_srli_epi16::<4>(packed) };
+        [self.low_codes(packed), self.low_codes(high)]
+    }
+
+    #[inline(always)]
+    fn broadcast(self, values: u32) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_set1_epi32(values as i32) }
+    }
 
     #[inline(always)]
     fn dot(self, sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512 VNNI.
         unsafe { _mm512_dpbusd_epi32(sums, a, b) }
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_add_epi32(a, b) }
     }
 }
 
@@ -176,8 +192,7 @@ impl Isa for Avx512Vnni {
 
     #[inline(always)]
     fn zero(self) -> __m512i {
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_setzero_si512() }
+        self.none()
     }
 
     #[inline(always)]
@@ -187,14 +202,7 @@ impl Isa for Avx512Vnni {
         a: &[Line; R],
         b: &[Self::Step],
     ) {
-        for (s, step) in b.iter().enumerate().take(Line::STEPS) {
-            let codes = [self.codes(&step[0]), self.codes(&step[1])];
-            for r in 0..R {
-                let values = self.broadcast(a[r].0[s]);
-                sums[r][0] = self.dot(sums[r][0], values, codes[0]);
-                sums[r][1] = self.dot(sums[r][1], values, codes[1]);
-            }
-        }
+        vnni::accumulate(self, sums, a, b);
     }
 
     // As for the kernel with 256 bits.
@@ -207,17 +215,7 @@ impl Isa for Avx512Vnni {
         a: &[Line; R],
         b: &[Self::Step],
     ) {
-        for (s, step) in b.iter().enumerate().take(Line::STEPS / 2) {
-            let codes = [self.unpacked_codes(&step[0]), self.unpacked_codes(&step[1])];
-            for r in 0..R {
-                let first = self.broadcast(a[r].0[2 * s]);
-                let second = self.broadcast(a[r].0[2 * s + 1]);
-                for v in 0..2 {
-                    sums[r][v] = self.dot(sums[r][v], first, codes[v][0]);
-                    sums[r][v] = self.dot(sums[r][v], second, codes[v][1]);
-                }
-            }
-        }
+        vnni::accumulate_packed(self, sums, a, b);
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@
 //! have AVX-512. Few CPUs have both. Those with the second one have a faster kernel; with the feature
 //! `evex` they have this one too, so that it is tested wherever there is VNNI.
 
+use super::vnni::{self, Vnni};
 use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
 use crate::kernel::isa::{Isa, Line};
@@ -57,29 +58,64 @@ unsafe impl Ymm for Vex {}
 unsafe impl Ymm for Evex {}
 
 /// The instruction of either encoding.
-pub(super) trait Vnni: Ymm + Send + Sync {
-    /// Adds four products of an unsigned byte of `a` and a signed byte of `b` to each sum.
-    fn dot(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i;
+pub(super) trait Dot: Ymm + Send + Sync {
+    /// As [`Vnni::dot`].
+    fn vpdpbusd(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i;
 }
 
-impl Vnni for Vex {
+impl Dot for Vex {
     #[inline(always)]
-    fn dot(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+    fn vpdpbusd(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX-VNNI.
         unsafe { _mm256_dpbusd_avx_epi32(sums, a, b) }
     }
 }
 
 #[cfg(feature = "evex")]
-impl Vnni for Evex {
+impl Dot for Evex {
     #[inline(always)]
-    fn dot(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+    fn vpdpbusd(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX-512 VL and VNNI.
         unsafe { _mm256_dpbusd_epi32(sums, a, b) }
     }
 }
 
-impl<V: Vnni> Isa for V {
+impl<D: Dot> Vnni for D {
+    type Vector = __m256i;
+    type Codes = [i8; 32];
+
+    #[inline(always)]
+    fn none(self) -> __m256i {
+        self.ymm_zero()
+    }
+
+    #[inline(always)]
+    fn codes(self, from: &[i8; 32]) -> __m256i {
+        self.ymm_codes(from)
+    }
+
+    #[inline(always)]
+    fn unpacked(self, from: &[i8; 32]) -> [__m256i; 2] {
+        self.ymm_unpacked(from)
+    }
+
+    #[inline(always)]
+    fn broadcast(self, values: u32) -> __m256i {
+        self.ymm_broadcast(values)
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        self.vpdpbusd(sums, a, b)
+    }
+
+    #[inline(always)]
+    fn sum(self, a: __m256i, b: __m256i) -> __m256i {
+        self.ymm_add_sums(a, b)
+    }
+}
+
+impl<D: Dot> Isa for D {
     ymm_isa!();
 
     type Step = [[i8; 32]; 2];
@@ -105,14 +141,7 @@ impl<V: Vnni> Isa for V {
         a: &[Line; R],
         b: &[Self::Step],
     ) {
-        for (s, step) in b.iter().enumerate().take(Line::STEPS) {
-            let codes = [self.ymm_codes(&step[0]), self.ymm_codes(&step[1])];
-            for r in 0..R {
-                let values = self.ymm_broadcast(a[r].0[s]);
-                sums[r][0] = self.dot(sums[r][0], values, codes[0]);
-                sums[r][1] = self.dot(sums[r][1], values, codes[1]);
-            }
-        }
+        vnni::accumulate(self, sums, a, b);
     }
 
     // As many as are prepared at a time, nearly always: in a loop that is all `vpdpbusd`, on two pipes,
@@ -126,16 +155,6 @@ impl<V: Vnni> Isa for V {
         a: &[Line; R],
         b: &[Self::Step],
     ) {
-        for (s, step) in b.iter().enumerate().take(Line::STEPS / 2) {
-            let codes = [self.ymm_unpacked(&step[0]), self.ymm_unpacked(&step[1])];
-            for r in 0..R {
-                let first = self.ymm_broadcast(a[r].0[2 * s]);
-                let second = self.ymm_broadcast(a[r].0[2 * s + 1]);
-                for v in 0..2 {
-                    sums[r][v] = self.dot(sums[r][v], first, codes[v][0]);
-                    sums[r][v] = self.dot(sums[r][v], second, codes[v][1]);
-                }
-            }
-        }
+        vnni::accumulate_packed(self, sums, a, b);
     }
 }

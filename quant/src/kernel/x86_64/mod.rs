@@ -64,6 +64,7 @@ mod ymm;
 mod avx2;
 mod avx512_vnni;
 mod avx_vnni;
+mod vnni;
 
 pub(super) use avx_vnni::AvxVnni;
 pub(super) use avx2::Avx2;
