@@ -105,7 +105,6 @@
 //! | `cli` | no | `cargo install` has no command line to install; it brings `formats` and `rayon` |
 //! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
 //! | `candle` | no | candle's tensors are no storages, and models are not trained with quantization; it brings `nn`, and candle with its hundred crates |
-//! | `evex` | no | the kernel `avx-vnni` needs a CPU with AVX-VNNI; with it one with AVX-512 VNNI will do, for tests: such a CPU has a faster kernel |
 
 extern crate alloc;
 // The derive writes `::quant`; this crate's own layers use it.

@@ -2,7 +2,7 @@
 
 use quant::kernel::{
     Codes, ConvError, ConvShape, Dynamic, Epilogue, Images, Kernel, LinearError, LookupError,
-    Output, PackError, PackedConv, Scratch, Sharing, SubByte, Table, Weights,
+    Output, PackError, PackedConv, Scratch, Sharing, Static, SubByte, Table, Weights,
 };
 use quant::{Grid, Mapping, QuantizationType, Range, ScaleType};
 use tests::kernels::{Random, in_pool, kernels};
@@ -134,12 +134,12 @@ impl Case {
 fn convolutions_equal_a_naive_loop() {
     for kernel in kernels() {
         let mut random = Random(7);
-        for i in 0..60 {
+        for _ in 0..60 {
             let case = Case::random(&mut random);
             let weights = case.packed(kernel);
             let expected = case.sums();
             let images = Images { values: &case.x, batch: case.batch, size: case.size };
-            let mut scratch = Scratch::with_threads(1 + i % 2);
+            let mut scratch = Scratch::new();
             let mut sums = vec![0; expected.len()];
             let output = Output::Sums(&mut sums);
             kernel
@@ -301,6 +301,18 @@ fn impossible_convolutions_are_refused() {
         &mut Scratch::new(),
     );
     assert_eq!(result, Err(ConvError::Window { size: [1, 2] }));
+
+    let empty = Err(ConvError::Linear(LinearError::EmptyRange { least: 5, greatest: 4 }));
+    let images = Images { values: &[0; 36][..], batch: 1, size: [3, 3] };
+    let (epilogue, mut out) = (Epilogue::default(), [0; 2]);
+    let output = Output::I8 { codes: &mut out, scale: 1.0, zero_point: 0, range: (5, 4) };
+    let result = kernel.conv2d_i8(&packed, images, 1.0, 0, &epilogue, output, &mut Scratch::new());
+    assert_eq!(result, empty);
+    let images = Images { values: &[0.0; 36][..], batch: 1, size: [3, 3] };
+    let quantization = Static { scale: 1.0, zero_point: 0, range: (5, 4) };
+    let (output, scratch) = (Output::F32(&mut [0.0; 2]), &mut Scratch::new());
+    let result = kernel.conv2d_static(&packed, images, quantization, &epilogue, output, scratch);
+    assert_eq!(result, empty);
 }
 
 #[test]

@@ -192,7 +192,7 @@ impl Layer {
         if matches!(self.sharing, Sharing::Block(_)) {
             return;
         }
-        let mut sums = vec![0; self.m * self.n];
+        let mut sums = vec![i32::MIN; self.m * self.n];
         let weights = self.packed(kernel);
         kernel
             .linear_i8(
@@ -237,6 +237,16 @@ fn exact_at_every_remainder_of_m_n_and_k() {
         for n in 1..=67 {
             let (m, k) = (random.below(8) + 1, random.below(150) + 1);
             Layer::random(&mut random, (m, n, k), n % 2 == 0).assert_exact(kernel);
+        }
+        // So many rows that every kernel unpacks a panel once for all of them.
+        for width in [SubByte::Four, SubByte::Two] {
+            let layer = loop {
+                let layer = Layer::random(&mut random, (300, 40, 130), false);
+                if layer.width == Some(width) {
+                    break layer;
+                }
+            };
+            layer.assert_exact(kernel);
         }
         for k in (0..=135).chain([255, 256, 257]) {
             let (m, n) = (random.below(8) + 1, random.below(40) + 1);
@@ -636,8 +646,9 @@ fn the_first_non_finite_activation_is_named_whichever_thread_finds_it() {
     let (n, k) = (512, 512);
     for kernel in kernels() {
         let weights = simple(kernel, n, k);
-        // Few rows, which threads quantize for each other, and many, which they have for themselves.
-        for m in [40, 600] {
+        // Few rows, which threads quantize for each other, on each kernel, and many, which they have
+        // for themselves.
+        for m in [10, 20, 600] {
             let mut x = vec![1.0; m * k];
             let (first, second) = (m / 5 * k + 7, m * k - 3);
             (x[first], x[second]) = (f32::INFINITY, f32::NAN);
@@ -698,6 +709,32 @@ fn what_cannot_be_packed_or_called_is_refused() {
     assert_eq!(error, LinearError::Length { of: "activations", expected: 8, found: 7 });
     let error = call(Kernel::SCALAR, &packed, &[0.0; 8], Output::F32(&mut out[1..])).unwrap_err();
     assert_eq!(error, LinearError::Length { of: "output", expected: 6, found: 5 });
+    let huge = Weights { n: 3, k: 0, codes: Codes::Bytes(&[]), ..good };
+    let huge = PackedWeights::new(Kernel::SCALAR, &huge).unwrap();
+    let x = Activations { codes: &[], m: usize::MAX / 2, scales: &[1.0], zero_points: &[] };
+    let (epilogue, output) = (Epilogue::default(), Output::F32(&mut []));
+    let error = Kernel::SCALAR.linear_i8(&huge, x, &epilogue, output, &mut Scratch::new());
+    let expected = usize::MAX;
+    assert_eq!(error, Err(LinearError::Length { of: "output", expected, found: 0 }));
+
+    let empty = LinearError::EmptyRange { least: 1, greatest: 0 };
+    let mut bytes = [0; 6];
+    let output = Output::I8 { codes: &mut bytes, scale: 1.0, zero_point: 0, range: (1, 0) };
+    assert_eq!(call(Kernel::SCALAR, &packed, &[0.0; 8], output), Err(empty));
+    let quantization = Static { scale: 1.0, zero_point: 0, range: (1, 0) };
+    let output = Output::F32(&mut out);
+    let scratch = &mut Scratch::new();
+    let result = Kernel::SCALAR.linear_static(
+        &packed,
+        &[0.0; 8],
+        2,
+        quantization,
+        &epilogue,
+        output,
+        scratch,
+    );
+    assert_eq!(result, Err(empty));
+
     let blocks = Weights { sharing: Sharing::Block(2), scales: &[1.0; 6], ..good };
     let blocks = PackedWeights::new(Kernel::SCALAR, &blocks).unwrap();
     let error = call(Kernel::SCALAR, &blocks, &[0.0; 8], Output::Sums(&mut [0; 6])).unwrap_err();

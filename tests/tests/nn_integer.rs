@@ -9,6 +9,7 @@ use quant::{
     ActivationScheme, Mapping, Module, Param, QuantParams, QuantizationScheme, Range, Recipe,
 };
 use tests::arrays::random;
+use tests::kernels::in_pool;
 
 fn recipe(scheme: &str, activations: ActivationScheme) -> Recipe {
     Recipe::new().scheme(scheme.parse().unwrap()).activations(activations)
@@ -93,17 +94,16 @@ fn groups_of_row(
 
 #[test]
 fn a_row_does_not_depend_on_its_batch_nor_on_threads() {
-    let layer = Linear::new(random(&[64, 96], 3), None).unwrap();
+    let layer = Linear::new(random(&[96, 384], 3), None).unwrap();
     let layer = quantized(layer, &recipe("per-channel-symmetric-int8", ActivationScheme::DYNAMIC));
-    let x = random(&[200, 96], 1);
+    let x = random(&[200, 384], 1);
     let all = layer.forward(&x).unwrap();
     for i in [0, 17, 199] {
         let row = x.index_axis(ndarray::Axis(0), i).insert_axis(ndarray::Axis(0)).to_owned();
         let alone = layer.forward(&row).unwrap();
-        assert_eq!(bits(&alone), bits(&all)[i * 64..][..64]);
+        assert_eq!(bits(&alone), bits(&all)[i * 96..][..96]);
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert_eq!(bits(&pool.install(|| layer.forward(&x)).unwrap()), bits(&all));
+    assert_eq!(bits(&in_pool(|| layer.forward(&x)).unwrap()), bits(&all));
 }
 
 #[test]

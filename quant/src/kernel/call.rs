@@ -10,7 +10,7 @@
 use super::dispatch::Kernel;
 use super::error::LinearError;
 use super::isa::Line;
-use super::linear::length;
+use super::linear::{length, range};
 use super::output::{Epilogue, Output, Strides, Target};
 use super::product::{Prepared, Whole};
 use super::rows::{Prepare, Row, Source, Tiling};
@@ -43,6 +43,9 @@ impl Call<'_> {
         if let Some(bias) = self.epilogue.bias {
             length("bias", weights.n, bias.len())?;
         }
+        if let Output::I8 { range: codes, .. } = output {
+            range(*codes)?;
+        }
         if matches!(output, Output::Sums(_)) && weights.segments() > 1 {
             return Err(LinearError::NoIntegerSums);
         }
@@ -57,19 +60,10 @@ impl Call<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
         self.check(&output)?;
-        length("output", self.m * self.weights.n, output.len())?;
+        length("output", self.m.saturating_mul(self.weights.n), output.len())?;
         if self.m == 0 || self.weights.n == 0 {
             return Ok(());
         }
-        self.run_checked(source, output, scratch)
-    }
-
-    pub(super) fn run_checked<S: Source>(
-        self,
-        source: S,
-        output: Output<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<(), LinearError> {
         let Self { weights, m, epilogue, strides, .. } = self;
         let count = scratch.workers_for(self.kernel, &[m, weights.n, weights.k.max(1)]);
         let many = count == 1 || m.div_ceil(weights.tallest) >= 2 * count;
@@ -121,7 +115,7 @@ impl Call<'_> {
         let prepared = prepared(&worker.room, whole, rows);
         let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
         // SAFETY: shares have no tile in common, and the target is borrowed mutably for the whole
-        // call. The strides are those of a matrix.
+        // call. Different elements have different places (`Strides`).
         let part = unsafe { whole.part(tiles, 0..self.weights.panels(), prepared, room) };
         self.kernel.multiply(self.weights.arithmetic, part);
         Ok(())

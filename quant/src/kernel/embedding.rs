@@ -107,9 +107,9 @@ fn check(table: &Table<'_>) -> Result<usize, LookupError> {
         if expected == found { Ok(()) } else { Err(LookupError::Length { of, expected, found }) }
     };
     match codes {
-        Codes::Bytes(codes) => length("codes", rows * columns, codes.len())?,
+        Codes::Bytes(codes) => length("codes", rows.saturating_mul(columns), codes.len())?,
         Codes::Packed(width, codes) => {
-            length("codes", rows * width.row_bytes(columns), codes.len())?;
+            length("codes", rows.saturating_mul(width.row_bytes(columns)), codes.len())?;
         }
     }
     let parameters = match sharing {
@@ -117,7 +117,7 @@ fn check(table: &Table<'_>) -> Result<usize, LookupError> {
         Sharing::Channel => 1,
         Sharing::Block(len) => columns.div_ceil(len.max(1)),
     };
-    let expected = if parameters == 0 { 1 } else { rows * parameters };
+    let expected = if parameters == 0 { 1 } else { rows.saturating_mul(parameters) };
     length("scales", expected, scales.len())?;
     if !zero_points.is_empty() {
         length("zero points", expected, zero_points.len())?;

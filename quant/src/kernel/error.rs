@@ -1,5 +1,6 @@
 //! What can go wrong before or inside a loop over numbers.
 
+use super::dispatch::Kernel;
 use crate::scheme::NonFinite;
 use alloc::string::String;
 use core::fmt;
@@ -25,10 +26,11 @@ pub enum KernelUnavailable {
 impl fmt::Display for KernelUnavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown { requested } => write!(
-                f,
-                "no kernel is called `{requested}`; there are scalar, avx2, avx-vnni, avx512-vnni"
-            ),
+            Self::Unknown { requested } => {
+                let [names @ .., last] = Kernel::NAMES;
+                let names = names.join(", ");
+                write!(f, "no kernel is called `{requested}`; there are {names} and {last}")
+            }
             Self::Unsupported { requested, needs } => {
                 write!(f, "kernel `{requested}` needs {needs}, which this CPU lacks")
             }
@@ -138,6 +140,13 @@ pub enum LinearError {
         /// Elements given.
         found: usize,
     },
+    /// Codes are to be in a range that has none.
+    EmptyRange {
+        /// The least code.
+        least: i8,
+        /// The greatest code.
+        greatest: i8,
+    },
     /// An activation is NaN or infinite where its range has to be found, or NaN where the range
     /// is given.
     NonFinite(NonFinite),
@@ -154,6 +163,9 @@ impl fmt::Display for LinearError {
             }
             Self::Length { of, expected, found } => {
                 write!(f, "{of}: {found} elements where {expected} are needed")
+            }
+            Self::EmptyRange { least, greatest } => {
+                write!(f, "no code is at least {least} and at most {greatest}")
             }
             Self::NonFinite(_) => f.write_str("an activation cannot be quantized"),
             Self::NoIntegerSums => f.write_str(

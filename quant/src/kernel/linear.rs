@@ -54,6 +54,7 @@ impl Kernel {
     /// # Errors
     /// - the weights are packed for another kernel;
     /// - a slice has the wrong length;
+    /// - codes are to be in a range that has none;
     /// - an activation is NaN or infinite;
     /// - sums are asked for, and the weights have blocks.
     ///
@@ -69,7 +70,7 @@ impl Kernel {
         output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
-        length("activations", m * weights.k, x.len())?;
+        length("activations", m.saturating_mul(weights.k), x.len())?;
         let grid = Grid::new(QuantizationType::QInt8, dynamic.mapping, ScaleType::F32);
         let (qmin, qmax) = grid.code_range();
         let range = if dynamic.per_row {
@@ -98,7 +99,8 @@ impl Kernel {
         output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
-        length("activations", m * weights.k, x.len())?;
+        length("activations", m.saturating_mul(weights.k), x.len())?;
+        range(quantization.range)?;
         let Static { scale, zero_point, range: (qmin, qmax) } = quantization;
         let range = RangeOf::Given(Row::new(scale, i32::from(zero_point)));
         let (qmin, qmax) = (i32::from(qmin), i32::from(qmax));
@@ -119,7 +121,7 @@ impl Kernel {
         output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
-        length("activations", x.m * weights.k, x.codes.len())?;
+        length("activations", x.m.saturating_mul(weights.k), x.codes.len())?;
         one_or_each("activation scales", x.m, x.scales.len())?;
         if !x.zero_points.is_empty() {
             one_or_each("activation zero points", x.m, x.zero_points.len())?;
@@ -135,8 +137,13 @@ pub(super) fn by_rows(n: usize) -> Strides {
     Strides { row: n, column: 1 }
 }
 
+/// No slice has as many elements as a product that saturates.
 pub(super) fn length(of: &'static str, expected: usize, found: usize) -> Result<(), LinearError> {
     if expected == found { Ok(()) } else { Err(LinearError::Length { of, expected, found }) }
+}
+
+pub(super) fn range((least, greatest): (i8, i8)) -> Result<(), LinearError> {
+    if least <= greatest { Ok(()) } else { Err(LinearError::EmptyRange { least, greatest }) }
 }
 
 fn one_or_each(of: &'static str, m: usize, found: usize) -> Result<(), LinearError> {

@@ -13,7 +13,7 @@
 //! | `avx512-vnni` | AVX-512 F, BW, DQ, VL and VNNI | `vpdpbusd` on 512 bits |
 //!
 //! A further architecture is one folder beside `x86_64` (`aarch64` for NEON, `wasm32` for SIMD128)
-//! with one file per kernel, one line in `dispatch`, and nothing else.
+//! with one file per kernel, and its entries in `dispatch`.
 //!
 //! Without the feature `std` a CPU cannot be asked what it supports; then only what the compiler
 //! was told to enable is used, and `QUANT_KERNEL` is not read.

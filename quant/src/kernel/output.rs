@@ -121,8 +121,9 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Where element `[row, column]` of a product is in the output: `row · row_stride +
-/// column · column_stride`. One of the two is 1.
+/// Where element `[row, column]` of a product of `[m, n]` is in the output: `row · row_stride +
+/// column · column_stride`. One of the two is 1, and the other is `n` or `m`, or more: different
+/// elements have different places.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strides {
     pub(super) row: usize,

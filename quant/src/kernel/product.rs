@@ -27,8 +27,8 @@ pub(super) const WIDEST: usize = 32;
 /// Rows of the tallest tile of any instruction set.
 const TALLEST: usize = 12;
 
-/// The most rows for which each tile unpacks codes for itself, piece by piece in the cache, where the
-/// instruction set does not say more.
+/// The most rows, of one tile, for which codes are unpacked piece by piece in the cache, where that is
+/// not done in registers: once for a panel, it takes as long as the products of one row.
 const FEW_ROWS: usize = 8;
 
 /// Some tiles times some panels.
@@ -116,7 +116,12 @@ const PANEL_BYTES: usize = 128 << 10;
 impl Product<'_> {
     #[inline(always)]
     fn panels_times_tiles<I: Isa>(mut self, isa: I) {
-        let ahead = self.weights.bits < 8 && self.prepared.rows.len() > self.unpacks::<I>();
+        let rows = self.prepared.rows.len();
+        let ahead = match self.weights.bits {
+            8 => false,
+            4 if I::UNPACKS > 0 => rows > I::UNPACKS,
+            _ => rows > FEW_ROWS || self.tiles.len() > 1,
+        };
         let room = bytemuck::cast_slice_mut(core::mem::take(&mut self.unpacked));
         let mut parts = [[0.0; WIDEST]; TALLEST];
         if ahead {
@@ -131,12 +136,6 @@ impl Product<'_> {
             let panels = panel..self.panels.end.min(panel + together);
             self.tiles::<I>(isa, panels, None, &mut parts);
         }
-    }
-
-    /// The most rows for which packed codes are unpacked by each tile, on the way.
-    #[inline(always)]
-    fn unpacks<I: Isa>(&self) -> usize {
-        if self.weights.bits == 4 && I::UNPACKS > 0 { I::UNPACKS } else { FEW_ROWS }
     }
 
     #[inline(always)]
@@ -218,6 +217,10 @@ impl<T: Pod> Tile<'_, T> {
             }
             (step, line) = (step + steps, line + count);
         }
+        if let Target::Sums(out) = self.product.target {
+            // There are no inputs.
+            return self.write_sums::<I, R>(isa, &out, &[[isa.zero(); 2]; R]);
+        }
         let mut values = [[isa.splat(0.0); 2]; R];
         for r in 0..R {
             values[r] = load(isa, &parts[r]);
@@ -235,7 +238,7 @@ impl<T: Pod> Tile<'_, T> {
         lines: &[[Line; R]],
         steps: Range<usize>,
     ) {
-        if self.packed {
+        if self.packed && (R <= FEW_ROWS || I::UNPACKS > 0) {
             self.packed_sums::<I, R>(isa, sums, lines, steps);
         } else if I::ORDERED {
             let order = self.product.weights.orders.of(self.panel);

@@ -54,8 +54,8 @@ impl Scratch {
     /// Room for calls that may use up to `threads` threads of the current rayon pool.
     ///
     /// Fewer are used where the work is too small to be shared, and one without the feature
-    /// `rayon`. Calls from outside the pool find their threads later than calls from one of them, and
-    /// share less; `ThreadPool::install`, around all that a model does, is how to be one of them.
+    /// `rayon`. Calls from outside the pool find its threads later than calls from one of its threads do,
+    /// and share less; `ThreadPool::install`, around all that a model does, is how to be one of them.
     pub fn with_threads(threads: usize) -> Self {
         let threads = if cfg!(feature = "rayon") { threads.max(1) } else { 1 };
         let workers = core::iter::repeat_with(Worker::default).take(threads).collect();
@@ -90,12 +90,12 @@ impl Scratch {
 /// takes 17 instead of 29 µs in the first case, 29 to 32 in the second.
 const PRODUCTS_PER_THREAD: usize = 1 << 20;
 
-/// A caller outside the pool hands everything over and waits, which takes 5 µs more if threads look for
-/// work, and 15 to 60 if they sleep.
-const PRODUCTS_PER_THREAD_FROM_OUTSIDE: usize = 1 << 23;
-
-/// The same for loops without vectors, in about 100 µs.
+/// The same for loops without vectors, which take about 100 µs for them, whoever calls.
 const SCALAR_PRODUCTS_PER_THREAD: usize = 1 << 18;
+
+/// A caller outside the pool hands everything over and waits, which takes 5 µs more if threads look for
+/// work, and 15 to 60 if they sleep. So many products take 40 to 80.
+const PRODUCTS_PER_THREAD_FROM_OUTSIDE: usize = 1 << 23;
 
 /// Makes a buffer long enough; what is in it is unspecified.
 pub(super) fn grown<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) -> &mut [T] {

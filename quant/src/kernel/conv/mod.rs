@@ -21,10 +21,12 @@ mod shape;
 
 pub use self::{packed::PackedConv, shape::ConvShape};
 
-use self::{image::Image, packed::Groups, shape::Geometry};
+use self::image::Image;
+use self::packed::Groups;
+use self::shape::{Geometry, image_values};
 use super::dispatch::Kernel;
 use super::error::{ConvError, LinearError};
-use super::linear::{Dynamic, Static};
+use super::linear::{self, Dynamic, Static};
 use super::output::{Epilogue, Output};
 use super::rows::{Row, row_of};
 use super::threads::{Scratch, grown};
@@ -67,7 +69,7 @@ impl Kernel {
             let (lo, hi) = self.min_max(x.values).map_err(LinearError::from)?;
             Some(row_of(grid, lo, hi))
         };
-        let size = weights.shape.in_channels * x.size[0] * x.size[1];
+        let size = image_values(&weights.shape, x.size);
         let (qmin, qmax) = grid.code_range();
         self.conv2d(weights, &x, epilogue, output, scratch, |image, values, codes| {
             let row = match range {
@@ -96,9 +98,10 @@ impl Kernel {
         scratch: &mut Scratch,
     ) -> Result<(), ConvError> {
         let Static { scale, zero_point, range } = quantization;
+        linear::range(range)?;
         let row = Row::new(scale, i32::from(zero_point));
         let (qmin, qmax) = (i32::from(range.0), i32::from(range.1));
-        let size = weights.shape.in_channels * x.size[0] * x.size[1];
+        let size = image_values(&weights.shape, x.size);
         self.conv2d(weights, &x, epilogue, output, scratch, |image, values, codes| {
             if let Some(index) = self.first_nan(values) {
                 let error = NonFinite { index, value: values[index] };
@@ -147,10 +150,13 @@ impl Kernel {
             let (packed_for, called) = (weights.kernel.name(), self.name());
             return Err(LinearError::OtherKernel { packed_for, called }.into());
         }
-        length("images", x.batch * geometry.image(), x.values.len())?;
-        length("output", x.batch * geometry.output(), output.len())?;
+        length("images", x.batch.saturating_mul(geometry.image()), x.values.len())?;
+        length("output", x.batch.saturating_mul(geometry.output()), output.len())?;
         if let Some(bias) = epilogue.bias {
             length("bias", shape.out_channels, bias.len())?;
+        }
+        if let Output::I8 { range, .. } = output {
+            linear::range(range)?;
         }
         let mut codes = core::mem::take(&mut scratch.codes);
         let mut laid_out = core::mem::take(&mut scratch.laid_out);
@@ -189,5 +195,5 @@ fn at_image(error: NonFinite, start: usize) -> NonFinite {
 }
 
 fn length(of: &'static str, expected: usize, found: usize) -> Result<(), ConvError> {
-    Ok(super::linear::length(of, expected, found)?)
+    Ok(linear::length(of, expected, found)?)
 }

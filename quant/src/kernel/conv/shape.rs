@@ -87,16 +87,21 @@ impl<'a> Geometry<'a> {
 
     /// Values of an image.
     pub(super) fn image(&self) -> usize {
-        self.shape.in_channels * self.input[0] * self.input[1]
+        image_values(self.shape, self.input)
     }
 
     /// Values of a channel of the output.
     pub(super) fn pixels(&self) -> usize {
-        self.out[0] * self.out[1]
+        self.out[0].saturating_mul(self.out[1])
     }
 
     /// Values of the output of an image.
     pub(super) fn output(&self) -> usize {
-        self.shape.out_channels * self.pixels()
+        self.shape.out_channels.saturating_mul(self.pixels())
     }
+}
+
+/// Values of an image.
+pub(super) fn image_values(shape: &ConvShape, [height, width]: [usize; 2]) -> usize {
+    shape.in_channels.saturating_mul(height).saturating_mul(width)
 }

@@ -75,6 +75,7 @@ impl Kernel {
     /// # Errors
     /// - the weights are packed for another kernel;
     /// - a slice has the wrong length;
+    /// - codes are to be in a range that has none;
     /// - integer sums are asked for.
     pub fn linear_weight_only(
         self,
@@ -90,8 +91,8 @@ impl Kernel {
         if matches!(output, Output::Sums(_)) {
             return Err(LinearError::NoIntegerSums);
         }
-        length("activations", m * weights.k, x.len())?;
-        length("output", m * weights.n, output.len())?;
+        length("activations", m.saturating_mul(weights.k), x.len())?;
+        length("output", m.saturating_mul(weights.n), output.len())?;
         let target = Target::new(output);
         // One of these products takes as long as some four of codes.
         let count = scratch.workers_for(self, &[4, m, weights.n, weights.k]);
@@ -99,9 +100,10 @@ impl Kernel {
         fork(&mut scratch.workers[..count], &|worker| {
             while let Some(panels) = shares.next() {
                 let sums = grown(&mut worker.floats, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
-                // Shares have no panel in common, and the target is borrowed mutably for the whole
-                // call: what `write` relies on.
-                let product = FloatProduct { weights, x, m, panels, epilogue, target, sums };
+                // SAFETY: shares have no panel in common, and the target is borrowed mutably for the
+                // whole call.
+                let product =
+                    unsafe { FloatProduct::new(weights, x, m, panels, epilogue, target, sums) };
                 self.multiply(weights.arithmetic, product);
             }
         });
@@ -109,7 +111,7 @@ impl Kernel {
     }
 }
 
-/// All rows times some panels. No other one that runs at the same time has a panel of these.
+/// All rows times some panels.
 struct FloatProduct<'a> {
     weights: &'a PackedWeights,
     x: &'a [f32],
@@ -119,6 +121,23 @@ struct FloatProduct<'a> {
     target: Target<'a>,
     /// `p` and then `y` of a block of rows.
     sums: &'a mut [f32],
+}
+
+impl<'a> FloatProduct<'a> {
+    /// # Safety
+    /// No other one that runs at the same time has one of these panels, and nothing else refers to the
+    /// output meanwhile.
+    unsafe fn new(
+        weights: &'a PackedWeights,
+        x: &'a [f32],
+        m: usize,
+        panels: Range<usize>,
+        epilogue: &'a Epilogue<'a>,
+        target: Target<'a>,
+        sums: &'a mut [f32],
+    ) -> Self {
+        Self { weights, x, m, panels, epilogue, target, sums }
+    }
 }
 
 impl Operation for FloatProduct<'_> {
@@ -429,7 +448,7 @@ fn along_k<I: Isa>(codes: &[I::Step], places: Places<'_>, first: usize, out: &mu
 #[inline(always)]
 fn write<T: Copy>(out: &Shared<'_, T>, start: usize, values: &[T]) {
     // SAFETY: these places belong to one row and one panel, which no other product that runs at
-    // the same time has (see `FloatProduct`); the slice is gone before the next one is made.
+    // the same time has (`FloatProduct::new`); the slice is gone before the next one is made.
     let out = unsafe { out.slice(start, values.len()) };
     out.copy_from_slice(values);
 }

@@ -14,6 +14,12 @@ instruction_set! {
 }
 
 impl Avx512Vnni {
+    #[inline(always)]
+    fn codes(self, from: &[i8; 64]) -> __m512i {
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
     /// The codes in the low halves of the bytes.
     #[inline(always)]
     fn low_codes(self, packed: __m512i) -> __m512i {
@@ -99,7 +105,7 @@ impl Avx512Vnni {
     /// Some bits of each lane, of which others are turned, read as floats.
     #[inline(always)]
     fn turned(self, lanes: __m512i, some: i32, turned: i32) -> __m512 {
-        let (some, turned) = (self.broadcast(some as u32), self.broadcast(turned as u32));
+        let (some, turned) = (self.splat_sum(some), self.splat_sum(turned));
         // `a ^ b & c`.
         // SAFETY: `self` proves AVX-512F.
         let bits = unsafe { _mm512_ternarylogic_epi32::<0x78>(turned, lanes, some) };
@@ -138,39 +144,18 @@ impl Avx512Vnni {
 }
 
 impl Vnni for Avx512Vnni {
-    type Vector = __m512i;
-    type Codes = [i8; 64];
-
-    #[inline(always)]
-    fn none(self) -> __m512i {
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_setzero_si512() }
-    }
-
-    #[inline(always)]
-    fn codes(self, from: &[i8; 64]) -> __m512i {
-        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
-        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
-    }
-
-    #[inline(always)]
-    fn unpacked(self, from: &[i8; 64]) -> [__m512i; 2] {
-        let packed = self.codes(from);
-        // SAFETY: `self` proves AVX-512 BW.
-        let high = unsafe { _mm512_srli_epi16::<4>(packed) };
-        [self.low_codes(packed), self.low_codes(high)]
-    }
-
-    #[inline(always)]
-    fn broadcast(self, values: u32) -> __m512i {
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_set1_epi32(values as i32) }
-    }
-
     #[inline(always)]
     fn dot(self, sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512 VNNI.
         unsafe { _mm512_dpbusd_epi32(sums, a, b) }
+    }
+
+    #[inline(always)]
+    fn unpacked(self, step: &Self::Step, v: usize) -> [__m512i; 2] {
+        let packed = self.codes(&step[v]);
+        // SAFETY: `self` proves AVX-512 BW.
+        let high = unsafe { _mm512_srli_epi16::<4>(packed) };
+        [self.low_codes(packed), self.low_codes(high)]
     }
 
     #[inline(always)]
@@ -192,7 +177,8 @@ impl Isa for Avx512Vnni {
 
     #[inline(always)]
     fn zero(self) -> __m512i {
-        self.none()
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_setzero_si512() }
     }
 
     #[inline(always)]
@@ -240,7 +226,7 @@ impl Isa for Avx512Vnni {
                 self.sub(float, self.splat(((1 << exponent) + 128) as f32))
             }
             // A product with 1 at byte 2 and with 0 beside it.
-            2 => self.to_floats(self.dot(self.zero(), self.broadcast(1 << 16), lanes)),
+            2 => self.to_floats(self.dot(self.zero(), self.splat_sum(1 << 16), lanes)),
             _ => self.to_floats(self.top_byte(lanes)),
         }
     }

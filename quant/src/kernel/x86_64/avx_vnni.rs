@@ -1,14 +1,14 @@
 //! AVX2 with VNNI on 256-bit vectors.
 //!
-//! `vpdpbusd` has two encodings: VEX, of CPUs that have VNNI but no AVX-512, and EVEX, of CPUs that
-//! have AVX-512. Few CPUs have both. Those with the second one have a faster kernel; with the feature
-//! `evex` they have this one too, so that it is tested wherever there is VNNI.
+//! `vpdpbusd` has two encodings: VEX, of AVX-VNNI, and EVEX, of AVX-512 VNNI. CPUs with the second one
+//! have a faster kernel; with the feature `_evex` those without the first have this one too, so that it
+//! is tested wherever there is VNNI.
 
 use super::vnni::{self, Vnni};
 use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
 use crate::kernel::isa::{Isa, Line};
-#[cfg(feature = "evex")]
+#[cfg(feature = "_evex")]
 use core::arch::x86_64::_mm256_dpbusd_epi32;
 use core::arch::x86_64::{__m256i, _mm256_dpbusd_avx_epi32};
 
@@ -17,7 +17,7 @@ instruction_set! {
     Vex: "avx2", "fma", "avxvnni"
 }
 
-#[cfg(feature = "evex")]
+#[cfg(feature = "_evex")]
 instruction_set! {
     /// AVX2, FMA, and of AVX-512 what AVX-VNNI has.
     Evex: "avx2", "fma", "avx512vl", "avx512vnni"
@@ -27,7 +27,7 @@ instruction_set! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) enum AvxVnni {
     Vex(Vex),
-    #[cfg(feature = "evex")]
+    #[cfg(feature = "_evex")]
     Evex(Evex),
 }
 
@@ -35,7 +35,7 @@ impl AvxVnni {
     /// The proof, if this CPU can give one.
     pub(in crate::kernel) fn new() -> Option<Self> {
         let proof = Vex::new().map(Self::Vex);
-        #[cfg(feature = "evex")]
+        #[cfg(feature = "_evex")]
         let proof = proof.or_else(|| Evex::new().map(Self::Evex));
         proof
     }
@@ -45,7 +45,7 @@ impl AvxVnni {
     pub(in crate::kernel) fn run<O: Operation>(self, operation: O) -> O::Output {
         match self {
             Self::Vex(isa) => isa.run(operation),
-            #[cfg(feature = "evex")]
+            #[cfg(feature = "_evex")]
             Self::Evex(isa) => isa.run(operation),
         }
     }
@@ -54,7 +54,7 @@ impl AvxVnni {
 // SAFETY: the first list above has AVX2 and FMA.
 unsafe impl Ymm for Vex {}
 // SAFETY: so has the second.
-#[cfg(feature = "evex")]
+#[cfg(feature = "_evex")]
 unsafe impl Ymm for Evex {}
 
 /// The instruction of either encoding.
@@ -71,7 +71,7 @@ impl Dot for Vex {
     }
 }
 
-#[cfg(feature = "evex")]
+#[cfg(feature = "_evex")]
 impl Dot for Evex {
     #[inline(always)]
     fn vpdpbusd(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
@@ -81,32 +81,14 @@ impl Dot for Evex {
 }
 
 impl<D: Dot> Vnni for D {
-    type Vector = __m256i;
-    type Codes = [i8; 32];
-
-    #[inline(always)]
-    fn none(self) -> __m256i {
-        self.ymm_zero()
-    }
-
-    #[inline(always)]
-    fn codes(self, from: &[i8; 32]) -> __m256i {
-        self.ymm_codes(from)
-    }
-
-    #[inline(always)]
-    fn unpacked(self, from: &[i8; 32]) -> [__m256i; 2] {
-        self.ymm_unpacked(from)
-    }
-
-    #[inline(always)]
-    fn broadcast(self, values: u32) -> __m256i {
-        self.ymm_broadcast(values)
-    }
-
     #[inline(always)]
     fn dot(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i {
         self.vpdpbusd(sums, a, b)
+    }
+
+    #[inline(always)]
+    fn unpacked(self, step: &Self::Step, v: usize) -> [__m256i; 2] {
+        self.ymm_unpacked(&step[v])
     }
 
     #[inline(always)]
@@ -144,8 +126,8 @@ impl<D: Dot> Isa for D {
         vnni::accumulate(self, sums, a, b);
     }
 
-    // As many as are prepared at a time, nearly always: in a loop that is all `vpdpbusd`, on two pipes,
-    // the others have time to unpack.
+    // The products need two of a Zen 4's pipes, and the others have time to unpack. With so many rows
+    // as this it is no faster any more. Measured in the encoding of AVX-512, which has 32 registers.
     const UNPACKS: usize = 256;
 
     #[inline(always)]
