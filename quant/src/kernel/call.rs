@@ -10,7 +10,7 @@
 use super::dispatch::Kernel;
 use super::error::LinearError;
 use super::isa::Line;
-use super::linear::{length, range};
+use super::linear::length;
 use super::output::{Epilogue, Output, Strides, Target};
 use super::product::{Prepared, Whole};
 use super::rows::{Prepare, Row, Source, Tiling};
@@ -43,9 +43,7 @@ impl Call<'_> {
         if let Some(bias) = self.epilogue.bias {
             length("bias", weights.n, bias.len())?;
         }
-        if let Output::I8 { range: codes, .. } = output {
-            range(*codes)?;
-        }
+        output.check_range()?;
         if matches!(output, Output::Sums(_)) && weights.segments() > 1 {
             return Err(LinearError::NoIntegerSums);
         }

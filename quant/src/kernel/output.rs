@@ -1,6 +1,8 @@
 //! From integer sums to outputs (`docs/numerics.md`, rule 6).
 
 use super::elementwise::Affine;
+use super::error::LinearError;
+use super::linear::range;
 use core::marker::PhantomData;
 
 /// What happens to each output after the product.
@@ -38,6 +40,13 @@ impl Output<'_> {
             Self::F32(values) => values.len(),
             Self::I8 { codes, .. } => codes.len(),
             Self::Sums(sums) => sums.len(),
+        }
+    }
+
+    pub(super) fn check_range(&self) -> Result<(), LinearError> {
+        match self {
+            Self::I8 { range: codes, .. } => range(*codes),
+            Self::F32(_) | Self::Sums(_) => Ok(()),
         }
     }
 

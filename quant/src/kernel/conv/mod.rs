@@ -23,7 +23,7 @@ pub use self::{packed::PackedConv, shape::ConvShape};
 
 use self::image::Image;
 use self::packed::Groups;
-use self::shape::{Geometry, image_values};
+use self::shape::Geometry;
 use super::dispatch::Kernel;
 use super::error::{ConvError, LinearError};
 use super::linear::{self, Dynamic, Static};
@@ -69,15 +69,14 @@ impl Kernel {
             let (lo, hi) = self.min_max(x.values).map_err(LinearError::from)?;
             Some(row_of(grid, lo, hi))
         };
-        let size = image_values(&weights.shape, x.size);
         let (qmin, qmax) = grid.code_range();
-        self.conv2d(weights, &x, epilogue, output, scratch, |image, values, codes| {
+        self.conv2d(weights, &x, epilogue, output, scratch, |values, codes| {
             let row = match range {
                 Some(row) => row,
-                None => match self.min_max(values) {
-                    Ok((lo, hi)) => row_of(grid, lo, hi),
-                    Err(error) => return Err(at_image(error, image * size)),
-                },
+                None => {
+                    let (lo, hi) = self.min_max(values)?;
+                    row_of(grid, lo, hi)
+                }
             };
             self.quantize(values, row.scale, row.zero - 128, qmin, qmax, codes);
             Ok(row)
@@ -101,11 +100,9 @@ impl Kernel {
         linear::range(range)?;
         let row = Row::new(scale, i32::from(zero_point));
         let (qmin, qmax) = (i32::from(range.0), i32::from(range.1));
-        let size = image_values(&weights.shape, x.size);
-        self.conv2d(weights, &x, epilogue, output, scratch, |image, values, codes| {
+        self.conv2d(weights, &x, epilogue, output, scratch, |values, codes| {
             if let Some(index) = self.first_nan(values) {
-                let error = NonFinite { index, value: values[index] };
-                return Err(at_image(error, image * size));
+                return Err(NonFinite { index, value: values[index] });
             }
             self.quantize(values, row.scale, row.zero - 128, qmin, qmax, codes);
             Ok(row)
@@ -128,13 +125,14 @@ impl Kernel {
         scratch: &mut Scratch,
     ) -> Result<(), ConvError> {
         let row = Row::new(scale, i32::from(zero_point));
-        self.conv2d(weights, &x, epilogue, output, scratch, |_, values, codes| {
+        self.conv2d(weights, &x, epilogue, output, scratch, |values, codes| {
             codes.copy_from_slice(values);
             Ok(row)
         })
     }
 
-    /// `quantize` writes the codes of an image and returns their parameters.
+    /// `quantize` writes the codes of an image and returns their parameters; the place of an error is
+    /// that in the image.
     fn conv2d<T>(
         self,
         weights: &PackedConv,
@@ -142,7 +140,7 @@ impl Kernel {
         epilogue: &Epilogue<'_>,
         mut output: Output<'_>,
         scratch: &mut Scratch,
-        quantize: impl Fn(usize, &[T], &mut [i8]) -> Result<Row, NonFinite>,
+        quantize: impl Fn(&[T], &mut [i8]) -> Result<Row, NonFinite>,
     ) -> Result<(), ConvError> {
         let shape = &weights.shape;
         let geometry = Geometry::new(shape, x.size)?;
@@ -155,18 +153,18 @@ impl Kernel {
         if let Some(bias) = epilogue.bias {
             length("bias", shape.out_channels, bias.len())?;
         }
-        if let Output::I8 { range, .. } = output {
-            linear::range(range)?;
-        }
+        output.check_range()?;
         let mut codes = core::mem::take(&mut scratch.codes);
         let mut laid_out = core::mem::take(&mut scratch.laid_out);
         let mut result = Ok(());
         for image in 0..x.batch {
-            let values = &x.values[image * geometry.image()..][..geometry.image()];
+            let start = image * geometry.image();
+            let values = &x.values[start..][..geometry.image()];
             let codes = grown(&mut codes, geometry.image(), 0);
-            let row = match quantize(image, values, codes) {
+            let row = match quantize(values, codes) {
                 Ok(row) => row,
-                Err(error) => {
+                Err(NonFinite { index, value }) => {
+                    let error = NonFinite { index: start + index, value };
                     result = Err(LinearError::NonFinite(error).into());
                     break;
                 }
@@ -188,10 +186,6 @@ impl Kernel {
         (scratch.codes, scratch.laid_out) = (codes, laid_out);
         result
     }
-}
-
-fn at_image(error: NonFinite, start: usize) -> NonFinite {
-    NonFinite { index: start + error.index, value: error.value }
 }
 
 fn length(of: &'static str, expected: usize, found: usize) -> Result<(), ConvError> {

@@ -87,7 +87,8 @@ impl<'a> Geometry<'a> {
 
     /// Values of an image.
     pub(super) fn image(&self) -> usize {
-        image_values(self.shape, self.input)
+        let [height, width] = self.input;
+        self.shape.in_channels.saturating_mul(height).saturating_mul(width)
     }
 
     /// Values of a channel of the output.
@@ -99,9 +100,4 @@ impl<'a> Geometry<'a> {
     pub(super) fn output(&self) -> usize {
         self.shape.out_channels.saturating_mul(self.pixels())
     }
-}
-
-/// Values of an image.
-pub(super) fn image_values(shape: &ConvShape, [height, width]: [usize; 2]) -> usize {
-    shape.in_channels.saturating_mul(height).saturating_mul(width)
 }

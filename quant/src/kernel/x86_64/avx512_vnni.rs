@@ -14,12 +14,6 @@ instruction_set! {
 }
 
 impl Avx512Vnni {
-    #[inline(always)]
-    fn codes(self, from: &[i8; 64]) -> __m512i {
-        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
-        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
-    }
-
     /// The codes in the low halves of the bytes.
     #[inline(always)]
     fn low_codes(self, packed: __m512i) -> __m512i {
@@ -152,7 +146,7 @@ impl Vnni for Avx512Vnni {
 
     #[inline(always)]
     fn unpacked(self, step: &Self::Step, v: usize) -> [__m512i; 2] {
-        let packed = self.codes(&step[v]);
+        let packed = self.lanes(step, v);
         // SAFETY: `self` proves AVX-512 BW.
         let high = unsafe { _mm512_srli_epi16::<4>(packed) };
         [self.low_codes(packed), self.low_codes(high)]
@@ -206,7 +200,9 @@ impl Isa for Avx512Vnni {
 
     #[inline(always)]
     fn lanes(self, step: &Self::Step, v: usize) -> __m512i {
-        self.codes(&step[v])
+        let codes: &[i8; 64] = &step[v];
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) }
     }
 
     #[inline(always)]
