@@ -156,8 +156,8 @@ impl Call<'_> {
         slots: Slots<'_>,
     ) -> Result<(), NonFinite> {
         let Self { kernel, weights, .. } = *self;
-        let Slots { lines, rows, sums, crosses } = slots;
-        let prepare = Prepare { source, weights, tiling, tiles, lines, rows, sums, crosses };
+        let Slots { lines, rows, sums, starts } = slots;
+        let prepare = Prepare { source, weights, tiling, tiles, lines, rows, sums, starts };
         kernel.run_as(weights.arithmetic, prepare)
     }
 
@@ -190,7 +190,7 @@ struct Slots<'a> {
     lines: &'a mut [Line],
     rows: &'a mut [Row],
     sums: &'a mut [i32],
-    crosses: &'a mut [i32],
+    starts: &'a mut [i32],
 }
 
 impl<'a> Slots<'a> {
@@ -200,7 +200,7 @@ impl<'a> Slots<'a> {
             lines: grown(&mut room.lines, rows * weights.lines(), Line::ZERO),
             rows: grown(&mut room.rows, rows, Row::new(1.0, 0)),
             sums: grown(&mut room.sums, if weights.has_zeros() { each } else { 0 }, 0),
-            crosses: grown(&mut room.crosses, if weights.crosses { each } else { 0 }, 0),
+            starts: grown(&mut room.starts, if weights.row_starts { each } else { 0 }, 0),
         }
     }
 
@@ -210,10 +210,10 @@ impl<'a> Slots<'a> {
         let (lines, other_lines) = self.lines.split_at_mut(rows * weights.lines());
         let (rows, other_rows) = self.rows.split_at_mut(rows);
         let (sums, other_sums) = self.sums.split_at_mut(each.min(self.sums.len()));
-        let (crosses, other_crosses) = self.crosses.split_at_mut(each.min(self.crosses.len()));
+        let (starts, other_starts) = self.starts.split_at_mut(each.min(self.starts.len()));
         (
-            Self { lines, rows, sums, crosses },
-            Self { lines: other_lines, rows: other_rows, sums: other_sums, crosses: other_crosses },
+            Self { lines, rows, sums, starts },
+            Self { lines: other_lines, rows: other_rows, sums: other_sums, starts: other_starts },
         )
     }
 }
@@ -224,6 +224,6 @@ fn prepared<'a>(room: &'a Room, whole: &Whole<'_>, rows: Range<usize>) -> Prepar
         lines: &room.lines[..rows.len() * whole.weights.lines()],
         rows: &room.rows[..rows.len()],
         sums: &room.sums,
-        crosses: &room.crosses,
+        starts: &room.starts,
     }
 }

@@ -62,13 +62,18 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// column, `(a + x) · (c + w) = a · w + c · x + a · c + w · x`. What rows and columns give for
     /// themselves is subtracted once per sum, and the other half of the products is saved.
     const CROSSES: bool = false;
+    /// Whether codes of at most 4 bits are multiplied as they are stored, which is unsigned, code +
+    /// half, and activations are signed. Unpacking is shorter then; `half · Σ a` is subtracted once per
+    /// sum.
+    const UNSIGNED: bool = false;
 
     /// No sum yet.
     fn zero(self) -> Self::Sums;
 
     /// Adds the products of `a` and `b`, exactly: a line, or less of it at the end of a segment.
     ///
-    /// Where the codes are of at most 4 bits, the number of steps is a multiple of 8.
+    /// Where the codes are of at most 4 bits, the number of steps is a multiple of 8, and they are
+    /// [`Isa::UNSIGNED`] or not.
     fn accumulate<const R: usize>(
         self,
         sums: &mut [[Self::Sums; 2]; R],
@@ -102,8 +107,8 @@ pub(super) trait Isa: Copy + Send + Sync {
     ) {
     }
 
-    /// `a - b`, wrapping.
-    fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    /// `a + b`, wrapping.
+    fn sum(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
 
     /// The codes of a step for the columns of vector `v`, a lane of 32 bits for each: what
     /// [`Isa::byte`] and [`Isa::nibble`] take apart.

@@ -53,7 +53,7 @@ pub(super) struct Prepared<'a> {
     pub(super) lines: &'a [Line],
     pub(super) rows: &'a [Row],
     pub(super) sums: &'a [i32],
-    pub(super) crosses: &'a [i32],
+    pub(super) starts: &'a [i32],
 }
 
 /// The whole product that parts are taken of.
@@ -142,7 +142,7 @@ impl Product<'_> {
     fn unpacked<'a, I: Isa>(&self, panel: usize, room: &'a mut [I::Step]) -> &'a [I::Step] {
         let steps: &[I::Step] = self.weights.panel(panel);
         let room = &mut room[..steps.len() * (8 / self.weights.bits)];
-        unpack::<I>(self.weights.bits, steps, room);
+        unpack::<I>(self.weights.bits, steps, room, I::UNSIGNED);
         room
     }
 
@@ -272,7 +272,7 @@ impl<T: Pod> Tile<'_, T> {
         let mut piece = [I::Step::zeroed(); Line::STEPS];
         for (a, b) in steps {
             let piece = &mut piece[..b.len() * per_byte];
-            unpack::<I>(bits, b, piece);
+            unpack::<I>(bits, b, piece, I::UNSIGNED);
             isa.accumulate::<R>(sums, a, piece);
         }
     }
@@ -293,26 +293,26 @@ impl<T: Pod> Tile<'_, T> {
         columns: Columns<'_>,
         segment: usize,
     ) -> [[I::Sums; 2]; R] {
-        let Prepared { rows, sums: row_sums, crosses, .. } = self.product.prepared;
+        let Prepared { rows, sums: row_sums, starts, .. } = self.product.prepared;
         let segments = self.product.weights.segments();
         let mut sums = [[isa.zero(); 2]; R];
         if I::BASES {
             sums = [load_sums(isa, columns.bases); R];
+        }
+        if I::CROSSES || I::UNSIGNED {
+            let starts = self.of_rows(starts, segments).chunks_exact(segments);
+            for (sums, starts) in sums.iter_mut().zip(starts) {
+                let start = isa.splat_sum(starts[segment]);
+                for v in 0..2 {
+                    sums[v] = if I::BASES { isa.sum(sums[v], start) } else { start };
+                }
+            }
         }
         let terms = load_sums(isa, columns.terms);
         for (sums, row) in sums.iter_mut().zip(self.of_rows(rows, 1)) {
             let zero = isa.splat_sum(row.zero);
             for v in 0..2 {
                 sums[v] = isa.subtract_product(sums[v], zero, terms[v]);
-            }
-        }
-        if I::CROSSES {
-            let crosses = self.of_rows(crosses, segments).chunks_exact(segments);
-            for (sums, crosses) in sums.iter_mut().zip(crosses) {
-                let cross = isa.splat_sum(crosses[segment]);
-                for v in 0..2 {
-                    sums[v] = isa.subtract(sums[v], cross);
-                }
             }
         }
         if !columns.zeros.is_empty() {
@@ -479,18 +479,19 @@ fn add<I: Isa>(isa: I, a: [I::Floats; 2], b: [I::Floats; 2]) -> [I::Floats; 2] {
     [isa.add(a[0], b[0]), isa.add(a[1], b[1])]
 }
 
-/// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`.
+/// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`, and so
+/// they stay if they are to be unsigned.
 #[inline(always)]
-pub(super) fn unpack<I: Isa>(bits: usize, packed: &[I::Step], out: &mut [I::Step]) {
+pub(super) fn unpack<I: Isa>(bits: usize, packed: &[I::Step], out: &mut [I::Step], unsigned: bool) {
     match bits {
-        4 => unpack_bits::<I, 4>(packed, out),
-        _ => unpack_bits::<I, 2>(packed, out),
+        4 => unpack_bits::<I, 4>(packed, out, unsigned),
+        _ => unpack_bits::<I, 2>(packed, out, unsigned),
     }
 }
 
 #[inline(always)]
-fn unpack_bits<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step]) {
-    let half = 1u8 << (BITS - 1);
+fn unpack_bits<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step], unsigned: bool) {
+    let half = if unsigned { 0 } else { 1u8 << (BITS - 1) };
     let mask = ((1u16 << BITS) - 1) as u8;
     for (packed, out) in packed.iter().zip(out.chunks_exact_mut(8 / BITS)) {
         let packed = &bytemuck::bytes_of(packed)[..size_of::<I::Step>()];

@@ -7,7 +7,8 @@
 //! ```
 //! so that a tile is read from front to back, a line of each row is at a constant distance from
 //! the next, and no two of them fall into the same set of the cache, whatever K is. A segment of
-//! K starts with a new line; what a line has left over is 0. Codes are stored plus 128, unsigned.
+//! K starts with a new line; what a line has left over is 0. Codes are stored plus 128, unsigned,
+//! unless the kernel wants them signed ([`Isa::UNSIGNED`]).
 //!
 //! Where codes are in an [order](super::order), it is quarters of lines that alternate, which are
 //! its blocks: two rows are brought into an order at a time.
@@ -25,7 +26,7 @@ use core::ops::Range;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) scale: f32,
-    /// The zero point, shifted like the codes: `0 ..= 255`.
+    /// The zero point, shifted like the codes: `0 ..= 255` where they are unsigned.
     pub(super) zero: i32,
 }
 
@@ -102,8 +103,9 @@ pub(super) struct Prepare<'a, S> {
     pub(super) rows: &'a mut [Row],
     /// `[row][segment]`; empty if the weights do not need them.
     pub(super) sums: &'a mut [i32],
-    /// The same for what [`Isa::CROSSES`] leaves of a row alone.
-    pub(super) crosses: &'a mut [i32],
+    /// The same for what sums start with, which takes away what they get of a row alone:
+    /// [`Isa::CROSSES`], [`Isa::UNSIGNED`].
+    pub(super) starts: &'a mut [i32],
 }
 
 impl<S: Source> Operation for Prepare<'_, S> {
@@ -113,6 +115,7 @@ impl<S: Source> Operation for Prepare<'_, S> {
     fn run<I: Isa>(self, isa: I) -> Self::Output {
         let lines_per_row = self.weights.lines();
         let first = self.tiling.rows(self.tiles.start).start;
+        let signed = I::UNSIGNED && self.weights.bits < 8;
         for tile in self.tiles {
             let rows = self.tiling.rows(tile);
             let lines = &mut self.lines[(rows.start - first) * lines_per_row..];
@@ -126,19 +129,22 @@ impl<S: Source> Operation for Prepare<'_, S> {
                 let mut groups = lines.chunks_exact_mut(rows.len());
                 for segment in 0..self.weights.segments() {
                     let range = self.weights.segment_range(segment);
-                    let (mut sum, mut cross) = (0, 0i32);
+                    let (mut sum, mut start) = (0, 0i32);
                     for k in range.clone().step_by(Line::STEPS * I::VALUES) {
                         let (Some(group), left) = (groups.next(), range.end - k) else { break };
-                        let line = if I::VALUES == 4 {
+                        let mut line = if I::VALUES == 4 {
                             bytes(isa, &self.source, of, (row, k), left)
                         } else {
                             words(isa, &self.source, of, (row, k), left)
                         };
-                        if !self.sums.is_empty() {
+                        if signed || !self.sums.is_empty() {
                             sum += sum_of(&line);
                         }
+                        if signed {
+                            sum -= turn(&mut line, left);
+                        }
                         if I::CROSSES {
-                            cross = cross.wrapping_add(cross_of(&line));
+                            start = start.wrapping_sub(cross_of(&line));
                         }
                         // What is ordered has four values in a step: known when compiled.
                         if I::VALUES == 4 && self.weights.arithmetic == Arithmetic::Ordered {
@@ -151,9 +157,15 @@ impl<S: Source> Operation for Prepare<'_, S> {
                     if !self.sums.is_empty() {
                         self.sums[to] = sum;
                     }
-                    if I::CROSSES {
-                        self.crosses[to] = cross;
+                    if signed {
+                        start = -(sum << (self.weights.bits - 1));
                     }
+                    if I::CROSSES || signed {
+                        self.starts[to] = start;
+                    }
+                }
+                if signed {
+                    self.rows[row - first].zero -= 128;
                 }
             }
         }
@@ -216,12 +228,27 @@ fn words<S: Source>(
 /// The sum of the codes in a line, of either kind: the high bytes of i16 are 0.
 #[inline(always)]
 fn sum_of(line: &Line) -> i32 {
-    let bytes: &[u8; 64] = bytemuck::cast_ref(line);
     let mut sum = 0;
-    for byte in bytes {
+    for byte in line.bytes() {
         sum += i32::from(*byte);
     }
     sum
+}
+
+/// Takes 128 from each code of a line of bytes, but not from what is left over; returns by how much
+/// their sum is less.
+#[inline(always)]
+fn turn(line: &mut Line, left: usize) -> i32 {
+    if left >= 64 {
+        for code in line.bytes_mut() {
+            *code ^= 0x80;
+        }
+        return 64 * 128;
+    }
+    for code in &mut line.bytes_mut()[..left] {
+        *code ^= 0x80;
+    }
+    left as i32 * 128
 }
 
 /// What a line of i16 gives for itself where activations are added to codes: see [`Isa::CROSSES`].

@@ -69,8 +69,8 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-        [0, 1, 2, 3].map(|i| a[i].wrapping_sub(b[i]))
+    fn sum(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        [0, 1, 2, 3].map(|i| a[i].wrapping_add(b[i]))
     }
 
     #[inline(always)]

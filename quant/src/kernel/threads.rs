@@ -36,7 +36,7 @@ pub(super) struct Room {
     pub(super) lines: Vec<Line>,
     pub(super) rows: Vec<Row>,
     pub(super) sums: Vec<i32>,
-    pub(super) crosses: Vec<i32>,
+    pub(super) starts: Vec<i32>,
 }
 
 impl Default for Scratch {

@@ -91,8 +91,8 @@ pub struct PackedWeights {
     zeros: Vec<i32>,
     /// Empty, unless [`Isa::BASES`].
     bases: Vec<i32>,
-    /// [`Isa::CROSSES`].
-    pub(super) crosses: bool,
+    /// Whether sums start with something of a row alone: [`Isa::CROSSES`], [`Isa::UNSIGNED`].
+    pub(super) row_starts: bool,
 }
 
 /// What belongs to the columns of a panel in one segment.
@@ -247,6 +247,7 @@ struct Shape {
     group: usize,
     bases: bool,
     crosses: bool,
+    unsigned: bool,
 }
 
 struct ShapeOf;
@@ -263,6 +264,7 @@ impl Operation for ShapeOf {
             group: I::GROUP,
             bases: I::BASES,
             crosses: I::CROSSES,
+            unsigned: I::UNSIGNED,
         }
     }
 }
@@ -287,7 +289,7 @@ fn pack(
     weights: &Weights<'_>,
     segment: usize,
 ) -> PackedWeights {
-    let Shape { values, columns, tallest, group, bases, crosses } =
+    let Shape { values, columns, tallest, group, bases, crosses, unsigned } =
         kernel.multiply(arithmetic, ShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Packed codes are multiplied 8 steps at a time by every kernel.
@@ -324,7 +326,7 @@ fn pack(
             vec![0; parameters]
         },
         bases: vec![0; if bases { parameters } else { 0 }],
-        crosses,
+        row_starts: crosses || unsigned && bits < 8,
     };
     let blocks = packed.orders.blocks();
     let arrangements = match (codes, arithmetic) {

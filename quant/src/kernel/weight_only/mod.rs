@@ -277,7 +277,7 @@ impl FloatProduct<'_> {
         } else {
             // Segments are filled up to 8 steps, which are whole bytes.
             let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
-            product::unpack::<I>(self.weights.bits, packed, &mut room.steps);
+            product::unpack::<I>(self.weights.bits, packed, &mut room.steps, false);
         }
         &room.steps[..steps]
     }

@@ -151,12 +151,6 @@ impl Vnni for Avx512Vnni {
         let high = unsafe { _mm512_srli_epi16::<4>(packed) };
         [self.low_codes(packed), self.low_codes(high)]
     }
-
-    #[inline(always)]
-    fn sum(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_add_epi32(a, b) }
-    }
 }
 
 impl Isa for Avx512Vnni {
@@ -265,9 +259,9 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn subtract(self, a: __m512i, b: __m512i) -> __m512i {
+    fn sum(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_sub_epi32(a, b) }
+        unsafe { _mm512_add_epi32(a, b) }
     }
 
     #[inline(always)]

@@ -88,12 +88,8 @@ impl<D: Dot> Vnni for D {
 
     #[inline(always)]
     fn unpacked(self, step: &Self::Step, v: usize) -> [__m256i; 2] {
-        self.ymm_unpacked(&step[v])
-    }
-
-    #[inline(always)]
-    fn sum(self, a: __m256i, b: __m256i) -> __m256i {
-        self.ymm_add_sums(a, b)
+        let [low, high] = self.ymm_halves(&step[v]);
+        [self.ymm_less_half(low), self.ymm_less_half(high)]
     }
 }
 

@@ -11,9 +11,6 @@ pub(super) trait Vnni: Isa {
     /// The codes of 4 bits for the columns of vector `v`: those in the low halves of the bytes, and
     /// those in the high halves.
     fn unpacked(self, step: &Self::Step, v: usize) -> [Self::Sums; 2];
-
-    /// `a + b`, wrapping.
-    fn sum(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
 }
 
 /// Sums of the rows of a tile.

@@ -27,26 +27,24 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
     }
 
-    /// Codes of 4 bits: those in the low halves of the bytes, and those in the high halves.
+    /// The low halves of bytes, and the high ones.
     #[inline(always)]
-    fn ymm_unpacked(self, from: &[i8; 32]) -> [__m256i; 2] {
+    fn ymm_halves(self, from: &[i8; 32]) -> [__m256i; 2] {
         let packed = self.ymm_codes(from);
         // SAFETY: `self` proves AVX2.
         let high = unsafe { _mm256_srli_epi16::<4>(packed) };
-        [self.ymm_low_codes(packed), self.ymm_low_codes(high)]
-    }
-
-    /// The codes in the low halves of the bytes.
-    #[inline(always)]
-    fn ymm_low_codes(self, packed: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         let mask = unsafe { _mm256_set1_epi8(15) };
+        [self.ymm_and(packed, mask), self.ymm_and(high, mask)]
+    }
+
+    /// Codes of 4 bits, which are stored plus 8.
+    #[inline(always)]
+    fn ymm_less_half(self, halves: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         let half = unsafe { _mm256_set1_epi8(8) };
         // SAFETY: `self` proves AVX2.
-        let codes = unsafe { _mm256_and_si256(packed, mask) };
-        // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_sub_epi8(codes, half) }
+        unsafe { _mm256_sub_epi8(halves, half) }
     }
 
     #[inline(always)]
@@ -156,12 +154,6 @@ pub(super) unsafe trait Ymm: Copy {
     fn ymm_add_sums(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_add_epi32(a, b) }
-    }
-
-    #[inline(always)]
-    fn ymm_subtract_sums(self, a: __m256i, b: __m256i) -> __m256i {
-        // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_sub_epi32(a, b) }
     }
 
     #[inline(always)]
@@ -368,8 +360,8 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
-        fn subtract(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-            self.ymm_subtract_sums(a, b)
+        fn sum(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+            self.ymm_add_sums(a, b)
         }
 
         #[inline(always)]

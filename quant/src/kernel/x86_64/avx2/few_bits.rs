@@ -1,4 +1,4 @@
-//! Codes of at most 4 bits.
+//! Codes of at most 4 bits: `vpmaddubsw` with unsigned codes and signed activations.
 
 use super::Avx2;
 use crate::kernel::isa::{Isa, Line};
@@ -11,9 +11,10 @@ impl Isa for Avx2 {
     type Step = [[i8; 32]; 2];
 
     const VALUES: usize = 4;
-    // 4 rows · 2 vectors = 8 sums in i16, 2 vectors of codes, a broadcast, a temporary: 12 of 16
-    // registers. The sums in i32 are needed once in eight steps and may wait in memory.
+    // 4 rows · 2 vectors = 8 sums in i16, 4 vectors of codes, a broadcast, a temporary, a mask: 15 of
+    // 16 registers. The sums in i32 are needed once in eight steps and may wait in memory.
     const ROWS: usize = 4;
+    const UNSIGNED: bool = true;
 
     #[inline(always)]
     fn lanes(self, step: &Self::Step, v: usize) -> __m256i {
@@ -26,8 +27,8 @@ impl Isa for Avx2 {
     }
 
     /// Eight pair sums are added in i16 before they are widened, which saves the two operations of
-    /// widening for all but one of them. Codes are at least -8, activations at most 255: eight steps
-    /// reach at most 8 · 2 · 8 · 255 = 32640.
+    /// widening for all but one of them. Codes are at most 15, activations at least -128: eight steps
+    /// reach at most 8 · 2 · 15 · 128 = 30720.
     #[inline(always)]
     fn accumulate<const R: usize>(
         self,
@@ -42,7 +43,7 @@ impl Isa for Avx2 {
                 for r in 0..R {
                     let values = self.ymm_broadcast(a[r].0[g * 8 + s]);
                     for v in 0..2 {
-                        let pair = self.pairs(values, codes[v]);
+                        let pair = self.pairs(codes[v], values);
                         pairs[r][v] = if s == 0 { pair } else { self.add_i16(pairs[r][v], pair) };
                     }
                 }
@@ -51,8 +52,9 @@ impl Isa for Avx2 {
         }
     }
 
-    // Two tiles. Unpacking takes as long as the products of one row.
-    const UNPACKS: usize = 8;
+    // Unpacking takes as long as half of the products of one row, and a panel that is unpacked needs
+    // twice the room in the cache: with less than eight tiles it does not pay to do it once for all.
+    const UNPACKS: usize = 32;
 
     /// As [`Isa::accumulate`]: four packed steps are eight.
     #[inline(always)]
@@ -65,20 +67,35 @@ impl Isa for Avx2 {
         for (g, steps) in b.as_chunks::<4>().0.iter().enumerate().take(Line::STEPS / 8) {
             let mut pairs = [[self.ymm_zero(); 2]; R];
             for (s, step) in steps.iter().enumerate() {
-                let codes = [self.ymm_unpacked(&step[0]), self.ymm_unpacked(&step[1])];
-                for r in 0..R {
-                    let first = self.ymm_broadcast(a[r].0[g * 8 + 2 * s]);
-                    let second = self.ymm_broadcast(a[r].0[g * 8 + 2 * s + 1]);
-                    for v in 0..2 {
-                        let both = self.add_i16(
-                            self.pairs(first, codes[v][0]),
-                            self.pairs(second, codes[v][1]),
-                        );
-                        pairs[r][v] = self.add_i16(pairs[r][v], both);
-                    }
-                }
+                let [left, right] = [self.ymm_halves(&step[0]), self.ymm_halves(&step[1])];
+                self.add_pairs(&mut pairs, a, g * 8 + 2 * s, [left[0], right[0]]);
+                self.add_pairs(&mut pairs, a, g * 8 + 2 * s + 1, [left[1], right[1]]);
             }
             self.add_wide(sums, &pairs);
+        }
+    }
+}
+
+impl Avx2 {
+    /// Adds a step of every row, in i16; the first of eight has nothing to be added to.
+    #[inline(always)]
+    fn add_pairs<const R: usize>(
+        self,
+        pairs: &mut [[__m256i; 2]; R],
+        a: &[Line; R],
+        step: usize,
+        codes: [__m256i; 2],
+    ) {
+        for r in 0..R {
+            let values = self.ymm_broadcast(a[r].0[step]);
+            for v in 0..2 {
+                let pair = self.pairs(codes[v], values);
+                pairs[r][v] = if step.is_multiple_of(8) {
+                    pair
+                } else {
+                    self.add_i16_in_turn(pairs[r][v], pair)
+                };
+            }
         }
     }
 }
