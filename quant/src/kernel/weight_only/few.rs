@@ -144,7 +144,7 @@ impl FloatProduct<'_> {
                     } else if I::LANES == 16 {
                         row_of_nibbles::<I, 4, ZEROS>(isa, x, codes, first, &zeros, sums);
                     } else {
-                        row_of_nibbles::<I, 2, ZEROS>(isa, x, codes, first, &zeros, sums);
+                        row_of_nibbles::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
                     }
                 }
                 continue;
@@ -171,14 +171,12 @@ impl FloatProduct<'_> {
         p
     }
 
-    /// Panels whose sums of one row are in registers together: 8 vectors of 32; of 16, 4 beside codes of
-    /// 4 bits, which are all at hand, and 6 beside codes of a byte. None where there are no vectors, or
-    /// turns are as fast.
+    /// Panels whose sums of one row are in registers together: 8 vectors of 32, and 6 of 16. None where
+    /// there are no vectors, or turns are as fast.
     #[inline(always)]
     fn abreast<I: Isa>(&self) -> usize {
         match I::LANES {
             16 if self.packed_nibbles::<I>() => 4,
-            8 if self.packed_nibbles::<I>() => 2,
             8 if self.direct::<I>() => 3,
             _ => 0,
         }

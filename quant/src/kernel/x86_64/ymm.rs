@@ -4,6 +4,9 @@ use crate::kernel::elementwise::{Approximate, TOGETHER};
 use crate::kernel::isa::nibble_at;
 use core::arch::x86_64::*;
 
+/// All bits that the exponents of `2^23`, `2^19`, `2^15` and `2^11` have.
+const NIBBLE_EXPONENTS: i32 = (127 + 23) | (127 + 19) | (127 + 15) | (127 + 11);
+
 /// A proof of AVX2 and FMA.
 ///
 /// # Safety
@@ -72,22 +75,33 @@ pub(super) unsafe trait Ymm: Copy {
         }
     }
 
-    /// Value `J` of a packed step of 4 bits, as a float: as in [`Ymm::ymm_byte`], for the lowest byte
-    /// and for those that are shifted there. More of them could be taken without a shift, with
-    /// constants that then do not fit the registers.
+    /// Value `J` of a packed step of 4 bits, as a float: as in [`Ymm::ymm_byte`], with the exponent that
+    /// makes the lowest bit of the code worth 1.
+    ///
+    /// Half a lane has four codes, and all bits that some code's exponent has are put above them at once.
+    /// What masks the code then leaves the bits of its own.
     #[inline(always)]
     fn ymm_nibble<const J: usize>(self, lanes: __m256i) -> __m256 {
-        let at = nibble_at(J) as i32;
-        let lanes = match at / 2 {
-            0 => lanes,
-            1 => self.ymm_shift_down::<8>(lanes),
-            2 => self.ymm_shift_down::<16>(lanes),
-            _ => self.ymm_shift_down::<24>(lanes),
-        };
-        let exponent = 23 - 4 * (at % 2);
-        let bits = self.ymm_and(lanes, self.ymm_splat_sum(15 << (4 * (at % 2))));
-        let float = self.ymm_xor(bits, (exponent + 127) << 23);
+        let (half, at) = (nibble_at(J) / 4, 4 * (nibble_at(J) % 4) as i32);
+        let codes = if half == 0 { lanes } else { self.ymm_shift_down::<16>(lanes) };
+        let codes = self.ymm_below(codes, self.ymm_splat_sum(NIBBLE_EXPONENTS << 23));
+        let exponent = 23 - at;
+        let mask = (exponent + 127) << 23 | 15 << at;
+        let float = self.ymm_as_floats(self.ymm_and(codes, self.ymm_splat_sum(mask)));
         self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 8) as f32))
+    }
+
+    /// The low half of each lane of one below the high half of the other's.
+    #[inline(always)]
+    fn ymm_below(self, low: __m256i, high: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_blend_epi16::<0b1010_1010>(low, high) }
+    }
+
+    #[inline(always)]
+    fn ymm_as_floats(self, lanes: __m256i) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_castsi256_ps(lanes) }
     }
 
     #[inline(always)]
@@ -100,9 +114,7 @@ pub(super) unsafe trait Ymm: Copy {
     #[inline(always)]
     fn ymm_xor(self, lanes: __m256i, bits: i32) -> __m256 {
         // SAFETY: `self` proves AVX2.
-        let float = unsafe { _mm256_xor_si256(lanes, self.ymm_splat_sum(bits)) };
-        // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_castsi256_ps(float) }
+        self.ymm_as_floats(unsafe { _mm256_xor_si256(lanes, self.ymm_splat_sum(bits)) })
     }
 
     #[inline(always)]
