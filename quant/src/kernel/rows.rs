@@ -112,64 +112,72 @@ impl<S: Source> Operation for Prepare<'_, S> {
     type Output = Result<(), NonFinite>;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Self::Output {
-        let lines_per_row = self.weights.lines();
+    fn run<I: Isa>(mut self, isa: I) -> Self::Output {
         let first = self.tiling.rows(self.tiles.start).start;
-        let signed = I::UNSIGNED && self.weights.bits < 8;
-        for tile in self.tiles {
+        for tile in self.tiles.clone() {
             let rows = self.tiling.rows(tile);
-            let lines = &mut self.lines[(rows.start - first) * lines_per_row..];
             // All of them before the first is filled: what a row waits for at its end, the next one
             // need not wait for.
             for row in rows.clone() {
                 self.rows[row - first] = self.source.row(isa, row)?;
             }
             for row in rows.clone() {
-                let of = self.rows[row - first];
-                let mut groups = lines.chunks_exact_mut(rows.len());
-                for segment in 0..self.weights.segments() {
-                    let range = self.weights.segment_range(segment);
-                    let (mut sum, mut start) = (0, 0i32);
-                    for k in range.clone().step_by(Line::STEPS * I::VALUES) {
-                        let (Some(group), left) = (groups.next(), range.end - k) else { break };
-                        let mut line = if I::VALUES == 4 {
-                            bytes(isa, &self.source, of, (row, k), left)
-                        } else {
-                            words(isa, &self.source, of, (row, k), left)
-                        };
-                        if signed || !self.sums.is_empty() {
-                            sum += sum_of(&line);
-                        }
-                        if signed {
-                            sum -= turn(&mut line, left);
-                        }
-                        if I::CROSSES {
-                            start = start.wrapping_sub(cross_of(&line));
-                        }
-                        // What is ordered has four values in a step: known when compiled.
-                        if I::VALUES == 4 && self.weights.arithmetic == Arithmetic::Ordered {
-                            place_quarters(line, row - rows.start, group);
-                        } else {
-                            group[row - rows.start] = line;
-                        }
-                    }
-                    let to = (row - first) * self.weights.segments() + segment;
-                    if !self.sums.is_empty() {
-                        self.sums[to] = sum;
-                    }
-                    if signed {
-                        start = -(sum << (self.weights.bits - 1));
-                    }
-                    if I::CROSSES || signed {
-                        self.starts[to] = start;
-                    }
-                }
-                if signed {
-                    self.rows[row - first].zero -= 128;
-                }
+                self.fill(isa, first, &rows, row);
             }
         }
         Ok(())
+    }
+}
+
+impl<S: Source> Prepare<'_, S> {
+    /// One row of a tile that has `rows`; `first` is the first of all.
+    #[inline(always)]
+    fn fill<I: Isa>(&mut self, isa: I, first: usize, rows: &Range<usize>, row: usize) {
+        let weights = self.weights;
+        let signed = I::UNSIGNED && weights.bits < 8;
+        let of = self.rows[row - first];
+        let lines = &mut self.lines[(rows.start - first) * weights.lines()..];
+        let mut groups = lines.chunks_exact_mut(rows.len());
+        for segment in 0..weights.segments() {
+            let range = weights.segment_range(segment);
+            let (mut sum, mut start) = (0, 0i32);
+            for k in range.clone().step_by(Line::STEPS * I::VALUES) {
+                let (Some(group), left) = (groups.next(), range.end - k) else { break };
+                let mut line = if I::VALUES == 4 {
+                    bytes(isa, &self.source, of, (row, k), left)
+                } else {
+                    words(isa, &self.source, of, (row, k), left)
+                };
+                if signed || !self.sums.is_empty() {
+                    sum += sum_of(&line);
+                }
+                if signed {
+                    sum -= make_signed(&mut line, left);
+                }
+                if I::CROSSES {
+                    start = start.wrapping_sub(cross_of(&line));
+                }
+                // What is ordered has four values in a step: known when compiled.
+                if I::VALUES == 4 && weights.arithmetic == Arithmetic::Ordered {
+                    place_quarters(line, row - rows.start, group);
+                } else {
+                    group[row - rows.start] = line;
+                }
+            }
+            if signed {
+                start = -(sum << (weights.bits - 1));
+            }
+            let to = (row - first) * weights.segments() + segment;
+            if !self.sums.is_empty() {
+                self.sums[to] = sum;
+            }
+            if !self.starts.is_empty() {
+                self.starts[to] = start;
+            }
+        }
+        if signed {
+            self.rows[row - first].zero -= 128;
+        }
     }
 }
 
@@ -238,7 +246,7 @@ fn sum_of(line: &Line) -> i32 {
 /// Takes 128 from each code of a line of bytes, but not from what is left over; returns by how much
 /// their sum is less.
 #[inline(always)]
-fn turn(line: &mut Line, left: usize) -> i32 {
+fn make_signed(line: &mut Line, left: usize) -> i32 {
     if left >= 64 {
         for code in line.bytes_mut() {
             *code ^= 0x80;

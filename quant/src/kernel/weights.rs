@@ -13,7 +13,7 @@
 //!
 //! Beside the codes stand, per segment and column, the scale and
 //! `term = Σ_k code - len · zero_point`: with activations `a` and their zero point `za`, both
-//! shifted to be unsigned,
+//! shifted alike,
 //! `Σ (a - za) · (code - zw) = Σ a · code - za · term - zw · Σ a`,
 //! where the last sum is needed only if some `zw` is not 0. All of it wraps in i32: the value it
 //! ends with fits, so what happens on the way does not matter.
