@@ -9,6 +9,7 @@ use tests::kernels::{Random, in_pool, kernels};
 
 struct Case {
     shape: ConvShape,
+    width: Option<SubByte>,
     batch: usize,
     size: [usize; 2],
     x: Vec<i8>,
@@ -54,6 +55,27 @@ impl Case {
         Self::new(random, shape, size)
     }
 
+    /// Windows of one pixel, whose codes of few bits stay packed.
+    fn packed_pixels(random: &mut Random, width: SubByte) -> Self {
+        let pair = |random: &mut Random, n: usize| [1 + random.below(n), 1 + random.below(n)];
+        let shape = ConvShape {
+            in_channels: 1 + random.below(150),
+            out_channels: 1 + random.below(40),
+            window: [1, 1],
+            stride: pair(random, 2),
+            padding: [random.below(3), random.below(3)],
+            dilation: [1, 1],
+            groups: 1,
+        };
+        let size = pair(random, 9);
+        let mut case = Self::new(random, shape, size);
+        case.width = Some(width);
+        for code in case.weights.iter_mut().chain(&mut case.weight_zeros) {
+            *code >>= 8 - width.bits();
+        }
+        case
+    }
+
     fn new(random: &mut Random, shape: ConvShape, size: [usize; 2]) -> Self {
         let batch = 1 + random.below(2);
         let k = shape.in_channels / shape.groups * shape.window[0] * shape.window[1];
@@ -65,6 +87,7 @@ impl Case {
             weight_zeros: (0..zeros).map(|_| random.code()).collect(),
             scales: (0..shape.out_channels).map(|_| random.unit().abs() + 0.01).collect(),
             bias: (0..shape.out_channels).map(|_| random.unit() * 100.0).collect(),
+            width: None,
             shape,
             batch,
             size,
@@ -73,10 +96,23 @@ impl Case {
 
     fn packed(&self, kernel: Kernel) -> PackedConv {
         let n = self.shape.out_channels;
+        let k = self.weights.len() / n;
+        let mut bytes = Vec::new();
+        let codes = match self.width {
+            None => Codes::Bytes(&self.weights),
+            Some(width) => {
+                for row in self.weights.chunks(k) {
+                    let start = bytes.len();
+                    bytes.resize(start + width.row_bytes(k), 0);
+                    Kernel::SCALAR.pack(width, row, &mut bytes[start..]);
+                }
+                Codes::Packed(width, &bytes)
+            }
+        };
         let weights = Weights {
             n,
-            k: self.weights.len() / n,
-            codes: Codes::Bytes(&self.weights),
+            k,
+            codes,
             sharing: Sharing::Channel,
             scales: &self.scales,
             zero_points: &self.weight_zeros,
@@ -134,8 +170,11 @@ impl Case {
 fn convolutions_equal_a_naive_loop() {
     for kernel in kernels() {
         let mut random = Random(7);
-        for _ in 0..60 {
-            let case = Case::random(&mut random);
+        let mut cases: Vec<_> = (0..60).map(|_| Case::random(&mut random)).collect();
+        for width in [SubByte::Four, SubByte::Two] {
+            cases.extend((0..20).map(|_| Case::packed_pixels(&mut random, width)));
+        }
+        for case in cases {
             let weights = case.packed(kernel);
             let expected = case.sums();
             let images = Images { values: &case.x, batch: case.batch, size: case.size };

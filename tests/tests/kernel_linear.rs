@@ -280,6 +280,38 @@ fn exact_where_every_product_is_extreme() {
     }
 }
 
+#[test]
+fn exact_where_every_product_of_few_bits_is_extreme() {
+    let widths = [(SubByte::Four, [-8, 7]), (SubByte::Two, [-2, 1])];
+    // Rows that multiply packed codes, and rows for which AVX2 unpacks a panel once.
+    let shapes = [(3, 18, 513), (5, 7, 24), (33, 17, 130)];
+    for kernel in kernels() {
+        let mut random = Random(12);
+        for ((width, codes), shape) in widths.into_iter().flat_map(|w| shapes.map(|s| (w, s))) {
+            for (x, zero) in [(-128, 127), (127, -128), (-128, 0), (127, 0)] {
+                for (w, weight_zero) in [(codes[0], codes[1]), (codes[1], codes[0])] {
+                    let (_, n, k) = shape;
+                    let mut layer = Layer::random(&mut random, shape, true);
+                    layer.width = Some(width);
+                    layer.x_zeros = vec![zero];
+                    layer.x.fill(x);
+                    layer.weights.fill(w);
+                    for (sharing, params) in
+                        [(Sharing::Channel, n), (Sharing::Block(100), n * k.div_ceil(100))]
+                    {
+                        layer.sharing = sharing;
+                        layer.weight_scales = vec![0.5; params];
+                        layer.weight_zeros.clear();
+                        layer.assert_exact(kernel);
+                        layer.weight_zeros = vec![weight_zero; params];
+                        layer.assert_exact(kernel);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A layer whose weights are normally distributed and scaled by the largest of each row. Codes of
 /// that kind can be summed in i16 four by four, or at least in pairs, in an order of their own.
 fn like_real_ones(random: &mut Random, (m, n, k): (usize, usize, usize)) -> Layer {

@@ -219,11 +219,13 @@ impl<'a> Slots<'a> {
 }
 
 fn prepared<'a>(room: &'a Room, whole: &Whole<'_>, rows: Range<usize>) -> Prepared<'a> {
+    let weights = whole.weights;
+    let each = rows.len() * weights.segments();
     Prepared {
         first: rows.start,
-        lines: &room.lines[..rows.len() * whole.weights.lines()],
+        lines: &room.lines[..rows.len() * weights.lines()],
         rows: &room.rows[..rows.len()],
-        sums: &room.sums,
-        starts: &room.starts,
+        sums: &room.sums[..if weights.has_zeros() { each } else { 0 }],
+        starts: &room.starts[..if weights.row_starts { each } else { 0 }],
     }
 }

@@ -47,7 +47,7 @@ pub(super) trait Isa: Copy + Send + Sync {
     const LANES: usize;
     /// Columns in a panel.
     const COLUMNS: usize = 2 * Self::LANES;
-    /// Values along K in a step: four unsigned bytes, or two i16.
+    /// Values along K in a step: four bytes, or two i16.
     const VALUES: usize;
     /// Rows of the tallest tile of integer products.
     const ROWS: usize;
@@ -65,15 +65,17 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// Whether codes of at most 4 bits are multiplied as they are stored, which is unsigned, code +
     /// half, and activations are signed. Unpacking is shorter then; `half · Σ a` is subtracted once per
     /// sum.
-    const UNSIGNED: bool = false;
+    const UNSIGNED_CODES: bool = false;
+    /// Whether sums start with something of a row alone.
+    const ROW_STARTS: bool = Self::CROSSES || Self::UNSIGNED_CODES;
 
     /// No sum yet.
     fn zero(self) -> Self::Sums;
 
     /// Adds the products of `a` and `b`, exactly: a line, or less of it at the end of a segment.
     ///
-    /// Where the codes are of at most 4 bits, the number of steps is a multiple of 8, and they are
-    /// [`Isa::UNSIGNED`] or not.
+    /// Where codes are of at most 4 bits, the number of steps is a multiple of 8, and `b` holds them
+    /// plus half of their range if that is how they are multiplied ([`Isa::UNSIGNED_CODES`]).
     fn accumulate<const R: usize>(
         self,
         sums: &mut [[Self::Sums; 2]; R],
@@ -107,9 +109,6 @@ pub(super) trait Isa: Copy + Send + Sync {
     ) {
     }
 
-    /// `a + b`, wrapping.
-    fn sum(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
-
     /// The codes of a step for the columns of vector `v`, a lane of 32 bits for each: what
     /// [`Isa::byte`] and [`Isa::nibble`] take apart.
     fn lanes(self, step: &Self::Step, v: usize) -> Self::Sums;
@@ -133,6 +132,9 @@ pub(super) trait Isa: Copy + Send + Sync {
 
     /// Writes the lanes.
     fn store_sums(self, sums: Self::Sums, out: &mut [i32]);
+
+    /// `a + b`, wrapping.
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
 
     /// `sum - a * b`, wrapping.
     fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;

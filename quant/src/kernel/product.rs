@@ -5,7 +5,7 @@
 //!   for tile                          up to ROWS rows
 //!     for panel                       COLUMNS outputs, all of K
 //!       for segment
-//!         sums = what zero points give   ROWS · COLUMNS sums in registers
+//!         sums = what is known before ROWS · COLUMNS sums in registers
 //!         for line, step              one broadcast per row, two loads of codes
 //!           sums += activations · codes
 //!         outputs from sums, scales
@@ -142,7 +142,8 @@ impl Product<'_> {
     fn unpacked<'a, I: Isa>(&self, panel: usize, room: &'a mut [I::Step]) -> &'a [I::Step] {
         let steps: &[I::Step] = self.weights.panel(panel);
         let room = &mut room[..steps.len() * (8 / self.weights.bits)];
-        unpack::<I>(self.weights.bits, steps, room, I::UNSIGNED);
+        let half = if I::UNSIGNED_CODES { 0 } else { self.weights.half() };
+        unpack::<I>(self.weights.bits, steps, room, half);
         room
     }
 
@@ -228,8 +229,8 @@ impl<T: Pod> Tile<'_, T> {
         self.finish::<I, R>(isa, values);
     }
 
-    /// Adds `Σ a · code` over a segment, and what goes with it: see [`Isa::BASES`] and
-    /// [`Isa::CROSSES`].
+    /// Adds `Σ a · code` over a segment, and what goes with it: see [`Isa::BASES`], [`Isa::CROSSES`] and
+    /// [`Isa::UNSIGNED_CODES`].
     #[inline(always)]
     fn accumulate<I: Isa<Step = T>, const R: usize>(
         &self,
@@ -260,6 +261,7 @@ impl<T: Pod> Tile<'_, T> {
         steps: Range<usize>,
     ) {
         let bits = self.product.weights.bits;
+        let half = if I::UNSIGNED_CODES { 0 } else { self.product.weights.half() };
         let per_byte = 8 / bits;
         let steps = &self.steps[steps.start / per_byte..steps.end / per_byte];
         let steps = lines.iter().zip(steps.chunks(Line::STEPS / per_byte));
@@ -272,7 +274,7 @@ impl<T: Pod> Tile<'_, T> {
         let mut piece = [I::Step::zeroed(); Line::STEPS];
         for (a, b) in steps {
             let piece = &mut piece[..b.len() * per_byte];
-            unpack::<I>(bits, b, piece, I::UNSIGNED);
+            unpack::<I>(bits, b, piece, half);
             isa.accumulate::<R>(sums, a, piece);
         }
     }
@@ -299,12 +301,12 @@ impl<T: Pod> Tile<'_, T> {
         if I::BASES {
             sums = [load_sums(isa, columns.bases); R];
         }
-        if I::CROSSES || I::UNSIGNED {
+        if I::ROW_STARTS {
             let starts = self.of_rows(starts, segments).chunks_exact(segments);
             for (sums, starts) in sums.iter_mut().zip(starts) {
                 let start = isa.splat_sum(starts[segment]);
                 for v in 0..2 {
-                    sums[v] = if I::BASES { isa.sum(sums[v], start) } else { start };
+                    sums[v] = isa.add_sums(sums[v], start);
                 }
             }
         }
@@ -479,19 +481,18 @@ fn add<I: Isa>(isa: I, a: [I::Floats; 2], b: [I::Floats; 2]) -> [I::Floats; 2] {
     [isa.add(a[0], b[0]), isa.add(a[1], b[1])]
 }
 
-/// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`, and so
-/// they stay if they are to be unsigned.
+/// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`, and gives
+/// them less `half`, or less 0.
 #[inline(always)]
-pub(super) fn unpack<I: Isa>(bits: usize, packed: &[I::Step], out: &mut [I::Step], unsigned: bool) {
+pub(super) fn unpack<I: Isa>(bits: usize, packed: &[I::Step], out: &mut [I::Step], half: u8) {
     match bits {
-        4 => unpack_bits::<I, 4>(packed, out, unsigned),
-        _ => unpack_bits::<I, 2>(packed, out, unsigned),
+        4 => unpack_bits::<I, 4>(packed, out, half),
+        _ => unpack_bits::<I, 2>(packed, out, half),
     }
 }
 
 #[inline(always)]
-fn unpack_bits<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step], unsigned: bool) {
-    let half = if unsigned { 0 } else { 1u8 << (BITS - 1) };
+fn unpack_bits<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step], half: u8) {
     let mask = ((1u16 << BITS) - 1) as u8;
     for (packed, out) in packed.iter().zip(out.chunks_exact_mut(8 / BITS)) {
         let packed = &bytemuck::bytes_of(packed)[..size_of::<I::Step>()];

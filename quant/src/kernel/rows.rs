@@ -8,7 +8,7 @@
 //! so that a tile is read from front to back, a line of each row is at a constant distance from
 //! the next, and no two of them fall into the same set of the cache, whatever K is. A segment of
 //! K starts with a new line; what a line has left over is 0. Codes are stored plus 128, unsigned,
-//! unless the kernel wants them signed ([`Isa::UNSIGNED`]).
+//! unless a kernel wants them signed for codes of at most 4 bits ([`Isa::UNSIGNED_CODES`]).
 //!
 //! Where codes are in an [order](super::order), it is quarters of lines that alternate, which are
 //! its blocks: two rows are brought into an order at a time.
@@ -26,7 +26,8 @@ use core::ops::Range;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) scale: f32,
-    /// The zero point, shifted like the codes: `0 ..= 255` where they are unsigned.
+    /// The zero point, shifted like the codes: `0 ..= 255` where they are unsigned, as a source gives
+    /// them.
     pub(super) zero: i32,
 }
 
@@ -103,8 +104,8 @@ pub(super) struct Prepare<'a, S> {
     pub(super) rows: &'a mut [Row],
     /// `[row][segment]`; empty if the weights do not need them.
     pub(super) sums: &'a mut [i32],
-    /// The same for what sums start with, which takes away what they get of a row alone:
-    /// [`Isa::CROSSES`], [`Isa::UNSIGNED`].
+    /// `[row][segment]`: what sums start with on account of the row; empty unless
+    /// [`PackedWeights::row_starts`].
     pub(super) starts: &'a mut [i32],
 }
 
@@ -122,7 +123,7 @@ impl<S: Source> Operation for Prepare<'_, S> {
                 self.rows[row - first] = self.source.row(isa, row)?;
             }
             for row in rows.clone() {
-                self.fill(isa, first, &rows, row);
+                self.prepare_row(isa, &rows, row);
             }
         }
         Ok(())
@@ -130,11 +131,14 @@ impl<S: Source> Operation for Prepare<'_, S> {
 }
 
 impl<S: Source> Prepare<'_, S> {
-    /// One row of a tile that has `rows`; `first` is the first of all.
+    /// One row of a tile that has `rows`.
     #[inline(always)]
-    fn fill<I: Isa>(&mut self, isa: I, first: usize, rows: &Range<usize>, row: usize) {
+    fn prepare_row<I: Isa>(&mut self, isa: I, rows: &Range<usize>, row: usize) {
+        const { assert!(!I::UNSIGNED_CODES || I::VALUES == 4 && !I::CROSSES) };
         let weights = self.weights;
-        let signed = I::UNSIGNED && weights.bits < 8;
+        // AVX2 prepares rows for codes in an order, too, which are not unsigned.
+        let signed = I::UNSIGNED_CODES && weights.row_starts;
+        let first = self.tiling.rows(self.tiles.start).start;
         let of = self.rows[row - first];
         let lines = &mut self.lines[(rows.start - first) * weights.lines()..];
         let mut groups = lines.chunks_exact_mut(rows.len());
@@ -152,7 +156,7 @@ impl<S: Source> Prepare<'_, S> {
                     sum += sum_of(&line);
                 }
                 if signed {
-                    sum -= make_signed(&mut line, left);
+                    make_signed(&mut line, left);
                 }
                 if I::CROSSES {
                     start = start.wrapping_sub(cross_of(&line));
@@ -165,13 +169,14 @@ impl<S: Source> Prepare<'_, S> {
                 }
             }
             if signed {
-                start = -(sum << (weights.bits - 1));
+                sum -= 128 * range.len() as i32;
+                start = -(sum * i32::from(weights.half()));
             }
             let to = (row - first) * weights.segments() + segment;
             if !self.sums.is_empty() {
                 self.sums[to] = sum;
             }
-            if !self.starts.is_empty() {
+            if I::CROSSES || signed {
                 self.starts[to] = start;
             }
         }
@@ -243,20 +248,15 @@ fn sum_of(line: &Line) -> i32 {
     sum
 }
 
-/// Takes 128 from each code of a line of bytes, but not from what is left over; returns by how much
-/// their sum is less.
+/// Takes 128 from each code of a line of bytes, but not from what is left over.
 #[inline(always)]
-fn make_signed(line: &mut Line, left: usize) -> i32 {
-    if left >= 64 {
-        for code in line.bytes_mut() {
-            *code ^= 0x80;
-        }
-        return 64 * 128;
-    }
-    for code in &mut line.bytes_mut()[..left] {
+fn make_signed(line: &mut Line, left: usize) {
+    for code in line.bytes_mut() {
         *code ^= 0x80;
     }
-    left as i32 * 128
+    if left < 64 {
+        line.bytes_mut()[left..].fill(0);
+    }
 }
 
 /// What a line of i16 gives for itself where activations are added to codes: see [`Isa::CROSSES`].

@@ -69,7 +69,7 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn sum(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
         [0, 1, 2, 3].map(|i| a[i].wrapping_add(b[i]))
     }
 

@@ -8,14 +8,15 @@
 //! step      column 0: VALUES codes │ column 1 │ …
 //! ```
 //! Codes of 4 and 2 bits stay packed: a step then holds two or four steps, the first in the low
-//! bits, as unsigned numbers (code + 8 or + 2). What fills up is code 0, so that activations there
-//! have no effect, whatever they are.
+//! bits, as unsigned numbers (code + 8 or + 2). What fills up is code 0; activations there are 0, which
+//! matters where codes are multiplied as they are stored ([`Isa::UNSIGNED_CODES`]).
 //!
 //! Beside the codes stand, per segment and column, the scale and
 //! `term = Σ_k code - len · zero_point`: with activations `a` and their zero point `za`, both
 //! shifted alike,
 //! `Σ (a - za) · (code - zw) = Σ a · code - za · term - zw · Σ a`,
-//! where the last sum is needed only if some `zw` is not 0. All of it wraps in i32: the value it
+//! where the last sum is needed only if some `zw` is not 0. Where `Σ a · (code + half)` is summed, sums
+//! start with `-half · Σ a`. All of it wraps in i32: the value it
 //! ends with fits, so what happens on the way does not matter.
 
 use super::dispatch::{Arithmetic, Kernel, Operation};
@@ -91,7 +92,7 @@ pub struct PackedWeights {
     zeros: Vec<i32>,
     /// Empty, unless [`Isa::BASES`].
     bases: Vec<i32>,
-    /// Whether sums start with something of a row alone: [`Isa::CROSSES`], [`Isa::UNSIGNED`].
+    /// Whether sums start with something of a row alone: [`Isa::ROW_STARTS`].
     pub(super) row_starts: bool,
 }
 
@@ -180,6 +181,11 @@ impl PackedWeights {
         !self.zeros.is_empty()
     }
 
+    /// What packed codes are stored with, to be unsigned.
+    pub(super) fn half(&self) -> u8 {
+        1 << (self.bits - 1)
+    }
+
     pub(super) fn unpacked_panel_bytes(&self) -> usize {
         self.panel_bytes * 8 / self.bits
     }
@@ -247,7 +253,7 @@ struct Shape {
     group: usize,
     bases: bool,
     crosses: bool,
-    unsigned: bool,
+    row_starts: bool,
 }
 
 struct ShapeOf;
@@ -264,7 +270,7 @@ impl Operation for ShapeOf {
             group: I::GROUP,
             bases: I::BASES,
             crosses: I::CROSSES,
-            unsigned: I::UNSIGNED,
+            row_starts: I::ROW_STARTS,
         }
     }
 }
@@ -289,7 +295,7 @@ fn pack(
     weights: &Weights<'_>,
     segment: usize,
 ) -> PackedWeights {
-    let Shape { values, columns, tallest, group, bases, crosses, unsigned } =
+    let Shape { values, columns, tallest, group, bases, crosses, row_starts } =
         kernel.multiply(arithmetic, ShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Packed codes are multiplied 8 steps at a time by every kernel.
@@ -326,7 +332,7 @@ fn pack(
             vec![0; parameters]
         },
         bases: vec![0; if bases { parameters } else { 0 }],
-        row_starts: crosses || unsigned && bits < 8,
+        row_starts,
     };
     let blocks = packed.orders.blocks();
     let arrangements = match (codes, arithmetic) {
@@ -361,21 +367,21 @@ struct Rows {
     /// A row as it is stored.
     row: Vec<i8>,
     /// Where each segment starts.
-    starts: Vec<usize>,
+    offsets: Vec<usize>,
     len: usize,
 }
 
 impl Rows {
     fn new(packed: &PackedWeights, values: usize) -> Self {
         let mut len = 0;
-        let mut starts = Vec::with_capacity(packed.steps.len());
+        let mut offsets = Vec::with_capacity(packed.steps.len());
         for steps in &packed.steps {
-            starts.push(len);
+            offsets.push(len);
             len += steps * values;
         }
         let stride = len.next_multiple_of(64) + 64;
         let (codes, row) = (vec![0; stride * packed.columns], vec![0; packed.k]);
-        Self { codes, stride, row, starts, len }
+        Self { codes, stride, row, offsets, len }
     }
 
     fn read(&mut self, weights: &Weights<'_>, packed: &mut PackedWeights, panel: usize) {
@@ -387,7 +393,7 @@ impl Rows {
             }
             unpack_row(weights, first + at, &mut self.row);
             packed.set_parameters(weights, first + at, &self.row);
-            for (start, codes) in self.starts.iter().zip(self.row.chunks(packed.segment)) {
+            for (start, codes) in self.offsets.iter().zip(self.row.chunks(packed.segment)) {
                 to[*start..][..codes.len()].copy_from_slice(codes);
             }
         }
@@ -420,8 +426,8 @@ impl Rows {
     fn cross(&self, packed: &mut PackedWeights, panel: usize) {
         let segments = packed.segments();
         for (column, codes) in self.codes.chunks_exact(self.stride).enumerate() {
-            for (s, start) in self.starts.iter().enumerate() {
-                let end = self.starts.get(s + 1).map_or(self.len, |end| *end);
+            for (s, start) in self.offsets.iter().enumerate() {
+                let end = self.offsets.get(s + 1).map_or(self.len, |end| *end);
                 let fours = codes[*start..end].as_chunks::<4>().0;
                 let products = fours.iter().map(|of| {
                     let [a, b, c, d] = of.map(i32::from);

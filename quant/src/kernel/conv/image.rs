@@ -1,5 +1,5 @@
 //! One quantized image, and its codes laid out group by group: `[height][width][channel]`, with the
-//! border of padding, plus 128 and unsigned, as activations are everywhere in the products.
+//! border of padding, plus 128 and unsigned, as a `Source` hands them over.
 
 use super::shape::Geometry;
 use crate::kernel::dispatch::Kernel;

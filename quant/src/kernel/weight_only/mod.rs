@@ -277,7 +277,8 @@ impl FloatProduct<'_> {
         } else {
             // Segments are filled up to 8 steps, which are whole bytes.
             let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
-            product::unpack::<I>(self.weights.bits, packed, &mut room.steps, false);
+            let half = self.weights.half();
+            product::unpack::<I>(self.weights.bits, packed, &mut room.steps, half);
         }
         &room.steps[..steps]
     }

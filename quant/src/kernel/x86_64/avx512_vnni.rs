@@ -221,7 +221,7 @@ impl Isa for Avx512Vnni {
         }
     }
 
-    /// As in [`Ymm::ymm_nibble`](super::ymm::Ymm::ymm_nibble), or looked up in a table: shifts and
+    /// With the exponent that makes the lowest bit of the code worth 1, or looked up in a table: shifts and
     /// tables share two ports, subtractions have one of those and another. Four of each, with three
     /// shifts, use all ports alike.
     #[inline(always)]
@@ -259,7 +259,7 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn sum(self, a: __m512i, b: __m512i) -> __m512i {
+    fn add_sums(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_add_epi32(a, b) }
     }

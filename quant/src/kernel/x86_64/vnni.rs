@@ -91,7 +91,7 @@ fn join<V: Vnni, const R: usize>(vnni: V, sums: &mut Sums<V, R>, others: &Sums<V
     if R < ROWS_WITH_SUMS_ENOUGH {
         for r in 0..R {
             for v in 0..2 {
-                sums[r][v] = vnni.sum(sums[r][v], others[r][v]);
+                sums[r][v] = vnni.add_sums(sums[r][v], others[r][v]);
             }
         }
     }

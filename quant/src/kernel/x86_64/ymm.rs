@@ -4,8 +4,8 @@ use crate::kernel::elementwise::{Approximate, TOGETHER};
 use crate::kernel::isa::nibble_at;
 use core::arch::x86_64::*;
 
-/// All bits that the exponents of `2^23`, `2^19`, `2^15` and `2^11` have.
-const NIBBLE_EXPONENTS: i32 = (127 + 23) | (127 + 19) | (127 + 15) | (127 + 11);
+/// All bits that the exponents of `2^23`, `2^19`, `2^15` and `2^11` have, at their place.
+const NIBBLE_EXPONENTS: i32 = ((127 + 23) | (127 + 19) | (127 + 15) | (127 + 11)) << 23;
 
 /// A proof of AVX2 and FMA.
 ///
@@ -79,12 +79,12 @@ pub(super) unsafe trait Ymm: Copy {
     /// makes the lowest bit of the code worth 1.
     ///
     /// Half a lane has four codes, and all bits that some code's exponent has are put above them at once.
-    /// What masks the code then leaves the bits of its own.
+    /// The mask that selects a code selects its own exponent, too.
     #[inline(always)]
     fn ymm_nibble<const J: usize>(self, lanes: __m256i) -> __m256 {
         let (half, at) = (nibble_at(J) / 4, 4 * (nibble_at(J) % 4) as i32);
         let codes = if half == 0 { lanes } else { self.ymm_shift_down::<16>(lanes) };
-        let codes = self.ymm_below(codes, self.ymm_splat_sum(NIBBLE_EXPONENTS << 23));
+        let codes = self.ymm_below(codes, self.ymm_splat_sum(NIBBLE_EXPONENTS));
         let exponent = 23 - at;
         let mask = (exponent + 127) << 23 | 15 << at;
         let float = self.ymm_as_floats(self.ymm_and(codes, self.ymm_splat_sum(mask)));
@@ -275,8 +275,7 @@ pub(super) unsafe trait Ymm: Copy {
     /// Without the sign.
     #[inline(always)]
     fn ymm_size(self, a: __m256) -> __m256 {
-        // SAFETY: `self` proves AVX2.
-        let mask = unsafe { _mm256_castsi256_ps(self.ymm_splat_sum(i32::MAX)) };
+        let mask = self.ymm_as_floats(self.ymm_splat_sum(i32::MAX));
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_and_ps(a, mask) }
     }
@@ -372,7 +371,7 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
-        fn sum(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
             self.ymm_add_sums(a, b)
         }
 

@@ -15,7 +15,6 @@ mod wide;
 
 use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
-use core::arch::asm;
 use core::arch::x86_64::{
     __m256i, _mm256_add_epi16, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16,
 };
@@ -62,29 +61,6 @@ impl Avx2 {
     fn add_i16(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_add_epi16(a, b) }
-    }
-
-    /// [`Avx2::add_i16`], in the order in which it is written. The compiler would add neighbours first,
-    /// as in a tree, and where codes are unpacked as well there are not registers enough for that.
-    #[inline(always)]
-    fn add_i16_in_turn(self, a: __m256i, b: __m256i) -> __m256i {
-        #[target_feature(enable = "avx2")]
-        #[inline]
-        fn enabled(mut a: __m256i, b: __m256i) -> __m256i {
-            // SAFETY: the instruction is one of AVX2, which is enabled here; it reads and writes these
-            // registers only.
-            unsafe {
-                asm!(
-                    "vpaddw {a}, {a}, {b}",
-                    a = inout(ymm_reg) a,
-                    b = in(ymm_reg) b,
-                    options(pure, nomem, nostack, preserves_flags),
-                );
-            }
-            a
-        }
-        // SAFETY: `self` proves AVX2.
-        unsafe { enabled(a, b) }
     }
 
     #[inline(always)]
