@@ -1,6 +1,6 @@
 //! The kernels of this machine, for tests that run on each of them.
 
-use quant::kernel::Kernel;
+use quant::kernel::{Kernel, SubByte};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::LazyLock;
 
@@ -21,6 +21,17 @@ pub fn in_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     static POOL: LazyLock<ThreadPool> =
         LazyLock::new(|| ThreadPoolBuilder::new().num_threads(3).build().expect("three threads"));
     POOL.install(run)
+}
+
+/// Rows of `k` codes, each packed on its own.
+pub fn packed_rows(kernel: Kernel, width: SubByte, codes: &[i8], k: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for row in codes.chunks(k) {
+        let start = bytes.len();
+        bytes.resize(start + width.row_bytes(k), 0);
+        kernel.pack(width, row, &mut bytes[start..]);
+    }
+    bytes
 }
 
 /// A small seeded generator (splitmix64), the same on every machine.

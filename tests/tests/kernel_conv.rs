@@ -5,7 +5,7 @@ use quant::kernel::{
     Output, PackError, PackedConv, Scratch, Sharing, Static, SubByte, Table, Weights,
 };
 use quant::{Grid, Mapping, QuantizationType, Range, ScaleType};
-use tests::kernels::{Random, in_pool, kernels};
+use tests::kernels::{Random, in_pool, kernels, packed_rows};
 
 struct Case {
     shape: ConvShape,
@@ -97,15 +97,11 @@ impl Case {
     fn packed(&self, kernel: Kernel) -> PackedConv {
         let n = self.shape.out_channels;
         let k = self.weights.len() / n;
-        let mut bytes = Vec::new();
+        let bytes;
         let codes = match self.width {
             None => Codes::Bytes(&self.weights),
             Some(width) => {
-                for row in self.weights.chunks(k) {
-                    let start = bytes.len();
-                    bytes.resize(start + width.row_bytes(k), 0);
-                    Kernel::SCALAR.pack(width, row, &mut bytes[start..]);
-                }
+                bytes = packed_rows(Kernel::SCALAR, width, &self.weights, k);
                 Codes::Packed(width, &bytes)
             }
         };
@@ -375,20 +371,13 @@ fn looked_up_rows_are_dequantized() {
                     let scales: Vec<f32> = (0..count).map(|_| random.unit()).collect();
                     let zeros: Vec<i8> =
                         (0..count).map(|_| random.code() >> shift.max(1)).collect();
-                    let mut bytes = Vec::new();
-                    if let Some(width) = width {
-                        for row in codes.chunks(columns) {
-                            let mut packed = vec![0; width.row_bytes(columns)];
-                            kernel.pack(width, row, &mut packed);
-                            bytes.extend(packed);
-                        }
-                    }
+                    let bytes = width.map(|width| packed_rows(kernel, width, &codes, columns));
                     let table = Table {
                         rows,
                         columns,
-                        codes: match width {
-                            None => Codes::Bytes(&codes),
-                            Some(width) => Codes::Packed(width, &bytes),
+                        codes: match (width, &bytes) {
+                            (Some(width), Some(bytes)) => Codes::Packed(width, bytes),
+                            _ => Codes::Bytes(&codes),
                         },
                         sharing,
                         scales: &scales,

@@ -7,7 +7,7 @@ use quant::kernel::{
 };
 use quant::{Grid, Mapping, NonFinite, QuantizationType, Range, ScaleType};
 use tests::golden;
-use tests::kernels::{Random, in_pool, kernels};
+use tests::kernels::{Random, in_pool, kernels, packed_rows};
 
 /// One of the ways to pack weights.
 type Pack = fn(Kernel, &Weights<'_>) -> Result<PackedWeights, PackError>;
@@ -76,15 +76,11 @@ impl Layer {
     }
 
     fn packed_by(&self, kernel: Kernel, pack: Pack) -> PackedWeights {
-        let mut bytes = Vec::new();
+        let bytes;
         let codes = match self.width {
             None => Codes::Bytes(&self.weights),
             Some(width) => {
-                for row in self.weights.chunks(self.k) {
-                    let mut packed = vec![0; width.row_bytes(self.k)];
-                    Kernel::SCALAR.pack(width, row, &mut packed);
-                    bytes.extend(packed);
-                }
+                bytes = packed_rows(Kernel::SCALAR, width, &self.weights, self.k);
                 Codes::Packed(width, &bytes)
             }
         };

@@ -142,9 +142,15 @@ impl Product<'_> {
     fn unpacked<'a, I: Isa>(&self, panel: usize, room: &'a mut [I::Step]) -> &'a [I::Step] {
         let steps: &[I::Step] = self.weights.panel(panel);
         let room = &mut room[..steps.len() * (8 / self.weights.bits)];
-        let half = if I::UNSIGNED_CODES { 0 } else { self.weights.half() };
-        unpack::<I>(self.weights.bits, steps, room, half);
+        self.unpack::<I>(steps, room);
         room
+    }
+
+    /// Unpacks steps into what is multiplied.
+    #[inline(always)]
+    fn unpack<I: Isa>(&self, packed: &[I::Step], out: &mut [I::Step]) {
+        let half = if I::UNSIGNED_CODES { 0 } else { self.weights.half() };
+        unpack::<I>(self.weights.bits, packed, out, half);
     }
 
     /// All tiles times some panels; of the steps of one of them, if they are unpacked already.
@@ -261,7 +267,6 @@ impl<T: Pod> Tile<'_, T> {
         steps: Range<usize>,
     ) {
         let bits = self.product.weights.bits;
-        let half = if I::UNSIGNED_CODES { 0 } else { self.product.weights.half() };
         let per_byte = 8 / bits;
         let steps = &self.steps[steps.start / per_byte..steps.end / per_byte];
         let steps = lines.iter().zip(steps.chunks(Line::STEPS / per_byte));
@@ -274,7 +279,7 @@ impl<T: Pod> Tile<'_, T> {
         let mut piece = [I::Step::zeroed(); Line::STEPS];
         for (a, b) in steps {
             let piece = &mut piece[..b.len() * per_byte];
-            unpack::<I>(bits, b, piece, half);
+            self.product.unpack::<I>(b, piece);
             isa.accumulate::<R>(sums, a, piece);
         }
     }

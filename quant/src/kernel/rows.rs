@@ -114,34 +114,44 @@ impl<S: Source> Operation for Prepare<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Output {
+        let lines_per_row = self.weights.lines();
         let first = self.tiling.rows(self.tiles.start).start;
         for tile in self.tiles.clone() {
             let rows = self.tiling.rows(tile);
+            let place = Place { first, lines: (rows.start - first) * lines_per_row, rows };
+            let rows = &place.rows;
             // All of them before the first is filled: what a row waits for at its end, the next one
             // need not wait for.
             for row in rows.clone() {
                 self.rows[row - first] = self.source.row(isa, row)?;
             }
             for row in rows.clone() {
-                self.prepare_row(isa, &rows, row);
+                self.prepare_row(isa, &place, row);
             }
         }
         Ok(())
     }
 }
 
+/// Where a tile is in what is prepared.
+struct Place {
+    /// The first row of all that are prepared.
+    first: usize,
+    rows: Range<usize>,
+    /// The first line.
+    lines: usize,
+}
+
 impl<S: Source> Prepare<'_, S> {
-    /// One row of a tile that has `rows`.
     #[inline(always)]
-    fn prepare_row<I: Isa>(&mut self, isa: I, rows: &Range<usize>, row: usize) {
+    fn prepare_row<I: Isa>(&mut self, isa: I, place: &Place, row: usize) {
         const { assert!(!I::UNSIGNED_CODES || I::VALUES == 4 && !I::CROSSES) };
         let weights = self.weights;
         // AVX2 prepares rows for codes in an order, too, which are not unsigned.
         let signed = I::UNSIGNED_CODES && weights.row_starts;
-        let first = self.tiling.rows(self.tiles.start).start;
+        let Place { first, ref rows, lines } = *place;
         let of = self.rows[row - first];
-        let lines = &mut self.lines[(rows.start - first) * weights.lines()..];
-        let mut groups = lines.chunks_exact_mut(rows.len());
+        let mut groups = self.lines[lines..].chunks_exact_mut(rows.len());
         for segment in 0..weights.segments() {
             let range = weights.segment_range(segment);
             let (mut sum, mut start) = (0, 0i32);

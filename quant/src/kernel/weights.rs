@@ -16,8 +16,8 @@
 //! shifted alike,
 //! `Σ (a - za) · (code - zw) = Σ a · code - za · term - zw · Σ a`,
 //! where the last sum is needed only if some `zw` is not 0. Where `Σ a · (code + half)` is summed, sums
-//! start with `-half · Σ a`. All of it wraps in i32: the value it
-//! ends with fits, so what happens on the way does not matter.
+//! start with `-half · Σ a`. All of it wraps in i32: the value it ends with fits, so what happens on
+//! the way does not matter.
 
 use super::dispatch::{Arithmetic, Kernel, Operation};
 use super::error::PackError;

@@ -221,8 +221,8 @@ impl Isa for Avx512Vnni {
         }
     }
 
-    /// With the exponent that makes the lowest bit of the code worth 1, or looked up in a table: shifts and
-    /// tables share two ports, subtractions have one of those and another. Four of each, with three
+    /// With the exponent that makes the lowest bit of the code worth 1, or looked up in a table: shifts
+    /// and tables share two ports, subtractions have one of those and another. Four of each, with three
     /// shifts, use all ports alike.
     #[inline(always)]
     fn nibble<const J: usize>(self, lanes: __m512i) -> __m512 {
