@@ -115,7 +115,7 @@ impl Call<'_> {
         // SAFETY: shares have no tile in common, and the target is borrowed mutably for the whole
         // call. Different elements have different places (`Strides`).
         let part = unsafe { whole.part(tiles, 0..self.weights.panels(), prepared, room) };
-        self.kernel.multiply(self.weights.arithmetic, part);
+        part.run();
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Call<'_> {
                 let tiles = 0..whole.tiling.tiles();
                 // SAFETY: shares have no panel in common; else as above.
                 let part = unsafe { whole.part(tiles, panels, prepared, room) };
-                self.kernel.multiply(self.weights.arithmetic, part);
+                part.run();
             }
         });
     }

@@ -6,7 +6,7 @@
 
 use super::dispatch::{Kernel, Operation};
 use super::isa::Isa;
-use super::product::WIDEST;
+use super::lanes::WIDEST;
 use crate::scheme::{NonFinite, ROUNDING, rounded_code};
 
 /// Elements per step: four vectors of AVX-512 or eight of AVX2, enough independent chains to hide

@@ -30,6 +30,7 @@ mod elementwise;
 mod embedding;
 mod error;
 mod isa;
+mod lanes;
 mod linear;
 mod order;
 mod output;
@@ -38,6 +39,8 @@ mod rows;
 mod scalar;
 mod subbyte;
 mod threads;
+mod tile;
+mod unpack;
 mod weight_only;
 mod weights;
 #[cfg(target_arch = "x86_64")]

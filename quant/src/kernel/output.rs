@@ -4,6 +4,7 @@ use super::elementwise::Affine;
 use super::error::LinearError;
 use super::linear::range;
 use core::marker::PhantomData;
+use core::ops::Range;
 
 /// What happens to each output after the product.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,6 +108,55 @@ impl<'a, T> Shared<'a, T> {
         // mutably for `'a`; that nobody else refers to them is the caller's obligation.
         unsafe { core::slice::from_raw_parts_mut(first, len) }
     }
+
+    /// `count` rows of `len` elements, `stride` apart, checked once for all that is made of them.
+    ///
+    /// # Panics
+    /// The elements are not within the output.
+    #[inline(always)]
+    pub(super) fn rows(
+        &self,
+        start: usize,
+        stride: usize,
+        count: usize,
+        len: usize,
+    ) -> SharedRows<'a, T> {
+        let last = stride.saturating_mul(count.saturating_sub(1)).saturating_add(start);
+        assert!(last <= self.len && len <= self.len - last, "within the output");
+        // SAFETY: `start`, which is at most `last`, is within the slice `self` was made of.
+        let first = unsafe { self.start.add(start) };
+        SharedRows { first, stride, count, len, owner: PhantomData }
+    }
+}
+
+/// Rows of an output that several threads fill.
+pub(super) struct SharedRows<'a, T> {
+    first: *mut T,
+    stride: usize,
+    count: usize,
+    len: usize,
+    owner: PhantomData<&'a mut [T]>,
+}
+
+impl<'a, T> SharedRows<'a, T> {
+    /// Some columns of a row.
+    ///
+    /// # Panics
+    /// There are not so many rows or columns.
+    ///
+    /// # Safety
+    /// - Nothing else refers to these elements while the result lives.
+    #[inline(always)]
+    pub(super) unsafe fn columns(&self, row: usize, columns: Range<usize>) -> &'a mut [T] {
+        assert!(row < self.count, "one of the rows");
+        assert!(columns.start <= columns.end && columns.end <= self.len, "columns of a row");
+        // SAFETY: `len` elements of each row are within the slice that the output was made of, as those
+        // of the last one, which has the greatest place, are.
+        let first = unsafe { self.first.add(row * self.stride + columns.start) };
+        // SAFETY: as above. The slice is borrowed mutably for `'a`; that nobody else refers to these
+        // elements is the caller's obligation.
+        unsafe { core::slice::from_raw_parts_mut(first, columns.end - columns.start) }
+    }
 }
 
 /// [`Output`] as threads share it.
@@ -137,4 +187,12 @@ impl<'a> Target<'a> {
 pub(super) struct Strides {
     pub(super) row: usize,
     pub(super) column: usize,
+}
+
+impl Strides {
+    /// The place of an element.
+    #[inline(always)]
+    pub(super) fn place(self, row: usize, column: usize) -> usize {
+        row * self.row + column * self.column
+    }
 }

@@ -87,6 +87,12 @@ impl Tiling {
         self.start(tiles.start)..self.start(tiles.end)
     }
 
+    /// Some tiles, apart by their height: those that are one row taller come first.
+    pub(super) fn of_a_height(self, tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let middle = (self.rows % self.tiles).clamp(tiles.start, tiles.end);
+        [tiles.start..middle, middle..tiles.end].into_iter().filter(|tiles| !tiles.is_empty())
+    }
+
     fn start(self, tile: usize) -> usize {
         let (height, taller) = (self.rows / self.tiles, self.rows % self.tiles);
         tile * height + tile.min(taller)
@@ -102,9 +108,9 @@ pub(super) struct Prepare<'a, S> {
     /// Those of `tiles` only; so the three below.
     pub(super) lines: &'a mut [Line],
     pub(super) rows: &'a mut [Row],
-    /// `[row][segment]`; empty if the weights do not need them.
+    /// `[tile][segment][row]`; empty if the weights do not need them.
     pub(super) sums: &'a mut [i32],
-    /// `[row][segment]`: what sums start with on account of the row; empty unless
+    /// `[tile][segment][row]`: what sums start with on account of the row; empty unless
     /// [`PackedWeights::row_starts`].
     pub(super) starts: &'a mut [i32],
 }
@@ -182,7 +188,8 @@ impl<S: Source> Prepare<'_, S> {
                 sum -= 128 * range.len() as i32;
                 start = -(sum * i32::from(weights.half()));
             }
-            let to = (row - first) * weights.segments() + segment;
+            let to = (rows.start - first) * weights.segments() + segment * rows.len();
+            let to = to + (row - rows.start);
             if !self.sums.is_empty() {
                 self.sums[to] = sum;
             }

@@ -78,6 +78,8 @@ pub struct PackedWeights {
     pub(super) columns: usize,
     /// Rows of the tallest tile.
     pub(super) tallest: usize,
+    /// [`Isa::UNPACKS`].
+    pub(super) unpacks: usize,
     data: Vec<Line>,
     /// Bytes of a panel as stored.
     pub(super) panel_bytes: usize,
@@ -85,15 +87,32 @@ pub struct PackedWeights {
     pub(super) steps: Vec<usize>,
     /// Empty, unless `arithmetic` is [`Arithmetic::Ordered`].
     pub(super) orders: Orders,
-    /// `[panel][segment][column]`.
-    scales: Vec<f32>,
-    terms: Vec<i32>,
-    /// Empty if all are zero.
-    zeros: Vec<i32>,
-    /// Empty, unless [`Isa::BASES`].
-    bases: Vec<i32>,
+    /// `[panel][segment][word][column]`: see [`Words`].
+    parameters: Vec<i32>,
+    words: Words,
     /// Whether sums start with something of a row alone: [`Isa::ROW_STARTS`].
     pub(super) row_starts: bool,
+}
+
+/// What [`Columns`] has: the bits of scales, terms, bases, zero points; the latter two if needed.
+#[derive(Clone, Copy, Debug)]
+struct Words {
+    bases: bool,
+    zeros: bool,
+}
+
+impl Words {
+    const SCALES: usize = 0;
+    const TERMS: usize = 1;
+    const BASES: usize = 2;
+
+    fn zeros(self) -> usize {
+        2 + usize::from(self.bases)
+    }
+
+    fn count(self) -> usize {
+        self.zeros() + usize::from(self.zeros)
+    }
 }
 
 /// What belongs to the columns of a panel in one segment.
@@ -153,8 +172,13 @@ impl PackedWeights {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let words = self.scales.len() + self.terms.len() + self.zeros.len() + self.bases.len();
-        self.data.len() * size_of::<Line>() + self.orders.bytes() + words * 4
+        let words = self.parameters.len() * size_of::<i32>();
+        self.data.len() * size_of::<Line>() + self.orders.bytes() + words
+    }
+
+    /// Runs an operation with the instruction set that multiplies these weights.
+    pub(super) fn multiply<O: Operation>(&self, operation: O) -> O::Output {
+        self.kernel.multiply(self.arithmetic, operation)
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -178,7 +202,7 @@ impl PackedWeights {
 
     /// Whether some zero point is not zero.
     pub(super) fn has_zeros(&self) -> bool {
-        !self.zeros.is_empty()
+        self.words.zeros
     }
 
     /// What packed codes are stored with, to be unsigned.
@@ -197,15 +221,19 @@ impl PackedWeights {
     }
 
     #[inline(always)]
-    pub(super) fn columns_of(&self, panel: usize, segment: usize) -> Columns<'_> {
-        let start = (panel * self.segments() + segment) * self.columns;
-        let range = start..start + self.columns;
-        Columns {
-            scales: &self.scales[range.clone()],
-            terms: &self.terms[range.clone()],
-            zeros: if self.has_zeros() { &self.zeros[range.clone()] } else { &[] },
-            bases: if self.bases.is_empty() { &[] } else { &self.bases[range] },
-        }
+    pub(super) fn columns_of<I: Isa>(&self, panel: usize, segment: usize) -> Columns<'_> {
+        let words = Words { bases: I::BASES, ..self.words };
+        let each = words.count() * I::COLUMNS;
+        let at = (panel * self.segments() + segment) * each;
+        let (scales, rest) = self.parameters[at..][..each].split_at(I::COLUMNS);
+        let (terms, rest) = rest.split_at(I::COLUMNS);
+        let (bases, zeros) = rest.split_at(if I::BASES { I::COLUMNS } else { 0 });
+        Columns { scales: bytemuck::cast_slice(scales), terms, zeros, bases }
+    }
+
+    /// Where a word of [`Words`] is.
+    fn word(&self, word: usize, panel: usize, segment: usize) -> usize {
+        ((panel * self.segments() + segment) * self.words.count() + word) * self.columns
     }
 }
 
@@ -250,6 +278,7 @@ struct Shape {
     values: usize,
     columns: usize,
     tallest: usize,
+    unpacks: usize,
     group: usize,
     bases: bool,
     crosses: bool,
@@ -267,6 +296,7 @@ impl Operation for ShapeOf {
             values: I::VALUES,
             columns: I::COLUMNS,
             tallest: I::ROWS,
+            unpacks: I::UNPACKS,
             group: I::GROUP,
             bases: I::BASES,
             crosses: I::CROSSES,
@@ -279,7 +309,7 @@ fn arithmetic(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> Arithmet
     match weights.codes {
         Codes::Packed(..) => Arithmetic::FewBits,
         Codes::Bytes(codes) => {
-            let whole = segment >= weights.k;
+            let whole = weights.k > 0 && segment >= weights.k;
             if whole && kernel.orders() && order::pays(kernel, codes, weights.n, weights.k) {
                 Arithmetic::Ordered
             } else {
@@ -295,7 +325,7 @@ fn pack(
     weights: &Weights<'_>,
     segment: usize,
 ) -> PackedWeights {
-    let Shape { values, columns, tallest, group, bases, crosses, row_starts } =
+    let Shape { values, columns, tallest, unpacks, group, bases, crosses, row_starts } =
         kernel.multiply(arithmetic, ShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Packed codes are multiplied 8 steps at a time by every kernel.
@@ -310,7 +340,7 @@ fn pack(
     let panels = n.div_ceil(columns);
     let panel_bytes = steps.iter().sum::<usize>() * columns * values * bits / 8;
     let mut data = vec![Line::ZERO; (panels * panel_bytes).div_ceil(size_of::<Line>())];
-    let parameters = panels * segments * columns;
+    let words = Words { bases, zeros: weights.zero_points.iter().any(|zero| *zero != 0) };
     let mut packed = PackedWeights {
         kernel,
         arithmetic,
@@ -320,18 +350,13 @@ fn pack(
         bits,
         columns,
         tallest,
+        unpacks,
         data: Vec::new(),
         panel_bytes,
         orders: Orders::new(steps.iter().sum::<usize>() * values / order::BLOCK),
         steps,
-        scales: vec![0.0; parameters],
-        terms: vec![0; parameters],
-        zeros: if weights.zero_points.iter().all(|zero| *zero == 0) {
-            Vec::new()
-        } else {
-            vec![0; parameters]
-        },
-        bases: vec![0; if bases { parameters } else { 0 }],
+        parameters: vec![0; panels * segments * words.count() * columns],
+        words,
         row_starts,
     };
     let blocks = packed.orders.blocks();
@@ -404,7 +429,8 @@ impl Rows {
     fn order(&mut self, packed: &mut PackedWeights, panel: usize, arrangements: &[Arrangement]) {
         packed.orders.push(arrangements);
         let order = packed.orders.of(panel);
-        let bases = &mut packed.bases[panel * packed.columns..];
+        let at = packed.word(Words::BASES, panel, 0);
+        let bases = &mut packed.parameters[at..];
         let mut row = vec![0; self.len];
         for (codes, base) in self.codes.chunks_exact_mut(self.stride).zip(bases) {
             let blocks = order.patterns.iter().zip(order.sources);
@@ -424,7 +450,6 @@ impl Rows {
 
     /// What sums of [`Isa::CROSSES`] hold of codes alone.
     fn cross(&self, packed: &mut PackedWeights, panel: usize) {
-        let segments = packed.segments();
         for (column, codes) in self.codes.chunks_exact(self.stride).enumerate() {
             for (s, start) in self.offsets.iter().enumerate() {
                 let end = self.offsets.get(s + 1).map_or(self.len, |end| *end);
@@ -433,8 +458,8 @@ impl Rows {
                     let [a, b, c, d] = of.map(i32::from);
                     a * c + b * d
                 });
-                let to = (panel * segments + s) * packed.columns + column;
-                packed.bases[to] = products.fold(0, i32::wrapping_sub);
+                let to = packed.word(Words::BASES, panel, s) + column;
+                packed.parameters[to] = products.fold(0, i32::wrapping_sub);
             }
         }
     }
@@ -500,13 +525,14 @@ impl PackedWeights {
                 Sharing::Channel => n,
                 Sharing::Block(_) => n * segments + s,
             };
-            let to = (panel * segments + s) * self.columns + column;
+            let at = |word| self.word(word, panel, s) + column;
+            let [scale, term, zero_at] = [Words::SCALES, Words::TERMS, self.words.zeros()].map(at);
             let zero = weights.zero_points.get(from).map_or(0, |zero| i32::from(*zero));
             let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
-            self.scales[to] = weights.scales[from];
-            self.terms[to] = sum - zero * codes.len() as i32;
+            self.parameters[scale] = weights.scales[from].to_bits() as i32;
+            self.parameters[term] = sum - zero * codes.len() as i32;
             if self.has_zeros() {
-                self.zeros[to] = zero;
+                self.parameters[zero_at] = zero;
             }
         }
     }

@@ -22,8 +22,8 @@
 
 use super::{AHEAD, FloatProduct, PIECE, Rearranged, float_zeros};
 use crate::kernel::isa::Isa;
+use crate::kernel::lanes::{WIDEST, load, store};
 use crate::kernel::order::BLOCK;
-use crate::kernel::product::{WIDEST, load, store};
 use core::array::from_fn;
 use core::ops::Range;
 
@@ -88,7 +88,7 @@ impl FloatProduct<'_> {
         for segment in 0..segments {
             let p = self.products::<I, R, ZEROS>(isa, panels.clone(), (segment, step), room);
             for ((panel, y), p) in panels.clone().zip(&mut y).zip(&p) {
-                let scales = self.weights.columns_of(panel, segment).scales;
+                let scales = self.weights.columns_of::<I>(panel, segment).scales;
                 let scales = load(isa, scales);
                 for r in 0..R {
                     for v in 0..2 {
@@ -122,7 +122,7 @@ impl FloatProduct<'_> {
         let mut zeros = [[isa.splat(0.0); 2]; GROUP];
         if ZEROS {
             for (panel, zeros) in panels.clone().zip(&mut zeros) {
-                *zeros = float_zeros(isa, self.weights.columns_of(panel, segment));
+                *zeros = float_zeros(isa, self.weights.columns_of::<I>(panel, segment));
             }
         }
         // Turns that a panel has at once.

@@ -20,12 +20,13 @@ use super::call::Call;
 use super::dispatch::{Kernel, Operation};
 use super::error::LinearError;
 use super::isa::Isa;
+use super::lanes::{WIDEST, load, store};
 use super::linear::{by_rows, length};
 use super::order::{MIRRORED, Places};
 use super::output::{Epilogue, Output, Shared, Target};
-use super::product::{self, WIDEST, load, store};
 use super::rows::Tiling;
 use super::threads::{Scratch, Shares, fork, grown};
+use super::unpack::unpack;
 use super::weights::{Columns, PackedWeights};
 use bytemuck::Zeroable;
 use core::array::from_fn;
@@ -205,7 +206,7 @@ impl FloatProduct<'_> {
             }
             first += self.weights.steps[segment];
             for (i, panel) in panels.clone().enumerate() {
-                let scales = self.weights.columns_of(panel, segment).scales;
+                let scales = self.weights.columns_of::<I>(panel, segment).scales;
                 let (scales, at) = (&scales[..I::COLUMNS], i * I::COLUMNS);
                 for (y, p) in y.iter_mut().zip(p.iter()) {
                     let (y, p) = (&mut y[at..][..I::COLUMNS], &p[at..][..I::COLUMNS]);
@@ -247,7 +248,7 @@ impl FloatProduct<'_> {
             bytes(isa, self.codes::<I>(panel, step, steps, room), piece, at);
         }
         if self.weights.has_zeros() {
-            let zeros = float_zeros(isa, self.weights.columns_of(panel, segment));
+            let zeros = float_zeros(isa, self.weights.columns_of::<I>(panel, segment));
             for codes in piece.iter_mut().take(len) {
                 for v in 0..2 {
                     let codes = &mut codes[at + v * I::LANES..][..I::LANES];
@@ -278,7 +279,7 @@ impl FloatProduct<'_> {
             // Segments are filled up to 8 steps, which are whole bytes.
             let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
             let half = self.weights.half();
-            product::unpack::<I>(self.weights.bits, packed, &mut room.steps, half);
+            unpack::<I>(self.weights.bits, packed, &mut room.steps, half);
         }
         &room.steps[..steps]
     }

@@ -162,6 +162,7 @@ impl Isa for Avx512Vnni {
     const VALUES: usize = 4;
     // 12 rows · 2 vectors = 24 sums, 2 vectors of codes and a broadcast: 27 of 32 registers.
     const ROWS: usize = 12;
+    const GROUP: usize = 2;
 
     #[inline(always)]
     fn zero(self) -> __m512i {

@@ -101,6 +101,7 @@ impl<D: Dot> Isa for D {
     const VALUES: usize = 4;
     // 6 rows · 2 vectors = 12 sums, 2 vectors of codes and a broadcast: 15 of 16 registers.
     const ROWS: usize = 6;
+    const GROUP: usize = 2;
 
     #[inline(always)]
     fn lanes(self, step: &Self::Step, v: usize) -> __m256i {

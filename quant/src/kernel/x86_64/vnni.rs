@@ -29,16 +29,11 @@ pub(super) fn accumulate<V: Vnni, const R: usize>(
     b: &[V::Step],
 ) {
     let mut others = [[vnni.zero(); 2]; R];
-    let (pairs, last) = b.as_chunks::<2>();
-    for (s, [first, second]) in pairs.iter().enumerate().take(Line::STEPS / 2) {
+    const { assert!(V::GROUP == 2) };
+    for (s, [first, second]) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / 2) {
         add(vnni, sums, a, 2 * s, [vnni.lanes(first, 0), vnni.lanes(first, 1)]);
         let sums = in_turn::<V, R>(sums, &mut others);
         add(vnni, sums, a, 2 * s + 1, [vnni.lanes(second, 0), vnni.lanes(second, 1)]);
-    }
-    if let [step] = last {
-        // There are no more than `STEPS`; the compiler cannot know.
-        let at = (b.len() - 1) % Line::STEPS;
-        add(vnni, sums, a, at, [vnni.lanes(step, 0), vnni.lanes(step, 1)]);
     }
     join(vnni, sums, &others);
 }
