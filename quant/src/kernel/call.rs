@@ -84,7 +84,7 @@ impl Call<'_> {
     /// Each worker quantizes its own rows and multiplies them with all weights: many rows.
     fn rows_apart<S: Source>(&self, source: S, whole: Whole<'_>, workers: &mut [Worker]) {
         let shares = Shares::new(whole.tiling.tiles(), workers.len());
-        let row_bytes = self.weights.lines() * size_of::<Line>();
+        let row_bytes = self.weights.lines * size_of::<Line>();
         let at_a_time = (BLOCK_BYTES / row_bytes.max(1) / self.weights.tallest).max(1);
         fork(workers, &|worker| {
             while let Some(share) = shares.next() {
@@ -197,7 +197,7 @@ impl<'a> Slots<'a> {
     fn new(room: &'a mut Room, rows: usize, weights: &PackedWeights) -> Self {
         let each = rows * weights.segments();
         Self {
-            lines: grown(&mut room.lines, rows * weights.lines(), Line::ZERO),
+            lines: grown(&mut room.lines, rows * weights.lines, Line::ZERO),
             rows: grown(&mut room.rows, rows, Row::new(1.0, 0)),
             sums: grown(&mut room.sums, if weights.has_zeros() { each } else { 0 }, 0),
             starts: grown(&mut room.starts, if weights.row_starts { each } else { 0 }, 0),
@@ -207,7 +207,7 @@ impl<'a> Slots<'a> {
     /// Those of the first rows, and those of the others.
     fn split_at(self, rows: usize, weights: &PackedWeights) -> (Self, Self) {
         let each = rows * weights.segments();
-        let (lines, other_lines) = self.lines.split_at_mut(rows * weights.lines());
+        let (lines, other_lines) = self.lines.split_at_mut(rows * weights.lines);
         let (rows, other_rows) = self.rows.split_at_mut(rows);
         let (sums, other_sums) = self.sums.split_at_mut(each.min(self.sums.len()));
         let (starts, other_starts) = self.starts.split_at_mut(each.min(self.starts.len()));
@@ -223,7 +223,7 @@ fn prepared<'a>(room: &'a Room, whole: &Whole<'_>, rows: Range<usize>) -> Prepar
     let each = rows.len() * weights.segments();
     Prepared {
         first: rows.start,
-        lines: &room.lines[..rows.len() * weights.lines()],
+        lines: &room.lines[..rows.len() * weights.lines],
         rows: &room.rows[..rows.len()],
         sums: &room.sums[..if weights.has_zeros() { each } else { 0 }],
         starts: &room.starts[..if weights.row_starts { each } else { 0 }],

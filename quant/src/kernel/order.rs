@@ -444,8 +444,8 @@ pub(super) struct Orders {
     patterns: Vec<[u8; BLOCK]>,
     /// For each stored block, which one it is along K.
     sources: Vec<u16>,
-    /// Where each kind ends, for each panel.
-    ends: Vec<[usize; Kind::ALL.len()]>,
+    /// Pairs of blocks of each kind, for each panel.
+    pairs: Vec<[usize; Kind::ALL.len()]>,
     /// For each block along K, which one it is as stored.
     places: Vec<u16>,
     /// For each block along K, the position of each code; see [`Places`].
@@ -458,8 +458,8 @@ pub(super) struct Order<'a> {
     /// Codes in the low bits, as a shuffle wants them; [`MIRRORED`] where activations are `255 - a`.
     pub(super) patterns: &'a [[u8; BLOCK]],
     pub(super) sources: &'a [u16],
-    /// Where the stored blocks of each kind end; even numbers.
-    pub(super) ends: [usize; Kind::ALL.len()],
+    /// Pairs of stored blocks of each kind, one kind after the other.
+    pub(super) pairs: [usize; Kind::ALL.len()],
 }
 
 /// Set in a pattern or a position whose code is mirrored. A shuffle ignores this bit.
@@ -485,8 +485,8 @@ impl Orders {
 
     pub(super) fn bytes(&self) -> usize {
         let blocks = self.patterns.len() + self.positions.len();
-        let ends = self.ends.len() * size_of::<[usize; Kind::ALL.len()]>();
-        blocks * (BLOCK + size_of::<u16>()) + ends
+        let pairs = self.pairs.len() * size_of::<[usize; Kind::ALL.len()]>();
+        blocks * (BLOCK + size_of::<u16>()) + pairs
     }
 
     #[inline(always)]
@@ -495,7 +495,7 @@ impl Orders {
         Order {
             patterns: &self.patterns[range.clone()],
             sources: &self.sources[range],
-            ends: self.ends[panel],
+            pairs: self.pairs[panel],
         }
     }
 
@@ -522,10 +522,12 @@ impl Orders {
             self.places[first + block] = stored as u16;
         }
         // A block is summed as the one beside it is, if that one is slower: two are read at a time.
-        self.ends.push(Kind::ALL.map(|kind| {
-            let end = arrangements.iter().filter(|of| of.kind <= kind).count();
-            if kind == Kind::Wide { end } else { end / 2 * 2 }
-        }));
+        let (mut before, mut pairs) = (0, [0; Kind::ALL.len()]);
+        for (kind, pairs) in Kind::ALL.into_iter().zip(&mut pairs) {
+            let end = arrangements.iter().filter(|of| of.kind <= kind).count() / 2;
+            (*pairs, before) = (end - before, end);
+        }
+        self.pairs.push(pairs);
     }
 }
 

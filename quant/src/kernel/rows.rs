@@ -120,7 +120,7 @@ impl<S: Source> Operation for Prepare<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Output {
-        let lines_per_row = self.weights.lines();
+        let lines_per_row = self.weights.lines;
         let first = self.tiling.rows(self.tiles.start).start;
         for tile in self.tiles.clone() {
             let rows = self.tiling.rows(tile);

@@ -85,6 +85,8 @@ pub struct PackedWeights {
     pub(super) panel_bytes: usize,
     /// Steps of each segment of a panel, once unpacked.
     pub(super) steps: Vec<usize>,
+    /// Lines of one prepared row of activations: each segment starts with a new one.
+    pub(super) lines: usize,
     /// Empty, unless `arithmetic` is [`Arithmetic::Ordered`].
     pub(super) orders: Orders,
     /// `[panel][segment][word][column]`: see [`Words`].
@@ -193,11 +195,6 @@ impl PackedWeights {
     pub(super) fn segment_range(&self, segment: usize) -> Range<usize> {
         let start = segment * self.segment;
         start..self.k.min(start + self.segment)
-    }
-
-    /// Lines of one prepared row of activations: each segment starts with a new one.
-    pub(super) fn lines(&self) -> usize {
-        self.steps.iter().map(|steps| steps.div_ceil(Line::STEPS)).sum()
     }
 
     /// Whether some zero point is not zero.
@@ -354,6 +351,7 @@ fn pack(
         data: Vec::new(),
         panel_bytes,
         orders: Orders::new(steps.iter().sum::<usize>() * values / order::BLOCK),
+        lines: steps.iter().map(|steps| steps.div_ceil(Line::STEPS)).sum(),
         steps,
         parameters: vec![0; panels * segments * words.count() * columns],
         words,

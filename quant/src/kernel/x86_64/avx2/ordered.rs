@@ -47,6 +47,14 @@ type Block<const R: usize> = [[u8; BLOCK]; R];
 /// The same in order.
 type Ordered<const R: usize> = [[u32; BLOCK / 4]; R];
 
+/// Two blocks in order, and the two that come next. Their alignment gives sums that wait in memory an
+/// aligned place, too: the compiler aligns the stack for either or for none.
+#[repr(align(64))]
+struct Ahead<const R: usize>([[Ordered<R>; 2]; 2]);
+
+/// Two blocks of codes.
+type TwoBlocks = [[Step; 4]; 2];
+
 impl Avx2Ordered {
     /// Blocks of a kind, two at a time; `now` holds the activations of the first two, and those of
     /// whatever comes next at the end.
@@ -55,11 +63,11 @@ impl Avx2Ordered {
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Block<R>],
-        b: &[[Step; 4]],
+        b: &[TwoBlocks],
         orders: &mut Orders<'_>,
         [now, next]: &mut [&mut [Ordered<R>; 2]; 2],
     ) {
-        for [first, second] in b.as_chunks().0 {
+        for [first, second] in b {
             if let Some(order) = orders.next() {
                 self.reorder(a, order, next);
             }
@@ -303,17 +311,20 @@ impl Isa for Avx2Ordered {
         order: Order<'_>,
     ) {
         let quarters: &[[u8; BLOCK]] = bytemuck::cast_slice(a.as_flattened());
-        let (a, b) = (quarters.as_chunks().0, b.as_chunks().0);
+        let a = quarters.as_chunks().0;
         let mut orders = order.patterns.as_chunks().0.iter().zip(order.sources.as_chunks().0);
-        let mut ordered = [[[[0; BLOCK / 4]; R]; 2]; 2];
+        let mut ahead = Ahead([[[[0; BLOCK / 4]; R]; 2]; 2]);
         if let Some(order) = orders.next() {
-            self.reorder(a, order, &mut ordered[0]);
+            self.reorder(a, order, &mut ahead.0[0]);
         }
-        let [fours, half, pairs, wide] = order.ends;
-        let (orders, rows) = (&mut orders, &mut ordered.each_mut());
-        self.blocks::<R, { Kind::Fours as u8 }>(sums, a, &b[..fours], orders, rows);
-        self.blocks::<R, { Kind::Half as u8 }>(sums, a, &b[fours..half], orders, rows);
-        self.blocks::<R, { Kind::Pairs as u8 }>(sums, a, &b[half..pairs], orders, rows);
-        self.blocks::<R, { Kind::Wide as u8 }>(sums, a, &b[pairs..wide], orders, rows);
+        let [fours, half, pairs, _] = order.pairs;
+        let (fours, b) = b.as_chunks::<4>().0.as_chunks().0.split_at(fours);
+        let (half, b) = b.split_at(half);
+        let (pairs, wide) = b.split_at(pairs);
+        let (orders, rows) = (&mut orders, &mut ahead.0.each_mut());
+        self.blocks::<R, { Kind::Fours as u8 }>(sums, a, fours, orders, rows);
+        self.blocks::<R, { Kind::Half as u8 }>(sums, a, half, orders, rows);
+        self.blocks::<R, { Kind::Pairs as u8 }>(sums, a, pairs, orders, rows);
+        self.blocks::<R, { Kind::Wide as u8 }>(sums, a, wide, orders, rows);
     }
 }
