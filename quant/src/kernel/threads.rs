@@ -108,7 +108,8 @@ pub(super) fn grown<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) -> &mu
 /// Parts of `0 .. all`, handed out one by one to whoever asks next.
 ///
 /// Equal parts would make a call as slow as its slowest thread, which may have been woken late or
-/// have lost its core for a while; the other takes more parts meanwhile.
+/// have lost its core for a while; the other takes more parts meanwhile. Those that are one longer come
+/// first: a longer one at the end is what the others would wait for.
 pub(super) struct Shares {
     all: usize,
     parts: usize,
@@ -127,8 +128,12 @@ impl Shares {
     pub(super) fn next(&self) -> Option<Range<usize>> {
         // Nothing but the number itself is shared by way of it.
         let part = self.next.fetch_add(1, Ordering::Relaxed);
-        let start = |part| self.all * part / self.parts;
-        (part < self.parts).then(|| start(part)..start(part + 1))
+        if part >= self.parts {
+            return None;
+        }
+        let (each, longer) = (self.all / self.parts, self.all % self.parts);
+        let start = |part: usize| part * each + part.min(longer);
+        Some(start(part)..start(part + 1))
     }
 }
 
@@ -167,4 +172,23 @@ pub(super) fn both(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
 pub(super) fn both(left: impl FnOnce(), right: impl FnOnce()) {
     left();
     right();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_all_there_once_and_the_longer_ones_come_first() {
+        for (all, workers) in [(0, 1), (1, 2), (5, 1), (16, 2), (43, 2), (1000, 3)] {
+            let shares = Shares::new(all, workers);
+            let (mut end, mut last) = (0, usize::MAX);
+            while let Some(share) = shares.next() {
+                assert_eq!(share.start, end);
+                assert!(share.len() <= last);
+                (end, last) = (share.end, share.len());
+            }
+            assert_eq!(end, all);
+        }
+    }
 }
