@@ -72,7 +72,8 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// No sum yet.
     fn zero(self) -> Self::Sums;
 
-    /// Adds the products of `a` and `b`, exactly: a line, or less of it at the end of a segment.
+    /// Adds the products of `a` and `b`, exactly: a line, or less of it at the end of a segment, but a
+    /// multiple of [`Isa::GROUP`] steps.
     ///
     /// Where codes are of at most 4 bits, the number of steps is a multiple of 8, and `b` holds them
     /// plus half of their range if that is how they are multiplied ([`Isa::UNSIGNED_CODES`]).

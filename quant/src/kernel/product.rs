@@ -80,6 +80,7 @@ impl<'a> Whole<'a> {
 const PANEL_BYTES: usize = 128 << 10;
 
 impl Product<'_> {
+    /// Writes its outputs.
     pub(super) fn run(mut self) {
         let room = core::mem::take(&mut self.unpacked);
         if self.unpacks_panels() {
@@ -115,7 +116,6 @@ impl Product<'_> {
             macro_rules! heights {
                 ($($height:literal)+) => {
                     match (self.tiling.rows(tiles.start).len(), packed) {
-                        (0, _) => {}
                         $(($height, false) => weights.multiply(Tiles::<$height, false> {
                             product: self, tiles, panels, unpacked,
                         }),

@@ -407,3 +407,26 @@ fn first(values: &[f32], start: usize, bad: impl Fn(&f32) -> bool) -> NonFinite 
     let at = values.iter().position(bad).unwrap_or(0);
     NonFinite { index: start + at, value: values[at] }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_of_a_height_are_all_tiles_in_order() {
+        for (rows, tallest, workers) in [(1, 4, 1), (7, 4, 2), (43, 12, 1), (44, 12, 3)] {
+            let tiling = Tiling::new(rows, tallest, workers);
+            for start in 0..tiling.tiles() {
+                let mut end = start;
+                for tiles in tiling.of_a_height(start..tiling.tiles()) {
+                    assert_eq!(tiles.start, end);
+                    let height = tiling.rows(tiles.start).len();
+                    assert!((1..=tallest).contains(&height));
+                    assert!(tiles.clone().all(|tile| tiling.rows(tile).len() == height));
+                    end = tiles.end;
+                }
+                assert_eq!(end, tiling.tiles());
+            }
+        }
+    }
+}

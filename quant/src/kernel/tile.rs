@@ -275,6 +275,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         values
     }
 
+    /// Adds the bias, and writes outputs, or their codes.
     #[inline(always)]
     fn finish<I: Isa>(&self, isa: I, panel: usize, mut values: [[I::Floats; 2]; R]) {
         let Epilogue { bias, relu } = self.product.epilogue;
@@ -346,6 +347,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
 ///
 /// A function of its own: it does nothing that an instruction set would do better, and the tiles
 /// that do not need it are smaller without it.
+#[inline(never)]
 fn write<E: Copy>(
     product: &Product<'_>,
     out: &Shared<'_, E>,

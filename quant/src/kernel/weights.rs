@@ -217,8 +217,10 @@ impl PackedWeights {
         bytemuck::cast_slice(&bytes[panel * self.panel_bytes..][..self.panel_bytes])
     }
 
+    /// What belongs to the columns of a panel, for the instruction set that multiplies these weights.
     #[inline(always)]
     pub(super) fn columns_of<I: Isa>(&self, panel: usize, segment: usize) -> Columns<'_> {
+        debug_assert_eq!(self.words.bases, I::BASES);
         let words = Words { bases: I::BASES, ..self.words };
         let each = words.count() * I::COLUMNS;
         let at = (panel * self.segments() + segment) * each;
