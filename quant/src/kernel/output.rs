@@ -83,7 +83,7 @@ impl<T> Clone for Shared<'_, T> {
 impl<T> Copy for Shared<'_, T> {}
 
 // SAFETY: it stands for a `&mut [T]`, which can be sent; what threads may do with copies of it is
-// the contract of `slice`.
+// the contract of `slice` and of `SharedRows::columns`.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
@@ -101,12 +101,9 @@ impl<'a, T> Shared<'a, T> {
     /// # Safety
     /// - Nothing else refers to these elements while the result lives.
     pub(super) unsafe fn slice(&self, start: usize, len: usize) -> &'a mut [T] {
-        assert!(start <= self.len && len <= self.len - start, "within the output");
-        // SAFETY: the elements from `start` on are within the slice `self` was made of.
-        let first = unsafe { self.start.add(start) };
-        // SAFETY: `len` elements from there on are within that slice too, which is borrowed
-        // mutably for `'a`; that nobody else refers to them is the caller's obligation.
-        unsafe { core::slice::from_raw_parts_mut(first, len) }
+        let row = self.rows(start, len, 1, len);
+        // SAFETY: the caller's obligation is the same.
+        unsafe { row.columns(0, 0..len) }
     }
 
     /// `count` rows of `len` elements, `stride` apart, checked once for all that is made of them.
