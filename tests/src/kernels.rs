@@ -26,7 +26,7 @@ pub fn in_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 /// Rows of `k` codes, each packed on its own.
 pub fn packed_rows(kernel: Kernel, width: SubByte, codes: &[i8], k: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for row in codes.chunks(k) {
+    for row in codes.chunks(k.max(1)) {
         let start = bytes.len();
         bytes.resize(start + width.row_bytes(k), 0);
         kernel.pack(width, row, &mut bytes[start..]);

@@ -175,13 +175,9 @@ impl Call<'_> {
         });
     }
 
-    /// Lines of an unpacked panel; none if panels are not packed.
+    /// Lines of an unpacked panel.
     fn unpacked_lines(&self) -> usize {
-        if self.weights.bits == 8 {
-            0
-        } else {
-            self.weights.unpacked_panel_bytes() / size_of::<Line>()
-        }
+        self.weights.unpacked_panel_bytes() / size_of::<Line>()
     }
 }
 

@@ -172,7 +172,7 @@ impl Kernel {
     pub(super) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
-            (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide(operation),
+            (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i8, _>(operation),
             _ => self.run(operation),
         }
     }
@@ -183,6 +183,19 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             (Token::Avx2(isa), Arithmetic::Ordered) => isa.run_ordered(operation),
             _ => self.run_as(arithmetic, operation),
+        }
+    }
+
+    /// [`Kernel::multiply`] for codes that are [unpacked](super::unpack) already.
+    pub(super) fn multiply_unpacked<O: Operation>(
+        self,
+        arithmetic: Arithmetic,
+        operation: O,
+    ) -> O::Output {
+        match (self.0, arithmetic) {
+            #[cfg(target_arch = "x86_64")]
+            (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i16, _>(operation),
+            _ => self.multiply(arithmetic, operation),
         }
     }
 }

@@ -88,6 +88,10 @@ pub(super) trait Isa: Copy + Send + Sync {
     /// all tiles; 0 where it is not there.
     const UNPACKS: usize = 0;
 
+    /// As [`Isa::UNPACKS`] for codes of 8 bits, which are widened to i16 as they are loaded, or once for
+    /// all tiles; 0 where they are multiplied as they are.
+    const WIDENS: usize = 0;
+
     /// [`Isa::accumulate`] for packed steps of 4 bits, which hold two steps each: without a way
     /// through memory.
     #[inline(always)]

@@ -100,10 +100,10 @@ impl Product<'_> {
     /// Whether a panel is unpacked once for all tiles.
     fn unpacks_panels(&self) -> bool {
         let rows = self.prepared.rows.len();
-        match self.weights.bits {
-            8 => false,
-            4 if self.weights.unpacks > 0 => rows > self.weights.unpacks,
-            _ => rows > FEW_ROWS || self.tiles.len() > 1,
+        match (self.weights.bits, self.weights.unpacks) {
+            (8, 0) => false,
+            (2, _) | (_, 0) => rows > FEW_ROWS || self.tiles.len() > 1,
+            (_, most) => rows > most,
         }
     }
 
@@ -116,12 +116,17 @@ impl Product<'_> {
             macro_rules! heights {
                 ($($height:literal)+) => {
                     match (self.tiling.rows(tiles.start).len(), packed) {
-                        $(($height, false) => weights.multiply(Tiles::<$height, false> {
+                        $(($height, true) => weights.multiply(Tiles::<$height, true> {
                             product: self, tiles, panels, unpacked,
                         }),
-                        ($height, true) => weights.multiply(Tiles::<$height, true> {
-                            product: self, tiles, panels, unpacked,
-                        }),)+
+                        ($height, false) => {
+                            let tiles =
+                                Tiles::<$height, false> { product: self, tiles, panels, unpacked };
+                            match unpacked {
+                                None => weights.multiply(tiles),
+                                Some(_) => weights.multiply_unpacked(tiles),
+                            }
+                        },)+
                         _ => unreachable!("tiles are at most 12 rows"),
                     }
                 };

@@ -1,4 +1,5 @@
-//! Steps of packed codes turned into steps that are multiplied.
+//! Steps of packed codes turned into steps that are multiplied, and those of bytes widened, where
+//! that is done once for all rows.
 
 use super::dispatch::Operation;
 use super::isa::{Isa, Line};
@@ -17,6 +18,14 @@ impl Operation for Unpack<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, _: I) {
         let Self { weights, panel, unpacked } = self;
+        if weights.bits == 8 {
+            let (codes, wide): (&[i8], &mut [i16]) =
+                (weights.panel(panel), bytemuck::cast_slice_mut(unpacked));
+            for (wide, code) in wide.iter_mut().zip(codes) {
+                *wide = i16::from(*code);
+            }
+            return;
+        }
         unpack_steps::<I>(weights, weights.panel(panel), bytemuck::cast_slice_mut(unpacked));
     }
 }

@@ -78,7 +78,7 @@ pub struct PackedWeights {
     pub(super) columns: usize,
     /// Rows of the tallest tile.
     pub(super) tallest: usize,
-    /// [`Isa::UNPACKS`].
+    /// [`Isa::UNPACKS`], or [`Isa::WIDENS`] of codes of 8 bits.
     pub(super) unpacks: usize,
     data: Vec<Line>,
     /// Bytes of a panel as stored.
@@ -183,6 +183,11 @@ impl PackedWeights {
         self.kernel.multiply(self.arithmetic, operation)
     }
 
+    /// The same for panels that are [unpacked](super::unpack) already.
+    pub(super) fn multiply_unpacked<O: Operation>(&self, operation: O) -> O::Output {
+        self.kernel.multiply_unpacked(self.arithmetic, operation)
+    }
+
     pub(super) fn panels(&self) -> usize {
         self.n.div_ceil(self.columns)
     }
@@ -207,8 +212,13 @@ impl PackedWeights {
         1 << (self.bits - 1)
     }
 
+    /// 0 if panels are multiplied as they are stored, whatever the number of rows.
     pub(super) fn unpacked_panel_bytes(&self) -> usize {
-        self.panel_bytes * 8 / self.bits
+        match (self.bits, self.unpacks) {
+            (8, 0) => 0,
+            (8, _) => self.panel_bytes * 2,
+            (bits, _) => self.panel_bytes * 8 / bits,
+        }
     }
 
     /// The codes of a panel as they are stored.
@@ -278,6 +288,7 @@ struct Shape {
     columns: usize,
     tallest: usize,
     unpacks: usize,
+    widens: usize,
     group: usize,
     bases: bool,
     crosses: bool,
@@ -296,6 +307,7 @@ impl Operation for ShapeOf {
             columns: I::COLUMNS,
             tallest: I::ROWS,
             unpacks: I::UNPACKS,
+            widens: I::WIDENS,
             group: I::GROUP,
             bases: I::BASES,
             crosses: I::CROSSES,
@@ -324,13 +336,13 @@ fn pack(
     weights: &Weights<'_>,
     segment: usize,
 ) -> PackedWeights {
-    let Shape { values, columns, tallest, unpacks, group, bases, crosses, row_starts } =
+    let Shape { values, columns, tallest, unpacks, widens, group, bases, crosses, row_starts } =
         kernel.multiply(arithmetic, ShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Packed codes are multiplied 8 steps at a time by every kernel.
-    let (bits, group) = match codes {
-        Codes::Packed(width, _) => (width.bits(), 8),
-        Codes::Bytes(_) => (8, group),
+    let (bits, group, unpacks) = match codes {
+        Codes::Packed(width, _) => (width.bits(), 8, unpacks),
+        Codes::Bytes(_) => (8, group, widens),
     };
     let segments = k.div_ceil(segment);
     let steps: Vec<usize> = (0..segments)

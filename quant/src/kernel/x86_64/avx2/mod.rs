@@ -13,6 +13,7 @@ mod few_bits;
 mod ordered;
 mod wide;
 
+use self::wide::Code;
 use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
 use core::arch::x86_64::{
@@ -28,15 +29,15 @@ instruction_set! {
 unsafe impl Ymm for Avx2 {}
 
 impl Avx2 {
-    /// [`Avx2::run`] with products of i16.
+    /// [`Avx2::run`] with products of i16; codes are `i8` as they are stored, or widened to `i16`.
     #[inline]
-    pub(in crate::kernel) fn run_wide<O: Operation>(self, operation: O) -> O::Output {
+    pub(in crate::kernel) fn run_wide<C: Code, O: Operation>(self, operation: O) -> O::Output {
         #[target_feature(enable = "avx2", enable = "fma")]
-        fn enabled<O: Operation>(isa: wide::Avx2Wide, operation: O) -> O::Output {
+        fn enabled<C: Code, O: Operation>(isa: wide::Avx2Wide<C>, operation: O) -> O::Output {
             operation.run(isa)
         }
         // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
-        unsafe { enabled(wide::Avx2Wide(self), operation) }
+        unsafe { enabled(wide::Avx2Wide::<C>::new(self), operation) }
     }
 
     /// [`Avx2::run`] with an order.
