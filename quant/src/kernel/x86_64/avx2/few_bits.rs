@@ -6,14 +6,11 @@
 //! written here and 299 as compiled; 326 and 311 where codes are unpacked on the way. Additions that
 //! wait longer, behind the products of further rows, would be another one in a hundred faster.
 
-use super::Avx2;
+use super::{Avx2, STEPS, half_line};
 use crate::kernel::isa::{Isa, Line};
 use crate::kernel::x86_64::ymm::Ymm;
 use core::arch::asm;
 use core::arch::x86_64::__m256i;
-
-/// Steps whose pairs are added in i16 before they are widened.
-const STEPS: usize = 8;
 
 /// Codes of a step, one by one, or of two, packed.
 type Step = [[i8; 32]; 2];
@@ -44,14 +41,14 @@ impl Isa for Avx2 {
     /// reach at most 8 · 2 · 15 · 128 = 30720.
     #[inline(always)]
     fn accumulate<const R: usize>(self, sums: &mut [[__m256i; 2]; R], a: &[Line; R], b: &[Step]) {
-        for (g, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
+        for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
             if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
-                self.four_rows(sums, a, g, steps);
+                self.four_rows(sums, a, half, steps);
             } else {
                 let mut pairs = [[self.ymm_zero(); 2]; R];
                 for s in 0..STEPS {
                     let codes = [self.ymm_codes(&steps[s][0]), self.ymm_codes(&steps[s][1])];
-                    self.add_pairs(&mut pairs, a, g * STEPS + s, codes);
+                    self.add_pairs(&mut pairs, a, half * STEPS + s, codes);
                 }
                 self.add_wide(sums, &pairs);
             }
@@ -70,16 +67,16 @@ impl Isa for Avx2 {
         a: &[Line; R],
         b: &[Step],
     ) {
-        for (g, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
+        for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
             if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
-                self.four_rows_packed(sums, a, g, steps);
+                self.four_rows_packed(sums, a, half, steps);
             } else {
                 let mut pairs = [[self.ymm_zero(); 2]; R];
                 for s in 0..STEPS / 2 {
-                    let halves = [self.ymm_halves(&steps[s][0]), self.ymm_halves(&steps[s][1])];
-                    for half in 0..2 {
-                        let codes = [halves[0][half], halves[1][half]];
-                        self.add_pairs(&mut pairs, a, g * STEPS + 2 * s + half, codes);
+                    let codes = [self.ymm_halves(&steps[s][0]), self.ymm_halves(&steps[s][1])];
+                    for i in 0..2 {
+                        let codes = [codes[0][i], codes[1][i]];
+                        self.add_pairs(&mut pairs, a, half * STEPS + 2 * s + i, codes);
                     }
                 }
                 self.add_wide(sums, &pairs);
@@ -169,8 +166,8 @@ macro_rules! widen {
     };
 }
 
-/// A function that adds the products of four rows and the steps of group `group` of a line, whose
-/// codes are loaded as `$codes` says.
+/// A function that adds the products of four rows and the steps of half a line, whose codes are loaded
+/// as `$codes` says.
 macro_rules! four_rows {
     ($name:ident, $count:expr, $codes:ident) => {
         #[inline(always)]
@@ -178,7 +175,7 @@ macro_rules! four_rows {
             self,
             sums: &mut [[__m256i; 2]; 4],
             a: &[Line; 4],
-            group: usize,
+            half: usize,
             steps: &[Step; $count],
         ) {
             // Vectors can be operands only where the function itself enables the instruction set.
@@ -187,17 +184,14 @@ macro_rules! four_rows {
             fn enabled(
                 sums: &mut [[__m256i; 2]; 4],
                 a: &[Line; 4],
-                group: usize,
+                half: usize,
                 steps: &[Step; $count],
                 [mask, ones]: [__m256i; 2],
             ) {
-                assert!(group < Line::STEPS / STEPS, "a line has two groups of steps");
-                let a = a.as_ptr().cast::<[u32; STEPS]>().wrapping_add(group);
-                // SAFETY: the instructions are those of AVX2, which is enabled here. They read all
-                // of `steps`, the 32 bytes at `a`, which are half of the first line, and those that
-                // lie 64, 128 and 192 bytes further, which are the same half of the others. They
-                // read and write the 256 bytes of `sums`, and registers that are outputs: no other
-                // memory, no stack, no flags.
+                // SAFETY: the instructions are those of AVX2, which is enabled here. They read all of
+                // `steps`, and 32 bytes of each line, 64 bytes from one to the next: see `half_line`.
+                // They read and write the 256 bytes of `sums`, and registers that are outputs: no
+                // other memory, no stack, no flags.
                 unsafe {
                     asm!(
                         $codes!(0), step!("l", 0), step!("h", 1),
@@ -207,7 +201,7 @@ macro_rules! four_rows {
                         widen!(0), widen!(1), widen!(2), widen!(3),
                         "/* {mask} */",
                         sums = in(reg) sums,
-                        a = in(reg) a,
+                        a = in(reg) half_line(a, half),
                         b = in(reg) steps,
                         mask = in(ymm_reg) mask,
                         ones = in(ymm_reg) ones,
@@ -223,7 +217,7 @@ macro_rules! four_rows {
                 }
             }
             // SAFETY: `self` proves AVX2.
-            unsafe { enabled(sums, a, group, steps, [self.ymm_splat_sum(0x0f0f_0f0f), self.ones()]) }
+            unsafe { enabled(sums, a, half, steps, [self.ymm_splat_sum(0x0f0f_0f0f), self.ones()]) }
         }
     };
 }

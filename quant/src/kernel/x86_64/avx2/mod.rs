@@ -16,6 +16,7 @@ mod wide;
 use self::wide::Code;
 use super::ymm::Ymm;
 use crate::kernel::dispatch::Operation;
+use crate::kernel::isa::Line;
 use core::arch::x86_64::{
     __m256i, _mm256_add_epi16, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16,
 };
@@ -27,6 +28,17 @@ instruction_set! {
 
 // SAFETY: the list above has AVX2 and FMA.
 unsafe impl Ymm for Avx2 {}
+
+/// Steps that are written together in assembly: half a line.
+const STEPS: usize = Line::STEPS / 2;
+
+/// The steps of one half of a line: the first row's, 32 bytes. Those of the others follow, 64 bytes from
+/// one to the next.
+#[inline(always)]
+fn half_line(a: &[Line; 4], half: usize) -> *const [u32; STEPS] {
+    assert!(half < Line::STEPS / STEPS, "a line has two halves");
+    a.as_ptr().cast::<[u32; STEPS]>().wrapping_add(half)
+}
 
 impl Avx2 {
     /// [`Avx2::run`] with products of i16; codes are `i8` as they are stored, or widened to `i16`.

@@ -14,7 +14,7 @@
 //! those of a loop count, and an unrolled one the compiler (of Rust 1.95) changes into trees of
 //! additions, for which there are not registers enough: 155 GOP/s at 512³ instead of 182.
 
-use super::Avx2;
+use super::{Avx2, STEPS, half_line};
 use crate::kernel::isa::{Isa, Line};
 use crate::kernel::x86_64::ymm::Ymm;
 use bytemuck::Pod;
@@ -30,9 +30,6 @@ pub(in crate::kernel) struct Avx2Wide<C>(Avx2, PhantomData<C>);
 
 // SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
 unsafe impl<C: Code> Ymm for Avx2Wide<C> {}
-
-/// Steps of four rows that are written together.
-const STEPS: usize = 8;
 
 /// Codes of a step.
 type Step<C> = [[C; 16]; 2];
@@ -83,7 +80,7 @@ macro_rules! four_rows {
             _: Avx2,
             sums: &mut [[__m256i; 2]; 4],
             a: &[Line; 4],
-            group: usize,
+            half: usize,
             steps: &[Step<Self>; STEPS],
         ) {
             // Vectors can be operands only where the function itself enables the instruction set.
@@ -92,25 +89,22 @@ macro_rules! four_rows {
             fn enabled<C>(
                 sums: &mut [[__m256i; 2]; 4],
                 a: &[Line; 4],
-                group: usize,
+                half: usize,
                 steps: &[Step<C>; STEPS],
             ) {
                 const { assert!(32 * size_of::<C>() == 2 * $bytes) };
-                assert!(group < Line::STEPS / STEPS, "a line has two groups of steps");
-                let a = a.as_ptr().cast::<[u32; STEPS]>().wrapping_add(group);
                 let [[s00, s01], [s10, s11], [s20, s21], [s30, s31]] = sums;
-                // SAFETY: the instructions are those of AVX2, which is enabled here. They read all
-                // of `steps`, the 32 bytes at `a`, which are half of the first line, and those that
-                // lie 64, 128 and 192 bytes further, which are the same half of the others. They
-                // write registers that are outputs: no memory, no stack, no flags; results depend on
-                // what is read alone.
+                // SAFETY: the instructions are those of AVX2, which is enabled here. They read all of
+                // `steps`, and 32 bytes of each line, 64 bytes from one to the next: see `half_line`.
+                // They write registers that are outputs: no memory, no stack, no flags; results
+                // depend on what is read alone.
                 unsafe {
                     asm!(
                         two_steps!($load, $bytes, 0),
                         two_steps!($load, $bytes, 2),
                         two_steps!($load, $bytes, 4),
                         two_steps!($load, $bytes, 6),
-                        a = in(reg) a,
+                        a = in(reg) half_line(a, half),
                         b = in(reg) steps,
                         s00 = inout(ymm_reg) *s00, s01 = inout(ymm_reg) *s01,
                         s10 = inout(ymm_reg) *s10, s11 = inout(ymm_reg) *s11,
@@ -125,7 +119,7 @@ macro_rules! four_rows {
                 }
             }
             // SAFETY: the argument proves AVX2.
-            unsafe { enabled(sums, a, group, steps) }
+            unsafe { enabled(sums, a, half, steps) }
         }
     };
 }
@@ -135,12 +129,12 @@ pub(in crate::kernel) trait Code: Pod + Send + Sync {
     /// As i16.
     fn widen(isa: Avx2, from: &[Self; 16]) -> __m256i;
 
-    /// Adds the products of four rows and the steps of group `group` of a line.
+    /// Adds the products of four rows and the steps of half a line.
     fn four_rows(
         isa: Avx2,
         sums: &mut [[__m256i; 2]; 4],
         a: &[Line; 4],
-        group: usize,
+        half: usize,
         steps: &[Step<Self>; STEPS],
     );
 }
@@ -225,8 +219,8 @@ impl<C: Code> Isa for Avx2Wide<C> {
     ) {
         let mut done = 0;
         if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
-            for (g, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
-                C::four_rows(self.0, sums, a, g, steps);
+            for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
+                C::four_rows(self.0, sums, a, half, steps);
                 done += STEPS / 2;
             }
         }
