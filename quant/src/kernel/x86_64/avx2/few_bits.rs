@@ -12,6 +12,9 @@ use crate::kernel::x86_64::ymm::Ymm;
 use core::arch::asm;
 use core::arch::x86_64::__m256i;
 
+// Codes are at most 15, activations at least -128: what steps add to in i16 before it is widened.
+const _: () = assert!(STEPS * 2 * 15 * 128 <= i16::MAX as usize);
+
 /// Codes of a step, one by one, or of two, packed.
 type Step = [[i8; 32]; 2];
 
@@ -36,9 +39,8 @@ impl Isa for Avx2 {
         self.ymm_byte::<J>(lanes)
     }
 
-    /// Eight pair sums are added in i16 before they are widened, which saves the two operations of
-    /// widening for all but one of them. Codes are at most 15, activations at least -128: eight steps
-    /// reach at most 8 · 2 · 15 · 128 = 30720.
+    /// The pair sums of eight steps are added in i16 before they are widened, which saves the two
+    /// operations of widening for all but one of them.
     #[inline(always)]
     fn accumulate<const R: usize>(self, sums: &mut [[__m256i; 2]; R], a: &[Line; R], b: &[Step]) {
         for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
