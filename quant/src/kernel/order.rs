@@ -75,7 +75,8 @@ impl Kind {
     }
 }
 
-/// What a block costs in [`Arithmetic::FullRange`](super::dispatch::Arithmetic::FullRange).
+/// What a block costs in [`Arithmetic::FullRange`](super::dispatch::Arithmetic::FullRange), with few
+/// rows: a twentieth less with many, which is not known when weights are packed.
 const FULL_RANGE_COST: usize = 113;
 
 /// A block's order: position `i` holds code `order[i]`.

@@ -12,7 +12,7 @@
 //!
 //! Four rows are written in assembly, several steps together: at more than five instructions a cycle
 //! those of a loop count, and an unrolled one the compiler (of Rust 1.95) changes into trees of
-//! additions, for which there are not registers enough: 155 GOP/s at 512³ instead of 182.
+//! additions, for which there are not registers enough: 154 GOP/s at 512³ instead of 182.
 
 use super::{Avx2, STEPS, half_line};
 use crate::kernel::isa::{Isa, Line};
