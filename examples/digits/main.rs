@@ -3,9 +3,11 @@
 //! ```text
 //! cargo run --release --example digits
 //! cargo run --release --example digits -- --json
+//! cargo run --release --example digits -- --save target
 //! ```
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use examples::digits::{self, Samples};
 use examples::mlp::{Mlp, accuracy};
@@ -52,6 +54,7 @@ struct Outcome {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let json = std::env::args().any(|arg| arg == "--json");
+    let folder = std::env::args().skip_while(|arg| arg != "--save").nth(1).map(PathBuf::from);
     let (train, held_out) = digits::load();
     let model = load(WEIGHTS)?;
     let test = Test { reference: model.predict(&held_out.images)?, held_out };
@@ -65,6 +68,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     outcomes.insert("f32".into(), serde_json::to_value(&f32)?);
     for (name, quantized) in variants(&model, &train)? {
         test.check_round_trip(&quantized)?;
+        if let Some(folder) = &folder {
+            let file = folder.join(name).with_extension("quant");
+            quantized.save_file(file, &BincodeRecorder::default())?;
+        }
         let outcome = test.measure(&quantized)?;
         if !json {
             print_row(name, &outcome, &f32);

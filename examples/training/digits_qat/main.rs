@@ -4,6 +4,7 @@
 //! cargo run --release -p training --example digits_qat -- --bits 3
 //! cargo run --release -p training --example digits_qat -- --bits 2 --seeds 5 --json
 //! cargo run --release -p training --example digits_qat -- --bits 2 --curves target
+//! cargo run --release -p training --example digits_qat -- --bits 2 --save digits.quant
 //! ```
 //!
 //! For each seed a perceptron 64-32-32-10 is trained in floats; quantized after training, static,
@@ -20,7 +21,9 @@ use examples::digits::{self, Samples};
 use examples::mlp::{self, accuracy};
 use ndarray::Axis;
 use quant::training::{Adam, Qat, QatOptions, cross_entropy, distillation};
-use quant::{ActivationScheme, CalibrationMethod, Module, MseCalibration, Recipe, Record};
+use quant::{
+    ActivationScheme, BincodeRecorder, CalibrationMethod, Module, MseCalibration, Recipe, Record,
+};
 use serde::Serialize;
 use training::curves::{Curve, Points, svg};
 use training::epochs::{batches, rate};
@@ -52,6 +55,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(folder) = &options.curves {
         draw(folder, options.bits, &seeds[0])?;
     }
+    if let Some(file) = &options.save {
+        seeds[0].record.save_file(file, &BincodeRecorder::default())?;
+    }
     let summary = Summary {
         bits: options.bits,
         float: Accuracies::of(&seeds, |seed| seed.float),
@@ -75,11 +81,13 @@ struct Options {
     seeds: u64,
     json: bool,
     curves: Option<PathBuf>,
+    /// Where the trained model of the first seed is saved.
+    save: Option<PathBuf>,
 }
 
 impl Options {
     fn parse() -> Result<Self, Box<dyn Error>> {
-        let mut options = Self { bits: 4, seeds: 5, json: false, curves: None };
+        let mut options = Self { bits: 4, seeds: 5, json: false, curves: None, save: None };
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} takes a value"));
@@ -87,11 +95,13 @@ impl Options {
                 "--bits" => options.bits = value()?.parse()?,
                 "--seeds" => options.seeds = value()?.parse()?,
                 "--curves" => options.curves = Some(value()?.into()),
+                "--save" => options.save = Some(value()?.into()),
                 "--json" => options.json = true,
                 _ => {
-                    return Err(
-                        format!("{arg} is none of --bits, --seeds, --json, --curves").into()
-                    );
+                    return Err(format!(
+                        "{arg} is none of --bits, --seeds, --json, --curves, --save"
+                    )
+                    .into());
                 }
             }
         }
@@ -132,6 +142,8 @@ struct Outcome {
     /// held out, from the phase on that quantizes.
     loss: Points,
     accuracy: Points,
+    /// The model that was trained with quantization.
+    record: Record,
 }
 
 fn run(
@@ -163,8 +175,9 @@ fn run(
     let teacher = host(&float_record)?;
     let (qat, loss, accuracy) =
         train_quantized(model, &teacher, &recipe, &data, held_out, &mut rng)?;
-    let qat = test(&qat.export()?, held_out)?;
-    Ok(Outcome { float, ptq, qat, loss, accuracy })
+    let record = qat.export()?;
+    let qat = test(&record, held_out)?;
+    Ok(Outcome { float, ptq, qat, loss, accuracy, record })
 }
 
 /// The training set, as tensors.
