@@ -73,7 +73,7 @@ pub use rewrite::{CheckpointError, Options, choose, convert, dequantize, plan, q
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 
 use crate::module::ParamId;
-pub use crate::record::outline::Outline;
+pub use crate::record::manifest::Outline;
 use crate::record::{RecordEntry, RecordError, State};
 use crate::scheme::QuantizationScheme;
 use crate::tensor::Tensor;

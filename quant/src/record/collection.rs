@@ -3,7 +3,8 @@
 use alloc::collections::BTreeMap;
 use std::collections::HashMap;
 
-use super::RecordError;
+use super::error::RecordError;
+use super::format::entry::State;
 use crate::activation::ActivationQuantizer;
 use crate::module::{Leaves, Module, ParamId, ParamView, Site, Walker, WalkerMut, walk};
 use crate::tensor::Tensor;
@@ -34,17 +35,6 @@ pub struct Record {
     index: HashMap<ParamId, usize>,
     metadata: BTreeMap<String, String>,
     states: Vec<State>,
-}
-
-/// What a module keeps besides parameters, in bytes that it alone understands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// The module's path.
-    pub id: ParamId,
-    /// The name of the bytes' format, such as `histogram/1`.
-    pub kind: String,
-    /// The bytes.
-    pub data: Vec<u8>,
 }
 
 impl Record {

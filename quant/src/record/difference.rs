@@ -1,12 +1,8 @@
-//! Loading a record into a model, and what can be different between the two.
+//! What can be different between a record and a model.
 
+use crate::module::ParamId;
+use crate::tensor::TensorError;
 use core::fmt;
-use std::collections::HashMap;
-
-use super::{Record, RecordError, State};
-use crate::activation::RECORD_KIND;
-use crate::module::{Module, ParamId, for_each, for_each_activation_mut, for_each_mut};
-use crate::tensor::{Tensor, TensorError};
 
 /// Something in which a record and a model differ.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,90 +86,4 @@ impl fmt::Display for Difference {
             Self::State { reason, .. } => f.write_str(reason),
         }
     }
-}
-
-/// `model` with the parameters of `record`.
-pub(crate) fn load<M: Module>(mut model: M, record: Record) -> Result<M, RecordError> {
-    let order: Vec<ParamId> = record.iter().map(|(id, _)| id.clone()).collect();
-    let (tensors, states) = record.into_parts();
-    let mut comparison = Comparison { unmatched: tensors, ..Comparison::default() };
-    for_each(&model, |site, param| comparison.param(site.path.into(), &param.shape()));
-    comparison.leftovers(order);
-    comparison.differences.extend(put_states(&mut model, states));
-    let matched = comparison.finish()?;
-    match put(&mut model, matched) {
-        refused if refused.is_empty() => Ok(model),
-        refused => Err(RecordError::Differences(refused)),
-    }
-}
-
-/// What is known of two sets of names after a walk over one of them.
-#[derive(Default)]
-struct Comparison {
-    unmatched: HashMap<ParamId, Tensor>,
-    matched: HashMap<ParamId, Tensor>,
-    differences: Vec<Difference>,
-    /// A path that the model has twice.
-    duplicate: Option<ParamId>,
-}
-
-impl Comparison {
-    fn param(&mut self, id: ParamId, shape: &[usize]) {
-        match self.unmatched.remove(&id) {
-            Some(tensor) if tensor.shape() == shape => {
-                self.matched.insert(id, tensor);
-            }
-            Some(tensor) => {
-                let (model, record) = (shape.into(), tensor.shape().into());
-                self.differences.push(Difference::Shape { id, model, record });
-            }
-            None if self.matched.contains_key(&id) => self.duplicate = Some(id),
-            None => self.differences.push(Difference::Missing { id, shape: shape.into() }),
-        }
-    }
-
-    /// Adds what the walk did not come by.
-    fn leftovers(&mut self, order: Vec<ParamId>) {
-        self.differences.extend(order.into_iter().filter_map(|id| {
-            let shape = self.unmatched.get(&id)?.shape().into();
-            Some(Difference::Unexpected { id, shape })
-        }));
-    }
-
-    fn finish(self) -> Result<HashMap<ParamId, Tensor>, RecordError> {
-        match self.duplicate {
-            Some(id) => Err(RecordError::DuplicateName { id }),
-            None if self.differences.is_empty() => Ok(self.matched),
-            None => Err(RecordError::Differences(self.differences)),
-        }
-    }
-}
-
-/// Moves tensors into the parameters of their names, and says which did not fit.
-fn put(model: &mut impl Module, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Difference> {
-    let mut differences = Vec::new();
-    for_each_mut(model, |site, param| {
-        let id = ParamId::new(site.path);
-        let Some(tensor) = tensors.remove(&id) else { return };
-        if let Err(source) = param.put(tensor) {
-            differences.push(Difference::Storage { id, source });
-        }
-    });
-    differences
-}
-
-/// Gives activations the states of their paths; returns those that fit nowhere, or make no sense.
-fn put_states(model: &mut impl Module, mut states: Vec<State>) -> Vec<Difference> {
-    let mut differences = Vec::new();
-    for_each_activation_mut(model, |site, activation| {
-        let own = |state: &State| state.id == *site.path && state.kind == RECORD_KIND;
-        let state = states.iter().position(own).map(|position| states.remove(position));
-        let data = state.as_ref().map(|state| &*state.data);
-        if let Err(reason) = activation.decode(site.path.into(), data) {
-            differences.push(Difference::State { id: site.path.into(), reason });
-        }
-    });
-    let left = states.into_iter().map(|s| Difference::UnexpectedState { id: s.id, kind: s.kind });
-    differences.extend(left);
-    differences
 }

@@ -5,8 +5,10 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use super::{Difference, RecordEntry};
+use super::difference::Difference;
+use super::format::section::Part;
 use crate::module::ParamId;
+use crate::record::format::entry::RecordEntry;
 use crate::tensor::TensorError;
 
 /// A record could not be written, read, or loaded into a model.
@@ -298,31 +300,6 @@ impl Error for IndexError {
 impl From<IndexError> for RecordError {
     fn from(error: IndexError) -> Self {
         Self::Index(error)
-    }
-}
-
-/// A section of a parameter or state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Part {
-    /// The floats, or the packed codes.
-    Values,
-    /// The scales.
-    Scales,
-    /// The zero points.
-    ZeroPoints,
-    /// A module's own bytes.
-    State,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Values => "values",
-            Self::Scales => "scales",
-            Self::ZeroPoints => "zero points",
-            Self::State => "state",
-        })
     }
 }
 

@@ -8,12 +8,18 @@ use std::sync::OnceLock;
 
 use memmap2::{Mmap, MmapOptions};
 
-use super::elements::{Element, fix_endian, widen};
-use super::file::TensorPlace;
-use super::header::{Section, TENSOR_PARTS};
-use super::open::Open;
-use super::reader::{check_crc, check_padding};
-use super::{Part, Record, RecordEntry, RecordError, RecordFile, RecordSection, State};
+use super::collection::Record;
+use super::error::RecordError;
+use crate::record::format::entry::RecordEntry;
+use crate::record::format::entry::State;
+use crate::record::format::section::Part;
+use crate::record::format::section::RecordSection;
+use crate::record::format::section::{Section, TENSOR_PARTS};
+use crate::record::read::elements::{Element, fix_endian, widen};
+use crate::record::read::open_file::Open;
+use crate::record::read::record_file::RecordFile;
+use crate::record::read::record_file::TensorPlace;
+use crate::record::read::source::{check_crc, check_padding};
 use crate::scheme::ScaleType;
 use crate::tensor::{Buffer, Bytes, Owner, QuantizedTensor, SharedTensor, Tensor, TensorError};
 

@@ -73,58 +73,44 @@
 //! version, which older libraries refuse by its number; there is no change that they would not
 //! notice, since nothing in a record is ignored.
 
-mod atomic;
-mod body;
 mod collection;
 mod difference;
-mod elements;
-mod entry;
 mod error;
-mod file;
-mod header;
-mod index;
-mod layout;
+mod format;
+mod load;
 #[cfg(feature = "mmap")]
 #[allow(unsafe_code)]
 mod map;
-mod names;
-mod open;
-mod order;
-// Public in `checkpoint`.
-pub(crate) mod outline;
-mod payload;
-// Thousands of files, which Miri would take hours for.
-#[cfg(all(test, not(miri)))]
-mod power_loss;
-mod reader;
+mod read;
 mod recorder;
-mod save;
-mod sections;
-mod split;
-mod stream;
-mod validate;
-mod writer;
+mod write;
 
-#[cfg(feature = "formats")]
-pub(crate) use atomic::{NewFile, System, Target};
-pub use collection::{Record, State};
+pub use collection::Record;
 pub use difference::Difference;
-pub(crate) use difference::load as load_into;
+pub use error::{IndexError, RecordError};
+pub(crate) use format::layout::is_record;
 #[cfg(feature = "formats")]
-pub(crate) use elements::{fix_endian, read_elements, reserve};
-pub use entry::{RecordEntry, RecordSection};
-pub use error::{IndexError, Part, RecordError};
-pub use file::RecordFile;
-pub(crate) use layout::is_record;
+pub(crate) use format::validate::distinct;
+pub use format::{
+    entry::{RecordEntry, State},
+    section::{Part, RecordSection},
+};
+pub(crate) use load::load as load_into;
 #[cfg(feature = "mmap")]
 pub use map::{MappedRecord, Verify};
+pub use read::record_file::RecordFile;
 #[cfg(feature = "formats")]
-pub(crate) use open::At;
-#[cfg(feature = "formats")]
-pub(crate) use order::InOrder;
-#[cfg(feature = "formats")]
-pub(crate) use payload::Payload;
+pub(crate) use read::{
+    elements::{fix_endian, read_elements, reserve},
+    open_file::At,
+};
 pub use recorder::{BincodeRecorder, Recorder};
+// Public in `checkpoint`.
+pub(crate) use write::manifest;
+pub use write::writer::RecordWriter;
 #[cfg(feature = "formats")]
-pub(crate) use validate::distinct;
-pub use writer::RecordWriter;
+pub(crate) use write::{
+    atomic::{NewFile, System, Target},
+    declared::InOrder,
+    payload::Payload,
+};

@@ -5,9 +5,13 @@ use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
-use super::atomic::{self, System};
-use super::{Record, RecordError, RecordFile, reader, save};
+use super::collection::Record;
+use super::error::RecordError;
 use crate::module::Module;
+use crate::record::read::record_file::RecordFile;
+use crate::record::read::source;
+use crate::record::write::atomic::{self, System};
+use crate::record::write::model;
 
 /// A file format for models.
 ///
@@ -123,17 +127,17 @@ impl BincodeRecorder {
 
 impl Recorder for BincodeRecorder {
     fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
-        save::whole(model, &self.metadata, writer)
+        model::whole(model, &self.metadata, writer)
     }
 
     fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
-        reader::load(reader, len)
+        source::load(reader, len)
     }
 
     fn save_file(&self, model: &dyn Module, path: &Path) -> Result<(), RecordError> {
         match self.max_part_size {
             None => atomic::replace(&System, path, |writer| self.save(model, writer)),
-            Some(max) => save::in_parts(model, &self.metadata, max, System, path),
+            Some(max) => model::in_parts(model, &self.metadata, max, System, path),
         }
         .map_err(|error| error.in_file(path))
     }

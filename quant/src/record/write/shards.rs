@@ -2,14 +2,19 @@
 
 use core::ops::Range;
 
-use super::header::{
-    Encoding, Header, MetadataEntry, Section, StateEntry, TensorEntry, metadata_entries,
+use super::manifest::Outline;
+use crate::record::error::RecordError;
+use crate::record::format::encoding::Encoding;
+use crate::record::format::entry::RecordEntry;
+use crate::record::format::entry::State;
+use crate::record::format::header::lay_out;
+use crate::record::format::header::{
+    Header, MetadataEntry, StateEntry, TensorEntry, metadata_entries,
 };
-use super::layout::{ALIGNMENT, PRELUDE_LEN};
-use super::outline::Outline;
-use super::sections::lay_out;
-use super::validate::{distinct, section_lens, validate};
-use super::{RecordEntry, RecordError, State};
+use crate::record::format::layout::{ALIGNMENT, PRELUDE_LEN};
+use crate::record::format::section::Section;
+use crate::record::format::section::section_lens;
+use crate::record::format::validate::{distinct, validate};
 
 /// A file of a record, before anything of it is written.
 pub(super) struct PlannedFile {

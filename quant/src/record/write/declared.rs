@@ -1,7 +1,8 @@
 //! Keeping to what was declared.
 
-use super::{RecordEntry, RecordError};
 use crate::module::ParamView;
+use crate::record::error::RecordError;
+use crate::record::format::entry::RecordEntry;
 
 /// The tensors of an outline, one after the other.
 ///

@@ -6,8 +6,8 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::RecordError;
-use super::names::own_parts;
+use super::shard_names::own_parts;
+use crate::record::error::RecordError;
 
 /// The system calls of a replacement, in the order they are made; tests record and fail them.
 pub(crate) trait Files: Clone {
@@ -58,7 +58,7 @@ impl Files for System {
 }
 
 /// Gives the file at `path` the content that `write` produces, or leaves it as it is.
-pub(super) fn replace<F: Files>(
+pub(crate) fn replace<F: Files>(
     files: &F,
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> Result<(), RecordError>,

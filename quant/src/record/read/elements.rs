@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::layout::CHUNK;
+use crate::record::format::layout::CHUNK;
 use crate::scheme::f16_to_f32;
 
 /// A type of element that bytes can be read into.
@@ -68,6 +68,6 @@ pub(crate) fn reserve<T>(to: &mut Vec<T>, more: usize, left: usize, known: bool)
 }
 
 /// Scales read in half precision.
-pub(super) fn widen(halves: &[u16]) -> Vec<f32> {
+pub(crate) fn widen(halves: &[u16]) -> Vec<f32> {
     halves.iter().map(|&bits| f16_to_f32(bits)).collect()
 }

@@ -6,19 +6,25 @@ use std::fs;
 use std::io::BufReader;
 use std::path::Path;
 
-use super::header::{Header, MetadataEntry, Section, StateEntry, TENSOR_PARTS};
-use super::index::{self, Index, PartFile};
-use super::open::Open;
-use super::reader::Source;
-use super::validate::{CheckedTensor, distinct, validate};
-use super::{Part, Record, RecordEntry, RecordError, RecordSection, State};
+use super::open_file::Open;
+use super::source::Source;
 use crate::module::ParamId;
+use crate::record::collection::Record;
+use crate::record::error::RecordError;
+use crate::record::format::entry::RecordEntry;
+use crate::record::format::entry::State;
+use crate::record::format::header::{Header, MetadataEntry, StateEntry};
+use crate::record::format::section::Part;
+use crate::record::format::section::RecordSection;
+use crate::record::format::section::{Section, TENSOR_PARTS};
+use crate::record::format::shard_index::{self, Index, PartFile};
+use crate::record::format::validate::{CheckedTensor, distinct, validate};
 use crate::tensor::Tensor;
 
 /// A record on disk, opened: its header is checked, payloads are read one tensor at a time.
 ///
 /// It can be used from several threads at once. The file may be replaced in the meantime, by
-/// [`Recorder::save_file`](super::Recorder::save_file) or another rename: what is open is the old
+/// [`Recorder::save_file`](crate::record::Recorder::save_file) or another rename: what is open is the old
 /// one, to the end.
 ///
 /// ```
@@ -54,10 +60,10 @@ pub struct RecordFile {
 
 /// Where a tensor is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct TensorPlace {
+pub(crate) struct TensorPlace {
     /// Which of the files.
-    pub(super) file: usize,
-    pub(super) sections: [Section; 3],
+    pub(crate) file: usize,
+    pub(crate) sections: [Section; 3],
 }
 
 /// A state whose bytes have not been read.
@@ -94,7 +100,7 @@ impl RecordFile {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let file = Open::new(path)?;
-            let Some(bytes) = index::read(file.at(0))? else { return Self::whole(file) };
+            let Some(bytes) = shard_index::read(file.at(0))? else { return Self::whole(file) };
             let parts = Index::decode(&bytes)?;
             match Self::in_parts(&parts, path) {
                 Ok(record) => return Ok(Self { len: record.len + file.len, ..record }),
@@ -243,7 +249,7 @@ impl RecordFile {
     }
 
     /// The record of the tensors that `read` gives.
-    pub(super) fn collect(
+    pub(crate) fn collect(
         &self,
         read: impl Fn(usize) -> Result<Tensor, RecordError> + Sync,
     ) -> Result<Record, RecordError> {
@@ -260,12 +266,12 @@ impl RecordFile {
     }
 
     #[cfg(feature = "mmap")]
-    pub(super) fn files(&self) -> &[Open] {
+    pub(crate) fn files(&self) -> &[Open] {
         &self.files
     }
 
     #[cfg(feature = "mmap")]
-    pub(super) fn place(&self, index: usize) -> TensorPlace {
+    pub(crate) fn place(&self, index: usize) -> TensorPlace {
         self.places[index]
     }
 

@@ -6,9 +6,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::IndexError;
-use super::index::{self, Index, LIMIT, PartFile};
-use super::layout::{PRELUDE_LEN, Prelude};
+use crate::record::error::IndexError;
+use crate::record::format::layout::{PRELUDE_LEN, Prelude};
+use crate::record::format::shard_index::{self, Index, LIMIT, PartFile};
 
 /// The names of one save's parts, which no other save's parts have.
 pub(super) struct Names {
@@ -72,7 +72,7 @@ pub(super) fn own_parts(path: &Path) -> Vec<PathBuf> {
 
 /// The index that the file at `path` is, if it is one.
 fn index_at(path: &Path) -> Option<Index> {
-    let bytes = index::read(File::open(path).ok()?).ok()??;
+    let bytes = shard_index::read(File::open(path).ok()?).ok()??;
     Index::decode(&bytes).ok()
 }
 

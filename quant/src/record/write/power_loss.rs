@@ -22,10 +22,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::atomic::{Files, System, replace};
-use super::outline::Outline;
-use super::save;
+use super::manifest::Outline;
+use super::model;
 use super::stream::Stream;
-use super::{BincodeRecorder, Record, RecordError, RecordFile, Recorder, State};
+use crate::record::collection::Record;
+use crate::record::error::RecordError;
+use crate::record::format::entry::State;
+use crate::record::read::record_file::RecordFile;
+use crate::record::recorder::{BincodeRecorder, Recorder};
 use crate::tensor::Tensor;
 
 /// A file, whatever its name is.
@@ -292,7 +296,7 @@ fn save<F: Files>(way: Way, files: F, path: &Path, record: &Record) -> Result<()
         Way::Plain => {
             return replace(&files, path, |writer| BincodeRecorder::default().save(record, writer));
         }
-        Way::Parts => return save::in_parts(record, &BTreeMap::new(), MAX, files, path),
+        Way::Parts => return model::in_parts(record, &BTreeMap::new(), MAX, files, path),
         Way::Streamed => None,
         Way::StreamedParts => Some(MAX),
     };

@@ -2,9 +2,10 @@
 
 use alloc::collections::BTreeMap;
 
-use super::{RecordEntry, State};
 use crate::activation::ActivationQuantizer;
 use crate::module::{Leaves, Module, ParamView, Site, walk};
+use crate::record::format::entry::RecordEntry;
+use crate::record::format::entry::State;
 
 /// What is going to be written: everything but the values.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -2,8 +2,8 @@
 
 use alloc::borrow::Cow;
 
-use super::layout::CHUNK;
 use crate::module::ParamView;
+use crate::record::format::layout::CHUNK;
 use crate::scheme::{ScaleType, f32_to_f16};
 use crate::tensor::QuantizedTensor;
 

@@ -1,8 +1,6 @@
-//! What a header says about tensors, for those who read records piece by piece.
+//! What a record says about its tensors, and the states that it keeps beside them.
 
-use super::Part;
-use super::header::Section;
-use super::validate::section_lens;
+use super::section::section_lens;
 use crate::module::{ParamId, ParamView};
 use crate::scheme::QuantizationScheme;
 use crate::tensor::{QuantizedTensor, Tensor};
@@ -59,23 +57,13 @@ impl RecordEntry {
     }
 }
 
-/// A run of bytes in a record that has a checksum of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RecordSection {
-    /// What the bytes are.
-    pub part: Part,
-    /// Where they start, from the start of their file.
-    pub offset: u64,
-    /// How many there are, without padding.
-    pub len: u64,
-    /// Their CRC-32, as the header has it.
-    pub crc32: u32,
-}
-
-impl RecordSection {
-    pub(super) fn new(part: Part, section: Section) -> Self {
-        let Section { offset, len, crc32 } = section;
-        Self { part, offset, len, crc32 }
-    }
+/// What a module keeps besides parameters, in bytes that it alone understands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The module's path.
+    pub id: ParamId,
+    /// The name of the bytes' format, such as `histogram/1`.
+    pub kind: String,
+    /// The bytes.
+    pub data: Vec<u8>,
 }

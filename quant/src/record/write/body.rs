@@ -5,13 +5,14 @@
 
 use std::io::{Seek, SeekFrom, Write};
 
-use super::RecordError;
-use super::header::{Header, Section};
-use super::layout::Prelude;
 use super::payload::Payload;
-use super::sections::Sink;
-use super::split::PlannedFile;
+use super::shards::PlannedFile;
+use super::sink::Sink;
 use crate::module::ParamView;
+use crate::record::error::RecordError;
+use crate::record::format::header::Header;
+use crate::record::format::layout::Prelude;
+use crate::record::format::section::Section;
 
 /// A record whose sections are being written, after room for its header.
 pub(super) struct Body<W> {

@@ -6,16 +6,21 @@
 use std::io::{ErrorKind, Read};
 
 use super::elements::{Element, fix_endian, read_elements, widen};
-use super::header::{Header, Section};
-use super::layout::{ALIGNMENT, CHUNK, PRELUDE_LEN, Prelude};
-use super::validate::{Checked, validate};
-use super::{Part, Record, RecordEntry, RecordError, State};
 use crate::module::ParamId;
+use crate::record::collection::Record;
+use crate::record::error::RecordError;
+use crate::record::format::entry::RecordEntry;
+use crate::record::format::entry::State;
+use crate::record::format::header::Header;
+use crate::record::format::layout::{ALIGNMENT, CHUNK, PRELUDE_LEN, Prelude};
+use crate::record::format::section::Part;
+use crate::record::format::section::Section;
+use crate::record::format::validate::{Checked, validate};
 use crate::scheme::ScaleType;
 use crate::tensor::{QuantizedTensor, Tensor, TensorError};
 
 /// Reads a record from an input of `len` bytes, if that is known.
-pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
+pub(crate) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
     let mut source = Source::new(reader, len);
     let (prelude, header) = source.start()?;
     let checked = validate(Header::decode(&header)?, prelude.sections_start(), prelude.file_len)?;
@@ -26,7 +31,7 @@ pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
 }
 
 /// A reader that knows its position.
-pub(super) struct Source<'a> {
+pub(crate) struct Source<'a> {
     reader: &'a mut dyn Read,
     at: u64,
     /// The length of the input, if it is known.
@@ -37,17 +42,17 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// The start of an input of `len` bytes, if that is known.
-    pub(super) fn new(reader: &'a mut dyn Read, len: Option<u64>) -> Self {
+    pub(crate) fn new(reader: &'a mut dyn Read, len: Option<u64>) -> Self {
         Self { reader, at: 0, len, expected: PRELUDE_LEN as u64 }
     }
 
     /// A place within a record of `len` bytes whose header has been checked.
-    pub(super) fn within(reader: &'a mut dyn Read, at: u64, len: u64) -> Self {
+    pub(crate) fn within(reader: &'a mut dyn Read, at: u64, len: u64) -> Self {
         Self { reader, at, len: Some(len), expected: len }
     }
 
     /// The prelude, and the header's bytes once their checksum is right.
-    pub(super) fn start(&mut self) -> Result<(Prelude, Vec<u8>), RecordError> {
+    pub(crate) fn start(&mut self) -> Result<(Prelude, Vec<u8>), RecordError> {
         let prelude = self.prelude()?;
         let header = self.header(prelude)?;
         self.expect_len(prelude.file_len)?;
@@ -108,7 +113,7 @@ impl<'a> Source<'a> {
     }
 
     /// The state that lies here.
-    pub(super) fn state(
+    pub(crate) fn state(
         &mut self,
         name: &str,
         kind: &str,
@@ -119,7 +124,7 @@ impl<'a> Source<'a> {
     }
 
     /// The tensor that lies here.
-    pub(super) fn tensor(
+    pub(crate) fn tensor(
         &mut self,
         entry: &RecordEntry,
         sections: [Section; 3],
@@ -141,7 +146,7 @@ impl<'a> Source<'a> {
     }
 
     /// Checks the section that lies here, and keeps nothing of it.
-    pub(super) fn verify(
+    pub(crate) fn verify(
         &mut self,
         name: &str,
         part: Part,
@@ -198,7 +203,7 @@ impl<'a> Source<'a> {
     }
 
     /// Reads zeros up to the next boundary.
-    pub(super) fn padding(&mut self) -> Result<(), RecordError> {
+    pub(crate) fn padding(&mut self) -> Result<(), RecordError> {
         let start = self.at;
         let mut bytes = [0; ALIGNMENT as usize];
         let bytes = &mut bytes[..(start.next_multiple_of(ALIGNMENT) - start) as usize];
@@ -242,7 +247,7 @@ impl<'a> Source<'a> {
 }
 
 /// Compares the checksum of a section's bytes with the one in the header.
-pub(super) fn check_crc(
+pub(crate) fn check_crc(
     name: &str,
     part: Part,
     section: Section,
@@ -257,7 +262,7 @@ pub(super) fn check_crc(
 }
 
 /// Checks that the padding that starts at byte `at` is zero.
-pub(super) fn check_padding(padding: &[u8], at: u64) -> Result<(), RecordError> {
+pub(crate) fn check_padding(padding: &[u8], at: u64) -> Result<(), RecordError> {
     match padding.iter().position(|&byte| byte != 0) {
         Some(i) => Err(RecordError::Padding { at: at + i as u64 }),
         None => Ok(()),

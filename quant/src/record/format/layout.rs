@@ -1,10 +1,13 @@
 //! The fixed parts of a record: prelude, alignment, limits.
 
-use super::RecordError;
+use crate::record::error::RecordError;
 
 /// The first bytes of a record. A byte that is no ASCII, the name, and line ends of both kinds
 /// around a control-Z: a transfer that treats the file as text spoils it visibly, as in PNG.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89QNT\r\n\x1A\n";
+
+/// The first bytes of an index: those of a record, but for one letter.
+pub(crate) const INDEX_MAGIC: [u8; 8] = *b"\x89QNI\r\n\x1A\n";
 
 /// The version this library writes, and the newest it reads.
 pub(crate) const VERSION: u32 = 1;
@@ -25,18 +28,18 @@ pub(crate) const CHUNK: usize = 256 << 10;
 
 /// Whether a file that starts like this means to be a record, or the index of one in parts.
 pub(crate) fn is_record(start: &[u8]) -> bool {
-    start.starts_with(&MAGIC) || start.starts_with(&super::index::MAGIC)
+    start.starts_with(&MAGIC) || start.starts_with(&INDEX_MAGIC)
 }
 
 /// Where the fields of the prelude lie.
 mod field {
     use core::ops::Range;
 
-    pub(super) const MAGIC: Range<usize> = 0..8;
-    pub(super) const VERSION: Range<usize> = 8..12;
-    pub(super) const CHECKSUM: Range<usize> = 12..16;
-    pub(super) const HEADER_LEN: Range<usize> = 16..24;
-    pub(super) const FILE_LEN: Range<usize> = 24..32;
+    pub(crate) const MAGIC: Range<usize> = 0..8;
+    pub(crate) const VERSION: Range<usize> = 8..12;
+    pub(crate) const CHECKSUM: Range<usize> = 12..16;
+    pub(crate) const HEADER_LEN: Range<usize> = 16..24;
+    pub(crate) const FILE_LEN: Range<usize> = 24..32;
 }
 
 const _: () = {
@@ -84,7 +87,7 @@ impl Prelude {
     /// Reads a prelude, whose checksum is still to be compared.
     pub(crate) fn decode(bytes: &[u8; PRELUDE_LEN]) -> Result<Self, RecordError> {
         let magic: [u8; 8] = array(&bytes[field::MAGIC]);
-        if magic == super::index::MAGIC {
+        if magic == INDEX_MAGIC {
             return Err(RecordError::IsIndex);
         }
         if magic != MAGIC {
@@ -132,7 +135,7 @@ pub(crate) fn header_len(len: u64) -> Result<usize, RecordError> {
 }
 
 /// The bytes as an array of their length.
-pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+pub(crate) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("a field's range has its type's length")
 }
 

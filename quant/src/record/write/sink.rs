@@ -1,27 +1,11 @@
-//! Sections, end to end: their places, and writing them there.
+//! Writing sections end to end.
 
-use core::ops::Range;
 use std::io::Write;
 
-use super::RecordError;
-use super::header::{Header, Section};
-use super::layout::{ALIGNMENT, Prelude, header_len};
 use super::payload::Payload;
-
-/// Gives every section its place; returns where the first one starts and the last one ends.
-pub(super) fn lay_out(header: &mut Header<'_>) -> Result<Range<u64>, RecordError> {
-    // The length does not depend on the offsets, which are still zero.
-    let encoded = header.encode()?;
-    header_len(encoded.len() as u64)?;
-    let start = Prelude::new(&encoded, 0).sections_start();
-    let mut at = start;
-    for section in header.sections_mut() {
-        section.offset = at;
-        // A length that overflows is refused by `validate`.
-        at = section.padded_end().unwrap_or(u64::MAX - ALIGNMENT + 1);
-    }
-    Ok(start..at)
-}
+use crate::record::error::RecordError;
+use crate::record::format::layout::ALIGNMENT;
+use crate::record::format::section::Section;
 
 /// A writer that knows its position.
 pub(super) struct Sink<W> {

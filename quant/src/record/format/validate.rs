@@ -5,28 +5,28 @@
 
 use std::collections::HashSet;
 
-use super::header::{Header, MetadataEntry, Section, StateEntry, TENSOR_PARTS, TensorEntry};
+use super::entry::RecordEntry;
+use super::header::{Header, MetadataEntry, StateEntry, TensorEntry};
 use super::layout::ALIGNMENT;
-use super::{Part, RecordEntry, RecordError};
+use super::section::{Part, Section, TENSOR_PARTS, section_lens};
 use crate::module::ParamId;
-use crate::scheme::{Groups, Mapping, QuantizationScheme, element_count, packing};
-use crate::tensor::TensorError;
+use crate::record::error::RecordError;
 
 /// A header whose claims hold.
-pub(super) struct Checked<'a> {
-    pub(super) metadata: Vec<MetadataEntry<'a>>,
-    pub(super) tensors: Vec<CheckedTensor>,
-    pub(super) states: Vec<StateEntry<'a>>,
+pub(crate) struct Checked<'a> {
+    pub(crate) metadata: Vec<MetadataEntry<'a>>,
+    pub(crate) tensors: Vec<CheckedTensor>,
+    pub(crate) states: Vec<StateEntry<'a>>,
 }
 
 /// A parameter whose sections have the lengths that shape and scheme ask for.
-pub(super) struct CheckedTensor {
-    pub(super) entry: RecordEntry,
-    pub(super) sections: [Section; 3],
+pub(crate) struct CheckedTensor {
+    pub(crate) entry: RecordEntry,
+    pub(crate) sections: [Section; 3],
 }
 
 /// Checks a header whose sections take the bytes from `start` to `end`.
-pub(super) fn validate(
+pub(crate) fn validate(
     header: Header<'_>,
     start: u64,
     end: u64,
@@ -138,27 +138,4 @@ fn countable(shape: &[u64]) -> Option<Vec<usize>> {
         shape.iter().map(|&extent| extent.try_into().ok()).collect::<Option<_>>()?;
     shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent.max(1)))?;
     Some(shape)
-}
-
-/// The bytes that values, scales and zero points take, or `None` if they cannot be counted.
-pub(super) fn section_lens(
-    shape: &[usize],
-    scheme: Option<QuantizationScheme>,
-) -> Result<Option<[u64; 3]>, TensorError> {
-    let Some(scheme) = scheme else {
-        let values = element_count(shape).and_then(|count| bytes(count, size_of::<f32>()));
-        return Ok(values.map(|values| [values, 0, 0]));
-    };
-    let groups = Groups::new(shape, scheme.granularity())?.count();
-    let zero_points = match scheme.mapping() {
-        Mapping::Symmetric => 0,
-        Mapping::Affine => groups,
-    };
-    let codes = packing::packed_bytes(shape, scheme.quantization_type());
-    let scales = bytes(groups, scheme.scale_type().bytes());
-    Ok(codes.zip(scales).map(|(codes, scales)| [codes as u64, scales, zero_points as u64]))
-}
-
-fn bytes(count: usize, size: usize) -> Option<u64> {
-    Some(count.checked_mul(size)? as u64)
 }

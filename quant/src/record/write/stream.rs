@@ -5,14 +5,15 @@ use std::path::Path;
 
 use super::atomic::{Files, NewFile, Settled, Target};
 use super::body::Body;
-use super::index::{Index, PartFile};
-use super::layout::Prelude;
-use super::names::Names;
-use super::order::InOrder;
-use super::outline::Outline;
-use super::split::{PlannedFile, plan};
-use super::{RecordError, State};
+use super::declared::InOrder;
+use super::manifest::Outline;
+use super::shard_names::Names;
+use super::shards::{PlannedFile, plan};
 use crate::module::ParamView;
+use crate::record::error::RecordError;
+use crate::record::format::entry::State;
+use crate::record::format::layout::Prelude;
+use crate::record::format::shard_index::{Index, PartFile};
 
 /// The declared record on its way to a file, or to several and their index.
 pub(super) struct Stream<F: Files> {
@@ -137,8 +138,11 @@ mod tests {
     use std::rc::Rc;
 
     use super::super::atomic::System;
-    use super::super::{BincodeRecorder, Record, RecordEntry, RecordFile, Recorder};
     use super::*;
+    use crate::record::collection::Record;
+    use crate::record::format::entry::RecordEntry;
+    use crate::record::read::record_file::RecordFile;
+    use crate::record::recorder::{BincodeRecorder, Recorder};
     use crate::tensor::Tensor;
 
     /// A disk with room for so many more bytes.

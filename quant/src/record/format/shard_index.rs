@@ -14,11 +14,8 @@ use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
 use serde::{Deserialize, Serialize};
 
 use super::header::grown;
-use super::layout::array;
-use super::{IndexError, RecordError};
-
-/// The first bytes of an index: those of a record, but for one letter.
-pub(super) const MAGIC: [u8; 8] = *b"\x89QNI\r\n\x1A\n";
+use super::layout::{INDEX_MAGIC, array};
+use crate::record::error::{IndexError, RecordError};
 
 /// The version this library writes, and the newest it reads.
 const VERSION: u32 = 1;
@@ -27,31 +24,31 @@ const VERSION: u32 = 1;
 const PARTS: usize = 16;
 
 /// The longest index that is written or read: some ten thousand parts.
-pub(super) const LIMIT: usize = 1 << 20;
+pub(crate) const LIMIT: usize = 1 << 20;
 
 const CONFIG: Configuration<LittleEndian, Fixint, Limit<LIMIT>> =
     bincode::config::standard().with_fixed_int_encoding().with_limit::<LIMIT>();
 
 /// The parts of a record, in order: at least one, each name a plain one and there once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Index {
+pub(crate) struct Index {
     #[serde(deserialize_with = "grown")]
-    pub(super) parts: Vec<PartFile>,
+    pub(crate) parts: Vec<PartFile>,
 }
 
 /// A file that is a part of a record, and a record itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct PartFile {
+pub(crate) struct PartFile {
     /// The file's name, in the directory of the index.
-    pub(super) name: String,
-    pub(super) len: u64,
+    pub(crate) name: String,
+    pub(crate) len: u64,
     /// The checksum in the part's prelude; it covers those of all sections.
-    pub(super) checksum: u32,
+    pub(crate) checksum: u32,
 }
 
 impl Index {
-    pub(super) fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        let mut bytes = MAGIC.to_vec();
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, RecordError> {
+        let mut bytes = INDEX_MAGIC.to_vec();
         bytes.extend(VERSION.to_le_bytes());
         bytes.extend([0; 4]);
         let list = bincode::serde::encode_to_vec(self, CONFIG);
@@ -65,7 +62,7 @@ impl Index {
     }
 
     /// Reads an index that is all of `bytes`.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         if bytes.len() > LIMIT {
             return Err(IndexError::TooLong { limit: LIMIT }.into());
         }
@@ -74,7 +71,7 @@ impl Index {
             return Err(RecordError::Truncated { at, expected });
         };
         let found = array(&start[..8]);
-        if found != MAGIC {
+        if found != INDEX_MAGIC {
             return Err(RecordError::BadMagic { found });
         }
         let found = u32::from_le_bytes(array(&start[8..12]));
@@ -121,13 +118,13 @@ fn checksum(bytes: &[u8]) -> u32 {
 }
 
 /// The bytes of an index, up to one beyond the limit, if the input starts like one.
-pub(super) fn read(mut reader: impl Read) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read(mut reader: impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    reader.by_ref().take(MAGIC.len() as u64).read_to_end(&mut bytes)?;
-    if bytes != MAGIC {
+    reader.by_ref().take(INDEX_MAGIC.len() as u64).read_to_end(&mut bytes)?;
+    if bytes != INDEX_MAGIC {
         return Ok(None);
     }
-    reader.take((LIMIT + 1 - MAGIC.len()) as u64).read_to_end(&mut bytes)?;
+    reader.take((LIMIT + 1 - INDEX_MAGIC.len()) as u64).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 

@@ -10,19 +10,23 @@ use std::io::Write;
 use std::path::Path;
 
 use super::atomic::Files;
-use super::header::{Encoding, Header, Section, StateEntry, TensorEntry, metadata_entries};
-use super::layout::Prelude;
-use super::outline::Outline;
+use super::manifest::Outline;
 use super::payload::Payload;
-use super::sections::{Sink, lay_out};
+use super::sink::Sink;
 use super::stream::Stream;
-use super::validate::{Checked, validate};
-use super::{Part, RecordError};
 use crate::activation::ActivationQuantizer;
 use crate::module::{Leaves, Module, ParamId, ParamView, Site, walk};
+use crate::record::error::RecordError;
+use crate::record::format::encoding::Encoding;
+use crate::record::format::header::lay_out;
+use crate::record::format::header::{Header, StateEntry, TensorEntry, metadata_entries};
+use crate::record::format::layout::Prelude;
+use crate::record::format::section::Part;
+use crate::record::format::section::Section;
+use crate::record::format::validate::{Checked, validate};
 
 /// Writes a model in one piece, with `metadata` added to what the model itself brings.
-pub(super) fn whole(
+pub(crate) fn whole(
     model: &dyn Module,
     metadata: &BTreeMap<String, String>,
     writer: &mut dyn Write,
@@ -167,7 +171,7 @@ impl<'h, I: Iterator<Item = (&'h str, Section)>> Leaves for SectionWriter<'_, '_
 }
 
 /// Writes a model in parts, with `metadata` added to what the model itself brings.
-pub(super) fn in_parts<F: Files>(
+pub(crate) fn in_parts<F: Files>(
     model: &dyn Module,
     metadata: &BTreeMap<String, String>,
     max_part_size: u64,

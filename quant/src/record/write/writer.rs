@@ -4,9 +4,11 @@ use alloc::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::atomic::System;
-use super::outline::Outline;
+use super::manifest::Outline;
 use super::stream::Stream;
-use super::{RecordEntry, RecordError, State};
+use crate::record::error::RecordError;
+use crate::record::format::entry::RecordEntry;
+use crate::record::format::entry::State;
 use crate::tensor::Tensor;
 
 /// Writes a record to a file, one tensor at a time: no more than one need be in memory.
@@ -14,7 +16,7 @@ use crate::tensor::Tensor;
 /// What is to be written is declared first, and then written in this order. The file has its old
 /// content, or none, until [`finish`](Self::finish) returns; a writer that is dropped before
 /// leaves nothing behind. The bytes are those that
-/// [`BincodeRecorder`](super::BincodeRecorder) writes.
+/// [`BincodeRecorder`](crate::record::BincodeRecorder) writes.
 ///
 /// ```
 /// use quant::{RecordEntry, RecordFile, RecordWriter, Tensor};
@@ -56,7 +58,7 @@ impl RecordWriter {
 
     /// Begins a record in parts of at most `max_part_size` bytes, or of one tensor where that
     /// alone is larger; see
-    /// [`BincodeRecorder::with_max_part_size`](super::BincodeRecorder::with_max_part_size).
+    /// [`BincodeRecorder::with_max_part_size`](crate::record::BincodeRecorder::with_max_part_size).
     ///
     /// # Errors
     /// Those of [`create`](Self::create).

@@ -4,20 +4,20 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::RecordError;
-use super::header::Section;
-use super::reader::Source;
+use super::source::Source;
+use crate::record::error::RecordError;
+use crate::record::format::section::Section;
 
 /// A file that is open for reading.
 #[derive(Debug)]
-pub(super) struct Open {
-    pub(super) file: File,
-    pub(super) path: PathBuf,
-    pub(super) len: u64,
+pub(crate) struct Open {
+    pub(crate) file: File,
+    pub(crate) path: PathBuf,
+    pub(crate) len: u64,
 }
 
 impl Open {
-    pub(super) fn new(path: &Path) -> Result<Self, RecordError> {
+    pub(crate) fn new(path: &Path) -> Result<Self, RecordError> {
         // Asked before it is opened: a pipe without a writer would keep us waiting.
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file").into());
@@ -27,12 +27,12 @@ impl Open {
         Ok(Self { file, path: path.into(), len })
     }
 
-    pub(super) fn at(&self, at: u64) -> At<'_> {
+    pub(crate) fn at(&self, at: u64) -> At<'_> {
         At::new(&self.file, at)
     }
 
     /// Reads from the start of a section.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         section: Section,
         read: impl FnOnce(Source<'_>) -> Result<T, RecordError>,
