@@ -119,8 +119,6 @@ pub mod candle;
 #[cfg(feature = "std")]
 pub mod checkpoint;
 pub mod fake;
-#[allow(unsafe_code)]
-pub mod kernel;
 pub mod module;
 #[cfg(feature = "nn")]
 pub mod nn;
@@ -129,13 +127,15 @@ pub mod quantize;
 pub mod record;
 #[cfg(feature = "std")]
 pub mod report;
-pub mod scheme;
 pub mod tensor;
 #[cfg(feature = "candle")]
 pub mod training;
 
 #[doc(hidden)]
 pub mod __private;
+
+pub use quant_kernels as kernel;
+pub use quant_kernels::scheme;
 
 #[cfg(feature = "derive")]
 pub use quant_derive::Module;

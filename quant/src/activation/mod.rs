@@ -12,13 +12,12 @@
 mod calibrate;
 mod quantizer;
 mod saved;
-mod scheme;
 #[cfg(feature = "candle")]
 mod training;
 
+pub use crate::scheme::{ActivationScheme, ActivationSchemeError};
 pub use calibrate::{CalibrateError, ConvertError};
 pub use quantizer::{ActivationError, ActivationMode, ActivationQuantizer};
-pub use scheme::{ActivationScheme, ActivationSchemeError};
 
 pub(crate) use calibrate::{calibrate, convert, prepare};
 pub(crate) use saved::RECORD_KIND;

@@ -26,11 +26,11 @@ use self::packed::Groups;
 use self::shape::Geometry;
 use super::dispatch::Kernel;
 use super::error::{ConvError, LinearError};
-use super::linear::{self, Dynamic, Static};
+use super::linear;
 use super::output::{Epilogue, Output};
 use super::rows::{Row, row_of};
 use super::threads::{Scratch, grown};
-use crate::scheme::{Grid, NonFinite, QuantizationType, ScaleType};
+use crate::scheme::{Dynamic, Grid, NonFinite, QuantizationType, ScaleType, Static};
 
 /// Images to convolve: `[batch, channel, height, width]`.
 #[derive(Clone, Copy, Debug)]

@@ -2,20 +2,19 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// The values `lo ..= hi` that codes must cover: finite, and with zero inside.
 ///
 /// ```
-/// use quant::Range;
+/// use quant_kernels::scheme::Range;
 /// let range = Range::of(&[0.5, 2.0, -0.25])?;
 /// assert_eq!((range.lo(), range.hi(), range.magnitude()), (-0.25, 2.0, 2.0));
 /// // Zero is always representable.
 /// assert_eq!(Range::of(&[3.0])?.lo(), 0.0);
-/// # Ok::<(), quant::NonFinite>(())
+/// # Ok::<(), quant_kernels::scheme::NonFinite>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "(f32, f32)", into = "(f32, f32)")]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "(f32, f32)", into = "(f32, f32)"))]
 pub struct Range {
     lo: f32,
     hi: f32,
@@ -26,6 +25,7 @@ impl Range {
     pub const ZERO: Self = Self { lo: 0.0, hi: 0.0 };
 
     /// `lo ..= hi`, widened to hold zero, or `None` if an end is NaN or infinite.
+    #[inline]
     pub fn new(lo: f32, hi: f32) -> Option<Self> {
         // `+ 0.0` turns −0 into 0, so that equal ranges have equal bits.
         (lo.is_finite() && hi.is_finite())
@@ -49,22 +49,26 @@ impl Range {
     }
 
     /// The least value; never above 0.
+    #[inline]
     pub const fn lo(self) -> f32 {
         self.lo
     }
 
     /// The greatest value; never below 0.
+    #[inline]
     pub const fn hi(self) -> f32 {
         self.hi
     }
 
     /// `α = max(-lo, hi)`, the half width of the symmetric range around this one.
+    #[inline]
     pub fn magnitude(self) -> f32 {
         (-self.lo).max(self.hi)
     }
 
     /// The smallest range that holds both.
     #[must_use]
+    #[inline]
     pub fn union(self, other: Self) -> Self {
         Self { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
     }

@@ -31,9 +31,9 @@ impl Damage {
     /// Needs the feature `std`, since `core` has no logarithm.
     ///
     /// ```
-    /// let damage = quant::kernel::Damage { signal: 200.0, noise: 2.0, largest: 1.0 };
+    /// let damage = quant_kernels::Damage { signal: 200.0, noise: 2.0, largest: 1.0 };
     /// assert_eq!(damage.sqnr_db(), Some(20.0));
-    /// assert_eq!(quant::kernel::Damage::default().sqnr_db(), None);
+    /// assert_eq!(quant_kernels::Damage::default().sqnr_db(), None);
     /// ```
     #[cfg(feature = "std")]
     pub fn sqnr_db(self) -> Option<f64> {

@@ -10,9 +10,10 @@ use super::QuantizationType;
 /// The bytes that one row of `len` codes takes.
 ///
 /// ```
-/// use quant::{QuantizationType, scheme::packing};
+/// use quant_kernels::scheme::{QuantizationType, packing};
 /// assert_eq!(packing::row_bytes(5, QuantizationType::QInt4), 3);
 /// ```
+#[inline]
 pub const fn row_bytes(len: usize, ty: QuantizationType) -> usize {
     len.div_ceil(codes_per_byte(ty))
 }
@@ -58,6 +59,7 @@ pub fn pack_row(codes: &[i8], ty: QuantizationType, packed: &mut Vec<u8>) {
 }
 
 /// The code at `index` of a row.
+#[inline]
 pub const fn unpack_one(row: &[u8], index: usize, ty: QuantizationType) -> i8 {
     let per_byte = codes_per_byte(ty);
     let bits = ty.storage_bits();

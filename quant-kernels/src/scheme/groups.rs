@@ -66,11 +66,13 @@ impl Groups {
     }
 
     /// The number of elements in all groups.
+    #[inline]
     pub fn element_count(&self) -> usize {
         self.len
     }
 
     /// The number of groups, which is the number of scales.
+    #[inline]
     pub fn count(&self) -> usize {
         match self.layout {
             Layout::Tensor => 1,
@@ -81,6 +83,7 @@ impl Groups {
     }
 
     /// The group that the element at `position` belongs to.
+    #[inline]
     pub fn group_of(&self, position: usize) -> usize {
         match self.layout {
             Layout::Tensor => 0,
@@ -92,6 +95,7 @@ impl Groups {
     }
 
     /// Runs of neighbouring elements with one group, in row-major order; together all elements.
+    #[inline]
     pub fn runs(&self) -> impl Iterator<Item = Group> + use<> {
         let Self { len, layout } = *self;
         let mut start = 0;
@@ -113,12 +117,8 @@ impl Groups {
     }
 
     /// The runs within one row of the last axis, whose length is `row`; positions count from the
-    /// start of the row. Not for channels along the last axis.
-    pub(crate) fn runs_in_row(
-        &self,
-        number: usize,
-        row: usize,
-    ) -> impl Iterator<Item = Group> + use<> {
+    /// start of the row. Not meaningful for channels along the last axis.
+    pub fn runs_in_row(&self, number: usize, row: usize) -> impl Iterator<Item = Group> + use<> {
         let (first, step) = match self.layout {
             Layout::Tensor => (0, row),
             Layout::Channels { channels, inner, .. } => (number * row / inner % channels, row),
@@ -131,6 +131,7 @@ impl Groups {
     }
 
     /// The runs of one group, in ascending order.
+    #[inline]
     pub fn runs_of(&self, group: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let Self { len, layout } = *self;
         let (first, length, step) = match layout {
@@ -146,13 +147,14 @@ impl Groups {
     }
 
     /// Whether neighbours belong to different channels: the axis is the last.
-    pub(crate) fn is_interleaved(&self) -> bool {
+    #[inline]
+    pub fn is_interleaved(&self) -> bool {
         matches!(self.layout, Layout::Channels { columns: true, .. })
     }
 }
 
 /// The number of elements of a shape, or `None` if `usize` cannot count them.
-pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
+pub fn element_count(shape: &[usize]) -> Option<usize> {
     // A zero anywhere makes the product zero, even where the other factors would overflow.
     if shape.contains(&0) {
         return Some(0);

@@ -2,12 +2,11 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Mapping, QuantizationType, Range, ScaleType, f16_to_f32, f32_to_f16};
 
 /// The codes and scales that one group of elements may use: a scheme without its granularity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Grid {
     ty: QuantizationType,
     mapping: Mapping,
@@ -16,21 +15,25 @@ pub struct Grid {
 
 impl Grid {
     /// The grid of this code type and mapping, with scales stored as `scale`.
+    #[inline]
     pub const fn new(ty: QuantizationType, mapping: Mapping, scale: ScaleType) -> Self {
         Self { ty, mapping, scale }
     }
 
     /// The type of the codes.
+    #[inline]
     pub const fn quantization_type(self) -> QuantizationType {
         self.ty
     }
 
     /// The mapping.
+    #[inline]
     pub const fn mapping(self) -> Mapping {
         self.mapping
     }
 
     /// The least and the greatest code.
+    #[inline]
     pub const fn code_range(self) -> (i32, i32) {
         self.ty.code_range(self.mapping)
     }
@@ -48,8 +51,12 @@ impl Grid {
         Ok(QuantParams { scale: self.store(fitted.scale)?, ..fitted })
     }
 
-    /// `scale` as the stored type holds it.
-    pub(crate) fn store(self, scale: f32) -> Result<f32, ScaleError> {
+    /// `scale` rounded to the type it is stored in.
+    ///
+    /// # Errors
+    /// The rounded scale is zero, subnormal, negative or not finite.
+    #[inline]
+    pub fn store(self, scale: f32) -> Result<f32, ScaleError> {
         match self.scale {
             // The difference of two f32 over 3 can still exceed f32: (MAX − −MAX) / 3 does not,
             // so an f32 scale is always finite.
@@ -69,6 +76,7 @@ impl Grid {
     /// The code of `value` under `params` (rule 3): `clamp(rne(x / s) + z, qmin, qmax)`.
     ///
     /// Infinities saturate. What a NaN gives is not specified; callers refuse it before.
+    #[inline]
     pub fn quantize(self, value: f32, params: QuantParams) -> i8 {
         let (qmin, qmax) = self.code_range();
         (round_code(value / params.scale) + i32::from(params.zero_point)).clamp(qmin, qmax) as i8
@@ -81,7 +89,7 @@ impl Grid {
 /// `-qmax ..= qmax`, whatever `qmin` says.
 ///
 /// ```
-/// use quant::{Mapping, Range, scheme};
+/// use quant_kernels::scheme::{self, Mapping, Range};
 /// let range = Range::new(-1.8, 0.5).unwrap();
 /// let params = scheme::fit(range, Mapping::Affine, (-64, 64));
 /// assert_eq!(params.zero_point, 36);
@@ -105,7 +113,8 @@ pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantPar
 }
 
 /// The scale and zero point that one group of elements shares.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct QuantParams {
     /// The step between neighbouring codes: positive, finite and normal.
     pub scale: f32,
@@ -115,6 +124,7 @@ pub struct QuantParams {
 
 impl QuantParams {
     /// The value of `code`: `f32(q - z) * s`.
+    #[inline]
     pub fn dequantize(self, code: i8) -> f32 {
         (i32::from(code) - i32::from(self.zero_point)) as f32 * self.scale
     }
@@ -127,7 +137,7 @@ impl QuantParams {
 /// the integer stands in the low bits of the sum. No branch, no library call, no dependence on
 /// the CPU. A NaN becomes 512. The kernels are compiled from this function too.
 #[inline(always)]
-pub(crate) fn round_code(v: f32) -> i32 {
+pub fn round_code(v: f32) -> i32 {
     // Written as comparisons, each of which is one instruction: `f32::min` promises more of NaN.
     let v = if v < 512.0 { v } else { 512.0 };
     let v = if v > -512.0 { v } else { -512.0 };

@@ -51,7 +51,7 @@ pub use damage::Damage;
 pub use dispatch::Kernel;
 pub use embedding::Table;
 pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
-pub use linear::{Activations, Dynamic, Static};
+pub use linear::Activations;
 pub use output::{Epilogue, Output};
 pub use subbyte::SubByte;
 pub use threads::Scratch;

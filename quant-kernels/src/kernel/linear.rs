@@ -7,7 +7,7 @@ use super::output::{Epilogue, Output, Strides};
 use super::rows::{CodeRows, FloatRows, RangeOf, Row, row_of};
 use super::threads::Scratch;
 use super::weights::PackedWeights;
-use crate::scheme::{Grid, Mapping, QuantizationType, ScaleType};
+use crate::scheme::{Dynamic, Grid, QuantizationType, ScaleType, Static};
 
 /// Quantized activations, `[m, k]` in row-major order.
 #[derive(Clone, Copy, Debug)]
@@ -20,32 +20,6 @@ pub struct Activations<'a> {
     pub scales: &'a [f32],
     /// As many zero points, or one, or none if all are zero.
     pub zero_points: &'a [i8],
-}
-
-/// How activations are quantized by the range they have (rule 7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dynamic {
-    /// Affine, unless told otherwise.
-    pub mapping: Mapping,
-    /// Whether each row has its own range, so that its result does not depend on the others.
-    pub per_row: bool,
-}
-
-impl Default for Dynamic {
-    fn default() -> Self {
-        Self { mapping: Mapping::Affine, per_row: true }
-    }
-}
-
-/// How activations are quantized when their range is fixed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Static {
-    /// The scale.
-    pub scale: f32,
-    /// The zero point.
-    pub zero_point: i8,
-    /// The least and the greatest code.
-    pub range: (i8, i8),
 }
 
 impl Kernel {

@@ -5,9 +5,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use alloc::string::{String, ToString};
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use alloc::string::String;
 
 use super::{Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType};
 
@@ -19,7 +17,7 @@ macro_rules! refusal {
 }
 
 /// Why a string is refused, for messages at compile time.
-pub(crate) const REFUSAL: &str = refusal!();
+pub const REFUSAL: &str = refusal!();
 
 /// A string is not the name of a scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +44,7 @@ impl QuantizationScheme {
     /// compile error.
     ///
     /// ```
-    /// use quant::QuantizationScheme;
+    /// use quant_kernels::scheme::QuantizationScheme;
     /// const SCHEME: QuantizationScheme =
     ///     QuantizationScheme::from_name("per-channel-symmetric-int8:axis=-1").unwrap();
     /// assert!(QuantizationScheme::from_name("per-tensor-symmetric-int9").is_none());
@@ -173,24 +171,27 @@ impl FromStr for QuantizationScheme {
     }
 }
 
-impl Serialize for QuantizationScheme {
+#[cfg(feature = "serde")]
+impl serde::Serialize for QuantizationScheme {
     /// Serializes as the name.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for QuantizationScheme {
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for QuantizationScheme {
     /// Deserializes from the name.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        name.parse().map_err(|e: SchemeNameError| de::Error::custom(e.to_string()))
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = <String as serde::Deserialize>::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString;
 
     fn all_schemes() -> impl Iterator<Item = QuantizationScheme> {
         let granularities = [

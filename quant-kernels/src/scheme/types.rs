@@ -2,13 +2,12 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Serialize};
-
 /// The signed integer type of the codes: its width is the number of bits that carry information.
 ///
 /// Codes are stored in 8, 4 or 2 bits: `QInt3` takes the room of `QInt4`, and `QInt5` to `QInt7`
 /// that of `QInt8`. See [`storage_bits`](Self::storage_bits).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum QuantizationType {
     /// 8 bits: −128 to 127.
     QInt8,
@@ -32,6 +31,7 @@ impl QuantizationType {
         [Self::QInt8, Self::QInt7, Self::QInt6, Self::QInt5, Self::QInt4, Self::QInt3, Self::QInt2];
 
     /// The number of bits that carry information, 2 to 8.
+    #[inline]
     pub const fn bits(self) -> u32 {
         match self {
             Self::QInt8 => 8,
@@ -45,6 +45,7 @@ impl QuantizationType {
     }
 
     /// The type with this many bits, if there is one.
+    #[inline]
     pub const fn from_bits(bits: u32) -> Option<Self> {
         match bits {
             8 => Some(Self::QInt8),
@@ -59,6 +60,7 @@ impl QuantizationType {
     }
 
     /// The number of bits a code takes in memory and on disk: 8, 4 or 2.
+    #[inline]
     pub const fn storage_bits(self) -> u32 {
         match self.bits() {
             5.. => 8,
@@ -71,6 +73,7 @@ impl QuantizationType {
     ///
     /// Affine codes use the whole type, `-2^(b-1) ..= 2^(b-1) - 1`; symmetric ones leave the
     /// least value out, so that the range is its own mirror image.
+    #[inline]
     pub const fn code_range(self, mapping: Mapping) -> (i32, i32) {
         let max = (1 << (self.bits() - 1)) - 1;
         match mapping {
@@ -87,7 +90,8 @@ impl fmt::Display for QuantizationType {
 }
 
 /// How a range of floats is laid over the codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Mapping {
     /// Centred on zero: the zero point is always 0.
     Symmetric,
@@ -107,8 +111,9 @@ impl fmt::Display for Mapping {
 /// An axis of a tensor; a negative one counts from the end, as in `-1` for the last.
 ///
 /// Whether it exists is known only with a tensor at hand; see [`Axis::resolve`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct Axis(i32);
 
 impl Axis {
@@ -118,11 +123,13 @@ impl Axis {
     pub const LAST: Self = Self(-1);
 
     /// The axis with this index.
+    #[inline]
     pub const fn new(index: i32) -> Self {
         Self(index)
     }
 
     /// The index as it was given.
+    #[inline]
     pub const fn index(self) -> i32 {
         self.0
     }
@@ -130,7 +137,7 @@ impl Axis {
     /// The position among `rank` axes, or `None` if there is no such axis.
     ///
     /// ```
-    /// use quant::Axis;
+    /// use quant_kernels::scheme::Axis;
     /// assert_eq!(Axis::LAST.resolve(3), Some(2));
     /// assert_eq!(Axis::new(3).resolve(3), None);
     /// ```
@@ -148,7 +155,8 @@ impl From<i32> for Axis {
 }
 
 /// The type the scales of blocks are stored in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum ScaleType {
     /// Single precision: 4 bytes a scale.
     F32,
@@ -158,6 +166,7 @@ pub enum ScaleType {
 
 impl ScaleType {
     /// The bytes one scale takes.
+    #[inline]
     pub const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -178,8 +187,9 @@ impl fmt::Display for ScaleType {
 /// Blocks of consecutive elements along the last axis, each with parameters of its own.
 ///
 /// A row whose length is no multiple of the block's ends in a shorter block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "RawBlock", into = "RawBlock")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "RawBlock", into = "RawBlock"))]
 pub struct Block {
     len: core::num::NonZeroU32,
     scale: ScaleType,
@@ -192,10 +202,11 @@ impl Block {
     /// Blocks of `len` elements with f32 scales, or `None` if `len` is 0.
     ///
     /// ```
-    /// # use quant::Block;
+    /// # use quant_kernels::scheme::Block;
     /// const BLOCK: Block = Block::new(64).unwrap().with_f16_scales();
     /// assert_eq!(BLOCK.len(), 64);
     /// ```
+    #[inline]
     pub const fn new(len: u32) -> Option<Self> {
         match core::num::NonZeroU32::new(len) {
             Some(len) => Some(Self { len, scale: ScaleType::F32 }),
@@ -205,17 +216,20 @@ impl Block {
 
     /// The same blocks with scales stored in half precision.
     #[must_use]
+    #[inline]
     pub const fn with_f16_scales(self) -> Self {
         Self { scale: ScaleType::F16, ..self }
     }
 
     /// The number of elements in a full block; never 0.
     #[allow(clippy::len_without_is_empty)]
+    #[inline]
     pub const fn len(self) -> usize {
         self.len.get() as usize
     }
 
     /// The type of the stored scales.
+    #[inline]
     pub const fn scale_type(self) -> ScaleType {
         self.scale
     }
@@ -228,12 +242,14 @@ impl Default for Block {
 }
 
 /// [`Block`] as it is serialized, before its length is checked.
-#[derive(Serialize, Deserialize)]
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
 struct RawBlock {
     len: u32,
     scale: ScaleType,
 }
 
+#[cfg(feature = "serde")]
 impl TryFrom<RawBlock> for Block {
     type Error = &'static str;
 
@@ -243,6 +259,7 @@ impl TryFrom<RawBlock> for Block {
     }
 }
 
+#[cfg(feature = "serde")]
 impl From<Block> for RawBlock {
     fn from(block: Block) -> Self {
         Self { len: block.len.get(), scale: block.scale }
@@ -250,7 +267,8 @@ impl From<Block> for RawBlock {
 }
 
 /// Which elements of a tensor share a scale and a zero point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Granularity {
     /// All of them.
     PerTensor,
@@ -266,13 +284,13 @@ pub enum Granularity {
 /// checked when the two meet. A scheme has a name, for command lines and recipes:
 ///
 /// ```
-/// use quant::{QuantizationScheme, QuantizationType};
+/// use quant_kernels::scheme::{QuantizationScheme, QuantizationType};
 ///
 /// let scheme: QuantizationScheme = "per-tensor-symmetric-int8".parse()?;
 /// assert_eq!(scheme, QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8));
 /// let scheme: QuantizationScheme = "per-block-affine-int4:len=64:scale=f16".parse()?;
 /// assert_eq!(scheme.to_string(), "per-block-affine-int4:len=64:scale=f16");
-/// # Ok::<(), quant::SchemeNameError>(())
+/// # Ok::<(), quant_kernels::scheme::SchemeNameError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QuantizationScheme {
@@ -292,6 +310,7 @@ pub enum QuantizationScheme {
 
 impl QuantizationScheme {
     /// The scheme made of these three choices.
+    #[inline]
     pub const fn new(ty: QuantizationType, mapping: Mapping, granularity: Granularity) -> Self {
         use Granularity as G;
         use Mapping::{Affine, Symmetric};
@@ -306,6 +325,7 @@ impl QuantizationScheme {
     }
 
     /// The type of the codes.
+    #[inline]
     pub const fn quantization_type(self) -> QuantizationType {
         match self {
             Self::PerTensorSymmetric(ty)
@@ -318,6 +338,7 @@ impl QuantizationScheme {
     }
 
     /// The mapping.
+    #[inline]
     pub const fn mapping(self) -> Mapping {
         match self {
             Self::PerTensorSymmetric(_)
@@ -330,6 +351,7 @@ impl QuantizationScheme {
     }
 
     /// The granularity.
+    #[inline]
     pub const fn granularity(self) -> Granularity {
         match self {
             Self::PerTensorSymmetric(_) | Self::PerTensorAffine(_) => Granularity::PerTensor,
@@ -343,6 +365,7 @@ impl QuantizationScheme {
     }
 
     /// The type the scales are stored in: f32 unless a block says otherwise.
+    #[inline]
     pub const fn scale_type(self) -> ScaleType {
         match self.granularity() {
             Granularity::PerBlock(block) => block.scale_type(),
@@ -351,6 +374,7 @@ impl QuantizationScheme {
     }
 
     /// The codes and scales one group of elements may use.
+    #[inline]
     pub const fn grid(self) -> super::Grid {
         super::Grid::new(self.quantization_type(), self.mapping(), self.scale_type())
     }

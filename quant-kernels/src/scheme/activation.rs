@@ -3,10 +3,9 @@
 use core::fmt;
 use core::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use alloc::string::{String, ToString};
 
-use crate::kernel::Dynamic;
-use crate::scheme::{Grid, Mapping, QuantizationType, ScaleType};
+use super::{Grid, Mapping, QuantizationType, ScaleType};
 
 /// How an activation is quantized on its way into an integer product.
 ///
@@ -21,10 +20,10 @@ use crate::scheme::{Grid, Mapping, QuantizationType, ScaleType};
 /// | `static-(affine\|symmetric)-int(2..8)` | likewise, with other codes |
 ///
 /// ```
-/// use quant::ActivationScheme;
+/// use quant_kernels::scheme::ActivationScheme;
 /// let scheme: ActivationScheme = "dynamic".parse()?;
 /// assert_eq!(scheme.to_string(), "dynamic-per-row-affine");
-/// # Ok::<(), quant::ActivationSchemeError>(())
+/// # Ok::<(), quant_kernels::scheme::ActivationSchemeError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -101,6 +100,32 @@ impl FromStr for ActivationScheme {
     }
 }
 
+/// How activations are quantized by the range they have (rule 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dynamic {
+    /// Affine, unless told otherwise.
+    pub mapping: Mapping,
+    /// Whether each row has its own range, so that its result does not depend on the others.
+    pub per_row: bool,
+}
+
+impl Default for Dynamic {
+    fn default() -> Self {
+        Self { mapping: Mapping::Affine, per_row: true }
+    }
+}
+
+/// How activations are quantized when their range is fixed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Static {
+    /// The scale.
+    pub scale: f32,
+    /// The zero point.
+    pub zero_point: i8,
+    /// The least and the greatest code.
+    pub range: (i8, i8),
+}
+
 /// A string is not the name of an activation scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -122,18 +147,20 @@ impl fmt::Display for ActivationSchemeError {
 
 impl core::error::Error for ActivationSchemeError {}
 
-impl Serialize for ActivationScheme {
+#[cfg(feature = "serde")]
+impl serde::Serialize for ActivationScheme {
     /// Serializes as the name.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for ActivationScheme {
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for ActivationScheme {
     /// Deserializes from the name.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        name.parse().map_err(|e: ActivationSchemeError| de::Error::custom(e.to_string()))
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = <String as serde::Deserialize>::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
     }
 }
 
