@@ -67,8 +67,10 @@ fn unique<'a>(cx: &Ctxt, what: &str, names: impl Iterator<Item = &'a Name>) {
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(&name.value) {
-            let message = format_args!("two {what} are named `{}`: rename one", name.value);
-            cx.error(&name.tokens, message);
+            cx.error(
+                &name.tokens,
+                format_args!("two {what} are named `{}`: rename one", name.value),
+            );
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `{"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}`.
 
 use alloc::collections::BTreeMap;
+use core::mem::take;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Component, Path};
 
@@ -67,8 +68,10 @@ impl Parts {
             );
         }
         let part = SafetensorsFile::open(&index.with_file_name(name))?;
-        let listed = weight_map.extract_if(.., |_, file| file == name);
-        let mut here: HashSet<String> = listed.map(|(id, _)| id).collect();
+        let (listed, others): (BTreeMap<_, _>, _) =
+            take(weight_map).into_iter().partition(|(_, file)| file == name);
+        *weight_map = others;
+        let mut here: HashSet<String> = listed.into_keys().collect();
         for (position, entry) in part.entries().iter().enumerate() {
             if !here.remove(entry.id.as_str()) {
                 // A tensor that the index does not know, or has elsewhere.

@@ -42,7 +42,8 @@ impl Names {
 /// The name of the index, as far as the names of its parts have room for it.
 fn stem(index: &Path) -> &str {
     let name = index.file_name().and_then(OsStr::to_str).unwrap_or("record");
-    &name[..name.floor_char_boundary(200)]
+    let end = (0..=name.len().min(200)).rev().find(|&end| name.is_char_boundary(end));
+    &name[..end.unwrap_or(0)]
 }
 
 /// Whether a save to `index` may have given a part this name.
