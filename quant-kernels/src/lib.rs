@@ -1,6 +1,9 @@
 #![no_std]
 // Only the kernels have reasons for it, and write them down.
 #![deny(unsafe_code)]
+// A loop over the indices of fixed arrays is what becomes whole vectors; and it reads alike for one
+// array and for three.
+#![allow(clippy::needless_range_loop)]
 //! What quantized numbers mean, and the loops over them.
 //!
 //! [`scheme`] holds code types, mappings, granularities, scales and zero points; [`Kernel`] runs
@@ -18,13 +21,28 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod bits;
+mod conv;
+mod dispatch;
+mod elementwise;
+mod embedding;
+mod error;
 #[allow(unsafe_code)]
-mod kernel;
+mod gemm;
+#[allow(unsafe_code)]
+mod isa;
+mod pack;
+mod parallel;
 pub mod scheme;
+#[allow(unsafe_code)]
+mod weight_only;
 
-pub use kernel::{
-    Activations, Codes, ConvError, ConvShape, Damage, Epilogue, Images, Kernel, KernelUnavailable,
-    LinearError, LookupError, Output, PackError, PackedConv, PackedWeights, Scratch, Sharing,
-    SubByte, Table, Weights,
-};
+pub use bits::SubByte;
+pub use conv::{ConvShape, Images, PackedConv};
+pub use dispatch::Kernel;
+pub use elementwise::Damage;
+pub use embedding::Table;
+pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
+pub use gemm::{Activations, Epilogue, Output, Scratch};
+pub use pack::{Codes, PackedWeights, Sharing, Weights};
 pub use scheme::{Dynamic, Static};

@@ -1,0 +1,246 @@
+//! Codes of 4 and 2 bits, two or four to a byte (`docs/numerics.md`, rule 5).
+//!
+//! Element 0 is in the low bits, in two's complement; the bits after the last element are zero. A
+//! slice is one row: rows start on a byte boundary, so each is packed by its own call.
+
+use crate::dispatch::Kernel;
+use crate::elementwise::affine::{Affine, assert_codes};
+use crate::isa::Isa;
+use crate::isa::Operation;
+
+/// The width of a packed code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SubByte {
+    /// Two codes to a byte, `-8 ..= 7`.
+    Four,
+    /// Four codes to a byte, `-2 ..= 1`.
+    Two,
+}
+
+impl SubByte {
+    /// Bits of one code.
+    pub const fn bits(self) -> usize {
+        match self {
+            Self::Four => 4,
+            Self::Two => 2,
+        }
+    }
+
+    /// Codes in one byte.
+    pub const fn per_byte(self) -> usize {
+        8 / self.bits()
+    }
+
+    /// Bytes of a row of `len` codes.
+    pub const fn row_bytes(self, len: usize) -> usize {
+        len.div_ceil(self.per_byte())
+    }
+
+    /// Codes are `-half ..= half - 1`.
+    const fn half(self) -> i32 {
+        1 << (self.bits() - 1)
+    }
+}
+
+impl Kernel {
+    /// [`Kernel::quantize`] into one row of packed codes; the padding bits of its last byte are
+    /// zero.
+    ///
+    /// # Panics
+    /// - `out` does not have [`SubByte::row_bytes`] bytes for `values`.
+    /// - `qmin ..= qmax` or `zero_point` does not fit the width.
+    #[allow(clippy::too_many_arguments)]
+    pub fn quantize_packed(
+        self,
+        width: SubByte,
+        values: &[f32],
+        scale: f32,
+        zero_point: i32,
+        qmin: i32,
+        qmax: i32,
+        out: &mut [u8],
+    ) {
+        assert_eq!(out.len(), width.row_bytes(values.len()), "bytes for the values");
+        assert_width(width, zero_point, qmin, qmax);
+        let affine = Affine::new(scale, zero_point, qmin, qmax);
+        match width {
+            SubByte::Four => self.run(QuantizePacked::<4> { values, affine, out }),
+            SubByte::Two => self.run(QuantizePacked::<2> { values, affine, out }),
+        }
+    }
+
+    /// [`Kernel::dequantize`] of one row of packed codes.
+    ///
+    /// # Panics
+    /// - `codes` does not have [`SubByte::row_bytes`] bytes for `out`.
+    /// - `zero_point` does not fit the width.
+    pub fn dequantize_packed(
+        self,
+        width: SubByte,
+        codes: &[u8],
+        scale: f32,
+        zero_point: i32,
+        out: &mut [f32],
+    ) {
+        assert_eq!(codes.len(), width.row_bytes(out.len()), "bytes for the values");
+        assert_width(width, zero_point, -width.half(), width.half() - 1);
+        let affine = Affine::new(scale, zero_point, -128, 127);
+        match width {
+            SubByte::Four => self.run(DequantizePacked::<4> { codes, affine, out }),
+            SubByte::Two => self.run(DequantizePacked::<2> { codes, affine, out }),
+        }
+    }
+
+    /// Packs one row of codes; the padding bits of its last byte are zero.
+    ///
+    /// A code outside the width loses its high bits.
+    ///
+    /// # Panics
+    /// `out` does not have [`SubByte::row_bytes`] bytes for `codes`.
+    pub fn pack(self, width: SubByte, codes: &[i8], out: &mut [u8]) {
+        assert_eq!(out.len(), width.row_bytes(codes.len()), "bytes for the codes");
+        match width {
+            SubByte::Four => self.run(Pack::<4> { codes, out }),
+            SubByte::Two => self.run(Pack::<2> { codes, out }),
+        }
+    }
+
+    /// Unpacks one row of codes.
+    ///
+    /// # Panics
+    /// `codes` does not have [`SubByte::row_bytes`] bytes for `out`.
+    pub fn unpack(self, width: SubByte, codes: &[u8], out: &mut [i8]) {
+        assert_eq!(codes.len(), width.row_bytes(out.len()), "bytes for the codes");
+        match width {
+            SubByte::Four => self.run(Unpack::<4> { codes, out }),
+            SubByte::Two => self.run(Unpack::<2> { codes, out }),
+        }
+    }
+}
+
+fn assert_width(width: SubByte, zero_point: i32, qmin: i32, qmax: i32) {
+    assert_codes(zero_point, qmin, qmax);
+    let codes = -width.half()..width.half();
+    assert!(
+        codes.contains(&zero_point) && codes.contains(&qmin) && codes.contains(&qmax),
+        "codes and zero points fit the width"
+    );
+}
+
+/// Codes handled at a time: they are in an array of bytes between the two halves of the work,
+/// because the compiler vectorizes each half alone but not both together.
+const STEP: usize = 128;
+
+/// Packs up to [`STEP`] codes.
+#[inline(always)]
+fn pack_step<const BITS: usize>(codes: &[i8; STEP], out: &mut [u8]) {
+    let mask = (1u8 << BITS) - 1;
+    for (i, byte) in out.iter_mut().enumerate() {
+        let mut packed = 0;
+        for j in 0..8 / BITS {
+            packed |= (codes[i * (8 / BITS) + j] as u8 & mask) << (j * BITS);
+        }
+        *byte = packed;
+    }
+}
+
+/// Element `j` of a byte, sign extended.
+#[inline(always)]
+fn code_of<const BITS: usize>(byte: u8, j: usize) -> i8 {
+    ((byte << (8 - BITS - j * BITS)) as i8) >> (8 - BITS)
+}
+
+struct QuantizePacked<'a, const BITS: usize> {
+    values: &'a [f32],
+    affine: Affine,
+    out: &'a mut [u8],
+}
+
+impl<const BITS: usize> Operation for QuantizePacked<'_, BITS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let (steps, tail) = self.values.as_chunks::<STEP>();
+        let (body, rest) = self.out.split_at_mut(steps.len() * STEP * BITS / 8);
+        let mut codes = [0i8; STEP];
+        for (step, out) in steps.iter().zip(body.chunks_exact_mut(STEP * BITS / 8)) {
+            self.affine.codes(isa, step, &mut codes);
+            pack_step::<BITS>(&codes, out);
+        }
+        codes = [0; STEP];
+        for (code, value) in codes.iter_mut().zip(tail) {
+            *code = self.affine.code(*value);
+        }
+        pack_step::<BITS>(&codes, rest);
+    }
+}
+
+struct DequantizePacked<'a, const BITS: usize> {
+    codes: &'a [u8],
+    affine: Affine,
+    out: &'a mut [f32],
+}
+
+impl<const BITS: usize> Operation for DequantizePacked<'_, BITS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let mut codes = [0i8; STEP];
+        let pieces = self.codes.chunks(STEP * BITS / 8);
+        for (bytes, out) in pieces.zip(self.out.chunks_mut(STEP)) {
+            unpack_step::<BITS>(bytes, &mut codes);
+            for (value, code) in out.iter_mut().zip(&codes) {
+                *value = self.affine.value(*code);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn unpack_step<const BITS: usize>(bytes: &[u8], codes: &mut [i8; STEP]) {
+    for (byte, codes) in bytes.iter().zip(codes.chunks_exact_mut(8 / BITS)) {
+        for (j, code) in codes.iter_mut().enumerate() {
+            *code = code_of::<BITS>(*byte, j);
+        }
+    }
+}
+
+struct Pack<'a, const BITS: usize> {
+    codes: &'a [i8],
+    out: &'a mut [u8],
+}
+
+impl<const BITS: usize> Operation for Pack<'_, BITS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let pieces = self.codes.chunks(STEP);
+        for (codes, out) in pieces.zip(self.out.chunks_mut(STEP * BITS / 8)) {
+            let mut step = [0; STEP];
+            step[..codes.len()].copy_from_slice(codes);
+            pack_step::<BITS>(&step, out);
+        }
+    }
+}
+
+struct Unpack<'a, const BITS: usize> {
+    codes: &'a [u8],
+    out: &'a mut [i8],
+}
+
+impl<const BITS: usize> Operation for Unpack<'_, BITS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let mut codes = [0i8; STEP];
+        let pieces = self.codes.chunks(STEP * BITS / 8);
+        for (bytes, out) in pieces.zip(self.out.chunks_mut(STEP)) {
+            unpack_step::<BITS>(bytes, &mut codes);
+            out.copy_from_slice(&codes[..out.len()]);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Convolution of groups with one input channel (depthwise): there is nothing to multiply as a
+//! matrix, so neighbouring pixels of the output are summed directly, along the width.
+//!
+//! ```text
+//! for y, for x in steps of PIXELS
+//!   sums = -za · Σ w                                             (PIXELS of them)
+//!   for i, for j in the window
+//!     sums[p] += a[y·stride + i·dilation, (x + p)·stride + j·dilation] · w[i, j]
+//! ```
+
+use super::layout::Image;
+use super::shape::Geometry;
+use crate::elementwise::affine::Affine;
+use crate::gemm::epilogue::Output;
+use crate::gemm::scratch::grown;
+use crate::isa::Isa;
+use crate::isa::Operation;
+use alloc::vec::Vec;
+
+/// Pixels of a row that are summed at a time: a vector of AVX-512. The last ones of a row may be
+/// too many, and read what follows.
+const PIXELS: usize = 16;
+
+impl Image<'_> {
+    /// Sums the window of each output channel over its plane.
+    pub(super) fn windows(
+        &self,
+        windows: &[i16],
+        scales: &[f32],
+        planes: &mut Vec<u8>,
+        mut output: Output<'_>,
+    ) {
+        let Geometry { shape, padded, .. } = *self.geometry;
+        // The last pixels of the last row read beyond it.
+        let size = padded[0] * padded[1];
+        let plane = grown(planes, size + PIXELS * shape.stride[1], 0);
+        let pixels = self.geometry.pixels();
+        let per_channel = shape.group_out();
+        for (channel, window) in windows.chunks(shape.window_size()).enumerate() {
+            if channel % per_channel == 0 {
+                self.lay_out(channel / per_channel, &mut plane[..size]);
+            }
+            self.kernel.run(Window {
+                geometry: self.geometry,
+                plane,
+                window,
+                term: window
+                    .iter()
+                    .fold(0, |term: i32, code| term.wrapping_sub(self.row.zero * i32::from(*code))),
+                scale: self.row.scale * scales[channel],
+                bias: self.epilogue.bias.map(|bias| bias[channel]),
+                relu: self.epilogue.relu,
+                output: output.part(channel * pixels, pixels),
+            });
+        }
+    }
+}
+
+/// One channel of a depthwise convolution.
+struct Window<'a> {
+    geometry: &'a Geometry<'a>,
+    plane: &'a [u8],
+    window: &'a [i16],
+    /// `-za · Σ w`.
+    term: i32,
+    /// `sa * sw`.
+    scale: f32,
+    bias: Option<f32>,
+    relu: bool,
+    output: Output<'a>,
+}
+
+impl Operation for Window<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) {
+        let [height, width] = self.geometry.out;
+        for y in 0..height {
+            for x in (0..width).step_by(PIXELS) {
+                // The last pixels go together with some before them, which are done again.
+                let x = x.min(width.saturating_sub(PIXELS));
+                let sums = match self.geometry.shape.stride[1] {
+                    1 => self.sums::<1>(y, x),
+                    2 => self.sums::<2>(y, x),
+                    _ => self.sums::<0>(y, x),
+                };
+                self.finish(isa, sums, y * width + x, PIXELS.min(width - x));
+            }
+        }
+    }
+}
+
+impl Window<'_> {
+    /// Sums for neighbouring pixels, `STRIDE` apart in the plane (0: known at run time only).
+    ///
+    /// `Σ (a - za) · w = Σ a · w - za · Σ w`.
+    #[inline(always)]
+    fn sums<const STRIDE: usize>(&self, y: usize, x: usize) -> [i32; PIXELS] {
+        let Geometry { shape, padded, .. } = self.geometry;
+        let stride = if STRIDE == 0 { shape.stride[1] } else { STRIDE };
+        let mut sums = [self.term; PIXELS];
+        for (i, weights) in self.window.chunks(shape.window[1]).enumerate() {
+            let row = y * shape.stride[0] + i * shape.dilation[0];
+            for (j, weight) in weights.iter().enumerate() {
+                let start = row * padded[1] + x * stride + j * shape.dilation[1];
+                let codes = &self.plane[start..start + PIXELS * stride];
+                for i in 0..PIXELS {
+                    let product = i32::from(codes[i * stride]) * i32::from(*weight);
+                    // The sum fits, what it passes on the way may not.
+                    sums[i] = sums[i].wrapping_add(product);
+                }
+            }
+        }
+        sums
+    }
+
+    /// Writes the first `count` of some neighbours.
+    #[inline(always)]
+    fn finish<I: Isa>(&mut self, isa: I, sums: [i32; PIXELS], start: usize, count: usize) {
+        if let Output::Sums(out) = &mut self.output {
+            return write(out, start, &sums, count);
+        }
+        let mut values = [0.0; PIXELS];
+        for at in (0..PIXELS).step_by(I::LANES) {
+            let lanes = at..at + I::LANES;
+            let sums = isa.to_floats(isa.load_sums(&sums[lanes.clone()]));
+            let mut scaled = isa.mul(sums, isa.splat(self.scale));
+            if let Some(bias) = self.bias {
+                scaled = isa.add(scaled, isa.splat(bias));
+            }
+            if self.relu {
+                scaled = isa.relu(scaled);
+            }
+            isa.store(scaled, &mut values[lanes]);
+        }
+        match &mut self.output {
+            Output::F32(out) => write(out, start, &values, count),
+            Output::I8 { codes: out, scale, zero_point, range } => {
+                let [zero_point, qmin, qmax] = [*zero_point, range.0, range.1].map(i32::from);
+                let mut codes = [0; PIXELS];
+                Affine::new(*scale, zero_point, qmin, qmax).codes(isa, &values, &mut codes);
+                write(out, start, &codes, count);
+            }
+            Output::Sums(_) => {}
+        }
+    }
+}
+
+/// A copy of a length that is known when compiled, where it can be.
+#[inline(always)]
+fn write<T: Copy>(out: &mut [T], start: usize, values: &[T; PIXELS], count: usize) {
+    if count == PIXELS {
+        out[start..start + PIXELS].copy_from_slice(values);
+    } else {
+        out[start..start + count].copy_from_slice(&values[..count]);
+    }
+}

@@ -1,0 +1,121 @@
+//! Convolution as the integer product of patches and weights, group by group: pixels of the output
+//! are the rows, its channels the columns. A patch is gathered when its tile is prepared.
+
+use super::layout::Image;
+use super::shape::Geometry;
+use crate::error::ConvError;
+use crate::gemm::driver::Call;
+use crate::gemm::epilogue::{Epilogue, Output, Strides};
+use crate::gemm::scratch::{Scratch, grown};
+use crate::isa::Isa;
+use crate::pack::b::PackedWeights;
+use crate::pack::source::{Row, Source};
+use crate::scheme::NonFinite;
+use alloc::vec::Vec;
+
+impl Image<'_> {
+    /// Multiplies the patches of each group with its matrix.
+    pub(super) fn matrices(
+        &self,
+        groups: &[PackedWeights],
+        laid_out: &mut Vec<u8>,
+        mut output: Output<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), ConvError> {
+        let Geometry { shape, padded, .. } = *self.geometry;
+        let size = padded[0] * padded[1] * shape.group_in();
+        let laid_out = grown(laid_out, size, 0);
+        let (pixels, n) = (self.geometry.pixels(), shape.group_out());
+        for (group, weights) in groups.iter().enumerate() {
+            self.lay_out(group, laid_out);
+            let bias = self.epilogue.bias.map(|bias| &bias[group * n..][..n]);
+            let epilogue = Epilogue { bias, relu: self.epilogue.relu };
+            let strides = Strides { row: 1, column: pixels };
+            let (kernel, m) = (self.kernel, pixels);
+            let call = Call { kernel, weights, m, epilogue: &epilogue, strides };
+            let output = output.part(group * n * pixels, n * pixels);
+            if shape.is_pointwise() {
+                let source = Pixels { codes: laid_out, channels: shape.group_in(), row: self.row };
+                call.run(source, output, scratch)?;
+            } else {
+                call.run(Patches::new(self.geometry, self.row, laid_out), output, scratch)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Pixels of an image as rows of activations.
+#[derive(Clone, Copy)]
+struct Pixels<'a> {
+    codes: &'a [u8],
+    channels: usize,
+    row: Row,
+}
+
+impl Source for Pixels<'_> {
+    #[inline(always)]
+    fn row(&self, _: impl Isa, _: usize) -> Result<Row, NonFinite> {
+        Ok(self.row)
+    }
+
+    #[inline(always)]
+    fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
+        codes.copy_from_slice(&self.codes[row * self.channels + k..][..codes.len()]);
+    }
+}
+
+/// Patches of an image as rows of activations, one for each pixel of the output.
+#[derive(Clone, Copy)]
+struct Patches<'a> {
+    codes: &'a [u8],
+    row: Row,
+    /// Codes that are neighbours in the patch and in the image.
+    run: usize,
+    /// Runs in a row of the window.
+    runs: usize,
+    /// From run to run, and from one row of the window to the next.
+    steps: [usize; 2],
+    /// From patch to patch, and from one row of patches to the next.
+    strides: [usize; 2],
+    out_width: usize,
+}
+
+impl<'a> Patches<'a> {
+    fn new(geometry: &Geometry<'_>, row: Row, codes: &'a [u8]) -> Self {
+        let Geometry { shape, padded, out, .. } = geometry;
+        let channels = shape.group_in();
+        let joined = shape.dilation[1] == 1;
+        Self {
+            codes,
+            row,
+            run: if joined { channels * shape.window[1] } else { channels },
+            runs: if joined { 1 } else { shape.window[1] },
+            steps: [shape.dilation[1] * channels, shape.dilation[0] * padded[1] * channels],
+            strides: [shape.stride[1] * channels, shape.stride[0] * padded[1] * channels],
+            out_width: out[1],
+        }
+    }
+}
+
+impl Source for Patches<'_> {
+    #[inline(always)]
+    fn row(&self, _: impl Isa, _: usize) -> Result<Row, NonFinite> {
+        Ok(self.row)
+    }
+
+    #[inline(always)]
+    fn fill_part(&self, _: Row, row: usize, k: usize, mut codes: &mut [u8]) {
+        let (y, x) = (row / self.out_width, row % self.out_width);
+        let patch = y * self.strides[1] + x * self.strides[0];
+        let (mut run, mut skip) = (k / self.run, k % self.run);
+        while !codes.is_empty() {
+            let (down, right) = (run / self.runs, run % self.runs);
+            let start = patch + down * self.steps[1] + right * self.steps[0] + skip;
+            let len = codes.len().min(self.run - skip);
+            let (now, later) = codes.split_at_mut(len);
+            now.copy_from_slice(&self.codes[start..start + len]);
+            (codes, run, skip) = (later, run + 1, 0);
+        }
+    }
+}

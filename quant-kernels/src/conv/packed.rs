@@ -1,0 +1,141 @@
+//! Weights of a convolution, checked and in the order in which they are used: a matrix for each
+//! group, or, where a group has one input channel, a window for each output channel.
+
+use super::shape::ConvShape;
+use crate::dispatch::Kernel;
+use crate::error::PackError;
+use crate::pack::b::PackedWeights;
+use crate::pack::weights::{Codes, Sharing, Weights, check};
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Weights of a convolution, packed for one kernel.
+#[derive(Clone, Debug)]
+pub struct PackedConv {
+    pub(super) shape: ConvShape,
+    pub(super) kernel: Kernel,
+    pub(super) groups: Groups,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Groups {
+    /// One matrix per group.
+    Matrices(Vec<PackedWeights>),
+    /// One window per output channel.
+    Windows { codes: Vec<i16>, scales: Vec<f32> },
+}
+
+impl PackedConv {
+    /// Packs weights `[out, in / groups, height, width]`, given as a matrix with one row per output
+    /// channel.
+    ///
+    /// # Errors
+    /// - those of [`PackedWeights::new`];
+    /// - the shape has a zero or groups that do not divide the channels, or the matrix is not of
+    ///   this shape;
+    /// - weights are quantized in blocks.
+    pub fn new(kernel: Kernel, shape: ConvShape, weights: &Weights<'_>) -> Result<Self, PackError> {
+        shape.check()?;
+        let k = shape.group_in() * shape.window_size();
+        if weights.n != shape.out_channels || weights.k != k {
+            let (n, found) = (shape.out_channels, weights.n * weights.k);
+            return Err(PackError::CodesLength { n, k, found });
+        }
+        if matches!(weights.sharing, Sharing::Block(_)) {
+            return Err(PackError::BlockedWindow);
+        }
+        // Everything about the slices, and rule 6 for the whole sum.
+        check(weights)?;
+        let codes = unpacked(kernel, weights);
+        let groups = if shape.group_in() == 1 {
+            windows(&shape, weights, &codes)
+        } else {
+            matrices(kernel, &shape, weights, &codes)?
+        };
+        Ok(Self { shape, kernel, groups })
+    }
+
+    /// The shape.
+    pub const fn shape(&self) -> &ConvShape {
+        &self.shape
+    }
+
+    /// The kernel that can use these weights.
+    pub const fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+}
+
+fn unpacked(kernel: Kernel, weights: &Weights<'_>) -> Vec<i8> {
+    match weights.codes {
+        Codes::Bytes(codes) => codes.to_vec(),
+        Codes::Packed(width, packed) => {
+            let mut codes = vec![0; weights.n * weights.k];
+            let rows = packed.chunks(width.row_bytes(weights.k).max(1));
+            for (packed, codes) in rows.zip(codes.chunks_mut(weights.k.max(1))) {
+                kernel.unpack(width, packed, codes);
+            }
+            codes
+        }
+    }
+}
+
+/// The parameter of an output channel.
+fn of_channel<T: Copy>(sharing: Sharing, all: &[T], channel: usize) -> Option<T> {
+    all.get(if sharing == Sharing::Tensor { 0 } else { channel }).copied()
+}
+
+fn windows(shape: &ConvShape, weights: &Weights<'_>, codes: &[i8]) -> Groups {
+    let mut shifted = Vec::with_capacity(codes.len());
+    let mut scales = Vec::with_capacity(weights.n);
+    for (channel, window) in codes.chunks(shape.window_size()).enumerate() {
+        let zero = of_channel(weights.sharing, weights.zero_points, channel).unwrap_or(0);
+        shifted.extend(window.iter().map(|code| i16::from(*code) - i16::from(zero)));
+        scales.push(of_channel(weights.sharing, weights.scales, channel).unwrap_or(1.0));
+    }
+    Groups::Windows { codes: shifted, scales }
+}
+
+/// Matrices whose rows are in the order of a patch: window first, then channel.
+fn matrices(
+    kernel: Kernel,
+    shape: &ConvShape,
+    weights: &Weights<'_>,
+    codes: &[i8],
+) -> Result<Groups, PackError> {
+    let (channels, window) = (shape.group_in(), shape.window_size());
+    if window == 1 && shape.groups == 1 {
+        return Ok(Groups::Matrices(vec![PackedWeights::new(kernel, weights)?]));
+    }
+    let mut ordered = Vec::with_capacity(codes.len());
+    for row in codes.chunks(weights.k) {
+        for at in 0..window {
+            ordered.extend((0..channels).map(|channel| row[channel * window + at]));
+        }
+    }
+    let n = shape.group_out();
+    let part = |of: usize| if of <= 1 { 0..of } else { 0..n };
+    let mut groups = Vec::with_capacity(shape.groups);
+    for (group, codes) in ordered.chunks((n * weights.k).max(1)).enumerate() {
+        let from = |range: core::ops::Range<usize>, len: usize| {
+            if len <= 1 || weights.sharing == Sharing::Tensor {
+                0..len
+            } else {
+                range.start + group * n..range.end + group * n
+            }
+        };
+        let scales = from(part(weights.scales.len()), weights.scales.len());
+        let zeros = from(part(weights.zero_points.len()), weights.zero_points.len());
+        let weights = Weights {
+            n,
+            k: weights.k,
+            codes: Codes::Bytes(codes),
+            sharing: weights.sharing,
+            scales: &weights.scales[scales],
+            zero_points: &weights.zero_points[zeros],
+        };
+        groups.push(PackedWeights::new(kernel, &weights)?);
+    }
+    Ok(Groups::Matrices(groups))
+}

@@ -1,0 +1,124 @@
+//! Rule 3 for slices of any length: the parameters in the form the loops want.
+
+use crate::isa::{Approximate, Isa, TOGETHER};
+use crate::scheme::{ROUNDING, rounded_code};
+
+/// As far from an integer as a product may be that is rounded as the quotient is.
+const DOUBTFUL: f32 = 0.5 - 1.0 / 8192.0;
+
+/// The parameters of rule 3, in the form the loops want.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Affine {
+    scale: f32,
+    zero_point: i32,
+    /// `qmin - z` and `qmax - z`: clamping to these before `z` is added is the same, and so is
+    /// clamping before rounding, since they are integers.
+    range: (f32, f32),
+    /// What vectors are quantized with.
+    pub(crate) approximate: Approximate,
+}
+
+impl Affine {
+    /// For a zero point and codes of 8 bits.
+    #[inline(always)]
+    pub(crate) fn new(scale: f32, zero_point: i32, qmin: i32, qmax: i32) -> Self {
+        let range = ((qmin - zero_point) as f32, (qmax - zero_point) as f32);
+        let inverse = 1.0 / scale;
+        // Where the inverse has lost bits, every distance is doubtful.
+        let doubtful = if inverse.is_normal() { DOUBTFUL } else { 0.0 };
+        let approximate = Approximate {
+            inverse,
+            doubtful,
+            zero_point: zero_point as i16 + 128,
+            range: ((qmin + 128) as u8, (qmax + 128) as u8),
+        };
+        Self { scale, zero_point, range, approximate }
+    }
+
+    /// `clamp(rne(x / s) + z, qmin, qmax)`; a NaN gives `qmax`.
+    #[inline(always)]
+    pub(crate) fn code(self, value: f32) -> i8 {
+        let (lo, hi) = self.range;
+        let quotient = value / self.scale;
+        // The order and the spelling say what becomes of NaN, in one instruction each.
+        let quotient = if quotient < hi { quotient } else { hi };
+        let quotient = if quotient > lo { quotient } else { lo };
+        (rounded_code(quotient + ROUNDING) + self.zero_point) as i8
+    }
+
+    /// [`Affine::code`] of each value, mostly without a division, which takes longer than the rest.
+    ///
+    /// The inverse and the product are each rounded once, as the quotient is: for `|x / s| ≤ 512`
+    /// the product is at most `512 · 3 · 2^-24 < 2^-13` away from the quotient. Both are rounded to
+    /// the same integer unless a tie is as near as that, as it is for one value in 4096; then the
+    /// values are divided after all. What is farther away is clamped, whatever it is rounded to.
+    #[inline(always)]
+    pub(crate) fn codes<T: Code, const N: usize>(
+        self,
+        isa: impl Isa,
+        values: &[f32; N],
+        codes: &mut [T; N],
+    ) {
+        let (pieces, rest) = values.as_chunks::<TOGETHER>();
+        let (outs, out_rest) = codes.as_chunks_mut::<TOGETHER>();
+        for (values, out) in pieces.iter().zip(outs) {
+            self.piece(isa, values, out);
+        }
+        if !rest.is_empty() {
+            let (mut piece, mut out) = ([0.0; TOGETHER], [T::of(0); TOGETHER]);
+            piece[..rest.len()].copy_from_slice(rest);
+            self.piece(isa, &piece, &mut out);
+            out_rest.copy_from_slice(&out[..rest.len()]);
+        }
+    }
+
+    #[inline(always)]
+    fn piece<T: Code>(self, isa: impl Isa, values: &[f32; TOGETHER], out: &mut [T; TOGETHER]) {
+        let mut codes = [0; TOGETHER];
+        if isa.quantize(self.approximate, values, &mut codes) {
+            for i in 0..TOGETHER {
+                out[i] = T::of(self.code(values[i]) as u8 ^ 0x80);
+            }
+            return;
+        }
+        for i in 0..TOGETHER {
+            out[i] = T::of(codes[i]);
+        }
+    }
+
+    /// `f32(q - z) * s`.
+    #[inline(always)]
+    pub(crate) fn value(self, code: i8) -> f32 {
+        (i32::from(code) - self.zero_point) as f32 * self.scale
+    }
+}
+
+/// What a code is stored as.
+pub(crate) trait Code: Copy {
+    /// Of a code plus 128.
+    fn of(code: u8) -> Self;
+}
+
+impl Code for i8 {
+    #[inline(always)]
+    fn of(code: u8) -> Self {
+        (code ^ 0x80) as Self
+    }
+}
+
+impl Code for u8 {
+    #[inline(always)]
+    fn of(code: u8) -> Self {
+        code
+    }
+}
+
+/// What the loops rely on to stay exact: see [`Affine::code`].
+pub(crate) fn assert_codes(zero_point: i32, qmin: i32, qmax: i32) {
+    let codes = -128..=127;
+    assert!(
+        codes.contains(&zero_point) && codes.contains(&qmin) && codes.contains(&qmax),
+        "codes and zero points are 8-bit"
+    );
+    assert!(qmin <= qmax, "the range of codes is empty");
+}

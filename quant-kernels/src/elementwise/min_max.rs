@@ -1,0 +1,229 @@
+//! The range of a slice, and its first non-finite value (`docs/numerics.md`, rule 1).
+
+use crate::dispatch::Kernel;
+use crate::isa::lanes::WIDEST;
+use crate::isa::{Isa, Operation};
+use crate::scheme::NonFinite;
+
+/// The same for a range, which keeps three numbers per element: 12 of AVX2's 16 registers.
+const RANGE_LANES: usize = 32;
+
+/// Elements after which a range checks for non-finite values: the price of finding the first one
+/// is then bounded by one look at a piece that lies in the first-level cache (4096 · 4 B = 16 KiB).
+const PIECE: usize = 4096;
+
+/// Every finite value has a smaller magnitude than this, seen as bits.
+pub(crate) const INFINITY_BITS: u32 = 0x7f80_0000;
+
+impl Kernel {
+    /// The smallest and the largest value.
+    ///
+    /// A zero is reported as `+0.0`. An empty slice gives `(+∞, -∞)`, what a fold over nothing
+    /// gives.
+    ///
+    /// # Errors
+    /// A value is NaN or infinite: the first such element.
+    pub fn min_max(self, values: &[f32]) -> Result<(f32, f32), NonFinite> {
+        let mut range = (f32::INFINITY, f32::NEG_INFINITY);
+        for (i, piece) in values.chunks(PIECE).enumerate() {
+            let (lo, hi, magnitude) = self.run(Range { values: piece });
+            if magnitude >= INFINITY_BITS {
+                return Err(first_non_finite(piece, i * PIECE));
+            }
+            range = (least(lo, range.0), greatest(hi, range.1));
+        }
+        // Which of two zeros a minimum returns depends on the order; adding +0.0 leaves one.
+        Ok((range.0 + 0.0, range.1 + 0.0))
+    }
+
+    /// The index of the first NaN, if there is one; infinities pass.
+    pub fn first_nan(self, values: &[f32]) -> Option<usize> {
+        values.chunks(PIECE).enumerate().find_map(|(i, piece)| {
+            let (_, _, magnitude) = self.run(Range { values: piece });
+            let found = (magnitude > INFINITY_BITS)
+                .then(|| piece.iter().position(|value| value.is_nan()))
+                .flatten();
+            found.map(|at| i * PIECE + at)
+        })
+    }
+}
+
+#[cold]
+fn first_non_finite(piece: &[f32], start: usize) -> NonFinite {
+    let at = piece.iter().position(|value| !value.is_finite()).unwrap_or(0);
+    NonFinite { index: start + at, value: piece[at] }
+}
+
+// The comparisons are spelled so that each is one instruction on every CPU (`f32::min` promises
+// more about NaN than that instruction gives).
+#[inline(always)]
+fn least(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+#[inline(always)]
+fn greatest(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// Minimum, maximum, and the largest magnitude as bits: at least [`INFINITY_BITS`] if a value is
+/// not finite, more than that if one is NaN. (The range is then meaningless.)
+pub(crate) struct Range<'a> {
+    pub(crate) values: &'a [f32],
+}
+
+impl Operation for Range<'_> {
+    type Output = (f32, f32, u32);
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Self::Output {
+        let mut ends =
+            ([f32::INFINITY; RANGE_LANES], [f32::NEG_INFINITY; RANGE_LANES], [0; RANGE_LANES]);
+        let (steps, tail) = self.values.as_chunks::<RANGE_LANES>();
+        for step in steps {
+            ends = widened(ends, step);
+        }
+        // An element more than once changes nothing. (A lane that is found by a number would keep
+        // all of them in memory.)
+        if let Some(first) = tail.first() {
+            let mut step = [*first; RANGE_LANES];
+            step[..tail.len()].copy_from_slice(tail);
+            ends = widened(ends, &step);
+        }
+        // By halves, so that a row's end is a few vectors long and not a chain of all lanes.
+        let ends = halved::<32, 16>(ends);
+        let ends = halved::<16, 8>(ends);
+        let ends = halved::<8, 4>(ends);
+        let ends = halved::<4, 2>(ends);
+        let ends = halved::<2, 1>(ends);
+        (ends.0[0], ends.1[0], ends.2[0])
+    }
+}
+
+/// The ends of rule 1, as bits: two numbers per element, where [`Range`] needs three.
+///
+/// As signed integers, floats that are not negative are in their own order, and more than all others;
+/// as unsigned ones, negative floats are more than all others, and the least one is the largest. In
+/// both, infinities are beyond what is finite and NaN beyond infinities.
+pub(crate) struct Ends<'a> {
+    pub(crate) values: &'a [f32],
+}
+
+/// A range that includes 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bits {
+    hi: i32,
+    lo: u32,
+}
+
+const SIGN: u32 = 1 << 31;
+
+impl Bits {
+    /// Whether there are only finite values.
+    pub(crate) fn finite(self) -> bool {
+        self.hi < INFINITY_BITS as i32 && self.lo < INFINITY_BITS | SIGN
+    }
+
+    /// Whether there is a NaN.
+    pub(crate) fn nan(self) -> bool {
+        self.hi > INFINITY_BITS as i32 || self.lo > INFINITY_BITS | SIGN
+    }
+
+    /// Both ends; a zero is `+0.0`.
+    pub(crate) fn range(self) -> (f32, f32) {
+        (f32::from_bits(self.lo) + 0.0, f32::from_bits(self.hi as u32))
+    }
+}
+
+impl Operation for Ends<'_> {
+    type Output = Bits;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Bits {
+        // Two chains, because a maximum has to wait for the one before it.
+        let mut ends = [(isa.zero(), isa.splat_sum(SIGN as i32)); 2];
+        let mut steps = self.values.chunks_exact(2 * I::LANES);
+        for step in &mut steps {
+            for v in 0..2 {
+                let bits = isa.bits(&step[v * I::LANES..(v + 1) * I::LANES]);
+                ends[v] = (isa.max(ends[v].0, bits), isa.max_unsigned(ends[v].1, bits));
+            }
+        }
+        let (mut hi, mut lo) = ([0; WIDEST], [0; WIDEST]);
+        isa.store_sums(isa.max(ends[0].0, ends[1].0), &mut hi[..I::LANES]);
+        isa.store_sums(isa.max_unsigned(ends[0].1, ends[1].1), &mut lo[..I::LANES]);
+        let mut all = Bits { hi: 0, lo: SIGN };
+        for i in 0..I::LANES {
+            all = Bits { hi: all.hi.max(hi[i]), lo: all.lo.max(lo[i] as u32) };
+        }
+        for value in steps.remainder() {
+            let bits = value.to_bits();
+            all = Bits { hi: all.hi.max(bits as i32), lo: all.lo.max(bits) };
+        }
+        all
+    }
+}
+
+/// The range of each lane, and its largest magnitude.
+type RangeOf<const N: usize> = ([f32; N], [f32; N], [u32; N]);
+
+#[inline(always)]
+fn widened(mut ends: RangeOf<RANGE_LANES>, step: &[f32; RANGE_LANES]) -> RangeOf<RANGE_LANES> {
+    for i in 0..RANGE_LANES {
+        ends.0[i] = least(step[i], ends.0[i]);
+        ends.1[i] = greatest(step[i], ends.1[i]);
+        ends.2[i] = ends.2[i].max(step[i].to_bits() & 0x7fff_ffff);
+    }
+    ends
+}
+
+/// Folds lanes onto the first half of them.
+#[inline(always)]
+fn halved<const N: usize, const HALF: usize>((lo, hi, magnitude): RangeOf<N>) -> RangeOf<HALF> {
+    let mut ends = ([0.0; HALF], [0.0; HALF], [0; HALF]);
+    for i in 0..HALF {
+        ends.0[i] = least(lo[i + HALF], lo[i]);
+        ends.1[i] = greatest(hi[i + HALF], hi[i]);
+        ends.2[i] = magnitude[i].max(magnitude[i + HALF]);
+    }
+    ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn ends_are_those_of_rule_1_and_tell_infinities_from_nan() {
+        let mut bits = 1u32;
+        for len in 0..300 {
+            let values: Vec<f32> = (0..len)
+                .map(|_| {
+                    bits = bits.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let value = f32::from_bits(bits);
+                    if value.is_finite() { value } else { 0.0 }
+                })
+                .collect();
+            let expected = values.iter().fold((0f32, 0f32), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
+            for kernel in Kernel::available() {
+                let found = kernel.run(Ends { values: &values });
+                assert!(found.finite() && !found.nan());
+                assert_eq!(found.range(), expected);
+                for (bad, nan) in [
+                    (f32::INFINITY, false),
+                    (-f32::INFINITY, false),
+                    (f32::NAN, true),
+                    (-f32::NAN, true),
+                ] {
+                    for at in 0..len.min(70) {
+                        let mut values = values.clone();
+                        values[at] = bad;
+                        let found = kernel.run(Ends { values: &values });
+                        assert_eq!((found.finite(), found.nan()), (false, nan));
+                    }
+                }
+            }
+        }
+    }
+}

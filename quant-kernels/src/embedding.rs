@@ -1,0 +1,129 @@
+//! Rows of a quantized table, dequantized when they are looked up.
+
+use crate::dispatch::Kernel;
+use crate::error::LookupError;
+use crate::pack::weights::{Codes, Sharing};
+
+/// A quantized table `[rows, columns]`, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'a> {
+    /// Rows.
+    pub rows: usize,
+    /// Elements of a row.
+    pub columns: usize,
+    /// The codes.
+    pub codes: Codes<'a>,
+    /// Which codes share a scale and a zero point; a channel is a row.
+    pub sharing: Sharing,
+    /// One scale per table, per row, or per block of each row.
+    pub scales: &'a [f32],
+    /// As many zero points, or none if all are zero.
+    pub zero_points: &'a [i8],
+}
+
+/// Packed codes that are unpacked at a time; whole bytes of every width.
+const PIECE: usize = 256;
+
+impl Kernel {
+    /// Writes the rows `ids` of the table, one after the other: `f32(code - zero point) * scale`.
+    ///
+    /// # Errors
+    /// - a slice does not have the length its shape demands;
+    /// - an id is not that of a row.
+    pub fn embedding(
+        self,
+        table: &Table<'_>,
+        ids: &[u32],
+        out: &mut [f32],
+    ) -> Result<(), LookupError> {
+        let parameters = check(table)?;
+        let expected = ids.len() * table.columns;
+        if out.len() != expected {
+            return Err(LookupError::Length { of: "output", expected, found: out.len() });
+        }
+        let rows = out.chunks_mut(table.columns.max(1));
+        for (position, (&id, out)) in ids.iter().zip(rows).enumerate() {
+            let row = id as usize;
+            if row >= table.rows {
+                return Err(LookupError::UnknownRow { position, id, rows: table.rows });
+            }
+            self.table_row(table, row, parameters, out);
+        }
+        Ok(())
+    }
+
+    /// `parameters` is the number of scales of a row, 0 if all rows share one.
+    fn table_row(self, table: &Table<'_>, row: usize, parameters: usize, out: &mut [f32]) {
+        let block = match table.sharing {
+            Sharing::Block(len) => len,
+            _ => table.columns,
+        };
+        for (i, out) in out.chunks_mut(block.max(1)).enumerate() {
+            let at = row * parameters + i;
+            let zero = table.zero_points.get(at).map_or(0, |zero| i32::from(*zero));
+            self.table_block(table, row, i * block, table.scales[at], zero, out);
+        }
+    }
+
+    fn table_block(
+        self,
+        table: &Table<'_>,
+        row: usize,
+        start: usize,
+        scale: f32,
+        zero: i32,
+        out: &mut [f32],
+    ) {
+        match table.codes {
+            Codes::Bytes(codes) => {
+                let codes = &codes[row * table.columns + start..][..out.len()];
+                self.dequantize(codes, scale, zero, out);
+            }
+            Codes::Packed(width, codes) => {
+                let bytes = width.row_bytes(table.columns);
+                let codes = &codes[row * bytes..][..bytes];
+                let mut piece = [0; PIECE];
+                // A block may begin within a byte: the codes before it are unpacked too.
+                let before = start % width.per_byte();
+                let mut from = start - before;
+                let mut done = 0;
+                while done < out.len() {
+                    let skip = if done == 0 { before } else { 0 };
+                    let len = PIECE.min(out.len() - done + skip);
+                    let packed = &codes[from / width.per_byte()..][..width.row_bytes(len)];
+                    self.unpack(width, packed, &mut piece[..len]);
+                    let out = &mut out[done..][..len - skip];
+                    self.dequantize(&piece[skip..len], scale, zero, out);
+                    (from, done) = (from + len, done + len - skip);
+                }
+            }
+        }
+    }
+}
+
+fn check(table: &Table<'_>) -> Result<usize, LookupError> {
+    let &Table { rows, columns, codes, sharing, scales, zero_points } = table;
+    let length = |of, expected, found| {
+        if expected == found { Ok(()) } else { Err(LookupError::Length { of, expected, found }) }
+    };
+    match codes {
+        Codes::Bytes(codes) => length("codes", rows.saturating_mul(columns), codes.len())?,
+        Codes::Packed(width, codes) => {
+            length("codes", rows.saturating_mul(width.row_bytes(columns)), codes.len())?;
+        }
+    }
+    let parameters = match sharing {
+        Sharing::Tensor => 0,
+        Sharing::Channel => 1,
+        Sharing::Block(len) => columns.div_ceil(len.max(1)),
+    };
+    let expected = if parameters == 0 { 1 } else { rows.saturating_mul(parameters) };
+    length("scales", expected, scales.len())?;
+    if !zero_points.is_empty() {
+        length("zero points", expected, zero_points.len())?;
+    }
+    if sharing == Sharing::Block(0) {
+        return Err(LookupError::Length { of: "block", expected: 1, found: 0 });
+    }
+    Ok(parameters)
+}

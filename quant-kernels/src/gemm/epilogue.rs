@@ -1,0 +1,110 @@
+//! From integer sums to outputs (`docs/numerics.md`, rule 6).
+
+use super::shared::Shared;
+use crate::elementwise::affine::Affine;
+use crate::error::LinearError;
+use crate::gemm::check::range;
+
+/// What happens to each output after the product.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// One value per output, added last. Without it nothing is added.
+    pub bias: Option<&'a [f32]>,
+    /// Whether negative outputs (and NaN) become `+0.0`.
+    pub relu: bool,
+}
+
+/// Where outputs go, `[m, n]` in row-major order.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// As floats.
+    F32(&'a mut [f32]),
+    /// Quantized by rule 3.
+    I8 {
+        /// The codes.
+        codes: &'a mut [i8],
+        /// Their scale.
+        scale: f32,
+        /// Their zero point.
+        zero_point: i8,
+        /// The least and the greatest code.
+        range: (i8, i8),
+    },
+    /// The integer sums alone; scales and epilogue are not applied.
+    Sums(&'a mut [i32]),
+}
+
+impl Output<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::I8 { codes, .. } => codes.len(),
+            Self::Sums(sums) => sums.len(),
+        }
+    }
+
+    pub(crate) fn check_range(&self) -> Result<(), LinearError> {
+        match self {
+            Self::I8 { range: codes, .. } => range(*codes),
+            Self::F32(_) | Self::Sums(_) => Ok(()),
+        }
+    }
+
+    /// `len` elements from `start` on.
+    pub(crate) fn part(&mut self, start: usize, len: usize) -> Output<'_> {
+        let part = start..start + len;
+        match self {
+            Self::F32(values) => Output::F32(&mut values[part]),
+            Self::I8 { codes, scale, zero_point, range } => Output::I8 {
+                codes: &mut codes[part],
+                scale: *scale,
+                zero_point: *zero_point,
+                range: *range,
+            },
+            Self::Sums(sums) => Output::Sums(&mut sums[part]),
+        }
+    }
+}
+
+/// [`Output`] as threads share it.
+#[derive(Clone, Copy)]
+pub(crate) enum Target<'a> {
+    F32(Shared<'a, f32>),
+    I8(Shared<'a, i8>, Affine),
+    Sums(Shared<'a, i32>),
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn new(output: Output<'a>) -> Self {
+        match output {
+            Output::F32(values) => Self::F32(Shared::new(values)),
+            Output::I8 { codes, scale, zero_point, range } => {
+                let [zero_point, qmin, qmax] = [zero_point, range.0, range.1].map(i32::from);
+                Self::I8(Shared::new(codes), Affine::new(scale, zero_point, qmin, qmax))
+            }
+            Output::Sums(sums) => Self::Sums(Shared::new(sums)),
+        }
+    }
+}
+
+/// Where element `[row, column]` of a product of `[m, n]` is in the output: `row · row_stride +
+/// column · column_stride`. One of the two is 1, and the other is `n` or `m`, or more: different
+/// elements have different places.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Strides {
+    pub(crate) row: usize,
+    pub(crate) column: usize,
+}
+
+impl Strides {
+    /// Rows of `n` elements, one after the other.
+    pub(crate) fn by_rows(n: usize) -> Self {
+        Self { row: n, column: 1 }
+    }
+
+    /// The place of an element.
+    #[inline(always)]
+    pub(crate) fn place(self, row: usize, column: usize) -> usize {
+        row * self.row + column * self.column
+    }
+}

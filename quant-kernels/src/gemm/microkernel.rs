@@ -1,0 +1,377 @@
+//! Tiles of rows times panels: the inner part of a [`Product`].
+//!
+//! ```text
+//! for tile, panel
+//!   for segment
+//!     sums = what is known before     ROWS · COLUMNS sums in registers
+//!     for line, step                  one broadcast per row, two loads of codes
+//!       sums += activations · codes
+//!     outputs from sums, scales
+//! ```
+//! Every number of rows, and whether codes are packed, has a function of its own, in which little but
+//! one loop and its sums is alive: in a larger one, the compiler (of Rust 1.95) would leave sums in
+//! memory. For the same reason loops over rows go by number, and what they read has a length that is
+//! known when compiled: they are unrolled, and no sum has an index that is not known.
+//!
+//! With K of a few hundred, what surrounds the loop counts, too. So what does not depend on the panel
+//! is found once per tile, bounds of an output included.
+
+use crate::gemm::epilogue::{Epilogue, Target};
+use crate::gemm::macrokernel::{FEW_ROWS, Prepared, Product};
+use crate::gemm::shared::{Shared, SharedRows};
+use crate::isa::Operation;
+use crate::isa::lanes::{WIDEST, add, load, load_sums, store};
+use crate::isa::{Isa, Line};
+use crate::pack::b::Columns;
+use crate::pack::source::Row;
+use crate::pack::unpack::unpack_steps;
+use bytemuck::Zeroable;
+use core::ops::Range;
+
+/// Tiles of `R` rows times panels, whose codes are packed or not.
+pub(crate) struct Tiles<'a, const R: usize, const PACKED: bool> {
+    pub(crate) product: &'a Product<'a>,
+    pub(crate) tiles: Range<usize>,
+    pub(crate) panels: Range<usize>,
+    /// The one panel, if it is unpacked already.
+    pub(crate) unpacked: Option<&'a [Line]>,
+}
+
+impl<const R: usize, const PACKED: bool> Operation for Tiles<'_, R, PACKED> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // Known when compiled, so what never runs has no code.
+        if R > I::ROWS || PACKED && (I::VALUES != 4 || I::ORDERED) {
+            unreachable!("tiles are at most {} rows, and only few bits are packed", I::ROWS);
+        }
+        let Self { product, tiles, panels, unpacked } = self;
+        let mut parts = Parts([[0.0; WIDEST]; R]);
+        // They stay in memory, where their alignment is of use.
+        core::hint::black_box(&mut parts);
+        for tile in tiles {
+            let tile = Tile::<R, PACKED>::new(product, product.tiling.rows(tile).start);
+            for number in panels.clone() {
+                let steps = match unpacked {
+                    Some(unpacked) => bytemuck::cast_slice(unpacked),
+                    None => product.weights.panel(number),
+                };
+                tile.times::<I>(isa, Panel { number, steps }, &mut parts);
+            }
+        }
+    }
+}
+
+/// The outputs of a panel so far, segment by segment. Aligned, because the compiler then aligns the
+/// stack, and so the place of every vector that waits in memory: up to 2 % of the time of a product.
+#[repr(align(64))]
+struct Parts<const R: usize>([[f32; WIDEST]; R]);
+
+/// What one panel after the other is multiplied with.
+struct Tile<'a, const R: usize, const PACKED: bool> {
+    product: &'a Product<'a>,
+    /// The first row.
+    first: usize,
+    lines: &'a [[Line; R]],
+    rows: &'a [Row; R],
+    /// Of each segment, one for each row; so `starts`. Either may be empty.
+    sums: &'a [[i32; R]],
+    starts: &'a [[i32; R]],
+    /// The output's rows, if they are floats and columns are neighbours.
+    out: Option<SharedRows<'a, f32>>,
+}
+
+/// A panel.
+#[derive(Clone, Copy)]
+struct Panel<'a, T> {
+    number: usize,
+    /// As they are stored, or unpacked already.
+    steps: &'a [T],
+}
+
+impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
+    #[inline(always)]
+    fn new(product: &'a Product<'a>, first: usize) -> Self {
+        let Prepared { first: before, lines, rows, sums, starts } = product.prepared;
+        let (start, segments) = (first - before, product.weights.segments());
+        let per_row = product.weights.lines;
+        let of_rows = |all: &'a [i32]| {
+            let all = if all.is_empty() { all } else { &all[start * segments..][..R * segments] };
+            all.as_chunks().0
+        };
+        let Product { target, strides, .. } = product;
+        let out = match target {
+            Target::F32(out) if strides.column == 1 => {
+                Some(out.rows(strides.place(first, 0), strides.row, R, product.weights.n))
+            }
+            _ => None,
+        };
+        Self {
+            product,
+            first,
+            out,
+            lines: lines[start * per_row..][..R * per_row].as_chunks().0,
+            rows: &rows[start..][..R].as_chunks().0[0],
+            sums: of_rows(sums),
+            starts: of_rows(starts),
+        }
+    }
+
+    /// The outputs of a panel.
+    #[inline(always)]
+    fn times<I: Isa>(&self, isa: I, panel: Panel<'_, I::Step>, Parts(parts): &mut Parts<R>) {
+        let weights = self.product.weights;
+        // Codes in an order are one segment.
+        let segments = if I::ORDERED { 1 } else { weights.segments() };
+        let (mut step, mut line) = (0, 0);
+        if segments != 1 {
+            parts.fill([0.0; WIDEST]);
+        }
+        for segment in 0..segments {
+            let steps = weights.steps[segment];
+            let count = steps.div_ceil(Line::STEPS);
+            let lines = &self.lines[line..line + count];
+            let columns = weights.columns_of::<I>(panel.number, segment);
+            let mut sums = self.without_zeros::<I>(isa, columns, segment);
+            self.accumulate::<I>(isa, &mut sums, panel, lines, step..step + steps);
+            if let Target::Sums(out) = self.product.target {
+                return self.write_sums::<I>(isa, &out, panel.number, &sums);
+            }
+            let mut values = self.scaled::<I>(isa, sums, columns);
+            if segments == 1 {
+                return self.finish::<I>(isa, panel.number, values);
+            }
+            // In memory, because registers have no room for them beside the sums.
+            for r in 0..R {
+                values[r] = add(isa, load(isa, &parts[r]), values[r]);
+                store(isa, values[r], &mut parts[r]);
+            }
+            (step, line) = (step + steps, line + count);
+        }
+        if let Target::Sums(out) = self.product.target {
+            // There are no inputs.
+            return self.write_sums::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
+        }
+        let mut values = [[isa.splat(0.0); 2]; R];
+        for r in 0..R {
+            values[r] = load(isa, &parts[r]);
+        }
+        self.finish::<I>(isa, panel.number, values);
+    }
+
+    /// Adds `Σ a · code` over a segment, and what goes with it: see [`Isa::BASES`], [`Isa::CROSSES`] and
+    /// [`Isa::UNSIGNED_CODES`].
+    #[inline(always)]
+    fn accumulate<I: Isa>(
+        &self,
+        isa: I,
+        sums: &mut [[I::Sums; 2]; R],
+        panel: Panel<'_, I::Step>,
+        lines: &[[Line; R]],
+        steps: Range<usize>,
+    ) {
+        if PACKED {
+            self.packed_sums::<I>(isa, sums, panel, lines, steps);
+        } else if I::ORDERED {
+            let order = self.product.weights.orders.of(panel.number);
+            isa.accumulate_ordered::<R>(sums, lines, panel.steps, order);
+        } else {
+            for (a, b) in lines.iter().zip(panel.steps[steps].chunks(Line::STEPS)) {
+                isa.accumulate::<R>(sums, a, b);
+            }
+        }
+    }
+
+    /// Adds the products of packed codes, which are unpacked on the way.
+    #[inline(always)]
+    fn packed_sums<I: Isa>(
+        &self,
+        isa: I,
+        sums: &mut [[I::Sums; 2]; R],
+        panel: Panel<'_, I::Step>,
+        lines: &[[Line; R]],
+        steps: Range<usize>,
+    ) {
+        let bits = self.product.weights.bits;
+        if bits == 4 && I::UNPACKS > 0 {
+            let steps = &panel.steps[steps.start / 2..steps.end / 2];
+            for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / 2)) {
+                isa.accumulate_packed::<R>(sums, a, b);
+            }
+            return;
+        }
+        if R > FEW_ROWS {
+            unreachable!("panels of more rows are unpacked first");
+        }
+        let per_byte = 8 / bits;
+        let steps = &panel.steps[steps.start / per_byte..steps.end / per_byte];
+        let steps = lines.iter().zip(steps.chunks(Line::STEPS / per_byte));
+        let mut piece = [I::Step::zeroed(); Line::STEPS];
+        for (a, b) in steps {
+            let piece = &mut piece[..b.len() * per_byte];
+            unpack_steps::<I>(self.product.weights, b, piece);
+            isa.accumulate::<R>(sums, a, piece);
+        }
+    }
+
+    /// What `Σ (a - za) · (code - zw)` has beside `Σ a · code`. Sums start with it, because whoever
+    /// adds it at the end waits for it.
+    #[inline(always)]
+    fn without_zeros<I: Isa>(
+        &self,
+        isa: I,
+        columns: Columns<'_>,
+        segment: usize,
+    ) -> [[I::Sums; 2]; R] {
+        let mut sums = [[isa.zero(); 2]; R];
+        if I::BASES {
+            sums = [load_sums(isa, columns.bases); R];
+        }
+        if I::ROW_STARTS {
+            let starts = &self.starts[segment];
+            for r in 0..R {
+                let start = isa.splat_sum(starts[r]);
+                for v in 0..2 {
+                    sums[r][v] = isa.add_sums(sums[r][v], start);
+                }
+            }
+        }
+        let terms = load_sums(isa, columns.terms);
+        for r in 0..R {
+            let zero = isa.splat_sum(self.rows[r].zero);
+            for v in 0..2 {
+                sums[r][v] = isa.subtract_product(sums[r][v], zero, terms[v]);
+            }
+        }
+        if !columns.zeros.is_empty() {
+            let (zeros, row_sums) = (load_sums(isa, columns.zeros), &self.sums[segment]);
+            for r in 0..R {
+                let sum = isa.splat_sum(row_sums[r]);
+                for v in 0..2 {
+                    sums[r][v] = isa.subtract_product(sums[r][v], sum, zeros[v]);
+                }
+            }
+        }
+        sums
+    }
+
+    /// `f32(sum) * (sa * sw)`.
+    #[inline(always)]
+    fn scaled<I: Isa>(
+        &self,
+        isa: I,
+        sums: [[I::Sums; 2]; R],
+        columns: Columns<'_>,
+    ) -> [[I::Floats; 2]; R] {
+        let scales = load(isa, columns.scales);
+        let mut values = [[isa.splat(0.0); 2]; R];
+        for r in 0..R {
+            let scale = isa.splat(self.rows[r].scale);
+            for v in 0..2 {
+                let scale = isa.mul(scale, scales[v]);
+                values[r][v] = isa.mul(isa.to_floats(sums[r][v]), scale);
+            }
+        }
+        values
+    }
+
+    /// Adds the bias, and writes outputs, or their codes.
+    #[inline(always)]
+    fn finish<I: Isa>(&self, isa: I, panel: usize, mut values: [[I::Floats; 2]; R]) {
+        let Epilogue { bias, relu } = self.product.epilogue;
+        let columns = panel * I::COLUMNS..(panel + 1) * I::COLUMNS;
+        if let Some(bias) = bias {
+            let bias = match bias.get(columns.clone()) {
+                Some(bias) => load(isa, bias),
+                None => {
+                    let (mut lanes, bias) = ([0.0; WIDEST], &bias[columns.start..]);
+                    lanes[..bias.len()].copy_from_slice(bias);
+                    load(isa, &lanes)
+                }
+            };
+            for r in 0..R {
+                values[r] = add(isa, values[r], bias);
+            }
+        }
+        if relu {
+            for r in 0..R {
+                values[r] = [isa.relu(values[r][0]), isa.relu(values[r][1])];
+            }
+        }
+        if let Some(out) = &self.out
+            && columns.end <= self.product.weights.n
+        {
+            for r in 0..R {
+                // SAFETY: as in `write`.
+                store(isa, values[r], unsafe { out.columns(r, columns.clone()) });
+            }
+            return;
+        }
+        let mut lanes = [[0.0; WIDEST]; R];
+        for r in 0..R {
+            store(isa, values[r], &mut lanes[r]);
+        }
+        match self.product.target {
+            Target::F32(out) => write(self.product, &out, &lanes, (self.first, panel)),
+            Target::I8(out, affine) => {
+                let mut codes = [[0; WIDEST]; R];
+                for r in 0..R {
+                    affine.codes(isa, &lanes[r], &mut codes[r]);
+                }
+                write(self.product, &out, &codes, (self.first, panel));
+            }
+            Target::Sums(_) => {}
+        }
+    }
+
+    #[inline(always)]
+    fn write_sums<I: Isa>(
+        &self,
+        isa: I,
+        out: &Shared<'_, i32>,
+        panel: usize,
+        sums: &[[I::Sums; 2]; R],
+    ) {
+        let mut lanes = [[0; WIDEST]; R];
+        for r in 0..R {
+            isa.store_sums(sums[r][0], &mut lanes[r][..I::LANES]);
+            isa.store_sums(sums[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
+        }
+        write(self.product, out, &lanes, (self.first, panel));
+    }
+}
+
+/// Writes a tile of rows from `first` on times a panel, without the columns that only fill up the
+/// last panel: neighbours together, which are those of a row in a matrix, and those of a column in
+/// an image.
+///
+/// A function of its own: it does nothing that an instruction set would do better, and the tiles
+/// that do not need it are smaller without it.
+#[inline(never)]
+fn write<E: Copy>(
+    product: &Product<'_>,
+    out: &Shared<'_, E>,
+    lanes: &[[E; WIDEST]],
+    (first, panel): (usize, usize),
+) {
+    let columns = product.weights.columns;
+    let count = columns.min(product.weights.n - panel * columns);
+    let start = product.strides.place(first, panel * columns);
+    if product.strides.column == 1 {
+        for (r, lanes) in lanes.iter().enumerate() {
+            // SAFETY: these are places of this tile and this panel, which no other part has
+            // (`Whole::part`), and the slice is gone before the next one is made.
+            let out = unsafe { out.slice(start + r * product.strides.row, count) };
+            out.copy_from_slice(&lanes[..count]);
+        }
+        return;
+    }
+    for j in 0..count {
+        // SAFETY: as above; rows are neighbours where columns are not (`Strides`).
+        let out = unsafe { out.slice(start + j * product.strides.column, lanes.len()) };
+        for (out, lanes) in out.iter_mut().zip(lanes) {
+            *out = lanes[j];
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A value for each column of a panel, in two vectors.
+
+use crate::isa::Isa;
+
+/// Columns of the widest panel.
+pub(crate) const WIDEST: usize = 32;
+
+/// A number for each column of a panel.
+#[inline(always)]
+pub(crate) fn load_sums<I: Isa>(isa: I, lanes: &[i32]) -> [I::Sums; 2] {
+    let lanes = halves(lanes, I::LANES);
+    [isa.load_sums(lanes[0]), isa.load_sums(lanes[1])]
+}
+
+/// The parts for the two vectors of a panel.
+#[inline(always)]
+fn halves<T>(lanes: &[T], each: usize) -> [&[T]; 2] {
+    [&lanes[..each], &lanes[each..2 * each]]
+}
+
+/// A value for each column of a panel.
+#[inline(always)]
+pub(crate) fn load<I: Isa>(isa: I, lanes: &[f32]) -> [I::Floats; 2] {
+    let lanes = halves(lanes, I::LANES);
+    [isa.load(lanes[0]), isa.load(lanes[1])]
+}
+
+#[inline(always)]
+pub(crate) fn store<I: Isa>(isa: I, values: [I::Floats; 2], lanes: &mut [f32]) {
+    isa.store(values[0], &mut lanes[..I::LANES]);
+    isa.store(values[1], &mut lanes[I::LANES..I::COLUMNS]);
+}
+
+#[inline(always)]
+pub(crate) fn add<I: Isa>(isa: I, a: [I::Floats; 2], b: [I::Floats; 2]) -> [I::Floats; 2] {
+    [isa.add(a[0], b[0]), isa.add(a[1], b[1])]
+}

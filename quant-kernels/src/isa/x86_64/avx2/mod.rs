@@ -1,0 +1,102 @@
+//! AVX2 and FMA, found in nearly every x86-64 CPU of the last ten years.
+//!
+//! It has no instruction that sums products of bytes in i32, so there are three ways to be exact:
+//!
+//! - [`Avx2Ordered`](ordered::Avx2Ordered), for 8-bit codes like those of real weights: `vpmaddubsw`,
+//!   with K in an [`order`](crate::kernel::order) in which four products can be summed in i16.
+//! - [`Avx2Wide`](wide::Avx2Wide), for any codes: `vpmaddwd` on sums of activations and codes, which
+//!   needs half of the multiplications.
+//! - [`Avx2`], for codes of at most 4 bits: `vpmaddubsw` sums pairs of products of bytes in i16, and
+//!   eight such sums fit i16 together before they have to be widened.
+
+mod few_bits;
+mod ordered;
+mod wide;
+
+use self::wide::Code;
+use super::ymm::Ymm;
+use crate::isa::Line;
+use crate::isa::Operation;
+use core::arch::x86_64::{
+    __m256i, _mm256_add_epi16, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_set1_epi16,
+};
+
+instruction_set! {
+    /// AVX2 and FMA, for codes of at most 4 bits.
+    Avx2: "avx2", "fma"
+}
+
+// SAFETY: the list above has AVX2 and FMA.
+unsafe impl Ymm for Avx2 {}
+
+/// Steps that are written together in assembly: half a line.
+const STEPS: usize = Line::STEPS / 2;
+
+/// The steps of one half of a line: the first row's, 32 bytes. Those of the others follow, 64 bytes from
+/// one to the next.
+#[inline(always)]
+fn half_line(a: &[Line; 4], half: usize) -> *const [u32; STEPS] {
+    assert!(half < Line::STEPS / STEPS, "a line has two halves");
+    a.as_ptr().cast::<[u32; STEPS]>().wrapping_add(half)
+}
+
+impl Avx2 {
+    /// [`Avx2::run`] with products of i16; codes are `i8` as they are stored, or widened to `i16`.
+    #[inline]
+    pub(crate) fn run_wide<C: Code, O: Operation>(self, operation: O) -> O::Output {
+        #[target_feature(enable = "avx2", enable = "fma")]
+        fn enabled<C: Code, O: Operation>(isa: wide::Avx2Wide<C>, operation: O) -> O::Output {
+            operation.run(isa)
+        }
+        // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
+        unsafe { enabled(wide::Avx2Wide::<C>::new(self), operation) }
+    }
+
+    /// [`Avx2::run`] with an order.
+    #[inline]
+    pub(crate) fn run_ordered<O: Operation>(self, operation: O) -> O::Output {
+        #[target_feature(enable = "avx2", enable = "fma")]
+        fn enabled<O: Operation>(isa: ordered::Avx2Ordered, operation: O) -> O::Output {
+            operation.run(isa)
+        }
+        // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
+        unsafe { enabled(ordered::Avx2Ordered(self), operation) }
+    }
+
+    /// Pairs of products of unsigned and signed bytes, in i16.
+    #[inline(always)]
+    fn pairs(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_maddubs_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_i16(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi16(a, b) }
+    }
+
+    #[inline(always)]
+    fn ones(self) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_set1_epi16(1) }
+    }
+
+    /// Pairs of products of i16, in i32.
+    #[inline(always)]
+    fn wide_pairs(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_madd_epi16(a, b) }
+    }
+
+    /// Adds pairs of sums in i16 to sums in i32.
+    #[inline(always)]
+    fn add_wide<const R: usize>(self, sums: &mut [[__m256i; 2]; R], pairs: &[[__m256i; 2]; R]) {
+        for r in 0..R {
+            for v in 0..2 {
+                let wide = self.wide_pairs(pairs[r][v], self.ones());
+                sums[r][v] = self.ymm_add_sums(sums[r][v], wide);
+            }
+        }
+    }
+}

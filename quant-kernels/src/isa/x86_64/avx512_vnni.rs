@@ -1,0 +1,370 @@
+//! AVX-512 with VNNI.
+
+use super::vnni::{self, Vnni};
+use crate::isa::{Approximate, TOGETHER};
+use crate::isa::{Isa, Line, nibble_at};
+use core::arch::x86_64::*;
+
+/// What four bits stand for.
+static CODES: [f32; 16] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
+
+instruction_set! {
+    /// AVX-512 F, BW, DQ, VL and VNNI.
+    Avx512Vnni: "avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"
+}
+
+impl Avx512Vnni {
+    /// The codes in the low halves of the bytes.
+    #[inline(always)]
+    fn low_codes(self, packed: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        let mask = unsafe { _mm512_set1_epi8(15) };
+        // SAFETY: `self` proves AVX-512F.
+        let half = unsafe { _mm512_set1_epi8(8) };
+        // SAFETY: `self` proves AVX-512F.
+        let codes = unsafe { _mm512_and_si512(packed, mask) };
+        // SAFETY: `self` proves AVX-512 BW.
+        unsafe { _mm512_sub_epi8(codes, half) }
+    }
+
+    /// `a` where it is less than `b`, else `b`, for NaN too.
+    #[inline(always)]
+    fn least(self, a: __m512, b: f32) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_min_ps(a, self.splat(b)) }
+    }
+
+    /// To the nearest integer, ties to even.
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_cvtps_epi32(a) }
+    }
+
+    /// What is beyond the nearest integer.
+    #[inline(always)]
+    fn distance(self, a: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512DQ.
+        unsafe { _mm512_reduce_ps::<_MM_FROUND_TO_NEAREST_INT>(a) }
+    }
+
+    /// The larger size of two.
+    #[inline(always)]
+    fn farthest(self, a: __m512, b: __m512) -> __m512 {
+        // The larger absolute value, with a sign that is cleared.
+        // SAFETY: `self` proves AVX-512DQ.
+        unsafe { _mm512_range_ps::<0b1011>(a, b) }
+    }
+
+    #[inline(always)]
+    fn any_at_least(self, a: __m512, b: f32) -> bool {
+        // SAFETY: `self` proves AVX-512F. A NaN is not less than anything.
+        unsafe { _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, self.splat(b)) != 0 }
+    }
+
+    /// As i16, plus a number; the quarters of both alternate.
+    #[inline(always)]
+    fn pack(self, a: __m512i, b: __m512i, zero_point: i16) -> __m512i {
+        // SAFETY: `self` proves AVX-512BW.
+        let packed = unsafe { _mm512_packs_epi32(a, b) };
+        // SAFETY: `self` proves AVX-512F.
+        let zero_point = unsafe { _mm512_set1_epi16(zero_point) };
+        // SAFETY: `self` proves AVX-512BW.
+        unsafe { _mm512_adds_epi16(packed, zero_point) }
+    }
+
+    /// Writes a packed vector as bytes, within a range.
+    #[inline(always)]
+    fn store_codes(self, packed: __m512i, range: (u8, u8), to: &mut [u8; 32]) {
+        // SAFETY: `self` proves AVX-512BW.
+        let packed = unsafe { _mm512_packus_epi16(packed, packed) };
+        // Groups of four: those of both vectors alternate, and all are there twice.
+        let order = self.load_sums(&[0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0]);
+        // SAFETY: `self` proves AVX-512F.
+        let codes = unsafe { _mm512_permutexvar_epi32(order, packed) };
+        // SAFETY: `self` proves AVX-512F.
+        let codes = unsafe { _mm512_castsi512_si256(codes) };
+        // SAFETY: `self` proves AVX2.
+        let qmin = unsafe { _mm256_set1_epi8(range.0 as i8) };
+        // SAFETY: `self` proves AVX2.
+        let qmax = unsafe { _mm256_set1_epi8(range.1 as i8) };
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_max_epu8(codes, qmin) };
+        // SAFETY: `self` proves AVX2.
+        let codes = unsafe { _mm256_min_epu8(codes, qmax) };
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
+        unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), codes) }
+    }
+
+    /// Some bits of each lane, of which others are turned, read as floats.
+    #[inline(always)]
+    fn turned(self, lanes: __m512i, some: i32, turned: i32) -> __m512 {
+        let (some, turned) = (self.splat_sum(some), self.splat_sum(turned));
+        // `a ^ b & c`.
+        // SAFETY: `self` proves AVX-512F.
+        let bits = unsafe { _mm512_ternarylogic_epi32::<0x78>(turned, lanes, some) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(bits) }
+    }
+
+    /// The code in four bits of each lane, from bit `4 * AT` on.
+    #[inline(always)]
+    fn subtracted<const AT: i32>(self, lanes: __m512i) -> __m512 {
+        let exponent = 23 - 4 * AT;
+        let float = self.turned(lanes, 15 << (4 * AT), (exponent + 127) << 23);
+        self.sub(float, self.splat(((1 << exponent) + 8) as f32))
+    }
+
+    #[inline(always)]
+    fn shift<const BITS: u32>(self, lanes: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srli_epi32::<BITS>(lanes) }
+    }
+
+    /// The highest byte of each lane, signed.
+    #[inline(always)]
+    fn top_byte(self, lanes: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srai_epi32::<24>(lanes) }
+    }
+
+    /// The code in the lowest four bits of each lane.
+    #[inline(always)]
+    fn looked_up(self, lanes: __m512i) -> __m512 {
+        let table = self.load(&CODES);
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_permutexvar_ps(lanes, table) }
+    }
+}
+
+impl Vnni for Avx512Vnni {
+    #[inline(always)]
+    fn dot(self, sums: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512 VNNI.
+        unsafe { _mm512_dpbusd_epi32(sums, a, b) }
+    }
+
+    #[inline(always)]
+    fn unpacked(self, step: &Self::Step, v: usize) -> [__m512i; 2] {
+        let packed = self.lanes(step, v);
+        // SAFETY: `self` proves AVX-512 BW.
+        let high = unsafe { _mm512_srli_epi16::<4>(packed) };
+        [self.low_codes(packed), self.low_codes(high)]
+    }
+}
+
+impl Isa for Avx512Vnni {
+    type Sums = __m512i;
+    type Floats = __m512;
+    type Step = [[i8; 64]; 2];
+
+    const LANES: usize = 16;
+    const VALUES: usize = 4;
+    // 12 rows · 2 vectors = 24 sums, 2 vectors of codes and a broadcast: 27 of 32 registers.
+    const ROWS: usize = 12;
+    const GROUP: usize = 2;
+
+    #[inline(always)]
+    fn zero(self) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn accumulate<const R: usize>(
+        self,
+        sums: &mut [[__m512i; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        vnni::accumulate(self, sums, a, b);
+    }
+
+    // As for the kernel with 256 bits.
+    const UNPACKS: usize = 256;
+
+    #[inline(always)]
+    fn accumulate_packed<const R: usize>(
+        self,
+        sums: &mut [[__m512i; 2]; R],
+        a: &[Line; R],
+        b: &[Self::Step],
+    ) {
+        vnni::accumulate_packed(self, sums, a, b);
+    }
+
+    #[inline(always)]
+    fn lanes(self, step: &Self::Step, v: usize) -> __m512i {
+        let codes: &[i8; 64] = &step[v];
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, step: &Self::Step, bytes: usize) {
+        super::prefetch(step, bytes);
+    }
+
+    /// Four ways, so that no port has to do them all. The first two are those of
+    /// [`Ymm::ymm_byte`](super::ymm::Ymm::ymm_byte).
+    #[inline(always)]
+    fn byte<const J: usize>(self, lanes: __m512i) -> __m512 {
+        match J {
+            0 | 1 => {
+                let exponent = 23 - 8 * J as i32;
+                let sign = 128 << (8 * J);
+                let float = self.turned(lanes, 255 << (8 * J), (exponent + 127) << 23 | sign);
+                self.sub(float, self.splat(((1 << exponent) + 128) as f32))
+            }
+            // A product with 1 at byte 2 and with 0 beside it.
+            2 => self.to_floats(self.dot(self.zero(), self.splat_sum(1 << 16), lanes)),
+            _ => self.to_floats(self.top_byte(lanes)),
+        }
+    }
+
+    /// With the exponent that makes the lowest bit of the code worth 1, or looked up in a table: shifts
+    /// and tables share two ports, subtractions have one of those and another. Four of each, with three
+    /// shifts, use all ports alike.
+    #[inline(always)]
+    fn nibble<const J: usize>(self, lanes: __m512i) -> __m512 {
+        match nibble_at(J) {
+            0 => self.looked_up(lanes),
+            1 => self.looked_up(self.shift::<4>(lanes)),
+            2 => self.subtracted::<2>(lanes),
+            3 => self.subtracted::<3>(lanes),
+            4 => self.looked_up(self.shift::<16>(lanes)),
+            5 => self.looked_up(self.shift::<20>(lanes)),
+            6 => self.subtracted::<2>(self.shift::<16>(lanes)),
+            _ => self.subtracted::<3>(self.shift::<16>(lanes)),
+        }
+    }
+
+    #[inline(always)]
+    fn splat_sum(self, value: i32) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_set1_epi32(value) }
+    }
+
+    #[inline(always)]
+    fn load_sums(self, from: &[i32]) -> __m512i {
+        let from: &[i32; 16] = from.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: __m512i, out: &mut [i32]) {
+        let out: &mut [i32; 16] = out.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are written.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
+    }
+
+    #[inline(always)]
+    fn add_sums(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn subtract_product(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        let product = unsafe { _mm512_mullo_epi32(a, b) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_sub_epi32(sum, product) }
+    }
+
+    #[inline(always)]
+    fn to_floats(self, sums: __m512i) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_cvtepi32_ps(sums) }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> __m512 {
+        let from: &[f32; 16] = from.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, floats: __m512, out: &mut [f32]) {
+        let out: &mut [f32; 16] = out.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are written.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), floats) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn bits(self, from: &[f32]) -> __m512i {
+        self.load_sums(bytemuck::cast_slice(from))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_max_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn max_unsigned(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_max_epu32(a, b) }
+    }
+
+    /// Packing saturates, which clamps; what is too small for an i32 becomes the least one, what is
+    /// too large is clamped before.
+    #[inline(always)]
+    fn quantize(
+        self,
+        by: Approximate,
+        values: &[f32; TOGETHER],
+        codes: &mut [u8; TOGETHER],
+    ) -> bool {
+        let inverse = self.splat(by.inverse);
+        let [low, high] = [&values[..16], &values[16..]];
+        let low = self.least(self.mul(self.load(low), inverse), 512.0);
+        let high = self.least(self.mul(self.load(high), inverse), 512.0);
+        let packed = self.pack(self.round(low), self.round(high), by.zero_point);
+        self.store_codes(packed, by.range, codes);
+        let farthest = self.farthest(self.distance(low), self.distance(high));
+        self.any_at_least(farthest, by.doubtful)
+    }
+
+    #[inline(always)]
+    fn fused(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn relu(self, a: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        let zero = unsafe { _mm512_setzero_ps() };
+        // The second operand is the result for NaN and for two zeros.
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_max_ps(a, zero) }
+    }
+}

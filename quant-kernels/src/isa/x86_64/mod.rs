@@ -1,0 +1,71 @@
+//! Kernels for x86-64.
+
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+/// Whether the CPU has a feature; without `std`, whether the compiler was told so.
+macro_rules! detected {
+    ($feature:tt) => {{
+        #[cfg(feature = "std")]
+        let detected = std::arch::is_x86_feature_detected!($feature);
+        #[cfg(not(feature = "std"))]
+        let detected = cfg!(target_feature = $feature);
+        detected
+    }};
+}
+
+/// Declares an instruction set. The list of features stands once, so that what is detected and
+/// what is enabled cannot come apart.
+macro_rules! instruction_set {
+    ($(#[$doc:meta])* $name:ident: $($feature:tt),+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) struct $name(());
+
+        impl $name {
+            /// The proof, if this CPU can give it.
+            pub(crate) fn new() -> Option<Self> {
+                let detected = $(detected!($feature))&&+;
+                detected.then_some(Self(()))
+            }
+
+            /// Runs an operation compiled for this instruction set.
+            #[inline]
+            pub(crate) fn run<O: $crate::isa::Operation>(
+                self,
+                operation: O,
+            ) -> O::Output {
+                $(#[target_feature(enable = $feature)])+
+                fn enabled<O: $crate::isa::Operation>(
+                    isa: $name,
+                    operation: O,
+                ) -> O::Output {
+                    operation.run(isa)
+                }
+                // SAFETY: `enabled` needs the features it enables. `self` exists only because
+                // `new` found each of them.
+                unsafe { enabled(self, operation) }
+            }
+        }
+    };
+}
+
+/// Asks for the lines of a step so many bytes further on.
+#[inline(always)]
+fn prefetch<T>(step: &T, bytes: usize) {
+    let from: *const i8 = core::ptr::from_ref(step).cast();
+    for line in (0..size_of::<T>()).step_by(64) {
+        // SAFETY: every x86-64 CPU has SSE; nothing is read or written, wherever the pointer points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(bytes + line)) }
+    }
+}
+
+#[macro_use]
+mod ymm;
+mod avx2;
+mod avx512_vnni;
+mod avx_vnni;
+mod vnni;
+
+pub(crate) use avx_vnni::AvxVnni;
+pub(crate) use avx2::Avx2;
+pub(crate) use avx512_vnni::Avx512Vnni;

@@ -1,0 +1,93 @@
+//! The loops of the kernels with `vpdpbusd`, whose vectors differ in width only.
+
+use crate::isa::{Isa, Line};
+
+/// What the loops ask for beside an [`Isa`].
+pub(super) trait Vnni: Isa {
+    /// Adds four products of an unsigned byte of `a` and a signed byte of `b` to each sum, exactly.
+    /// Activations are the unsigned side (their code plus 128).
+    fn dot(self, sums: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+
+    /// The codes of 4 bits for the columns of vector `v`: those in the low halves of the bytes, and
+    /// those in the high halves.
+    fn unpacked(self, step: &Self::Step, v: usize) -> [Self::Sums; 2];
+}
+
+/// Sums of the rows of a tile.
+type Sums<V, const R: usize> = [[<V as Isa>::Sums; 2]; R];
+
+/// A sum waits four or five cycles for the one before it, in which two pipes could start eight or
+/// ten. Fewer rows than this have two sums for each column, in turns.
+const ROWS_WITH_SUMS_ENOUGH: usize = 4;
+
+/// [`Isa::accumulate`].
+#[inline(always)]
+pub(super) fn accumulate<V: Vnni, const R: usize>(
+    vnni: V,
+    sums: &mut Sums<V, R>,
+    a: &[Line; R],
+    b: &[V::Step],
+) {
+    let mut others = [[vnni.zero(); 2]; R];
+    const { assert!(V::GROUP == 2) };
+    for (s, [first, second]) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / 2) {
+        add(vnni, sums, a, 2 * s, [vnni.lanes(first, 0), vnni.lanes(first, 1)]);
+        let sums = in_turn::<V, R>(sums, &mut others);
+        add(vnni, sums, a, 2 * s + 1, [vnni.lanes(second, 0), vnni.lanes(second, 1)]);
+    }
+    join(vnni, sums, &others);
+}
+
+/// [`Isa::accumulate_packed`].
+#[inline(always)]
+pub(super) fn accumulate_packed<V: Vnni, const R: usize>(
+    vnni: V,
+    sums: &mut Sums<V, R>,
+    a: &[Line; R],
+    b: &[V::Step],
+) {
+    let mut others = [[vnni.zero(); 2]; R];
+    for (s, step) in b.iter().enumerate().take(Line::STEPS / 2) {
+        let [left, right] = [vnni.unpacked(step, 0), vnni.unpacked(step, 1)];
+        add(vnni, sums, a, 2 * s, [left[0], right[0]]);
+        add(vnni, in_turn::<V, R>(sums, &mut others), a, 2 * s + 1, [left[1], right[1]]);
+    }
+    join(vnni, sums, &others);
+}
+
+/// Adds a step of every row.
+#[inline(always)]
+fn add<V: Vnni, const R: usize>(
+    vnni: V,
+    sums: &mut Sums<V, R>,
+    a: &[Line; R],
+    step: usize,
+    codes: [V::Sums; 2],
+) {
+    for r in 0..R {
+        let values = vnni.splat_sum(a[r].0[step] as i32);
+        sums[r][0] = vnni.dot(sums[r][0], values, codes[0]);
+        sums[r][1] = vnni.dot(sums[r][1], values, codes[1]);
+    }
+}
+
+/// The sums whose turn comes after `sums`.
+#[inline(always)]
+fn in_turn<'a, V: Vnni, const R: usize>(
+    sums: &'a mut Sums<V, R>,
+    others: &'a mut Sums<V, R>,
+) -> &'a mut Sums<V, R> {
+    if R < ROWS_WITH_SUMS_ENOUGH { others } else { sums }
+}
+
+/// Adds those that had turns.
+#[inline(always)]
+fn join<V: Vnni, const R: usize>(vnni: V, sums: &mut Sums<V, R>, others: &Sums<V, R>) {
+    if R < ROWS_WITH_SUMS_ENOUGH {
+        for r in 0..R {
+            for v in 0..2 {
+                sums[r][v] = vnni.add_sums(sums[r][v], others[r][v]);
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Activations quantized into the order in which the products read them.
+//!
+//! Rows are cut into tiles ([`Tiling`]). In a tile, lines of its rows alternate:
+//!
+//! ```text
+//! tile      line 0 of row 0 │ line 0 of row 1 │ … │ line 1 of row 0 │ …
+//! ```
+//! so that a tile is read from front to back, a line of each row is at a constant distance from
+//! the next, and no two of them fall into the same set of the cache, whatever K is. A segment of
+//! K starts with a new line; what a line has left over is 0. Codes are stored plus 128, unsigned,
+//! unless a kernel wants them signed for codes of at most 4 bits ([`Isa::UNSIGNED_CODES`]).
+//!
+//! Where codes are in an [order](super::order), it is quarters of lines that alternate, which are
+//! its blocks: two rows are brought into an order at a time.
+
+use super::source::{Row, Source};
+use super::tiling::Tiling;
+use crate::dispatch::Arithmetic;
+use crate::isa::Operation;
+use crate::isa::permuted::BLOCK;
+use crate::isa::{Isa, Line};
+use crate::pack::b::PackedWeights;
+use crate::scheme::NonFinite;
+use core::array::from_fn;
+use core::ops::Range;
+
+/// Quantizes the rows of some tiles.
+pub(crate) struct Prepare<'a, S> {
+    pub(crate) source: S,
+    pub(crate) weights: &'a PackedWeights,
+    pub(crate) tiling: Tiling,
+    pub(crate) tiles: Range<usize>,
+    /// Those of `tiles` only; so the three below.
+    pub(crate) lines: &'a mut [Line],
+    pub(crate) rows: &'a mut [Row],
+    /// `[tile][segment][row]`; empty if the weights do not need them.
+    pub(crate) sums: &'a mut [i32],
+    /// `[tile][segment][row]`: what sums start with on account of the row; empty unless
+    /// [`PackedWeights::row_starts`].
+    pub(crate) starts: &'a mut [i32],
+}
+
+impl<S: Source> Operation for Prepare<'_, S> {
+    type Output = Result<(), NonFinite>;
+
+    #[inline(always)]
+    fn run<I: Isa>(mut self, isa: I) -> Self::Output {
+        let lines_per_row = self.weights.lines;
+        let first = self.tiling.rows(self.tiles.start).start;
+        for tile in self.tiles.clone() {
+            let rows = self.tiling.rows(tile);
+            let place = Place { first, lines: (rows.start - first) * lines_per_row, rows };
+            let rows = &place.rows;
+            // All of them before the first is filled: what a row waits for at its end, the next one
+            // need not wait for.
+            for row in rows.clone() {
+                self.rows[row - first] = self.source.row(isa, row)?;
+            }
+            for row in rows.clone() {
+                self.prepare_row(isa, &place, row);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a tile is in what is prepared.
+struct Place {
+    /// The first row of all that are prepared.
+    first: usize,
+    rows: Range<usize>,
+    /// The first line.
+    lines: usize,
+}
+
+impl<S: Source> Prepare<'_, S> {
+    #[inline(always)]
+    fn prepare_row<I: Isa>(&mut self, isa: I, place: &Place, row: usize) {
+        const { assert!(!I::UNSIGNED_CODES || I::VALUES == 4 && !I::CROSSES) };
+        let weights = self.weights;
+        // AVX2 prepares rows for codes in an order, too, which are not unsigned.
+        let signed = I::UNSIGNED_CODES && weights.row_starts;
+        let Place { first, ref rows, lines } = *place;
+        let of = self.rows[row - first];
+        let mut groups = self.lines[lines..].chunks_exact_mut(rows.len());
+        for segment in 0..weights.segments() {
+            let range = weights.segment_range(segment);
+            let (mut sum, mut start) = (0, 0i32);
+            for k in range.clone().step_by(Line::STEPS * I::VALUES) {
+                let (Some(group), left) = (groups.next(), range.end - k) else { break };
+                let mut line = if I::VALUES == 4 {
+                    bytes(isa, &self.source, of, (row, k), left)
+                } else {
+                    words(isa, &self.source, of, (row, k), left)
+                };
+                if signed || !self.sums.is_empty() {
+                    sum += sum_of(&line);
+                }
+                if signed {
+                    make_signed(&mut line, left);
+                }
+                if I::CROSSES {
+                    start = start.wrapping_sub(cross_of(&line));
+                }
+                // What is ordered has four values in a step: known when compiled.
+                if I::VALUES == 4 && weights.arithmetic == Arithmetic::Ordered {
+                    place_quarters(line, row - rows.start, group);
+                } else {
+                    group[row - rows.start] = line;
+                }
+            }
+            if signed {
+                sum -= 128 * range.len() as i32;
+                start = -(sum * i32::from(weights.half()));
+            }
+            let to = (rows.start - first) * weights.segments() + segment * rows.len();
+            let to = to + (row - rows.start);
+            if !self.sums.is_empty() {
+                self.sums[to] = sum;
+            }
+            if I::CROSSES || signed {
+                self.starts[to] = start;
+            }
+        }
+        if signed {
+            self.rows[row - first].zero -= 128;
+        }
+    }
+}
+
+/// Puts row `r` of a tile among the lines of all its rows, a quarter at a time.
+#[inline(always)]
+fn place_quarters(line: Line, r: usize, group: &mut [Line]) {
+    let rows = group.len();
+    let quarters: &mut [[u8; BLOCK]] = bytemuck::cast_slice_mut(group);
+    for (q, quarter) in line.bytes().as_chunks().0.iter().enumerate() {
+        quarters[q * rows + r] = *quarter;
+    }
+}
+
+/// A line of 64 bytes.
+#[inline(always)]
+fn bytes<S: Source>(
+    isa: impl Isa,
+    source: &S,
+    of: Row,
+    (row, k): (usize, usize),
+    left: usize,
+) -> Line {
+    let mut line = Line::ZERO;
+    let codes = line.bytes_mut();
+    if left >= 64 {
+        source.fill(isa, of, row, k, codes);
+    } else {
+        source.fill_part(of, row, k, &mut codes[..left]);
+    }
+    line
+}
+
+/// A line of 32 codes as i16.
+#[inline(always)]
+fn words<S: Source>(
+    isa: impl Isa,
+    source: &S,
+    of: Row,
+    (row, k): (usize, usize),
+    left: usize,
+) -> Line {
+    let mut codes = [0; 32];
+    if left >= 32 {
+        source.fill(isa, of, row, k, &mut codes);
+    } else {
+        source.fill_part(of, row, k, &mut codes[..left]);
+    }
+    let mut line = Line::ZERO;
+    let words: &mut [u16; 32] = bytemuck::cast_mut(&mut line);
+    for i in 0..32 {
+        words[i] = u16::from(codes[i]);
+    }
+    line
+}
+
+/// The sum of the codes in a line, of either kind: the high bytes of i16 are 0.
+#[inline(always)]
+fn sum_of(line: &Line) -> i32 {
+    let mut sum = 0;
+    for byte in line.bytes() {
+        sum += i32::from(*byte);
+    }
+    sum
+}
+
+/// Takes 128 from each code of a line of bytes, but not from what is left over.
+#[inline(always)]
+fn make_signed(line: &mut Line, left: usize) {
+    for code in line.bytes_mut() {
+        *code ^= 0x80;
+    }
+    if left < 64 {
+        line.bytes_mut()[left..].fill(0);
+    }
+}
+
+/// What a line of i16 gives for itself where activations are added to codes: see [`Isa::CROSSES`].
+#[inline(always)]
+fn cross_of(line: &Line) -> i32 {
+    let words: &[i16; 32] = bytemuck::cast_ref(line);
+    // Each pair times its neighbour, which gives everything twice, as one instruction does it.
+    let neighbours: [i16; 32] = from_fn(|i| words[i ^ 2]);
+    let mut sum = 0;
+    for i in 0..16 {
+        let product = |i: usize| i32::from(words[i]) * i32::from(neighbours[i]);
+        sum += product(2 * i) + product(2 * i + 1);
+    }
+    sum / 2
+}

@@ -1,0 +1,299 @@
+//! Writes the panels of packed weights, whose layout [`b`](super::b) describes.
+
+use super::b::{PackedWeights, Words};
+use super::permutation::{Arrangement, Orders};
+use super::quads;
+use super::weights::{Codes, Sharing, Weights, check, unpack_row};
+use crate::dispatch::{Arithmetic, Kernel};
+use crate::error::PackError;
+use crate::isa::permuted::{BLOCK, MIRRORED};
+use crate::isa::{Isa, Line, Operation};
+use alloc::vec;
+use alloc::vec::Vec;
+
+impl PackedWeights {
+    /// Packs weights for a kernel.
+    ///
+    /// # Errors
+    /// - a slice does not have the length its shape demands, or the block length is 0;
+    /// - `k` is so large that a sum could leave i32 (rule 6): the longest segment times 255 times
+    ///   the largest `|code - zero point|`.
+    pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
+        let segment = check(weights)?;
+        Ok(pack(kernel, arithmetic(kernel, weights, segment), weights, segment))
+    }
+
+    /// Packs weights for a kernel and for activations that stay floats:
+    /// [`Kernel::linear_weight_only`].
+    ///
+    /// Integer products take them, too, but on AVX2 they are faster with those of
+    /// [`PackedWeights::new`], which are in an order of their own.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::new`].
+    pub fn for_floats(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
+        let segment = check(weights)?;
+        let arithmetic = match weights.codes {
+            Codes::Packed(..) => Arithmetic::FewBits,
+            Codes::Bytes(_) => Arithmetic::FullRange,
+        };
+        Ok(pack(kernel, arithmetic, weights, segment))
+    }
+}
+
+/// What the layout needs to know of an instruction set.
+struct Shape {
+    values: usize,
+    columns: usize,
+    tallest: usize,
+    unpacks: usize,
+    widens: usize,
+    group: usize,
+    bases: bool,
+    crosses: bool,
+    row_starts: bool,
+}
+
+struct ShapeOf;
+
+impl Operation for ShapeOf {
+    type Output = Shape;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Shape {
+        Shape {
+            values: I::VALUES,
+            columns: I::COLUMNS,
+            tallest: I::ROWS,
+            unpacks: I::UNPACKS,
+            widens: I::WIDENS,
+            group: I::GROUP,
+            bases: I::BASES,
+            crosses: I::CROSSES,
+            row_starts: I::ROW_STARTS,
+        }
+    }
+}
+
+fn arithmetic(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> Arithmetic {
+    match weights.codes {
+        Codes::Packed(..) => Arithmetic::FewBits,
+        Codes::Bytes(codes) => {
+            let whole = weights.k > 0 && segment >= weights.k;
+            if whole && kernel.orders() && quads::pays(kernel, codes, weights.n, weights.k) {
+                Arithmetic::Ordered
+            } else {
+                Arithmetic::FullRange
+            }
+        }
+    }
+}
+
+fn pack(
+    kernel: Kernel,
+    arithmetic: Arithmetic,
+    weights: &Weights<'_>,
+    segment: usize,
+) -> PackedWeights {
+    let Shape { values, columns, tallest, unpacks, widens, group, bases, crosses, row_starts } =
+        kernel.multiply(arithmetic, ShapeOf);
+    let &Weights { n, k, codes, .. } = weights;
+    // Packed codes are multiplied 8 steps at a time by every kernel.
+    let (bits, group, unpacks) = match codes {
+        Codes::Packed(width, _) => (width.bits(), 8, unpacks),
+        Codes::Bytes(_) => (8, group, widens),
+    };
+    let segments = k.div_ceil(segment);
+    let steps: Vec<usize> = (0..segments)
+        .map(|s| segment.min(k - s * segment).div_ceil(values).next_multiple_of(group))
+        .collect();
+    let panels = n.div_ceil(columns);
+    let panel_bytes = steps.iter().sum::<usize>() * columns * values * bits / 8;
+    let mut data = vec![Line::ZERO; (panels * panel_bytes).div_ceil(size_of::<Line>())];
+    let words = Words { bases, zeros: weights.zero_points.iter().any(|zero| *zero != 0) };
+    let mut packed = PackedWeights {
+        kernel,
+        arithmetic,
+        n,
+        k,
+        segment,
+        bits,
+        columns,
+        tallest,
+        unpacks,
+        data: Vec::new(),
+        panel_bytes,
+        orders: Orders::new(steps.iter().sum::<usize>() * values / BLOCK),
+        lines: steps.iter().map(|steps| steps.div_ceil(Line::STEPS)).sum(),
+        steps,
+        parameters: vec![0; panels * segments * words.count() * columns],
+        words,
+        row_starts,
+    };
+    let blocks = packed.orders.blocks();
+    let arrangements = match (codes, arithmetic) {
+        (Codes::Bytes(codes), Arithmetic::Ordered) => quads::arrange(kernel, codes, (n, k), blocks),
+        _ => Vec::new(),
+    };
+    let mut rows = Rows::new(&packed, values);
+    for (panel, bytes) in
+        bytemuck::cast_slice_mut(&mut data).chunks_exact_mut(panel_bytes.max(1)).enumerate()
+    {
+        rows.read(weights, &mut packed, panel);
+        match arithmetic {
+            Arithmetic::Ordered => {
+                let arrangements = &arrangements[panel * blocks..][..blocks];
+                rows.order(&mut packed, panel, arrangements);
+            }
+            Arithmetic::FullRange if crosses => rows.cross(&mut packed, panel),
+            _ => {}
+        }
+        rows.write(bits, values, columns, bytes);
+    }
+    packed.data = data;
+    packed
+}
+
+/// The codes of a panel, a row for each column, with segments filled up to whole steps by code 0.
+struct Rows {
+    codes: Vec<i8>,
+    /// From row to row: not a multiple of the distance at which a cache's sets repeat, since the
+    /// rows are read side by side.
+    stride: usize,
+    /// A row as it is stored.
+    row: Vec<i8>,
+    /// Where each segment starts.
+    offsets: Vec<usize>,
+    len: usize,
+}
+
+impl Rows {
+    fn new(packed: &PackedWeights, values: usize) -> Self {
+        let mut len = 0;
+        let mut offsets = Vec::with_capacity(packed.steps.len());
+        for steps in &packed.steps {
+            offsets.push(len);
+            len += steps * values;
+        }
+        let stride = len.next_multiple_of(64) + 64;
+        let (codes, row) = (vec![0; stride * packed.columns], vec![0; packed.k]);
+        Self { codes, stride, row, offsets, len }
+    }
+
+    fn read(&mut self, weights: &Weights<'_>, packed: &mut PackedWeights, panel: usize) {
+        let first = panel * packed.columns;
+        for (at, to) in self.codes.chunks_exact_mut(self.stride).enumerate() {
+            to.fill(0);
+            if first + at >= weights.n {
+                continue;
+            }
+            unpack_row(weights, first + at, &mut self.row);
+            packed.set_parameters(weights, first + at, &self.row);
+            for (start, codes) in self.offsets.iter().zip(self.row.chunks(packed.segment)) {
+                to[*start..][..codes.len()].copy_from_slice(codes);
+            }
+        }
+    }
+
+    /// Brings codes into an order, and mirrors those that want it: their part that does not depend
+    /// on activations is what sums start with.
+    fn order(&mut self, packed: &mut PackedWeights, panel: usize, arrangements: &[Arrangement]) {
+        packed.orders.push(arrangements);
+        let order = packed.orders.of(panel);
+        let at = packed.word(Words::BASES, panel, 0);
+        let bases = &mut packed.parameters[at..];
+        let mut row = vec![0; self.len];
+        for (codes, base) in self.codes.chunks_exact_mut(self.stride).zip(bases) {
+            let blocks = order.patterns.iter().zip(order.sources);
+            for ((pattern, source), to) in blocks.zip(row.as_chunks_mut::<{ BLOCK }>().0) {
+                let from = &codes[usize::from(*source) * BLOCK..][..BLOCK];
+                for (to, at) in to.iter_mut().zip(pattern) {
+                    *to = from[usize::from(at & !MIRRORED)];
+                    if at & MIRRORED != 0 {
+                        *base += 255 * i32::from(*to);
+                        *to = -*to;
+                    }
+                }
+            }
+            codes[..self.len].copy_from_slice(&row);
+        }
+    }
+
+    /// What sums of [`Isa::CROSSES`] hold of codes alone.
+    fn cross(&self, packed: &mut PackedWeights, panel: usize) {
+        for (column, codes) in self.codes.chunks_exact(self.stride).enumerate() {
+            for (s, start) in self.offsets.iter().enumerate() {
+                let end = self.offsets.get(s + 1).map_or(self.len, |end| *end);
+                let fours = codes[*start..end].as_chunks::<4>().0;
+                let products = fours.iter().map(|of| {
+                    let [a, b, c, d] = of.map(i32::from);
+                    a * c + b * d
+                });
+                let to = packed.word(Words::BASES, panel, s) + column;
+                packed.parameters[to] = products.fold(0, i32::wrapping_sub);
+            }
+        }
+    }
+
+    fn write(&self, bits: usize, values: usize, columns: usize, out: &mut [u8]) {
+        match (bits, values) {
+            (8, 4) => self.write_steps::<4, 4>(columns, out, |codes| codes.map(|code| code as u8)),
+            (8, _) => self.write_steps::<2, 2>(columns, out, |codes| codes.map(|code| code as u8)),
+            (4, _) => self.write_steps::<4, 8>(columns, out, squeeze::<4, 8>),
+            _ => self.write_steps::<4, 16>(columns, out, squeeze::<4, 16>),
+        }
+    }
+
+    /// Writes steps of `V` bytes per column, made of `C` codes each.
+    fn write_steps<const V: usize, const C: usize>(
+        &self,
+        columns: usize,
+        out: &mut [u8],
+        of: impl Fn(&[i8; C]) -> [u8; V],
+    ) {
+        let out = out.as_chunks_mut::<V>().0;
+        for (i, step) in out.chunks_exact_mut(columns).enumerate() {
+            let rows = self.codes.chunks_exact(self.stride);
+            for (out, row) in step.iter_mut().zip(rows) {
+                if let Some(codes) = row[..self.len][i * C..].first_chunk() {
+                    *out = of(codes);
+                }
+            }
+        }
+    }
+}
+
+/// Puts `C / V` steps of a column into one, the first in the low bits, as `code + half`.
+fn squeeze<const V: usize, const C: usize>(codes: &[i8; C]) -> [u8; V] {
+    let bits = 8 * V / C;
+    let (half, mask) = (1 << (bits - 1), (1u8 << bits) - 1);
+    let mut bytes = [0; V];
+    for (i, code) in codes.iter().enumerate() {
+        let unsigned = (*code as u8).wrapping_add(half) & mask;
+        bytes[i % V] |= unsigned << (i / V * bits);
+    }
+    bytes
+}
+
+impl PackedWeights {
+    fn set_parameters(&mut self, weights: &Weights<'_>, n: usize, row: &[i8]) {
+        let segments = self.segments();
+        let (panel, column) = (n / self.columns, n % self.columns);
+        for (s, codes) in row.chunks(self.segment).enumerate() {
+            let from = match weights.sharing {
+                Sharing::Tensor => 0,
+                Sharing::Channel => n,
+                Sharing::Block(_) => n * segments + s,
+            };
+            let at = |word| self.word(word, panel, s) + column;
+            let [scale, term, zero_at] = [Words::SCALES, Words::TERMS, self.words.zeros()].map(at);
+            let zero = weights.zero_points.get(from).map_or(0, |zero| i32::from(*zero));
+            let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
+            self.parameters[scale] = weights.scales[from].to_bits() as i32;
+            self.parameters[term] = sum - zero * codes.len() as i32;
+            if self.has_zeros() {
+                self.parameters[zero_at] = zero;
+            }
+        }
+    }
+}

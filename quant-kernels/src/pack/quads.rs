@@ -1,0 +1,459 @@
+//! The search for quads of codes whose products can be summed in i16: see
+//! [`permutation`](super::permutation).
+
+use super::permutation::{Arrangement, Set};
+use crate::dispatch::Kernel;
+use crate::isa::permuted::{BLOCK, Kind};
+use crate::isa::{Isa, Operation};
+use crate::parallel::both;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::array::from_fn;
+
+/// `128 · 255 = 32640` fits i16, `129 · 255` does not.
+const LIMIT: i16 = 128;
+
+/// Columns of a panel.
+const COLUMNS: usize = 16;
+
+/// A code for each column.
+type Lanes = [i16; COLUMNS];
+
+/// The codes of a block.
+type Codes = [Lanes; BLOCK];
+
+/// The time a block takes, as measured on one core of a Zen 4; the unit is what
+/// [`FULL_RANGE_COST`] has, too.
+const fn cost(kind: Kind) -> usize {
+    match kind {
+        Kind::Fours => 83,
+        Kind::Half => 92,
+        Kind::Pairs => 100,
+        Kind::Wide => 150,
+    }
+}
+
+/// What a block costs in [`Arithmetic::FullRange`](super::dispatch::Arithmetic::FullRange), with few
+/// rows: a twentieth less with many, which is not known when weights are packed.
+const FULL_RANGE_COST: usize = 113;
+
+/// Some codes of a block, and which of them are mirrored.
+#[derive(Clone, Copy, Debug)]
+struct Group<const N: usize> {
+    codes: [u8; N],
+    mirrored: Set,
+}
+
+/// Finds the order of a block.
+struct Arrange<'a> {
+    codes: &'a Codes,
+}
+
+impl Operation for Arrange<'_> {
+    type Output = Arrangement;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) -> Arrangement {
+        let block = Block::new(self.codes);
+        let (mut order, mut mirrored) = (from_fn(|i| i as u8), 0);
+        let kind = match block.fours() {
+            Found::Fours(fours) => {
+                place_fours(&fours, &mut order, &mut mirrored);
+                Kind::Fours
+            }
+            Found::Half(fours, pairs) => {
+                place_fours(&fours, &mut order, &mut mirrored);
+                place_pairs(&pairs[..4], &mut order[8..], &mut mirrored);
+                Kind::Half
+            }
+            Found::Nothing => match block.pairs(Set::MAX) {
+                Some(pairs) => {
+                    place_pairs(&pairs, &mut order, &mut mirrored);
+                    Kind::Pairs
+                }
+                None => Kind::Wide,
+            },
+        };
+        Arrangement { kind, order, mirrored }
+    }
+}
+
+/// A step is two pairs, one for each half of its lanes, and two steps are added in i16: a four is a
+/// half of two steps.
+fn place_fours(fours: &[Group<4>], order: &mut [u8; BLOCK], mirrored: &mut Set) {
+    for (i, four) in fours.iter().enumerate() {
+        let first = i / 2 * 8 + i % 2 * 2;
+        for (at, code) in [0, 1, 4, 5].into_iter().zip(four.codes) {
+            order[first + at] = code;
+        }
+        *mirrored |= four.mirrored;
+    }
+}
+
+fn place_pairs(pairs: &[Group<2>], order: &mut [u8], mirrored: &mut Set) {
+    for (pair, to) in pairs.iter().zip(order.as_chunks_mut::<2>().0) {
+        *to = pair.codes;
+        *mirrored |= pair.mirrored;
+    }
+}
+
+enum Found {
+    Fours([Group<4>; 4]),
+    Half([Group<4>; 2], [Group<2>; 8]),
+    Nothing,
+}
+
+struct Block<'a> {
+    codes: &'a Codes,
+    /// What cannot be mirrored, because `128` is no code.
+    pinned: Set,
+    /// The codes, largest first: they have the fewest partners.
+    by_size: [u8; BLOCK],
+}
+
+/// Fours to look at before a block is taken to have too few: a few microseconds.
+const TRIES: usize = 1000;
+
+impl<'a> Block<'a> {
+    #[inline(always)]
+    fn new(codes: &'a Codes) -> Self {
+        let (mut pinned, mut sizes) = (0, [0i32; BLOCK]);
+        for i in 0..BLOCK {
+            for code in codes[i] {
+                sizes[i] += i32::from(code) * i32::from(code);
+                pinned |= Set::from(code == -LIMIT) << i;
+            }
+        }
+        let mut by_size: [u8; BLOCK] = from_fn(|i| i as u8);
+        by_size.sort_by_key(|i| -sizes[usize::from(*i)]);
+        Self { codes, pinned, by_size }
+    }
+
+    /// Disjoint fours: the largest code left chooses three others, neither the largest nor the
+    /// smallest first, so that the last ones find some, too.
+    #[inline(always)]
+    fn fours(&self) -> Found {
+        let (mut tries, mut found) = (TRIES, Found::Nothing);
+        for three in &THREES_OF_15 {
+            let Some(first) = self.four(&self.by_size, three, &mut tries) else { continue };
+            let rest: [u8; 12] = without(&self.by_size, three);
+            for three in &THREES_OF_11 {
+                let Some(second) = self.four(&rest, three, &mut tries) else { continue };
+                let rest: [u8; 8] = without(&rest, three);
+                for three in &THREES_OF_7 {
+                    let Some(third) = self.four(&rest, three, &mut tries) else { continue };
+                    let rest: [u8; 4] = without(&rest, three);
+                    if let Some(last) = self.four(&rest, &[0, 1, 2], &mut tries) {
+                        return Found::Fours([first, second, third, last]);
+                    }
+                }
+                if let Found::Nothing = found {
+                    let left = rest.iter().fold(0, |left, code| left | 1 << code);
+                    if let Some(pairs) = self.pairs(left) {
+                        found = Found::Half([first, second], pairs);
+                    }
+                }
+                if tries == 0 {
+                    return found;
+                }
+            }
+            if tries == 0 {
+                return found;
+            }
+        }
+        found
+    }
+
+    /// The first of `among` and three others, if they fit together.
+    #[inline(always)]
+    fn four<const N: usize>(
+        &self,
+        among: &[u8; N],
+        three: &[u8; 3],
+        tries: &mut usize,
+    ) -> Option<Group<4>> {
+        *tries = tries.checked_sub(1)?;
+        let [i, j, k] = three.map(|at| among[usize::from(at) + 1]);
+        let codes = [among[0], i, j, k];
+        let [a, b, c, d] = codes.map(|code| &self.codes[usize::from(code)]);
+        let (mut room, mut least) = ([0; COLUMNS], 0);
+        for i in 0..COLUMNS {
+            room[i] = 2 * LIMIT - a[i].abs() - b[i].abs() - c[i].abs() - d[i].abs();
+            least |= room[i];
+        }
+        // Where the sizes alone leave the limit, no signs will do.
+        if least < 0 {
+            return None;
+        }
+        let (ab, cd) = ([sum(a, b), difference(a, b)], [sum(c, d), difference(c, d)]);
+        for signs in 0..8 {
+            let [b, d, cd_too] = [signs & 1, signs >> 1 & 1, signs >> 2];
+            let (x, y) = (&ab[b], &cd[d]);
+            if within(&if cd_too == 1 { difference(x, y) } else { sum(x, y) }, &room) {
+                let signs = [0, b, cd_too, cd_too ^ d];
+                if let Some(mirrored) = self.mirrored(&codes, &signs) {
+                    return Some(Group { codes, mirrored });
+                }
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    fn pair(&self, codes: [u8; 2]) -> Option<Group<2>> {
+        let [a, b] = codes.map(|code| &self.codes[usize::from(code)]);
+        let mut room = [0; COLUMNS];
+        for i in 0..COLUMNS {
+            room[i] = 2 * LIMIT - a[i].abs() - b[i].abs();
+        }
+        if within(&sum(a, b), &room) {
+            return Some(Group { codes, mirrored: 0 });
+        }
+        let fits = within(&difference(a, b), &room);
+        let mirrored = fits.then(|| self.mirrored(&codes, &[0, 1])).flatten()?;
+        Some(Group { codes, mirrored })
+    }
+
+    /// The codes whose sign is 1, or else the others: what matters is which signs are alike.
+    #[inline(always)]
+    fn mirrored<const N: usize>(&self, codes: &[u8; N], signs: &[usize; N]) -> Option<Set> {
+        let of = |sign| {
+            let those = codes.iter().zip(signs).filter(|of| *of.1 == sign);
+            those.fold(0, |set: Set, of| set | 1 << of.0)
+        };
+        [of(1), of(0)].into_iter().find(|set| set & self.pinned == 0)
+    }
+
+    /// All of `among` in pairs, of which the first ones of the result are used.
+    ///
+    /// Whoever has the fewest partners left chooses first, and chooses the one with the fewest.
+    #[inline(always)]
+    fn pairs(&self, among: Set) -> Option<[Group<2>; 8]> {
+        let mut partners = [0; BLOCK];
+        for i in 0..BLOCK {
+            for j in i + 1..BLOCK {
+                let both: Set = 1 << i | 1 << j;
+                if among & both == both && self.pair([i as u8, j as u8]).is_some() {
+                    partners[i] |= 1 << j;
+                    partners[j] |= 1 << i;
+                }
+            }
+        }
+        let fewest = |of: Set, left: Set| {
+            let of = (0..BLOCK).filter(|i| of >> i & 1 == 1);
+            of.min_by_key(|i| (partners[*i] & left).count_ones())
+        };
+        let (mut pairs, mut count, mut left) =
+            ([Group { codes: [0; 2], mirrored: 0 }; 8], 0, among);
+        while let Some(first) = fewest(left, left) {
+            left &= !(1 << first);
+            let second = fewest(partners[first] & left, left)?;
+            left &= !(1 << second);
+            pairs[count] = self.pair([first as u8, second as u8])?;
+            count += 1;
+        }
+        Some(pairs)
+    }
+}
+
+#[inline(always)]
+fn sum(a: &Lanes, b: &Lanes) -> Lanes {
+    from_fn(|i| a[i] + b[i])
+}
+
+#[inline(always)]
+fn difference(a: &Lanes, b: &Lanes) -> Lanes {
+    from_fn(|i| a[i] - b[i])
+}
+
+/// The larger of what the positive codes and what the negative ones sum to is half of the sizes'
+/// sum and the sum's size.
+#[inline(always)]
+fn within(sum: &Lanes, room: &Lanes) -> bool {
+    let mut over = 0;
+    for i in 0..COLUMNS {
+        over |= room[i] - sum[i].abs();
+    }
+    over >= 0
+}
+
+/// A list without its first element and three of the others.
+#[inline(always)]
+fn without<const N: usize, const M: usize>(list: &[u8; N], three: &[u8; 3]) -> [u8; M] {
+    let (mut rest, mut count) = ([0; M], 0);
+    for (i, code) in list[1..].iter().enumerate() {
+        if !three.contains(&(i as u8)) && count < M {
+            rest[count] = *code;
+            count += 1;
+        }
+    }
+    rest
+}
+
+const THREES_OF_15: [[u8; 3]; 455] = threes(15);
+const THREES_OF_11: [[u8; 3]; 165] = threes(11);
+const THREES_OF_7: [[u8; 3]; 35] = threes(7);
+
+/// All threes of `0 .. n`, those of middle size first.
+const fn threes<const COUNT: usize>(n: u8) -> [[u8; 3]; COUNT] {
+    let (mut all, mut count, mut distance) = ([[0; 3]; COUNT], 0, 0);
+    while count < COUNT {
+        let (mut i, mut j, mut k) = (0, 1, 2);
+        while i + 2 < n {
+            if (2 * (i + j + k)).abs_diff(3 * (n - 1)) == distance {
+                all[count] = [i, j, k];
+                count += 1;
+            }
+            k += 1;
+            if k == n {
+                (j, k) = (j + 1, j + 2);
+            }
+            if k == n {
+                (i, j, k) = (i + 1, i + 2, i + 3);
+            }
+        }
+        distance += 1;
+    }
+    all
+}
+
+/// A block of a panel's rows, of which there are at most [`COLUMNS`].
+fn block<'a>(rows: impl Iterator<Item = &'a [i8]>, start: usize) -> Codes {
+    let mut codes = [[0; COLUMNS]; BLOCK];
+    for (column, row) in rows.enumerate().take(COLUMNS) {
+        for (codes, code) in codes.iter_mut().zip(row.get(start..).unwrap_or_default()) {
+            codes[column] = i16::from(*code);
+        }
+    }
+    codes
+}
+
+/// Finds the orders of all panels, of so many blocks each, for `n` rows of `k` codes: a few
+/// microseconds for a block, which threads share.
+pub(crate) fn arrange(
+    kernel: Kernel,
+    codes: &[i8],
+    (n, k): (usize, usize),
+    blocks: usize,
+) -> Vec<Arrangement> {
+    let natural = Arrangement { kind: Kind::Wide, order: [0; BLOCK], mirrored: 0 };
+    let mut arrangements = vec![natural; n.div_ceil(COLUMNS) * blocks];
+    let panels = Panels { kernel, codes, k: k.max(1), blocks: blocks.max(1) };
+    panels.arrange(0, &mut arrangements);
+    arrangements
+}
+
+#[derive(Clone, Copy)]
+struct Panels<'a> {
+    kernel: Kernel,
+    codes: &'a [i8],
+    k: usize,
+    blocks: usize,
+}
+
+impl Panels<'_> {
+    /// Panels from `first` on.
+    fn arrange(self, first: usize, out: &mut [Arrangement]) {
+        let count = out.len() / self.blocks;
+        if count > 1 {
+            let (left, right) = out.split_at_mut(count / 2 * self.blocks);
+            let middle = first + count / 2;
+            return both(|| self.arrange(first, left), || self.arrange(middle, right));
+        }
+        for (i, out) in out.iter_mut().enumerate() {
+            let rows = self.codes.chunks_exact(self.k).skip(first * COLUMNS).take(COLUMNS);
+            *out = self.kernel.run(Arrange { codes: &block(rows, i * BLOCK) });
+        }
+    }
+}
+
+/// Panels that are looked at to judge all of them.
+const SAMPLES: usize = 8;
+
+/// Whether ordering these codes, `n` rows of `k`, makes products faster than those at full range.
+pub(crate) fn pays(kernel: Kernel, codes: &[i8], n: usize, k: usize) -> bool {
+    let (mut total, mut blocks) = (0, 0);
+    let panels = n.div_ceil(COLUMNS);
+    for panel in (0..panels).step_by(panels.div_ceil(SAMPLES).max(1)) {
+        let rows = || codes.chunks_exact(k.max(1)).skip(panel * COLUMNS).take(COLUMNS);
+        for start in (0..k).step_by(BLOCK) {
+            let codes = &block(rows(), start);
+            total += cost(kernel.run(Arrange { codes }).kind);
+            blocks += 1;
+        }
+    }
+    total <= blocks * FULL_RANGE_COST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Codes whose size is at most this, more or less often.
+    fn codes(state: &mut u32, largest: i16) -> Codes {
+        let mut next = || {
+            *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (*state >> 16) as i16
+        };
+        from_fn(|_| from_fn(|_| next() % (largest + 1) * (next() & 1)))
+    }
+
+    /// What the codes at some positions sum to, the positive and the negative ones apart.
+    fn sums(codes: &Codes, arrangement: &Arrangement, at: &[usize], column: usize) -> [i32; 2] {
+        let mut sums = [0; 2];
+        for at in at {
+            let code = usize::from(arrangement.order[*at]);
+            let value = i32::from(codes[code][column]);
+            let mirrored = arrangement.mirrored >> code & 1 == 1;
+            let value = if mirrored { -value } else { value };
+            assert!(!mirrored || value < 128, "an i8 holds what is mirrored");
+            sums[usize::from(value < 0)] += value.abs();
+        }
+        sums
+    }
+
+    #[test]
+    fn an_arrangement_keeps_all_codes_and_its_sums_within_i16() {
+        let (mut state, mut kinds) = (1, [0; 4]);
+        for largest in 1..=128 {
+            for _ in 0..20 {
+                let codes = codes(&mut state, largest);
+                let of = Kernel::SCALAR.run(Arrange { codes: &codes });
+                kinds[of.kind as usize] += 1;
+                let all = of.order.iter().fold(0u16, |all, code| all | 1 << code);
+                assert_eq!(all, Set::MAX);
+                let fours = [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]];
+                let count = [4, 2, 0, 0][of.kind as usize];
+                let pairs = if of.kind == Kind::Wide { 0..0 } else { 2 * count..8 };
+                for column in 0..COLUMNS {
+                    for four in &fours[..count] {
+                        assert!(sums(&codes, &of, four, column).iter().all(|sum| *sum <= 128));
+                    }
+                    for pair in pairs.clone() {
+                        let pair = [2 * pair, 2 * pair + 1];
+                        assert!(sums(&codes, &of, &pair, column).iter().all(|sum| *sum <= 128));
+                    }
+                }
+            }
+        }
+        assert!(kinds.iter().all(|count| *count > 0), "{kinds:?}");
+    }
+
+    #[test]
+    fn a_code_that_has_no_negative_is_not_mirrored() {
+        let mut codes = [[1; COLUMNS]; BLOCK];
+        codes[3][5] = -128;
+        codes[7] = [100; COLUMNS];
+        let of = Kernel::SCALAR.run(Arrange { codes: &codes });
+        assert_eq!(of.mirrored >> 3 & 1, 0);
+        assert_eq!(of.kind, Kind::Fours);
+    }
+
+    #[test]
+    fn all_threes_are_there_once() {
+        for (i, three) in THREES_OF_15.iter().enumerate() {
+            assert!(three[0] < three[1] && three[1] < three[2] && three[2] < 15);
+            assert!(!THREES_OF_15[..i].contains(three));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Where rows of activations come from: codes, or floats that are quantized on the way.
+
+use crate::elementwise::affine::Affine;
+use crate::elementwise::min_max::Ends;
+use crate::isa::{Isa, Operation};
+use crate::scheme::{Grid, NonFinite, Range};
+
+/// What the products need to know of a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) scale: f32,
+    /// The zero point, shifted like the codes: `0 ..= 255` where they are unsigned, as a source gives
+    /// them.
+    pub(crate) zero: i32,
+}
+
+impl Row {
+    pub(crate) fn new(scale: f32, zero_point: i32) -> Self {
+        Self { scale, zero: zero_point + 128 }
+    }
+}
+
+/// Where rows of activations come from.
+pub(crate) trait Source: Copy + Sync {
+    /// The scale and the zero point of a row.
+    fn row(&self, isa: impl Isa, row: usize) -> Result<Row, NonFinite>;
+
+    /// Codes of a row from `k` on, plus 128. Called with `N` fixed for whole lines.
+    #[inline(always)]
+    fn fill<const N: usize>(
+        &self,
+        _: impl Isa,
+        of: Row,
+        row: usize,
+        k: usize,
+        codes: &mut [u8; N],
+    ) {
+        self.fill_part(of, row, k, codes);
+    }
+
+    /// The same for fewer than a whole line.
+    fn fill_part(&self, of: Row, row: usize, k: usize, codes: &mut [u8]);
+}
+
+/// Codes that are there already.
+#[derive(Clone, Copy)]
+pub(crate) struct CodeRows<'a> {
+    pub(crate) codes: &'a [i8],
+    pub(crate) k: usize,
+    /// One for all, or one per row; so the zero points, of which there may be none.
+    pub(crate) scales: &'a [f32],
+    pub(crate) zero_points: &'a [i8],
+}
+
+/// The element of a row, where one may stand for all.
+fn of_row<T: Copy>(values: &[T], row: usize) -> Option<T> {
+    values.get(if values.len() == 1 { 0 } else { row }).copied()
+}
+
+impl Source for CodeRows<'_> {
+    #[inline(always)]
+    fn row(&self, _: impl Isa, row: usize) -> Result<Row, NonFinite> {
+        let zero = of_row(self.zero_points, row).unwrap_or(0);
+        Ok(Row::new(of_row(self.scales, row).unwrap_or(1.0), i32::from(zero)))
+    }
+
+    #[inline(always)]
+    fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
+        let from = &self.codes[row * self.k + k..][..codes.len()];
+        for (code, from) in codes.iter_mut().zip(from) {
+            *code = *from as u8 ^ 0x80;
+        }
+    }
+}
+
+/// Floats that are quantized with parameters given or found.
+#[derive(Clone, Copy)]
+pub(crate) struct FloatRows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) k: usize,
+    pub(crate) range: RangeOf,
+    pub(crate) qmin: i32,
+    pub(crate) qmax: i32,
+}
+
+/// Where the parameters of float rows come from.
+#[derive(Clone, Copy)]
+pub(crate) enum RangeOf {
+    /// Given, for values that are known to be finite.
+    Finite(Row),
+    /// Given; infinities saturate, and NaN is an error.
+    Given(Row),
+    /// Each row's own range.
+    Row(Grid),
+}
+
+impl Source for FloatRows<'_> {
+    #[inline(always)]
+    fn row(&self, isa: impl Isa, row: usize) -> Result<Row, NonFinite> {
+        let values = &self.values[row * self.k..][..self.k];
+        match self.range {
+            RangeOf::Finite(of) => Ok(of),
+            RangeOf::Given(of) => {
+                if (Ends { values }).run(isa).nan() {
+                    return Err(first(values, row * self.k, |value| value.is_nan()));
+                }
+                Ok(of)
+            }
+            RangeOf::Row(grid) => {
+                let ends = Ends { values }.run(isa);
+                if !ends.finite() {
+                    return Err(first(values, row * self.k, |value| !value.is_finite()));
+                }
+                let (lo, hi) = ends.range();
+                Ok(row_of(grid, lo, hi))
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn fill<const N: usize>(
+        &self,
+        isa: impl Isa,
+        of: Row,
+        row: usize,
+        k: usize,
+        codes: &mut [u8; N],
+    ) {
+        let Some(values) = self.values[row * self.k + k..].first_chunk::<N>() else { return };
+        self.affine(of).codes(isa, values, codes);
+    }
+
+    #[inline(always)]
+    fn fill_part(&self, of: Row, row: usize, k: usize, codes: &mut [u8]) {
+        let affine = self.affine(of);
+        let values = &self.values[row * self.k + k..][..codes.len()];
+        for (code, value) in codes.iter_mut().zip(values) {
+            *code = affine.code(*value) as u8 ^ 0x80;
+        }
+    }
+}
+
+impl FloatRows<'_> {
+    #[inline(always)]
+    fn affine(&self, of: Row) -> Affine {
+        Affine::new(of.scale, of.zero - 128, self.qmin, self.qmax)
+    }
+}
+
+/// Rules 1 and 2 for a finite range.
+pub(crate) fn row_of(grid: Grid, lo: f32, hi: f32) -> Row {
+    // Neither can fail: the ends are finite, and an f32 scale of a finite range is finite.
+    let params = Range::new(lo.min(0.0), hi.max(0.0)).and_then(|range| grid.params(range).ok());
+    params.map_or(Row::new(1.0, 0), |of| Row::new(of.scale, i32::from(of.zero_point)))
+}
+
+#[cold]
+fn first(values: &[f32], start: usize, bad: impl Fn(&f32) -> bool) -> NonFinite {
+    let at = values.iter().position(bad).unwrap_or(0);
+    NonFinite { index: start + at, value: values[at] }
+}

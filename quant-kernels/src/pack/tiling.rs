@@ -1,0 +1,66 @@
+//! How the rows of a product are cut into tiles.
+
+use core::ops::Range;
+
+/// How rows are cut into tiles of nearly the same height, none taller than the kernel's tallest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiling {
+    rows: usize,
+    tiles: usize,
+}
+
+impl Tiling {
+    /// `workers` share the tiles, and none of them has more than another, if there are rows enough.
+    pub(crate) fn new(rows: usize, tallest: usize, workers: usize) -> Self {
+        let tiles = rows.div_ceil(tallest).next_multiple_of(workers);
+        Self { rows, tiles: tiles.min(rows) }
+    }
+
+    pub(crate) fn tiles(self) -> usize {
+        self.tiles
+    }
+
+    /// The rows of a tile.
+    pub(crate) fn rows(self, tile: usize) -> Range<usize> {
+        self.start(tile)..self.start(tile + 1)
+    }
+
+    /// The rows of some tiles.
+    pub(crate) fn rows_of(self, tiles: Range<usize>) -> Range<usize> {
+        self.start(tiles.start)..self.start(tiles.end)
+    }
+
+    /// Some tiles, apart by their height: those that are one row taller come first.
+    pub(crate) fn of_a_height(self, tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let middle = (self.rows % self.tiles).clamp(tiles.start, tiles.end);
+        [tiles.start..middle, middle..tiles.end].into_iter().filter(|tiles| !tiles.is_empty())
+    }
+
+    fn start(self, tile: usize) -> usize {
+        let (height, taller) = (self.rows / self.tiles, self.rows % self.tiles);
+        tile * height + tile.min(taller)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_of_a_height_are_all_tiles_in_order() {
+        for (rows, tallest, workers) in [(1, 4, 1), (7, 4, 2), (43, 12, 1), (44, 12, 3)] {
+            let tiling = Tiling::new(rows, tallest, workers);
+            for start in 0..tiling.tiles() {
+                let mut end = start;
+                for tiles in tiling.of_a_height(start..tiling.tiles()) {
+                    assert_eq!(tiles.start, end);
+                    let height = tiling.rows(tiles.start).len();
+                    assert!((1..=tallest).contains(&height));
+                    assert!(tiles.clone().all(|tile| tiling.rows(tile).len() == height));
+                    end = tiles.end;
+                }
+                assert_eq!(end, tiling.tiles());
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Steps of packed codes turned into steps that are multiplied, and those of bytes widened, where
+//! that is done once for all rows.
+
+use crate::isa::Operation;
+use crate::isa::{Isa, Line};
+use crate::pack::b::PackedWeights;
+
+/// Unpacks a panel into what is multiplied.
+pub(crate) struct Unpack<'a> {
+    pub(crate) weights: &'a PackedWeights,
+    pub(crate) panel: usize,
+    pub(crate) unpacked: &'a mut [Line],
+}
+
+impl Operation for Unpack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let Self { weights, panel, unpacked } = self;
+        if weights.bits == 8 {
+            let (codes, wide): (&[i8], &mut [i16]) =
+                (weights.panel(panel), bytemuck::cast_slice_mut(unpacked));
+            for (wide, code) in wide.iter_mut().zip(codes) {
+                *wide = i16::from(*code);
+            }
+            return;
+        }
+        unpack_steps::<I>(weights, weights.panel(panel), bytemuck::cast_slice_mut(unpacked));
+    }
+}
+
+/// Unpacks steps as they are multiplied: unsigned, if the instruction set wants them so.
+#[inline(always)]
+pub(crate) fn unpack_steps<I: Isa>(
+    weights: &PackedWeights,
+    packed: &[I::Step],
+    out: &mut [I::Step],
+) {
+    let half = if I::UNSIGNED_CODES { 0 } else { weights.half() };
+    unpack::<I>(weights.bits, packed, out, half);
+}
+
+/// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`, and gives
+/// them less `half`, or less 0.
+#[inline(always)]
+pub(crate) fn unpack<I: Isa>(bits: usize, packed: &[I::Step], out: &mut [I::Step], half: u8) {
+    match bits {
+        4 => unpack_bits::<I, 4>(packed, out, half),
+        _ => unpack_bits::<I, 2>(packed, out, half),
+    }
+}
+
+#[inline(always)]
+fn unpack_bits<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step], half: u8) {
+    let mask = ((1u16 << BITS) - 1) as u8;
+    for (packed, out) in packed.iter().zip(out.chunks_exact_mut(8 / BITS)) {
+        let packed = &bytemuck::bytes_of(packed)[..size_of::<I::Step>()];
+        for (j, out) in out.iter_mut().enumerate() {
+            let out = &mut bytemuck::bytes_of_mut(out)[..size_of::<I::Step>()];
+            for i in 0..size_of::<I::Step>() {
+                out[i] = (packed[i] >> (j * BITS) & mask).wrapping_sub(half);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Quantized weights as they are stored, and what must hold before they are packed.
+
+use crate::bits::SubByte;
+use crate::dispatch::Kernel;
+use crate::error::PackError;
+
+/// Quantized weights as they are stored: `[n, k]`, row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct Weights<'a> {
+    /// Outputs.
+    pub n: usize,
+    /// Inputs.
+    pub k: usize,
+    /// `n` rows of `k` codes.
+    pub codes: Codes<'a>,
+    /// Which codes share a scale and a zero point.
+    pub sharing: Sharing,
+    /// One scale per tensor, per row, or per block of each row (row-major).
+    pub scales: &'a [f32],
+    /// As many zero points, or none if all are zero.
+    pub zero_points: &'a [i8],
+}
+
+/// Codes of a matrix.
+#[derive(Clone, Copy, Debug)]
+pub enum Codes<'a> {
+    /// One byte each.
+    Bytes(&'a [i8]),
+    /// Packed; every row starts on a byte boundary.
+    Packed(SubByte, &'a [u8]),
+}
+
+/// Which codes of a weight matrix `[n, k]` share a scale and a zero point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// All.
+    Tensor,
+    /// Those of one output (a row).
+    Channel,
+    /// This many neighbours in a row; the last block of a row may be shorter.
+    Block(usize),
+}
+
+/// Checks lengths and limits; returns the length of a segment.
+pub(crate) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
+    let &Weights { n, k, codes, sharing, scales, zero_points } = weights;
+    let (expected, found) = match codes {
+        Codes::Bytes(codes) => (n.checked_mul(k), codes.len()),
+        Codes::Packed(width, codes) => (n.checked_mul(width.row_bytes(k)), codes.len()),
+    };
+    if expected != Some(found) {
+        return Err(PackError::CodesLength { n, k, found });
+    }
+    let (segment, params) = match sharing {
+        Sharing::Tensor => (k.max(1), 1),
+        Sharing::Channel => (k.max(1), n),
+        Sharing::Block(0) => return Err(PackError::EmptyBlock),
+        Sharing::Block(len) => (len.min(k.max(1)), n * k.div_ceil(len)),
+    };
+    if scales.len() != params {
+        return Err(PackError::ScalesLength { expected: params, found: scales.len() });
+    }
+    if !zero_points.is_empty() && zero_points.len() != params {
+        return Err(PackError::ZeroPointsLength { expected: params, found: zero_points.len() });
+    }
+    let half = match codes {
+        Codes::Bytes(_) => 128,
+        Codes::Packed(width, _) => 1 << (width.bits() - 1),
+    };
+    let reach =
+        |zero: &i8| (-half - i32::from(*zero)).abs().max((half - 1 - i32::from(*zero)).abs());
+    let reach = zero_points.iter().map(reach).max().unwrap_or(half) as usize;
+    let limit = i32::MAX as usize / (255 * reach);
+    if segment > limit {
+        return Err(PackError::TooLong { k: segment, limit });
+    }
+    Ok(segment)
+}
+
+pub(crate) fn unpack_row(weights: &Weights<'_>, n: usize, row: &mut [i8]) {
+    let k = weights.k;
+    match weights.codes {
+        Codes::Bytes(codes) => row.copy_from_slice(&codes[n * k..][..k]),
+        Codes::Packed(width, codes) => {
+            let bytes = width.row_bytes(k);
+            Kernel::SCALAR.unpack(width, &codes[n * bytes..][..bytes], row);
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Few rows: codes become floats in registers, and are used there. What few rows would read from a
+//! piece is not worth writing it.
+//!
+//! ```text
+//! for group of panels
+//!   for segment, piece of K, turn of 8 k
+//!     for panel
+//!       for k in turn, vector of columns
+//!         w = f32(q - z)
+//!         for row: p = fma(x, w, p)
+//! ```
+//! A sum waits for the one before it, four cycles, in which eight others could be started. So panels
+//! take turns: the CPU begins with the next one while the sums of the last are still waiting. A turn
+//! is so short that two fit into what it looks ahead, and no shorter, because the sums of a panel are
+//! in memory while others have theirs. Each panel is a stream of memory of its own.
+//!
+//! With one row there are registers for the sums of several panels, which then need no turns.
+//!
+//! Measured on one core of a Zen 4, which reads 26 GB/s and multiplies 118 GOP/s: with codes of 4 bits
+//! and AVX-512, one row of 4096² does 61 GOP/s, and 65 in a cache. The operations would fit 82, as
+//! they do in a loop where none waits for another; other mixtures of them do not change much.
+
+use super::{AHEAD, FloatProduct, PIECE, Rearranged, float_zeros};
+use crate::isa::Isa;
+use crate::isa::lanes::{WIDEST, load, store};
+use crate::isa::permuted::BLOCK;
+use core::array::from_fn;
+use core::ops::Range;
+
+/// The most panels that take turns.
+const GROUP: usize = 4;
+
+/// Values along K in a turn: one packed step of 4 bits, or two of bytes.
+const TURN: usize = 8;
+
+/// Whether a panel has sums enough of its own, and registers for them, so that none need be in memory
+/// and no other has turns.
+const fn alone<I: Isa, const R: usize>() -> bool {
+    R * I::LANES >= 64
+}
+
+/// A part of each row, in turns.
+type Rows<'a, const R: usize> = [&'a [[f32; TURN]]; R];
+
+/// Two vectors of columns of a panel.
+type Vectors<I> = [<I as Isa>::Floats; 2];
+
+/// Sums of a panel.
+type Sums<I, const R: usize> = [Vectors<I>; R];
+
+/// What a group of panels has room in.
+struct Room<I: Isa, const R: usize> {
+    rearranged: [Rearranged<I>; GROUP],
+    ends: [[f32; BLOCK]; R],
+}
+
+impl FloatProduct<'_> {
+    /// `R` rows, which are all.
+    #[inline(always)]
+    pub(crate) fn few<I: Isa, const R: usize>(&self, isa: I) {
+        let mut room = Room { rearranged: from_fn(|_| Rearranged::new()), ends: [[0.0; BLOCK]; R] };
+        let count = match R {
+            _ if alone::<I, R>() => 1,
+            1 if self.abreast::<I>() > 0 => self.abreast::<I>(),
+            1 => GROUP,
+            _ => 2,
+        };
+        for first in self.panels.clone().step_by(count) {
+            let panels = first..self.panels.end.min(first + count);
+            if self.weights.has_zeros() {
+                self.group::<I, R, true>(isa, panels, &mut room);
+            } else {
+                self.group::<I, R, false>(isa, panels, &mut room);
+            }
+        }
+    }
+
+    /// `ZEROS` is whether there are zero points: one operation more for each code.
+    #[inline(always)]
+    fn group<I: Isa, const R: usize, const ZEROS: bool>(
+        &self,
+        isa: I,
+        panels: Range<usize>,
+        room: &mut Room<I, R>,
+    ) {
+        let mut y: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
+        let (segments, mut step) = (self.weights.segments(), 0);
+        for segment in 0..segments {
+            let p = self.products::<I, R, ZEROS>(isa, panels.clone(), (segment, step), room);
+            for ((panel, y), p) in panels.clone().zip(&mut y).zip(&p) {
+                let scales = self.weights.columns_of::<I>(panel, segment).scales;
+                let scales = load(isa, scales);
+                for r in 0..R {
+                    for v in 0..2 {
+                        let scaled = isa.mul(p[r][v], scales[v]);
+                        y[r][v] = if segments == 1 { scaled } else { isa.add(y[r][v], scaled) };
+                    }
+                }
+            }
+            step += self.weights.steps[segment];
+        }
+        for (panel, y) in panels.zip(&y) {
+            let mut rows = [[0.0; WIDEST]; R];
+            for r in 0..R {
+                store(isa, y[r], &mut rows[r]);
+            }
+            self.finish::<I>(isa, panel, 0..R, &mut rows, 0);
+        }
+    }
+
+    /// `p` of a segment that starts with `step`.
+    #[inline(always)]
+    fn products<I: Isa, const R: usize, const ZEROS: bool>(
+        &self,
+        isa: I,
+        panels: Range<usize>,
+        (segment, step): (usize, usize),
+        room: &mut Room<I, R>,
+    ) -> [Sums<I, R>; GROUP] {
+        let range = self.weights.segment_range(segment);
+        let mut p: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
+        let mut zeros = [[isa.splat(0.0); 2]; GROUP];
+        if ZEROS {
+            for (panel, zeros) in panels.clone().zip(&mut zeros) {
+                *zeros = float_zeros(isa, self.weights.columns_of::<I>(panel, segment));
+            }
+        }
+        // Turns that a panel has at once.
+        let visit = if alone::<I, R>() { PIECE / TURN } else { 1 };
+        let piece = if self.direct::<I>() { range.len().max(1) } else { PIECE };
+        for k in range.clone().step_by(piece) {
+            let len = piece.min(range.end - k);
+            let step = step + (k - range.start) / I::VALUES;
+            let mut codes: [&[I::Step]; GROUP] = [&[]; GROUP];
+            for (i, (panel, rearranged)) in panels.clone().zip(&mut room.rearranged).enumerate() {
+                codes[i] = self.codes_for_few(panel, step, len, rearranged);
+            }
+            let (whole, rest) = self.rows(k, len, &mut room.ends);
+            if R == 1 && panels.len() == self.abreast::<I>() {
+                for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / TURN))] {
+                    let sums = p.as_flattened_mut();
+                    if !self.packed_nibbles::<I>() {
+                        row_of_bytes::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
+                    } else if I::LANES == 16 {
+                        row_of_nibbles::<I, 4, ZEROS>(isa, x, codes, first, &zeros, sums);
+                    } else {
+                        row_of_nibbles::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
+                    }
+                }
+                continue;
+            }
+            for (x, first) in [(whole, 0), (rest, len / BLOCK * (BLOCK / TURN))] {
+                for start in (0..x[0].len()).step_by(visit) {
+                    for i in 0..panels.len().min(GROUP) {
+                        let x_of = |turn: usize| x.map(|x| &x[turn]);
+                        let mut sums = TurnSums { isa, x: x_of(start), zeros: zeros[i], p: p[i] };
+                        for turn in start..x[0].len().min(start + visit) {
+                            sums.x = x_of(turn);
+                            let turn = first + turn;
+                            if self.packed_nibbles::<I>() {
+                                sums.add_packed::<ZEROS>(&codes[i][turn]);
+                            } else {
+                                sums.add_stored::<ZEROS>(codes[i], turn);
+                            }
+                        }
+                        p[i] = sums.p;
+                    }
+                }
+            }
+        }
+        p
+    }
+
+    /// Panels whose sums of one row are in registers together: 8 vectors of 32, and 6 of 16. None where
+    /// there are no vectors, or turns are as fast.
+    #[inline(always)]
+    fn abreast<I: Isa>(&self) -> usize {
+        match I::LANES {
+            16 if self.packed_nibbles::<I>() => 4,
+            8 if self.direct::<I>() => 3,
+            _ => 0,
+        }
+    }
+
+    /// Whether codes are used as they are stored, so that there is no need for pieces.
+    #[inline(always)]
+    fn direct<I: Isa>(&self) -> bool {
+        self.packed_nibbles::<I>() || self.weights.bits == 8 && !I::ORDERED
+    }
+
+    /// `len` codes from `step` on.
+    #[inline(always)]
+    fn codes_for_few<'b, I: Isa>(
+        &'b self,
+        panel: usize,
+        step: usize,
+        len: usize,
+        room: &'b mut Rearranged<I>,
+    ) -> &'b [I::Step] {
+        let steps = len.div_ceil(I::VALUES);
+        if self.packed_nibbles::<I>() {
+            // Two steps of four values in each packed one.
+            &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)]
+        } else {
+            self.codes::<I>(panel, step, steps, room)
+        }
+    }
+
+    /// A part of each row, in turns: those in whole blocks, and the others, which are filled up by 0
+    /// as far as codes are. So are the products: sums are never -0, and nothing else would change by
+    /// adding 0.
+    #[inline(always)]
+    fn rows<'b, const R: usize>(
+        &'b self,
+        k: usize,
+        len: usize,
+        ends: &'b mut [[f32; BLOCK]; R],
+    ) -> (Rows<'b, R>, Rows<'b, R>) {
+        let (whole, rest) = (len / BLOCK * BLOCK, len % BLOCK);
+        let row = |r: usize| &self.x[r * self.weights.k + k..][..len];
+        for r in 0..R {
+            ends[r] = [0.0; BLOCK];
+            ends[r][..rest].copy_from_slice(&row(r)[whole..]);
+        }
+        (
+            from_fn(|r| row(r)[..whole].as_chunks().0),
+            from_fn(|r| &ends[r].as_chunks().0[..rest.div_ceil(TURN)]),
+        )
+    }
+}
+
+/// Adds products of `x` with some values of a panel's lanes.
+macro_rules! add {
+    ($isa:ident.$method:ident: $($j:literal)+; $x:ident, $lanes:expr, $zeros:expr, $sums:expr) => {
+        $(
+            let value = $isa.splat($x[$j]);
+            for v in 0..2 {
+                let code = $isa.$method::<$j>($lanes[v]);
+                let weight = if ZEROS { $isa.sub(code, $zeros[v]) } else { code };
+                $sums[v] = $isa.fused(value, weight, $sums[v]);
+            }
+        )+
+    };
+}
+
+/// One row and `P` panels of packed codes of 4 bits, whose sums stay in registers.
+#[inline(always)]
+fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
+    isa: I,
+    x: &[[f32; TURN]],
+    codes: [&[I::Step]; GROUP],
+    first: usize,
+    zeros: &[Vectors<I>; GROUP],
+    p: &mut [Vectors<I>],
+) {
+    let mut sums = [[isa.splat(0.0); 2]; P];
+    sums.copy_from_slice(&p[..P]);
+    for (turn, x) in x.iter().enumerate() {
+        let mut lanes = [[isa.zero(); 2]; P];
+        for i in 0..P {
+            let step = &codes[i][first + turn];
+            isa.prefetch(step, AHEAD);
+            lanes[i] = [isa.lanes(step, 0), isa.lanes(step, 1)];
+        }
+        macro_rules! each {
+            ($($j:literal)+) => {
+                $(for i in 0..P {
+                    add!(isa.nibble: $j; x, lanes[i], zeros[i], sums[i]);
+                })+
+            };
+        }
+        each!(0 1 2 3 4 5 6 7);
+    }
+    p[..P].copy_from_slice(&sums);
+}
+
+/// The same for codes of a byte.
+#[inline(always)]
+fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
+    isa: I,
+    x: &[[f32; TURN]],
+    codes: [&[I::Step]; GROUP],
+    first: usize,
+    zeros: &[Vectors<I>; GROUP],
+    p: &mut [Vectors<I>],
+) {
+    let mut sums = [[isa.splat(0.0); 2]; P];
+    sums.copy_from_slice(&p[..P]);
+    let first = first * (TURN / I::VALUES);
+    // Where codes end, `x` is filled up by 0.
+    let count = (x.len() * (TURN / I::VALUES)).min(codes[0].len().saturating_sub(first));
+    let codes = codes.map(|codes| codes.get(first..first + count).unwrap_or_default());
+    for (s, x) in x.as_flattened().chunks_exact(I::VALUES).enumerate().take(count) {
+        for i in 0..P {
+            let step = &codes[i][s];
+            isa.prefetch(step, AHEAD);
+            let lanes = [isa.lanes(step, 0), isa.lanes(step, 1)];
+            add!(isa.byte: 0 1; x, lanes, zeros[i], sums[i]);
+            if I::VALUES == 4 {
+                add!(isa.byte: 2 3; x, lanes, zeros[i], sums[i]);
+            }
+        }
+    }
+    p[..P].copy_from_slice(&sums);
+}
+
+/// A panel's turn.
+struct TurnSums<'a, I: Isa, const R: usize> {
+    isa: I,
+    x: [&'a [f32; TURN]; R],
+    zeros: Vectors<I>,
+    p: Sums<I, R>,
+}
+
+impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
+    /// Products with a packed step of 4 bits.
+    #[inline(always)]
+    fn add_packed<const ZEROS: bool>(&mut self, step: &I::Step) {
+        self.isa.prefetch(step, AHEAD);
+        let lanes = [self.isa.lanes(step, 0), self.isa.lanes(step, 1)];
+        macro_rules! each {
+            ($($j:literal)+) => {
+                $(self.add::<ZEROS>($j, [self.isa.nibble::<$j>(lanes[0]), self.isa.nibble::<$j>(lanes[1])]);)+
+            };
+        }
+        each!(0 1 2 3 4 5 6 7);
+    }
+
+    /// Products with codes of a byte.
+    #[inline(always)]
+    fn add_stored<const ZEROS: bool>(&mut self, codes: &[I::Step], turn: usize) {
+        let per_turn = TURN / I::VALUES;
+        for (s, step) in codes[turn * per_turn..].iter().enumerate().take(per_turn) {
+            self.isa.prefetch(step, AHEAD);
+            let lanes = [self.isa.lanes(step, 0), self.isa.lanes(step, 1)];
+            let first = s * I::VALUES;
+            macro_rules! each {
+                ($($j:literal)+) => {
+                    $(self.add::<ZEROS>(
+                        first + $j,
+                        [self.isa.byte::<$j>(lanes[0]), self.isa.byte::<$j>(lanes[1])],
+                    );)+
+                };
+            }
+            each!(0 1);
+            if I::VALUES == 4 {
+                each!(2 3);
+            }
+        }
+    }
+
+    /// Products of value `j` of the turn with codes that are floats already.
+    #[inline(always)]
+    fn add<const ZEROS: bool>(&mut self, j: usize, codes: Vectors<I>) {
+        for v in 0..2 {
+            let weights = if ZEROS { self.isa.sub(codes[v], self.zeros[v]) } else { codes[v] };
+            for r in 0..R {
+                // `j` is less; the compiler cannot know.
+                let x = self.isa.splat(self.x[r][j % TURN]);
+                self.p[r][v] = self.isa.fused(x, weights, self.p[r][v]);
+            }
+        }
+    }
+}

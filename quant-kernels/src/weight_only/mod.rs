@@ -1,0 +1,461 @@
+//! Float activations times quantized weights (`docs/numerics.md`, rule 11).
+//!
+//! ```text
+//! for block of K, ascending
+//!   p = 0
+//!   for k in block, ascending: p = fma(x[m,k], f32(q[n,k] - z[n]), p)
+//!   y = y + p · s[n]                      y = p · s[n] if there is one block
+//! y = y + bias[n]
+//! ```
+//! `fma` is rounded once, as is every other operation. The order is the same for each output,
+//! whatever the instruction set, the number of rows or threads, because vectors run along N: a lane
+//! never meets its neighbours.
+//!
+//! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
+//! by all rows; with few rows they are not even stored. The dequantized matrix never exists.
+
+mod gemv;
+
+use crate::dispatch::Kernel;
+use crate::error::LinearError;
+use crate::gemm::check::length;
+use crate::gemm::driver::Call;
+use crate::gemm::epilogue::{Epilogue, Output, Strides, Target};
+use crate::gemm::scratch::{Scratch, grown};
+use crate::gemm::shared::Shared;
+use crate::isa::Isa;
+use crate::isa::Operation;
+use crate::isa::lanes::{WIDEST, load, store};
+use crate::isa::permuted::MIRRORED;
+use crate::pack::b::{Columns, PackedWeights};
+use crate::pack::permutation::Places;
+use crate::pack::tiling::Tiling;
+use crate::pack::unpack::unpack;
+use crate::parallel::{Shares, fork};
+use bytemuck::Zeroable;
+use core::array::from_fn;
+use core::ops::Range;
+
+/// Values along K in a piece: 64 · 32 columns · 4 B = 8 KiB of floats, a part of the first-level
+/// cache.
+const PIECE: usize = 64;
+
+/// Rows of the tallest tile: 6 rows · 2 vectors = 12 sums, two vectors of weights and a broadcast, 15 of
+/// 16 registers. Its rows of activations, which may all fall into the same set of a first-level
+/// cache, still find room there (it has eight ways). With more registers, eight rows are no faster.
+const ROWS: usize = 6;
+
+/// Bytes by which few rows ask for codes before they need them. The CPU does as much by itself, but
+/// not beyond the end of a page, and not as soon.
+const AHEAD: usize = 2048;
+
+/// Rows that use a piece together: their sums, 96 · 32 columns · 2 · 4 B = 24 KiB, stay in the
+/// second-level cache.
+const BLOCK_ROWS: usize = 96;
+
+/// The most panels of any instruction set that share a row of a piece.
+const MOST_PANELS: usize = 4;
+
+/// Some `k` of as many panels as make up [`WIDEST`] columns, so that what is read of `x` is used by all
+/// of them.
+type Piece = [[f32; WIDEST]; PIECE];
+
+/// Room for a piece of codes that are not as they are stored, up to 8 steps more than it has.
+struct Rearranged<I: Isa> {
+    steps: [I::Step; PIECE / 2 + 8],
+}
+
+impl<I: Isa> Rearranged<I> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { steps: [I::Step::zeroed(); PIECE / 2 + 8] }
+    }
+}
+
+impl Kernel {
+    /// `x · wᵀ` for floats `x` `[m, k]` that stay floats.
+    ///
+    /// Weights that [`PackedWeights::for_floats`] has packed are the fastest.
+    ///
+    /// # Errors
+    /// - the weights are packed for another kernel;
+    /// - a slice has the wrong length;
+    /// - codes are to be in a range that has none;
+    /// - integer sums are asked for.
+    pub fn linear_weight_only(
+        self,
+        weights: &PackedWeights,
+        x: &[f32],
+        m: usize,
+        epilogue: &Epilogue<'_>,
+        output: Output<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), LinearError> {
+        let call =
+            Call { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
+        call.check(&output)?;
+        if matches!(output, Output::Sums(_)) {
+            return Err(LinearError::NoIntegerSums);
+        }
+        length("activations", m.saturating_mul(weights.k), x.len())?;
+        length("output", m.saturating_mul(weights.n), output.len())?;
+        let target = Target::new(output);
+        // One of these products takes as long as some four of codes.
+        let count = scratch.workers_for(self, &[4, m, weights.n, weights.k]);
+        let shares = Shares::new(weights.panels(), count);
+        fork(&mut scratch.workers[..count], &|worker| {
+            while let Some(panels) = shares.next() {
+                let sums = grown(&mut worker.floats, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
+                // SAFETY: shares have no panel in common, and the target is borrowed mutably for the
+                // whole call.
+                let product =
+                    unsafe { FloatProduct::new(weights, x, m, panels, epilogue, target, sums) };
+                self.multiply(weights.arithmetic, product);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// All rows times some panels.
+struct FloatProduct<'a> {
+    weights: &'a PackedWeights,
+    x: &'a [f32],
+    m: usize,
+    panels: Range<usize>,
+    epilogue: &'a Epilogue<'a>,
+    target: Target<'a>,
+    /// `p` and then `y` of a block of rows.
+    sums: &'a mut [f32],
+}
+
+impl<'a> FloatProduct<'a> {
+    /// # Safety
+    /// No other one that runs at the same time has one of these panels, and nothing else refers to the
+    /// output meanwhile.
+    unsafe fn new(
+        weights: &'a PackedWeights,
+        x: &'a [f32],
+        m: usize,
+        panels: Range<usize>,
+        epilogue: &'a Epilogue<'a>,
+        target: Target<'a>,
+        sums: &'a mut [f32],
+    ) -> Self {
+        Self { weights, x, m, panels, epilogue, target, sums }
+    }
+}
+
+impl Operation for FloatProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        match self.m {
+            1 => self.few::<I, 1>(isa),
+            2 => self.few::<I, 2>(isa),
+            3 => self.few::<I, 3>(isa),
+            4 => self.few::<I, 4>(isa),
+            // There are 32 registers.
+            5 if I::LANES == 16 => self.few::<I, 5>(isa),
+            6 if I::LANES == 16 => self.few::<I, 6>(isa),
+            7 if I::LANES == 16 => self.few::<I, 7>(isa),
+            8 if I::LANES == 16 => self.few::<I, 8>(isa),
+            _ => self.many::<I>(isa),
+        }
+    }
+}
+
+impl FloatProduct<'_> {
+    #[inline(always)]
+    fn many<I: Isa>(mut self, isa: I) {
+        let sums = core::mem::take(&mut self.sums);
+        let (p, y) = sums.split_at_mut(sums.len() / 2);
+        let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
+        let mut piece: Piece = [[0.0; WIDEST]; PIECE];
+        let mut room = from_fn(|_| Rearranged::new());
+        for first in self.panels.clone().step_by(group::<I>()) {
+            let panels = first..self.panels.end.min(first + group::<I>());
+            for start in (0..self.m).step_by(BLOCK_ROWS) {
+                let rows = start..self.m.min(start + BLOCK_ROWS);
+                let sums = (&mut p[..rows.len()], &mut y[..rows.len()]);
+                let rooms = (&mut piece, &mut room);
+                self.block::<I>(isa, panels.clone(), rows, sums, rooms);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn block<I: Isa>(
+        &self,
+        isa: I,
+        panels: Range<usize>,
+        rows: Range<usize>,
+        (p, y): (&mut [[f32; WIDEST]], &mut [[f32; WIDEST]]),
+        (piece, room): (&mut Piece, &mut [Rearranged<I>; MOST_PANELS]),
+    ) {
+        let segments = self.weights.segments();
+        y.fill([0.0; WIDEST]);
+        let mut first = 0;
+        for segment in 0..segments {
+            let range = self.weights.segment_range(segment);
+            p.fill([0.0; WIDEST]);
+            for k in range.clone().step_by(PIECE) {
+                let ks = k..range.end.min(k + PIECE);
+                let step = first + (k - range.start) / I::VALUES;
+                for ((i, panel), room) in panels.clone().enumerate().zip(room.iter_mut()) {
+                    let at = (panel, segment, step);
+                    self.dequantize::<I>(isa, at, ks.len(), piece, i * I::COLUMNS, room);
+                }
+                self.multiply::<I>(isa, panels.len(), rows.clone(), ks, piece, p);
+            }
+            first += self.weights.steps[segment];
+            for (i, panel) in panels.clone().enumerate() {
+                let scales = self.weights.columns_of::<I>(panel, segment).scales;
+                let (scales, at) = (&scales[..I::COLUMNS], i * I::COLUMNS);
+                for (y, p) in y.iter_mut().zip(p.iter()) {
+                    let (y, p) = (&mut y[at..][..I::COLUMNS], &p[at..][..I::COLUMNS]);
+                    for j in 0..I::COLUMNS {
+                        let scaled = p[j] * scales[j];
+                        y[j] = if segments == 1 { scaled } else { y[j] + scaled };
+                    }
+                }
+            }
+        }
+        for (i, panel) in panels.enumerate() {
+            self.finish::<I>(isa, panel, rows.clone(), y, i * I::COLUMNS);
+        }
+    }
+
+    /// Whether codes are of 4 bits, which are read as they are stored.
+    #[inline(always)]
+    fn packed_nibbles<I: Isa>(&self) -> bool {
+        I::VALUES == 4 && self.weights.bits == 4
+    }
+
+    /// `q - z` of a piece, as floats: exact. Written from column `at` on.
+    #[inline(always)]
+    fn dequantize<I: Isa>(
+        &self,
+        isa: I,
+        (panel, segment, step): (usize, usize, usize),
+        len: usize,
+        piece: &mut Piece,
+        at: usize,
+        room: &mut Rearranged<I>,
+    ) {
+        let steps = len.div_ceil(I::VALUES);
+        if self.packed_nibbles::<I>() {
+            // Two steps of four values in each packed one.
+            let packed = &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)];
+            nibbles(isa, packed, piece, at);
+        } else {
+            bytes(isa, self.codes::<I>(panel, step, steps, room), piece, at);
+        }
+        if self.weights.has_zeros() {
+            let zeros = float_zeros(isa, self.weights.columns_of::<I>(panel, segment));
+            for codes in piece.iter_mut().take(len) {
+                for v in 0..2 {
+                    let codes = &mut codes[at + v * I::LANES..][..I::LANES];
+                    isa.store(isa.sub(isa.load(codes), zeros[v]), codes);
+                }
+            }
+        }
+    }
+
+    /// Steps of a panel, unpacked if they are packed, `step` being the first of a whole byte, and
+    /// along K if they are in an order.
+    #[inline(always)]
+    fn codes<'b, I: Isa>(
+        &'b self,
+        panel: usize,
+        step: usize,
+        steps: usize,
+        room: &'b mut Rearranged<I>,
+    ) -> &'b [I::Step] {
+        let codes: &[I::Step] = self.weights.panel(panel);
+        let per_byte = 8 / self.weights.bits;
+        if I::ORDERED {
+            let places = self.weights.orders.places(panel);
+            along_k::<I>(codes, places, step / 4, &mut room.steps[..steps.next_multiple_of(4)]);
+        } else if per_byte == 1 {
+            return &codes[step..][..steps];
+        } else {
+            // Segments are filled up to 8 steps, which are whole bytes.
+            let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
+            let half = self.weights.half();
+            unpack::<I>(self.weights.bits, packed, &mut room.steps, half);
+        }
+        &room.steps[..steps]
+    }
+
+    /// Adds the products of a piece of some panels to `p` of each row.
+    #[inline(always)]
+    fn multiply<I: Isa>(
+        &self,
+        isa: I,
+        panels: usize,
+        rows: Range<usize>,
+        ks: Range<usize>,
+        piece: &Piece,
+        p: &mut [[f32; WIDEST]],
+    ) {
+        let tiling = Tiling::new(rows.len(), ROWS, 1);
+        for tile in 0..tiling.tiles() {
+            let tile = tiling.rows(tile);
+            let p = &mut p[tile.clone()];
+            let start = rows.start + tile.start;
+            for panel in 0..panels {
+                let at = panel * I::COLUMNS;
+                match tile.len() {
+                    1 => self.tile::<I, 1>(isa, start, ks.clone(), piece, p, at),
+                    2 => self.tile::<I, 2>(isa, start, ks.clone(), piece, p, at),
+                    3 => self.tile::<I, 3>(isa, start, ks.clone(), piece, p, at),
+                    4 => self.tile::<I, 4>(isa, start, ks.clone(), piece, p, at),
+                    5 => self.tile::<I, 5>(isa, start, ks.clone(), piece, p, at),
+                    _ => self.tile::<I, ROWS>(isa, start, ks.clone(), piece, p, at),
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<I: Isa, const R: usize>(
+        &self,
+        isa: I,
+        start: usize,
+        ks: Range<usize>,
+        piece: &Piece,
+        p: &mut [[f32; WIDEST]],
+        at: usize,
+    ) {
+        let mut sums = [[isa.splat(0.0); 2]; R];
+        let mut x = [&self.x[..0]; R];
+        for r in 0..R {
+            sums[r] = load(isa, &p[r][at..]);
+            x[r] = &self.x[(start + r) * self.weights.k + ks.start..][..ks.len()];
+        }
+        for (k, lanes) in piece.iter().enumerate().take(ks.len()) {
+            let weights = load(isa, &lanes[at..]);
+            for r in 0..R {
+                let x = isa.splat(x[r][k]);
+                for v in 0..2 {
+                    sums[r][v] = isa.fused(x, weights[v], sums[r][v]);
+                }
+            }
+        }
+        for r in 0..R {
+            store(isa, sums[r], &mut p[r][at..]);
+        }
+    }
+
+    /// Writes the columns of a panel, which are those of `y` from `at` on.
+    #[inline(always)]
+    fn finish<I: Isa>(
+        &self,
+        isa: I,
+        panel: usize,
+        rows: Range<usize>,
+        y: &mut [[f32; WIDEST]],
+        at: usize,
+    ) {
+        let first = panel * I::COLUMNS;
+        let count = I::COLUMNS.min(self.weights.n - first);
+        for (row, y) in rows.zip(y) {
+            let y = &mut y[at..][..I::COLUMNS];
+            if let Some(bias) = self.epilogue.bias {
+                for j in 0..count {
+                    y[j] += bias[first + j];
+                }
+            }
+            if self.epilogue.relu {
+                for j in 0..I::COLUMNS {
+                    y[j] = if y[j] > 0.0 { y[j] } else { 0.0 };
+                }
+            }
+            let start = row * self.weights.n + first;
+            match self.target {
+                Target::F32(out) => write(&out, start, &y[..count]),
+                Target::I8(out, affine) => {
+                    let (mut values, mut codes) = ([0.0; WIDEST], [0; WIDEST]);
+                    values[..I::COLUMNS].copy_from_slice(y);
+                    affine.codes(isa, &values, &mut codes);
+                    write(&out, start, &codes[..count]);
+                }
+                Target::Sums(_) => {}
+            }
+        }
+    }
+}
+
+/// Panels that share a row of a piece.
+const fn group<I: Isa>() -> usize {
+    WIDEST / I::COLUMNS
+}
+
+/// The zero points of a panel.
+#[inline(always)]
+fn float_zeros<I: Isa>(isa: I, columns: Columns<'_>) -> [I::Floats; 2] {
+    let zeros = columns.zeros;
+    [&zeros[..I::LANES], &zeros[I::LANES..I::COLUMNS]]
+        .map(|zeros| isa.to_floats(isa.load_sums(zeros)))
+}
+
+/// Stores what a method returns for each value of a step, which it is compiled for.
+macro_rules! store_each {
+    ($($j:literal)+; $isa:ident.$method:ident($step:expr), |$k:ident| $out:expr, $at:ident) => {
+        $({
+            let $k = $j;
+            let lanes = [$isa.lanes($step, 0), $isa.lanes($step, 1)];
+            let floats = [$isa.$method::<$j>(lanes[0]), $isa.$method::<$j>(lanes[1])];
+            store($isa, floats, &mut $out[$at..]);
+        })+
+    };
+}
+
+/// Packed codes of 4 bits as floats.
+#[inline(always)]
+fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece, at: usize) {
+    for (step, out) in packed.iter().zip(piece.as_chunks_mut::<8>().0) {
+        store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), |k| out[k], at);
+    }
+}
+
+/// Codes of a byte as floats.
+#[inline(always)]
+fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece, at: usize) {
+    for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
+        store_each!(0 1; isa.byte(step), |k| out[k], at);
+        if I::VALUES == 4 {
+            store_each!(2 3; isa.byte(step), |k| out[k], at);
+        }
+    }
+}
+
+/// Blocks of codes in an [`order`](super::order), from `first` of K on, as they were before: byte by
+/// byte, because weights for floats are packed without an order.
+#[inline(always)]
+fn along_k<I: Isa>(codes: &[I::Step], places: Places<'_>, first: usize, out: &mut [I::Step]) {
+    let columns = I::COLUMNS;
+    let codes: &[[i8; 4]] = bytemuck::cast_slice(codes);
+    let out: &mut [[i8; 4]] = bytemuck::cast_slice_mut(out);
+    for (b, out) in out.chunks_exact_mut(4 * columns).enumerate() {
+        let codes = &codes[usize::from(places.blocks[first + b]) * 4 * columns..][..4 * columns];
+        for (i, place) in places.positions[first + b].iter().enumerate() {
+            let at = usize::from(place % MIRRORED);
+            for column in 0..columns {
+                let code = codes[at / 4 * columns + column][at % 4];
+                let mirrored = place / MIRRORED == 1;
+                out[i / 4 * columns + column][i % 4] = if mirrored { -code } else { code };
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn write<T: Copy>(out: &Shared<'_, T>, start: usize, values: &[T]) {
+    // SAFETY: these places belong to one row and one panel, which no other product that runs at
+    // the same time has (`FloatProduct::new`); the slice is gone before the next one is made.
+    let out = unsafe { out.slice(start, values.len()) };
+    out.copy_from_slice(values);
+}
