@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fs::File;
 use std::path::Path;
 
-use quant::checkpoint::{Rename, SafetensorsRecorder};
 use quant::{BincodeRecorder, Module};
+use quant_formats::{Rename, SafetensorsRecorder};
 
 use crate::{Config, MiniLm};
 

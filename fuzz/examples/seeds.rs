@@ -36,7 +36,7 @@ fn records() {
 }
 
 fn foreign() {
-    use quant::checkpoint::{JsonRecorder, SafetensorsRecorder};
+    use quant_formats::{JsonRecorder, SafetensorsRecorder};
     let all = quant_fuzz::sample();
     seed("safetensors", "everything", all.save_bytes(&SafetensorsRecorder::default()).expect("saved"));
     seed("json", "everything", all.save_bytes(&JsonRecorder::default()).expect("saved"));

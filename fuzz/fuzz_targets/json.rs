@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use quant::checkpoint::{self, JsonRecorder};
+use quant_formats::{JsonRecorder};
 use quant::{BincodeRecorder, Module, Record, Recorder};
 
 /// The bytes of a record, in which a NaN is equal to itself.
@@ -13,7 +13,7 @@ fn native(record: &Record) -> Vec<u8> {
 fuzz_target!(|bytes: &[u8]| {
     let path = quant_fuzz::directory().join("model.safetensors.index.json");
     std::fs::write(&path, bytes).expect("room in the directory");
-    let _ = checkpoint::open(&path);
+    let _ = quant_formats::open(&path);
 
     let recorder = JsonRecorder::default();
     let Ok(record) = recorder.load(&mut &*bytes, Some(bytes.len() as u64)) else { return };

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use quant::checkpoint::{self, SafetensorsRecorder};
+use quant_formats::{SafetensorsRecorder};
 use quant::{BincodeRecorder, Module, Record, Recorder};
 
 /// The bytes of a record, in which a NaN is equal to itself.
@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
 
     let path = quant_fuzz::directory().join("file.safetensors");
     std::fs::write(&path, bytes).expect("room in the directory");
-    if let Ok(checkpoint) = checkpoint::open(&path) {
+    if let Ok(checkpoint) = quant_formats::open(&path) {
         for index in 0..checkpoint.entries().len() {
             let _ = checkpoint.verify(index);
         }

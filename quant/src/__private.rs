@@ -1,6 +1,14 @@
-//! What the code that `#[derive(Module)]` writes calls. No part of the public interface.
+//! What `#[derive(Module)]` writes calls of, and what the crates beside this one share with it.
+//!
+//! Not part of the public interface: any version may change it.
 
-use crate::QuantizationScheme;
+#[cfg(feature = "std")]
+pub use crate::quantize::hooks::*;
+#[cfg(feature = "std")]
+pub use crate::record::hooks::*;
+use crate::scheme::QuantizationScheme;
+pub use crate::scheme::element_count;
+pub use crate::tensor::check_len;
 
 /// The scheme of `#[module(scheme = "…")]`, or a compile error on the string.
 #[track_caller]

@@ -43,8 +43,8 @@
 //!    of its forward pass in training; see `quant::training`. [`fake`] has the numbers of it.
 //! 7. A [`MixedPrecision`] chooses the scheme of each parameter within a budget of bytes, and
 //!    [`Sensitivity`] ranks parameters by what quantizing them does to a loss.
-//! 8. A [`Report`](report::Report) shows it all as one HTML page, and a [`checkpoint`] of any
-//!    format can be planned, quantized and converted tensor by tensor; so does the command line.
+//! 8. The crate `quant-formats` shows it all as one HTML page, and plans, quantizes and converts
+//!    checkpoints of any format tensor by tensor; `quant-cli` is the command line for it.
 //!
 //! A parameter is its path: `layers.0.weight`. Rules, errors and files use it.
 //!
@@ -96,13 +96,11 @@
 //!
 //! | feature | default | without it |
 //! |---|---|---|
-//! | `std` | yes | the crate is `no_std` with `alloc`: no plans, recipes, records, reports and activation quantizers; tensors are quantized by [`quantize_values`], and the CPU is not asked which kernel it has |
+//! | `std` | yes | the crate is `no_std` with `alloc`: no plans, recipes, records and activation quantizers; tensors are quantized by [`quantize_values`], and the CPU is not asked which kernel it has |
 //! | `derive` | yes | [`Module`] is implemented by hand |
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
 //! | `rayon` | no | products of integers and the loading of records run on the calling thread alone |
 //! | `mmap` | no | there is no [`MappedRecord`](record): models are read into memory, not borrowed from a file |
-//! | `formats` | no | there are no safetensors, no JSON and no renaming; see [`checkpoint`] |
-//! | `cli` | no | `cargo install` has no command line to install; it brings `formats` and `rayon` |
 //! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
 //! | `candle` | no | candle's tensors are no storages, and models are not trained with quantization; it brings `nn`, and candle with its hundred crates |
 
@@ -116,8 +114,6 @@ pub mod activation;
 pub mod calibration;
 #[cfg(feature = "candle")]
 pub mod candle;
-#[cfg(feature = "std")]
-pub mod checkpoint;
 pub mod fake;
 pub mod module;
 #[cfg(feature = "nn")]
@@ -125,8 +121,6 @@ pub mod nn;
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;
-#[cfg(feature = "std")]
-pub mod report;
 pub mod tensor;
 #[cfg(feature = "candle")]
 pub mod training;

@@ -1,8 +1,8 @@
 //! JSON: every bit comes back, and what is no checkpoint is refused.
 
 use proptest::prelude::*;
-use quant::checkpoint::{self, JsonRecorder};
 use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder};
+use quant_formats::JsonRecorder;
 use tests::kernels::Random;
 use tests::record::of_everything;
 
@@ -23,9 +23,9 @@ fn every_kind_of_tensor_comes_back_with_its_metadata_and_states() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("a.json"), directory.path().join("a.quant"));
     std::fs::write(&from, &json).unwrap();
-    checkpoint::convert(&*checkpoint::open(&from).unwrap(), &to, Default::default()).unwrap();
+    quant_formats::convert(&*quant_formats::open(&from).unwrap(), &to, Default::default()).unwrap();
     assert!(std::fs::read(&to).unwrap() == native(&record));
-    checkpoint::convert(&*checkpoint::open(&to).unwrap(), &from, Default::default()).unwrap();
+    quant_formats::convert(&*quant_formats::open(&to).unwrap(), &from, Default::default()).unwrap();
     assert_eq!(std::fs::read(&from).unwrap(), json);
 }
 

@@ -1,7 +1,7 @@
 //! Names are replaced as the rules say, and rules that do nothing are errors.
 
-use quant::checkpoint::{self, Rename, RenameError, SafetensorsRecorder};
 use quant::{BincodeRecorder, Module, Param, Record, Tensor};
+use quant_formats::{Rename, RenameError, SafetensorsRecorder};
 
 #[derive(quant::Module)]
 struct Encoder {
@@ -49,7 +49,7 @@ fn a_checkpoint_is_seen_under_its_new_names() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.quant");
     foreign().save_file(&path, &BincodeRecorder::default()).unwrap();
-    let renamed = rules().checkpoint(checkpoint::open(&path).unwrap()).unwrap();
+    let renamed = rules().checkpoint(quant_formats::open(&path).unwrap()).unwrap();
     let names: Vec<_> = renamed.entries().iter().map(|entry| entry.id.to_string()).collect();
     assert_eq!(names, ["layers.0.weight", "layers.0.norm", "layers.1.weight", "layers.1.norm"]);
     let position = renamed.position("layers.1.weight").unwrap();

@@ -4,8 +4,8 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use quant::checkpoint::{self, CheckpointError, FormatError, Options};
 use quant::{BincodeRecorder, Module, QuantizeError, Recipe, Record, RecordError, Rule, Tensor};
+use quant_formats::{CheckpointError, FormatError, Options};
 use tests::kernels::Random;
 use tests::record::of_everything;
 
@@ -50,14 +50,14 @@ fn a_stream_gives_the_bytes_of_the_model_in_memory_whatever_the_limits() {
     let expected = in_memory.save_bytes(&BincodeRecorder::default()).unwrap();
     let expected_plan = recipe().plan(&model()).unwrap();
     for options in [options(1, None), options(2, None), options(3, Some((24 << 20) + 60_000))] {
-        let checkpoint = checkpoint::open(&from).unwrap();
-        assert_eq!(checkpoint::plan(&*checkpoint, &recipe(), options).unwrap(), expected_plan);
-        let plan = checkpoint::quantize(&*checkpoint, &recipe(), &to, options).unwrap();
+        let checkpoint = quant_formats::open(&from).unwrap();
+        assert_eq!(quant_formats::plan(&*checkpoint, &recipe(), options).unwrap(), expected_plan);
+        let plan = quant_formats::quantize(&*checkpoint, &recipe(), &to, options).unwrap();
         assert_eq!(plan, expected_plan);
         assert_eq!(std::fs::read(&to).unwrap(), expected);
     }
-    let (quantized, floats) = (checkpoint::open(&to).unwrap(), directory.path().join("c.quant"));
-    checkpoint::dequantize(&*quantized, &floats, Options::default()).unwrap();
+    let (quantized, floats) = (quant_formats::open(&to).unwrap(), directory.path().join("c.quant"));
+    quant_formats::dequantize(&*quantized, &floats, Options::default()).unwrap();
     let expected = in_memory.dequantize().save_bytes(&BincodeRecorder::default()).unwrap();
     assert_eq!(std::fs::read(&floats).unwrap(), expected);
 }
@@ -71,8 +71,8 @@ fn everybody_is_told_of_every_tensor() {
     let progress = |index: usize, bytes: u64| told.lock().unwrap().push((index, bytes));
     let mut options = options(2, None);
     options.progress = Some(&progress);
-    let checkpoint = checkpoint::open(&path).unwrap();
-    checkpoint::plan(&*checkpoint, &recipe(), options).unwrap();
+    let checkpoint = quant_formats::open(&path).unwrap();
+    quant_formats::plan(&*checkpoint, &recipe(), options).unwrap();
     let mut told = told.into_inner().unwrap();
     told.sort();
     let expected = checkpoint.entries().iter().enumerate();
@@ -90,9 +90,9 @@ fn an_error_leaves_the_old_file_and_nothing_else() {
     record.insert("bad", Tensor::from_values(&[2, 1], vec![1.0, f32::NAN]).unwrap());
     record.save_file(&from, &BincodeRecorder::default()).unwrap();
     std::fs::write(&to, "old").unwrap();
-    let checkpoint = checkpoint::open(&from).unwrap();
+    let checkpoint = quant_formats::open(&from).unwrap();
     let run = |recipe: &Recipe, options: Options<'_>, to: &std::path::Path| {
-        checkpoint::quantize(&*checkpoint, recipe, to, options).unwrap_err()
+        quant_formats::quantize(&*checkpoint, recipe, to, options).unwrap_err()
     };
     let all = Recipe::new().scheme("per-tensor-symmetric-int8".parse().unwrap());
 
@@ -123,12 +123,14 @@ fn a_file_of_no_format_is_refused() {
     let path = directory.path().join("a.quant");
     for content in ["", "hello", "\u{89}QNT"] {
         std::fs::write(&path, content).unwrap();
-        let Err(RecordError::Recorder { source }) = checkpoint::open(&path) else {
+        let Err(RecordError::Recorder { source }) = quant_formats::open(&path) else {
             panic!("{content:?}")
         };
         assert!(matches!(*source.downcast().unwrap(), FormatError::Content { .. }));
     }
-    let Err(error) = checkpoint::open(directory.path().join("none.quant")) else { panic!("none") };
+    let Err(error) = quant_formats::open(directory.path().join("none.quant")) else {
+        panic!("none")
+    };
     assert!(error.to_string().contains("none.quant"), "{error}");
 }
 
@@ -141,14 +143,14 @@ fn half_precision_counts_the_bytes_that_it_takes() {
     let view = |shape: Vec<usize>, data| TensorView::new(Dtype::F16, shape, data).unwrap();
     let views = [("w", view(vec![8, 64], &weight)), ("b", view(vec![8], &bias))];
     std::fs::write(&path, serialize(views, None).unwrap()).unwrap();
-    let from = checkpoint::open(&path).unwrap();
+    let from = quant_formats::open(&path).unwrap();
     let int8 = Recipe::new().scheme("per-channel-symmetric-int8".parse().unwrap());
-    let plan = checkpoint::plan(&*from, &int8, Options::default()).unwrap();
+    let plan = quant_formats::plan(&*from, &int8, Options::default()).unwrap();
     assert_eq!(plan.bytes_before(), 2 * 8 * 64 + 2 * 8);
     // The bias is written in single precision.
     assert_eq!(plan.bytes_after(), (8 * 64 + 4 * 8) + 4 * 8);
     let int4: quant::Precision = "per-channel-symmetric-int4".parse().unwrap();
     let mixed = quant::MixedPrecision::new("30%".parse().unwrap(), [int4]);
-    let choice = checkpoint::choose(&*from, &mixed, Options::default());
+    let choice = quant_formats::choose(&*from, &mixed, Options::default());
     assert!(matches!(choice, Err(CheckpointError::Mixed(_))), "30% of half are less than 4 bits");
 }

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use quant::checkpoint::{self, Outline, SafetensorsError, SafetensorsRecorder, Stored};
 use quant::record::State;
 use quant::{BincodeRecorder, Module, Record, RecordError, Recorder, Tensor};
+use quant_formats::{Outline, SafetensorsError, SafetensorsRecorder, Stored};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tests::kernels::Random;
 use tests::record::of_everything;
@@ -28,7 +28,7 @@ fn native(record: &Record) -> Vec<u8> {
 
 /// What the file on disk holds, read one tensor at a time.
 fn gathered(path: &Path) -> Record {
-    let checkpoint = checkpoint::open(path).unwrap();
+    let checkpoint = quant_formats::open(path).unwrap();
     let mut record = Record::new();
     for (key, value) in checkpoint.metadata() {
         record.insert_metadata(key, value);
@@ -65,7 +65,7 @@ fn a_file_written_one_tensor_at_a_time_has_the_recorder_s_bytes() {
     let (from, to) = (directory.path().join("a.quant"), directory.path().join("b.safetensors"));
     let record = of_everything();
     record.save_file(&from, &BincodeRecorder::default()).unwrap();
-    checkpoint::convert(&*checkpoint::open(&from).unwrap(), &to, Default::default()).unwrap();
+    quant_formats::convert(&*quant_formats::open(&from).unwrap(), &to, Default::default()).unwrap();
     assert!(std::fs::read(&to).unwrap() == record.save_bytes(&recorder()).unwrap());
 }
 
@@ -144,7 +144,7 @@ fn files_of_the_format_s_own_crate_are_read_with_equal_values() {
     std::fs::write(&path, &file).unwrap();
     assert!(native(&gathered(&path)) == native(&record));
     let stored: Vec<Stored> =
-        checkpoint::open(&path).unwrap().entries().iter().map(|entry| entry.stored).collect();
+        quant_formats::open(&path).unwrap().entries().iter().map(|entry| entry.stored).collect();
     for expected in [Stored::F32, Stored::F16, Stored::Bf16] {
         assert!(stored.contains(&expected));
     }
@@ -172,7 +172,7 @@ fn a_checkpoint_in_parts_is_one() {
     let names: Vec<_> = record.iter().map(|(id, _)| id.as_str().to_owned()).collect();
     assert_eq!(names, ["a", "b"]);
 
-    let error = || match checkpoint::open(&index) {
+    let error = || match quant_formats::open(&index) {
         Ok(_) => panic!("refused"),
         Err(error) => error.to_string(),
     };
@@ -317,10 +317,10 @@ fn tensors_are_written_in_the_order_that_was_declared() {
         ],
         ..Outline::default()
     };
-    let mut writer = checkpoint::create(&path, outline()).unwrap();
+    let mut writer = quant_formats::create(&path, outline()).unwrap();
     assert!(matches!(writer.write("b", &tensor), Err(RecordError::NotDeclared { .. })));
     writer.write("a", &tensor).unwrap();
     assert!(matches!(writer.finish(), Err(RecordError::Unfinished { .. })));
-    drop(checkpoint::create(&path, outline()).unwrap());
+    drop(quant_formats::create(&path, outline()).unwrap());
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
 }

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use quant::report::{Report, TensorReport};
 use quant::{
     MinMaxCalibration, MseCalibration, Param, PercentileCalibration, QuantizationScheme,
     QuantizedTensor, Quantizer, TensorError, quantize_values,
 };
+use quant_formats::report::{Report, TensorReport};
 
 /// Values as of a layer: roughly normal, and the same each time.
 fn normal(len: usize, seed: u64) -> Vec<f32> {

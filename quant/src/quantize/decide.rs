@@ -12,14 +12,15 @@ use crate::scheme::QuantizationScheme;
 
 /// One parameter as it was found, with what was decided about it.
 #[derive(Clone)]
-pub(crate) struct Decided {
-    pub(crate) info: ParamInfo,
+pub struct Decided {
+    /// The parameter's path, shape and scheme.
+    pub info: ParamInfo,
     pub(super) decision: Decision,
 }
 
 impl Decided {
     /// How the parameter is going to be quantized, if it is.
-    pub(crate) fn scheme(&self) -> Option<QuantizationScheme> {
+    pub fn scheme(&self) -> Option<QuantizationScheme> {
         self.decision.choice.as_ref().map(|choice| choice.scheme)
     }
 }
@@ -37,7 +38,7 @@ pub(super) fn decide(
 }
 
 /// Each of `all` with the planner's decision.
-pub(crate) fn decide_all(
+pub fn decide_all(
     planner: &(impl Planner + ?Sized),
     all: Vec<Candidate>,
 ) -> Result<Vec<Decided>, QuantizeError> {

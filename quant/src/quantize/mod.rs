@@ -54,6 +54,11 @@ pub(crate) use weights::{WeightRange, params};
 #[cfg(feature = "std")]
 pub(crate) use apply::quantize_weights;
 #[cfg(feature = "std")]
-pub(crate) use decide::{Decided, decide_all};
+pub(crate) use plan::plan;
+
+/// For other crates that quantize tensor by tensor; see [`__private`](crate::__private).
 #[cfg(feature = "std")]
-pub(crate) use plan::{plan, plan_one, quantize_one};
+pub(crate) mod hooks {
+    pub use super::decide::{Decided, decide_all};
+    pub use super::plan::{plan_one, quantize_one};
+}

@@ -154,7 +154,8 @@ impl Plan {
         &self.activations
     }
 
-    pub(crate) fn of_params(params: Vec<PlannedParam>) -> Self {
+    #[doc(hidden)]
+    pub fn of_params(params: Vec<PlannedParam>) -> Self {
         Self { params, activations: Vec::new() }
     }
 
@@ -239,16 +240,13 @@ pub(crate) fn plan(
 }
 
 /// What is planned for one parameter.
-pub(crate) fn plan_one(
-    decided: Decided,
-    param: ParamView<'_>,
-) -> Result<PlannedParam, QuantizeError> {
+pub fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, QuantizeError> {
     Ok(fit_one(decided, param)?.0)
 }
 
 /// Does to one tensor what was decided about its parameter, and says what that was: `None` if it
 /// stays as it is.
-pub(crate) fn quantize_one(
+pub fn quantize_one(
     decided: Decided,
     tensor: &Tensor,
 ) -> Result<(PlannedParam, Option<QuantizedTensor>), QuantizeError> {

@@ -8,7 +8,7 @@ use core::fmt;
 use super::weights::WeightRange;
 use super::{QuantizeError, Reason};
 use crate::calibration::{Calibration, CalibrationMethod};
-use crate::module::{Directive, ParamInfo};
+use crate::module::{Directive, ParamId, ParamInfo};
 use crate::scheme::QuantizationScheme;
 
 /// Decides how each parameter of a model is quantized: a [`Quantizer`](crate::Quantizer) or a
@@ -32,6 +32,18 @@ pub struct Candidate {
     pub info: ParamInfo,
     /// The innermost attribute that stands over it.
     pub directive: Option<Directive>,
+}
+
+impl Candidate {
+    /// A parameter that stands in a file, where it has no attributes.
+    pub fn new(
+        id: impl Into<ParamId>,
+        shape: impl Into<Vec<usize>>,
+        scheme: Option<QuantizationScheme>,
+    ) -> Self {
+        let info = ParamInfo { id: id.into(), shape: shape.into(), scheme };
+        Self { info, directive: None }
+    }
 }
 
 /// What is to become of a parameter, and why.

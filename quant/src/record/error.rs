@@ -443,7 +443,8 @@ impl From<io::Error> for RecordError {
 
 impl RecordError {
     /// The same error with the file it is about, where that says something.
-    pub(crate) fn in_file(self, file: &std::path::Path) -> Self {
+    #[must_use]
+    pub fn in_file(self, file: &std::path::Path) -> Self {
         match self {
             Self::Io { path: None, source } => Self::Io { path: Some(file.into()), source },
             other => other,

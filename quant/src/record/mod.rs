@@ -88,9 +88,6 @@ mod write;
 pub use collection::Record;
 pub use difference::Difference;
 pub use error::{IndexError, RecordError};
-pub(crate) use format::layout::is_record;
-#[cfg(feature = "formats")]
-pub(crate) use format::validate::distinct;
 pub use format::{
     entry::{RecordEntry, State},
     section::{Part, RecordSection},
@@ -99,18 +96,20 @@ pub(crate) use load::load as load_into;
 #[cfg(feature = "mmap")]
 pub use map::{MappedRecord, Verify};
 pub use read::record_file::RecordFile;
-#[cfg(feature = "formats")]
-pub(crate) use read::{
-    elements::{fix_endian, read_elements, reserve},
-    open_file::At,
-};
 pub use recorder::{BincodeRecorder, Recorder};
-// Public in `checkpoint`.
-pub(crate) use write::manifest;
+pub use write::manifest::Outline;
 pub use write::writer::RecordWriter;
-#[cfg(feature = "formats")]
-pub(crate) use write::{
-    atomic::{NewFile, System, Target},
-    declared::InOrder,
-    payload::Payload,
-};
+
+/// For other crates that read and write files; see [`__private`](crate::__private).
+pub(crate) mod hooks {
+    pub use super::format::{layout::is_record, validate::distinct};
+    pub use super::read::{
+        elements::{Element, fix_endian, read_elements, reserve},
+        open_file::At,
+    };
+    pub use super::write::{
+        atomic::{Files, NewFile, Settled, System, Target},
+        declared::InOrder,
+        payload::Payload,
+    };
+}

@@ -132,7 +132,8 @@ impl From<QuantizedTensor> for Tensor {
 }
 
 /// Checks that `shape` has `len` elements.
-pub(crate) fn check_len(shape: &[usize], len: usize) -> Result<(), TensorError> {
+#[doc(hidden)]
+pub fn check_len(shape: &[usize], len: usize) -> Result<(), TensorError> {
     let expected = crate::scheme::element_count(shape)
         .ok_or_else(|| LayoutError::TooManyElements { shape: shape.into() })?;
     if expected == len {

@@ -111,13 +111,15 @@ impl MixedPrecision {
     }
 
     /// What is decided before anything is chosen.
-    pub(crate) fn decide(&self, all: Vec<Candidate>) -> Result<Vec<Decided>, MixedPrecisionError> {
+    #[doc(hidden)]
+    pub fn decide(&self, all: Vec<Candidate>) -> Result<Vec<Decided>, MixedPrecisionError> {
         self.check_weights(all.iter().map(|candidate| &candidate.info))?;
         Ok(decide_all(&Base(self), all)?)
     }
 
     /// The choice among the offers to parameters that take `bytes` now.
-    pub(crate) fn choose(
+    #[doc(hidden)]
+    pub fn choose(
         &self,
         mut decided: Vec<Decided>,
         tensors: &[Vec<Offer>],
@@ -170,7 +172,8 @@ impl MixedPrecision {
     }
 
     /// The offers for one parameter.
-    pub(crate) fn offers_to(
+    #[doc(hidden)]
+    pub fn offers_to(
         &self,
         Decided { info, decision }: &Decided,
         param: ParamView<'_>,

@@ -27,7 +27,7 @@ pub(crate) const HEADER_LIMIT: usize = 64 << 20;
 pub(crate) const CHUNK: usize = 256 << 10;
 
 /// Whether a file that starts like this means to be a record, or the index of one in parts.
-pub(crate) fn is_record(start: &[u8]) -> bool {
+pub fn is_record(start: &[u8]) -> bool {
     start.starts_with(&MAGIC) || start.starts_with(&INDEX_MAGIC)
 }
 

@@ -56,7 +56,7 @@ fn ascending(metadata: &[MetadataEntry<'_>]) -> Result<(), RecordError> {
 }
 
 /// Checks that no name is there twice.
-pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError> {
+pub fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), RecordError> {
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(name) {

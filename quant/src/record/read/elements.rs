@@ -6,7 +6,7 @@ use crate::record::format::layout::CHUNK;
 use crate::scheme::f16_to_f32;
 
 /// A type of element that bytes can be read into.
-pub(crate) trait Element: bytemuck::Pod {
+pub trait Element: bytemuck::Pod {
     /// Makes the element right whose bytes were read little end first.
     fn fix_endian(&mut self);
 }
@@ -32,7 +32,7 @@ impl Element for f32 {
 }
 
 /// Makes elements right whose bytes were read little end first.
-pub(crate) fn fix_endian(elements: &mut [impl Element]) {
+pub fn fix_endian(elements: &mut [impl Element]) {
     if cfg!(target_endian = "big") {
         elements.iter_mut().for_each(Element::fix_endian);
     }
@@ -42,7 +42,7 @@ pub(crate) fn fix_endian(elements: &mut [impl Element]) {
 ///
 /// The count has been compared with the input's length if that is `known`; if not, room grows with
 /// the bytes that have arrived.
-pub(crate) fn read_elements<T: Element, E: From<io::Error>>(
+pub fn read_elements<T: Element, E: From<io::Error>>(
     elements: &mut Vec<T>,
     count: usize,
     known: bool,
@@ -60,7 +60,7 @@ pub(crate) fn read_elements<T: Element, E: From<io::Error>>(
 }
 
 /// Makes room for `more` elements of the `left` that are claimed to follow.
-pub(crate) fn reserve<T>(to: &mut Vec<T>, more: usize, left: usize, known: bool) -> io::Result<()> {
+pub fn reserve<T>(to: &mut Vec<T>, more: usize, left: usize, known: bool) -> io::Result<()> {
     if to.capacity() - to.len() < more {
         to.try_reserve_exact(if known { left } else { (to.len() / 4).clamp(more, left) })?;
     }

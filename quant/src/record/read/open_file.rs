@@ -44,13 +44,14 @@ impl Open {
 }
 
 /// Reads a file from a place on, whatever others read from it.
-pub(crate) struct At<'a> {
+pub struct At<'a> {
     file: &'a File,
     at: u64,
 }
 
 impl<'a> At<'a> {
-    pub(crate) fn new(file: &'a File, at: u64) -> Self {
+    /// Reads `file` from the byte `at` on.
+    pub fn new(file: &'a File, at: u64) -> Self {
         Self { file, at }
     }
 }

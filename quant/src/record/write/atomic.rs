@@ -10,23 +10,27 @@ use super::shard_names::own_parts;
 use crate::record::error::RecordError;
 
 /// The system calls of a replacement, in the order they are made; tests record and fail them.
-pub(crate) trait Files: Clone {
+pub trait Files: Clone {
+    /// A file that is open for writing.
     type File: Write + Seek;
 
     /// Creates a file that is not there yet.
     fn create_new(&self, path: &Path) -> io::Result<Self::File>;
+    /// Sets a file's permissions.
     fn set_permissions(&self, file: &Self::File, permissions: Permissions) -> io::Result<()>;
     /// Brings a file's content to the disk.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Gives a file the name `to`, replacing the file that has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Brings the names in a directory to the disk.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
+    /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// The operating system.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct System;
+pub struct System;
 
 impl Files for System {
     type File = File;
@@ -70,7 +74,7 @@ pub(crate) fn replace<F: Files>(
 }
 
 /// A file that is being written, and removed when it is dropped, unless it is kept.
-pub(crate) struct NewFile<F: Files> {
+pub struct NewFile<F: Files> {
     // Dropped first: its buffer is written to a file that still has a name.
     writer: BufWriter<F::File>,
     temporary: Temporary<F>,
@@ -78,7 +82,7 @@ pub(crate) struct NewFile<F: Files> {
 
 impl<F: Files> NewFile<F> {
     /// A file with a name of its own, in the directory that it is to be renamed within.
-    pub(crate) fn beside(files: &F, target: &Target) -> io::Result<Self> {
+    pub fn beside(files: &F, target: &Target) -> io::Result<Self> {
         Self::create(files, &target.directory, unique_name)
     }
 
@@ -120,11 +124,7 @@ impl<F: Files> NewFile<F> {
     /// Gives the file the target's name, once it and its parts are on the disk.
     ///
     /// What the target's parts were, if it had any, is removed then.
-    pub(crate) fn put_in_place(
-        self,
-        target: Target,
-        parts: Vec<Settled<F>>,
-    ) -> Result<(), RecordError> {
+    pub fn put_in_place(self, target: Target, parts: Vec<Settled<F>>) -> Result<(), RecordError> {
         let Settled(temporary) = self.settle(&target)?;
         let files = temporary.files.clone();
         if !parts.is_empty() {
@@ -145,7 +145,7 @@ impl<F: Files> NewFile<F> {
 }
 
 /// A file whose content is on the disk; its name is removed when this is dropped.
-pub(crate) struct Settled<F: Files>(Temporary<F>);
+pub struct Settled<F: Files>(Temporary<F>);
 
 impl<F: Files> Write for NewFile<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -164,7 +164,7 @@ impl<F: Files> Seek for NewFile<F> {
 }
 
 /// The file that is to be replaced.
-pub(crate) struct Target {
+pub struct Target {
     pub(super) path: PathBuf,
     directory: PathBuf,
     /// Those of the file that is there, if one is.
@@ -172,7 +172,8 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn find(path: &Path) -> io::Result<Self> {
+    /// Finds the file at `path`, following links; it need not exist.
+    pub fn find(path: &Path) -> io::Result<Self> {
         // A link is followed: the file it leads to is what the user means to replace.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let permissions = match fs::metadata(&path) {

@@ -8,19 +8,20 @@ use crate::record::format::entry::RecordEntry;
 ///
 /// A tensor is written between [`begin`](Self::begin) and [`end`](Self::end). Where the second
 /// is missing, part of a tensor may lie in the file: nothing follows it, and nothing is finished.
-pub(crate) struct InOrder {
+pub struct InOrder {
     entries: Vec<RecordEntry>,
     next: usize,
     writing: bool,
 }
 
 impl InOrder {
-    pub(crate) fn new(entries: Vec<RecordEntry>) -> Self {
+    /// Expects these tensors, in this order.
+    pub fn new(entries: Vec<RecordEntry>) -> Self {
         Self { entries, next: 0, writing: false }
     }
 
     /// Begins with a tensor, if it is the next that was declared. Another may follow if not.
-    pub(crate) fn begin(&mut self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
+    pub fn begin(&mut self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
         if self.writing {
             return Err(RecordError::Unfinished { id: None });
         }
@@ -35,13 +36,13 @@ impl InOrder {
     }
 
     /// Goes on, once all of the tensor is written.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.writing = false;
         self.next += 1;
     }
 
     /// Checks that all have been written.
-    pub(crate) fn check_finished(&self) -> Result<(), RecordError> {
+    pub fn check_finished(&self) -> Result<(), RecordError> {
         match self.entries.get(self.next) {
             _ if self.writing => Err(RecordError::Unfinished { id: None }),
             Some(missing) => Err(RecordError::Unfinished { id: Some(missing.id.clone()) }),
@@ -50,15 +51,14 @@ impl InOrder {
     }
 }
 
-#[cfg(feature = "formats")]
 impl InOrder {
     /// The position of the next tensor.
-    pub(crate) fn position(&self) -> usize {
+    pub fn position(&self) -> usize {
         self.next
     }
 
     /// Whether there never was one.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }

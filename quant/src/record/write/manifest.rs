@@ -23,7 +23,7 @@ pub struct Outline {
 
 impl Outline {
     /// What `model` brings to a file, with `metadata` added.
-    pub(crate) fn of_model(model: &dyn Module, metadata: &BTreeMap<String, String>) -> Self {
+    pub fn of_model(model: &dyn Module, metadata: &BTreeMap<String, String>) -> Self {
         let mut outline = Self::default();
         walk(model, &mut outline);
         outline.metadata.extend(metadata.clone());

@@ -8,7 +8,7 @@ use crate::scheme::{ScaleType, f32_to_f16};
 use crate::tensor::QuantizedTensor;
 
 /// The content of a section that is to be written.
-pub(crate) enum Payload<'a> {
+pub enum Payload<'a> {
     /// As they are.
     Bytes(&'a [u8]),
     /// Little-endian single precision.
@@ -19,7 +19,7 @@ pub(crate) enum Payload<'a> {
 
 impl<'a> Payload<'a> {
     /// The sections of a parameter: values, scales, zero points.
-    pub(crate) fn of(param: ParamView<'a>) -> [Self; 3] {
+    pub fn of(param: ParamView<'a>) -> [Self; 3] {
         match param.quantized() {
             None => [Self::F32(param.values()), Self::Bytes(&[]), Self::Bytes(&[])],
             Some(tensor) => [
@@ -38,7 +38,7 @@ impl<'a> Payload<'a> {
     }
 
     /// Calls `f` with the bytes, piece by piece, up to the first error.
-    pub(crate) fn chunks<E>(&self, mut f: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn chunks<E>(&self, mut f: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         match self {
             Self::Bytes(bytes) => bytes.chunks(CHUNK).try_for_each(f),
             Self::F32(values) if cfg!(target_endian = "little") => {

@@ -1,0 +1,60 @@
+//! `quant convert`, and the copying that `quant dequantize` shares.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use quant_formats::{Checkpoint, CheckpointError, Options};
+use serde::Serialize;
+
+use crate::Answer;
+use crate::args::Copy;
+use crate::error::Failure;
+use crate::input;
+use crate::output::{self, bytes};
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &Copy) -> Result<Answer, Failure> {
+    copy(args, |from, to, options| quant_formats::convert(from, to, options))
+}
+
+#[derive(Serialize)]
+struct Summary {
+    input: String,
+    output: String,
+    tensors: usize,
+    input_bytes: u64,
+    output_bytes: u64,
+    seconds: f64,
+}
+
+/// Copies a checkpoint by `write`, and says what came of it.
+pub(super) fn copy(
+    args: &Copy,
+    write: impl FnOnce(&dyn Checkpoint, &Path, Options<'_>) -> Result<(), CheckpointError>,
+) -> Result<Answer, Failure> {
+    let begun = Instant::now();
+    let (from, to) = (&args.input.path, &args.output.output);
+    let checkpoint = input::open(&args.input)?;
+    input::check_output(from, to)?;
+    Progress::over(&*checkpoint)
+        .run(&args.work, args.output.max_part_size, |options| write(&*checkpoint, to, options))
+        .map_err(|error| Failure::checkpoint(from, Some(to), error))?;
+    let summary = Summary {
+        input: from.display().to_string(),
+        output: to.display().to_string(),
+        tensors: checkpoint.entries().len(),
+        input_bytes: input::len(from)?,
+        output_bytes: input::len(to)?,
+        seconds: begun.elapsed().as_secs_f64(),
+    };
+    let mut out = io::stdout().lock();
+    if args.json {
+        output::json(&mut out, &summary)?;
+    } else {
+        let Summary { output, tensors, input_bytes, output_bytes, seconds, .. } = summary;
+        let (before, after) = (bytes(input_bytes), bytes(output_bytes));
+        writeln!(out, "{output}: {tensors} tensors, {after} of {before}, in {seconds:.2} s")?;
+    }
+    Ok(Answer::Yes)
+}

@@ -1,0 +1,80 @@
+//! Checkpoints in JSON: small ones, for eyes and for `diff`.
+
+mod error;
+mod reader;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+pub use error::JsonError;
+pub(super) use reader::parse;
+pub(super) use writer::JsonWriter;
+
+use super::Outline;
+use quant::module::Module;
+use quant::record::{Record, RecordError, Recorder};
+
+/// What a file says first.
+const FORMAT: &str = "quant-json/1";
+
+/// Loads and saves models in JSON, a row of a tensor to the line.
+///
+/// Every value comes back with the same bits. It is for models that somebody wants to read: a
+/// record takes a tenth of the bytes and a hundredth of the time.
+///
+/// ```
+/// use quant::{Module, Param};
+/// use quant_formats::JsonRecorder;
+///
+/// let json = vec![Param::new([[1.0f32, -0.1], [f32::INFINITY, 0.0]])].save_bytes(&JsonRecorder::default())?;
+/// assert_eq!(String::from_utf8(json)?, r#"{
+///   "format": "quant-json/1",
+///   "metadata": {},
+///   "states": {},
+///   "tensors": {
+///     "0": {
+///       "shape": [2, 2],
+///       "values": [
+///         1.0, -0.1,
+///         "inf", 0.0
+///       ]
+///     }
+///   }
+/// }
+/// "#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A quantized tensor has `scheme`, `scales`, `zero_points` and `codes` in place of `values`. The
+/// bytes of a state are pairs of hexadecimal digits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JsonRecorder {
+    metadata: BTreeMap<String, String>,
+}
+
+impl JsonRecorder {
+    /// The recorder that adds this pair to what it saves.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+}
+
+impl Recorder for JsonRecorder {
+    fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
+        let record = Record::from_module(model)?;
+        let mut json = JsonWriter::new(writer, Outline::of_model(&record, &self.metadata))?;
+        for (id, tensor) in record.iter() {
+            json.write(id.as_str(), tensor)?;
+        }
+        json.finish().map(drop)
+    }
+
+    fn load(&self, reader: &mut dyn Read, _len: Option<u64>) -> Result<Record, RecordError> {
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text)?;
+        parse(&text)
+    }
+}

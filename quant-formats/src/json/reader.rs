@@ -1,0 +1,180 @@
+//! Reading, whole.
+
+use core::fmt;
+use core::marker::PhantomData;
+use std::collections::HashSet;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::{FORMAT, JsonError};
+use quant::__private::check_len;
+use quant::module::ParamId;
+use quant::record::{Record, RecordError, State};
+use quant::scheme::packing;
+use quant::tensor::{QuantizedTensor, Tensor};
+
+/// The record that a text describes.
+pub(crate) fn parse(text: &[u8]) -> Result<Record, RecordError> {
+    let file: File<'_> =
+        serde_json::from_slice(text).map_err(|source| JsonError::Json { source })?;
+    if file.format != FORMAT {
+        let found = file.format.chars().take(100).collect();
+        return Err(JsonError::Format { found }.into());
+    }
+    let mut record = Record::new();
+    for (key, value) in file.metadata.distinct()? {
+        record.insert_metadata(key, value);
+    }
+    for (name, raw) in file.tensors.distinct()? {
+        let tensor = raw.tensor(&name)?;
+        record.insert(name, tensor);
+    }
+    for (name, RawState { kind, bytes }) in file.states.distinct()? {
+        let id = ParamId::new(name);
+        let data = unhex(&bytes).ok_or_else(|| JsonError::Hex { id: id.clone() })?;
+        record.insert_state(State { id, kind, data });
+    }
+    Ok(record)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File<'a> {
+    format: String,
+    metadata: Pairs<String>,
+    states: Pairs<RawState>,
+    #[serde(borrow)]
+    tensors: Pairs<RawTensor<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawState {
+    kind: String,
+    bytes: String,
+}
+
+/// Numbers stay text until it is known what they are: through double precision, some would be
+/// rounded twice.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTensor<'a> {
+    shape: Vec<usize>,
+    #[serde(borrow, default)]
+    values: Option<Vec<&'a RawValue>>,
+    #[serde(default)]
+    scheme: Option<String>,
+    #[serde(borrow, default)]
+    scales: Vec<&'a RawValue>,
+    #[serde(default)]
+    zero_points: Vec<i8>,
+    #[serde(default)]
+    codes: Option<Vec<i8>>,
+}
+
+impl RawTensor<'_> {
+    fn tensor(self, name: &str) -> Result<Tensor, RecordError> {
+        let id = || ParamId::new(name);
+        let Self { shape, values, scheme, scales, zero_points, codes } = self;
+        let made = match (values, scheme, codes) {
+            (Some(values), None, None) if scales.is_empty() && zero_points.is_empty() => {
+                Tensor::from_values(&shape, floats(name, &values)?)
+            }
+            (None, Some(scheme), Some(codes)) => {
+                let scheme: quant::scheme::QuantizationScheme =
+                    scheme.parse().map_err(|source| JsonError::Scheme { id: id(), source })?;
+                let ty = scheme.quantization_type();
+                let (qmin, qmax) = ty.code_range(scheme.mapping());
+                let range = qmin..=qmax;
+                check_len(&shape, codes.len())
+                    .map_err(|source| RecordError::Tensor { id: id(), source })?;
+                if let Some(code) = codes.iter().find(|&&code| !range.contains(&i32::from(code))) {
+                    return Err(JsonError::Value { id: id(), value: code.to_string() }.into());
+                }
+                let row = shape.last().copied().unwrap_or(1).max(1);
+                let codes = packing::pack(&codes, row, ty);
+                let scales = floats(name, &scales)?;
+                QuantizedTensor::from_parts(&shape, scheme, codes, scales, zero_points)
+                    .map(Tensor::from)
+            }
+            _ => {
+                let value = "neither `values` nor `scheme`, `scales` and `codes`".into();
+                return Err(JsonError::Value { id: id(), value }.into());
+            }
+        };
+        made.map_err(|source| RecordError::Tensor { id: id(), source })
+    }
+}
+
+fn floats(name: &str, values: &[&RawValue]) -> Result<Vec<f32>, JsonError> {
+    let float = |raw: &&RawValue| {
+        float(raw.get()).ok_or_else(|| JsonError::Value {
+            id: name.into(),
+            value: raw.get().chars().take(100).collect(),
+        })
+    };
+    values.iter().map(float).collect()
+}
+
+fn float(text: &str) -> Option<f32> {
+    match text {
+        "\"inf\"" => Some(f32::INFINITY),
+        "\"-inf\"" => Some(f32::NEG_INFINITY),
+        "\"nan\"" => Some(f32::NAN),
+        _ => match text.strip_prefix("\"nan 0x") {
+            Some(bits) => {
+                let bits = u32::from_str_radix(bits.strip_suffix('"')?, 16).ok()?;
+                Some(f32::from_bits(bits)).filter(|value| value.is_nan())
+            }
+            // What is too large is infinite here, and no number of JSON is that.
+            None => text.parse().ok().filter(|value: &f32| value.is_finite()),
+        },
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    // `from_str_radix` would take a sign.
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let byte = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+/// A map in its order, with keys that may repeat.
+struct Pairs<T>(Vec<(String, T)>);
+
+impl<T> Pairs<T> {
+    /// The pairs, once no key is there twice.
+    fn distinct(self) -> Result<Vec<(String, T)>, JsonError> {
+        let mut seen = HashSet::new();
+        match self.0.iter().find(|(key, _)| !seen.insert(key)) {
+            Some((twice, _)) => Err(JsonError::DuplicateName { id: twice.as_str().into() }),
+            None => Ok(self.0),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Pairs<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Pairs<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<T>, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}

@@ -1,0 +1,119 @@
+//! Writing, a tensor at a time.
+
+use core::fmt::{self, Display, Formatter};
+use std::io::Write;
+
+use super::{FORMAT, Outline};
+use quant::__private::{InOrder, distinct};
+use quant::record::RecordError;
+use quant::tensor::Tensor;
+
+/// Writes tensors in the order of an outline.
+pub(crate) struct JsonWriter<W> {
+    file: W,
+    order: InOrder,
+    /// What stands before the next tensor.
+    separator: &'static str,
+}
+
+impl<W: Write> JsonWriter<W> {
+    pub(crate) fn new(mut file: W, outline: Outline) -> Result<Self, RecordError> {
+        let Outline { metadata, entries, states, .. } = outline;
+        distinct(entries.iter().map(|entry| entry.id.as_str()))?;
+        distinct(states.iter().map(|state| state.id.as_str()))?;
+        let order = InOrder::new(entries);
+        write!(file, "{{\n  \"format\": \"{FORMAT}\",\n  \"metadata\": {{")?;
+        let mut separator = "\n";
+        for (key, value) in &metadata {
+            write!(file, "{separator}    {}: {}", Quoted(key), Quoted(value))?;
+            separator = ",\n";
+        }
+        write!(file, "{}}},\n  \"states\": {{", if metadata.is_empty() { "" } else { "\n  " })?;
+        separator = "\n";
+        for state in &states {
+            let (id, kind) = (Quoted(state.id.as_str()), Quoted(&state.kind));
+            write!(file, "{separator}    {id}: {{\"kind\": {kind}, \"bytes\": \"")?;
+            state.data.iter().try_for_each(|byte| write!(file, "{byte:02x}"))?;
+            write!(file, "\"}}")?;
+            separator = ",\n";
+        }
+        write!(file, "{}}},\n  \"tensors\": {{", if states.is_empty() { "" } else { "\n  " })?;
+        Ok(Self { file, order, separator: "\n" })
+    }
+
+    pub(crate) fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
+        self.order.begin(id, tensor.into())?;
+        let file = &mut self.file;
+        writeln!(file, "{}    {}: {{", self.separator, Quoted(id))?;
+        self.separator = ",\n";
+        let shape = tensor.shape();
+        match tensor.quantized() {
+            None => {
+                write!(file, "      \"shape\": {shape:?},\n      \"values\": ")?;
+                let values = tensor.values();
+                rows(file, shape, &values.iter().map(|&v| Value(v)).collect::<Vec<_>>())?;
+            }
+            Some(quantized) => {
+                writeln!(file, "      \"scheme\": \"{}\",", quantized.scheme())?;
+                write!(file, "      \"shape\": {shape:?},\n      \"scales\": [")?;
+                list(file, quantized.scales().iter().map(|&scale| Value(scale)))?;
+                write!(file, "],\n      \"zero_points\": [")?;
+                list(file, quantized.zero_points().iter())?;
+                write!(file, "],\n      \"codes\": ")?;
+                rows(file, shape, &quantized.codes())?;
+            }
+        }
+        write!(file, "\n    }}")?;
+        self.order.end();
+        Ok(())
+    }
+
+    pub(crate) fn finish(mut self) -> Result<W, RecordError> {
+        let end = if self.order.is_empty() { "" } else { "\n  " };
+        self.order.check_finished()?;
+        write!(self.file, "{end}}}\n}}\n")?;
+        self.file.flush()?;
+        Ok(self.file)
+    }
+}
+
+/// A list with a row of the last axis to the line.
+fn rows(file: &mut impl Write, shape: &[usize], values: &[impl Display]) -> std::io::Result<()> {
+    let row = shape.last().copied().unwrap_or(1).max(1);
+    file.write_all(b"[")?;
+    for (number, row) in values.chunks(row).enumerate() {
+        write!(file, "{}\n        ", if number > 0 { "," } else { "" })?;
+        list(file, row.iter())?;
+    }
+    file.write_all(if values.is_empty() { b"]" } else { b"\n      ]" })
+}
+
+fn list(file: &mut impl Write, values: impl Iterator<Item = impl Display>) -> std::io::Result<()> {
+    for (number, value) in values.enumerate() {
+        write!(file, "{}{value}", if number > 0 { ", " } else { "" })?;
+    }
+    Ok(())
+}
+
+/// A float in the fewest digits that lead back to it.
+struct Value(f32);
+
+impl Display for Value {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            v if v.is_finite() => write!(f, "{v:?}"),
+            v if v.is_infinite() => write!(f, "\"{v}\""),
+            v if v.to_bits() == f32::NAN.to_bits() => f.write_str("\"nan\""),
+            v => write!(f, "\"nan 0x{:08x}\"", v.to_bits()),
+        }
+    }
+}
+
+/// A string as JSON has it.
+struct Quoted<'a>(&'a str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+    }
+}

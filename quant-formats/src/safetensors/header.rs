@@ -1,0 +1,283 @@
+//! The header: a length, and JSON that says where each tensor lies.
+//!
+//! The crate of the format's authors reads a header only together with all the bytes after it;
+//! here they stay in the file. `tests/` reads and writes the same files with that crate.
+
+use core::fmt;
+use core::ops::Range;
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::SafetensorsError;
+use super::dtype::Dtype;
+use quant::module::ParamId;
+
+/// The bytes before the header's JSON: its length.
+pub(super) const LEN_BYTES: u64 = 8;
+
+/// The longest header that is read; the format's authors have the same limit.
+pub(super) const LIMIT: u64 = 100_000_000;
+
+/// The key under which a header has the user's pairs.
+const METADATA: &str = "__metadata__";
+
+/// What a file says about its tensors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Header {
+    pub(super) metadata: BTreeMap<String, String>,
+    /// In the order in which the header names them; their bytes may lie in another.
+    pub(super) tensors: Vec<Slot>,
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Slot {
+    pub(super) name: String,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    /// Counted from the end of the header.
+    pub(super) bytes: Range<u64>,
+}
+
+impl Slot {
+    /// What messages say about it.
+    pub(super) fn describe(&self) -> String {
+        describe(self.dtype, &self.shape)
+    }
+}
+
+pub(super) fn describe(dtype: Dtype, shape: &[usize]) -> String {
+    format!("{dtype} {shape:?}")
+}
+
+/// The length of the JSON of a file of `file_len` bytes that starts with `prefix`.
+pub(super) fn json_len(prefix: [u8; 8], file_len: u64) -> Result<u64, SafetensorsError> {
+    let len = u64::from_le_bytes(prefix);
+    if len > LIMIT {
+        return Err(SafetensorsError::HeaderTooLong { len, limit: LIMIT });
+    }
+    let expected = LEN_BYTES + len;
+    if file_len < expected {
+        return Err(SafetensorsError::Truncated { len: file_len, expected });
+    }
+    Ok(len)
+}
+
+impl Header {
+    /// Reads the JSON of a header that `data_len` bytes follow, if that is known.
+    pub(super) fn decode(json: &[u8], data_len: Option<u64>) -> Result<Self, SafetensorsError> {
+        let raw: RawHeader =
+            serde_json::from_slice(json).map_err(|source| SafetensorsError::Json { source })?;
+        let mut names = HashSet::new();
+        if let Some((twice, _)) = raw.tensors.iter().find(|(name, _)| !names.insert(name)) {
+            return Err(SafetensorsError::DuplicateName { id: twice.as_str().into() });
+        }
+        let tensors = raw.tensors.into_iter().map(|(name, raw)| raw.check(name));
+        let header =
+            Self { metadata: raw.metadata, tensors: tensors.collect::<Result<Vec<_>, _>>()? };
+        let mut at = 0;
+        for slot in header.by_offset() {
+            if slot.bytes.start != at {
+                let (id, offset) = (slot.name.as_str().into(), slot.bytes.start);
+                return Err(SafetensorsError::Offset { id, offset, expected: at });
+            }
+            at = slot.bytes.end;
+        }
+        match data_len {
+            Some(found) if found != at => Err(SafetensorsError::FileLen { found, expected: at }),
+            _ => Ok(header),
+        }
+    }
+
+    /// The tensors in the order of their bytes.
+    pub(super) fn by_offset(&self) -> Vec<&Slot> {
+        let mut slots: Vec<_> = self.tensors.iter().collect();
+        // Tensors without elements share their offset with the next one.
+        slots.sort_by_key(|slot| (slot.bytes.start, slot.bytes.end));
+        slots
+    }
+
+    /// Length and JSON, padded with spaces so that the data starts on a multiple of 8.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; LEN_BYTES as usize];
+        serde_json::to_writer(&mut bytes, self).expect("strings and numbers are JSON");
+        bytes.resize(bytes.len().next_multiple_of(8), b' ');
+        let len = bytes.len() as u64 - LEN_BYTES;
+        bytes[..LEN_BYTES as usize].copy_from_slice(&len.to_le_bytes());
+        bytes
+    }
+
+    /// The bytes of all tensors.
+    pub(super) fn data_len(&self) -> u64 {
+        self.tensors.iter().map(|slot| slot.bytes.end).max().unwrap_or(0)
+    }
+}
+
+/// A header as it stands in the file, in its order and with names that may repeat.
+#[derive(Default)]
+struct RawHeader {
+    metadata: BTreeMap<String, String>,
+    tensors: Vec<(String, RawSlot)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSlot {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
+impl RawSlot {
+    fn check(self, name: String) -> Result<Slot, SafetensorsError> {
+        let Self { dtype, shape, data_offsets: offsets } = self;
+        let id = || ParamId::new(&*name);
+        let Some(dtype) = Dtype::of(&dtype) else {
+            return Err(SafetensorsError::UnknownDtype { id: id(), dtype });
+        };
+        let extents: Option<Vec<usize>> = shape.iter().map(|&n| n.try_into().ok()).collect();
+        let counted = extents.and_then(|shape| Some((dtype.byte_count(&shape)?, shape)));
+        let Some((expected, shape)) = counted else {
+            return Err(SafetensorsError::Shape { id: id(), shape });
+        };
+        let [start, end] = offsets;
+        if end.checked_sub(start) != Some(expected) {
+            return Err(SafetensorsError::Size { id: id(), expected, offsets });
+        }
+        Ok(Slot { name, dtype, shape, bytes: start..end })
+    }
+}
+
+impl<'de> Deserialize<'de> for RawHeader {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = RawHeader;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of tensors by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
+                let mut raw = RawHeader::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == METADATA {
+                        // Some writers say `null` where they have none.
+                        raw.metadata.extend(
+                            map.next_value::<Option<BTreeMap<_, _>>>()?.unwrap_or_default(),
+                        );
+                    } else {
+                        let slot = map.next_value()?;
+                        raw.tensors.push((key, slot));
+                    }
+                }
+                Ok(raw)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl Serialize for Header {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Tensor<'a> {
+            dtype: &'static str,
+            shape: &'a [usize],
+            data_offsets: [u64; 2],
+        }
+        let mut map = serializer.serialize_map(None)?;
+        if !self.metadata.is_empty() {
+            map.serialize_entry(METADATA, &self.metadata)?;
+        }
+        for Slot { name, dtype, shape, bytes } in &self.tensors {
+            let data_offsets = [bytes.start, bytes.end];
+            map.serialize_entry(name, &Tensor { dtype: dtype.name(), shape, data_offsets })?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(json: &str, data_len: u64) -> Result<Header, String> {
+        Header::decode(json.as_bytes(), Some(data_len)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_header_survives_its_bytes() {
+        let slot = |name: &str, dtype, shape: &[usize], bytes| Slot {
+            name: name.into(),
+            dtype,
+            shape: shape.into(),
+            bytes,
+        };
+        let header = Header {
+            metadata: [("format".to_owned(), "pt".to_owned())].into(),
+            tensors: vec![
+                slot("a", Dtype::BF16, &[], 24..26),
+                slot("nothing", Dtype::F32, &[0, 3], 24..24),
+                slot("b", Dtype::F32, &[2, 3], 0..24),
+            ],
+        };
+        let bytes = header.encode();
+        assert!(bytes.len().is_multiple_of(8));
+        let len = json_len(bytes[..8].try_into().unwrap(), bytes.len() as u64 + 26).unwrap();
+        assert_eq!(len, bytes.len() as u64 - 8);
+        assert_eq!(Header::decode(&bytes[8..], Some(header.data_len())).unwrap(), header);
+    }
+
+    #[test]
+    fn every_claim_of_a_header_is_checked() {
+        for (json, said) in [
+            ("{", "the header cannot be read: EOF while parsing an object at line 1 column 1"),
+            (
+                r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+                "w: the name is there twice",
+            ),
+            (
+                r#"{"w":{"dtype":"F33","shape":[2],"data_offsets":[0,8]}}"#,
+                "w: `F33` is no type of safetensors",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[18446744073709551615,2],"data_offsets":[0,8]}}"#,
+                "w: the elements of shape [18446744073709551615, 2] cannot be counted in whole bytes",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,7]}}"#,
+                "w: takes 8 bytes, but lies from byte 0 to 7",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#,
+                "w: takes 8 bytes, but lies from byte 8 to 0",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+                "w: starts at byte 4, and what is before it ends at 0",
+            ),
+            (
+                r#"{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#,
+                "the tensors take 4 bytes, but 8 follow the header",
+            ),
+        ] {
+            assert_eq!(decode(json, 8).unwrap_err(), said);
+        }
+    }
+
+    #[test]
+    fn a_length_is_believed_only_within_limit_and_file() {
+        let prefix = |len: u64| len.to_le_bytes();
+        assert!(matches!(
+            json_len(prefix(LIMIT + 1), u64::MAX),
+            Err(SafetensorsError::HeaderTooLong { .. })
+        ));
+        assert!(matches!(json_len(prefix(10), 17), Err(SafetensorsError::Truncated { .. })));
+        assert_eq!(json_len(prefix(10), 18).unwrap(), 10);
+    }
+}

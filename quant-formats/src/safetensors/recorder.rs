@@ -1,0 +1,129 @@
+//! The recorder.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use super::writer::{Layout, WIDTHS};
+use super::{Outline, reader};
+use crate::Rename;
+use quant::__private::Payload;
+use quant::module::{Module, ModuleVisitor, ParamId, ParamView};
+use quant::record::{Record, RecordEntry, RecordError, Recorder};
+use quant::tensor::QuantizedTensor;
+
+/// Loads and saves models in safetensors files.
+///
+/// Tensors of type F32, F16 and BF16 are parameters, in single precision from then on. A quantized
+/// parameter is written as its codes, scales and zero points, which torch reads as plain tensors:
+///
+/// ```text
+/// fc.weight             I8   [out, in]      codes; U8 [out, bytes of a row] where several share a byte
+/// fc.weight_scale       F32  [out, 1]       shaped so that it broadcasts
+/// fc.weight_zero_point  I8   [out, 1]       affine schemes only
+/// __metadata__: "quant.tensor.fc.weight" = "per-channel-symmetric-int8 [out, in]"
+/// ```
+///
+/// so that `(w.float() - w_zero_point.float()) * w_scale` is the weight; blocks have one scale for
+/// each block of a row. Read back here, it is the quantized parameter again.
+///
+/// ```
+/// use quant::{Module, Param};
+/// use quant_formats::{Rename, SafetensorsRecorder};
+///
+/// #[derive(Module)]
+/// struct Model { layers: Vec<Param<[f32; 2]>> }
+///
+/// let foreign = vec![Param::new([1.0f32, 2.0])].save_bytes(&SafetensorsRecorder::default())?;
+///
+/// let rename = Rename::new().rule(r"^(\d+)$", "layers.$1")?;
+/// let model = Model { layers: vec![Param::new([0.0; 2])] };
+/// let model = model.load_bytes(&foreign, &SafetensorsRecorder::default().rename(rename))?;
+/// assert_eq!(*model.layers[0].value(), [1.0, 2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct SafetensorsRecorder {
+    metadata: BTreeMap<String, String>,
+    rename: Rename,
+}
+
+impl SafetensorsRecorder {
+    /// The recorder that adds this pair to what it saves.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// The recorder that renames what it loads.
+    #[must_use]
+    pub fn rename(self, rename: Rename) -> Self {
+        Self { rename, ..self }
+    }
+}
+
+impl Recorder for SafetensorsRecorder {
+    fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
+        let outline = Outline::of_model(model, &self.metadata);
+        let layout = Layout::new(&outline)?;
+        writer.write_all(&layout.header())?;
+        // The file has the widest elements first: one walk for each width.
+        for bits in WIDTHS {
+            let entries = &outline.entries;
+            let mut pass = Pass { layout: &layout, bits, entries, at: 0, writer, result: Ok(()) };
+            model.visit(&mut pass);
+            let Pass { at, result, .. } = pass;
+            result?;
+            if let Some(missing) = entries.get(at) {
+                return Err(RecordError::Changed { id: missing.id.clone() });
+            }
+            for (slot, state) in layout.states().zip(&outline.states) {
+                if slot.dtype.bits() == bits {
+                    writer.write_all(&state.data)?;
+                }
+            }
+        }
+        Ok(writer.flush()?)
+    }
+
+    fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
+        Ok(self.rename.record(reader::load(reader, len)?)?)
+    }
+}
+
+/// Writes the parts of parameters whose elements have one width.
+struct Pass<'a> {
+    layout: &'a Layout,
+    bits: usize,
+    entries: &'a [RecordEntry],
+    at: usize,
+    writer: &'a mut dyn Write,
+    result: Result<(), RecordError>,
+}
+
+impl ModuleVisitor for Pass<'_> {
+    fn visit_float(&mut self, id: ParamId, param: ParamView<'_>) {
+        if self.result.is_ok() {
+            self.result = self.try_param(id, param);
+        }
+    }
+}
+
+impl Pass<'_> {
+    fn try_param(&mut self, id: ParamId, param: ParamView<'_>) -> Result<(), RecordError> {
+        if self.entries.get(self.at) != Some(&entry(id.clone(), param)) {
+            return Err(RecordError::Changed { id });
+        }
+        for (slot, payload) in self.layout.slots(self.at).zip(Payload::of(param)) {
+            if slot.dtype.bits() == self.bits {
+                payload.chunks(|bytes| self.writer.write_all(bytes))?;
+            }
+        }
+        self.at += 1;
+        Ok(())
+    }
+}
+
+fn entry(id: ParamId, param: ParamView<'_>) -> RecordEntry {
+    RecordEntry::new(id, param.shape(), param.quantized().map(QuantizedTensor::scheme))
+}
