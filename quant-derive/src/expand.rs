@@ -11,7 +11,7 @@ use crate::bound;
 use crate::check;
 use crate::ctxt::Ctxt;
 
-/// The impl of `Module` for an item, and what is wrong with it.
+/// The impl of `Walk` for an item, and what is wrong with it.
 pub(crate) fn derive(input: TokenStream) -> TokenStream {
     match syn::parse2(input) {
         Ok(input) => expand(&input),
@@ -45,13 +45,13 @@ fn module(item: &Container<'_>) -> TokenStream {
     quote! {
         const _: () = {
             #quant
-            use __quant::Module as __M;
+            use __quant::module::Walk as __M;
             #(#schemes)*
             #[automatically_derived]
             #[allow(deprecated)]
             impl #impl_generics __M for #ident #ty_generics #where_clause {
-                fn walk(&self, __walker: &mut __quant::Walker<'_>) { #walk }
-                fn walk_mut(&mut self, __walker: &mut __quant::WalkerMut<'_>) { #walk_mut }
+                fn walk(&self, __walker: &mut __quant::module::Walker<'_>) { #walk }
+                fn walk_mut(&mut self, __walker: &mut __quant::module::WalkerMut<'_>) { #walk_mut }
             }
         };
     }
@@ -74,7 +74,7 @@ fn scheme(field: &Field<'_>) -> Option<TokenStream> {
         Scheme::Name(name) => quote_spanned!(name.span()=> __quant::__private::scheme(#name)),
         Scheme::Expr(expr) => quote!(const { #expr }),
     };
-    Some(quote!(static #name: __quant::QuantizationScheme = #value;))
+    Some(quote!(static #name: __quant::scheme::QuantizationScheme = #value;))
 }
 
 fn scheme_name(field: &Field<'_>) -> Ident {
@@ -145,7 +145,7 @@ fn call(field: &Field<'_>, name: &str, walk: Walk) -> Option<TokenStream> {
         None => quote!(__walker.field(#name)),
         Some(directive) => {
             let directive = self::directive(field, directive);
-            quote!(__walker.field_with(#name, __quant::Directive::#directive))
+            quote!(__walker.field_with(#name, __quant::module::Directive::#directive))
         }
     };
     Some(match walk {

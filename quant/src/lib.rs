@@ -115,6 +115,7 @@ pub mod calibration;
 #[cfg(feature = "candle")]
 pub mod candle;
 pub mod fake;
+mod model;
 pub mod module;
 #[cfg(feature = "nn")]
 pub mod nn;
@@ -138,9 +139,10 @@ pub use calibration::{
     Calibration, Histogram, MinMaxCalibration, MinMaxObserver, MovingAverageCalibration,
     MovingAverageObserver, MseCalibration, Observer, PercentileCalibration,
 };
+pub use model::Module;
 pub use module::{
-    Directive, MapError, Module, ModuleMapper, ModuleVisitor, Param, ParamId, ParamInfo, ParamView,
-    TryModuleMapper, Walker, WalkerMut,
+    Directive, MapError, ModuleMapper, ModuleVisitor, Param, ParamId, ParamInfo, ParamView,
+    StateLeaf, TryModuleMapper, Walk, Walker, WalkerMut,
 };
 pub use quantize::{WeightError, quantize_values};
 pub use scheme::{
@@ -152,13 +154,13 @@ pub use tensor::{FloatTensor, QuantizedTensor, SharedTensor, Tensor, TensorError
 #[cfg(feature = "std")]
 pub use activation::{
     ActivationError, ActivationMode, ActivationQuantizer, ActivationScheme, ActivationSchemeError,
-    CalibrateError, ConvertError,
+    ConvertError,
 };
 #[cfg(feature = "std")]
 pub use calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, EntropyCalibration};
 #[cfg(feature = "std")]
 pub use quantize::{
-    Action, Candidate, Decision, Expected, LayerSensitivity, Plan, PlanDifference,
+    Action, CalibrateError, Candidate, Decision, Expected, LayerSensitivity, Plan, PlanDifference,
     PlannedActivation, PlannedParam, Planner, QuantizeError, Quantizer, Reason, Recipe, Rule,
     Sensitivity, SensitivityError, UnmatchedRule,
     mixed::{

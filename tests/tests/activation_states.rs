@@ -3,8 +3,8 @@
 use ndarray::{ArrayD, IxDyn};
 use quant::nn::{ExecuteError, Linear};
 use quant::{
-    ActivationMode, ActivationQuantizer, ActivationScheme, BincodeRecorder, CalibrateError,
-    ConvertError, Module, QuantizeError, Recipe, Rule, UnmatchedRule,
+    ActivationError, ActivationMode, ActivationQuantizer, ActivationScheme, BincodeRecorder,
+    CalibrateError, ConvertError, Module, QuantizeError, Recipe, Rule, UnmatchedRule,
 };
 
 #[derive(Clone, Debug, Module)]
@@ -161,13 +161,14 @@ fn a_record_without_states_makes_activations_float() {
 fn a_nan_is_an_error_that_names_the_layer() {
     let dynamic = int8(ActivationScheme::DYNAMIC);
     let dynamic = Net::new().quantize_weights(&mut dynamic.clone()).unwrap().prepare(&dynamic);
-    for net in [calibrated(), calibrated().convert().unwrap(), dynamic.unwrap()] {
+    let observing = Net::new().prepare(int8(ActivationScheme::STATIC)).unwrap();
+    for net in [observing, calibrated().convert().unwrap(), dynamic.unwrap()] {
         let mut x = batch(1.0);
         x[[1, 2]] = f32::NAN;
         let Err(ExecuteError::Activation(error)) = net.forward(&x) else { panic!("no error") };
-        assert_eq!(error.id, "first.input");
-        assert_eq!(error.source.index, 6);
-        assert_eq!(error.to_string(), "first.input: element 6 is NaN");
+        let ActivationError::NonFinite { id, source } = error else { panic!("{error}") };
+        assert_eq!(id, "first.input");
+        assert_eq!(source.index, 6);
     }
 }
 
@@ -196,10 +197,12 @@ fn calibration_data_with_a_nan_is_an_error_or_counted() {
 }
 
 #[test]
-fn a_float_weight_takes_its_input_as_it_is() {
+fn a_float_weight_behind_a_quantized_input_is_an_error_with_the_path() {
     let recipe = Recipe::new().activations(ActivationScheme::DYNAMIC);
     let net = Net::new().prepare(&recipe).unwrap();
-    assert_eq!(net.forward(&batch(1.0)).unwrap(), Net::new().forward(&batch(1.0)).unwrap());
+    let error = net.forward(&batch(1.0)).unwrap_err();
+    assert!(matches!(error, ExecuteError::FloatWeight { .. }), "{error}");
+    assert!(error.to_string().starts_with("first.input: "), "{error}");
 }
 
 #[test]

@@ -457,12 +457,12 @@ fn values_that_are_not_as_many_as_the_shape_says_are_refused() {
 #[test]
 fn nothing_is_changed_unless_everything_can_be() {
     struct Watched<'a>(&'a mut Net);
-    impl Module for Watched<'_> {
+    impl quant::module::Walk for Watched<'_> {
         fn walk(&self, walker: &mut quant::Walker<'_>) {
-            self.0.walk(walker);
+            quant::module::Walk::walk(self.0, walker);
         }
         fn walk_mut(&mut self, walker: &mut quant::WalkerMut<'_>) {
-            self.0.walk_mut(walker);
+            quant::module::Walk::walk_mut(self.0, walker);
         }
     }
     let plan = quantizer().plan(&net()).unwrap();

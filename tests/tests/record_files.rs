@@ -39,7 +39,7 @@ fn a_file_is_made_and_replaced() {
 struct HalfWay;
 
 impl Recorder for HalfWay {
-    fn save(&self, _: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
+    fn save(&self, _: &dyn quant::module::Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
         writer.write_all(&[0; 100_000])?;
         Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into())
     }

@@ -566,7 +566,7 @@ fn refuses_to_save_two_parameters_under_one_name() {
 struct Foreign;
 
 impl Recorder for Foreign {
-    fn save(&self, _: &dyn Module, _: &mut dyn Write) -> Result<(), RecordError> {
+    fn save(&self, _: &dyn quant::module::Walk, _: &mut dyn Write) -> Result<(), RecordError> {
         Err(RecordError::Recorder { source: "only reads".into() })
     }
 

@@ -21,6 +21,7 @@ use std::time::Instant;
 use candle_core::{Device, Var};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::ArrayD;
+use quant::nn::FoldNorms;
 use quant::training::{Adam, Qat, QatOptions, cross_entropy, distillation, learning};
 use quant::{
     ActivationScheme, BincodeRecorder, CalibrationMethod, FloatTensor, Module, MseCalibration,

@@ -12,7 +12,7 @@ pub(super) use reader::parse;
 pub(super) use writer::JsonWriter;
 
 use super::Outline;
-use quant::module::Module;
+use quant::module::Walk;
 use quant::record::{Record, RecordError, Recorder};
 
 /// What a file says first.
@@ -63,7 +63,7 @@ impl JsonRecorder {
 }
 
 impl Recorder for JsonRecorder {
-    fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
+    fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
         let record = Record::from_module(model)?;
         let mut json = JsonWriter::new(writer, Outline::of_model(&record, &self.metadata))?;
         for (id, tensor) in record.iter() {

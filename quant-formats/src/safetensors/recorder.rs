@@ -7,7 +7,8 @@ use super::writer::{Layout, WIDTHS};
 use super::{Outline, reader};
 use crate::Rename;
 use quant::__private::Payload;
-use quant::module::{Module, ModuleVisitor, ParamId, ParamView};
+use quant::Module;
+use quant::module::{ModuleVisitor, ParamId, ParamView, Walk};
 use quant::record::{Record, RecordEntry, RecordError, Recorder};
 use quant::tensor::QuantizedTensor;
 
@@ -63,7 +64,7 @@ impl SafetensorsRecorder {
 }
 
 impl Recorder for SafetensorsRecorder {
-    fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
+    fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
         let outline = Outline::of_model(model, &self.metadata);
         let layout = Layout::new(&outline)?;
         writer.write_all(&layout.header())?;

@@ -1,23 +1,32 @@
 //! How the inputs of integer products are quantized.
 //!
-//! A layer has an [`ActivationQuantizer`] beside its parameters. It is a leaf of the module tree:
-//! recipes address it by its path, records save it, and the layer asks it what to do.
+//! A layer has an [`ActivationQuantizer`] beside its parameters. It is a state leaf of the model:
+//! recipes address it by its path, records save it, and the layer asks it for the mode.
 //!
 //! ```text
 //!             prepare               calibrate, convert
 //! float  ──────────────▶ observing ─────────────────────▶ static
 //!        ──────────────▶ dynamic
+//!        ──────────────▶ pending                             (quantize_weights alone)
+//!       quantize_weights
 //! ```
+//!
+//! This room imports `module`, `calibration` and `scheme`. Start reading in `quantizer.rs`.
 
-mod calibrate;
+mod convert;
+mod observation;
 mod quantizer;
 mod saved;
-#[cfg(feature = "candle")]
 mod training;
 
-pub use crate::scheme::{ActivationScheme, ActivationSchemeError};
-pub use calibrate::{CalibrateError, ConvertError};
+pub use convert::ConvertError;
 pub use quantizer::{ActivationError, ActivationMode, ActivationQuantizer};
 
-pub(crate) use calibrate::{calibrate, convert, prepare};
-pub(crate) use saved::RECORD_KIND;
+pub use crate::scheme::{ActivationScheme, ActivationSchemeError};
+
+#[doc(hidden)]
+pub use self::{
+    convert::{convert, for_each_activation, for_each_activation_mut},
+    observation::Observation,
+    training::ActivationTraining,
+};

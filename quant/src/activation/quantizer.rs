@@ -1,25 +1,29 @@
 //! The leaf that a layer has beside its parameters.
 
 use core::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
-#[cfg(feature = "candle")]
-use super::training::Training;
-use super::{ActivationScheme, saved};
-use crate::calibration::{AnyObserver, Calibration, CalibrationMethod, Observer};
+use super::observation::{Observation, locked};
+use super::saved;
+use super::training::ActivationTraining;
+use crate::calibration::CalibrationMethod;
 use crate::kernel::{Dynamic, Static};
-use crate::module::{Module, ParamId, Walker, WalkerMut};
-use crate::scheme::{Mapping, NonFinite, QuantParams, QuantizationType, Range, ScaleError};
-#[cfg(feature = "candle")]
-use crate::training::{Phase, StepSize};
+use crate::module::{ParamId, StateLeaf, Walk, Walker, WalkerMut};
+use crate::scheme::{
+    ActivationScheme, Mapping, NonFinite, QuantParams, QuantizationType, ScaleError,
+};
 
-/// Says how the input of a layer is quantized; beside the layer's parameters, saved with them.
+/// Says how the input of a layer is quantized; it is beside the layer's parameters, and saved with
+/// them.
 ///
-/// A new one is float. [`Module::prepare`] makes it dynamic or lets it observe, as a recipe says;
-/// [`Module::convert`] makes what it observed static.
+/// A new one is float. [`Module::prepare`](crate::Module::prepare) makes it dynamic or lets it
+/// observe, as a recipe says; [`Module::convert`](crate::Module::convert) makes what it observed
+/// static.
 ///
 /// ```
-/// use quant::{ActivationMode, ActivationQuantizer, ActivationScheme, Module, Recipe};
+/// use quant::activation::{ActivationMode, ActivationQuantizer};
+/// use quant::scheme::ActivationScheme;
+/// use quant::{Module, Recipe};
 ///
 /// let recipe = Recipe::new().activations(ActivationScheme::DYNAMIC);
 /// let input = ActivationQuantizer::new().prepare(&recipe)?;
@@ -37,12 +41,11 @@ pub struct ActivationQuantizer {
 pub(super) enum State {
     #[default]
     Float,
+    /// To be quantized, but neither prepared nor calibrated yet.
+    Pending(ActivationScheme),
     Dynamic(Dynamic),
     Static(Fixed),
-    /// Behind a lock, because a forward pass has the model by reference.
-    Observing(Mutex<Observation>),
-    #[cfg(feature = "candle")]
-    Training(Box<Training>),
+    Observing(Observing),
 }
 
 /// The parameters of a static activation.
@@ -53,34 +56,34 @@ pub(super) struct Fixed {
     pub(super) params: QuantParams,
 }
 
-/// What was seen so far, and what it is for.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Observation {
-    pub(super) ty: QuantizationType,
-    pub(super) mapping: Mapping,
-    pub(super) method: CalibrationMethod,
-    pub(super) observer: AnyObserver,
-    /// Leave non-finite values out and count them, where they would be an error.
-    pub(super) skip_non_finite: bool,
-    pub(super) skipped: u64,
+/// On the way to static.
+pub(super) struct Observing {
+    /// Behind a lock, because a forward pass has the model by reference.
+    pub(super) seen: Mutex<Observation>,
+    /// Whether calibration has ended, so that a forward pass is a mistake until the conversion.
+    pub(super) ended: bool,
+    pub(super) training: Option<Box<dyn ActivationTraining>>,
 }
 
 /// What an [`ActivationQuantizer`] does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ActivationMode {
-    /// Nothing.
+    /// The input stays float.
     Float,
-    /// It watches values go by, which stay float.
+    /// The input is to be quantized so, but the model was neither prepared nor calibrated yet.
+    /// A layer refuses to run.
+    Pending(ActivationScheme),
+    /// The input stays float, and its range is observed.
     Observing,
-    /// It has values quantized by the range they have.
+    /// The input is quantized by the range that it has.
     Dynamic(Dynamic),
-    /// It has values quantized by a fixed range.
+    /// The input is quantized by a fixed range.
     Static(Static),
 }
 
 impl ActivationQuantizer {
-    /// A quantizer that leaves activations float.
+    /// A quantizer that leaves the input float.
     pub fn new() -> Self {
         Self::default()
     }
@@ -89,19 +92,13 @@ impl ActivationQuantizer {
     pub fn mode(&self) -> ActivationMode {
         match &self.state {
             State::Float => ActivationMode::Float,
-            State::Observing(_) => ActivationMode::Observing,
+            State::Pending(scheme) => ActivationMode::Pending(*scheme),
+            State::Observing(observing) => {
+                observing.fixed().map_or(ActivationMode::Observing, ActivationMode::Static)
+            }
             State::Dynamic(dynamic) => ActivationMode::Dynamic(*dynamic),
             State::Static(Fixed { ty, mapping, params }) => {
-                let (qmin, qmax) = ty.code_range(*mapping);
-                ActivationMode::Static(Static {
-                    scale: params.scale,
-                    zero_point: params.zero_point,
-                    range: (qmin as i8, qmax as i8),
-                })
-            }
-            #[cfg(feature = "candle")]
-            State::Training(training) => {
-                training.fixed().map_or(ActivationMode::Observing, ActivationMode::Static)
+                ActivationMode::Static(fixed(*params, ty.code_range(*mapping)))
             }
         }
     }
@@ -111,57 +108,72 @@ impl ActivationQuantizer {
         self.id.as_ref()
     }
 
-    /// Sees values if it is observing; else does nothing.
+    /// Shows `values`, the input of a layer, to the observer, if there is one. A layer calls this
+    /// before it asks for the [`mode`](Self::mode).
     ///
     /// # Errors
-    /// A value is NaN or infinite, unless the recipe said to leave such values out.
+    /// A value is NaN or infinite, unless the recipe said to leave such values out. Or a step was
+    /// forgotten: the quantizer is pending, or calibration has ended and
+    /// [`convert`](crate::Module::convert) was not called.
     pub fn observe(&self, values: &[f32]) -> Result<(), ActivationError> {
-        let observes = match &self.state {
-            State::Observing(_) => true,
-            #[cfg(feature = "candle")]
-            State::Training(training) => training.observes(),
-            _ => false,
-        };
-        match self.observation() {
-            Some(seen) if observes => {
-                locked(seen).observe(values).map_err(|source| self.non_finite(source))
+        match &self.state {
+            State::Pending(scheme) => {
+                Err(ActivationError::Pending { id: self.name(), scheme: *scheme })
+            }
+            State::Observing(observing) if observing.ended => {
+                Err(ActivationError::Unconverted { id: self.name() })
+            }
+            State::Observing(observing) if observing.observes() => {
+                locked(&observing.seen).observe(values).map_err(|source| self.non_finite(source))
             }
             _ => Ok(()),
         }
     }
 
-    /// What it has seen, if it observes or has done so in training.
-    fn observation(&self) -> Option<&Mutex<Observation>> {
+    fn observing(&self) -> Option<&Observing> {
         match &self.state {
-            State::Observing(seen) => Some(seen),
-            #[cfg(feature = "candle")]
-            State::Training(training) => Some(&training.seen),
+            State::Observing(observing) => Some(observing),
             _ => None,
         }
     }
 
-    /// How many values were left out because they were NaN or infinite.
+    /// The number of values that calibration left out because they were NaN or infinite.
     pub fn skipped(&self) -> u64 {
-        match &self.state {
-            State::Observing(observation) => locked(observation).skipped,
-            #[cfg(feature = "candle")]
-            State::Training(training) => locked(&training.seen).skipped,
-            _ => 0,
-        }
+        self.observing().map_or(0, |observing| locked(&observing.seen).skipped)
     }
 
-    /// The error that a value of this activation is not finite.
-    pub(crate) fn non_finite(&self, source: NonFinite) -> ActivationError {
-        ActivationError { id: self.name(), source }
+    /// The error that a value of this input is not finite.
+    pub fn non_finite(&self, source: NonFinite) -> ActivationError {
+        ActivationError::NonFinite { id: self.name(), source }
     }
 
-    /// The name of its layer in errors: its own path, or what it is.
-    pub(crate) fn name(&self) -> ParamId {
+    /// The name of the input in errors: its path, or `input` before the first walk.
+    pub fn name(&self) -> ParamId {
         self.id.clone().unwrap_or_else(|| "input".into())
     }
 
+    /// Becomes pending, unless the mode is already what `scheme` asks for, or leads there.
+    pub(crate) fn expect(&mut self, id: ParamId, scheme: ActivationScheme) {
+        let is_met = match (&self.state, scheme) {
+            (_, ActivationScheme::Float) => true,
+            (State::Dynamic(own), ActivationScheme::Dynamic(dynamic)) => *own == dynamic,
+            (State::Static(own), ActivationScheme::Static { ty, mapping }) => {
+                (own.ty, own.mapping) == (ty, mapping)
+            }
+            (State::Observing(own), ActivationScheme::Static { ty, mapping }) => {
+                let seen = locked(&own.seen);
+                (seen.ty, seen.mapping) == (ty, mapping)
+            }
+            _ => false,
+        };
+        if !is_met {
+            self.id = Some(id);
+            self.state = State::Pending(scheme);
+        }
+    }
+
     /// Takes the mode of `scheme`. One that observes already, for the same, goes on.
-    pub(super) fn prepare(
+    pub(crate) fn prepare(
         &mut self,
         id: ParamId,
         scheme: ActivationScheme,
@@ -170,87 +182,133 @@ impl ActivationQuantizer {
     ) {
         self.id = Some(id);
         self.state = match (scheme, &self.state) {
-            (ActivationScheme::Float, _) => State::Float,
             (ActivationScheme::Dynamic(dynamic), _) => State::Dynamic(dynamic),
-            (ActivationScheme::Static { ty, mapping }, State::Observing(seen))
-                if locked(seen).is_for(ty, mapping, method) =>
+            (ActivationScheme::Static { ty, mapping }, State::Observing(own))
+                if locked(&own.seen).is_for(ty, mapping, method) =>
             {
-                let mut seen = locked(seen).clone();
-                seen.skip_non_finite = skip_non_finite;
-                State::Observing(Mutex::new(seen))
+                let seen = Observation { skip_non_finite, ..locked(&own.seen).clone() };
+                State::Observing(Observing::new(seen))
             }
             (ActivationScheme::Static { ty, mapping }, _) => {
-                let observer = method.observer();
-                State::Observing(Mutex::new(Observation {
-                    ty,
-                    mapping,
-                    method,
-                    observer,
-                    skip_non_finite,
-                    skipped: 0,
-                }))
+                let seen = Observation::new(ty, mapping, method, skip_non_finite);
+                State::Observing(Observing::new(seen))
             }
+            (ActivationScheme::Float, _) => State::Float,
             // `quant-kernels` is pinned to this crate's version, which has no further variant.
             _ => unreachable!("every activation scheme has a mode"),
         };
     }
 
+    /// Observes no more until it is prepared again; what follows is the conversion.
+    pub(crate) fn end_calibration(&mut self) {
+        if let State::Observing(observing) = &mut self.state {
+            observing.ended = observing.training.is_none();
+        }
+    }
+
     /// What it would become static with; `None` if it is not observing.
     pub(super) fn observed(&self) -> Option<Result<Option<QuantParams>, ScaleError>> {
-        match &self.state {
-            State::Observing(seen) => {
-                let seen = locked(seen);
-                Some(seen.range().map(|range| seen.grid().params(range)).transpose())
+        let observing = self.observing()?;
+        let seen = locked(&observing.seen);
+        let in_training = observing.training.as_ref().and_then(|training| training.params(&seen));
+        let params = match in_training {
+            Some(QuantParams { scale, zero_point }) => {
+                let stored = seen.grid().store(scale);
+                Some(stored.map(|scale| QuantParams { scale, zero_point }))
             }
-            #[cfg(feature = "candle")]
-            State::Training(training) => {
-                let stored = |QuantParams { scale, zero_point }| {
-                    let scale = locked(&training.seen).grid().store(scale)?;
-                    Ok(QuantParams { scale, zero_point })
-                };
-                let params = training.params().or_else(|| training.observed());
-                Some(params.map(stored).transpose())
-            }
-            _ => None,
-        }
+            None => seen.params(),
+        };
+        Some(params.transpose())
     }
 
     /// Becomes static, if it is observing and has seen anything.
     pub(super) fn convert(&mut self) {
         let Some(Ok(Some(params))) = self.observed() else { return };
-        let Some(seen) = self.observation() else { return };
-        let Observation { ty, mapping, .. } = *locked(seen);
+        let Some(observing) = self.observing() else { return };
+        let Observation { ty, mapping, .. } = *locked(&observing.seen);
         self.state = State::Static(Fixed { ty, mapping, params });
     }
 }
 
-pub(super) fn locked(observation: &Mutex<Observation>) -> MutexGuard<'_, Observation> {
-    // An observer is as it was before a batch that panicked.
-    observation.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// What a crate that trains needs.
+#[doc(hidden)]
+impl ActivationQuantizer {
+    /// Attaches `training` if it is observing; says whether it is.
+    pub fn begin_training(
+        &mut self,
+        training: impl FnOnce() -> Box<dyn ActivationTraining>,
+    ) -> bool {
+        let State::Observing(observing) = &mut self.state else { return false };
+        observing.ended = false;
+        observing.training = Some(training());
+        true
+    }
 
-impl Observation {
-    fn observe(&mut self, values: &[f32]) -> Result<(), NonFinite> {
-        match self.observer.observe(values) {
-            Err(_) if self.skip_non_finite => {
-                let finite: Vec<f32> = values.iter().copied().filter(|x| x.is_finite()).collect();
-                self.skipped = self.skipped.saturating_add((values.len() - finite.len()) as u64);
-                self.observer.observe(&finite)
+    /// The training that is attached.
+    pub fn training(&self) -> Option<&dyn ActivationTraining> {
+        self.observing()?.training.as_deref()
+    }
+
+    /// The training that is attached, to be changed, with what was observed.
+    pub fn training_mut(&mut self) -> Option<(&mut dyn ActivationTraining, &Mutex<Observation>)> {
+        match &mut self.state {
+            State::Observing(Observing { training: Some(training), seen, .. }) => {
+                Some((&mut **training, seen))
             }
-            result => result,
+            _ => None,
         }
     }
 
-    pub(super) fn grid(&self) -> crate::scheme::Grid {
-        crate::scheme::Grid::new(self.ty, self.mapping, crate::scheme::ScaleType::F32)
+    /// The scale and zero point of the observed range; `None` if no values were seen, or none
+    /// are observed.
+    pub fn observed_params(&self) -> Option<QuantParams> {
+        locked(&self.observing()?.seen).params()?.ok()
     }
 
-    pub(super) fn range(&self) -> Option<Range> {
-        self.method.range(&self.observer, self.grid())
+    /// Whether a forward pass has to show its input to [`observe`](Self::observe).
+    pub fn observes(&self) -> bool {
+        match &self.state {
+            State::Pending(_) => true,
+            State::Observing(observing) => observing.ended || observing.observes(),
+            _ => false,
+        }
+    }
+}
+
+impl Observing {
+    pub(super) fn new(seen: Observation) -> Self {
+        Self { seen: Mutex::new(seen), ended: false, training: None }
     }
 
-    fn is_for(&self, ty: QuantizationType, mapping: Mapping, method: CalibrationMethod) -> bool {
-        (self.ty, self.mapping, self.method) == (ty, mapping, method)
+    fn observes(&self) -> bool {
+        self.training.as_ref().is_none_or(|training| training.observes())
+    }
+
+    /// The parameters in training, as a kernel takes them.
+    fn fixed(&self) -> Option<Static> {
+        let training = self.training.as_ref()?;
+        let seen = locked(&self.seen);
+        Some(fixed(training.params(&seen)?, seen.grid().code_range()))
+    }
+}
+
+fn fixed(params: QuantParams, (qmin, qmax): (i32, i32)) -> Static {
+    let QuantParams { scale, zero_point } = params;
+    Static { scale, zero_point, range: (qmin as i8, qmax as i8) }
+}
+
+impl fmt::Debug for Observing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Observing");
+        fields.field("seen", &*locked(&self.seen)).field("ended", &self.ended);
+        fields.field("in_training", &self.training.is_some()).finish()
+    }
+}
+
+impl Clone for Observing {
+    fn clone(&self) -> Self {
+        let seen = Mutex::new(locked(&self.seen).clone());
+        Self { seen, ended: self.ended, training: self.training.clone() }
     }
 }
 
@@ -258,11 +316,10 @@ impl Clone for ActivationQuantizer {
     fn clone(&self) -> Self {
         let state = match &self.state {
             State::Float => State::Float,
+            State::Pending(scheme) => State::Pending(*scheme),
             State::Dynamic(dynamic) => State::Dynamic(*dynamic),
             State::Static(fixed) => State::Static(*fixed),
-            State::Observing(seen) => State::Observing(Mutex::new(locked(seen).clone())),
-            #[cfg(feature = "candle")]
-            State::Training(training) => State::Training(training.clone()),
+            State::Observing(observing) => State::Observing(observing.clone()),
         };
         Self { id: self.id.clone(), state }
     }
@@ -274,131 +331,118 @@ impl PartialEq for ActivationQuantizer {
         match (&self.state, &other.state) {
             (State::Observing(a), State::Observing(b)) => {
                 // One lock at a time: the two may be one.
-                let seen = locked(a).clone();
-                seen == *locked(b)
-            }
-            #[cfg(feature = "candle")]
-            (State::Training(a), State::Training(b)) => {
-                let seen = locked(&a.seen).clone();
-                a.phase == b.phase && a.params() == b.params() && seen == *locked(&b.seen)
+                let (seen, params) = (locked(&a.seen).clone(), a.fixed());
+                let saved = |it: &Observing| it.training.as_ref().map(|training| training.save());
+                saved(a) == saved(b) && params == b.fixed() && seen == *locked(&b.seen)
             }
             _ => self.mode() == other.mode(),
         }
     }
 }
 
-impl Module for ActivationQuantizer {
+impl Walk for ActivationQuantizer {
     fn walk(&self, walker: &mut Walker<'_>) {
-        walker.activation(self);
-        #[cfg(feature = "candle")]
-        if let Some(scale) = self.training().and_then(|training| training.scale.as_ref()) {
-            scale.walk(&mut walker.step_size());
+        walker.state(self);
+        if let Some(training) = self.training() {
+            training.walk(walker);
         }
     }
 
     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
-        walker.activation(self);
-        #[cfg(feature = "candle")]
-        if let State::Training(training) = &mut self.state
-            && let Some(scale) = &mut training.scale
-        {
-            scale.walk_mut(&mut walker.step_size());
+        walker.state(self);
+        if let Some((training, _)) = self.training_mut() {
+            training.walk_mut(walker);
         }
     }
 }
 
-impl ActivationQuantizer {
-    /// Calls `put` with the format's name and the bytes in a record; not when float, which is
-    /// what a record without bytes means.
-    pub(crate) fn save(&self, put: impl FnOnce(&str, &[u8])) {
-        if let Some(data) = saved::encode(&self.state) {
-            put(saved::RECORD_KIND, &data);
-        }
+/// As `activation/1` of `docs/record-format.md`. A float quantizer stores nothing.
+impl StateLeaf for ActivationQuantizer {
+    fn kind(&self) -> &str {
+        saved::RECORD_KIND
     }
 
-    /// Takes the mode that `bytes` of a record say; the reason if they say none.
-    pub(crate) fn decode(&mut self, id: ParamId, bytes: Option<&[u8]>) -> Result<(), String> {
-        let state = bytes.map_or(Ok(State::Float), saved::decode)?;
-        #[cfg_attr(not(feature = "candle"), expect(unused_variables, reason = "no training"))]
-        let before = core::mem::replace(&mut self.state, state);
-        #[cfg(feature = "candle")]
-        if let (State::Training(before), State::Training(now)) = (before, &mut self.state) {
-            // A learned scale is a tensor of the record, and has been loaded as such.
-            now.scale = before.scale;
+    fn save(&self) -> Option<Vec<u8>> {
+        saved::encode(&self.state)
+    }
+
+    fn load(&mut self, path: &ParamId, data: Option<&[u8]>) -> Result<(), String> {
+        let mut state = State::Float;
+        if let Some(data) = data {
+            // A learned scale is a tensor of the record, and is loaded as such: the training
+            // that is attached goes on.
+            let training = match &self.state {
+                State::Observing(Observing { training, .. }) => training.clone(),
+                _ => None,
+            };
+            state = saved::decode(data, training)?;
         }
-        self.id = Some(id);
+        self.state = state;
+        self.id = Some(path.clone());
         Ok(())
     }
 }
 
-#[cfg(feature = "candle")]
-impl ActivationQuantizer {
-    fn training(&self) -> Option<&Training> {
-        match &self.state {
-            State::Training(training) => Some(training),
-            _ => None,
-        }
-    }
-
-    /// Begins training, if it is observing.
-    pub(crate) fn begin_training(&mut self, steps: StepSize) {
-        if let State::Observing(seen) = &self.state {
-            let seen = locked(seen).clone();
-            self.state = State::Training(Box::new(Training::new(seen, steps)));
-        }
-    }
-
-    /// The phase of its training; `None` if it is not in training.
-    pub(crate) fn phase(&self) -> Option<Phase> {
-        Some(self.training()?.phase)
-    }
-
-    /// Whether it can go on to a phase that quantizes.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.training().is_none_or(|training| training.observed().is_some())
-    }
-
-    /// Changes the phase, if it is in training.
-    pub(crate) fn set_phase(&mut self, phase: Phase) {
-        if let State::Training(training) = &mut self.state {
-            training.set_phase(phase);
-        }
-    }
-
-    /// The scale, if it is learned now.
-    pub(crate) fn learned_scale(&self) -> Option<&candle_core::Tensor> {
-        let training = self.training().filter(|training| training.phase == Phase::Fake)?;
-        training.scale.as_ref()?.as_float()
-    }
-
-    /// Whether values are to be shown to [`observe`](Self::observe) now.
-    pub(crate) fn observes(&self) -> bool {
-        match &self.state {
-            State::Observing(_) => true,
-            State::Training(training) => training.observes(),
-            _ => false,
-        }
-    }
-}
-
-/// A value of an activation is NaN or infinite.
+/// The input of a layer cannot be quantized or observed.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct ActivationError {
-    /// The path of the layer's quantizer, such as `layers.0.query.input`.
-    pub id: ParamId,
-    /// The value, and its position in the layer's input.
-    pub source: NonFinite,
+pub enum ActivationError {
+    /// A value is NaN or infinite.
+    NonFinite {
+        /// The path of the layer's quantizer, such as `layers.0.query.input`.
+        id: ParamId,
+        /// The value, and its position in the layer's input.
+        source: NonFinite,
+    },
+    /// The recipe wants the input quantized, and the model was neither prepared nor calibrated.
+    Pending {
+        /// The path of the layer's quantizer.
+        id: ParamId,
+        /// The scheme that the recipe wants.
+        scheme: ActivationScheme,
+    },
+    /// The input was calibrated, and was not converted.
+    Unconverted {
+        /// The path of the layer's quantizer.
+        id: ParamId,
+    },
+}
+
+impl ActivationError {
+    /// The path of the layer's quantizer.
+    pub fn id(&self) -> &ParamId {
+        match self {
+            Self::NonFinite { id, .. } | Self::Pending { id, .. } | Self::Unconverted { id } => id,
+        }
+    }
 }
 
 impl fmt::Display for ActivationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.id, self.source)
+        match self {
+            Self::NonFinite { id, .. } => write!(f, "{id}: the input is not finite"),
+            Self::Pending { id, scheme: scheme @ ActivationScheme::Static { .. } } => write!(
+                f,
+                "{id}: the recipe wants {scheme} inputs, but this input was not calibrated; call \
+                 `calibrate` and `convert`, or `quantize_with`"
+            ),
+            Self::Pending { id, scheme } => write!(
+                f,
+                "{id}: the recipe wants {scheme} inputs, but this input was not prepared; call \
+                 `prepare`, or `quantize`"
+            ),
+            Self::Unconverted { id } => {
+                write!(f, "{id}: this input was calibrated, but not converted; call `convert`")
+            }
+        }
     }
 }
 
 impl core::error::Error for ActivationError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        Some(&self.source)
+        match self {
+            Self::NonFinite { source, .. } => Some(source),
+            Self::Pending { .. } | Self::Unconverted { .. } => None,
+        }
     }
 }

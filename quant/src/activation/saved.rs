@@ -5,14 +5,17 @@
 //! static      1  mapping  bits  zero point  scale (f32)
 //! observing   2  mapping  bits  skip  skipped (u64)  method (string)  observer
 //! training    3  phase  zero point  then as observing, with its 2
+//! pending     4  the name of the scheme, to the end
 //! ```
 //!
 //! Every field is a byte unless it says otherwise; numbers are little-endian.
 
-use super::quantizer::{Fixed, Observation, State};
+use super::observation::{Observation, locked};
+use super::quantizer::{Fixed, Observing, State};
+use super::training::ActivationTraining;
 use crate::calibration::{AnyObserver, CalibrationMethod};
 use crate::kernel::Dynamic;
-use crate::scheme::{Mapping, QuantParams, QuantizationType};
+use crate::scheme::{ActivationScheme, Mapping, QuantParams, QuantizationType};
 
 /// The name of the format in records.
 pub(crate) const RECORD_KIND: &str = "activation/1";
@@ -38,11 +41,16 @@ pub(super) fn encode(state: &State) -> Option<Vec<u8>> {
             bytes.extend(params.scale.to_le_bytes());
             Some(bytes)
         }
-        State::Observing(seen) => observation(&super::quantizer::locked(seen)),
-        #[cfg(feature = "candle")]
-        State::Training(training) => {
-            let mut bytes = vec![3, training.phase as u8, training.zero_point as u8];
-            bytes.extend(observation(&super::quantizer::locked(&training.seen))?);
+        State::Observing(Observing { seen, training: None, .. }) => observation(&locked(seen)),
+        State::Observing(Observing { seen, training: Some(training), .. }) => {
+            let [phase, zero_point] = training.save();
+            let mut bytes = vec![3, phase, zero_point];
+            bytes.extend(observation(&locked(seen))?);
+            Some(bytes)
+        }
+        State::Pending(scheme) => {
+            let mut bytes = vec![4];
+            bytes.extend(scheme.to_string().into_bytes());
             Some(bytes)
         }
     }
@@ -63,8 +71,12 @@ fn mapping_byte(mapping: Mapping) -> u8 {
     }
 }
 
-/// The mode that `bytes` say, or why they say none.
-pub(super) fn decode(bytes: &[u8]) -> Result<State, String> {
+/// The mode that `bytes` describe, or why they describe none. `training` is what the quantizer has
+/// attached.
+pub(super) fn decode(
+    bytes: &[u8],
+    training: Option<Box<dyn ActivationTraining>>,
+) -> Result<State, String> {
     match *bytes {
         [0, mapping, per_row] => {
             let per_row = flag(per_row)?;
@@ -78,54 +90,45 @@ pub(super) fn decode(bytes: &[u8]) -> Result<State, String> {
             let (ty, mapping) = (read_type(bits)?, read_mapping(mapping)?);
             checked(Fixed { ty, mapping, params }).map(State::Static)
         }
-        [2, mapping, bits, skip, ref rest @ ..] => {
-            let (skipped, rest) =
-                rest.split_first_chunk().ok_or("the activation's state ends too early")?;
-            let ((method, observer), read): ((CalibrationMethod, AnyObserver), usize) =
-                bincode::serde::decode_from_slice(rest, config()).map_err(|e| e.to_string())?;
-            if read != rest.len() {
-                return Err("bytes follow the activation's state".into());
-            }
-            Ok(State::Observing(std::sync::Mutex::new(Observation {
-                ty: read_type(bits)?,
-                mapping: read_mapping(mapping)?,
-                method,
-                observer,
-                skip_non_finite: flag(skip)?,
-                skipped: u64::from_le_bytes(*skipped),
-            })))
+        [2, ref rest @ ..] => Ok(State::Observing(Observing::new(read_observation(rest)?))),
+        [3, phase, zero_point, 2, ref rest @ ..] => {
+            let mut training = training.ok_or(
+                "the activation is in training; load it by `Qat::restore`, which continues that",
+            )?;
+            let seen = read_observation(rest)?;
+            training.load([phase, zero_point], &seen)?;
+            Ok(State::Observing(Observing { training: Some(training), ..Observing::new(seen) }))
         }
-        #[cfg(feature = "candle")]
-        [3, phase, zero_point, ref rest @ ..] if rest.first() == Some(&2) => {
-            training(phase, zero_point as i8, decode(rest)?)
+        [4, ref name @ ..] => {
+            let name = core::str::from_utf8(name).map_err(|error| error.to_string())?;
+            let scheme: ActivationScheme =
+                name.parse().map_err(|error| format!("the activation is pending: {error}"))?;
+            Ok(State::Pending(scheme))
         }
-        #[cfg(not(feature = "candle"))]
-        [3, _, _, 2, ..] => {
-            Err("the activation is in training, which needs the feature `candle`".into())
-        }
-        _ => Err("the activation's state is of no known form".into()),
+        _ => Err("the activation's state has an unknown form".into()),
     }
 }
 
-/// The state of training, around that of an observing activation.
-#[cfg(feature = "candle")]
-fn training(phase: u8, zero_point: i8, seen: State) -> Result<State, String> {
-    use crate::training::Phase;
-    let State::Observing(seen) = seen else {
-        return Err("an activation in training has observed nothing".into());
+/// An observation, after its leading 2.
+fn read_observation(bytes: &[u8]) -> Result<Observation, String> {
+    let &[mapping, bits, skip, ref rest @ ..] = bytes else {
+        return Err("the activation's state ends too early".into());
     };
-    let phase = Phase::ALL.get(usize::from(phase)).copied();
-    let phase = phase.ok_or("the activation is in no known phase of training")?;
-    let (qmin, qmax) = super::quantizer::locked(&seen).grid().code_range();
-    if !(qmin..=qmax).contains(&zero_point.into()) {
-        return Err(format!("the activation's zero point is {zero_point}, which is no code"));
+    let (skipped, rest) =
+        rest.split_first_chunk().ok_or("the activation's state ends too early")?;
+    let ((method, observer), read): ((CalibrationMethod, AnyObserver), usize) =
+        bincode::serde::decode_from_slice(rest, config()).map_err(|error| error.to_string())?;
+    if read != rest.len() {
+        return Err("bytes follow the activation's state".into());
     }
-    Ok(State::Training(Box::new(super::training::Training {
-        seen,
-        phase,
-        scale: None,
-        zero_point,
-    })))
+    Ok(Observation {
+        ty: read_type(bits)?,
+        mapping: read_mapping(mapping)?,
+        method,
+        observer,
+        skip_non_finite: flag(skip)?,
+        skipped: u64::from_le_bytes(*skipped),
+    })
 }
 
 fn flag(byte: u8) -> Result<bool, String> {

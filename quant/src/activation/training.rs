@@ -1,97 +1,53 @@
-//! How the input of a layer is quantized while the layer is trained.
+//! What training attaches to an activation quantizer.
 
-use std::sync::Mutex;
+use alloc::boxed::Box;
+use core::any::Any;
 
-use candle_core::{Device, Tensor, Var};
-
-use super::quantizer::{Observation, locked};
-use crate::kernel::Static;
-use crate::module::Param;
+use super::observation::Observation;
+use crate::module::Walk;
 use crate::scheme::QuantParams;
-use crate::tensor::FloatTensor;
-use crate::training::{Phase, StepSize, learns_ranges};
 
-/// The state of an activation in training.
-#[derive(Debug)]
-pub(super) struct Training {
-    pub(super) seen: Mutex<Observation>,
-    pub(super) phase: Phase,
-    /// What is learned, if it is: 0 while activations are observed. On the host.
-    pub(super) scale: Option<Param<Tensor>>,
-    /// Beside a learned scale.
-    pub(super) zero_point: i8,
+/// How an observing quantizer behaves while its model is trained: implemented by the crate that
+/// trains, and attached by [`ActivationQuantizer::begin_training`].
+///
+/// The quantizer owns it. Walks visit it below the quantizer's path, and clones of the quantizer
+/// clone it. It is dropped when the quantizer takes another mode.
+///
+/// [`ActivationQuantizer::begin_training`]: super::ActivationQuantizer::begin_training
+pub trait ActivationTraining: Walk + Any + Send + Sync {
+    /// The training of a clone of the quantizer.
+    fn boxed_clone(&self) -> Box<dyn ActivationTraining>;
+
+    /// Whether values that pass now change what was observed.
+    fn observes(&self) -> bool;
+
+    /// The parameters that quantize the input now; `None` while it stays float.
+    fn params(&self, seen: &Observation) -> Option<QuantParams>;
+
+    /// The two bytes that a record has for it: the phase, and the zero point.
+    fn save(&self) -> [u8; 2];
+
+    /// Takes the two bytes of a record.
+    ///
+    /// # Errors
+    /// A sentence that says why the bytes are not valid.
+    fn load(&mut self, bytes: [u8; 2], seen: &Observation) -> Result<(), String>;
 }
 
-impl Training {
-    pub(super) fn new(seen: Observation, steps: StepSize) -> Self {
-        let scale = (steps == StepSize::Learned).then(|| {
-            let var = Var::from_vec(vec![0.0f32], 1, &Device::Cpu);
-            Param::new(var.expect("the host has room for one number").into_inner())
-        });
-        Self { seen: Mutex::new(seen), phase: Phase::Observe, scale, zero_point: 0 }
+impl dyn ActivationTraining {
+    /// The training as a `T`, if it is one.
+    pub fn downcast_ref<T: ActivationTraining>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
     }
 
-    /// Whether values that pass now change anything.
-    pub(super) fn observes(&self) -> bool {
-        let moves = match self.phase {
-            Phase::Observe => true,
-            Phase::Fake => self.scale.is_none(),
-            Phase::Frozen => false,
-        };
-        moves && learns_ranges()
-    }
-
-    /// The parameters in use; `None` while observing, or where nothing was seen.
-    pub(super) fn params(&self) -> Option<QuantParams> {
-        if self.phase == Phase::Observe {
-            return None;
-        }
-        match self.scale.as_ref().and_then(Param::as_float) {
-            Some(scale) => {
-                let scale = FloatTensor::values(scale).first().copied().unwrap_or(0.0);
-                Some(QuantParams { scale, zero_point: self.zero_point })
-            }
-            None => self.observed(),
-        }
-    }
-
-    /// The parameters for the range that was observed.
-    pub(super) fn observed(&self) -> Option<QuantParams> {
-        let seen = locked(&self.seen);
-        // An f32 scale of a range always exists.
-        seen.range().and_then(|range| seen.grid().params(range).ok())
-    }
-
-    /// The parameters in use, as a kernel wants them.
-    pub(super) fn fixed(&self) -> Option<Static> {
-        let QuantParams { scale, zero_point } = self.params()?;
-        let (qmin, qmax) = locked(&self.seen).grid().code_range();
-        Some(Static { scale, zero_point, range: (qmin as i8, qmax as i8) })
-    }
-
-    /// Changes the phase; `false` if there is no range to go on with.
-    pub(super) fn set_phase(&mut self, phase: Phase) -> bool {
-        if self.phase == Phase::Observe && phase != Phase::Observe {
-            let Some(params) = self.observed() else { return false };
-            if let Some(scale) = &self.scale {
-                self.zero_point = params.zero_point;
-                if crate::training::set(scale, vec![params.scale]).is_err() {
-                    return false;
-                }
-            }
-        }
-        self.phase = phase;
-        true
+    /// The training as a `T` to be changed, if it is one.
+    pub fn downcast_mut<T: ActivationTraining>(&mut self) -> Option<&mut T> {
+        (self as &mut dyn Any).downcast_mut()
     }
 }
 
-impl Clone for Training {
+impl Clone for Box<dyn ActivationTraining> {
     fn clone(&self) -> Self {
-        Self {
-            seen: Mutex::new(locked(&self.seen).clone()),
-            phase: self.phase,
-            scale: self.scale.clone(),
-            zero_point: self.zero_point,
-        }
+        (**self).boxed_clone()
     }
 }

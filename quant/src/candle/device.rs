@@ -18,6 +18,7 @@ use crate::kernel::{Kernel, Static};
 use crate::nn::{Conv2dOptions, ExecuteError};
 use crate::scheme::{Granularity, Group, NonFinite};
 use crate::tensor::QuantizedTensor;
+use crate::training::learned_scale;
 
 /// Whole numbers up to this one are exact in f32.
 const EXACT: u64 = 1 << 24;
@@ -105,7 +106,7 @@ impl Input {
         if let Some(source) = first_nan(x).map_err(backend)? {
             return Err(ExecuteError::Activation(input.non_finite(source)));
         }
-        Self::fixed(x, fixed, input.learned_scale()).map_err(backend)
+        Self::fixed(x, fixed, learned_scale(input)).map_err(backend)
     }
 
     fn fixed(x: &Tensor, fixed: Static, scale: Option<&Tensor>) -> CandleResult<Self> {

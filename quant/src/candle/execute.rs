@@ -10,7 +10,7 @@ use crate::activation::ActivationQuantizer;
 use crate::module::Param;
 use crate::nn::host::{self, conv, float, images_expected, integer};
 use crate::nn::{BatchNorm2d, Conv2d, Conv2dOptions, Execute, ExecuteError, Pool, Unary};
-use crate::training::learns_statistics;
+use crate::training::{FakeWeight, learns_statistics};
 
 macro_rules! execute {
     ($storage:ty) => {
@@ -108,7 +108,7 @@ fn conv2d_norm<T: Storage + Execute<Activation = Tensor>>(
     conv: &Conv2d<T>,
     norm: &BatchNorm2d<T>,
 ) -> Result<Tensor, ExecuteError> {
-    let Some(fake) = conv.weight.fake() else {
+    let Some(fake) = FakeWeight::active(&conv.weight) else {
         return T::batch_norm(&conv.forward(x)?, norm);
     };
     let folded = conv.fold(norm)?;
@@ -122,7 +122,7 @@ fn conv2d_norm<T: Storage + Execute<Activation = Tensor>>(
     let weight = with_gradient(weight, &gradients[0]).map_err(backend)?;
     let bias = with_gradient(bias, &gradients[1]).map_err(backend)?;
     let shape = weight.dims().to_vec();
-    let weight = Weight::of_float(&weight, Some(fake), &conv.input)?;
+    let weight = Weight::<T>::of_float(&weight, Some(fake), &conv.input)?;
     let conv = Conv { bias: Some(&bias), options: conv.options, input: &conv.input };
     product::conv2d(x, &weight, &shape, &conv)
 }
@@ -263,7 +263,7 @@ fn embedding<T: Storage>(indices: &[u32], weight: &Param<T>) -> Result<Tensor, E
         Weight::Stored(_, tensor) => {
             let mut y = vec![0.0; indices.len() * columns];
             integer::embedding(indices, tensor, &mut y)?;
-            Tensor::from_vec(y, (indices.len(), columns), weight.place().device()).map_err(backend)
+            Tensor::from_vec(y, (indices.len(), columns), weight.device().device()).map_err(backend)
         }
     }
 }

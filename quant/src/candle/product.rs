@@ -15,9 +15,9 @@ use crate::nn::host::conv::{self, Geometry};
 use crate::nn::host::integer::{self, Operands, Rows};
 use crate::nn::host::{check_bias, check_linear};
 use crate::nn::{Conv2dOptions, ExecuteError};
-use crate::scheme::{Grid, QuantizationType, Range, ScaleError, ScaleType};
+use crate::scheme::{Grid, Mapping, QuantizationType, Range, ScaleType};
 use crate::tensor::QuantizedTensor;
-use crate::training::FakeWeight;
+use crate::training::{FakeWeight, learned_scale};
 
 /// A weight as a product takes it.
 pub(super) enum Weight<'a, T: Storage> {
@@ -34,7 +34,12 @@ impl<'a, T: Storage> Weight<'a, T> {
     ) -> Result<Self, ExecuteError> {
         match (param.as_float(), param.quantized()) {
             (_, Some(tensor)) => Ok(Self::Stored(param, tensor)),
-            (Some(value), _) => Self::of_float(value.tensor(), param.fake(), input),
+            (Some(value), _) => {
+                if param.attachment::<FakeWeight>().is_none() {
+                    ExecuteError::check_float(input)?;
+                }
+                Self::of_float(value.tensor(), FakeWeight::active(param), input)
+            }
             (None, None) => unreachable!("a parameter is float or quantized"),
         }
     }
@@ -42,14 +47,14 @@ impl<'a, T: Storage> Weight<'a, T> {
     /// A float weight that is quantized as `fake` says.
     pub(super) fn of_float(
         weight: &Tensor,
-        fake: Option<&FakeWeight<T>>,
+        fake: Option<&FakeWeight>,
         input: &ActivationQuantizer,
     ) -> Result<Self, ExecuteError> {
         let Some(fake) = fake else { return Ok(Self::Float(weight.clone())) };
         let codes = fake
             .quantized(weight.dims(), &values(weight).map_err(backend)?)
             .map_err(|source| ExecuteError::Weight { layer: input.name(), source })?;
-        let scale = fake.learned_scale().map(Storage::tensor);
+        let scale = fake.learned_scale();
         let graph = fake_weight(weight, &codes, scale).map_err(backend)?;
         Ok(Self::Fake(codes, graph))
     }
@@ -85,11 +90,13 @@ fn fake_input(
     row: usize,
 ) -> Result<Tensor, ExecuteError> {
     match input.mode() {
-        ActivationMode::Float | ActivationMode::Observing => Ok(x.clone()),
+        ActivationMode::Float | ActivationMode::Observing | ActivationMode::Pending(_) => {
+            Ok(x.clone())
+        }
         ActivationMode::Static(fixed) => {
             let fake = one_group(x.dims(), fixed.into());
             let y = fake.forward(held);
-            match input.learned_scale() {
+            match learned_scale(input) {
                 Some(scale) => FakeQuantize::learned(x, scale, fake, y),
                 None => FakeQuantize::straight(x, fake, y),
             }
@@ -112,15 +119,16 @@ fn fake_input(
     }
 }
 
-/// Shows `x` to the quantizer, if it observes; refuses a learned scale that is none.
+/// Shows `x` to the quantizer, if it observes; refuses a learned scale that is not positive and normal.
 fn enter(x: &Tensor, input: &ActivationQuantizer) -> Result<(), ExecuteError> {
     if input.observes() {
         input.observe(&values(x).map_err(backend)?)?;
     }
     match input.mode() {
-        ActivationMode::Static(Static { scale, .. }) if !(scale.is_normal() && scale > 0.0) => {
-            let source = ScaleError { scale, stored_as: ScaleType::F32 };
-            Err(ExecuteError::Scale { layer: input.name(), source })
+        ActivationMode::Static(Static { scale, .. }) => {
+            let grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
+            let refused = |source| ExecuteError::Scale { layer: input.name(), source };
+            grid.store(scale).map(drop).map_err(refused)
         }
         _ => Ok(()),
     }

@@ -6,12 +6,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
-use super::{Module, Walker, WalkerMut};
+use super::walk::{Walk, Walker, WalkerMut};
 
-/// Implements `Module` for types without parameters.
+/// Implements `Walk` for types without parameters.
 macro_rules! constants {
     ($($ty:ty),*) => {$(
-        impl Module for $ty {
+        impl Walk for $ty {
             fn walk(&self, _walker: &mut Walker<'_>) {}
             fn walk_mut(&mut self, _walker: &mut WalkerMut<'_>) {}
         }
@@ -22,15 +22,15 @@ constants! {
     u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, bool, char, String, &str, ()
 }
 
-impl<T: ?Sized> Module for PhantomData<T> {
+impl<T: ?Sized> Walk for PhantomData<T> {
     fn walk(&self, _walker: &mut Walker<'_>) {}
     fn walk_mut(&mut self, _walker: &mut WalkerMut<'_>) {}
 }
 
-/// Implements `Module` for a container whose content has the container's own path.
+/// Implements `Walk` for a container whose content has the container's own path.
 macro_rules! transparent {
     ($([$($bound:tt)*] $ty:ty: $self:ident => $by_ref:expr, $by_mut:expr;)*) => {$(
-        impl<$($bound)*> Module for $ty {
+        impl<$($bound)*> Walk for $ty {
             fn walk(&$self, walker: &mut Walker<'_>) {
                 if let Some(child) = $by_ref { child.walk(walker); }
             }
@@ -42,14 +42,14 @@ macro_rules! transparent {
 }
 
 transparent! {
-    [M: Module] Option<M>: self => self.as_ref(), self.as_mut();
-    [M: Module + ?Sized] Box<M>: self => Some(&**self), Some(&mut **self);
+    [M: Walk] Option<M>: self => self.as_ref(), self.as_mut();
+    [M: Walk + ?Sized] Box<M>: self => Some(&**self), Some(&mut **self);
 }
 
-/// Implements `Module` for a container whose children are named by position or key.
+/// Implements `Walk` for a container whose children are named by position or key.
 macro_rules! collections {
     ($([$($bound:tt)*] $ty:ty: $self:ident => $by_ref:expr, $by_mut:expr;)*) => {$(
-        impl<$($bound)*> Module for $ty {
+        impl<$($bound)*> Walk for $ty {
             fn walk(&$self, walker: &mut Walker<'_>) {
                 for (step, child) in $by_ref { child.walk(&mut walker.step(step)); }
             }
@@ -61,15 +61,15 @@ macro_rules! collections {
 }
 
 collections! {
-    [M: Module] [M]: self => self.iter().enumerate(), self.iter_mut().enumerate();
-    [M: Module] Vec<M>: self => self.iter().enumerate(), self.iter_mut().enumerate();
-    [M: Module, const N: usize] [M; N]: self => self.iter().enumerate(), self.iter_mut().enumerate();
-    [M: Module] BTreeMap<String, M>: self => self.iter(), self.iter_mut().map(|(k, v)| (k.as_str(), v));
+    [M: Walk] [M]: self => self.iter().enumerate(), self.iter_mut().enumerate();
+    [M: Walk] Vec<M>: self => self.iter().enumerate(), self.iter_mut().enumerate();
+    [M: Walk, const N: usize] [M; N]: self => self.iter().enumerate(), self.iter_mut().enumerate();
+    [M: Walk] BTreeMap<String, M>: self => self.iter(), self.iter_mut().map(|(k, v)| (k.as_str(), v));
 }
 
 macro_rules! tuples {
     ($(($($ty:ident $index:tt)*))*) => {$(
-        impl<$($ty: Module),*> Module for ($($ty,)*) {
+        impl<$($ty: Walk),*> Walk for ($($ty,)*) {
             fn walk(&self, walker: &mut Walker<'_>) {
                 $(self.$index.walk(&mut walker.step($index));)*
             }

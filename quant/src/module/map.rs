@@ -3,12 +3,10 @@
 use core::convert::Infallible;
 use core::fmt;
 
+use super::id::ParamId;
+use super::leaf::StateLeaf;
 use super::param::ParamMut;
-use super::walk::walk_mut;
-use super::walk::{LeavesMut, Site};
-use super::{Module, ParamId};
-#[cfg(feature = "std")]
-use crate::activation::ActivationQuantizer;
+use super::walk::{LeavesMut, Site, Walk, walk_mut};
 use crate::tensor::{Tensor, TensorError};
 
 /// Replaces the parameters of a model, one by one.
@@ -81,10 +79,7 @@ impl<E: core::error::Error + 'static> core::error::Error for MapError<E> {
 }
 
 /// Calls `f` with every parameter of `module`, to be changed in place.
-pub(crate) fn for_each_mut(
-    module: &mut (impl Module + ?Sized),
-    f: impl FnMut(Site<'_>, &mut dyn ParamMut),
-) {
+pub fn for_each_mut(module: &mut (impl Walk + ?Sized), f: impl FnMut(Site<'_>, &mut dyn ParamMut)) {
     struct Each<F>(F);
     impl<F: FnMut(Site<'_>, &mut dyn ParamMut)> LeavesMut for Each<F> {
         fn param(&mut self, site: Site<'_>, param: &mut dyn ParamMut) {
@@ -94,24 +89,23 @@ pub(crate) fn for_each_mut(
     walk_mut(module, &mut Each(f));
 }
 
-/// Calls `f` with every activation quantizer of `module`, to be changed in place.
-#[cfg(feature = "std")]
-pub(crate) fn for_each_activation_mut(
-    module: &mut (impl Module + ?Sized),
-    f: impl FnMut(Site<'_>, &mut ActivationQuantizer),
+/// Calls `f` with every state leaf of `module`, to be changed in place.
+pub fn for_each_state_mut(
+    module: &mut (impl Walk + ?Sized),
+    f: impl FnMut(Site<'_>, &mut dyn StateLeaf),
 ) {
     struct Each<F>(F);
-    impl<F: FnMut(Site<'_>, &mut ActivationQuantizer)> LeavesMut for Each<F> {
+    impl<F: FnMut(Site<'_>, &mut dyn StateLeaf)> LeavesMut for Each<F> {
         fn param(&mut self, _site: Site<'_>, _param: &mut dyn ParamMut) {}
 
-        fn activation(&mut self, site: Site<'_>, activation: &mut ActivationQuantizer) {
-            (self.0)(site, activation);
+        fn state(&mut self, site: Site<'_>, leaf: &mut dyn StateLeaf) {
+            (self.0)(site, leaf);
         }
     }
     walk_mut(module, &mut Each(f));
 }
 
-pub(super) fn map<M: Module>(module: M, mapper: &mut dyn ModuleMapper) -> M {
+pub(crate) fn map<M: Walk>(module: M, mapper: &mut dyn ModuleMapper) -> M {
     struct Never<'a>(&'a mut dyn ModuleMapper);
     impl TryModuleMapper for Never<'_> {
         type Error = Infallible;
@@ -122,7 +116,7 @@ pub(super) fn map<M: Module>(module: M, mapper: &mut dyn ModuleMapper) -> M {
     try_map(module, &mut Never(mapper)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub(super) fn try_map<M: Module, E>(
+pub(crate) fn try_map<M: Walk, E>(
     mut module: M,
     mapper: &mut dyn TryModuleMapper<Error = E>,
 ) -> Result<M, MapError<E>> {
@@ -157,8 +151,8 @@ fn put_back(param: &mut dyn ParamMut, shape: &[usize], tensor: Tensor) -> Result
     }
 }
 
-/// The mapper behind [`Module::dequantize`].
-pub(super) struct Dequantize;
+/// The mapper of `Module::dequantize`.
+pub(crate) struct Dequantize;
 
 impl ModuleMapper for Dequantize {
     fn map_float(&mut self, _id: ParamId, tensor: Tensor) -> Tensor {

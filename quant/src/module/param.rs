@@ -1,19 +1,15 @@
 //! Parameters: a storage of floats, or what it was quantized to.
 
 use alloc::borrow::Cow;
-#[cfg(feature = "candle")]
 use alloc::boxed::Box;
 use core::any::Any;
 use core::fmt;
 
-#[cfg(feature = "nn")]
+use super::attachment::{Attachment, Slot};
+#[cfg(feature = "std")]
 use super::cache::Cache;
-use super::{Module, Walker, WalkerMut};
-#[cfg(feature = "candle")]
-use crate::quantize::{Choice, WeightError};
+use super::walk::{Walk, Walker, WalkerMut};
 use crate::tensor::{FloatTensor, QuantizedTensor, Repr, Tensor, TensorError};
-#[cfg(feature = "candle")]
-use crate::training::{FakeWeight, Phase, StepSize};
 
 /// A parameter of a model: a float tensor of type `T`, or the quantized tensor made of it.
 ///
@@ -27,11 +23,10 @@ use crate::training::{FakeWeight, Phase, StepSize};
 /// ```
 pub struct Param<T: FloatTensor> {
     state: State<T>,
-    #[cfg(feature = "nn")]
+    #[cfg(feature = "std")]
     cache: Cache,
-    /// How the value is quantized in training; only of float ones.
-    #[cfg(feature = "candle")]
-    fake: Option<Box<FakeWeight<T>>>,
+    /// Only of float parameters.
+    attached: Slot,
 }
 
 enum State<T: FloatTensor> {
@@ -45,10 +40,9 @@ impl<T: FloatTensor> Param<T> {
     pub fn new(value: T) -> Self {
         Self {
             state: State::Float(value),
-            #[cfg(feature = "nn")]
+            #[cfg(feature = "std")]
             cache: Cache::default(),
-            #[cfg(feature = "candle")]
-            fake: None,
+            attached: Slot::default(),
         }
     }
 
@@ -115,32 +109,27 @@ impl<T: FloatTensor> Param<T> {
         }
     }
 
-    /// What was derived from the value; the nn layers keep their packed weights here.
-    #[cfg(feature = "nn")]
-    pub(crate) fn cache(&self) -> &Cache {
+    /// What is computed from the value and kept beside it, such as packed weights.
+    #[cfg(feature = "std")]
+    pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// How the value is quantized in this phase of its training; `None` if it is not.
-    #[cfg(feature = "candle")]
-    pub(crate) fn fake(&self) -> Option<&FakeWeight<T>> {
-        self.fake.as_deref().filter(|fake| fake.is_active())
+    /// The attachment, if the parameter has one and it is an `A`.
+    pub fn attachment<A: Attachment>(&self) -> Option<&A> {
+        self.attached.as_dyn()?.downcast_ref()
     }
 
-    /// Drops what was derived from the value, which is about to change.
+    /// Drops what was computed from the value, which is about to change.
     fn forget(&mut self) {
-        #[cfg(feature = "nn")]
+        #[cfg(feature = "std")]
         {
             self.cache = Cache::default();
         }
     }
 
-    #[cfg(feature = "candle")]
-    pub(crate) fn place(&self) -> T::Device {
-        self.device()
-    }
-
-    fn device(&self) -> T::Device {
+    /// Where the float tensor lives, or will live when the parameter is float again.
+    pub fn device(&self) -> T::Device {
         match &self.state {
             State::Float(value) => value.device(),
             State::Quantized(_, device) => device.clone(),
@@ -148,23 +137,21 @@ impl<T: FloatTensor> Param<T> {
     }
 }
 
-impl<T: FloatTensor> Module for Param<T> {
+impl<T: FloatTensor> Walk for Param<T> {
     fn walk(&self, walker: &mut Walker<'_>) {
         walker.param(match &self.state {
             State::Float(value) => ParamView(View::Float(value)),
             State::Quantized(tensor, _) => ParamView(View::Quantized(tensor)),
         });
-        #[cfg(feature = "candle")]
-        if let Some(fake) = &self.fake {
-            fake.walk(walker);
+        if let Some(attached) = self.attached.as_dyn() {
+            attached.walk(walker);
         }
     }
 
     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
         walker.param(self);
-        #[cfg(feature = "candle")]
-        if let Some(fake) = &mut self.fake {
-            fake.walk_mut(walker);
+        if let Some(attached) = self.attached.as_dyn_mut() {
+            attached.walk_mut(walker);
         }
     }
 }
@@ -190,10 +177,9 @@ impl<T: FloatTensor + Clone> Clone for Param<T> {
                     State::Quantized(tensor.clone(), device.clone())
                 }
             },
-            #[cfg(feature = "nn")]
+            #[cfg(feature = "std")]
             cache: self.cache.clone(),
-            #[cfg(feature = "candle")]
-            fake: self.fake.clone(),
+            attached: self.attached.clone(),
         }
     }
 }
@@ -320,30 +306,30 @@ impl<'a> From<&'a Tensor> for ParamView<'a> {
 }
 
 /// A parameter to be changed in place, whatever its storage.
-pub(crate) trait ParamMut {
+pub trait ParamMut {
+    /// The parameter by reference.
     fn view(&self) -> ParamView<'_>;
 
-    /// Moves the tensor out; until one is [`put`](Self::put) back the parameter holds nothing.
+    /// Moves the tensor out; until one is [`put`](Self::put) back the parameter is empty.
     fn take(&mut self) -> Tensor;
 
-    /// Moves a tensor in, or says why the storage cannot hold it.
+    /// Moves a tensor in.
+    ///
+    /// # Errors
+    /// The storage cannot hold the tensor.
     fn put(&mut self, tensor: Tensor) -> Result<(), TensorError>;
 
-    /// Begins training for this choice, or says why the storage cannot be trained.
-    #[cfg(feature = "candle")]
-    fn begin_training(&mut self, _choice: &Choice, _steps: StepSize) -> Result<(), TensorError> {
-        Err(TensorError::Storage("the storage has no gradients".into()))
-    }
+    /// The attachment, if there is one.
+    fn attached(&self) -> Option<&dyn Attachment>;
 
-    /// Changes the phase, if the parameter is in training.
-    #[cfg(feature = "candle")]
-    fn set_phase(&mut self, _phase: Phase) {}
+    /// The attachment to be changed, if there is one.
+    fn attached_mut(&mut self) -> Option<&mut dyn Attachment>;
 
-    /// What the parameter, if it is in training, is to become.
-    #[cfg(feature = "candle")]
-    fn trained(&self) -> Option<Result<QuantizedTensor, WeightError>> {
-        None
-    }
+    /// Attaches `attachment`, or drops the one there is.
+    ///
+    /// # Errors
+    /// The parameter is quantized, or has no storage type of its own.
+    fn attach(&mut self, attachment: Option<Box<dyn Attachment>>) -> Result<(), TensorError>;
 }
 
 impl<T: FloatTensor> ParamMut for Param<T> {
@@ -369,50 +355,32 @@ impl<T: FloatTensor> ParamMut for Param<T> {
         self.state = match tensor.into_repr() {
             Repr::Float(tensor) => State::Float(T::from_shared(tensor, &device)?),
             Repr::Quantized(tensor) => {
-                #[cfg(feature = "candle")]
-                {
-                    self.fake = None;
-                }
+                self.attached.set(None);
                 State::Quantized(tensor, device)
             }
         };
         Ok(())
     }
 
-    #[cfg(feature = "candle")]
-    fn begin_training(&mut self, choice: &Choice, steps: StepSize) -> Result<(), TensorError> {
-        let refuse = |reason: &str| Err(TensorError::Storage(reason.into()));
-        let State::Float(value) = &self.state else {
-            return refuse("the parameter is quantized already");
-        };
-        match value.as_any().and_then(crate::candle::variable) {
-            None => return refuse("the storage is not a variable of candle"),
-            Some(var) if var.dtype() != candle_core::DType::F32 => {
-                return refuse("the storage is not of the type f32");
-            }
-            Some(_) => {}
+    fn attached(&self) -> Option<&dyn Attachment> {
+        self.attached.as_dyn()
+    }
+
+    fn attached_mut(&mut self) -> Option<&mut dyn Attachment> {
+        self.attached.as_dyn_mut()
+    }
+
+    fn attach(&mut self, attachment: Option<Box<dyn Attachment>>) -> Result<(), TensorError> {
+        if attachment.is_some() && self.is_quantized() {
+            return Err(TensorError::Storage("the parameter is quantized already".into()));
         }
-        let fake = FakeWeight::new(choice, steps, &value.shape(), &value.device())?;
-        self.fake = Some(Box::new(fake));
+        self.attached.set(attachment);
         Ok(())
-    }
-
-    #[cfg(feature = "candle")]
-    fn set_phase(&mut self, phase: Phase) {
-        if let Some(fake) = &mut self.fake {
-            fake.set_phase(phase);
-        }
-    }
-
-    #[cfg(feature = "candle")]
-    fn trained(&self) -> Option<Result<QuantizedTensor, WeightError>> {
-        let (fake, State::Float(value)) = (self.fake()?, &self.state) else { return None };
-        Some(fake.quantized(&value.shape(), &value.values()))
     }
 }
 
 /// A parameter of any shape, without a storage type of its own.
-impl Module for Tensor {
+impl Walk for Tensor {
     fn walk(&self, walker: &mut Walker<'_>) {
         walker.param(self.into());
     }
@@ -434,5 +402,17 @@ impl ParamMut for Tensor {
     fn put(&mut self, tensor: Tensor) -> Result<(), TensorError> {
         *self = tensor;
         Ok(())
+    }
+
+    fn attached(&self) -> Option<&dyn Attachment> {
+        None
+    }
+
+    fn attached_mut(&mut self) -> Option<&mut dyn Attachment> {
+        None
+    }
+
+    fn attach(&mut self, _: Option<Box<dyn Attachment>>) -> Result<(), TensorError> {
+        Err(TensorError::Storage("the parameter has no storage type of its own".into()))
     }
 }

@@ -2,11 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::walk::walk;
-use super::walk::{Leaves, Site};
-use super::{Module, ParamId, ParamView};
-#[cfg(feature = "std")]
-use crate::activation::ActivationQuantizer;
+use super::id::ParamId;
+use super::leaf::StateLeaf;
+use super::param::ParamView;
+use super::walk::{Leaves, Site, Walk, walk};
 use crate::scheme::{QuantizationScheme, element_count};
 
 /// Sees the parameters of a model.
@@ -29,9 +28,9 @@ pub trait ModuleVisitor {
     /// Sees one parameter, float or quantized.
     fn visit_float(&mut self, id: ParamId, param: ParamView<'_>);
 
-    /// Sees what quantizes the input of a layer; does nothing unless implemented.
-    #[cfg(feature = "std")]
-    fn visit_activation(&mut self, _id: ParamId, _activation: &ActivationQuantizer) {}
+    /// Sees a state leaf, such as what quantizes the input of a layer; does nothing unless
+    /// implemented. [`downcast_ref`](StateLeaf#method.downcast_ref) gives the leaf its type.
+    fn visit_state(&mut self, _id: ParamId, _leaf: &dyn StateLeaf) {}
 }
 
 /// What is known of a parameter without its values.
@@ -63,7 +62,7 @@ impl ParamInfo {
 }
 
 /// A closure that sees the parameters of a walk.
-pub(crate) struct Each<F>(pub(crate) F);
+struct Each<F>(F);
 
 impl<F: FnMut(Site<'_>, ParamView<'_>)> Leaves for Each<F> {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
@@ -72,43 +71,38 @@ impl<F: FnMut(Site<'_>, ParamView<'_>)> Leaves for Each<F> {
 }
 
 /// Calls `f` with every parameter of `module`.
-pub(crate) fn for_each(module: &(impl Module + ?Sized), f: impl FnMut(Site<'_>, ParamView<'_>)) {
+pub fn for_each(module: &(impl Walk + ?Sized), f: impl FnMut(Site<'_>, ParamView<'_>)) {
     walk(module, &mut Each(f));
 }
 
-/// Calls `f` with every activation quantizer of `module`.
-#[cfg(feature = "std")]
-pub(crate) fn for_each_activation(
-    module: &(impl Module + ?Sized),
-    f: impl FnMut(Site<'_>, &ActivationQuantizer),
-) {
-    struct EachActivation<F>(F);
-    impl<F: FnMut(Site<'_>, &ActivationQuantizer)> Leaves for EachActivation<F> {
+/// Calls `f` with every state leaf of `module`.
+pub fn for_each_state(module: &(impl Walk + ?Sized), f: impl FnMut(Site<'_>, &dyn StateLeaf)) {
+    struct EachState<F>(F);
+    impl<F: FnMut(Site<'_>, &dyn StateLeaf)> Leaves for EachState<F> {
         fn param(&mut self, _site: Site<'_>, _param: ParamView<'_>) {}
 
-        fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-            (self.0)(site, activation);
+        fn state(&mut self, site: Site<'_>, leaf: &dyn StateLeaf) {
+            (self.0)(site, leaf);
         }
     }
-    walk(module, &mut EachActivation(f));
+    walk(module, &mut EachState(f));
 }
 
-pub(super) fn visit(module: &(impl Module + ?Sized), visitor: &mut dyn ModuleVisitor) {
+pub(crate) fn visit(module: &(impl Walk + ?Sized), visitor: &mut dyn ModuleVisitor) {
     struct Visit<'a>(&'a mut dyn ModuleVisitor);
     impl Leaves for Visit<'_> {
         fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
             self.0.visit_float(site.path.into(), param);
         }
 
-        #[cfg(feature = "std")]
-        fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-            self.0.visit_activation(site.path.into(), activation);
+        fn state(&mut self, site: Site<'_>, leaf: &dyn StateLeaf) {
+            self.0.visit_state(site.path.into(), leaf);
         }
     }
     walk(module, &mut Visit(visitor));
 }
 
-pub(super) fn params(module: &(impl Module + ?Sized)) -> Vec<ParamInfo> {
+pub(crate) fn params(module: &(impl Walk + ?Sized)) -> Vec<ParamInfo> {
     let mut params = Vec::new();
     for_each(module, |site, param| params.push(ParamInfo::new(site.path, param)));
     params

@@ -1,13 +1,60 @@
-//! The walk over a model's parameters, by reference and in place.
+//! The walk over a model's leaves, by reference and in place.
 
 use alloc::string::String;
 use core::fmt::Write;
 
-use super::Module;
+use super::leaf::StateLeaf;
 use super::param::{ParamMut, ParamView};
-#[cfg(feature = "std")]
-use crate::activation::ActivationQuantizer;
 use crate::scheme::QuantizationScheme;
+use crate::tensor::TensorError;
+
+/// A tree of named leaves: what `#[derive(Module)]` implements.
+///
+/// The two methods show the children, in the same order and under the same names, to a walker.
+/// Everything a model can do is written once on top of them, in [`Module`](crate::Module).
+///
+/// Besides derived types, these are walked: [`Param`](super::Param);
+/// [`Tensor`](crate::tensor::Tensor), a parameter without a storage type of its own; `Option`,
+/// `Box`, `Vec`, arrays and tuples of modules, and `BTreeMap<String, _>`; and, as plain constants
+/// without parameters, integers, `bool`, `char`, `String`, `&str` and `PhantomData`. Floats are not:
+/// a bare `f32` may be a parameter that somebody forgot to wrap, so the compiler asks. Neither are
+/// `Rc` and `Arc`: two names for one parameter cannot both be changed in place.
+///
+/// Implement it by hand for a type that cannot derive it:
+///
+/// ```
+/// use quant::module::{Walk, Walker, WalkerMut};
+/// use quant::{Module, Param};
+///
+/// struct Scale { by: Param<f32>, epsilon: f32 }
+///
+/// impl Walk for Scale {
+///     fn walk(&self, walker: &mut Walker<'_>) {
+///         self.by.walk(&mut walker.field("by"));
+///     }
+///
+///     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
+///         self.by.walk_mut(&mut walker.field("by"));
+///     }
+/// }
+///
+/// let scale = Scale { by: Param::new(2.0), epsilon: 1e-5 };
+/// assert_eq!(scale.params()[0].id, "by");
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a module",
+    label = "neither a module, nor a parameter, nor a plain constant",
+    note = "a parameter is wrapped: `Param<Array2<f32>>`, `Param<Vec<f32>>`, `Param<f32>`",
+    note = "a struct or enum of your own derives it: `#[derive(Module)]`",
+    note = "what is no part of the model is left out by name: `#[module(skip)]`"
+)]
+pub trait Walk {
+    /// Walks each child with a walker of its name, in declaration order.
+    fn walk(&self, walker: &mut Walker<'_>);
+
+    /// Walks each child, to be changed in place, under the same names as [`walk`](Self::walk).
+    fn walk_mut(&mut self, walker: &mut WalkerMut<'_>);
+}
 
 /// What an attribute on a field asks of the parameters below it.
 ///
@@ -25,47 +72,49 @@ pub enum Directive {
 
 /// Where a walk stands: the path, and the innermost directive.
 #[derive(Clone, Copy)]
-pub(crate) struct Site<'a> {
-    pub(crate) path: &'a str,
-    #[cfg_attr(not(feature = "std"), expect(dead_code, reason = "plans need `std`"))]
-    pub(crate) directive: Option<Directive>,
-    /// Whether it is the scale of the parameter above, in training.
-    #[cfg(feature = "candle")]
-    pub(crate) is_step_size: bool,
+pub struct Site<'a> {
+    /// The steps joined by dots.
+    pub path: &'a str,
+    /// The directive of the innermost field that has one.
+    pub directive: Option<Directive>,
+    /// Whether the leaf is the scale of the parameter or activation above it, in training.
+    pub is_scale: bool,
 }
 
-/// Takes what a walk by reference comes by.
-pub(crate) trait Leaves {
+/// Receives the leaves of a shared walk.
+pub trait Leaves {
+    /// Receives a parameter.
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>);
 
-    /// A pair of the user's; only records have any.
-    #[cfg(feature = "std")]
+    /// Receives a pair of metadata; only records have any.
     fn metadata(&mut self, _key: &str, _value: &str) {}
 
-    /// What a module keeps besides parameters, in a format named `kind`.
-    #[cfg(feature = "std")]
-    fn state(&mut self, _site: Site<'_>, _kind: &str, _data: &[u8]) {}
+    /// Receives the saved state of a leaf whose type is unknown; only records have any.
+    fn saved_state(&mut self, _site: Site<'_>, _kind: &str, _data: &[u8]) {}
 
-    #[cfg(feature = "std")]
-    fn activation(&mut self, _site: Site<'_>, _activation: &ActivationQuantizer) {}
+    /// Receives a state leaf.
+    fn state(&mut self, _site: Site<'_>, _leaf: &dyn StateLeaf) {}
 }
 
-/// Takes what a walk in place comes by.
-pub(crate) trait LeavesMut {
+/// Receives the leaves of a walk in place.
+pub trait LeavesMut {
+    /// Receives a parameter.
     fn param(&mut self, site: Site<'_>, param: &mut dyn ParamMut);
 
-    #[cfg(feature = "std")]
-    fn activation(&mut self, _site: Site<'_>, _activation: &mut ActivationQuantizer) {}
+    /// Receives a state leaf.
+    fn state(&mut self, _site: Site<'_>, _leaf: &mut dyn StateLeaf) {}
 
-    /// A layer that has a norm of its own to fold, before its parameters.
-    #[cfg(feature = "nn")]
-    fn foldable(&mut self, _site: Site<'_>, _layer: &mut dyn Fold) {}
+    /// Receives a layer that holds a norm, before the layer's parameters.
+    fn foldable(&mut self, _site: Site<'_>, _layer: &mut dyn FoldNorm) {}
 }
 
 /// A layer with a norm that can become a part of its weights.
-#[cfg(feature = "nn")]
-pub(crate) trait Fold {
-    fn fold(&mut self) -> Result<(), crate::tensor::TensorError>;
+pub trait FoldNorm {
+    /// Multiplies the norm into the weights.
+    ///
+    /// # Errors
+    /// A weight that is quantized, or a norm of another number of channels.
+    fn fold(&mut self) -> Result<(), TensorError>;
 }
 
 macro_rules! walker {
@@ -76,8 +125,7 @@ macro_rules! walker {
             path: &'a mut String,
             outer: usize,
             directive: Option<Directive>,
-            #[cfg(feature = "candle")]
-            is_step_size: bool,
+            is_scale: bool,
             leaves: &'a mut (dyn $leaves + 'a),
         }
 
@@ -87,8 +135,7 @@ macro_rules! walker {
                     outer: path.len(),
                     path,
                     directive: None,
-                    #[cfg(feature = "candle")]
-                    is_step_size: false,
+                    is_scale: false,
                     leaves,
                 }
             }
@@ -114,33 +161,31 @@ macro_rules! walker {
                     path: self.path,
                     outer,
                     directive: self.directive,
-                    #[cfg(feature = "candle")]
-                    is_step_size: false,
+                    is_scale: false,
                     leaves: self.leaves,
                 }
             }
 
-            /// The walker for what training keeps below a parameter or activation; it stays float.
-            #[cfg(feature = "candle")]
-            pub(crate) fn kept(&mut self, name: &str) -> $name<'_> {
+            /// The walker for a leaf that an attachment keeps below its parameter; it stays float.
+            #[doc(hidden)]
+            pub fn attached(&mut self, name: &str) -> $name<'_> {
                 self.field_with(name, Directive::Keep)
             }
 
-            /// The walker for the scale that training keeps.
-            #[cfg(feature = "candle")]
-            pub(crate) fn step_size(&mut self) -> $name<'_> {
-                let mut walker = self.kept("scale");
-                walker.is_step_size = true;
+            /// The walker for the scale that training keeps below a parameter or an activation.
+            #[doc(hidden)]
+            pub fn scale(&mut self) -> $name<'_> {
+                let mut walker = self.attached("scale");
+                walker.is_scale = true;
                 walker
             }
 
-            /// Where the walk stands, and who wants to know.
+            /// Where the walk stands, and what receives its leaves.
             fn site(&mut self) -> (Site<'_>, &mut (dyn $leaves + 'a)) {
                 let site = Site {
                     path: self.path,
                     directive: self.directive,
-                    #[cfg(feature = "candle")]
-                    is_step_size: self.is_step_size,
+                    is_scale: self.is_scale,
                 };
                 (site, self.leaves)
             }
@@ -155,29 +200,36 @@ macro_rules! walker {
 }
 
 walker! {
-    /// Stands at a module of a walk by reference; see [`Module::walk`].
+    /// Stands at a module of a walk by reference; see [`Walk::walk`].
     Walker, Leaves
 }
 
 walker! {
-    /// Stands at a module of a walk in place; see [`Module::walk_mut`].
+    /// Stands at a module of a walk in place; see [`Walk::walk_mut`].
     WalkerMut, LeavesMut
 }
 
 /// Walks the whole of `module` by reference.
-pub(crate) fn walk(module: &(impl Module + ?Sized), leaves: &mut dyn Leaves) {
+pub fn walk(module: &(impl Walk + ?Sized), leaves: &mut dyn Leaves) {
     module.walk(&mut Walker::new(&mut String::new(), leaves));
 }
 
 /// Walks the whole of `module` in place.
-pub(crate) fn walk_mut(module: &mut (impl Module + ?Sized), leaves: &mut dyn LeavesMut) {
+pub fn walk_mut(module: &mut (impl Walk + ?Sized), leaves: &mut dyn LeavesMut) {
     module.walk_mut(&mut WalkerMut::new(&mut String::new(), leaves));
 }
 
 impl Walker<'_> {
+    /// Shows a parameter at the path of this walker.
     pub(crate) fn param(&mut self, param: ParamView<'_>) {
         let (site, leaves) = self.site();
         leaves.param(site, param);
+    }
+
+    /// Shows a state leaf at the path of this walker.
+    pub fn state(&mut self, leaf: &dyn StateLeaf) {
+        let (site, leaves) = self.site();
+        leaves.state(site, leaf);
     }
 
     #[cfg(feature = "std")]
@@ -186,32 +238,28 @@ impl Walker<'_> {
     }
 
     #[cfg(feature = "std")]
-    pub(crate) fn state(&mut self, kind: &str, data: &[u8]) {
+    pub(crate) fn saved_state(&mut self, kind: &str, data: &[u8]) {
         let (site, leaves) = self.site();
-        leaves.state(site, kind, data);
-    }
-
-    #[cfg(feature = "std")]
-    pub(crate) fn activation(&mut self, activation: &ActivationQuantizer) {
-        let (site, leaves) = self.site();
-        leaves.activation(site, activation);
+        leaves.saved_state(site, kind, data);
     }
 }
 
 impl WalkerMut<'_> {
+    /// Shows a parameter at the path of this walker.
     pub(crate) fn param(&mut self, param: &mut dyn ParamMut) {
         let (site, leaves) = self.site();
         leaves.param(site, param);
     }
 
-    #[cfg(feature = "std")]
-    pub(crate) fn activation(&mut self, activation: &mut ActivationQuantizer) {
+    /// Shows a state leaf at the path of this walker.
+    pub fn state(&mut self, leaf: &mut dyn StateLeaf) {
         let (site, leaves) = self.site();
-        leaves.activation(site, activation);
+        leaves.state(site, leaf);
     }
 
-    #[cfg(feature = "nn")]
-    pub(crate) fn foldable(&mut self, layer: &mut dyn Fold) {
+    /// Shows a layer that holds a norm.
+    #[doc(hidden)]
+    pub fn foldable(&mut self, layer: &mut dyn FoldNorm) {
         let (site, leaves) = self.site();
         leaves.foldable(site, layer);
     }

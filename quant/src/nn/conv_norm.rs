@@ -6,13 +6,13 @@ use ndarray::ArrayD;
 
 use super::{BatchNorm2d, Conv2d, Execute, ExecuteError};
 use crate::module::{
-    Fold, LeavesMut, Module, ParamId, ParamMut, Site, Walker, WalkerMut, walk_mut,
+    FoldNorm, LeavesMut, ParamId, ParamMut, Site, Walk, Walker, WalkerMut, walk_mut,
 };
 use crate::tensor::{FloatTensor, TensorError};
 
 /// A convolution and, until it is folded, its [`BatchNorm2d`].
 ///
-/// [`Module::fold_norms`] makes the norm a part of the convolution. In training with quantization the
+/// [`FoldNorms::fold_norms`] makes the norm a part of the convolution. In training with quantization the
 /// folded weight is what is quantized (from the phase that quantizes on, with the statistics that
 /// were learned before), so that what is deployed is what was trained.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl<T: Execute> ConvNorm2d<T> {
     }
 }
 
-impl<T: FloatTensor> Module for ConvNorm2d<T> {
+impl<T: FloatTensor> Walk for ConvNorm2d<T> {
     fn walk(&self, walker: &mut Walker<'_>) {
         self.conv.walk(&mut walker.field("conv"));
         self.norm.walk(&mut walker.field("norm"));
@@ -56,7 +56,7 @@ impl<T: FloatTensor> Module for ConvNorm2d<T> {
     }
 }
 
-impl<T: FloatTensor> Fold for ConvNorm2d<T> {
+impl<T: FloatTensor> FoldNorm for ConvNorm2d<T> {
     fn fold(&mut self) -> Result<(), TensorError> {
         let Some(norm) = &self.norm else { return Ok(()) };
         let Conv2d { weight, bias, .. } = self.conv.fold(norm)?;
@@ -70,13 +70,26 @@ impl<T: FloatTensor> Fold for ConvNorm2d<T> {
     }
 }
 
-/// Folds every norm of `model` that can be.
-pub(crate) fn fold<M: Module>(mut model: M) -> Result<M, FoldError> {
+/// Folds norms into layers; implemented for every model.
+pub trait FoldNorms: Walk + Sized {
+    /// Folds every norm that a layer holds into the layer's weights, so that what is quantized is
+    /// what is executed; see [`ConvNorm2d`].
+    ///
+    /// # Errors
+    /// A weight that is quantized already, or a norm of another number of channels; with the path.
+    fn fold_norms(self) -> Result<Self, FoldError> {
+        fold(self)
+    }
+}
+
+impl<M: Walk> FoldNorms for M {}
+
+fn fold<M: Walk>(mut model: M) -> Result<M, FoldError> {
     struct All(Option<FoldError>);
     impl LeavesMut for All {
         fn param(&mut self, _: Site<'_>, _: &mut dyn ParamMut) {}
 
-        fn foldable(&mut self, site: Site<'_>, layer: &mut dyn Fold) {
+        fn foldable(&mut self, site: Site<'_>, layer: &mut dyn FoldNorm) {
             if self.0.is_none() {
                 let failed = layer.fold().err();
                 self.0 = failed.map(|source| FoldError { id: site.path.into(), source });

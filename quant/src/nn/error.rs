@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::activation::{ActivationError, ActivationQuantizer};
+use crate::activation::{ActivationError, ActivationMode, ActivationQuantizer};
 use crate::kernel::{ConvError, KernelUnavailable, LinearError, PackError};
 use crate::module::ParamId;
 use crate::quantize::WeightError;
@@ -65,6 +65,11 @@ pub enum ExecuteError {
         /// The number of rows.
         rows: usize,
     },
+    /// The input is to be quantized, but the weight is float: `quantize_weights` was forgotten.
+    FloatWeight {
+        /// The layer.
+        layer: ParamId,
+    },
     /// A weight in training cannot be quantized.
     Weight {
         /// The layer.
@@ -94,6 +99,16 @@ impl ExecuteError {
     ) -> Self {
         let (layer, expected) = (activation.name(), expected.into());
         Self::Shape { layer, expected, found: found.into() }
+    }
+
+    /// Refuses to run a float weight where the input is to be quantized.
+    pub(crate) fn check_float(activation: &ActivationQuantizer) -> Result<(), Self> {
+        match activation.mode() {
+            ActivationMode::Dynamic(_) | ActivationMode::Static(_) => {
+                Err(Self::FloatWeight { layer: activation.name() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A failed product; a value that is not finite is the activation's error.
@@ -144,6 +159,11 @@ impl fmt::Display for ExecuteError {
             Self::Pack { layer, source } => write!(f, "{layer}: {source}"),
             Self::Product { layer, source } => write!(f, "{layer}: {source}"),
             Self::Convolution { layer, source } => write!(f, "{layer}: {source}"),
+            Self::FloatWeight { layer } => write!(
+                f,
+                "{layer}: the input is to be quantized, but the weight is float; call \
+                 `quantize_weights`, or `quantize`"
+            ),
             Self::Weight { layer, source } => write!(f, "{layer}: the weight: {source}"),
             Self::Scale { layer, source } => write!(f, "{layer}: {source}"),
             Self::Kernel(error) => error.fmt(f),

@@ -45,8 +45,7 @@ mod linear;
 mod norm;
 
 pub use conv::{BatchNorm2d, Conv2d, Conv2dOptions};
-pub(crate) use conv_norm::fold;
-pub use conv_norm::{ConvNorm2d, FoldError};
+pub use conv_norm::{ConvNorm2d, FoldError, FoldNorms};
 pub use embedding::Embedding;
 pub use error::ExecuteError;
 pub use execute::{Execute, Pool, Unary};

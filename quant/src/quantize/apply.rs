@@ -1,41 +1,66 @@
 //! Quantizing what a plan says.
 //!
 //! Two walks: the first finds the parameters of every group, and everything that can go wrong;
-//! the second computes the codes, and cannot fail.
+//! the second computes the codes, and cannot fail. What the first found is matched to the second
+//! by path, so that a walk that visits in another order gives the same result.
 
-use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::decide::{Decided, decide};
-use super::error::PlanDifference;
-use super::plan::{Action, Plan};
-use super::planner::{Choice, Planner};
-use super::{QuantizeError, weights};
-use crate::module::{Module, ParamId, ParamInfo, for_each, for_each_mut};
-use crate::scheme::{Groups, QuantParams, QuantizationScheme};
-use crate::tensor::QuantizedTensor;
+use super::decide::{Decided, decide, decide_activations};
+use super::error::{PlanDifference, QuantizeError};
+use super::fit::{Fitted, fit};
+use super::outcome::{Action, PlannedActivation};
+use super::plan::Plan;
+use super::planner::Planner;
+use crate::activation::for_each_activation_mut;
+use crate::module::{ParamId, ParamInfo, Walk, for_each, for_each_mut, params};
+use crate::scheme::ActivationScheme;
 
 /// Plans and applies, without measuring what quantization does.
-pub(crate) fn quantize_weights<M: Module>(
+pub(crate) fn quantize_weights<M: Walk>(
     planner: &(impl Planner + ?Sized),
     model: M,
 ) -> Result<M, QuantizeError> {
     let decided = decide(planner, &model)?;
-    let choices = decided.into_iter().map(|Decided { decision, .. }| decision.choice).collect();
-    quantize(choices, model)
+    let activations = decide_activations(planner, &model, &decided)?;
+    let choices: BTreeMap<_, _> = decided
+        .into_iter()
+        .filter_map(|Decided { info, decision }| Some((info.id, decision.choice?)))
+        .collect();
+    quantize(model, &activations, |id, shape, values| {
+        choices.get(id).map(|choice| fit(id, shape, values, choice)).transpose()
+    })
 }
 
-pub(super) fn apply<M: Module>(plan: &Plan, model: M) -> Result<M, QuantizeError> {
-    let found = model.params();
-    let differences = differences(plan, &found);
-    if !differences.is_empty() {
-        return Err(QuantizeError::PlanMismatch(differences));
+impl Plan {
+    /// Quantizes `model` as planned.
+    ///
+    /// What calibration found while the plan was made is used as it is. Where weights have changed
+    /// since, or where the plan was read from a file, calibration runs again.
+    ///
+    /// # Errors
+    /// The model's paths, shapes or types are not those of the plan, or a weight cannot be
+    /// quantized. Nothing is changed unless everything can be.
+    pub fn apply<M: Walk>(&self, model: M) -> Result<M, QuantizeError> {
+        let differences = differences(self, &params(&model));
+        if !differences.is_empty() {
+            return Err(QuantizeError::PlanMismatch(differences));
+        }
+        let planned: BTreeMap<_, _> =
+            self.params().iter().map(|param| (&param.id, param)).collect();
+        quantize(model, self.activations(), |id, shape, values| {
+            let Some((planned, choice)) =
+                planned.get(id).and_then(|planned| Some((planned, planned.choice()?)))
+            else {
+                return Ok(None);
+            };
+            match planned.calibration.fitted(values) {
+                Some(fitted) => Ok(Some(fitted)),
+                None => fit(id, shape, values, &choice).map(Some),
+            }
+        })
     }
-    let planned: BTreeMap<_, _> = plan.params().iter().map(|param| (&param.id, param)).collect();
-    let choices = found.iter().map(|info| planned.get(&info.id)?.choice()).collect();
-    quantize(choices, model)
 }
 
 fn differences(plan: &Plan, found: &[ParamInfo]) -> Vec<PlanDifference> {
@@ -61,56 +86,57 @@ fn differences(plan: &Plan, found: &[ParamInfo]) -> Vec<PlanDifference> {
     differences
 }
 
-/// The scheme, groups and parameters of a parameter that is to be quantized.
-pub(super) type Fitted = (QuantizationScheme, Groups, Vec<QuantParams>);
-
-fn quantize<M: Module>(choices: Vec<Option<Choice>>, mut model: M) -> Result<M, QuantizeError> {
-    let mut fitted = fit_all(&choices, &model)?.into_iter();
-    for_each_mut(&mut model, |_, param| {
-        let Some(Some((scheme, groups, params))) = fitted.next() else { return };
+/// Quantizes each parameter for which `fit` finds something, and marks each input that is to be
+/// quantized as pending.
+fn quantize<M: Walk>(
+    mut model: M,
+    activations: &[PlannedActivation],
+    fit: impl FnMut(&ParamId, &[usize], &[f32]) -> Result<Option<Fitted>, QuantizeError>,
+) -> Result<M, QuantizeError> {
+    let mut fitted = fit_all(&model, fit)?;
+    for_each_mut(&mut model, |site, param| {
+        // A walk that shows another parameter at this path, too, finds it gone.
+        let Some(fitted) = fitted.remove(site.path) else { return };
         let view = param.view();
-        let tensor =
-            QuantizedTensor::quantize(&view.shape(), scheme, groups, &view.values(), &params);
+        let tensor = fitted.quantize(&view.shape(), &view.values());
         param.put(tensor.into()).expect("every storage can be replaced by a quantized tensor");
     });
+    if let Some(id) = fitted.into_keys().next() {
+        return Err(QuantizeError::InconsistentWalk { id });
+    }
+    expect_activations(&mut model, activations);
     Ok(model)
 }
 
 fn fit_all(
-    choices: &[Option<Choice>],
-    model: &impl Module,
-) -> Result<Vec<Option<Fitted>>, QuantizeError> {
-    let mut choices = choices.iter();
-    let mut fitted = Ok(Vec::new());
+    model: &impl Walk,
+    mut fit: impl FnMut(&ParamId, &[usize], &[f32]) -> Result<Option<Fitted>, QuantizeError>,
+) -> Result<BTreeMap<ParamId, Fitted>, QuantizeError> {
+    let mut fitted = Ok(BTreeMap::new());
     for_each(model, |site, param| {
-        let (Ok(done), Some(choice)) = (&mut fitted, choices.next()) else { return };
-        let one = choice.as_ref().map(|choice| {
-            let (groups, params) = fit(&site.path.into(), &param.shape(), &param.values(), choice)?;
-            Ok((choice.scheme, groups, params))
-        });
-        match one.transpose() {
-            Ok(one) => done.push(one),
+        let Ok(done) = &mut fitted else { return };
+        let id = ParamId::from(site.path);
+        match fit(&id, &param.shape(), &param.values()) {
+            Ok(None) => {}
+            Ok(Some(one)) if done.contains_key(&id) => {
+                drop(one);
+                fitted = Err(QuantizeError::DuplicatePath { id });
+            }
+            Ok(Some(one)) => {
+                done.insert(id, one);
+            }
             Err(error) => fitted = Err(error),
         }
     });
     fitted
 }
 
-/// The groups of a parameter, and the scale and zero point of each.
-pub(super) fn fit(
-    id: &ParamId,
-    shape: &[usize],
-    values: &[f32],
-    choice: &Choice,
-) -> Result<(Groups, Vec<QuantParams>), QuantizeError> {
-    let Choice { scheme, name, calibration } = choice;
-    let Some(calibration) = calibration else {
-        let name: String = Cow::clone(name).into_owned();
-        return Err(QuantizeError::UnknownCalibration { id: id.clone(), name });
-    };
-    let fit = || {
-        let groups = Groups::new(shape, scheme.granularity())?;
-        Ok((groups, weights::params(groups, scheme.grid(), values, &**calibration)?))
-    };
-    fit().map_err(|source| QuantizeError::Param { id: id.clone(), scheme: *scheme, source })
+fn expect_activations(model: &mut impl Walk, planned: &[PlannedActivation]) {
+    let schemes: BTreeMap<&str, ActivationScheme> =
+        planned.iter().map(|planned| (planned.id.as_str(), planned.scheme)).collect();
+    for_each_activation_mut(model, |site, activation| {
+        if let Some(&scheme) = schemes.get(site.path) {
+            activation.expect(site.path.into(), scheme);
+        }
+    });
 }

@@ -1,14 +1,14 @@
 //! What a planner decides about each parameter of a model.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-#[cfg(feature = "candle")]
-use super::planner::Choice;
-use super::planner::{Candidate, Decision, Planner};
-use super::{QuantizeError, Reason};
-use crate::module::{Module, ParamInfo, ParamView, Site, for_each};
-use crate::scheme::QuantizationScheme;
+use super::error::QuantizeError;
+use super::outcome::{PlannedActivation, Reason};
+use super::planner::{Candidate, Choice, Decision, Planner};
+use crate::activation::for_each_activation;
+use crate::module::{ParamId, ParamInfo, ParamView, Site, Walk, for_each};
+use crate::scheme::{ActivationScheme, QuantizationScheme};
 
 /// One parameter as it was found, with what was decided about it.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ impl Decided {
 /// Every parameter of `model` with the planner's decision.
 pub(super) fn decide(
     planner: &(impl Planner + ?Sized),
-    model: &(impl Module + ?Sized),
+    model: &(impl Walk + ?Sized),
 ) -> Result<Vec<Decided>, QuantizeError> {
     let mut all = Vec::new();
     for_each(model, |site: Site<'_>, param| {
@@ -54,13 +54,52 @@ pub fn decide_all(
     Ok(decided.collect())
 }
 
-/// How each parameter of `model` is to be quantized, if it is.
-#[cfg(feature = "candle")]
-pub(crate) fn choices(
+/// The parameters of `model` that are to be quantized, and how.
+pub fn choices(
     planner: &(impl Planner + ?Sized),
-    model: &(impl Module + ?Sized),
-) -> Result<Vec<Option<Choice>>, QuantizeError> {
-    Ok(decide(planner, model)?.into_iter().map(|decided| decided.decision.choice).collect())
+    model: &(impl Walk + ?Sized),
+) -> Result<BTreeMap<ParamId, Choice>, QuantizeError> {
+    let decided = decide(planner, model)?.into_iter();
+    Ok(decided.filter_map(|one| Some((one.info.id, one.decision.choice?))).collect())
+}
+
+/// What the planner decides about the inputs of `model`, whose weights were `decided`.
+///
+/// An input whose layer keeps its weights float stays float: there is no integer product to
+/// quantize it for.
+pub(super) fn decide_activations(
+    planner: &(impl Planner + ?Sized),
+    model: &(impl Walk + ?Sized),
+    decided: &[Decided],
+) -> Result<Vec<PlannedActivation>, QuantizeError> {
+    let mut ids: Vec<ParamId> = Vec::new();
+    for_each_activation(model, |site, _| ids.push(site.path.into()));
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = ids.iter().find(|id| !seen.insert(*id)) {
+        return Err(QuantizeError::DuplicatePath { id: twice.clone() });
+    }
+    let mut planned = planner.decide_activations(&ids)?;
+    for one in planned.iter_mut().filter(|one| one.scheme != ActivationScheme::Float) {
+        if keeps_float_weights(decided, &one.id) {
+            one.scheme = ActivationScheme::Float;
+            one.reason = Reason::FloatWeights;
+        }
+    }
+    Ok(planned)
+}
+
+/// Whether the weights beside the input at this path stay float on purpose.
+///
+/// Where nothing of the model is quantized, before or by this planner, the planner is one for
+/// inputs alone, and another one quantizes the weights.
+fn keeps_float_weights(decided: &[Decided], input: &ParamId) -> bool {
+    let layer = input.as_str().rfind('.').map_or("", |dot| &input.as_str()[..=dot]);
+    let becomes_integer = |one: &Decided| one.info.scheme.is_some() || one.scheme().is_some();
+    let mut weights = decided
+        .iter()
+        .filter(|one| one.info.id.as_str().starts_with(layer) && one.info.shape.len() >= 2)
+        .peekable();
+    weights.peek().is_some() && !weights.any(becomes_integer) && decided.iter().any(becomes_integer)
 }
 
 /// Why nothing can be decided about a parameter, if so.
@@ -82,20 +121,46 @@ fn check_unique(candidates: &[Candidate]) -> Result<(), QuantizeError> {
     }
 }
 
-/// What `f` makes of each parameter of `model` and of what is known about it, or its first error.
-pub(super) fn try_map<D, T, E>(
-    known: impl IntoIterator<Item = D>,
-    model: &(impl Module + ?Sized),
-    mut f: impl FnMut(D, ParamView<'_>) -> Result<T, E>,
+/// Something known about the parameter at a path.
+pub(super) trait Known {
+    fn id(&self) -> &ParamId;
+}
+
+impl Known for Decided {
+    fn id(&self) -> &ParamId {
+        &self.info.id
+    }
+}
+
+impl<K: Known> Known for &K {
+    fn id(&self) -> &ParamId {
+        (*self).id()
+    }
+}
+
+/// What `f` makes of each parameter of `model` and of what is known about the parameter at its
+/// path, in the order of `known`; or the first error.
+pub(super) fn try_map<K: Known, T, E: From<QuantizeError>>(
+    known: impl IntoIterator<Item = K>,
+    model: &(impl Walk + ?Sized),
+    mut f: impl FnMut(K, ParamView<'_>) -> Result<T, E>,
 ) -> Result<Vec<T>, E> {
-    let (mut known, mut made) = (known.into_iter(), Ok(Vec::new()));
-    for_each(model, |_, param| {
-        if let (Ok(done), Some(known)) = (&mut made, known.next()) {
+    let mut open = BTreeMap::new();
+    for (position, known) in known.into_iter().enumerate() {
+        open.insert(known.id().clone(), (position, known));
+    }
+    let mut made = Ok(BTreeMap::new());
+    for_each(model, |site, param| {
+        if let (Ok(done), Some((position, known))) = (&mut made, open.remove(site.path)) {
             match f(known, param) {
-                Ok(one) => done.push(one),
+                Ok(one) => drop(done.insert(position, one)),
                 Err(error) => made = Err(error),
             }
         }
     });
-    made
+    let made = made?;
+    match open.into_keys().next() {
+        Some(id) => Err(QuantizeError::InconsistentWalk { id }.into()),
+        None => Ok(made.into_values().collect()),
+    }
 }

@@ -21,7 +21,7 @@ pub enum QuantizeError {
         /// Why.
         source: WeightError,
     },
-    /// Two parameters have one path.
+    /// A walk shows one path twice.
     DuplicatePath {
         /// The path.
         id: ParamId,
@@ -36,6 +36,13 @@ pub enum QuantizeError {
         id: ParamId,
         /// The calibration's name.
         name: String,
+    },
+    /// Inputs are to be static, and there are no batches to calibrate them with: all of them.
+    Uncalibrated(Vec<ParamId>),
+    /// The walks of the model show different paths: a `Walk` that was written by hand is wrong.
+    InconsistentWalk {
+        /// A path that only one of the walks shows.
+        id: ParamId,
     },
     /// A planner did not decide about every parameter.
     Undecided {
@@ -105,16 +112,25 @@ pub enum PlanDifference {
 impl fmt::Display for QuantizeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Param { id, scheme, source } => {
-                write!(f, "{id}: cannot be quantized {scheme}: {source}")
+            Self::Param { id, scheme, .. } => {
+                write!(f, "{id}: cannot be quantized {scheme}")
             }
-            Self::DuplicatePath { id } => write!(f, "{id}: two parameters have this path"),
+            Self::DuplicatePath { id } => write!(f, "{id}: the walk shows this path twice"),
             Self::Rules(rules) => list(f, "rules without effect", rules),
             Self::PlanMismatch(differences) => {
                 list(f, "the plan was made for another model", differences)
             }
             Self::UnknownCalibration { id, name } => {
-                write!(f, "{id}: the plan names `{name}`, which is no calibration of this crate")
+                write!(f, "{id}: the plan names `{name}`, which is not a calibration of this crate")
+            }
+            Self::Uncalibrated(ids) => {
+                for (i, id) in ids.iter().enumerate() {
+                    write!(f, "{}{id}", if i == 0 { "" } else { ", " })?;
+                }
+                f.write_str(": static inputs need calibration data; call `quantize_with`")
+            }
+            Self::InconsistentWalk { id } => {
+                write!(f, "{id}: `walk` and `walk_mut` of the model show different paths")
             }
             Self::Undecided { expected, found } => {
                 write!(f, "the planner made {found} decisions for {expected} parameters")

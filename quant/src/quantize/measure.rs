@@ -1,13 +1,14 @@
 //! What quantizing one parameter costs and gives: bytes, and the error to expect.
 
-use super::apply::{self, Fitted};
-use super::plan::Expected;
+use super::error::QuantizeError;
+use super::fit::{Fitted, fit};
+use super::outcome::Expected;
 use super::planner::Choice;
-use super::{QuantizeError, weights};
+use super::weights;
 use crate::calibration;
 use crate::kernel::Damage;
 use crate::module::{ParamId, ParamInfo, ParamView};
-use crate::scheme::{Groups, Mapping, QuantParams, QuantizationScheme, packing};
+use crate::scheme::{Mapping, QuantizationScheme, packing};
 
 /// The bytes of a parameter as it is.
 pub(super) fn bytes_now(info: &ParamInfo, param: ParamView<'_>) -> u64 {
@@ -43,21 +44,16 @@ pub(super) fn measure(
     values: &[f32],
     choice: &Choice,
 ) -> Result<Measured, QuantizeError> {
-    let (groups, params) = apply::fit(id, shape, values, choice)?;
-    let bytes = byte_count(shape, choice.scheme, params.len());
-    let (expected, noise) = expect(choice.scheme, groups, values, &params);
-    Ok(Measured { bytes, noise, expected, fitted: (choice.scheme, groups, params) })
+    let fitted = fit(id, shape, values, choice)?;
+    let bytes = byte_count(shape, choice.scheme, fitted.params.len());
+    let (expected, noise) = expect(&fitted, values);
+    Ok(Measured { bytes, noise, expected, fitted })
 }
 
-fn expect(
-    scheme: QuantizationScheme,
-    groups: Groups,
-    values: &[f32],
-    params: &[QuantParams],
-) -> (Expected, f64) {
+fn expect(Fitted { scheme, groups, params }: &Fitted, values: &[f32]) -> (Expected, f64) {
     let grid = scheme.grid();
     let mut damage = Damage::default();
-    let each = weights::for_each_group(groups, values, |group, values| {
+    let each = weights::for_each_group(*groups, values, |group, values| {
         damage = damage.and(calibration::damage(grid, values, params[group]));
         Ok::<(), core::convert::Infallible>(())
     });

@@ -1,21 +1,30 @@
 //! Deciding how each parameter is quantized, and doing it.
 //!
 //! A planner ([`Quantizer`], [`Recipe`]) looks at a model and makes a [`Plan`]: an outcome and
-//! its reason for every parameter. Applying the plan quantizes; whatever could go wrong is found
-//! before the first parameter is changed.
+//! its reason for every parameter. Applying the plan quantizes; whatever can go wrong is found
+//! before the first parameter is changed. This room imports `activation`, `calibration` and
+//! `module`. Start reading in `planner.rs`, then `plan.rs`.
 
 #[cfg(feature = "std")]
+mod activations;
+#[cfg(feature = "std")]
 mod apply;
+#[cfg(feature = "std")]
+mod calibrated;
 #[cfg(feature = "std")]
 mod decide;
 #[cfg(feature = "std")]
 mod error;
+#[cfg(feature = "std")]
+mod fit;
 #[cfg(feature = "std")]
 mod glob;
 #[cfg(feature = "std")]
 mod measure;
 #[cfg(feature = "std")]
 pub mod mixed;
+#[cfg(feature = "std")]
+mod outcome;
 #[cfg(feature = "std")]
 mod plan;
 #[cfg(feature = "std")]
@@ -31,30 +40,29 @@ mod table;
 mod weights;
 
 #[cfg(feature = "std")]
-pub use error::{PlanDifference, QuantizeError, UnmatchedRule};
-#[cfg(feature = "std")]
-pub use plan::{Action, Expected, Plan, PlannedActivation, PlannedParam, Reason};
-#[cfg(feature = "std")]
-pub use planner::{Candidate, Decision, Planner};
-#[cfg(feature = "std")]
-pub use quantizer::Quantizer;
-#[cfg(feature = "std")]
-pub use recipe::{Recipe, Rule};
-#[cfg(feature = "std")]
-pub use sensitivity::{LayerSensitivity, Sensitivity, SensitivityError};
+pub use self::{
+    activations::CalibrateError,
+    error::{PlanDifference, QuantizeError, UnmatchedRule},
+    outcome::{Action, Expected, PlannedActivation, Reason},
+    plan::{Plan, PlannedParam},
+    planner::{Candidate, Decision, Planner},
+    quantizer::Quantizer,
+    recipe::{Recipe, Rule},
+    sensitivity::{LayerSensitivity, Sensitivity, SensitivityError},
+};
 pub use weights::{WeightError, quantize_values};
 
-#[cfg(feature = "candle")]
-pub(crate) use decide::choices;
-#[cfg(feature = "candle")]
-pub(crate) use planner::Choice;
-#[cfg(feature = "candle")]
-pub(crate) use weights::{WeightRange, params};
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub use self::{activations::prepare, decide::choices, planner::Choice};
+#[doc(hidden)]
+pub use weights::{WeightRange, params};
 
 #[cfg(feature = "std")]
-pub(crate) use apply::quantize_weights;
-#[cfg(feature = "std")]
-pub(crate) use plan::plan;
+pub(crate) use self::{
+    activations::{calibrate, quantize, quantize_with},
+    apply::quantize_weights,
+};
 
 /// For other crates that quantize tensor by tensor; see [`__private`](crate::__private).
 #[cfg(feature = "std")]

@@ -5,9 +5,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::error::QuantizeError;
+use super::outcome::{PlannedActivation, Reason};
 use super::weights::WeightRange;
-use super::{QuantizeError, Reason};
-use crate::calibration::{Calibration, CalibrationMethod};
+use crate::calibration::Calibration;
 use crate::module::{Directive, ParamId, ParamInfo};
 use crate::scheme::QuantizationScheme;
 
@@ -22,7 +23,45 @@ pub trait Planner {
     /// # Errors
     /// The planner's rules do not fit the model.
     fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError>;
+
+    /// How the inputs at these paths are quantized, in their order. A planner that decides about
+    /// weights only, which is the default, returns nothing, and inputs stay as they are.
+    ///
+    /// # Errors
+    /// The planner's rules do not fit the model.
+    fn decide_activations(&self, _: &[ParamId]) -> Result<Vec<PlannedActivation>, QuantizeError> {
+        Ok(Vec::new())
+    }
+
+    /// Whether calibration leaves out values that are NaN or infinite, and counts them, where
+    /// they would be an error. Default: no.
+    fn skips_non_finite(&self) -> bool {
+        false
+    }
 }
+
+macro_rules! by_reference {
+    ($($reference:ty),*) => {$(
+        impl<P: Planner + ?Sized> Planner for $reference {
+            fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
+                (**self).decide(candidates)
+            }
+
+            fn decide_activations(
+                &self,
+                ids: &[ParamId],
+            ) -> Result<Vec<PlannedActivation>, QuantizeError> {
+                (**self).decide_activations(ids)
+            }
+
+            fn skips_non_finite(&self) -> bool {
+                (**self).skips_non_finite()
+            }
+        }
+    )*};
+}
+
+by_reference! { &P, &mut P }
 
 /// A parameter that may be quantized.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +128,7 @@ impl Decision {
 
 /// A scheme, and how its ranges are found.
 #[derive(Clone)]
-pub(crate) struct Choice {
+pub struct Choice {
     pub(super) scheme: QuantizationScheme,
     /// The calibration's name.
     pub(super) name: Cow<'static, str>,
@@ -106,46 +145,8 @@ impl Choice {
     }
 
     /// The scheme, and what finds its ranges, if that is at hand.
-    #[cfg(feature = "candle")]
-    pub(crate) fn parts(&self) -> Option<(QuantizationScheme, Arc<dyn WeightRange>)> {
+    pub fn parts(&self) -> Option<(QuantizationScheme, Arc<dyn WeightRange>)> {
         Some((self.scheme, self.calibration.clone()?))
-    }
-
-    /// The choice that a plan has written down: one that was read from a file has the
-    /// calibration's name only.
-    pub(super) fn planned(
-        scheme: QuantizationScheme,
-        name: Cow<'static, str>,
-        calibration: &PlannedCalibration,
-    ) -> Self {
-        let by_name = || -> Option<Arc<dyn WeightRange>> {
-            Some(Arc::new(name.parse::<CalibrationMethod>().ok()?))
-        };
-        let calibration = calibration.0.clone().or_else(by_name);
-        Self { scheme, name, calibration }
-    }
-
-    pub(super) fn to_planned(&self) -> PlannedCalibration {
-        PlannedCalibration(self.calibration.clone())
-    }
-}
-
-/// The calibration of a planned parameter, whose name stands beside it.
-///
-/// A plan made in this process has it, so that one of the user's own can be applied; it takes no
-/// part in comparing, printing and serializing.
-#[derive(Clone, Default)]
-pub(super) struct PlannedCalibration(Option<Arc<dyn WeightRange>>);
-
-impl PartialEq for PlannedCalibration {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl fmt::Debug for PlannedCalibration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "at hand" } else { "by name" })
     }
 }
 

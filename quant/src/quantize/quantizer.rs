@@ -2,10 +2,11 @@
 
 use alloc::vec::Vec;
 
+use super::error::QuantizeError;
+use super::plan::{Plan, plan};
 use super::planner::{Candidate, Choice, Decision, Planner};
-use super::{Plan, QuantizeError, plan};
 use crate::calibration::Calibration;
-use crate::module::Module;
+use crate::module::Walk;
 use crate::scheme::QuantizationScheme;
 
 /// Quantizes every parameter of rank 2 and above by one scheme and calibration.
@@ -37,11 +38,11 @@ pub struct Quantizer<C> {
 }
 
 impl<C: Calibration + Clone + Send + Sync + 'static> Quantizer<C> {
-    /// What [`Module::quantize_weights`] would do, without doing it.
+    /// What [`Module::quantize_weights`](crate::Module::quantize_weights) would do, without doing it.
     ///
     /// # Errors
     /// See [`QuantizeError`].
-    pub fn plan(&self, model: &(impl Module + ?Sized)) -> Result<Plan, QuantizeError> {
+    pub fn plan(&self, model: &(impl Walk + ?Sized)) -> Result<Plan, QuantizeError> {
         plan(self, model)
     }
 }

@@ -5,14 +5,14 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::UnmatchedRule;
+use super::error::{QuantizeError, UnmatchedRule};
 use super::glob;
+use super::outcome::{Action, PlannedActivation, Reason};
+use super::plan::{Plan, PlannedParam, plan};
 use super::planner::{Candidate, Choice, Decision, Planner};
-use super::{Plan, PlannedActivation, QuantizeError, Reason, plan};
-use crate::activation::ActivationScheme;
-use crate::calibration::CalibrationMethod;
-use crate::module::{Module, ParamId, for_each_activation};
-use crate::scheme::QuantizationScheme;
+use crate::calibration::{CalibrationMethod, CalibrationNameError};
+use crate::module::{ParamId, Walk};
+use crate::scheme::{ActivationScheme, QuantizationScheme};
 
 /// Rules that say, by path, how parameters are quantized.
 ///
@@ -105,13 +105,9 @@ impl Recipe {
         Self { skip_non_finite: true, ..self }
     }
 
-    #[cfg(feature = "candle")]
-    pub(crate) fn has_activation_calibration(&self) -> bool {
+    #[doc(hidden)]
+    pub fn has_activation_calibration(&self) -> bool {
         self.activation_calibration.is_some()
-    }
-
-    pub(crate) fn skips_non_finite(&self) -> bool {
-        self.skip_non_finite
     }
 
     /// Adds a rule after those before.
@@ -126,23 +122,12 @@ impl Recipe {
         &self.rules
     }
 
-    /// What [`Module::quantize_weights`] would do, without doing it.
+    /// What [`Module::quantize_weights`](crate::Module::quantize_weights) would do, without doing it.
     ///
     /// # Errors
     /// See [`QuantizeError`].
-    pub fn plan(&self, model: &(impl Module + ?Sized)) -> Result<Plan, QuantizeError> {
-        let activations = self.plan_activations(model)?;
-        Ok(plan(self, model)?.with_activations(activations))
-    }
-
-    pub(super) fn plan_activations(
-        &self,
-        model: &(impl Module + ?Sized),
-    ) -> Result<Vec<PlannedActivation>, QuantizeError> {
-        let mut ids: Vec<ParamId> = Vec::new();
-        for_each_activation(model, |site, _| ids.push(site.path.into()));
-        self.check_activation_rules(&ids)?;
-        Ok(ids.into_iter().map(|id| self.decide_activation(id)).collect())
+    pub fn plan(&self, model: &(impl Walk + ?Sized)) -> Result<Plan, QuantizeError> {
+        plan(self, model)
     }
 
     /// The first rule of this kind that matches `path`, and its position.
@@ -167,7 +152,7 @@ impl Recipe {
     }
 
     /// How the activation at this path is quantized.
-    pub(crate) fn decide_activation(&self, id: ParamId) -> PlannedActivation {
+    fn decide_activation(&self, id: ParamId) -> PlannedActivation {
         let default = self.activation_calibration.unwrap_or_default();
         let (scheme, calibration, reason) = match self.rule_for(Kind::Activations, id.as_str()) {
             Some((rule, Rule { path, action: RuleAction::Activations(scheme, calibration) })) => {
@@ -182,12 +167,7 @@ impl Recipe {
         PlannedActivation { id, scheme, calibration, reason }
     }
 
-    /// Like [`check_rules`](Self::check_rules), for the rules about activations.
-    pub(crate) fn check_activation_rules(&self, ids: &[ParamId]) -> Result<(), QuantizeError> {
-        self.check_rules(Kind::Activations, &ids.iter().map(ParamId::as_str).collect::<Vec<_>>())
-    }
-
-    /// A rule that matches nothing, or nothing that is left, was not meant so.
+    /// Refuses rules that match no path, or only paths that earlier rules match.
     fn check_rules(&self, kind: Kind, paths: &[&str]) -> Result<(), QuantizeError> {
         let mut used = alloc::vec![false; self.rules.len()];
         for (number, _) in paths.iter().filter_map(|path| self.rule_for(kind, path)) {
@@ -219,6 +199,42 @@ impl Recipe {
     }
 }
 
+impl Plan {
+    /// The recipe that plans the same for the same model: a rule for each parameter that is
+    /// quantized, and for each activation, with the path written out. Everything else stays as
+    /// it is.
+    ///
+    /// ```
+    /// use quant::{Param, Recipe, Rule};
+    ///
+    /// let scheme = "per-channel-symmetric-int8".parse()?;
+    /// let model = vec![Param::new([[0.5; 4]; 2])];
+    /// let recipe = Recipe::new().scheme(scheme).plan(&model)?.to_recipe()?;
+    /// let rule = Rule::quantize("0", scheme).calibration("min-max".parse()?);
+    /// assert_eq!(recipe, Recipe::new().rule(rule));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`QuantizeError::UnknownCalibration`]: a recipe can only name calibrations of this crate.
+    pub fn to_recipe(&self) -> Result<Recipe, QuantizeError> {
+        let mut recipe = Recipe::new();
+        for PlannedParam { id, action, .. } in self.params() {
+            let Action::Quantize { scheme, calibration } = action else { continue };
+            let calibration = calibration.parse().map_err(|CalibrationNameError { name }| {
+                QuantizeError::UnknownCalibration { id: id.clone(), name }
+            })?;
+            let pattern = Rule::literal(id.as_str());
+            recipe = recipe.rule(Rule::quantize(pattern, *scheme).calibration(calibration));
+        }
+        for PlannedActivation { id, scheme, calibration, .. } in self.activations() {
+            let pattern = Rule::literal(id.as_str());
+            recipe = recipe.rule(Rule::activations(pattern, *scheme).calibration(*calibration));
+        }
+        Ok(recipe)
+    }
+}
+
 /// The three paths that look most like `pattern`, most alike first.
 fn nearest(pattern: &str, paths: &[&str]) -> Vec<String> {
     let alike = |path: &&str| strsim::normalized_levenshtein(pattern, path);
@@ -232,6 +248,16 @@ impl Planner for Recipe {
         let paths: Vec<_> = candidates.iter().map(|it| it.info.id.as_str()).collect();
         self.check_rules(Kind::Weights, &paths)?;
         Ok(candidates.iter().map(|candidate| self.decide_one(candidate)).collect())
+    }
+
+    fn decide_activations(&self, ids: &[ParamId]) -> Result<Vec<PlannedActivation>, QuantizeError> {
+        let paths: Vec<_> = ids.iter().map(ParamId::as_str).collect();
+        self.check_rules(Kind::Activations, &paths)?;
+        Ok(ids.iter().map(|id| self.decide_activation(id.clone())).collect())
+    }
+
+    fn skips_non_finite(&self) -> bool {
+        self.skip_non_finite
     }
 }
 

@@ -8,10 +8,11 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::decide::{Decided, decide, try_map};
+use super::error::QuantizeError;
 use super::measure::{Measured, bytes_now, measure};
-use super::planner::{Choice, Planner};
-use super::{QuantizeError, apply, table};
-use crate::module::{Module, ParamId, ParamInfo, ParamView, for_each, for_each_mut};
+use super::planner::Planner;
+use super::table;
+use crate::module::{ParamId, ParamInfo, ParamView, Walk, for_each, for_each_mut};
 use crate::scheme::QuantizationScheme;
 use crate::tensor::{QuantizedTensor, Tensor};
 
@@ -98,19 +99,20 @@ impl Sensitivity {
     /// The planner's, or a weight that cannot be quantized, before any loss is computed; the
     /// first that `loss` returns; a loss that is NaN or infinite. The latter two name the
     /// parameter that was quantized, or none where the model was as it is.
-    pub fn measure<M: Module, E>(
+    pub fn measure<M: Walk, E>(
         planner: &(impl Planner + ?Sized),
         model: &mut M,
         mut loss: impl FnMut(&M) -> Result<f64, E>,
     ) -> Result<Self, SensitivityError<E>> {
-        let steps = steps(planner, model)?;
+        let trials = trials(planner, model)?;
         let baseline = evaluate(None, model, &mut loss)?;
-        let mut layers = Vec::with_capacity(steps.len());
-        for step in steps {
-            let float = swap(model, step.number, step.quantized(model)?.into());
-            let loss = evaluate(Some(&step.info.id), model, &mut loss);
-            swap(model, step.number, float);
-            layers.push(step.into_layer(loss?, baseline));
+        let mut layers = Vec::with_capacity(trials.len());
+        for trial in trials {
+            let id = trial.info.id.clone();
+            let float = swap(model, &id, trial.quantized(model)?.into())?;
+            let loss = evaluate(Some(&id), model, &mut loss);
+            swap(model, &id, float)?;
+            layers.push(trial.into_layer(loss?, baseline));
         }
         // Stable: where losses are equal, the order is the model's.
         layers.sort_by(|a, b| b.delta.total_cmp(&a.delta));
@@ -149,37 +151,30 @@ impl Sensitivity {
     }
 }
 
-/// A parameter that is to be quantized.
-struct Step {
-    /// Its position in the walk.
-    number: usize,
+/// A parameter that is to be quantized alone.
+struct Trial {
     info: ParamInfo,
-    choice: Choice,
+    scheme: QuantizationScheme,
     bytes_before: u64,
     measured: Measured,
 }
 
-impl Step {
-    fn quantized(&self, model: &impl Module) -> Result<QuantizedTensor, QuantizeError> {
-        let Self { number, info, choice, .. } = self;
-        let (mut at, mut made) = (0, None);
-        for_each(model, |_, param| {
-            if at == *number {
-                let values = param.values();
-                let fitted = apply::fit(&info.id, &info.shape, &values, choice);
-                made = Some(fitted.map(|(groups, params)| {
-                    QuantizedTensor::quantize(&info.shape, choice.scheme, groups, &values, &params)
-                }));
+impl Trial {
+    fn quantized(&self, model: &impl Walk) -> Result<QuantizedTensor, QuantizeError> {
+        let Self { info, measured, .. } = self;
+        let mut made = None;
+        for_each(model, |site, param| {
+            if made.is_none() && info.id == *site.path {
+                made = Some(measured.fitted.quantize(&info.shape, &param.values()));
             }
-            at += 1;
         });
-        made.expect("a model shows the same parameters each time")
+        made.ok_or_else(|| QuantizeError::InconsistentWalk { id: info.id.clone() })
     }
 
     fn into_layer(self, loss: f64, baseline: f64) -> LayerSensitivity {
         LayerSensitivity {
             id: self.info.id,
-            scheme: self.choice.scheme,
+            scheme: self.scheme,
             loss,
             delta: loss - baseline,
             noise: self.measured.noise,
@@ -189,35 +184,34 @@ impl Step {
     }
 }
 
-/// What is to be done, and all that could go wrong with it.
-fn steps(
+/// What is to be tried, and all that could go wrong with it.
+fn trials(
     planner: &(impl Planner + ?Sized),
-    model: &impl Module,
-) -> Result<Vec<Step>, QuantizeError> {
-    let decided = decide(planner, model)?.into_iter().enumerate();
-    let step = |(number, Decided { info, decision }), param: ParamView<'_>| {
+    model: &impl Walk,
+) -> Result<Vec<Trial>, QuantizeError> {
+    let trial = |Decided { info, decision }, param: ParamView<'_>| {
         let Some(choice) = decision.choice else { return Ok(None) };
         let bytes_before = bytes_now(&info, param);
         let measured = measure(&info.id, &info.shape, &param.values(), &choice)?;
-        Ok(Some(Step { number, info, choice, bytes_before, measured }))
+        Ok(Some(Trial { info, scheme: choice.scheme, bytes_before, measured }))
     };
-    Ok(try_map(decided, model, step)?.into_iter().flatten().collect())
+    let trials = try_map::<_, _, QuantizeError>(decide(planner, model)?, model, trial)?;
+    Ok(trials.into_iter().flatten().collect())
 }
 
-/// Replaces one parameter, and returns what it was.
-fn swap(model: &mut impl Module, number: usize, tensor: Tensor) -> Tensor {
-    let (mut new, mut at) = (Some(tensor), 0);
+/// Replaces the parameter at `id`, and returns what it was.
+fn swap(model: &mut impl Walk, id: &ParamId, tensor: Tensor) -> Result<Tensor, QuantizeError> {
+    let mut new = Some(tensor);
     let mut old = None;
-    for_each_mut(model, |_, param| {
-        if at == number
+    for_each_mut(model, |site, param| {
+        if *id == *site.path
             && let Some(new) = new.take()
         {
             old = Some(param.take());
             param.put(new).expect("a storage holds what it held, and what is quantized");
         }
-        at += 1;
     });
-    old.expect("both walks of a model show the same parameters")
+    old.ok_or_else(|| QuantizeError::InconsistentWalk { id: id.clone() })
 }
 
 fn evaluate<M, E>(

@@ -10,7 +10,11 @@ use crate::scheme::{
 use crate::tensor::{QuantizedTensor, TensorError};
 
 /// How the range of a group of weights is found: what of [`Calibration`] needs no type.
-pub(crate) trait WeightRange: Send + Sync {
+pub trait WeightRange: Send + Sync {
+    /// The range for the values of one group.
+    ///
+    /// # Errors
+    /// The first value that is NaN or infinite.
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite>;
 }
 
@@ -50,7 +54,7 @@ pub fn quantize_values<C: Calibration + Send + Sync>(
 }
 
 /// The range of each group, and from it the parameters.
-pub(crate) fn params(
+pub fn params(
     groups: Groups,
     grid: Grid,
     values: &[f32],

@@ -5,14 +5,13 @@ use std::collections::HashMap;
 
 use super::error::RecordError;
 use super::format::entry::State;
-use crate::activation::ActivationQuantizer;
-use crate::module::{Leaves, Module, ParamId, ParamView, Site, Walker, WalkerMut, walk};
+use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, Walker, WalkerMut, walk};
 use crate::tensor::Tensor;
 
 /// What a [`Recorder`](super::Recorder) reads: named tensors in order, metadata, and the states
 /// of modules.
 ///
-/// It is a [`Module`]: a checkpoint can be visited, mapped, quantized and saved without the Rust
+/// It is a [`Module`](crate::Module): a checkpoint can be visited, mapped, quantized and saved without the Rust
 /// types it was made from.
 ///
 /// ```
@@ -47,7 +46,7 @@ impl Record {
     ///
     /// # Errors
     /// [`RecordError::DuplicateName`] if two parameters or two states have one path.
-    pub fn from_module(module: &(impl Module + ?Sized)) -> Result<Self, RecordError> {
+    pub fn from_module(module: &(impl Walk + ?Sized)) -> Result<Self, RecordError> {
         let mut copy = Copy { record: Self::new(), duplicate: None };
         walk(module, &mut copy);
         match copy.duplicate {
@@ -161,7 +160,7 @@ impl<N: Into<ParamId>> FromIterator<(N, Tensor)> for Record {
     }
 }
 
-impl Module for Record {
+impl Walk for Record {
     fn walk(&self, walker: &mut Walker<'_>) {
         for (key, value) in &self.metadata {
             walker.metadata(key, value);
@@ -182,9 +181,9 @@ impl Module for Record {
 }
 
 /// Brings no parameter to a walk, only its bytes to a record.
-impl Module for State {
+impl Walk for State {
     fn walk(&self, walker: &mut Walker<'_>) {
-        walker.state(&self.kind, &self.data);
+        walker.saved_state(&self.kind, &self.data);
     }
 
     fn walk_mut(&mut self, _walker: &mut WalkerMut<'_>) {}
@@ -207,14 +206,16 @@ impl Leaves for Copy {
         self.record.insert_metadata(key, value);
     }
 
-    fn state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
+    fn saved_state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
         let state = State { id: site.path.into(), kind: kind.into(), data: data.into() };
         if self.record.insert_state(state).is_some() {
             self.duplicate = Some(site.path.into());
         }
     }
 
-    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        activation.save(|kind, data| self.state(site, kind, data));
+    fn state(&mut self, site: Site<'_>, leaf: &dyn StateLeaf) {
+        if let Some(data) = leaf.save() {
+            self.saved_state(site, leaf.kind(), &data);
+        }
     }
 }

@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use super::collection::Record;
 use super::difference::Difference;
 use super::error::RecordError;
-use crate::activation::RECORD_KIND;
-use crate::module::{Module, ParamId, for_each, for_each_activation_mut, for_each_mut};
+use crate::module::{ParamId, Walk, for_each, for_each_mut, for_each_state_mut};
 use crate::record::format::entry::State;
 use crate::tensor::Tensor;
 
 /// `model` with the parameters of `record`.
-pub(crate) fn load<M: Module>(mut model: M, record: Record) -> Result<M, RecordError> {
+pub(crate) fn load<M: Walk>(mut model: M, record: Record) -> Result<M, RecordError> {
     let order: Vec<ParamId> = record.iter().map(|(id, _)| id.clone()).collect();
     let (tensors, states) = record.into_parts();
     let mut comparison = Comparison { unmatched: tensors, ..Comparison::default() };
@@ -68,7 +67,7 @@ impl Comparison {
 }
 
 /// Moves tensors into the parameters of their names, and says which did not fit.
-fn put(model: &mut impl Module, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Difference> {
+fn put(model: &mut impl Walk, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Difference> {
     let mut differences = Vec::new();
     for_each_mut(model, |site, param| {
         let id = ParamId::new(site.path);
@@ -80,18 +79,23 @@ fn put(model: &mut impl Module, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Di
     differences
 }
 
-/// Gives activations the states of their paths; returns those that fit nowhere, or make no sense.
-fn put_states(model: &mut impl Module, mut states: Vec<State>) -> Vec<Difference> {
+/// Gives state leaves the states of their paths; returns those that fit nowhere, or are invalid.
+fn put_states(model: &mut impl Walk, states: Vec<State>) -> Vec<Difference> {
+    let order: Vec<ParamId> = states.iter().map(|state| state.id.clone()).collect();
+    let mut states: HashMap<ParamId, State> =
+        states.into_iter().map(|state| (state.id.clone(), state)).collect();
     let mut differences = Vec::new();
-    for_each_activation_mut(model, |site, activation| {
-        let own = |state: &State| state.id == *site.path && state.kind == RECORD_KIND;
-        let state = states.iter().position(own).map(|position| states.remove(position));
+    for_each_state_mut(model, |site, leaf| {
+        let id = ParamId::new(site.path);
+        let is_own = states.get(&id).is_some_and(|state| state.kind == leaf.kind());
+        let state = if is_own { states.remove(&id) } else { None };
         let data = state.as_ref().map(|state| &*state.data);
-        if let Err(reason) = activation.decode(site.path.into(), data) {
-            differences.push(Difference::State { id: site.path.into(), reason });
+        if let Err(reason) = leaf.load(&id, data) {
+            differences.push(Difference::State { id, reason });
         }
     });
-    let left = states.into_iter().map(|s| Difference::UnexpectedState { id: s.id, kind: s.kind });
+    let left = order.into_iter().filter_map(|id| states.remove(&id));
+    let left = left.map(|state| Difference::UnexpectedState { id: state.id, kind: state.kind });
     differences.extend(left);
     differences
 }

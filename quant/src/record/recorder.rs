@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::collection::Record;
 use super::error::RecordError;
-use crate::module::Module;
+use crate::module::Walk;
 use crate::record::read::record_file::RecordFile;
 use crate::record::read::source;
 use crate::record::write::atomic::{self, System};
@@ -15,13 +15,13 @@ use crate::record::write::model;
 
 /// A file format for models.
 ///
-/// [`BincodeRecorder`] is the native one. The methods of [`Module`] that save and load take any.
+/// [`BincodeRecorder`] is the native one. The methods of [`Module`](crate::Module) that save and load take any.
 pub trait Recorder {
     /// Writes a model.
     ///
     /// # Errors
     /// The writer's, or a model that the format cannot hold.
-    fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError>;
+    fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError>;
 
     /// Reads a record that takes all of the input.
     ///
@@ -43,7 +43,7 @@ pub trait Recorder {
     ///
     /// # Errors
     /// Those of [`save`](Self::save), and the system's.
-    fn save_file(&self, model: &dyn Module, path: &Path) -> Result<(), RecordError> {
+    fn save_file(&self, model: &dyn Walk, path: &Path) -> Result<(), RecordError> {
         atomic::replace(&System, path, |writer| self.save(model, writer))
             .map_err(|error| error.in_file(path))
     }
@@ -126,7 +126,7 @@ impl BincodeRecorder {
 }
 
 impl Recorder for BincodeRecorder {
-    fn save(&self, model: &dyn Module, writer: &mut dyn Write) -> Result<(), RecordError> {
+    fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
         model::whole(model, &self.metadata, writer)
     }
 
@@ -134,7 +134,7 @@ impl Recorder for BincodeRecorder {
         source::load(reader, len)
     }
 
-    fn save_file(&self, model: &dyn Module, path: &Path) -> Result<(), RecordError> {
+    fn save_file(&self, model: &dyn Walk, path: &Path) -> Result<(), RecordError> {
         match self.max_part_size {
             None => atomic::replace(&System, path, |writer| self.save(model, writer)),
             Some(max) => model::in_parts(model, &self.metadata, max, System, path),

@@ -53,6 +53,7 @@
 //! To go on another day, save [`Qat::checkpoint`] and [`restore`](Qat::restore) it: training
 //! continued gives the bits of training uninterrupted.
 
+mod activation;
 mod loss;
 mod optimizer;
 mod phase;
@@ -64,5 +65,6 @@ pub use optimizer::{Adam, OptimizerError, Sgd};
 pub use phase::{Phase, StepSize, learning};
 pub use qat::{Qat, QatError, QatOptions};
 
-pub(crate) use phase::{learns_ranges, learns_statistics};
-pub(crate) use weight::{FakeWeight, set};
+pub(crate) use activation::learned_scale;
+pub(crate) use phase::learns_statistics;
+pub(crate) use weight::FakeWeight;

@@ -11,7 +11,7 @@ use candle_core::{Error, Tensor, Var};
 
 use crate::candle::variable;
 use crate::kernel::Kernel;
-use crate::module::{Module, Param, ParamId, for_each};
+use crate::module::{Param, ParamId, Walk, for_each};
 use crate::scheme::NonFinite;
 use crate::tensor::FloatTensor;
 
@@ -20,15 +20,15 @@ struct Trainable {
     id: ParamId,
     var: Var,
     /// Whether it is a learned scale.
-    is_step_size: bool,
+    is_scale: bool,
 }
 
-fn trainables(model: &(impl Module + ?Sized)) -> Vec<Trainable> {
+fn trainables(model: &(impl Walk + ?Sized)) -> Vec<Trainable> {
     let mut all = Vec::new();
     for_each(model, |site, param| {
         if let Some(var) = param.as_any().and_then(variable) {
-            let (id, is_step_size) = (site.path.into(), site.is_step_size);
-            all.push(Trainable { id, var, is_step_size });
+            let (id, is_scale) = (site.path.into(), site.is_scale);
+            all.push(Trainable { id, var, is_scale });
         }
     });
     all
@@ -50,7 +50,7 @@ impl Trainable {
     fn step(&self, direction: &Tensor, rate: f64) -> Result<(), OptimizerError> {
         let now = self.var.as_detached_tensor();
         let moved = || {
-            if self.is_step_size {
+            if self.is_scale {
                 now.mul(&direction.affine(-rate, 1.0)?.clamp(0.5, 2.0)?)
             } else {
                 now.sub(&(direction * rate)?)
@@ -67,7 +67,7 @@ impl Trainable {
 /// Moves every variable of a model that has a gradient in the direction that `direction` makes of
 /// it; others stay.
 fn descend(
-    model: &(impl Module + ?Sized),
+    model: &(impl Walk + ?Sized),
     gradients: &GradStore,
     rate: f64,
     mut direction: impl FnMut(&Trainable, Tensor) -> Result<Tensor, OptimizerError>,
@@ -83,7 +83,7 @@ fn descend(
 /// A tensor of zeros for each variable of a model.
 type PerParam = BTreeMap<String, Param<Tensor>>;
 
-fn zeros(model: &(impl Module + ?Sized)) -> Result<PerParam, OptimizerError> {
+fn zeros(model: &(impl Walk + ?Sized)) -> Result<PerParam, OptimizerError> {
     let zeros = trainables(model).into_iter().map(|it| {
         let zeros = it.var.as_tensor().zeros_like().map_err(|e| it.failed(&e))?;
         Ok((it.id.to_string(), Param::new(zeros.detach())))
@@ -123,7 +123,7 @@ impl Adam {
     ///
     /// # Errors
     /// A model without variables.
-    pub fn new(model: &(impl Module + ?Sized)) -> Result<Self, OptimizerError> {
+    pub fn new(model: &(impl Walk + ?Sized)) -> Result<Self, OptimizerError> {
         let (first, second) = (zeros(model)?, zeros(model)?);
         Ok(Self { first, second, powers: Param::new([1.0; 2]) })
     }
@@ -135,7 +135,7 @@ impl Adam {
     /// variable is moved), or a failing device.
     pub fn step(
         &mut self,
-        model: &(impl Module + ?Sized),
+        model: &(impl Walk + ?Sized),
         gradients: &GradStore,
         rate: f64,
     ) -> Result<(), OptimizerError> {
@@ -173,7 +173,7 @@ impl Sgd {
     ///
     /// # Errors
     /// A model without variables.
-    pub fn new(model: &(impl Module + ?Sized), momentum: f64) -> Result<Self, OptimizerError> {
+    pub fn new(model: &(impl Walk + ?Sized), momentum: f64) -> Result<Self, OptimizerError> {
         Ok(Self { velocity: zeros(model)?, momentum })
     }
 
@@ -183,7 +183,7 @@ impl Sgd {
     /// As [`Adam::step`].
     pub fn step(
         &mut self,
-        model: &(impl Module + ?Sized),
+        model: &(impl Walk + ?Sized),
         gradients: &GradStore,
         rate: f64,
     ) -> Result<(), OptimizerError> {
@@ -191,7 +191,7 @@ impl Sgd {
             let velocity = beside(&mut self.velocity, it)?;
             let moved = (&*velocity * self.momentum).and_then(|v| v + &g);
             *velocity = moved.map_err(|e| it.failed(&e))?;
-            if it.is_step_size {
+            if it.is_scale {
                 // `step` multiplies by the scale.
                 velocity.div(&it.var.as_detached_tensor()).map_err(|e| it.failed(&e))
             } else {

@@ -1,17 +1,18 @@
 //! The way of a model from float to integers, by training.
 
-use alloc::collections::BTreeMap;
 use core::fmt;
 
-use super::phase::{Learns, with};
-use super::{Phase, StepSize};
-use crate::activation::{ConvertError, convert, prepare};
+use super::phase::{Learns, Phase, StepSize, with};
+use super::weight::FakeWeight;
+use super::{activation, weight};
+use crate::activation::{ConvertError, convert, for_each_activation, for_each_activation_mut};
 use crate::calibration::{CalibrationMethod, MovingAverageCalibration};
-use crate::module::{Module, ParamId, for_each_activation, for_each_activation_mut, for_each_mut};
-use crate::nn::FoldError;
-use crate::quantize::{Choice, QuantizeError, Recipe, WeightError, choices};
+use crate::model::Module;
+use crate::module::{ParamId, ParamMut, Walk, for_each_mut};
+use crate::nn::{FoldError, FoldNorms};
+use crate::quantize::{QuantizeError, Recipe, WeightError, choices, prepare};
 use crate::record::{Record, RecordError, State};
-use crate::tensor::TensorError;
+use crate::tensor::{QuantizedTensor, TensorError};
 
 /// Where the scales of weights and activations come from while they are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub struct Qat<M> {
 /// The key of a checkpoint's metadata under which the phase stands.
 const PHASE: &str = "quant.training.phase";
 
-impl<M: Module> Qat<M> {
+impl<M: Walk> Qat<M> {
     /// Begins to train `model` for what `recipe` says: weights that it quantizes, of variables of
     /// candle in f32; activations that are static, dynamic or float.
     ///
@@ -58,25 +59,20 @@ impl<M: Module> Qat<M> {
             let average = MovingAverageCalibration::default();
             recipe.clone().activation_calibration(CalibrationMethod::MovingAverage(average))
         };
-        let paths = model.params().into_iter().map(|info| info.id);
         let choices = choices(&recipe, &model).map_err(QatError::Recipe)?;
-        let choices: BTreeMap<ParamId, Choice> =
-            paths.zip(choices).filter_map(|(id, choice)| Some((id, choice?))).collect();
         if choices.is_empty() {
             return Err(QatError::Nothing);
         }
-        let mut model = prepare(model, &recipe).map_err(QatError::Recipe)?;
+        let mut model = prepare(&recipe, model).map_err(QatError::Recipe)?;
         let mut failed = None;
         for_each_mut(&mut model, |site, param| {
             if let (None, Some(choice)) = (&failed, choices.get(site.path)) {
+                let begun = weight::begin(param, choice, options.weights);
                 let id = || site.path.into();
-                failed = param
-                    .begin_training(choice, options.weights)
-                    .err()
-                    .map(|source| QatError::Untrainable { id: id(), source });
+                failed = begun.err().map(|source| QatError::Untrainable { id: id(), source });
             }
         });
-        for_each_activation_mut(&mut model, |_, it| it.begin_training(options.activations));
+        for_each_activation_mut(&mut model, |_, it| activation::begin(it, options.activations));
         failed.map_or(Ok(Self { model, phase: Phase::Observe }), Err)
     }
 
@@ -111,15 +107,14 @@ impl<M: Module> Qat<M> {
         self.expect(Phase::Observe, Phase::Fake)?;
         let mut unreached = Vec::new();
         for_each_activation(&self.model, |site, activation| {
-            if !activation.is_ready() {
+            if !activation::is_ready(activation) {
                 unreached.push(site.path.into());
             }
         });
         if !unreached.is_empty() {
             return Err(QatError::Unreached(unreached));
         }
-        self.enter(Phase::Fake);
-        Ok(())
+        self.enter(Phase::Fake)
     }
 
     /// From scales that move to scales that stand still; weights still learn.
@@ -128,8 +123,7 @@ impl<M: Module> Qat<M> {
     /// Another phase.
     pub fn freeze(&mut self) -> Result<(), QatError> {
         self.expect(Phase::Fake, Phase::Frozen)?;
-        self.enter(Phase::Frozen);
-        Ok(())
+        self.enter(Phase::Frozen)
     }
 
     fn expect(&self, from: Phase, to: Phase) -> Result<(), QatError> {
@@ -137,10 +131,19 @@ impl<M: Module> Qat<M> {
         if found == from { Ok(()) } else { Err(QatError::Phase { found, needed: from, to }) }
     }
 
-    fn enter(&mut self, phase: Phase) {
+    fn enter(&mut self, phase: Phase) -> Result<(), QatError> {
+        let mut unreached = Vec::new();
+        for_each_activation_mut(&mut self.model, |site, it| {
+            if !activation::set_phase(it, phase) {
+                unreached.push(site.path.into());
+            }
+        });
+        if !unreached.is_empty() {
+            return Err(QatError::Unreached(unreached));
+        }
         self.phase = phase;
-        for_each_mut(&mut self.model, |_, param| param.set_phase(phase));
-        for_each_activation_mut(&mut self.model, |_, activation| activation.set_phase(phase));
+        set_weights_phase(&mut self.model, phase);
+        Ok(())
     }
 
     /// The model in integers: norms folded, weights quantized by the scales that they have now,
@@ -159,7 +162,7 @@ impl<M: Module> Qat<M> {
             if failed.is_some() {
                 return;
             }
-            match param.trained() {
+            match trained(param) {
                 None => {}
                 Some(Ok(tensor)) => param
                     .put(tensor.into())
@@ -192,7 +195,7 @@ impl<M: Module> Qat<M> {
     ///
     /// # Errors
     /// Two parameters of one path.
-    pub fn checkpoint(&self, optimizer: &impl Module) -> Result<Record, QatError> {
+    pub fn checkpoint(&self, optimizer: &impl Walk) -> Result<Record, QatError> {
         let mut checkpoint = Record::new();
         checkpoint.insert_metadata(PHASE, self.phase.name());
         let parts = [
@@ -215,11 +218,7 @@ impl<M: Module> Qat<M> {
     ///
     /// # Errors
     /// A record that is no checkpoint, or one of another model, recipe, or options.
-    pub fn restore<O: Module>(
-        self,
-        optimizer: O,
-        checkpoint: Record,
-    ) -> Result<(Self, O), QatError> {
+    pub fn restore<O: Walk>(self, optimizer: O, checkpoint: Record) -> Result<(Self, O), QatError> {
         let named = checkpoint.metadata().get(PHASE);
         let phase = named.and_then(|name| Phase::ALL.into_iter().find(|p| p.name() == name));
         let Some(phase) = phase else { return Err(QatError::NoCheckpoint) };
@@ -240,15 +239,30 @@ impl<M: Module> Qat<M> {
         }
         let mut model = self.model.load_record(own).map_err(QatError::Record)?;
         let optimizer = optimizer.load_record(of_optimizer).map_err(QatError::Record)?;
-        for_each_mut(&mut model, |_, param| param.set_phase(phase));
+        set_weights_phase(&mut model, phase);
         let mut other = None;
         for_each_activation(&model, |site, activation| {
-            if activation.phase().is_some_and(|own| own != phase) {
+            if activation::phase(activation).is_some_and(|own| own != phase) {
                 other = Some(QatError::MixedPhases { id: site.path.into() });
             }
         });
         other.map_or(Ok((Self { model, phase }, optimizer)), Err)
     }
+}
+
+fn set_weights_phase(model: &mut impl Walk, phase: Phase) {
+    for_each_mut(model, |_, param| {
+        if let Some(fake) = param.attached_mut().and_then(|it| it.downcast_mut::<FakeWeight>()) {
+            fake.set_phase(phase);
+        }
+    });
+}
+
+/// What a parameter, if it is in training, becomes.
+fn trained(param: &dyn ParamMut) -> Option<Result<QuantizedTensor, WeightError>> {
+    let fake = param.attached()?.downcast_ref::<FakeWeight>()?;
+    let view = param.view();
+    Some(fake.quantized(&view.shape(), &view.values()))
 }
 
 const MODEL: &str = "model.";

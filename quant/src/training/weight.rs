@@ -1,46 +1,68 @@
 //! How a weight is quantized while it is trained.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 
-use super::{Phase, StepSize};
+use super::phase::{Phase, StepSize};
 use crate::candle::variable;
 use crate::kernel::Kernel;
-use crate::module::{Module, Param, Walker, WalkerMut};
+use crate::module::{Attachment, Param, ParamMut, Walk, Walker, WalkerMut};
 use crate::quantize::{Choice, WeightError, WeightRange, params};
 use crate::scheme::{Groups, Mapping, QuantParams, QuantizationScheme};
 use crate::tensor::{FloatTensor, QuantizedTensor, TensorError};
 
-/// Beside a float parameter: its scheme, and the scales it has or learns.
+/// Attached to a float parameter in training: its scheme, and the scales it has or learns.
 ///
 /// `scale` and `zero_point` are leaves of the model, below the parameter, so that optimizers and
 /// records find them. Scales that are all 0 have not been set yet: that happens at their first
 /// use, because a weight into which a norm is folded is known only to its layer.
-pub(crate) struct FakeWeight<T: FloatTensor> {
+#[derive(Clone)]
+pub(crate) struct FakeWeight {
     scheme: QuantizationScheme,
     calibration: Arc<dyn WeightRange>,
     steps: StepSize,
     phase: Phase,
     /// `[groups]`
-    scale: Param<T>,
+    scale: Param<Tensor>,
     /// `[groups]`, whole numbers; only of affine schemes.
-    zero_point: Option<Param<T>>,
+    zero_point: Option<Param<Tensor>>,
 }
 
-impl<T: FloatTensor> FakeWeight<T> {
-    /// For a weight of this shape, in the phase that observes.
-    pub(crate) fn new(
-        choice: &Choice,
-        steps: StepSize,
-        shape: &[usize],
-        device: &T::Device,
-    ) -> Result<Self, TensorError> {
+/// Attaches to `param` what it needs to be trained for `choice`.
+pub(super) fn begin(
+    param: &mut dyn ParamMut,
+    choice: &Choice,
+    steps: StepSize,
+) -> Result<(), TensorError> {
+    let refuse = |reason: &str| Err(TensorError::Storage(reason.into()));
+    let view = param.view();
+    if view.is_quantized() {
+        return refuse("the parameter is quantized already");
+    }
+    let fake = match view.as_any().and_then(variable) {
+        None => return refuse("the storage is not a variable of candle"),
+        Some(var) if var.dtype() != candle_core::DType::F32 => {
+            return refuse("the storage is not of the type f32");
+        }
+        Some(var) => FakeWeight::new(choice, steps, &var)?,
+    };
+    param.attach(Some(Box::new(fake)))
+}
+
+impl FakeWeight {
+    /// For this weight, in the phase that observes.
+    fn new(choice: &Choice, steps: StepSize, weight: &Var) -> Result<Self, TensorError> {
         let (scheme, calibration) = choice.parts().ok_or_else(|| {
             TensorError::Storage("the calibration is not of this crate, and has only a name".into())
         })?;
-        let groups = Groups::new(shape, scheme.granularity())?.count();
-        let zeros = || T::from_values(&[groups], vec![0.0; groups], device).map(Param::new);
+        let groups = Groups::new(weight.dims(), scheme.granularity())?.count();
+        let zeros =
+            || match Var::from_vec(vec![0.0f32; groups], groups, weight.as_tensor().device()) {
+                Ok(zeros) => Ok(Param::new(zeros.into_inner())),
+                Err(error) => Err(TensorError::Storage(error.to_string())),
+            };
         let zero_point = match scheme.mapping() {
             Mapping::Symmetric => None,
             Mapping::Affine => Some(zeros()?),
@@ -49,17 +71,22 @@ impl<T: FloatTensor> FakeWeight<T> {
         Ok(Self { scheme, calibration, steps, phase, scale: zeros()?, zero_point })
     }
 
+    /// What is attached to `param`, in a phase that quantizes.
+    pub(crate) fn active<T: FloatTensor>(param: &Param<T>) -> Option<&Self> {
+        param.attachment::<Self>().filter(|fake| fake.is_active())
+    }
+
     pub(crate) fn set_phase(&mut self, phase: Phase) {
         self.phase = phase;
     }
 
     /// Whether the weight is quantized in this phase.
-    pub(crate) fn is_active(&self) -> bool {
+    fn is_active(&self) -> bool {
         self.phase != Phase::Observe
     }
 
     /// The scales, if they are learned now.
-    pub(crate) fn learned_scale(&self) -> Option<&T> {
+    pub(crate) fn learned_scale(&self) -> Option<&Tensor> {
         let learns = self.steps == StepSize::Learned && self.phase == Phase::Fake;
         self.scale.as_float().filter(|_| learns)
     }
@@ -102,44 +129,39 @@ impl<T: FloatTensor> FakeWeight<T> {
         let Some(zero_point) = &self.zero_point else { return Ok(()) };
         set(zero_point, params.iter().map(|params| params.zero_point.into()).collect())
     }
+}
 
-    pub(crate) fn walk(&self, walker: &mut Walker<'_>) {
-        self.scale.walk(&mut walker.step_size());
+impl Attachment for FakeWeight {
+    fn boxed_clone(&self) -> Box<dyn Attachment> {
+        Box::new(self.clone())
+    }
+}
+
+impl Walk for FakeWeight {
+    fn walk(&self, walker: &mut Walker<'_>) {
+        self.scale.walk(&mut walker.scale());
         if let Some(zero_point) = &self.zero_point {
-            zero_point.walk(&mut walker.kept("zero_point"));
+            zero_point.walk(&mut walker.attached("zero_point"));
         }
     }
 
-    pub(crate) fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
-        self.scale.walk_mut(&mut walker.step_size());
+    fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
+        self.scale.walk_mut(&mut walker.scale());
         if let Some(zero_point) = &mut self.zero_point {
-            zero_point.walk_mut(&mut walker.kept("zero_point"));
+            zero_point.walk_mut(&mut walker.attached("zero_point"));
         }
     }
 }
 
-fn stored<T: FloatTensor>(param: &Param<T>) -> Vec<f32> {
-    param.as_float().map(|value| value.values().into_owned()).unwrap_or_default()
+fn stored(param: &Param<Tensor>) -> Vec<f32> {
+    param.as_float().map(|value| FloatTensor::values(value).into_owned()).unwrap_or_default()
 }
 
 /// Sets the variable that `param` holds.
-pub(crate) fn set<T: FloatTensor>(param: &Param<T>, values: Vec<f32>) -> Result<(), TensorError> {
+pub(crate) fn set(param: &Param<Tensor>, values: Vec<f32>) -> Result<(), TensorError> {
     let var = param.as_float().and_then(FloatTensor::as_any).and_then(variable);
     let var = var.ok_or_else(|| TensorError::Storage("the tensor is not a variable".into()))?;
     Tensor::from_vec(values, var.dims(), var.as_tensor().device())
         .and_then(|tensor| var.set(&tensor))
         .map_err(|error| TensorError::Storage(error.to_string()))
-}
-
-impl<T: FloatTensor + Clone> Clone for FakeWeight<T> {
-    fn clone(&self) -> Self {
-        Self {
-            scheme: self.scheme,
-            calibration: Arc::clone(&self.calibration),
-            steps: self.steps,
-            phase: self.phase,
-            scale: self.scale.clone(),
-            zero_point: self.zero_point.clone(),
-        }
-    }
 }

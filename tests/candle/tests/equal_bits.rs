@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use quant::candle::as_on_a_device;
 use quant::kernel::Dynamic;
 use quant::nn::{
-    BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Embedding, Execute, ExecuteError, LayerNorm,
-    Linear, Pool, Unary,
+    BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Embedding, Execute, ExecuteError, FoldNorms,
+    LayerNorm, Linear, Pool, Unary,
 };
 use quant::training::{Adam, Qat, QatOptions};
 use quant::{ActivationScheme, FloatTensor, Mapping, Module, Param, QuantizationType, Recipe};

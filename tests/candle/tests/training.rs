@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_tests::{LEARNED, RANGES, bits, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
 use quant::candle::as_on_a_device;
-use quant::nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, ExecuteError, Linear};
+use quant::nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, ExecuteError, FoldNorms, Linear};
 use quant::training::{
     Adam, OptimizerError, Phase, Qat, QatError, QatOptions, Sgd, cross_entropy, distillation,
     learning,

@@ -50,7 +50,10 @@ pub(crate) fn linear(
 struct ForFloats(PackedWeights);
 
 fn stays_float(input: &ActivationQuantizer) -> bool {
-    matches!(input.mode(), ActivationMode::Float | ActivationMode::Observing)
+    matches!(
+        input.mode(),
+        ActivationMode::Float | ActivationMode::Observing | ActivationMode::Pending(_)
+    )
 }
 
 /// The same for a weight that no parameter holds.
@@ -78,7 +81,7 @@ fn multiply(
         ActivationMode::Static(fixed) => {
             kernel.linear_static(packed, x, rows, fixed, &epilogue, output, scratch)
         }
-        ActivationMode::Float | ActivationMode::Observing => {
+        ActivationMode::Float | ActivationMode::Observing | ActivationMode::Pending(_) => {
             kernel.linear_weight_only(packed, x, rows, &epilogue, output, scratch)
         }
     })
@@ -210,7 +213,7 @@ fn convolve(
         ActivationMode::Static(fixed) => {
             kernel.conv2d_static(packed, images, fixed, &epilogue, output, scratch)
         }
-        ActivationMode::Float | ActivationMode::Observing => Ok(()),
+        ActivationMode::Float | ActivationMode::Observing | ActivationMode::Pending(_) => Ok(()),
     })
     .map_err(|error| ExecuteError::convolution(input, error))
 }

@@ -36,7 +36,10 @@ impl Execute for ArrayD<f32> {
         let bias = bias.as_deref();
         let mut y = vec![0.0; shape.iter().product()];
         match weight.quantized() {
-            None => float::linear(&values, rows, weight, bias, &mut y)?,
+            None => {
+                ExecuteError::check_float(input)?;
+                float::linear(&values, rows, weight, bias, &mut y)?;
+            }
             Some(tensor) => {
                 let x = Rows { values: &values, count: rows };
                 integer::linear(Operands { x, bias, input }, tensor, weight.cache(), &mut y)?;
@@ -61,12 +64,18 @@ impl Execute for ArrayD<f32> {
         let bias = bias.as_ref().map(|bias| FloatTensor::values(&**bias));
         let bias = bias.as_deref();
         let mut y = vec![0.0; geometry.output_dims().iter().product()];
-        let is_float = matches!(input.mode(), ActivationMode::Float | ActivationMode::Observing);
+        let is_float = matches!(
+            input.mode(),
+            ActivationMode::Float | ActivationMode::Observing | ActivationMode::Pending(_)
+        );
         let mut float = |weight: &Self| {
             conv::conv2d(&values, &FloatTensor::values(weight), bias, &geometry, &mut y);
         };
         match weight.quantized() {
-            None => float(&weight.value()),
+            None => {
+                ExecuteError::check_float(input)?;
+                float(&weight.value());
+            }
             Some(_) if is_float => float(&*float::dequantized(weight)?),
             Some(tensor) => {
                 let x = geometry.images(&values);

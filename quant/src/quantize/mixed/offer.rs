@@ -4,9 +4,11 @@ use alloc::vec::Vec;
 
 use super::Precision;
 use crate::module::ParamId;
+use crate::quantize::error::QuantizeError;
 use crate::quantize::measure::{Measured, measure};
+use crate::quantize::outcome::Expected;
 use crate::quantize::planner::Choice;
-use crate::quantize::{Expected, QuantizeError, WeightError};
+use crate::quantize::weights::WeightError;
 use crate::tensor::check_len;
 
 /// What a precision costs one parameter.

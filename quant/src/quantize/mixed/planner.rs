@@ -4,12 +4,14 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Budget, MixedPrecisionError, Offer, Precision, offers, select};
-use crate::module::{Directive, Module, ParamId, ParamInfo, ParamView};
+use crate::module::{Directive, ParamId, ParamInfo, ParamView, Walk, params};
 use crate::quantize::decide::{Decided, decide, decide_all, try_map};
+use crate::quantize::error::QuantizeError;
 use crate::quantize::measure::{bytes_now, measure};
-use crate::quantize::plan;
+use crate::quantize::outcome::{PlannedActivation, Reason};
+use crate::quantize::plan::{self, Plan};
 use crate::quantize::planner::{Candidate, Decision, Planner};
-use crate::quantize::{Plan, QuantizeError, Reason, Recipe};
+use crate::quantize::recipe::Recipe;
 
 /// Chooses a precision for each parameter, so that the expected error is the least that fits a
 /// budget of bytes.
@@ -99,15 +101,14 @@ impl MixedPrecision {
     /// # Errors
     /// A budget that is too small; a precision that does not fit a parameter; no precisions;
     /// weights that do not fit the model; or what [`Recipe::plan`] can find wrong.
-    pub fn plan(&self, model: &(impl Module + ?Sized)) -> Result<MixedPlan, MixedPrecisionError> {
-        self.check_weights(model.params().iter())?;
+    pub fn plan(&self, model: &(impl Walk + ?Sized)) -> Result<MixedPlan, MixedPrecisionError> {
+        self.check_weights(params(model).iter())?;
         let decided = decide(&Base(self), model)?;
         let (tensors, bytes) = self.offers(&decided, model)?;
         let choice = self.choose(decided, &tensors, bytes)?;
         let plan = plan::plan(&choice, model)?;
-        let activations = self.recipe.plan_activations(model)?;
         let MixedChoice { budget, error, gap, .. } = choice;
-        Ok(MixedPlan { plan: plan.with_activations(activations), budget, error, gap })
+        Ok(MixedPlan { plan, budget, error, gap })
     }
 
     /// What is decided before anything is chosen.
@@ -132,8 +133,9 @@ impl MixedPrecision {
                 one.decision = chosen(offers[choice].precision);
             }
         }
-        let decisions = decided.into_iter().map(|one| one.decision).collect();
-        Ok(MixedChoice { budget, error: selection.error, gap: selection.gap, decisions })
+        let decisions = decided.into_iter().map(|one| (one.info.id, one.decision)).collect();
+        let recipe = self.recipe.clone();
+        Ok(MixedChoice { budget, error: selection.error, gap: selection.gap, decisions, recipe })
     }
 
     fn check_weights<'a>(
@@ -161,7 +163,7 @@ impl MixedPrecision {
     fn offers(
         &self,
         decided: &[Decided],
-        model: &(impl Module + ?Sized),
+        model: &(impl Walk + ?Sized),
     ) -> Result<(Vec<Vec<Offer>>, u64), MixedPrecisionError> {
         let mut bytes = 0;
         let tensors = try_map(decided, model, |one, param| {
@@ -239,12 +241,19 @@ pub struct MixedChoice {
     pub error: f64,
     /// The error is at most this much above the least that fits: 0 if it is the least.
     pub gap: f64,
-    decisions: Vec<Decision>,
+    decisions: BTreeMap<ParamId, Decision>,
+    /// Decides about activations.
+    recipe: Recipe,
 }
 
 /// For the parameters that were chosen for, and no others.
 impl Planner for MixedChoice {
-    fn decide(&self, _: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
-        Ok(self.decisions.clone())
+    fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
+        let of = |candidate: &Candidate| self.decisions.get(&candidate.info.id).cloned();
+        Ok(candidates.iter().filter_map(of).collect())
+    }
+
+    fn decide_activations(&self, ids: &[ParamId]) -> Result<Vec<PlannedActivation>, QuantizeError> {
+        self.recipe.decide_activations(ids)
     }
 }

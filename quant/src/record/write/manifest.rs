@@ -2,8 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use crate::activation::ActivationQuantizer;
-use crate::module::{Leaves, Module, ParamView, Site, walk};
+use crate::module::{Leaves, ParamView, Site, StateLeaf, Walk, walk};
 use crate::record::format::entry::RecordEntry;
 use crate::record::format::entry::State;
 
@@ -23,7 +22,7 @@ pub struct Outline {
 
 impl Outline {
     /// What `model` brings to a file, with `metadata` added.
-    pub fn of_model(model: &dyn Module, metadata: &BTreeMap<String, String>) -> Self {
+    pub fn of_model(model: &dyn Walk, metadata: &BTreeMap<String, String>) -> Self {
         let mut outline = Self::default();
         walk(model, &mut outline);
         outline.metadata.extend(metadata.clone());
@@ -40,11 +39,13 @@ impl Leaves for Outline {
         self.metadata.insert(key.into(), value.into());
     }
 
-    fn state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
+    fn saved_state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
         self.states.push(State { id: site.path.into(), kind: kind.into(), data: data.into() });
     }
 
-    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        activation.save(|kind, data| self.state(site, kind, data));
+    fn state(&mut self, site: Site<'_>, leaf: &dyn StateLeaf) {
+        if let Some(data) = leaf.save() {
+            self.saved_state(site, leaf.kind(), &data);
+        }
     }
 }

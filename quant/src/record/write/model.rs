@@ -14,8 +14,7 @@ use super::manifest::Outline;
 use super::payload::Payload;
 use super::sink::Sink;
 use super::stream::Stream;
-use crate::activation::ActivationQuantizer;
-use crate::module::{Leaves, Module, ParamId, ParamView, Site, walk};
+use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, walk};
 use crate::record::error::RecordError;
 use crate::record::format::encoding::Encoding;
 use crate::record::format::header::lay_out;
@@ -27,7 +26,7 @@ use crate::record::format::validate::{Checked, validate};
 
 /// Writes a model in one piece, with `metadata` added to what the model itself brings.
 pub(crate) fn whole(
-    model: &dyn Module,
+    model: &dyn Walk,
     metadata: &BTreeMap<String, String>,
     writer: &mut dyn Write,
 ) -> Result<(), RecordError> {
@@ -67,7 +66,7 @@ impl Leaves for Draft {
         self.metadata.insert(key.into(), value.into());
     }
 
-    fn state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
+    fn saved_state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
         self.header.states.push(StateEntry {
             name: site.path.to_owned().into(),
             kind: kind.to_owned().into(),
@@ -75,8 +74,10 @@ impl Leaves for Draft {
         });
     }
 
-    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        activation.save(|kind, data| self.state(site, kind, data));
+    fn state(&mut self, site: Site<'_>, leaf: &dyn StateLeaf) {
+        if let Some(data) = leaf.save() {
+            self.saved_state(site, leaf.kind(), &data);
+        }
     }
 }
 
@@ -97,7 +98,7 @@ fn measured(payload: &Payload<'_>) -> Section {
 
 /// Writes the sections of all parameters, then those of all states.
 fn write_sections(
-    model: &dyn Module,
+    model: &dyn Walk,
     checked: &Checked<'_>,
     sink: &mut Sink<&mut dyn Write>,
 ) -> Result<(), RecordError> {
@@ -119,7 +120,7 @@ struct SectionWriter<'a, 'w, I> {
 }
 
 fn run<'h>(
-    model: &dyn Module,
+    model: &dyn Walk,
     mut writer: SectionWriter<'_, '_, impl Iterator<Item = (&'h str, Section)>>,
 ) -> Result<(), RecordError> {
     walk(model, &mut writer);
@@ -159,20 +160,22 @@ impl<'h, I: Iterator<Item = (&'h str, Section)>> Leaves for SectionWriter<'_, '_
         }
     }
 
-    fn state(&mut self, site: Site<'_>, _kind: &str, data: &[u8]) {
+    fn saved_state(&mut self, site: Site<'_>, _kind: &str, data: &[u8]) {
         if self.part == Part::State {
             self.put(site, &Payload::Bytes(data));
         }
     }
 
-    fn activation(&mut self, site: Site<'_>, activation: &ActivationQuantizer) {
-        activation.save(|kind, data| self.state(site, kind, data));
+    fn state(&mut self, site: Site<'_>, leaf: &dyn StateLeaf) {
+        if let Some(data) = leaf.save() {
+            self.saved_state(site, leaf.kind(), &data);
+        }
     }
 }
 
 /// Writes a model in parts, with `metadata` added to what the model itself brings.
 pub(crate) fn in_parts<F: Files>(
-    model: &dyn Module,
+    model: &dyn Walk,
     metadata: &BTreeMap<String, String>,
     max_part_size: u64,
     files: F,

@@ -1,0 +1,115 @@
+//! The outcomes of a plan, and their reasons.
+
+use alloc::borrow::Cow;
+use alloc::string::String;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::calibration::CalibrationMethod;
+use crate::module::ParamId;
+use crate::scheme::{ActivationScheme, QuantizationScheme};
+
+/// How the input of a layer is quantized.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedActivation {
+    /// The path of the layer's [`ActivationQuantizer`](crate::ActivationQuantizer).
+    pub id: ParamId,
+    /// How.
+    pub scheme: ActivationScheme,
+    /// How ranges are found, if the scheme is static.
+    pub calibration: CalibrationMethod,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What is done to a parameter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Action {
+    /// It is quantized.
+    Quantize {
+        /// How.
+        scheme: QuantizationScheme,
+        /// The name of the calibration that finds the ranges.
+        calibration: Cow<'static, str>,
+    },
+    /// It stays float.
+    KeepFloat,
+    /// It is quantized already and stays as it is.
+    KeepQuantized {
+        /// How.
+        scheme: QuantizationScheme,
+    },
+}
+
+/// Why something is done to a parameter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Reason {
+    /// A rule of the recipe matched its path.
+    Rule {
+        /// The rule's position, from 0.
+        rule: usize,
+        /// Its pattern.
+        pattern: String,
+    },
+    /// An attribute stands on its field, or on one around it.
+    Attribute,
+    /// By default, rank 2 and above is quantized, and rank 0 and 1 is not.
+    Rank(usize),
+    /// The recipe has no rule for it, and no scheme of its own.
+    NoRule,
+    /// The recipe says it for everything that no rule matches.
+    Recipe,
+    /// It is the best choice within a budget of bytes.
+    Budget,
+    /// It has no elements.
+    Empty,
+    /// It is quantized already.
+    AlreadyQuantized,
+    /// An input whose layer keeps its weights float.
+    FloatWeights,
+}
+
+/// What quantization is expected to do to a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Expected {
+    /// The least and the greatest scale of its groups.
+    pub scales: (f32, f32),
+    /// The signal-to-quantization-noise ratio `10 log10(Σ x² / Σ (x - x̂)²)` in dB; `None` when
+    /// every value is kept exactly.
+    pub sqnr_db: Option<f64>,
+    /// The largest absolute error `max |x - x̂|`.
+    pub max_abs_error: f32,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quantize { scheme, calibration } => write!(f, "{scheme} by {calibration}"),
+            Self::KeepFloat => f.write_str("float"),
+            Self::KeepQuantized { scheme } => write!(f, "stays {scheme}"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { rule, pattern } => write!(f, "rule {rule} `{pattern}`"),
+            Self::Attribute => f.write_str("attribute of the field"),
+            Self::Rank(rank) => write!(f, "rank {rank}"),
+            Self::NoRule => f.write_str("no rule"),
+            Self::Recipe => f.write_str("the recipe"),
+            Self::Budget => f.write_str("within the budget"),
+            Self::Empty => f.write_str("no elements"),
+            Self::AlreadyQuantized => f.write_str("already quantized"),
+            Self::FloatWeights => f.write_str("the weights stay float"),
+        }
+    }
+}
