@@ -100,7 +100,12 @@ impl Kernel {
     /// For work that cannot fail. All kernels give the same bits, so nothing is wrong but the
     /// speed; whoever can report an error calls [`Kernel::selected`] first.
     pub fn current() -> Self {
-        Self::selected().unwrap_or_else(|_| Self::fastest())
+        // Called once per group of weights, so the result is not cloned.
+        #[cfg(feature = "std")]
+        if let Ok(kernel) = selection() {
+            return *kernel;
+        }
+        Self::fastest()
     }
 
     /// The fastest kernel of this machine, whatever `QUANT_KERNEL` says.

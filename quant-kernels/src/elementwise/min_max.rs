@@ -23,6 +23,8 @@ impl Kernel {
     ///
     /// # Errors
     /// A value is NaN or infinite: the first such element.
+    // Groups can be short: an out-of-line call costs as much as their loop.
+    #[inline]
     pub fn min_max(self, values: &[f32]) -> Result<(f32, f32), NonFinite> {
         let mut range = (f32::INFINITY, f32::NEG_INFINITY);
         for (i, piece) in values.chunks(PIECE).enumerate() {
