@@ -140,7 +140,8 @@ fn packed_codes_are_the_codes_little_end_first() {
 #[test]
 fn a_kernel_that_does_not_exist_is_an_error_that_names_it() {
     let error = Kernel::named("avx1024").unwrap_err();
-    assert_eq!(error, KernelUnavailable::Unknown { requested: "avx1024".into() });
+    let known = &Kernel::NAMES;
+    assert_eq!(error, KernelUnavailable::Unknown { requested: "avx1024".into(), known });
     assert!(error.to_string().contains("`avx1024`"));
 }
 
