@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! Files of named tensors, whatever their format, one tensor at a time.
 //!
 //! A [`Recorder`](quant::Recorder) moves a model between memory and a file; a [`Checkpoint`] is the

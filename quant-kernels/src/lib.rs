@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 // Only the kernels have reasons for it, and write them down.
 #![deny(unsafe_code)]

@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(feature = "std"), no_std)]
 // Only the kernels and the map of a file have reasons for it, and write them down.
 #![deny(unsafe_code)]
