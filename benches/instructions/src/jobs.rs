@@ -37,6 +37,7 @@ pub(crate) const JOBS: &[(&str, Prepare)] = &[
     ("save", save),
     ("load", load),
     ("plan-minilm", plan),
+    ("quantize-minilm", quantize_model),
 ];
 
 /// Whether this CPU has the kernel of this name.
@@ -146,6 +147,14 @@ fn load() -> Job {
 fn plan() -> Job {
     let (model, quantizer) = (minilm(), quantizer());
     Box::new(move || drop(black_box(quantizer.plan(&model).expect("finite weights"))))
+}
+
+fn quantize_model() -> Job {
+    let model = minilm();
+    Box::new(move || {
+        let model = model.clone().quantize_weights(&mut quantizer());
+        drop(black_box(model.expect("finite weights")));
+    })
 }
 
 fn quantizer() -> Quantizer<MinMaxCalibration> {
