@@ -60,8 +60,45 @@ fn observation(seen: &Observation) -> Option<Vec<u8>> {
     let Observation { ty, mapping, method, observer, skip_non_finite, skipped } = seen;
     let mut bytes = vec![2, mapping_byte(*mapping), ty.bits() as u8, (*skip_non_finite).into()];
     bytes.extend(skipped.to_le_bytes());
-    bytes.extend(bincode::serde::encode_to_vec((method, observer), config()).ok()?);
+    bytes.extend(bincode::serde::encode_to_vec(method, config()).ok()?);
+    bytes.extend(encode_observer(observer)?);
     Some(bytes)
+}
+
+/// The numbers of observers in records. They never change, even if the variants of [`AnyObserver`] do.
+mod observer_tag {
+    pub(super) const MIN_MAX: u32 = 0;
+    pub(super) const MOVING_AVERAGE: u32 = 1;
+    pub(super) const HISTOGRAM: u32 = 2;
+}
+
+fn encode_observer(observer: &AnyObserver) -> Option<Vec<u8>> {
+    use bincode::serde::encode_to_vec;
+    let encoded = match observer {
+        AnyObserver::MinMax(seen) => encode_to_vec((observer_tag::MIN_MAX, seen), config()),
+        AnyObserver::MovingAverage(seen) => {
+            encode_to_vec((observer_tag::MOVING_AVERAGE, seen), config())
+        }
+        AnyObserver::Histogram(seen) => encode_to_vec((observer_tag::HISTOGRAM, seen), config()),
+    };
+    encoded.ok()
+}
+
+/// Decodes an observer that extends to the end of `bytes`.
+fn decode_observer(bytes: &[u8]) -> Result<AnyObserver, String> {
+    let (tag, rest) = bytes.split_first_chunk().ok_or("the activation's state ends too early")?;
+    match u32::from_le_bytes(*tag) {
+        observer_tag::MIN_MAX => decode_all(rest).map(AnyObserver::MinMax),
+        observer_tag::MOVING_AVERAGE => decode_all(rest).map(AnyObserver::MovingAverage),
+        observer_tag::HISTOGRAM => decode_all(rest).map(AnyObserver::Histogram),
+        other => Err(format!("the activation's observer has the unknown number {other}")),
+    }
+}
+
+fn decode_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let (value, read) =
+        bincode::serde::decode_from_slice(bytes, config()).map_err(|error| error.to_string())?;
+    if read == bytes.len() { Ok(value) } else { Err("bytes follow the activation's state".into()) }
 }
 
 fn mapping_byte(mapping: Mapping) -> u8 {
@@ -116,11 +153,9 @@ fn read_observation(bytes: &[u8]) -> Result<Observation, String> {
     };
     let (skipped, rest) =
         rest.split_first_chunk().ok_or("the activation's state ends too early")?;
-    let ((method, observer), read): ((CalibrationMethod, AnyObserver), usize) =
+    let (method, read): (CalibrationMethod, usize) =
         bincode::serde::decode_from_slice(rest, config()).map_err(|error| error.to_string())?;
-    if read != rest.len() {
-        return Err("bytes follow the activation's state".into());
-    }
+    let observer = decode_observer(&rest[read..])?;
     Ok(Observation {
         ty: read_type(bits)?,
         mapping: read_mapping(mapping)?,

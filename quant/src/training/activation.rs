@@ -111,7 +111,7 @@ impl ActivationTraining for FakeActivation {
     }
 
     fn load(&mut self, [phase, zero_point]: [u8; 2], seen: &Observation) -> Result<(), String> {
-        let phase = Phase::ALL.get(usize::from(phase)).copied();
+        let phase = Phase::ALL.into_iter().find(|&known| known as u8 == phase);
         let phase = phase.ok_or("the activation is in an unknown phase of training")?;
         let zero_point = zero_point as i8;
         let (qmin, qmax) = seen.grid().code_range();

@@ -7,11 +7,11 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Everything is float, and activations are observed.
-    Observe,
+    Observe = 0,
     /// Weights and activations are quantized, with gradients; ranges go on moving, or learning.
-    Fake,
+    Fake = 1,
     /// As `Fake`, but ranges and scales stand still; weights still learn.
-    Frozen,
+    Frozen = 2,
 }
 
 impl Phase {
