@@ -2,13 +2,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use quant::record::State;
+use quant::record::RecordState;
 use quant::{ActivationQuantizer, Module, Record};
 
 fn record(data: &[u8]) -> Record {
     let mut record = Record::new();
     let kind = "activation/1".into();
-    record.insert_state(State { id: "".into(), kind, data: data.to_vec() });
+    record.insert_state(RecordState { id: "".into(), kind, data: data.to_vec() });
     record
 }
 

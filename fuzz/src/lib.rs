@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use quant::record::RecordState;
 use quant::{QuantizedTensor, Record, Tensor};
 
 /// Gives a record the right checksum of prelude and header.
@@ -68,6 +69,6 @@ pub fn sample() -> Record {
         record.insert(scheme, tensor.expect("parts that fit").into());
     }
     let data = vec![1, 2, 3];
-    record.insert_state(quant::record::State { id: "s".into(), kind: "test/1".into(), data });
+    record.insert_state(quant::record::RecordState { id: "s".into(), kind: "test/1".into(), data });
     record
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use quant::record::RecordError;
+use quant::record::{RecordError, RecordFormatError};
 use quant_formats::CheckpointError;
 
 /// Why a command has stopped.
@@ -42,11 +42,17 @@ impl Failure {
     /// An error of a record, about the file at `path`.
     pub(crate) fn record(path: &Path, error: RecordError) -> Self {
         let help = match &error {
-            RecordError::Checksum { .. } | RecordError::HeaderChecksum { .. } => {
-                Some("the file has been damaged; `quant verify` lists all damage")
-            }
-            RecordError::Truncated { .. } => Some("the file is incomplete; copy it again"),
-            RecordError::UnknownVersion { .. } => Some("a newer quant can read it"),
+            RecordError::Format { source, .. } => match source {
+                RecordFormatError::SectionChecksum { .. }
+                | RecordFormatError::HeaderChecksum { .. } => {
+                    Some("the file has been damaged; `quant verify` lists all damage")
+                }
+                RecordFormatError::Truncated { .. } => {
+                    Some("the file is incomplete; copy it again")
+                }
+                RecordFormatError::UnsupportedVersion { .. } => Some("a newer quant can read it"),
+                _ => None,
+            },
             _ => None,
         };
         let failure = Self::file(path, error);
@@ -62,11 +68,14 @@ impl Failure {
             CheckpointError::Cancelled => Self::Interrupted,
             CheckpointError::Record(error) => {
                 let read = matches!(
-                    error,
-                    RecordError::Checksum { .. }
-                        | RecordError::Truncated { .. }
-                        | RecordError::Tensor { .. }
-                        | RecordError::Padding { .. }
+                    &error,
+                    RecordError::Format {
+                        source: RecordFormatError::SectionChecksum { .. }
+                            | RecordFormatError::Truncated { .. }
+                            | RecordFormatError::Tensor { .. }
+                            | RecordFormatError::Padding { .. },
+                        ..
+                    }
                 );
                 Self::record(if read { from } else { to.unwrap_or(from) }, error)
             }
@@ -100,7 +109,7 @@ impl fmt::Display for Failure {
                 help
             }
             Self::File { path, source, help } => {
-                let (path, text) = (path.display().to_string(), source.to_string());
+                let (path, text) = (path.display().to_string(), chain(&**source));
                 // Errors of the system name the file already.
                 if text.starts_with(&path) {
                     f.write_str(&text)?;
@@ -123,4 +132,19 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
+}
+
+/// The message of an error, followed by those of its sources.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        // Some errors repeat the message of their source.
+        if !text.ends_with(&message) {
+            text = format!("{text}: {message}");
+        }
+        source = error.source();
+    }
+    text
 }

@@ -6,7 +6,7 @@ use quant::{Recipe, Rule};
 use quant_formats::{Checkpoint, Format, Rename, RenameError};
 
 use crate::args::{Choice, Input, Names};
-use crate::error::Failure;
+use crate::error::{Failure, chain};
 
 /// Opens a checkpoint, under other names if asked.
 pub(crate) fn open(input: &Input) -> Result<Box<dyn Checkpoint>, Failure> {
@@ -17,7 +17,7 @@ pub(crate) fn open_as(path: &Path, names: &Names) -> Result<Box<dyn Checkpoint>,
     let rename = rename(names).map_err(|error| Failure::asked(error.to_string()))?;
     let opened = quant_formats::open(path).map_err(|error| Failure::record(path, error))?;
     rename.checkpoint(opened).map_err(|error| {
-        Failure::asked(format!("{}: {error}", path.display()))
+        Failure::asked(format!("{}: {}", path.display(), chain(&error)))
             .help("`quant inspect --quick` shows the names")
     })
 }

@@ -97,6 +97,6 @@ impl Error for FormatError {}
 
 impl From<FormatError> for RecordError {
     fn from(error: FormatError) -> Self {
-        Self::Recorder { source: Box::new(error) }
+        Self::recorder(error)
     }
 }

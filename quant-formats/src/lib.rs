@@ -18,7 +18,7 @@
 //! let checkpoint = quant_formats::open(&path)?;
 //! assert_eq!(checkpoint.entries()[0].shape, [2, 2]);
 //!
-//! let mut writer = quant_formats::create(&copy, checkpoint.outline()?)?;
+//! let mut writer = quant_formats::create(&copy, checkpoint.manifest()?)?;
 //! for index in 0..checkpoint.entries().len() {
 //!     writer.write(checkpoint.entries()[index].id.as_str(), &checkpoint.read(index)?)?;
 //! }
@@ -36,7 +36,7 @@
 //! | JSON | `.json` | what is written here | all |
 //!
 //! What a foreign file holds besides floats, such as indices of type I64, is kept as a
-//! [`State`] of a kind like `tensor/I64 [1, 512]`, and written as it was.
+//! [`RecordState`] of a kind like `tensor/I64 [1, 512]`, and written as it was.
 //! [`Rename`] makes foreign names fit.
 //!
 //! # Features
@@ -68,8 +68,8 @@ pub use rewrite::{CheckpointError, Options, choose, convert, dequantize, plan, q
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 
 use quant::module::ParamId;
-pub use quant::record::Outline;
-use quant::record::{RecordEntry, RecordError, State};
+pub use quant::record::Manifest;
+use quant::record::{RecordEntry, RecordError, RecordState};
 use quant::scheme::QuantizationScheme;
 use quant::tensor::Tensor;
 
@@ -125,19 +125,19 @@ pub trait Checkpoint: Send + Sync {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
-    fn states(&self) -> Result<Vec<State>, RecordError>;
+    fn states(&self) -> Result<Vec<RecordState>, RecordError>;
 
-    /// The outline of a copy. Floats of half precision become single in it.
+    /// The manifest of a copy. Floats of half precision become single in it.
     ///
     /// # Errors
     /// The states cannot be read.
-    fn outline(&self) -> Result<Outline, RecordError> {
+    fn manifest(&self) -> Result<Manifest, RecordError> {
         let entry = |it: &Entry| RecordEntry::new(it.id.clone(), it.shape.clone(), it.scheme());
-        Ok(Outline {
+        Ok(Manifest {
             metadata: self.metadata().clone(),
             entries: self.entries().iter().map(entry).collect(),
             states: self.states()?,
-            max_part_size: None,
+            max_shard_size: None,
         })
     }
 
@@ -224,10 +224,10 @@ fn record_entries(
 /// There is no file of the name, or the old one, until [`finish`](Self::finish) has returned; a
 /// writer that is dropped leaves nothing behind.
 pub trait CheckpointWriter {
-    /// Writes the next tensor of the outline.
+    /// Writes the next tensor of the manifest.
     ///
     /// # Errors
-    /// The tensor is not the one that the outline has next, or the system cannot write.
+    /// The tensor is not the one that the manifest has next, or the system cannot write.
     fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError>;
 
     /// Gives the file its name.

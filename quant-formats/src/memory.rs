@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Checkpoint, Entry, Format};
 use quant::module::ParamId;
-use quant::record::{Record, RecordEntry, RecordError, State};
+use quant::record::{Record, RecordEntry, RecordError, RecordState};
 use quant::tensor::Tensor;
 
 /// A record in memory, seen as a file of some format.
@@ -12,7 +12,7 @@ pub(super) struct InMemory {
     format: Format,
     entries: Vec<Entry>,
     metadata: BTreeMap<String, String>,
-    states: Vec<State>,
+    states: Vec<RecordState>,
     tensors: Vec<(ParamId, Tensor)>,
 }
 
@@ -44,7 +44,7 @@ impl Checkpoint for InMemory {
         Ok(self.tensors[index].1.clone())
     }
 
-    fn states(&self) -> Result<Vec<State>, RecordError> {
+    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         Ok(self.states.clone())
     }
 }

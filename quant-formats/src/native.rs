@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Checkpoint, CheckpointWriter, Entry, Format};
-use quant::record::{RecordError, RecordFile, RecordWriter, State};
+use quant::record::{RecordError, RecordFile, RecordState, RecordWriter};
 use quant::tensor::Tensor;
 
 /// A record on disk.
@@ -40,7 +40,7 @@ impl Checkpoint for Native {
         self.file.verify(index)
     }
 
-    fn states(&self) -> Result<Vec<State>, RecordError> {
+    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         self.file.states()
     }
 

@@ -4,15 +4,15 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use quant::__private::{NewFile, System, Target, is_record};
-use quant::record::{RecordError, RecordFile, RecordWriter};
+use quant::__private::is_record;
+use quant::record::{AtomicFile, RecordError, RecordFile, RecordWriter};
 use quant::tensor::Tensor;
 
 use super::json::{self, JsonWriter};
 use super::memory::InMemory;
 use super::native::Native;
 use super::safetensors::{Parts, SafetensorsFile, SafetensorsWriter};
-use super::{Checkpoint, CheckpointWriter, Format, FormatError, Outline};
+use super::{Checkpoint, CheckpointWriter, Format, FormatError, Manifest};
 
 /// Opens a checkpoint, whose format shows in its first bytes.
 ///
@@ -38,25 +38,18 @@ fn start(path: &Path) -> std::io::Result<Vec<u8>> {
 /// Begins a checkpoint in the format that the path's extension names.
 ///
 /// # Errors
-/// An extension of no format; an outline that the format cannot hold; the system's, with the path.
+/// An extension of no format; a manifest that the format cannot hold; the system's, with the path.
 pub fn create(
     path: impl AsRef<Path>,
-    outline: Outline,
+    manifest: Manifest,
 ) -> Result<Box<dyn CheckpointWriter>, RecordError> {
     let path = path.as_ref();
     match Format::of_path(path)? {
-        Format::Record => {
-            let Outline { metadata, entries, states, max_part_size } = outline;
-            let writer = match max_part_size {
-                None => RecordWriter::create(path, metadata, entries, states),
-                Some(max) => RecordWriter::create_in_parts(path, max, metadata, entries, states),
-            };
-            Ok(Box::new(writer?))
-        }
-        format if outline.max_part_size.is_some() => {
+        Format::Record => Ok(Box::new(RecordWriter::begin(path, manifest)?)),
+        format if manifest.max_shard_size.is_some() => {
             Err(FormatError::Parts { path: path.into(), format }.into())
         }
-        foreign => create_foreign(path, foreign, outline),
+        foreign => create_foreign(path, foreign, manifest),
     }
 }
 
@@ -77,16 +70,15 @@ fn open_foreign(path: &Path, start: &[u8]) -> Result<Box<dyn Checkpoint>, Record
 fn create_foreign(
     path: &Path,
     format: Format,
-    outline: Outline,
+    manifest: Manifest,
 ) -> Result<Box<dyn CheckpointWriter>, RecordError> {
     let begin = || {
-        let target = Target::find(path)?;
-        let file = NewFile::beside(&System, &target)?;
+        let file = AtomicFile::create(path)?;
         let body = match format {
-            Format::Json => Body::Json(JsonWriter::new(file, outline)?),
-            _ => Body::Safetensors(SafetensorsWriter::new(file, outline)?),
+            Format::Json => Body::Json(JsonWriter::new(file, manifest)?),
+            _ => Body::Safetensors(SafetensorsWriter::new(file, manifest)?),
         };
-        Ok(Foreign { path: path.into(), target, body })
+        Ok(Foreign { path: path.into(), body })
     };
     let begun = begin().map_err(|error: RecordError| error.in_file(path))?;
     Ok(Box::new(begun))
@@ -95,13 +87,12 @@ fn create_foreign(
 /// A file of a foreign format that is being written.
 struct Foreign {
     path: PathBuf,
-    target: Target,
     body: Body,
 }
 
 enum Body {
-    Json(JsonWriter<NewFile<System>>),
-    Safetensors(SafetensorsWriter<NewFile<System>>),
+    Json(JsonWriter<AtomicFile>),
+    Safetensors(SafetensorsWriter<AtomicFile>),
 }
 
 impl CheckpointWriter for Foreign {
@@ -114,24 +105,22 @@ impl CheckpointWriter for Foreign {
     }
 
     fn finish(self: Box<Self>) -> Result<(), RecordError> {
-        let Self { path, target, body } = *self;
+        let Self { path, body } = *self;
         let finished = match body {
             Body::Json(json) => json.finish(),
             Body::Safetensors(safetensors) => safetensors.finish(),
         };
-        finished
-            .and_then(|file| file.put_in_place(target, Vec::new()))
-            .map_err(|error| error.in_file(&path))
+        finished.and_then(|file| Ok(file.commit()?)).map_err(|error| error.in_file(&path))
     }
 }
 #[cfg(test)]
 mod tests {
     use std::io::{self, Cursor, Seek, SeekFrom, Write};
 
-    use super::Outline;
+    use super::Manifest;
     use crate::json::JsonWriter;
     use crate::safetensors::SafetensorsWriter;
-    use quant::record::{RecordEntry, RecordError, State};
+    use quant::record::{RecordEntry, RecordError, RecordFormatError, RecordState};
     use quant::tensor::Tensor;
 
     /// A disk that is full for a while.
@@ -159,8 +148,8 @@ mod tests {
         }
     }
 
-    fn outline(tensor: &Tensor) -> Outline {
-        Outline { entries: vec![RecordEntry::of("w", tensor)], ..Outline::default() }
+    fn manifest(tensor: &Tensor) -> Manifest {
+        Manifest { entries: vec![RecordEntry::of("w", tensor)], ..Manifest::default() }
     }
 
     #[test]
@@ -175,25 +164,30 @@ mod tests {
                 assert!(matches!(writer.write("w", &tensor), Err(RecordError::Io { .. })));
                 full.set(false);
                 let again = writer.write("w", &tensor);
-                assert!(matches!(again, Err(RecordError::Unfinished { .. })));
-                assert!(matches!(writer.finish(), Err(RecordError::Unfinished { .. })));
+                assert!(matches!(again, Err(RecordError::Manifest(_))));
+                assert!(matches!(writer.finish(), Err(RecordError::Manifest(_))));
             };
         }
-        check!(JsonWriter::new(disk(), outline(&tensor)));
-        check!(SafetensorsWriter::new(disk(), outline(&tensor)));
+        check!(JsonWriter::new(disk(), manifest(&tensor)));
+        check!(SafetensorsWriter::new(disk(), manifest(&tensor)));
     }
 
     #[test]
     fn two_states_of_one_name_are_refused() {
         let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
-        let state = || State { id: "s".into(), kind: "k".into(), data: vec![1] };
-        let twice = || Outline { states: vec![state(), state()], ..outline(&tensor) };
+        let state = || RecordState { id: "s".into(), kind: "k".into(), data: vec![1] };
+        let twice = || Manifest { states: vec![state(), state()], ..manifest(&tensor) };
         let file = Cursor::new(Vec::new());
         let json = JsonWriter::new(file.clone(), twice()).err();
-        assert!(matches!(json, Some(RecordError::DuplicateName { .. })), "{json:?}");
-        let safetensors = SafetensorsWriter::new(file, twice()).err();
         assert!(
-            safetensors.is_some_and(|error| error.to_string().contains("the name is there twice"))
+            matches!(
+                json,
+                Some(RecordError::Format { source: RecordFormatError::DuplicateName { .. }, .. })
+            ),
+            "{json:?}"
         );
+        let safetensors = SafetensorsWriter::new(file, twice()).err().unwrap();
+        let RecordError::Recorder { source, .. } = safetensors else { panic!("{safetensors:?}") };
+        assert!(source.to_string().contains("the name is there twice"));
     }
 }

@@ -9,7 +9,7 @@ use regex_lite::Regex;
 
 use super::{Checkpoint, Entry, Format};
 use quant::module::ParamId;
-use quant::record::{Record, RecordError, State};
+use quant::record::{Record, RecordError, RecordState};
 use quant::tensor::Tensor;
 
 /// Rules that give tensors other names, or leave them out.
@@ -118,7 +118,7 @@ impl Rename {
         if self.is_empty() {
             return Ok(record);
         }
-        let states: Vec<State> = record.states().to_vec();
+        let states: Vec<RecordState> = record.states().to_vec();
         let tensors = record.iter().map(|(id, _)| id.as_str());
         let old: Vec<_> = tensors.chain(states.iter().map(|state| state.id.as_str())).collect();
         let mut new = self.names(&old)?.into_iter();
@@ -133,7 +133,7 @@ impl Rename {
         }
         for state in states {
             if let Some(name) = new.next().flatten() {
-                renamed.insert_state(State { id: name.into(), ..state });
+                renamed.insert_state(RecordState { id: name.into(), ..state });
             }
         }
         Ok(renamed)
@@ -163,7 +163,7 @@ impl Rename {
         }
         for state in states {
             if let Some(name) = new.next().flatten() {
-                renamed.states.push(State { id: name.into(), ..state });
+                renamed.states.push(RecordState { id: name.into(), ..state });
             }
         }
         Ok(Box::new(renamed))
@@ -176,7 +176,7 @@ struct Renamed {
     entries: Vec<Entry>,
     /// Those of the entries in the checkpoint itself.
     positions: Vec<usize>,
-    states: Vec<State>,
+    states: Vec<RecordState>,
 }
 
 impl Checkpoint for Renamed {
@@ -204,7 +204,7 @@ impl Checkpoint for Renamed {
         self.inner.verify(self.positions[index])
     }
 
-    fn states(&self) -> Result<Vec<State>, RecordError> {
+    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         Ok(self.states.clone())
     }
 }
@@ -263,6 +263,6 @@ impl Error for RenameError {
 
 impl From<RenameError> for RecordError {
     fn from(error: RenameError) -> Self {
-        Self::Recorder { source: Box::new(error) }
+        Self::recorder(error)
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use super::{Checkpoint, CheckpointWriter, Entry, Outline, create, record_entries};
+use super::{Checkpoint, CheckpointWriter, Entry, Manifest, create, record_entries};
 use quant::__private::{Decided, decide_all, plan_one, quantize_one};
 use quant::module::ParamId;
 use quant::quantize::mixed::{MixedChoice, MixedPrecision, MixedPrecisionError};
@@ -209,13 +209,13 @@ fn write<R: Send>(
     each: impl Fn(usize) -> Result<(R, Tensor), CheckpointError> + Sync,
     mut done: impl FnMut(R),
 ) -> Result<(), CheckpointError> {
-    let outline = Outline {
+    let manifest = Manifest {
         metadata: from.metadata().clone(),
         entries: entries.clone(),
         states: from.states()?,
-        max_part_size: options.max_part_size,
+        max_shard_size: options.max_part_size,
     };
-    let mut writer: Box<dyn CheckpointWriter> = create(to, outline)?;
+    let mut writer: Box<dyn CheckpointWriter> = create(to, manifest)?;
     in_order(from, &entries, options, each, |index, (said, tensor)| {
         done(said);
         Ok(writer.write(entries[index].id.as_str(), &tensor)?)

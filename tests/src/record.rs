@@ -1,10 +1,34 @@
 //! Records for the tests: a small one of everything, and hostile ones as literal bytes.
 
-use quant::record::State;
-use quant::{BincodeRecorder, Module, QuantizedTensor, Record, Tensor};
+use std::error::Error;
 
-/// What `fixtures/record-v1.quant` holds: every kind of tensor, metadata and states, a few values
-/// each, none of which may ever change.
+use quant::record::{RecordFormatError, RecordState};
+use quant::{BincodeRecorder, Module, QuantizedTensor, Record, RecordError, Tensor};
+
+/// The message of an error, followed by those of its sources.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text += &format!(": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// What is wrong with the bytes of a record.
+///
+/// # Panics
+/// If the error is about something else.
+pub fn reason(error: RecordError) -> RecordFormatError {
+    match error {
+        RecordError::Format { source, .. } => source,
+        other => panic!("not about the bytes of a record: {other:?}"),
+    }
+}
+
+/// The content of `fixtures/record-v1.quant`: every kind of tensor, metadata and states. It must
+/// never change.
 pub fn of_everything() -> Record {
     let mut record = Record::new();
     record.insert_metadata("author", "quant");
@@ -70,10 +94,10 @@ pub fn of_everything() -> Record {
     record
 }
 
-/// [`of_everything`] as it is saved.
+/// The bytes of [`of_everything`].
 ///
 /// # Panics
-/// If it cannot be.
+/// If it cannot be saved.
 pub fn bytes_of_everything() -> Vec<u8> {
     of_everything().save_bytes(&BincodeRecorder::default()).expect("the record can be saved")
 }
@@ -89,11 +113,11 @@ fn codes(shape: &[usize], scheme: &str, codes: &[u8], scales: &[f32], zeros: &[i
         .into()
 }
 
-fn state(path: &str, kind: &str, data: &[u8]) -> State {
-    State { id: path.into(), kind: kind.into(), data: data.into() }
+fn state(path: &str, kind: &str, data: &[u8]) -> RecordState {
+    RecordState { id: path.into(), kind: kind.into(), data: data.into() }
 }
 
-/// Gives a record that was tampered with the right header checksum, as an attacker would.
+/// Corrects the header checksum of a record that was modified, as an attacker would.
 pub fn reseal(record: &mut [u8]) {
     let Some(header_len) = record.get(16..24) else { return };
     let header_len = u64::from_le_bytes(header_len.try_into().expect("8 bytes"));
@@ -110,28 +134,28 @@ pub fn reseal(record: &mut [u8]) {
     record[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// A section as a header has it: where it starts after the header's padding, length, checksum.
+/// A section in a header: its offset from the end of the header's padding, length and checksum.
 pub type Section = (u64, u64, u32);
 
-/// A tensor as a header has it, field by field.
+/// A tensor in a header, field by field.
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
-    /// Possibly no UTF-8.
+    /// The name, which may not be UTF-8.
     pub name: Vec<u8>,
-    /// Extents.
+    /// The extents of the axes.
     pub shape: Vec<u64>,
     /// Kind, bits, mapping, granularity, scale type.
     pub numbers: [u8; 5],
-    /// The axis of channels.
+    /// The channel axis.
     pub axis: i32,
-    /// The length of blocks.
+    /// The block length.
     pub block: u32,
     /// Values, scales, zero points.
     pub sections: [Section; 3],
 }
 
 impl Entry {
-    /// Two floats, both 0, at the first boundary after the header.
+    /// Two floats, both 0, in the first section.
     pub fn floats(name: &str) -> Self {
         let crc = crc32fast::hash(&[0; 8]);
         Self {
@@ -153,30 +177,30 @@ impl Entry {
     }
 }
 
-/// A record to be written down byte by byte, right or wrong.
+/// A record that is encoded as it stands, valid or not.
 #[derive(Clone, Debug, Default)]
 pub struct Draft {
-    /// Keys and values.
+    /// Keys and values of the metadata.
     pub metadata: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Tensors.
+    /// The tensors.
     pub tensors: Vec<Entry>,
-    /// Names, kinds and sections.
+    /// Names, kinds and sections of states.
     pub states: Vec<(Vec<u8>, Vec<u8>, Section)>,
-    /// Bytes of the header after its content.
+    /// Bytes after the content of the header.
     pub surplus: Vec<u8>,
-    /// What follows the header and its padding.
+    /// The bytes after the header and its padding.
     pub payload: Vec<u8>,
-    /// The length in the prelude, if it is not the true one.
+    /// The file length in the prelude; `None` for the true one.
     pub file_len: Option<u64>,
 }
 
 impl Draft {
-    /// One tensor, [`Entry::floats`].
+    /// A record of one tensor, [`Entry::floats`].
     pub fn floats() -> Self {
         Self { tensors: vec![Entry::floats("w")], payload: vec![0; 64], ..Self::default() }
     }
 
-    /// One tensor, [`Entry::int8`].
+    /// A record of one tensor, [`Entry::int8`].
     pub fn int8() -> Self {
         let mut payload = vec![0; 128];
         payload[64..68].copy_from_slice(&1f32.to_le_bytes());
@@ -188,7 +212,7 @@ impl Draft {
         &mut self.tensors[0]
     }
 
-    /// The record's bytes, with the right checksum over prelude and header.
+    /// The bytes of the record, with the right header checksum.
     pub fn bytes(&self) -> Vec<u8> {
         let header_len = self.header(0).len();
         let start = (32 + header_len).next_multiple_of(64);

@@ -215,7 +215,7 @@ fn a_hostile_state_is_an_error_with_the_path() {
     for length in 0..good.data.len() {
         let mut record = record.clone();
         let data = good.data[..length].to_vec();
-        record.insert_state(quant::record::State { data, ..good.clone() });
+        record.insert_state(quant::record::RecordState { data, ..good.clone() });
         let error = Net::new().load_record(record).unwrap_err();
         assert!(error.to_string().contains("first.input"), "{error}");
     }
@@ -224,7 +224,7 @@ fn a_hostile_state_is_an_error_with_the_path() {
             let mut record = record.clone();
             let mut data = good.data.clone();
             data[byte] ^= 1 << bit;
-            record.insert_state(quant::record::State { data, ..good.clone() });
+            record.insert_state(quant::record::RecordState { data, ..good.clone() });
             // Refused, or a state that makes sense; never a panic.
             if let Ok(net) = Net::new().load_record(record) {
                 let _ = net.forward(&batch(1.0));

@@ -108,7 +108,7 @@ fn an_error_leaves_the_old_file_and_nothing_else() {
     stopped.cancelled = Some(&cancelled);
     assert!(matches!(run(&all, stopped, &to), CheckpointError::Cancelled));
     let error = run(&all, options(1, None), &directory.path().join("b.bin"));
-    let CheckpointError::Record(RecordError::Recorder { source }) = error else {
+    let CheckpointError::Record(RecordError::Recorder { source, .. }) = error else {
         panic!("{error}")
     };
     assert!(matches!(*source.downcast().unwrap(), FormatError::Extension { .. }));
@@ -123,7 +123,7 @@ fn a_file_of_no_format_is_refused() {
     let path = directory.path().join("a.quant");
     for content in ["", "hello", "\u{89}QNT"] {
         std::fs::write(&path, content).unwrap();
-        let Err(RecordError::Recorder { source }) = quant_formats::open(&path) else {
+        let Err(RecordError::Recorder { source, .. }) = quant_formats::open(&path) else {
             panic!("{content:?}")
         };
         assert!(matches!(*source.downcast().unwrap(), FormatError::Content { .. }));

@@ -3,12 +3,12 @@
 
 use std::path::Path;
 
-use quant::record::State;
+use quant::record::{ManifestError, RecordState};
 use quant::{BincodeRecorder, Module, Record, RecordError, Recorder, Tensor};
-use quant_formats::{Outline, SafetensorsError, SafetensorsRecorder, Stored};
+use quant_formats::{Manifest, SafetensorsError, SafetensorsRecorder, Stored};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tests::kernels::Random;
-use tests::record::of_everything;
+use tests::record::{chain, of_everything};
 
 fn recorder() -> SafetensorsRecorder {
     SafetensorsRecorder::default()
@@ -131,8 +131,11 @@ fn files_of_the_format_s_own_crate_are_read_with_equal_values() {
     assert_eq!(bits("brain"), bf16s.iter().map(widened).collect::<Vec<_>>());
 
     // What is no float is carried, and written as it was.
-    let state =
-        State { id: "indices".into(), kind: "tensor/I64 [1, 2]".into(), data: data[3].clone() };
+    let state = RecordState {
+        id: "indices".into(),
+        kind: "tensor/I64 [1, 2]".into(),
+        data: data[3].clone(),
+    };
     assert_eq!(record.states(), [state]);
     let saved = record.save_bytes(&recorder()).unwrap();
     let again = SafeTensors::deserialize(&saved).unwrap();
@@ -174,20 +177,20 @@ fn a_checkpoint_in_parts_is_one() {
 
     let error = || match quant_formats::open(&index) {
         Ok(_) => panic!("refused"),
-        Err(error) => error.to_string(),
+        Err(error) => chain(&error),
     };
     write(r#""a": "model-1.safetensors", "b": "model-1.safetensors""#);
-    assert_eq!(error(), "b: is not in `model-1.safetensors`");
+    assert!(error().ends_with(": b: is not in `model-1.safetensors`"));
     write(r#""a": "model-1.safetensors", "c": "model-2.safetensors""#);
-    assert_eq!(error(), "b: is in `model-2.safetensors`, but the index does not say so");
+    assert!(error().ends_with(": b: is in `model-2.safetensors`, but the index does not say so"));
     for name in ["../model-1.safetensors", "/etc/passwd", "a/b", "..", ""] {
         write(&format!(r#""a": "{name}""#));
-        assert_eq!(error(), format!("the index names `{name}`, no file beside it"));
+        assert!(error().ends_with(&format!(": the index names `{name}`, no file beside it")));
     }
     write(r#""a": "missing.safetensors""#);
     assert!(error().contains("missing.safetensors"));
     write(r#""a": 7"#);
-    assert!(error().starts_with("the header cannot be read"));
+    assert!(error().contains(": the header cannot be read"));
 }
 
 /// A file with this header, and zeros for data.
@@ -205,7 +208,7 @@ fn what_is_said_about_quantized_tensors_is_checked() {
     let said = |key: &str, value: &str| format!(r#""__metadata__":{{"{key}":"{value}"}}"#);
     let int8 = said("quant.tensor.w", "per-channel-symmetric-int8 [2, 2]");
     for (metadata, tensors, expected) in [
-        (&int8, vec![codes, scale], "w: scale 0 is 0"),
+        (&int8, vec![codes, scale], "w: not a valid tensor: "),
         (
             &said("quant.tensor.w", "per-channel-affine-int8 [2, 2]"),
             vec![codes, scale],
@@ -253,8 +256,8 @@ fn what_is_said_about_quantized_tensors_is_checked() {
         ),
     ] {
         let json = format!("{{{metadata},{}}}", tensors.join(","));
-        let error = load(&file(&json, 12)).expect_err(expected).to_string();
-        assert!(error.starts_with(expected), "{error:?} should be {expected:?}");
+        let error = chain(&load(&file(&json, 12)).expect_err(expected));
+        assert!(error.contains(&format!(": {expected}")), "{error:?} should be {expected:?}");
     }
 }
 
@@ -264,13 +267,13 @@ fn a_model_that_would_be_read_as_another_is_not_written() {
     let mut record = of_everything();
     record.insert("int8.tensor_scale", Tensor::from_values(&[], vec![1.0]).unwrap());
     let error = write(&record);
-    assert_eq!(error.to_string(), "int8.tensor_scale: the name is there twice");
-    let RecordError::Recorder { source } = error else { panic!("of the recorder") };
+    assert!(chain(&error).ends_with(": int8.tensor_scale: the name is there twice"));
+    let RecordError::Recorder { source, .. } = error else { panic!("of the recorder") };
     assert!(matches!(*source.downcast().unwrap(), SafetensorsError::DuplicateName { .. }));
 
     let mut record = Record::new();
     record.insert_metadata("quant.tensor.w", "mine");
-    assert!(write(&record).to_string().starts_with("metadata `quant.tensor.w`"));
+    assert!(chain(&write(&record)).contains(": metadata `quant.tensor.w`"));
 }
 
 #[test]
@@ -310,17 +313,20 @@ fn tensors_are_written_in_the_order_that_was_declared() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.safetensors");
     let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
-    let outline = || Outline {
+    let manifest = || Manifest {
         entries: vec![
             quant::RecordEntry::new("a", [2], None),
             quant::RecordEntry::new("b", [2], None),
         ],
-        ..Outline::default()
+        ..Manifest::default()
     };
-    let mut writer = quant_formats::create(&path, outline()).unwrap();
-    assert!(matches!(writer.write("b", &tensor), Err(RecordError::NotDeclared { .. })));
+    let mut writer = quant_formats::create(&path, manifest()).unwrap();
+    assert!(matches!(
+        writer.write("b", &tensor),
+        Err(RecordError::Manifest(ManifestError::Unexpected { .. }))
+    ));
     writer.write("a", &tensor).unwrap();
-    assert!(matches!(writer.finish(), Err(RecordError::Unfinished { .. })));
-    drop(quant_formats::create(&path, outline()).unwrap());
+    assert!(matches!(writer.finish(), Err(RecordError::Manifest(_))));
+    drop(quant_formats::create(&path, manifest()).unwrap());
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
 }

@@ -1,7 +1,7 @@
-//! States of activations in version 1, which load forever: the committed record holds dynamic and
-//! static activations and every kind of observer, before and after it has seen values.
+//! Compatibility with activation states of version 1: the committed record has dynamic and static
+//! activations and every kind of observer, with and without data.
 //!
-//! `QUANT_BLESS=1` writes the fixture anew, which is right only before a version is released.
+//! `QUANT_BLESS=1` rewrites the fixture, which is only right before a version is released.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,7 +14,7 @@ use quant::{
 
 type Activations = BTreeMap<String, ActivationQuantizer>;
 
-/// One batch below, one above; NaN is left out.
+/// Two batches. The NaN is skipped.
 fn batches() -> [Vec<f32>; 2] {
     [vec![-0.25, 0.5, f32::NAN], vec![0.125, 0.75]]
 }
@@ -33,7 +33,7 @@ fn observing(method: &str, batches: impl IntoIterator<Item = Vec<f32>>) -> Activ
         .unwrap()
 }
 
-/// What `fixtures/record-v1-activations.quant` holds.
+/// The content of `fixtures/record-v1-activations.quant`.
 fn activations() -> Activations {
     let dynamic = Recipe::new().activations(ActivationScheme::DYNAMIC);
     let dynamic = ActivationQuantizer::new().prepare(&dynamic).unwrap();
@@ -70,7 +70,7 @@ fn fresh() -> Activations {
 }
 
 #[test]
-fn version_1_activations_load_as_they_were() {
+fn version_1_activations_load() {
     let loaded = fresh().load_file(fixture(), &BincodeRecorder::default()).unwrap();
     let expected = activations();
     for (name, activation) in &loaded {

@@ -1,7 +1,7 @@
-//! Disks that are full, and folders that cannot be written to.
+//! Full and read-only disks, and directories without write permission.
 //!
-//! They are made with `mount`, which only root may use. Where it cannot be used, the tests say so
-//! and check what they can.
+//! The disks are mounted, which takes root. Where that is not possible, the tests say so and check
+//! what they can.
 
 #![cfg(target_os = "linux")]
 
@@ -18,16 +18,16 @@ use quant::{
 };
 use tests::files::names;
 
-/// A small file system of its own, in memory.
+/// A small file system in memory.
 ///
-/// There is one at a time: a process that starts, such as `mount` for another test, holds for a
-/// moment all files that are open here, and a disk in use becomes neither read-only nor unmounted.
+/// There is one at a time: a process that is being started, such as `mount` for another test,
+/// inherits the open files for a moment, and a disk in use can be neither remounted nor unmounted.
 struct Disk(tempfile::TempDir, #[expect(dead_code)] MutexGuard<'static, ()>);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 impl Disk {
-    /// A disk of so many bytes, or `None`, with a word about it, where that cannot be had.
+    /// A disk of this many bytes, or `None` with a message if it cannot be mounted.
     fn new(bytes: usize) -> Option<Self> {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::tempdir().unwrap();
@@ -44,7 +44,7 @@ impl Disk {
     }
 }
 
-/// Says so where it is seen: what `eprintln!` writes is kept back while a test passes.
+/// Writes to the real standard error, since the output of passing tests is captured.
 fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
@@ -61,7 +61,7 @@ impl Drop for Disk {
     }
 }
 
-/// A record of some 40 kB.
+/// A record of about 40 kB.
 fn record(value: f32) -> Record {
     let tensor = Tensor::from_values(&[2500], vec![value; 2500]).unwrap();
     (0..4).map(|i| (i.to_string(), tensor.clone())).collect()
@@ -71,14 +71,14 @@ type Save = fn(&Record, &Path) -> Result<(), RecordError>;
 
 const WAYS: [Save; 4] = [
     |record, path| record.save_file(path, &BincodeRecorder::default()),
-    |record, path| record.save_file(path, &BincodeRecorder::default().with_max_part_size(15_000)),
+    |record, path| record.save_file(path, &BincodeRecorder::default().with_max_shard_size(15_000)),
     |record, path| stream(record, path, u64::MAX),
     |record, path| stream(record, path, 15_000),
 ];
 
 fn stream(record: &Record, path: &Path, max: u64) -> Result<(), RecordError> {
     let entries = record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect();
-    let mut writer = RecordWriter::create_in_parts(path, max, Default::default(), entries, vec![])?;
+    let mut writer = RecordWriter::create_sharded(path, max, Default::default(), entries, vec![])?;
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor)?;
     }
@@ -91,10 +91,10 @@ fn kind(error: &RecordError) -> ErrorKind {
 }
 
 #[test]
-fn a_full_disk_keeps_the_old_record_and_nothing_else() {
+fn a_full_disk_keeps_only_the_old_record() {
     let (mut full, mut enough) = (0, 0);
     for (number, save) in WAYS.into_iter().enumerate() {
-        // From too little for one record to enough for two and some.
+        // From too little for one record to more than enough for two.
         for pages in 0..32 {
             let Some(disk) = Disk::new((pages + 1) * 4096) else { return };
             let first = save(&record(1.0), &disk.path());
@@ -123,7 +123,7 @@ fn a_full_disk_keeps_the_old_record_and_nothing_else() {
     assert!(full > 40 && enough > 10, "{full} and {enough}");
 }
 
-/// What can be read and not written keeps its record, and is left as it is.
+/// Checks that a directory can be read but not written, and does not change.
 fn check_read_only(directory: &Path, expected: ErrorKind) {
     let path = directory.join("model.quant");
     let before = names(directory);

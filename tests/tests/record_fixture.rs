@@ -1,7 +1,7 @@
-//! Version 1, held for ever: the committed record loads, is written again byte for byte, and is
+//! Compatibility with version 1: the committed record loads, is written again byte for byte, and is
 //! read by a reader in another language.
 //!
-//! `QUANT_BLESS=1` writes the fixture anew, which is right only before a version is released.
+//! `QUANT_BLESS=1` rewrites the fixture, which is only right before a version is released.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ fn fixture() -> PathBuf {
     path
 }
 
-/// The values of every tensor, worked out by hand from codes, scales and zero points.
+/// The values of every tensor, computed by hand from codes, scales and zero points.
 const VALUES: [(&str, &[usize], &[f32]); 10] = [
     ("float.matrix", &[2, 3], &[0.0, -0.0, 1.5, -2.25, f32::MAX, 1e-45]),
     ("float.scalar", &[], &[42.0]),
@@ -80,13 +80,13 @@ fn documented_example() -> Vec<u8> {
 }
 
 #[test]
-fn the_documented_example_is_what_is_written() {
+fn the_documented_example_is_written_byte_for_byte() {
     let model = Record::from_iter([("w", Tensor::from_values(&[2], vec![1.0, -2.0]).unwrap())]);
     let bytes = model.save_bytes(&BincodeRecorder::default()).unwrap();
     assert_eq!(bytes, documented_example());
 }
 
-/// What the reader in another language is to find, in a form without rounding.
+/// What the reader in another language must find, as bits.
 fn expected(record: &Record) -> serde_json::Value {
     let tensor = |tensor: &Tensor| {
         let bits: Vec<_> = tensor.values().iter().map(|value| value.to_bits()).collect();
@@ -103,7 +103,7 @@ fn expected(record: &Record) -> serde_json::Value {
     })
 }
 
-/// Random tensors under every kind of scheme, besides what the fixture has.
+/// The fixture, and random tensors under every kind of scheme.
 fn larger() -> Record {
     let mut random = Random(11);
     let mut record = of_everything();
@@ -129,7 +129,7 @@ fn larger() -> Record {
     record
 }
 
-/// The interpreter, or why there is none that can be used.
+/// The interpreter, or the reason why none can be used.
 fn python() -> Result<&'static str, String> {
     let found = Command::new("python3").args(["-c", "import numpy"]).output();
     match found {
@@ -156,7 +156,7 @@ fn a_reader_in_another_language_finds_the_same_values() {
     assert!(output.status.success(), "{}\n{}", text[0], text[1]);
     assert!(text[0].ends_with("16 tensors equal\n"), "{}", text[0]);
 
-    // The reader checks: a damaged record is an error there too.
+    // The reader rejects a damaged record.
     let mut bytes = std::fs::read(&record).unwrap();
     let last = bytes.len() - 100;
     bytes[last] ^= 1;

@@ -1,15 +1,15 @@
-//! Records that are mapped, and models that borrow from them.
+//! Mapped records, and models that borrow from them.
 
 use std::fs;
 use std::path::Path;
 
-use quant::record::{MappedRecord, Part, Verify};
+use quant::record::{MappedRecord, RecordFormatError, SectionKind, Verify};
 use quant::{
     BincodeRecorder, MinMaxCalibration, Module, Param, Quantizer, Record, RecordEntry, RecordError,
     RecordFile, RecordWriter, Recorder, SharedTensor, Tensor,
 };
 use tests::files::file;
-use tests::record::{Draft, bytes_of_everything, of_everything};
+use tests::record::{Draft, bytes_of_everything, of_everything, reason};
 
 const MODES: [Verify; 3] = [Verify::Eager, Verify::Lazy, Verify::Explicit];
 
@@ -19,11 +19,12 @@ fn map(path: &Path, verify: Verify) -> Result<MappedRecord, RecordError> {
 }
 
 #[test]
-fn what_is_mapped_is_what_is_read() {
+fn mapped_records_equal_those_that_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let record = of_everything();
-    for recorder in [BincodeRecorder::default(), BincodeRecorder::default().with_max_part_size(700)]
+    for recorder in
+        [BincodeRecorder::default(), BincodeRecorder::default().with_max_shard_size(700)]
     {
         record.save_file(&path, &recorder).unwrap();
         for verify in MODES {
@@ -42,11 +43,11 @@ fn what_is_mapped_is_what_is_read() {
 }
 
 #[test]
-fn what_is_mapped_is_saved_again_with_the_same_bytes() {
+fn mapped_records_are_saved_with_the_same_bytes() {
     let (_directory, path) = file(&bytes_of_everything());
     let mapped = map(&path, Verify::Lazy).unwrap().to_record().unwrap();
     assert_eq!(mapped.save_bytes(&BincodeRecorder::default()).unwrap(), bytes_of_everything());
-    // Over the very file that it borrows from.
+    // To the file that it borrows from.
     mapped.save_file(&path, &BincodeRecorder::default()).unwrap();
     assert_eq!(fs::read(&path).unwrap(), bytes_of_everything());
     assert_eq!(mapped, of_everything());
@@ -93,7 +94,7 @@ fn parameters_borrow_if_their_storage_can() {
     assert!(loaded.copied.quantized().unwrap().is_borrowed());
     assert_eq!(loaded.copied, quantized.copied);
     assert_eq!(loaded.weight, quantized.weight);
-    // The map lives as long as what borrows from it, whatever becomes of the file.
+    // The map lives as long as the tensors that borrow from it, even if the file is removed.
     fs::remove_file(&path).unwrap();
     assert_eq!(*loaded.copied.value(), *quantized.copied.value());
     let dequantized = loaded.dequantize();
@@ -113,33 +114,41 @@ fn a_tensor_is_made_once_and_shared_after() {
 }
 
 /// The sample with a bit of a section flipped.
-fn damaged(name: &str, part: Part) -> Vec<u8> {
+fn damaged(name: &str, kind: SectionKind) -> Vec<u8> {
     let (_directory, path) = file(&bytes_of_everything());
     let opened = RecordFile::open(&path).unwrap();
     let index = opened.position(name).unwrap();
-    let section = opened.sections(index).find(|section| section.part == part).unwrap();
+    let section = opened.sections(index).find(|section| section.kind == kind).unwrap();
     let mut bytes = bytes_of_everything();
     bytes[section.offset as usize] ^= 1;
     bytes
 }
 
 #[test]
-fn damage_is_found_when_it_is_looked_for() {
-    let (_directory, path) = file(&damaged("float.matrix", Part::Values));
+fn damage_is_found_when_checksums_are_verified() {
+    let (_directory, path) = file(&damaged("float.matrix", SectionKind::Values));
     let error = map(&path, Verify::Eager).unwrap_err();
-    assert!(matches!(&error, RecordError::Checksum { id, .. } if *id == "float.matrix"));
+    assert!(
+        matches!(&error, RecordError::Format { source: RecordFormatError::SectionChecksum { id, .. }, .. } if *id == "float.matrix")
+    );
 
     let lazy = map(&path, Verify::Lazy).unwrap();
     let index = lazy.position("float.matrix").unwrap();
     for _ in 0..2 {
-        assert!(matches!(lazy.tensor(index), Err(RecordError::Checksum { .. })));
+        assert!(matches!(
+            lazy.tensor(index),
+            Err(RecordError::Format { source: RecordFormatError::SectionChecksum { .. }, .. })
+        ));
     }
     lazy.tensor(index + 1).unwrap();
     assert!(lazy.to_record().is_err());
 
     let explicit = map(&path, Verify::Explicit).unwrap();
     assert_ne!(&explicit.tensor(index).unwrap(), of_everything().get("float.matrix").unwrap());
-    assert!(matches!(explicit.verify(index), Err(RecordError::Checksum { .. })));
+    assert!(matches!(
+        explicit.verify(index),
+        Err(RecordError::Format { source: RecordFormatError::SectionChecksum { .. }, .. })
+    ));
     assert_eq!(explicit.verify_all().unwrap_err().len(), 1);
 
     let mut padding = bytes_of_everything();
@@ -150,34 +159,44 @@ fn damage_is_found_when_it_is_looked_for() {
     fs::write(&path, padding).unwrap();
     let lazy = map(&path, Verify::Lazy).unwrap();
     let error = lazy.tensor(0).unwrap_err();
-    assert!(matches!(error, RecordError::Padding { at: byte } if byte == at.offset + at.len));
+    assert!(
+        matches!(error, RecordError::Format { source: RecordFormatError::Padding { at: byte }, .. } if byte == at.offset + at.len)
+    );
 }
 
 #[test]
-fn codes_and_scales_are_checked_whatever_is_said_of_checksums() {
+fn codes_and_scales_are_always_checked() {
     for (position, value) in [(1, 0x80), (67, 0x80)] {
         let mut draft = Draft::int8();
         draft.payload[position] = value;
         let (_directory, path) = file(&draft.bytes());
         let mapped = map(&path, Verify::Explicit).unwrap();
         let error = mapped.tensor(0).unwrap_err();
-        assert!(matches!(error, RecordError::Tensor { .. }), "{error:?}");
+        assert!(
+            matches!(error, RecordError::Format { source: RecordFormatError::Tensor { .. }, .. }),
+            "{error:?}"
+        );
     }
 }
 
 #[test]
-fn what_is_no_record_is_not_mapped() {
-    for bytes in [&b""[..], b"x", &bytes_of_everything()[..100]] {
+fn rejects_invalid_records() {
+    for bytes in [&b""[..], &bytes_of_everything()[..100]] {
         let (_directory, path) = file(bytes);
-        assert!(matches!(map(&path, Verify::Lazy), Err(RecordError::Truncated { .. })));
+        let error = reason(map(&path, Verify::Lazy).unwrap_err());
+        assert!(matches!(error, RecordFormatError::Truncated { .. }), "{error:?}");
     }
+    let (_directory, path) = file(b"x");
+    let error = reason(map(&path, Verify::Lazy).unwrap_err());
+    assert!(matches!(error, RecordFormatError::BadMagic { .. }), "{error:?}");
     let error = map(Path::new("no/such/file"), Verify::Lazy).unwrap_err();
     assert!(matches!(error, RecordError::Io { path: Some(_), .. }));
 }
 
 #[test]
 fn a_map_keeps_the_old_content_when_the_file_is_replaced() {
-    for recorder in [BincodeRecorder::default(), BincodeRecorder::default().with_max_part_size(700)]
+    for recorder in
+        [BincodeRecorder::default(), BincodeRecorder::default().with_max_shard_size(700)]
     {
         let (_directory, path) = file(&bytes_of_everything());
         of_everything().save_file(&path, &recorder).unwrap();
@@ -214,7 +233,7 @@ fn large(path: &Path, tensors: usize) {
     writer.finish().unwrap();
 }
 
-/// The KiB of a mapped file that are in this process.
+/// The resident size of a mapped file in KiB.
 #[cfg(target_os = "linux")]
 fn resident(path: &Path) -> usize {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap();
@@ -234,7 +253,7 @@ fn resident(path: &Path) -> usize {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn touching_a_tensor_brings_in_that_tensor_only() {
+fn using_a_tensor_reads_that_tensor_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().canonicalize().unwrap().join("large.quant");
     large(&path, 32);

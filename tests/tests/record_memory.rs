@@ -1,6 +1,6 @@
-//! A bad record costs no more memory than it has bytes, and a megabyte.
+//! Loading an invalid record takes at most a megabyte more memory than the record has bytes.
 //!
-//! The only test in its binary: others would allocate at the same time.
+//! This is the only test of its binary, since others would allocate at the same time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Read;
@@ -10,7 +10,7 @@ use quant::{BincodeRecorder, Module, Recorder, Tensor};
 use tests::kernels::Random;
 use tests::record::{Draft, Entry, bytes_of_everything, of_everything, reseal};
 
-/// The system's allocator, with a count of the bytes in use and of their maximum.
+/// The system allocator, with counts of the bytes in use and of their maximum.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
@@ -31,7 +31,7 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(pointer, layout) }
     }
 
-    /// Large blocks grow where they are, by new pages: the old size is not in use a second time.
+    /// Counts a growing block once, since large blocks grow in place by new pages.
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let now = IN_USE.fetch_add(size, Ordering::Relaxed) + size - layout.size();
         PEAK.fetch_max(now, Ordering::Relaxed);
@@ -45,11 +45,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most memory that loading takes at a time, besides what was there before.
+/// The maximum of the memory that loading takes.
 fn peak(bytes: &[u8], len: Option<u64>) -> usize {
     let before = IN_USE.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
-    // An error is dropped before the next measurement, a record is what the file has.
     drop(BincodeRecorder::default().load(&mut { bytes } as &mut dyn Read, len));
     PEAK.load(Ordering::Relaxed) - before
 }
@@ -86,7 +85,7 @@ fn flips_and_truncations(sample: &[u8]) {
     }
 }
 
-/// Every number of the header, made absurd.
+/// Replaces every number of the header by large ones.
 fn absurd_numbers() {
     let small = bytes_of_everything();
     for position in 16..1500 {
@@ -99,7 +98,7 @@ fn absurd_numbers() {
     }
 }
 
-/// A tensor of a terabyte, in a record that says it has as much.
+/// A tensor of a terabyte in a record that claims to have as many bytes.
 fn consistent_lies() {
     let elements = 1u64 << 38;
     let draft = Draft {

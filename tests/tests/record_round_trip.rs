@@ -1,9 +1,9 @@
-//! What is saved is what is loaded, into a model of the same shape or none.
+//! Loading a saved record restores it, with and without the types of the model.
 
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, Array3, ArrayD, IxDyn, s};
-use quant::record::State;
+use quant::record::RecordState;
 use quant::{
     BincodeRecorder, Difference, FloatTensor, MinMaxCalibration, Module, ModuleMapper,
     ModuleVisitor, Param, ParamId, ParamView, QuantizationScheme, Quantizer, Record, RecordError,
@@ -57,13 +57,13 @@ const SCHEMES: [&str; 9] = [
 ];
 
 #[test]
-fn float_models_come_back() {
+fn float_models_round_trip() {
     let bytes = trained().save_bytes(&native()).unwrap();
     assert!(untrained().load_bytes(&bytes, &native()).unwrap() == trained());
 }
 
 #[test]
-fn quantized_models_come_back_into_float_ones_under_every_scheme() {
+fn quantized_models_load_into_float_ones_under_every_scheme() {
     for scheme in SCHEMES {
         let model = trained().quantize_weights(&mut quantizer(scheme)).unwrap();
         let bytes = model.save_bytes(&native()).unwrap();
@@ -91,7 +91,7 @@ fn saving_twice_gives_the_same_bytes() {
 }
 
 #[test]
-fn readers_that_give_little_at_a_time_are_read_to_the_end() {
+fn readers_with_short_reads_are_read_to_the_end() {
     struct Slow<'a>(&'a [u8]);
     impl std::io::Read for Slow<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -104,9 +104,9 @@ fn readers_that_give_little_at_a_time_are_read_to_the_end() {
     assert!(untrained().load_from(Slow(&bytes), &native()).unwrap() == trained());
 }
 
-/// Larger than a chunk, so that several make a section, with and without a known length.
+/// Sections of more than one chunk, with and without a known length.
 #[test]
-fn sections_of_several_chunks_come_back() {
+fn sections_of_several_chunks_round_trip() {
     let mut random = Random(3);
     let large = Param::new(Array2::from_shape_simple_fn((771, 517), || 1000.0 * random.unit()));
     for scheme in [None, Some("per-block-affine-int8:len=3:scale=f16")] {
@@ -147,7 +147,7 @@ fn special_floats_keep_their_bits() {
 }
 
 #[test]
-fn shapes_at_the_edges_come_back() {
+fn unusual_shapes_round_trip() {
     let dynamic = |shape: &[usize]| Param::new(ArrayD::<f32>::ones(IxDyn(shape)));
     for shape in [&[][..], &[0], &[3, 0, 2], &[1, 1, 1, 1, 1, 1, 1, 2]] {
         let bytes = dynamic(shape).save_bytes(&native()).unwrap();
@@ -173,7 +173,8 @@ fn metadata_of_record_and_recorder_are_saved_together() {
 #[test]
 fn states_and_tensors_may_share_a_path() {
     let mut record = Record::from_iter([("x", Tensor::from_values(&[], vec![1.0]).unwrap())]);
-    let state = |data: &[u8]| State { id: "x".into(), kind: "test".into(), data: data.into() };
+    let state =
+        |data: &[u8]| RecordState { id: "x".into(), kind: "test".into(), data: data.into() };
     assert_eq!(record.insert_state(state(&[1])), None);
     assert_eq!(record.insert_state(state(&[2])), Some(state(&[1])));
     assert_eq!(load(&record.save_bytes(&native()).unwrap()).states(), [state(&[2])]);
@@ -220,7 +221,12 @@ fn records_are_collections_in_order() {
     assert_eq!(record.get("c"), None);
     let renamed: Record =
         record.into_iter().map(|(id, tensor)| (format!("model.{id}"), tensor)).collect();
-    let names: Vec<_> = renamed.iter().map(|(id, _)| id.as_str()).collect();
+    let mut names = Vec::new();
+    for (id, _) in &renamed {
+        names.push(id.as_str());
+    }
+    assert_eq!(renamed.iter().len(), 2);
+    assert_eq!(renamed.iter().next_back().unwrap().0, "model.a");
     assert_eq!(names, ["model.b", "model.a"]);
     assert_ne!(renamed, Record::from_iter([("model.a", tensor(2.0)), ("model.b", tensor(3.0))]));
 }
@@ -233,7 +239,7 @@ fn all_differences_are_reported_at_once() {
     record.insert("0.fc3", tensor(&[2]).unwrap());
     record.insert("1.0", tensor(&[7, 1]).unwrap());
     record.insert("1.1", tensor(&[3]).unwrap());
-    record.insert_state(State { id: "act".into(), kind: "histogram".into(), data: vec![] });
+    record.insert_state(RecordState { id: "act".into(), kind: "histogram".into(), data: vec![] });
     let Err(RecordError::Differences(found)) = untrained().load_record(record) else {
         panic!("a record of another model")
     };
@@ -244,8 +250,8 @@ fn all_differences_are_reported_at_once() {
             "0.fc1: shape [13, 7] in the record, but [7, 13] in the model",
             "0.fc2: missing in the record; shape [3, 7]",
             "1.0: shape [7, 1] in the record, but [7] in the model",
-            "0.fc3: unexpected, the model has no such parameter; shape [2]",
-            "act: unexpected state of kind `histogram`, no module takes it",
+            "0.fc3: not a parameter of the model; shape [2]",
+            "act: no module of the model loads the state of kind `histogram`",
         ]
     );
     assert!(matches!(&found[0], Difference::Shape { .. }) && *found[0].id() == "0.fc1");
@@ -253,7 +259,7 @@ fn all_differences_are_reported_at_once() {
     assert!(error.starts_with("the record does not fit the model:\n  0.fc1: shape"), "{error}");
 }
 
-/// A storage that cannot be empty of meaning: it refuses zeros.
+/// A storage that rejects 0.
 #[derive(Clone)]
 struct NonZero(f32);
 
@@ -279,7 +285,7 @@ impl FloatTensor for NonZero {
 }
 
 #[test]
-fn a_storage_that_refuses_a_tensor_is_a_difference() {
+fn a_storage_that_rejects_a_tensor_is_a_difference() {
     let bytes = vec![Param::new(0.0f32), Param::new(0.0), Param::new(2.0)].save_bytes(&native());
     let model = [1.0, 1.0, 1.0].map(|value| Param::new(NonZero(value)));
     let error = model.load_bytes(&bytes.unwrap(), &native()).err().unwrap();

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use quant::record::State;
+use quant::record::{ManifestError, RecordFormatError, RecordState};
 use quant::{
     BincodeRecorder, MinMaxCalibration, Module, Quantizer, Record, RecordEntry, RecordError,
     RecordWriter, Tensor, quantize_values,
 };
 use tests::files::names;
-use tests::record::of_everything;
+use tests::record::{chain, of_everything};
 
 fn entries(record: &Record) -> Vec<RecordEntry> {
     record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect()
@@ -45,7 +45,7 @@ fn a_streamed_record_has_the_bytes_of_a_saved_one() {
     assert_same_bytes(&of_everything());
     assert_same_bytes(&Record::new());
     let mut states = Record::new();
-    states.insert_state(State { id: "".into(), kind: "k".into(), data: vec![9; 100] });
+    states.insert_state(RecordState { id: "".into(), kind: "k".into(), data: vec![9; 100] });
     assert_same_bytes(&states);
     let large: Vec<f32> = (0..300_000).map(|i| i as f32).collect();
     let large = Tensor::from_values(&[300, 1000], large).unwrap();
@@ -109,7 +109,7 @@ fn the_old_record_stays_until_the_new_one_is_finished() {
 }
 
 #[test]
-fn tensors_other_than_the_declared_are_refused_and_the_right_one_may_follow() {
+fn rejects_undeclared_tensors_and_accepts_the_declared_one_after() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let record = of_everything();
@@ -117,8 +117,12 @@ fn tensors_other_than_the_declared_are_refused_and_the_right_one_may_follow() {
     let matrix = record.get("float.matrix").unwrap();
     let refused = |writer: &mut RecordWriter, id: &str, tensor: &Tensor, text: &str| {
         let error = writer.write(id, tensor).unwrap_err();
-        assert!(matches!(error, RecordError::NotDeclared { .. }), "{error:?}");
-        assert_eq!(error.to_string(), text);
+        assert!(
+            matches!(error, RecordError::Manifest(ManifestError::Unexpected { .. })),
+            "{error:?}"
+        );
+        let expected = format!("the tensors do not match their declaration: {text}");
+        assert_eq!(chain(&error), expected);
     };
     refused(&mut writer, "w", matrix, "w: written where float.matrix was declared");
     let flat = Tensor::from_values(&[6], vec![0.0; 6]).unwrap();
@@ -138,27 +142,29 @@ fn tensors_other_than_the_declared_are_refused_and_the_right_one_may_follow() {
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor).unwrap();
     }
-    refused(&mut writer, "w", matrix, "w: written after the last tensor that was declared");
+    refused(&mut writer, "w", matrix, "w: written after the last declared tensor");
     writer.finish().unwrap();
     let whole = record.save_bytes(&BincodeRecorder::default()).unwrap();
     assert_eq!(fs::read(&path).unwrap(), whole);
 }
 
 #[test]
-fn a_record_with_a_tensor_missing_is_not_finished() {
+fn rejects_a_record_with_a_missing_tensor() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let error = begin(&of_everything(), &path).finish().unwrap_err();
-    assert!(matches!(&error, RecordError::Unfinished { id: Some(id) } if *id == "float.matrix"));
-    assert_eq!(error.to_string(), "float.matrix: declared, and never written");
+    assert!(
+        matches!(&error, RecordError::Manifest(ManifestError::Missing { id }) if *id == "float.matrix")
+    );
+    assert!(chain(&error).ends_with(": float.matrix: declared, but not written"), "{error}");
     assert!(names(directory.path()).is_empty());
 }
 
 #[test]
-fn what_makes_no_record_is_refused_before_a_file_is_made() {
+fn rejects_invalid_declarations_before_a_file_is_created() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
-    let refused = |entries: Vec<RecordEntry>, states: Vec<State>| {
+    let refused = |entries: Vec<RecordEntry>, states: Vec<RecordState>| {
         let Err(error) = RecordWriter::create(&path, BTreeMap::new(), entries, states) else {
             panic!("refused")
         };
@@ -167,17 +173,38 @@ fn what_makes_no_record_is_refused_before_a_file_is_made() {
     };
     let float = |shape: &[usize]| RecordEntry::new("w", shape, None);
     let error = refused(vec![float(&[1]), float(&[1])], vec![]);
-    assert!(matches!(error, RecordError::DuplicateName { .. }), "{error:?}");
-    let state = State { id: "w".into(), kind: "k".into(), data: vec![] };
+    assert!(
+        matches!(
+            error,
+            RecordError::Format { source: RecordFormatError::DuplicateName { .. }, .. }
+        ),
+        "{error:?}"
+    );
+    let state = RecordState { id: "w".into(), kind: "k".into(), data: vec![] };
     let error = refused(vec![], vec![state.clone(), state]);
-    assert!(matches!(error, RecordError::DuplicateName { .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            RecordError::Format { source: RecordFormatError::DuplicateName { .. }, .. }
+        ),
+        "{error:?}"
+    );
     for shape in [&[usize::MAX, 2][..], &[usize::MAX / 2], &[0, usize::MAX, 2]] {
         let error = refused(vec![float(shape)], vec![]);
-        assert!(matches!(error, RecordError::Shape { .. }), "{shape:?}: {error:?}");
+        assert!(
+            matches!(error, RecordError::Format { source: RecordFormatError::Shape { .. }, .. }),
+            "{shape:?}: {error:?}"
+        );
     }
     let error = refused(vec![float(&[usize::MAX / 4])], vec![]);
-    assert!(matches!(error, RecordError::PastEnd { .. }), "{error:?}");
+    assert!(
+        matches!(error, RecordError::Format { source: RecordFormatError::PastEnd { .. }, .. }),
+        "{error:?}"
+    );
     let scheme = "per-channel-symmetric-int8:axis=3".parse().ok();
     let error = refused(vec![RecordEntry::new("w", [2], scheme)], vec![]);
-    assert!(matches!(error, RecordError::Tensor { .. }), "{error:?}");
+    assert!(
+        matches!(error, RecordError::Format { source: RecordFormatError::Tensor { .. }, .. }),
+        "{error:?}"
+    );
 }

@@ -130,10 +130,11 @@ fn states(
 ) -> Result<Vec<String>, Failure> {
     let a = first.states().map_err(|error| Failure::record(&args.first, error))?;
     let b = second.states().map_err(|error| Failure::record(&args.second, error))?;
-    let of = |all: &[quant::record::State], other: &[quant::record::State]| -> Vec<String> {
-        let differing = all.iter().filter(|state| !other.contains(state));
-        differing.map(|state| state.id.to_string()).collect()
-    };
+    let of =
+        |all: &[quant::record::RecordState], other: &[quant::record::RecordState]| -> Vec<String> {
+            let differing = all.iter().filter(|state| !other.contains(state));
+            differing.map(|state| state.id.to_string()).collect()
+        };
     let mut names = of(&a, &b);
     names.extend(of(&b, &a));
     names.sort();

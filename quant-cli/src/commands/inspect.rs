@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use quant::Tensor;
-use quant::record::State;
+use quant::record::RecordState;
 use quant_formats::{Checkpoint, Entry};
 use serde::Serialize;
 
@@ -174,7 +174,7 @@ impl Line {
 }
 
 impl StateLine {
-    fn new(state: State) -> Self {
+    fn new(state: RecordState) -> Self {
         Self { name: state.id.to_string(), kind: state.kind, bytes: state.data.len() }
     }
 }

@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use quant::record::RecordError;
 use quant_formats::{Checkpoint, Format};
 use serde::Serialize;
 
 use crate::Answer;
 use crate::args::Verify;
-use crate::error::Failure;
+use crate::error::{Failure, chain};
 use crate::output;
 use crate::progress::Progress;
 
@@ -39,7 +40,7 @@ fn verify(path: &Path) -> Verdict {
     let checkpoint = match quant_formats::open(path) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
-            let damage = vec![error.to_string()];
+            let damage = vec![reason(&error)];
             return Verdict { path: path_text, format: None, tensors: 0, checksums: false, damage };
         }
     };
@@ -56,11 +57,11 @@ fn damage(checkpoint: &dyn Checkpoint) -> Vec<String> {
     let progress = Progress::over(checkpoint);
     let mut damage = Vec::new();
     for (index, entry) in checkpoint.entries().iter().enumerate() {
-        damage.extend(checkpoint.verify(index).err().map(|error| error.to_string()));
+        damage.extend(checkpoint.verify(index).err().map(|error| reason(&error)));
         progress.advance(4 * entry.element_count() as u64);
     }
     progress.clear();
-    damage.extend(checkpoint.states().err().map(|error| error.to_string()));
+    damage.extend(checkpoint.states().err().map(|error| reason(&error)));
     damage
 }
 
@@ -78,5 +79,13 @@ impl Verdict {
         }
         writeln!(out, "{path}: DAMAGED")?;
         damage.iter().try_for_each(|line| writeln!(out, "  {}", line.escape_debug()))
+    }
+}
+
+/// What is wrong, without the name of the file.
+fn reason(error: &RecordError) -> String {
+    match error {
+        RecordError::Format { source, .. } => chain(source),
+        other => chain(other),
     }
 }

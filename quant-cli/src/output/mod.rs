@@ -4,7 +4,6 @@ mod json;
 mod size;
 mod table;
 
-use std::fs;
 use std::path::Path;
 
 pub(crate) use json::json;
@@ -48,15 +47,8 @@ pub(crate) fn value(value: f32) -> String {
     }
 }
 
-/// Gives a file this content: the old one, or none, is there until the new one is complete.
+/// Replaces a file in one step.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        // The reason for being here matters more than that this may fail.
-        let _ = fs::remove_file(&temporary);
-        Failure::file(path, error)
-    })
+    quant::record::write_file(path, |writer| writer.write_all(content))
+        .map_err(|error| Failure::file(path, error))
 }

@@ -73,6 +73,6 @@ impl Error for JsonError {
 
 impl From<JsonError> for RecordError {
     fn from(error: JsonError) -> Self {
-        Self::Recorder { source: Box::new(error) }
+        Self::recorder(error)
     }
 }

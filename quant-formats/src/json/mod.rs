@@ -11,7 +11,7 @@ pub use error::JsonError;
 pub(super) use reader::parse;
 pub(super) use writer::JsonWriter;
 
-use super::Outline;
+use super::Manifest;
 use quant::module::Walk;
 use quant::record::{Record, RecordError, Recorder};
 
@@ -65,7 +65,7 @@ impl JsonRecorder {
 impl Recorder for JsonRecorder {
     fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
         let record = Record::from_module(model)?;
-        let mut json = JsonWriter::new(writer, Outline::of_model(&record, &self.metadata))?;
+        let mut json = JsonWriter::new(writer, Manifest::of_model(&record, &self.metadata))?;
         for (id, tensor) in record.iter() {
             json.write(id.as_str(), tensor)?;
         }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{FORMAT, JsonError};
 use quant::__private::check_len;
 use quant::module::ParamId;
-use quant::record::{Record, RecordError, State};
+use quant::record::{Record, RecordError, RecordFormatError, RecordState};
 use quant::scheme::packing;
 use quant::tensor::{QuantizedTensor, Tensor};
 
@@ -34,7 +34,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Record, RecordError> {
     for (name, RawState { kind, bytes }) in file.states.distinct()? {
         let id = ParamId::new(name);
         let data = unhex(&bytes).ok_or_else(|| JsonError::Hex { id: id.clone() })?;
-        record.insert_state(State { id, kind, data });
+        record.insert_state(RecordState { id, kind, data });
     }
     Ok(record)
 }
@@ -88,8 +88,9 @@ impl RawTensor<'_> {
                 let ty = scheme.quantization_type();
                 let (qmin, qmax) = ty.code_range(scheme.mapping());
                 let range = qmin..=qmax;
-                check_len(&shape, codes.len())
-                    .map_err(|source| RecordError::Tensor { id: id(), source })?;
+                check_len(&shape, codes.len()).map_err(|source| {
+                    RecordError::from(RecordFormatError::Tensor { id: id(), source })
+                })?;
                 if let Some(code) = codes.iter().find(|&&code| !range.contains(&i32::from(code))) {
                     return Err(JsonError::Value { id: id(), value: code.to_string() }.into());
                 }
@@ -104,7 +105,7 @@ impl RawTensor<'_> {
                 return Err(JsonError::Value { id: id(), value }.into());
             }
         };
-        made.map_err(|source| RecordError::Tensor { id: id(), source })
+        made.map_err(|source| RecordError::from(RecordFormatError::Tensor { id: id(), source }))
     }
 }
 

@@ -3,25 +3,25 @@
 use core::fmt::{self, Display, Formatter};
 use std::io::Write;
 
-use super::{FORMAT, Outline};
-use quant::__private::{InOrder, distinct};
+use super::{FORMAT, Manifest};
+use quant::__private::{DeclaredOrder, check_distinct};
 use quant::record::RecordError;
 use quant::tensor::Tensor;
 
-/// Writes tensors in the order of an outline.
+/// Writes tensors in the order of an manifest.
 pub(crate) struct JsonWriter<W> {
     file: W,
-    order: InOrder,
+    order: DeclaredOrder,
     /// What stands before the next tensor.
     separator: &'static str,
 }
 
 impl<W: Write> JsonWriter<W> {
-    pub(crate) fn new(mut file: W, outline: Outline) -> Result<Self, RecordError> {
-        let Outline { metadata, entries, states, .. } = outline;
-        distinct(entries.iter().map(|entry| entry.id.as_str()))?;
-        distinct(states.iter().map(|state| state.id.as_str()))?;
-        let order = InOrder::new(entries);
+    pub(crate) fn new(mut file: W, manifest: Manifest) -> Result<Self, RecordError> {
+        let Manifest { metadata, entries, states, .. } = manifest;
+        check_distinct(entries.iter().map(|entry| entry.id.as_str()))?;
+        check_distinct(states.iter().map(|state| state.id.as_str()))?;
+        let order = DeclaredOrder::new(entries);
         write!(file, "{{\n  \"format\": \"{FORMAT}\",\n  \"metadata\": {{")?;
         let mut separator = "\n";
         for (key, value) in &metadata {

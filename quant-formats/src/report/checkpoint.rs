@@ -5,7 +5,7 @@ use crate::rewrite::{decide, decided_entries, in_order};
 use crate::{Checkpoint, CheckpointError, Entry, Options, record_entries};
 use quant::__private::quantize_one;
 use quant::quantize::Planner;
-use quant::record::{RecordEntry, RecordError};
+use quant::record::{RecordEntry, RecordError, RecordFormatError};
 use quant::tensor::{QuantizedTensor, Tensor, TensorError};
 
 /// Reports what quantizing a checkpoint would do to each tensor.
@@ -67,7 +67,9 @@ fn one(
     tensor: &Tensor,
     quantized: Option<&QuantizedTensor>,
 ) -> Result<TensorReport, RecordError> {
-    let error = |source: TensorError| RecordError::Tensor { id: entry.id.clone(), source };
+    let error = |source: TensorError| {
+        RecordError::from(RecordFormatError::Tensor { id: entry.id.clone(), source })
+    };
     if let Some(already) = tensor.quantized() {
         return Ok(TensorReport::of_quantized(entry.id.clone(), already));
     }

@@ -8,7 +8,7 @@ use super::header::{Header, Slot, describe};
 use super::names::{self, Parts};
 use super::{Entry, SafetensorsError, Stored};
 use quant::module::ParamId;
-use quant::record::RecordError;
+use quant::record::{RecordError, RecordFormatError};
 use quant::scheme::QuantizationScheme;
 use quant::tensor::TensorError;
 
@@ -84,7 +84,7 @@ impl<'a> Sorter<'a> {
         self.catalog.states.sort_by_key(|state| state.slot);
         let mut states = HashSet::new();
         match self.catalog.states.iter().find(|state| !states.insert(&state.id)) {
-            Some(twice) => Err(RecordError::DuplicateName { id: twice.id.clone() }),
+            Some(twice) => Err(RecordFormatError::DuplicateName { id: twice.id.clone() }.into()),
             None => Ok(self.catalog),
         }
     }
@@ -122,9 +122,11 @@ impl<'a> Sorter<'a> {
         shape: Vec<usize>,
     ) -> Result<(usize, Entry, Source), RecordError> {
         let id = ParamId::new(name);
-        let parts = Parts::of(&shape, scheme).map_err(|error| RecordError::Tensor {
-            id: id.clone(),
-            source: TensorError::from(error),
+        let parts = Parts::of(&shape, scheme).map_err(|error| {
+            RecordError::from(RecordFormatError::Tensor {
+                id: id.clone(),
+                source: TensorError::from(error),
+            })
         })?;
         let codes = self.part(name, name, &parts.codes)?;
         let scales = self.part(name, &names::scale_name(name), &parts.scales)?;

@@ -189,6 +189,6 @@ impl Error for SafetensorsError {
 
 impl From<SafetensorsError> for RecordError {
     fn from(error: SafetensorsError) -> Self {
-        Self::Recorder { source: Box::new(error) }
+        Self::recorder(error)
     }
 }

@@ -16,4 +16,4 @@ pub(super) use reader::SafetensorsFile;
 pub use recorder::SafetensorsRecorder;
 pub(super) use writer::SafetensorsWriter;
 
-use super::{Checkpoint, Entry, Format, Outline, Stored};
+use super::{Checkpoint, Entry, Format, Manifest, Stored};

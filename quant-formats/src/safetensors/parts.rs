@@ -11,7 +11,7 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 
 use super::{Checkpoint, Entry, Format, SafetensorsError, SafetensorsFile};
-use quant::record::{RecordError, State};
+use quant::record::{RecordError, RecordState};
 use quant::tensor::Tensor;
 
 /// Several safetensors files, seen as one.
@@ -116,7 +116,7 @@ impl Checkpoint for Parts {
         self.parts[part].read_into(position, memory)
     }
 
-    fn states(&self) -> Result<Vec<State>, RecordError> {
+    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         let states = self.parts.iter().map(Checkpoint::states);
         Ok(states.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }

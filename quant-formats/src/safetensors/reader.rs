@@ -10,8 +10,8 @@ use super::catalog::{Catalog, Source};
 use super::dtype::Dtype;
 use super::header::{self, Header, LEN_BYTES, Slot};
 use super::{Checkpoint, Entry, Format, SafetensorsError};
-use quant::__private::{At, fix_endian, read_elements, reserve};
-use quant::record::{Record, RecordError, State};
+use quant::__private::{FileReader, fix_endian, read_elements, reserve};
+use quant::record::{Record, RecordError, RecordFormatError, RecordState};
 use quant::scheme::f16_to_f32;
 use quant::tensor::{QuantizedTensor, Tensor};
 
@@ -34,7 +34,7 @@ impl SafetensorsFile {
     fn try_open(path: &Path) -> Result<Self, RecordError> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();
-        let mut reader = At::new(&file, 0);
+        let mut reader = FileReader::new(&file, 0);
         let (header, data) = read_header(&mut reader, Some(len))?;
         let catalog = Catalog::new(&header)?;
         Ok(Self { path: path.into(), data, slots: header.tensors, catalog, file })
@@ -48,7 +48,7 @@ impl SafetensorsFile {
 
     fn piece(&self, slot: usize, memory: Vec<f32>) -> Result<Piece, RecordError> {
         let slot = &self.slots[slot];
-        let mut reader = At::new(&self.file, self.data + slot.bytes.start);
+        let mut reader = FileReader::new(&self.file, self.data + slot.bytes.start);
         Piece::read(&mut reader, slot, true, memory)
             .map_err(|error| RecordError::from(error).in_file(&self.path))
     }
@@ -76,11 +76,11 @@ impl Checkpoint for SafetensorsFile {
         assemble(entry, source, |slot| self.piece(slot, core::mem::take(&mut memory)))
     }
 
-    fn states(&self) -> Result<Vec<State>, RecordError> {
+    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         let states = self.catalog.states.iter();
         let read = states.map(|state| {
             let data = self.piece(state.slot, Vec::new())?.into_bytes();
-            Ok(State { id: state.id.clone(), kind: state.kind.clone(), data })
+            Ok(RecordState { id: state.id.clone(), kind: state.kind.clone(), data })
         });
         read.collect()
     }
@@ -114,7 +114,7 @@ pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
     }
     for state in catalog.states {
         let data = take(state.slot)?.into_bytes();
-        record.insert_state(State { id: state.id, kind: state.kind, data });
+        record.insert_state(RecordState { id: state.id, kind: state.kind, data });
     }
     Ok(record)
 }
@@ -156,7 +156,9 @@ fn assemble(
                 .map(Tensor::from)
         }
     };
-    made.map_err(|source| RecordError::Tensor { id: entry.id.clone(), source })
+    made.map_err(|source| {
+        RecordError::from(RecordFormatError::Tensor { id: entry.id.clone(), source })
+    })
 }
 
 /// The elements of one tensor of a file: floats widened, everything else as it is.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use super::writer::{Layout, WIDTHS};
-use super::{Outline, reader};
+use super::{Manifest, reader};
 use crate::Rename;
 use quant::__private::Payload;
 use quant::Module;
 use quant::module::{ModuleVisitor, ParamId, ParamView, Walk};
-use quant::record::{Record, RecordEntry, RecordError, Recorder};
+use quant::record::{ManifestError, Record, RecordEntry, RecordError, Recorder};
 use quant::tensor::QuantizedTensor;
 
 /// Loads and saves models in safetensors files.
@@ -65,20 +65,20 @@ impl SafetensorsRecorder {
 
 impl Recorder for SafetensorsRecorder {
     fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
-        let outline = Outline::of_model(model, &self.metadata);
-        let layout = Layout::new(&outline)?;
+        let manifest = Manifest::of_model(model, &self.metadata);
+        let layout = Layout::new(&manifest)?;
         writer.write_all(&layout.header())?;
         // The file has the widest elements first: one walk for each width.
         for bits in WIDTHS {
-            let entries = &outline.entries;
+            let entries = &manifest.entries;
             let mut pass = Pass { layout: &layout, bits, entries, at: 0, writer, result: Ok(()) };
             model.visit(&mut pass);
             let Pass { at, result, .. } = pass;
             result?;
             if let Some(missing) = entries.get(at) {
-                return Err(RecordError::Changed { id: missing.id.clone() });
+                return Err(ManifestError::Changed { id: missing.id.clone() }.into());
             }
-            for (slot, state) in layout.states().zip(&outline.states) {
+            for (slot, state) in layout.states().zip(&manifest.states) {
                 if slot.dtype.bits() == bits {
                     writer.write_all(&state.data)?;
                 }
@@ -113,7 +113,7 @@ impl ModuleVisitor for Pass<'_> {
 impl Pass<'_> {
     fn try_param(&mut self, id: ParamId, param: ParamView<'_>) -> Result<(), RecordError> {
         if self.entries.get(self.at) != Some(&entry(id.clone(), param)) {
-            return Err(RecordError::Changed { id });
+            return Err(ManifestError::Changed { id }.into());
         }
         for (slot, payload) in self.layout.slots(self.at).zip(Payload::of(param)) {
             if slot.dtype.bits() == self.bits {

@@ -9,15 +9,15 @@ use super::catalog::foreign;
 use super::dtype::Dtype;
 use super::header::{Header, Slot};
 use super::names::{self, Parts};
-use super::{Outline, SafetensorsError};
-use quant::__private::{InOrder, Payload};
-use quant::record::{RecordEntry, RecordError};
+use super::{Manifest, SafetensorsError};
+use quant::__private::{DeclaredOrder, Payload};
+use quant::record::{RecordEntry, RecordError, RecordFormatError};
 use quant::tensor::{Tensor, TensorError};
 
 /// The widths of elements in bits, in the order in which they lie in a file.
 pub(super) const WIDTHS: [usize; 6] = [64, 32, 16, 8, 6, 4];
 
-/// Where everything of an outline goes.
+/// Where everything of an manifest goes.
 pub(super) struct Layout {
     header: Header,
     /// The slots of each entry: values, scales, zero points.
@@ -27,18 +27,18 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(outline: &Outline) -> Result<Self, RecordError> {
+    pub(super) fn new(manifest: &Manifest) -> Result<Self, RecordError> {
         let mut layout = Self { header: Header::default(), entries: vec![], states: vec![] };
-        for (key, value) in &outline.metadata {
+        for (key, value) in &manifest.metadata {
             if key.starts_with(names::RESERVED) {
                 return Err(SafetensorsError::ReservedKey { key: key.clone() }.into());
             }
             layout.header.metadata.insert(key.clone(), value.clone());
         }
-        for entry in &outline.entries {
+        for entry in &manifest.entries {
             layout.entry(entry)?;
         }
-        for state in &outline.states {
+        for state in &manifest.states {
             layout.state(state.id.as_str(), &state.kind, state.data.len())?;
         }
         layout.check_names()?;
@@ -53,8 +53,12 @@ impl Layout {
             self.entries.push(vec![slot]);
             return Ok(());
         };
-        let error =
-            |error| RecordError::Tensor { id: id.clone(), source: TensorError::from(error) };
+        let error = |error| {
+            RecordError::from(RecordFormatError::Tensor {
+                id: id.clone(),
+                source: TensorError::from(error),
+            })
+        };
         let Parts { codes, scales, zero_points } = Parts::of(shape, scheme).map_err(error)?;
         let mut slots = vec![
             self.slot(id.as_str().into(), codes.0, codes.1)?,
@@ -133,24 +137,24 @@ impl Layout {
     }
 }
 
-/// Writes tensors in the outline's order to where the layout puts them.
+/// Writes tensors in the manifest's order to where the layout puts them.
 pub(crate) struct SafetensorsWriter<W> {
     file: W,
-    order: InOrder,
+    order: DeclaredOrder,
     /// Where the first tensor lies.
     data: u64,
     layout: Layout,
 }
 
 impl<W: Write + Seek> SafetensorsWriter<W> {
-    pub(crate) fn new(mut file: W, outline: Outline) -> Result<Self, RecordError> {
-        let layout = Layout::new(&outline)?;
+    pub(crate) fn new(mut file: W, manifest: Manifest) -> Result<Self, RecordError> {
+        let layout = Layout::new(&manifest)?;
         let header = layout.header();
         file.write_all(&header)?;
         let data = header.len() as u64;
         // Names that are there twice have been found by the layout.
-        let mut writer = Self { file, order: InOrder::new(outline.entries), data, layout };
-        for (state, slot) in outline.states.iter().zip(writer.layout.states.clone()) {
+        let mut writer = Self { file, order: DeclaredOrder::new(manifest.entries), data, layout };
+        for (state, slot) in manifest.states.iter().zip(writer.layout.states.clone()) {
             writer.seek(slot)?;
             writer.file.write_all(&state.data)?;
         }

@@ -1,18 +1,18 @@
-//! A record in memory.
+//! Records in memory, and copying models to them.
 
 use alloc::collections::BTreeMap;
 use std::collections::HashMap;
 
 use super::error::RecordError;
-use super::format::entry::State;
 use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, Walker, WalkerMut, walk};
+use crate::record::format::entry::RecordState;
+use crate::record::format::error::RecordFormatError;
 use crate::tensor::Tensor;
 
-/// What a [`Recorder`](super::Recorder) reads: named tensors in order, metadata, and the states
-/// of modules.
+/// A record in memory: named tensors in order, metadata, and the states of modules.
 ///
-/// It is a [`Module`](crate::Module): a checkpoint can be visited, mapped, quantized and saved without the Rust
-/// types it was made from.
+/// A record is a [`Module`](crate::Module) itself: it can be visited, mapped, quantized and saved without the Rust
+/// types of the model that it was saved from.
 ///
 /// ```
 /// use quant::record::Record;
@@ -30,27 +30,29 @@ use crate::tensor::Tensor;
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     tensors: Vec<(ParamId, Tensor)>,
-    /// Where in `tensors` a name is.
-    index: HashMap<ParamId, usize>,
+    /// The positions of names in `tensors`.
+    tensor_positions: HashMap<ParamId, usize>,
     metadata: BTreeMap<String, String>,
-    states: Vec<State>,
+    states: Vec<RecordState>,
+    /// The positions of paths in `states`.
+    state_positions: HashMap<ParamId, usize>,
 }
 
 impl Record {
-    /// A record of nothing.
+    /// An empty record.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A copy of what saving `module` would write.
+    /// The record that saving and loading `module` would give.
     ///
     /// # Errors
-    /// [`RecordError::DuplicateName`] if two parameters or two states have one path.
+    /// [`RecordFormatError::DuplicateName`] if two parameters or two states have the same path.
     pub fn from_module(module: &(impl Walk + ?Sized)) -> Result<Self, RecordError> {
         let mut copy = Copy { record: Self::new(), duplicate: None };
         walk(module, &mut copy);
         match copy.duplicate {
-            Some(id) => Err(RecordError::DuplicateName { id }),
+            Some(id) => Err(RecordFormatError::DuplicateName { id }.into()),
             None => Ok(copy.record),
         }
     }
@@ -60,39 +62,38 @@ impl Record {
         self.tensors.len()
     }
 
-    /// Whether there is no tensor.
+    /// Whether the record has no tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
     }
 
-    /// The tensor of this name.
+    /// The tensor with this name.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.index.get(name).map(|&position| &self.tensors[position].1)
+        self.tensor_positions.get(name).map(|&position| &self.tensors[position].1)
     }
 
     /// Names and tensors, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&ParamId, &Tensor)> {
-        self.tensors.iter().map(|(id, tensor)| (id, tensor))
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(self.tensors.iter())
     }
 
-    /// Adds a tensor at the end, or puts it in the place of the one with its name, which is
-    /// returned.
+    /// Appends a tensor, or replaces the tensor with the same name and returns the old one.
     pub fn insert(&mut self, name: impl Into<ParamId>, tensor: Tensor) -> Option<Tensor> {
         let id = name.into();
-        if let Some(&position) = self.index.get(&id) {
+        if let Some(&position) = self.tensor_positions.get(&id) {
             return Some(core::mem::replace(&mut self.tensors[position].1, tensor));
         }
-        self.index.insert(id.clone(), self.tensors.len());
+        self.tensor_positions.insert(id.clone(), self.tensors.len());
         self.tensors.push((id, tensor));
         None
     }
 
-    /// The user's own pairs, by key.
+    /// The metadata of the user, by key.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// Adds a pair, or replaces the one with this key, whose value is returned.
+    /// Adds a pair, or replaces the value of the key and returns the old one.
     pub fn insert_metadata(
         &mut self,
         key: impl Into<String>,
@@ -102,29 +103,27 @@ impl Record {
     }
 
     /// The states of modules, in order.
-    pub fn states(&self) -> &[State] {
+    pub fn states(&self) -> &[RecordState] {
         &self.states
     }
 
-    /// Adds a state at the end, or puts it in the place of the one with its path, which is
-    /// returned.
-    pub fn insert_state(&mut self, state: State) -> Option<State> {
-        match self.states.iter_mut().find(|own| own.id == state.id) {
-            Some(own) => Some(core::mem::replace(own, state)),
-            None => {
-                self.states.push(state);
-                None
-            }
+    /// Appends a state, or replaces the state with the same path and returns the old one.
+    pub fn insert_state(&mut self, state: RecordState) -> Option<RecordState> {
+        if let Some(&position) = self.state_positions.get(&state.id) {
+            return Some(core::mem::replace(&mut self.states[position], state));
         }
+        self.state_positions.insert(state.id.clone(), self.states.len());
+        self.states.push(state);
+        None
     }
 
     /// The tensors by name, and the states.
-    pub(super) fn into_parts(self) -> (HashMap<ParamId, Tensor>, Vec<State>) {
+    pub(super) fn into_tensors_and_states(self) -> (HashMap<ParamId, Tensor>, Vec<RecordState>) {
         (self.tensors.into_iter().collect(), self.states)
     }
 }
 
-/// Equal in names, tensors, states and their order, and in metadata.
+/// Compares names, tensors, states, their order, and metadata.
 impl PartialEq for Record {
     fn eq(&self, other: &Self) -> bool {
         self.tensors == other.tensors
@@ -133,11 +132,44 @@ impl PartialEq for Record {
     }
 }
 
+/// An iterator over the names and tensors of a [`Record`], in order.
+#[derive(Clone, Debug)]
+pub struct Iter<'a>(core::slice::Iter<'a, (ParamId, Tensor)>);
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a ParamId, &'a Tensor);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(id, tensor)| (id, tensor))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for Iter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back().map(|(id, tensor)| (id, tensor))
+    }
+}
+
+impl ExactSizeIterator for Iter<'_> {}
+
+impl<'a> IntoIterator for &'a Record {
+    type Item = (&'a ParamId, &'a Tensor);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
 impl IntoIterator for Record {
     type Item = (ParamId, Tensor);
     type IntoIter = std::vec::IntoIter<(ParamId, Tensor)>;
 
-    /// Names and tensors, in order; metadata and states are dropped.
+    /// Returns names and tensors in order. Metadata and states are dropped.
     fn into_iter(self) -> Self::IntoIter {
         self.tensors.into_iter()
     }
@@ -152,7 +184,7 @@ impl<N: Into<ParamId>> Extend<(N, Tensor)> for Record {
 }
 
 impl<N: Into<ParamId>> FromIterator<(N, Tensor)> for Record {
-    /// The record of these tensors; the last of one name counts.
+    /// The record of these tensors. Of several with the same name, the last one is kept.
     fn from_iter<I: IntoIterator<Item = (N, Tensor)>>(tensors: I) -> Self {
         let mut record = Self::new();
         record.extend(tensors);
@@ -180,8 +212,8 @@ impl Walk for Record {
     }
 }
 
-/// Brings no parameter to a walk, only its bytes to a record.
-impl Walk for State {
+/// A state has no parameters; it only has bytes for records.
+impl Walk for RecordState {
     fn walk(&self, walker: &mut Walker<'_>) {
         walker.saved_state(&self.kind, &self.data);
     }
@@ -189,7 +221,7 @@ impl Walk for State {
     fn walk_mut(&mut self, _walker: &mut WalkerMut<'_>) {}
 }
 
-/// Copies what a walk comes by.
+/// Copies the visited leaves.
 struct Copy {
     record: Record,
     duplicate: Option<ParamId>,
@@ -207,7 +239,7 @@ impl Leaves for Copy {
     }
 
     fn saved_state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
-        let state = State { id: site.path.into(), kind: kind.into(), data: data.into() };
+        let state = RecordState { id: site.path.into(), kind: kind.into(), data: data.into() };
         if self.record.insert_state(state).is_some() {
             self.duplicate = Some(site.path.into());
         }

@@ -1,55 +1,55 @@
-//! What can be different between a record and a model.
+//! Differences between a record and a model.
 
 use crate::module::ParamId;
 use crate::tensor::TensorError;
 use core::fmt;
 
-/// Something in which a record and a model differ.
+/// A difference between a record and the model that it was to be loaded into.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Difference {
-    /// The model has a parameter that the record does not have.
+    /// The record has no tensor for a parameter of the model.
     Missing {
         /// The parameter.
         id: ParamId,
-        /// Its shape.
+        /// The shape in the model.
         shape: Vec<usize>,
     },
-    /// The record has a tensor that the model has no parameter for.
+    /// The model has no parameter for a tensor of the record.
     Unexpected {
-        /// The tensor's name.
+        /// The name of the tensor.
         id: ParamId,
-        /// Its shape.
+        /// The shape in the record.
         shape: Vec<usize>,
     },
-    /// A parameter has another shape in the record.
+    /// The shapes of a parameter differ.
     Shape {
         /// The parameter.
         id: ParamId,
-        /// Its shape in the model.
+        /// The shape in the model.
         model: Vec<usize>,
-        /// Its shape in the record.
+        /// The shape in the record.
         record: Vec<usize>,
     },
-    /// A parameter's storage cannot hold the tensor, though it has the right shape.
+    /// The storage of a parameter cannot hold the tensor, although the shapes are equal.
     Storage {
         /// The parameter.
         id: ParamId,
-        /// Why.
+        /// The reason.
         source: TensorError,
     },
-    /// The record has a state that no module of the model takes.
+    /// No module of the model loads a state of the record.
     UnexpectedState {
-        /// The state's path.
+        /// The path of the state.
         id: ParamId,
-        /// Its kind.
+        /// The kind of the state.
         kind: String,
     },
-    /// The record's state of an activation does not make sense.
+    /// The state of an activation in the record is not valid.
     State {
-        /// The activation's path.
+        /// The path of the activation.
         id: ParamId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
@@ -74,14 +74,14 @@ impl fmt::Display for Difference {
         match self {
             Self::Missing { shape, .. } => write!(f, "missing in the record; shape {shape:?}"),
             Self::Unexpected { shape, .. } => {
-                write!(f, "unexpected, the model has no such parameter; shape {shape:?}")
+                write!(f, "not a parameter of the model; shape {shape:?}")
             }
             Self::Shape { model, record, .. } => {
                 write!(f, "shape {record:?} in the record, but {model:?} in the model")
             }
             Self::Storage { source, .. } => source.fmt(f),
             Self::UnexpectedState { kind, .. } => {
-                write!(f, "unexpected state of kind `{kind}`, no module takes it")
+                write!(f, "no module of the model loads the state of kind `{kind}`")
             }
             Self::State { reason, .. } => f.write_str(reason),
         }

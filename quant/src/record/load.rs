@@ -6,13 +6,14 @@ use super::collection::Record;
 use super::difference::Difference;
 use super::error::RecordError;
 use crate::module::{ParamId, Walk, for_each, for_each_mut, for_each_state_mut};
-use crate::record::format::entry::State;
+use crate::record::format::entry::RecordState;
+use crate::record::format::error::RecordFormatError;
 use crate::tensor::Tensor;
 
-/// `model` with the parameters of `record`.
+/// Loads the tensors and states of `record` into `model`.
 pub(crate) fn load<M: Walk>(mut model: M, record: Record) -> Result<M, RecordError> {
     let order: Vec<ParamId> = record.iter().map(|(id, _)| id.clone()).collect();
-    let (tensors, states) = record.into_parts();
+    let (tensors, states) = record.into_tensors_and_states();
     let mut comparison = Comparison { unmatched: tensors, ..Comparison::default() };
     for_each(&model, |site, param| comparison.param(site.path.into(), &param.shape()));
     comparison.leftovers(order);
@@ -24,13 +25,13 @@ pub(crate) fn load<M: Walk>(mut model: M, record: Record) -> Result<M, RecordErr
     }
 }
 
-/// What is known of two sets of names after a walk over one of them.
+/// The comparison of a record with the parameters of a model.
 #[derive(Default)]
 struct Comparison {
     unmatched: HashMap<ParamId, Tensor>,
     matched: HashMap<ParamId, Tensor>,
     differences: Vec<Difference>,
-    /// A path that the model has twice.
+    /// A path that two parameters of the model have.
     duplicate: Option<ParamId>,
 }
 
@@ -49,7 +50,7 @@ impl Comparison {
         }
     }
 
-    /// Adds what the walk did not come by.
+    /// Adds the tensors that are not parameters of the model.
     fn leftovers(&mut self, order: Vec<ParamId>) {
         self.differences.extend(order.into_iter().filter_map(|id| {
             let shape = self.unmatched.get(&id)?.shape().into();
@@ -59,14 +60,14 @@ impl Comparison {
 
     fn finish(self) -> Result<HashMap<ParamId, Tensor>, RecordError> {
         match self.duplicate {
-            Some(id) => Err(RecordError::DuplicateName { id }),
+            Some(id) => Err(RecordFormatError::DuplicateName { id }.into()),
             None if self.differences.is_empty() => Ok(self.matched),
             None => Err(RecordError::Differences(self.differences)),
         }
     }
 }
 
-/// Moves tensors into the parameters of their names, and says which did not fit.
+/// Moves tensors into the parameters with their names; returns those that do not fit.
 fn put(model: &mut impl Walk, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Difference> {
     let mut differences = Vec::new();
     for_each_mut(model, |site, param| {
@@ -79,10 +80,10 @@ fn put(model: &mut impl Walk, mut tensors: HashMap<ParamId, Tensor>) -> Vec<Diff
     differences
 }
 
-/// Gives state leaves the states of their paths; returns those that fit nowhere, or are invalid.
-fn put_states(model: &mut impl Walk, states: Vec<State>) -> Vec<Difference> {
+/// Loads the states of state leaves; returns those that are not valid, or that no leaf loads.
+fn put_states(model: &mut impl Walk, states: Vec<RecordState>) -> Vec<Difference> {
     let order: Vec<ParamId> = states.iter().map(|state| state.id.clone()).collect();
-    let mut states: HashMap<ParamId, State> =
+    let mut states: HashMap<ParamId, RecordState> =
         states.into_iter().map(|state| (state.id.clone(), state)).collect();
     let mut differences = Vec::new();
     for_each_state_mut(model, |site, leaf| {

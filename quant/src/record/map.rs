@@ -1,4 +1,4 @@
-//! A record mapped into memory, whose tensors borrow from the file.
+//! Records mapped into memory, whose tensors borrow from the file.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -10,46 +10,42 @@ use memmap2::{Mmap, MmapOptions};
 
 use super::collection::Record;
 use super::error::RecordError;
-use crate::record::format::entry::RecordEntry;
-use crate::record::format::entry::State;
-use crate::record::format::section::Part;
-use crate::record::format::section::RecordSection;
-use crate::record::format::section::{Section, TENSOR_PARTS};
+use crate::record::format::entry::{RecordEntry, RecordState};
+use crate::record::format::error::RecordFormatError;
+use crate::record::format::section::{RecordSection, Section, SectionKind, TENSOR_SECTIONS};
 use crate::record::read::elements::{Element, fix_endian, widen};
-use crate::record::read::open_file::Open;
-use crate::record::read::record_file::RecordFile;
-use crate::record::read::record_file::TensorPlace;
+use crate::record::read::open_file::OpenFile;
+use crate::record::read::record_file::{RecordFile, TensorLocation};
 use crate::record::read::source::{check_crc, check_padding};
 use crate::scheme::ScaleType;
 use crate::tensor::{Buffer, Bytes, Owner, QuantizedTensor, SharedTensor, Tensor, TensorError};
 
-/// When the checksums of a [`MappedRecord`] are compared with its bytes.
+/// When a [`MappedRecord`] verifies checksums.
 ///
-/// Codes, scales and zero points are always checked when a tensor is first asked for, since
-/// kernels rely on their ranges. So only floats are free of any look before they are used.
+/// The ranges of codes, scales and zero points are always checked when a tensor is first used, since
+/// kernels rely on them. So only float values can be used without having been read before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verify {
-    /// All of them, when the record is opened, which reads the whole file.
+    /// Verify all checksums when the record is opened, which reads the whole file.
     Eager,
-    /// Those of a tensor, when it is first asked for.
+    /// Verify the checksums of a tensor when it is first used. This is the default.
     #[default]
     Lazy,
-    /// Only when [`MappedRecord::verify`] or [`MappedRecord::verify_all`] is called.
+    /// Verify checksums only in [`MappedRecord::verify`] and [`MappedRecord::verify_all`].
     Explicit,
 }
 
-/// A record on disk, mapped into memory: opening it reads headers only, and tensors borrow from
-/// the file.
+/// A record mapped into memory: opening it reads headers only, and tensors borrow from the file.
 ///
-/// A tensor's bytes are read by the system when they are first looked at, and can be dropped and
-/// read again when memory is short; processes that map one file share it. A quantized
-/// [`Param`](crate::Param) of any storage borrows its codes; a float one borrows its values if the
-/// storage is [`SharedTensor`], and copies them otherwise. Whatever borrows keeps the map alive.
+/// The operating system reads the bytes of a tensor when they are first used, and can drop and read
+/// them again when memory is short; processes that map the same file share its memory. A quantized
+/// [`Param`](crate::module::Param) of any storage borrows its codes; a float one borrows its values if
+/// its storage is [`SharedTensor`], and copies them otherwise. Borrowing tensors keep the map alive.
 ///
 /// Files that are replaced by [`Recorder::save_file`](super::Recorder::save_file) or a
-/// [`RecordWriter`](super::RecordWriter) stay as they are in the map: a new file gets the name. (Windows
-/// refuses to replace a file that is mapped; saving is an error there.)
+/// [`RecordWriter`](super::RecordWriter) remain unchanged in the map, since a new file gets the name. (On
+/// Windows, saving over a file that is mapped is an error.)
 ///
 /// ```
 /// use quant::record::{MappedRecord, Verify};
@@ -73,14 +69,14 @@ pub enum Verify {
 #[derive(Debug)]
 pub struct MappedRecord {
     record: RecordFile,
-    /// Of the record's files.
+    /// The maps of the files of the record.
     maps: Vec<Owner>,
     verify: Verify,
-    /// Those that have been asked for.
+    /// The tensors that have been used.
     tensors: Vec<OnceLock<Tensor>>,
 }
 
-/// A whole file.
+/// The map of a whole file.
 #[derive(Debug)]
 struct Map(Mmap);
 
@@ -94,7 +90,7 @@ impl Bytes for Map {
     fn will_need(&self, start: usize, len: usize) {
         #[cfg(unix)]
         for advice in [memmap2::Advice::Normal, memmap2::Advice::WillNeed] {
-            // Advice: whether it is taken makes no difference to what is read.
+            // A failure only affects speed.
             let _ = self.0.advise_range(advice, start, len);
         }
         #[cfg(not(unix))]
@@ -109,23 +105,23 @@ impl core::fmt::Debug for dyn Bytes {
 }
 
 impl MappedRecord {
-    /// Opens a record, which may be in parts, and maps it. Headers and lengths are checked.
+    /// Opens a record, sharded or not, and maps it. Validates headers and file lengths.
     ///
     /// # Errors
-    /// The system's, with the path; a file that is no record; with [`Verify::Eager`] the first
-    /// checksum or padding that is not right.
+    /// [`RecordError::Io`] and [`RecordError::Format`]; with [`Verify::Eager`] also the first wrong
+    /// checksum or padding.
     ///
     /// # Safety
-    /// As long as the record, or a tensor of it, is there, nobody may change the file, or a part
-    /// of it, in place, or cut it: not this process and no other. Bytes that change under a `&[u8]`
-    /// are undefined behaviour, and reading beyond the end of a file that was cut kills the
-    /// process. Replacing a file by renaming another to its path, and removing it, change nothing
-    /// in place; this library's own writers do nothing else.
+    /// As long as the record or one of its tensors exists, no process may modify the file or its
+    /// shards in place, or truncate them. Bytes that change behind a `&[u8]` are undefined behaviour,
+    /// and reading beyond the end of a truncated file kills the process. Renaming another file to the
+    /// path and removing the file do not modify it in place; the writers of this library do nothing
+    /// else.
     pub unsafe fn open(path: impl AsRef<Path>, verify: Verify) -> Result<Self, RecordError> {
         let path = path.as_ref();
         let record = RecordFile::open(path)?;
         // SAFETY: the caller promises that the files are not changed in place.
-        let map = |file: &Open| unsafe { map(file) }.map_err(|error| error.in_file(&file.path));
+        let map = |file: &OpenFile| unsafe { map(file) }.map_err(|error| error.in_file(&file.path));
         let maps = record.files().iter().map(map).collect::<Result<_, _>>()?;
         let tensors = record.entries().iter().map(|_| OnceLock::new()).collect();
         let mapped = Self { record, maps, verify, tensors };
@@ -135,44 +131,45 @@ impl MappedRecord {
         }
     }
 
-    /// The user's own pairs, by key.
+    /// The metadata of the user, by key.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         self.record.metadata()
     }
 
-    /// What the record says about its tensors, in the order of the file.
+    /// Names, shapes and schemes of the tensors, in the order of the file.
     pub fn entries(&self) -> &[RecordEntry] {
         self.record.entries()
     }
 
-    /// Where in [`entries`](Self::entries) the tensor of this name is.
+    /// The position in [`entries`](Self::entries) of the tensor with this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.record.position(name)
     }
 
-    /// The length of the file in bytes, or of the index and all parts.
+    /// The length of the file in bytes, or of the index and all shards.
     pub fn byte_count(&self) -> u64 {
         self.record.byte_count()
     }
 
-    /// The sections of the tensor at `index` of [`entries`](Self::entries), with their checksums.
+    /// The sections of the tensor at position `index` of [`entries`](Self::entries): its values, and
+    /// those of its scales and zero points that are not empty.
     ///
     /// # Panics
-    /// If there is no such tensor.
+    /// If `index` is out of range.
     pub fn sections(&self, index: usize) -> impl Iterator<Item = RecordSection> + use<> {
         self.record.sections(index)
     }
 
-    /// The tensor at `index` of [`entries`](Self::entries), borrowed from the file.
+    /// The tensor at position `index` of [`entries`](Self::entries), borrowed from the file.
     ///
-    /// When it is first asked for, its codes, scales and zero points are checked, and with
-    /// [`Verify::Lazy`] its checksums too. Later it is returned as it was.
+    /// The first call for a tensor checks its codes, scales and zero points, and with
+    /// [`Verify::Lazy`] its checksums. Later calls return a clone.
     ///
     /// # Errors
-    /// A checksum, padding or code that is not right.
+    /// [`RecordError::Format`] for a wrong checksum, padding, code, scale or zero point.
     ///
     /// # Panics
-    /// If there is no such tensor.
+    /// If `index` is out of range.
     pub fn tensor(&self, index: usize) -> Result<Tensor, RecordError> {
         if let Some(tensor) = self.tensors[index].get() {
             return Ok(tensor.clone());
@@ -181,49 +178,49 @@ impl MappedRecord {
         if self.verify == Verify::Lazy {
             self.verify(index)?;
         }
-        // Two threads may have made it at the same time: both are right.
+        // If two threads made the tensor at the same time, both results are equal.
         let made = self.make(index)?;
         Ok(self.tensors[index].get_or_init(|| made).clone())
     }
 
-    /// The whole record, with tensors that are borrowed from the file, to be loaded into a model
-    /// by [`Module::load_record`](crate::Module::load_record).
+    /// The whole record, with tensors that borrow from the file. Load it into a model with
+    /// [`Module::load_record`](crate::Module::load_record).
     ///
     /// # Errors
-    /// The first of those that [`tensor`](Self::tensor) and [`states`](Self::states) have.
+    /// The first error of [`tensor`](Self::tensor) and [`states`](Self::states).
     pub fn to_record(&self) -> Result<Record, RecordError> {
         self.record.collect(|index| self.tensor(index))
     }
 
-    /// Reads the states of modules, in order. Their checksums are always checked.
+    /// Reads the states of modules, in the order of the file. Their checksums are always verified.
     ///
     /// # Errors
-    /// The system's, with the path; a checksum or padding that is not right.
-    pub fn states(&self) -> Result<Vec<State>, RecordError> {
+    /// [`RecordError::Io`], and [`RecordError::Format`] for a wrong checksum or padding.
+    pub fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         self.record.states()
     }
 
-    /// Compares the checksums of the tensor at `index` of [`entries`](Self::entries) with its
-    /// bytes.
+    /// Verifies checksums and padding of the tensor at position `index` of
+    /// [`entries`](Self::entries).
     ///
     /// # Errors
-    /// The first checksum or padding that is not right.
+    /// [`RecordError::Format`] for the first wrong checksum or padding.
     ///
     /// # Panics
-    /// If there is no such tensor.
+    /// If `index` is out of range.
     pub fn verify(&self, index: usize) -> Result<(), RecordError> {
-        let (name, place) = (self.entries()[index].id.as_str(), self.record.place(index));
-        let bytes = (*self.maps[place.file]).as_ref();
-        let mut sections = TENSOR_PARTS.into_iter().zip(place.sections);
-        sections.try_for_each(|(part, section)| check(bytes, name, part, section))
+        let (name, location) = (self.entries()[index].id.as_str(), self.record.location(index));
+        let bytes = (*self.maps[location.file]).as_ref();
+        let mut sections = TENSOR_SECTIONS.into_iter().zip(location.sections);
+        sections.try_for_each(|(kind, section)| Ok(check(bytes, name, kind, section)?))
     }
 
-    /// Compares all checksums with the bytes, by the threads of `rayon` if that feature is on.
+    /// Verifies all checksums and padding, in parallel with the feature `rayon`.
     ///
     /// # Errors
     /// One error for each section that is damaged, in the order of the file.
     pub fn verify_all(&self) -> Result<(), Vec<RecordError>> {
-        // Read, not mapped: pages that nobody has asked for need not come into this process.
+        // Reads the files, since touching all of the maps would bring all of them into memory.
         self.record.verify_all()
     }
 
@@ -232,18 +229,17 @@ impl MappedRecord {
         errors.into_iter().next().map_or(Ok(self), Err)
     }
 
-    /// Tells the system which part of the file is about to be read, and that it is to read ahead
-    /// there. It is free not to listen.
+    /// Advises the system to read ahead in the sections of a tensor.
     fn will_need(&self, index: usize) {
-        let TensorPlace { file, sections } = self.record.place(index);
+        let TensorLocation { file, sections } = self.record.location(index);
         let (start, end) = (sections[0].offset, sections[2].padded_end().unwrap_or(0));
         self.maps[file].will_need(start as usize, end.saturating_sub(start) as usize);
     }
 
     fn make(&self, index: usize) -> Result<Tensor, RecordError> {
         let RecordEntry { id, shape, scheme } = &self.entries()[index];
-        let TensorPlace { file, sections: [values, scales, zero_points] } =
-            self.record.place(index);
+        let TensorLocation { file, sections: [values, scales, zero_points] } =
+            self.record.location(index);
         let map = &self.maps[file];
         let made = match *scheme {
             None => SharedTensor::from_buffer(shape, elements(map, values)).map(Tensor::from),
@@ -257,41 +253,48 @@ impl MappedRecord {
                 made.map(Tensor::from)
             }
         };
-        made.map_err(|source: TensorError| RecordError::Tensor { id: id.clone(), source })
+        made.map_err(|source: TensorError| {
+            RecordFormatError::Tensor { id: id.clone(), source }.into()
+        })
     }
 }
 
-/// Maps a file in the length that its header has been compared with.
+/// Maps a file up to the length that its header has been validated against.
 ///
 /// # Safety
-/// The file is not changed in place, or cut, while the map is there.
-unsafe fn map(open: &Open) -> Result<Owner, RecordError> {
+/// The file is not modified in place or truncated as long as the map exists.
+unsafe fn map(open: &OpenFile) -> Result<Owner, RecordError> {
     let len = usize::try_from(open.len)
         .map_err(|_| std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
     let mut options = MmapOptions::new();
     options.len(len);
     // SAFETY: the caller promises that the file is not changed while it is mapped.
     let map = unsafe { options.map(&open.file) }?;
-    // Reading ahead of a tensor would bring in its neighbours, which may never be used.
+    // Reading ahead would bring in the neighbours of a tensor, which may never be used.
     #[cfg(unix)]
     let _ = map.advise(memmap2::Advice::Random);
     Ok(Arc::new(Map(map)))
 }
 
-/// Compares a section's checksum with its bytes in the file, and what pads it with zero.
-fn check(file: &[u8], name: &str, part: Part, section: Section) -> Result<(), RecordError> {
+/// Verifies the checksum and the padding of a section.
+fn check(
+    file: &[u8],
+    name: &str,
+    kind: SectionKind,
+    section: Section,
+) -> Result<(), RecordFormatError> {
     let data = range(section);
     let padding = data.end..section.padded_end().map_or(file.len(), |end| end as usize);
-    check_crc(name, part, section, crc32fast::hash(&file[data.clone()]))?;
+    check_crc(name, kind, section, crc32fast::hash(&file[data.clone()]))?;
     check_padding(&file[padding], data.end as u64)
 }
 
-/// Where a section lies, which the header's checks have found to be in the file.
+/// The byte range of a section. Validation has found that it is within the file.
 fn range(section: Section) -> Range<usize> {
     section.offset as usize..(section.offset + section.len) as usize
 }
 
-/// The elements of a section where they lie, or a copy where their bytes have another order.
+/// The elements of a section: borrowed, or copied if the byte order of the machine differs.
 fn elements<T: Element>(map: &Owner, section: Section) -> Buffer<T> {
     let range = range(section);
     if (cfg!(target_endian = "little") || size_of::<T>() == 1)

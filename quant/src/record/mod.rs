@@ -14,11 +14,11 @@
 //! };
 //! model.quantize_weights(&mut quantizer)?.save_file(&path, &recorder)?;
 //!
-//! // Into a model of the same shape, float until then…
+//! // Load it into a model of the same shape…
 //! let fresh = vec![Param::new([[0.0f32; 2]; 2])];
 //! assert!(fresh.load_file(&path, &recorder)?[0].is_quantized());
 //!
-//! // …or without its types.
+//! // …or without the types of the model.
 //! let record = quant::Recorder::load_file(&recorder, &path)?;
 //! assert_eq!(record.metadata()["source"], "an example");
 //! assert_eq!(record.get("0").unwrap().shape(), [2, 2]);
@@ -45,7 +45,7 @@
 //!     │ zeros      to a multiple of 64│
 //!     │ section    scales             │  its scales,
 //!     │ zeros      to a multiple of 64│
-//!     │ section    zero points        │  its zero points; those it does not have are empty
+//!     │ section    zero points        │  its zero points; empty where there are none
 //!     │ zeros      to a multiple of 64│
 //!     │ …                             │
 //!     │ section    state              │  for each state
@@ -53,25 +53,28 @@
 //!     └───────────────────────────────┘  the file length, a multiple of 64
 //! ```
 //!
-//! All numbers are little endian. Sections start on multiples of 64, a cache line and the widest
-//! vector register, so that they can be used where they lie in a mapped file; they are padded to
-//! the next multiple, the last one too, so that whole registers can be read to their end. They
-//! lie end to end in the header's order and fill the file: every byte is covered by a checksum or
-//! is a padding byte, which is checked to be zero. `docs/record-format.md` describes every byte.
+//! All numbers are little endian. Sections start on multiples of 64 bytes, the size of a cache line
+//! and of the widest vector register, so that they can be used in place in a mapped file. Each
+//! section is padded to the next multiple, so that it can be read in whole registers. Sections lie
+//! end to end in the order of the header and fill the file: every byte is covered by a checksum or is
+//! a padding byte, which must be zero. `docs/record-format.md` describes every byte.
 //!
-//! A record may be cut into parts, which are records themselves, with an index of them at its path:
-//! [`BincodeRecorder::with_max_part_size`]. [`RecordFile`] and [`RecordWriter`] take either kind one
-//! tensor at a time.
+//! A record may be split into shards, which are records themselves, with an index of them at its
+//! path; see [`BincodeRecorder::with_max_shard_size`]. [`RecordFile`] and [`RecordWriter`] read and
+//! write both kinds one tensor at a time.
 //!
-//! # Hostile input
-//! A record is checked before anything is made of it: a claim is compared with the bytes present
-//! before room is made for it, so that a bad record takes no more memory than it has bytes and
-//! some. No record makes this library panic.
+//! # Untrusted input
+//! A record is validated before it is used. Every claimed size is compared with the bytes present
+//! before memory is allocated for it, so a bad record takes little more memory than it has bytes. No
+//! record makes this library panic.
 //!
 //! # Compatibility
-//! This library reads every record of version 1, and always will. Whatever changes gets a new
-//! version, which older libraries refuse by its number; there is no change that they would not
-//! notice, since nothing in a record is ignored.
+//! This library reads every record of version 1, for good. Any change of the format gets a new
+//! version, which older versions of this library reject by its number. Nothing in a record is
+//! ignored, so no change goes unnoticed.
+
+// `format` says what the bytes mean, `read` and `write` move them, and `recorder` puts these
+// together. `collection`, `load` and `write` walk models; nothing here knows layers or plans.
 
 mod collection;
 mod difference;
@@ -83,33 +86,37 @@ mod load;
 mod map;
 mod read;
 mod recorder;
+mod regular;
 mod write;
 
-pub use collection::Record;
+pub use collection::{Iter, Record};
 pub use difference::Difference;
-pub use error::{IndexError, RecordError};
+pub use error::RecordError;
 pub use format::{
-    entry::{RecordEntry, State},
-    section::{Part, RecordSection},
+    entry::{RecordEntry, RecordState},
+    error::{RecordFormatError, ShardIndexError},
+    foreign::ForeignFormat,
+    section::{RecordSection, SectionKind},
 };
 pub(crate) use load::load as load_into;
 #[cfg(feature = "mmap")]
 pub use map::{MappedRecord, Verify};
 pub use read::record_file::RecordFile;
 pub use recorder::{BincodeRecorder, Recorder};
-pub use write::manifest::Outline;
-pub use write::writer::RecordWriter;
+pub use write::{
+    atomic_file::{AtomicFile, write_file},
+    error::ManifestError,
+    manifest::Manifest,
+    writer::RecordWriter,
+};
 
-/// For other crates that read and write files; see [`__private`](crate::__private).
-pub(crate) mod hooks {
-    pub use super::format::{layout::is_record, validate::distinct};
-    pub use super::read::{
-        elements::{Element, fix_endian, read_elements, reserve},
-        open_file::At,
-    };
-    pub use super::write::{
-        atomic::{Files, NewFile, Settled, System, Target},
-        declared::InOrder,
-        payload::Payload,
-    };
+/// What crates for other file formats share with this one; see [`__private`](crate::__private).
+#[doc(hidden)]
+pub mod hooks {
+    pub use super::format::layout::is_record;
+    pub use super::format::validate::check_distinct;
+    pub use super::read::elements::{Element, fix_endian, read_elements, reserve};
+    pub use super::read::open_file::FileReader;
+    pub use super::write::declared::DeclaredOrder;
+    pub use super::write::payload::Payload;
 }

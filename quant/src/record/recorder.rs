@@ -1,7 +1,7 @@
-//! The seam between models and file formats.
+//! The interface between models and file formats, and its native implementation.
 
 use alloc::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
@@ -10,48 +10,50 @@ use super::error::RecordError;
 use crate::module::Walk;
 use crate::record::read::record_file::RecordFile;
 use crate::record::read::source;
-use crate::record::write::atomic::{self, System};
+use crate::record::write::atomic::{System, replace};
 use crate::record::write::model;
+use crate::record::write::shard_names::own_shards;
 
 /// A file format for models.
 ///
-/// [`BincodeRecorder`] is the native one. The methods of [`Module`](crate::Module) that save and load take any.
+/// [`BincodeRecorder`] is the native format. The methods of [`Module`](crate::Module) that save and load
+/// take any recorder.
 pub trait Recorder {
     /// Writes a model.
     ///
     /// # Errors
-    /// The writer's, or a model that the format cannot hold.
+    /// The writer fails, or the format cannot represent the model.
     fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError>;
 
-    /// Reads a record that takes all of the input.
+    /// Reads a record that extends to the end of the input.
     ///
-    /// `len` is the number of bytes that `reader` will give, if that is known: a recorder then
-    /// refuses sizes that cannot be true at once, and makes room for the true ones in one piece.
+    /// `len` is the number of bytes that `reader` will return, if it is known. It lets a recorder
+    /// reject impossible sizes immediately, and allocate possible ones at once.
     ///
     /// # Errors
-    /// The reader's, or anything that is not a record of this format.
+    /// The reader fails, or the input is not a valid record of this format.
     fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError>;
 
-    /// Writes a model to a file, of which there is afterwards either the old or the new content,
-    /// complete, whatever happens.
+    /// Writes a model to a file in one step: after an error or a crash, the path has either the
+    /// complete old content or the complete new one.
     ///
-    /// The new content is written to a file beside it, brought to the disk, and then given the
-    /// name of the old one. An existing file's permissions are kept, and a symbolic link is
-    /// followed; something else than a file, such as a device, is refused. After an error the old
-    /// file is untouched and the new one removed, unless the very last step failed, which brings
-    /// the new name to the disk.
+    /// The new content is written to a temporary file in the same directory, brought to the disk, and
+    /// renamed. The permissions of an existing file are kept, and a symbolic link is followed. After an
+    /// error the old file is unchanged and the temporary file removed, unless the last step failed,
+    /// which brings the new name to the disk.
     ///
     /// # Errors
-    /// Those of [`save`](Self::save), and the system's.
+    /// Those of [`save`](Self::save), and [`RecordError::Io`], also if the path is that of something
+    /// other than a regular file.
     fn save_file(&self, model: &dyn Walk, path: &Path) -> Result<(), RecordError> {
-        atomic::replace(&System, path, |writer| self.save(model, writer))
+        replace(&System, path, own_shards, |writer| self.save(model, writer))
             .map_err(|error| error.in_file(path))
     }
 
     /// Reads a record from a file.
     ///
     /// # Errors
-    /// Those of [`load`](Self::load), and the system's.
+    /// Those of [`load`](Self::load), and [`RecordError::Io`].
     fn load_file(&self, path: &Path) -> Result<Record, RecordError> {
         load_file(self, path).map_err(|error| error.in_file(path))
     }
@@ -64,9 +66,9 @@ fn load_file(recorder: &(impl Recorder + ?Sized), path: &Path) -> Result<Record,
     recorder.load(&mut BufReader::with_capacity(64 << 10, file), len)
 }
 
-/// The native format: a checked header, and checksummed payloads on 64-byte boundaries.
+/// The native format: a validated header, and checksummed sections on 64-byte boundaries.
 ///
-/// `docs/record-format.md` describes every byte of it.
+/// `docs/record-format.md` describes every byte.
 ///
 /// ```
 /// use quant::{BincodeRecorder, Module, Param};
@@ -80,36 +82,37 @@ fn load_file(recorder: &(impl Recorder + ?Sized), path: &Path) -> Result<Record,
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BincodeRecorder {
     metadata: BTreeMap<String, String>,
-    max_part_size: Option<u64>,
+    max_shard_size: Option<u64>,
 }
 
 impl BincodeRecorder {
-    /// The recorder that adds this pair to what it saves, in place of a pair of the model with this key.
+    /// Adds this pair to the metadata of every saved record. It replaces a pair of the model with the
+    /// same key.
     #[must_use]
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
     }
 
-    /// The recorder that saves files of at most this many bytes, for file systems and services
-    /// that have a limit.
+    /// Splits saved records into shards of at most `bytes` bytes, for file systems and services that
+    /// limit the size of a file.
     ///
-    /// A record that would be larger becomes several files, its parts, and a small file at the
-    /// path that is the index of them; it is loaded by that path, like any other. A part is never
-    /// larger than `bytes` unless it holds a single tensor, and has a name that no other save
-    /// gives: the old record is there, complete, until the index takes its place. Then its parts
-    /// are removed. To move a record, move all files that start with its name.
+    /// A larger record becomes several files, its shards, and a small file at the path, their index; it
+    /// is loaded from that path like any other record. A shard is larger than `bytes` only if it holds
+    /// a single tensor. The names of shards differ for each save, so the old record is complete until
+    /// the new index replaces the old one; then the old shards are removed. To move a record, move all
+    /// files whose names start with its name.
     ///
-    /// What is saved to bytes or to a writer is in one piece whatever its size.
+    /// Records that are saved to bytes or to a writer are never split.
     ///
     /// ```
     /// use quant::{BincodeRecorder, Module, Param};
     ///
-    /// # let directory = std::env::temp_dir().join(format!("quant-doc-parts-{}", std::process::id()));
+    /// # let directory = std::env::temp_dir().join(format!("quant-doc-shards-{}", std::process::id()));
     /// # std::fs::create_dir_all(&directory)?;
     /// # let path = directory.join("model.quant");
     /// let model = vec![Param::new([1.0f32; 300]), Param::new([2.0; 300])];
-    /// model.save_file(&path, &BincodeRecorder::default().with_max_part_size(2000))?;
+    /// model.save_file(&path, &BincodeRecorder::default().with_max_shard_size(2000))?;
     /// assert_eq!(std::fs::read_dir(&directory)?.count(), 3);
     ///
     /// let model = vec![Param::new([0.0f32; 300]), Param::new([0.0; 300])];
@@ -119,35 +122,38 @@ impl BincodeRecorder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn with_max_part_size(mut self, bytes: u64) -> Self {
-        self.max_part_size = Some(bytes);
+    pub fn with_max_shard_size(mut self, bytes: u64) -> Self {
+        self.max_shard_size = Some(bytes);
         self
     }
 }
 
 impl Recorder for BincodeRecorder {
     fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
-        model::whole(model, &self.metadata, writer)
+        Ok(model::whole(model, &self.metadata, writer)?)
     }
 
     fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
-        source::load(reader, len)
+        Ok(source::load(reader, len)?)
     }
 
     fn save_file(&self, model: &dyn Walk, path: &Path) -> Result<(), RecordError> {
-        match self.max_part_size {
-            None => atomic::replace(&System, path, |writer| self.save(model, writer)),
-            Some(max) => model::in_parts(model, &self.metadata, max, System, path),
+        match self.max_shard_size {
+            None => replace(&System, path, own_shards, |writer| self.save(model, writer)),
+            Some(max) => {
+                model::sharded(model, &self.metadata, max, System, path).map_err(RecordError::from)
+            }
         }
         .map_err(|error| error.in_file(path))
     }
 
-    /// Reads a record from a file, or from the parts that it is the index of; several tensors at
-    /// a time with the feature `rayon`.
+    /// Reads a record from a file or from its shards, in parallel with the feature `rayon`.
     fn load_file(&self, path: &Path) -> Result<Record, RecordError> {
-        if path.is_file() {
-            return RecordFile::open(path)?.read_all();
+        // A pipe can only be read from start to end.
+        let is_other = |metadata: fs::Metadata| !metadata.is_file() && !metadata.is_dir();
+        if fs::metadata(path).is_ok_and(is_other) {
+            return load_file(self, path).map_err(|error| error.in_file(path));
         }
-        load_file(self, path).map_err(|error| error.in_file(path))
+        RecordFile::open(path)?.read_all()
     }
 }

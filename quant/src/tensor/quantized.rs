@@ -169,6 +169,10 @@ impl QuantizedTensor {
     /// If `values` is not as long as the tensor.
     pub fn dequantize_into(&self, values: &mut [f32]) {
         assert_eq!(values.len(), self.groups.element_count(), "one value for each element");
+        // A row of an empty tensor may have any length, so no buffer is allocated for it.
+        if values.is_empty() {
+            return;
+        }
         let (ty, params) = (self.scheme.quantization_type(), self.all_params());
         if ty.storage_bits() == 8 && !self.groups.is_interleaved() {
             let codes: &[i8] = bytemuck::cast_slice(&self.codes);
@@ -218,6 +222,10 @@ fn quantize_rows(
     values: &[f32],
     params: &[QuantParams],
 ) -> Vec<u8> {
+    // A row of an empty tensor may have any length, so no buffer is allocated for it.
+    if values.is_empty() {
+        return Vec::new();
+    }
     let (grid, row) = (scheme.grid(), row_len(shape).max(1));
     if scheme.quantization_type().storage_bits() == 8 && !groups.is_interleaved() {
         let mut codes = alloc::vec![0i8; values.len()];

@@ -11,7 +11,7 @@ use crate::model::Module;
 use crate::module::{ParamId, ParamMut, Walk, for_each_mut};
 use crate::nn::{FoldError, FoldNorms};
 use crate::quantize::{QuantizeError, Recipe, WeightError, choices, prepare};
-use crate::record::{Record, RecordError, State};
+use crate::record::{Record, RecordError, RecordState};
 use crate::tensor::{QuantizedTensor, TensorError};
 
 /// Where the scales of weights and activations come from while they are trained.
@@ -206,7 +206,7 @@ impl<M: Walk> Qat<M> {
             let part = part.map_err(QatError::Record)?;
             for state in part.states() {
                 let id = format!("{prefix}{}", state.id).into();
-                checkpoint.insert_state(State { id, ..state.clone() });
+                checkpoint.insert_state(RecordState { id, ..state.clone() });
             }
             checkpoint
                 .extend(part.into_iter().map(|(id, tensor)| (format!("{prefix}{id}"), tensor)));
@@ -228,7 +228,7 @@ impl<M: Walk> Qat<M> {
                 (OPTIMIZER, id) => (&mut of_optimizer, id),
                 (_, id) => (&mut own, id),
             };
-            part.insert_state(State { id, ..state.clone() });
+            part.insert_state(RecordState { id, ..state.clone() });
         }
         for (id, tensor) in checkpoint {
             let (part, id) = match split(&id) {

@@ -5,6 +5,7 @@ use candle_tests::{LEARNED, RANGES, bits, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
 use quant::candle::as_on_a_device;
 use quant::nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, ExecuteError, FoldNorms, Linear};
+use quant::record::RecordState;
 use quant::training::{
     Adam, OptimizerError, Phase, Qat, QatError, QatOptions, Sgd, cross_entropy, distillation,
     learning,
@@ -230,7 +231,7 @@ fn a_state_of_training_that_makes_no_sense_is_refused() {
     }
     // Nested without end.
     let mut deep = record;
-    deep.insert_state(quant::record::State { data: [3, 0, 0].repeat(100_000), ..state });
+    deep.insert_state(quant::record::RecordState { data: [3, 0, 0].repeat(100_000), ..state });
     assert!(qat(RANGES).model().clone().load_record(deep).is_err());
 }
 

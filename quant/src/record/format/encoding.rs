@@ -1,4 +1,4 @@
-//! A scheme in numbers, as the header has it.
+//! Quantization schemes as numbers in the header.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::scheme::{
     Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType,
 };
 
-/// How a tensor's values are stored: a scheme in numbers, and all zeros for floats.
+/// How the values of a tensor are stored: a scheme as numbers, or all zeros for float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Encoding {
     /// 0: float32; 1: quantized.
@@ -19,20 +19,20 @@ pub(crate) struct Encoding {
     granularity: u8,
     /// 0: float32; 1: float16, for blocks only.
     scale_type: u8,
-    /// The axis of channels as the scheme has it; negative ones count from the end.
+    /// The channel axis of the scheme; a negative axis counts from the end.
     axis: i32,
-    /// The length of blocks, at least 1.
+    /// The block length, at least 1.
     block: u32,
 }
 
-/// A field of an [`Encoding`] with a number that means nothing there.
+/// A field of an [`Encoding`] with an undefined value.
 pub(crate) struct BadField {
     pub(crate) field: &'static str,
     pub(crate) value: i64,
 }
 
 impl Encoding {
-    /// The numbers of a scheme, or of float32.
+    /// The encoding of a scheme, or of float32.
     pub(crate) fn of(scheme: Option<QuantizationScheme>) -> Self {
         let Some(scheme) = scheme else { return Self::default() };
         let mut encoding = Self {
@@ -68,7 +68,7 @@ impl Encoding {
             _ => return Err(bad("kind", self.kind)),
         };
         match self.first_difference(Self::of(scheme)) {
-            // A field that the others leave no meaning is zero: there is one way to write a scheme.
+            // Unused fields are zero, so that a scheme has exactly one encoding.
             Some(field) => Err(field),
             None => Ok(scheme),
         }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scheme_survives_its_numbers() {
+    fn every_scheme_round_trips() {
         for name in [
             "per-tensor-symmetric-int8",
             "per-tensor-affine-int7",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_without_meaning_are_refused() {
+    fn rejects_undefined_values() {
         let int8 = Encoding { kind: 1, bits: 8, ..Encoding::default() };
         let block = Encoding { granularity: 2, block: 32, ..int8 };
         for (encoding, field) in [

@@ -1,11 +1,11 @@
-//! What a record says about its tensors, and the states that it keeps beside them.
+//! The entry of a tensor in a record, and states.
 
 use super::section::section_lens;
 use crate::module::{ParamId, ParamView};
 use crate::scheme::QuantizationScheme;
 use crate::tensor::{QuantizedTensor, Tensor};
 
-/// What a record says about a tensor.
+/// Name, shape and scheme of a tensor in a record.
 ///
 /// ```
 /// use quant::RecordEntry;
@@ -20,14 +20,14 @@ use crate::tensor::{QuantizedTensor, Tensor};
 pub struct RecordEntry {
     /// The parameter's path.
     pub id: ParamId,
-    /// The extent of each axis.
+    /// The extent of each axis, outermost first.
     pub shape: Vec<usize>,
-    /// How it is quantized, or `None` for float32.
+    /// The quantization scheme, or `None` for float32.
     pub scheme: Option<QuantizationScheme>,
 }
 
 impl RecordEntry {
-    /// The entry of a tensor with this path and shape, quantized so, or float32.
+    /// The entry of a tensor with this path, shape and scheme; no scheme means float32.
     pub fn new(
         id: impl Into<ParamId>,
         shape: impl Into<Vec<usize>>,
@@ -36,19 +36,19 @@ impl RecordEntry {
         Self { id: id.into(), shape: shape.into(), scheme }
     }
 
-    /// The entry of this tensor.
+    /// The entry of `tensor` under the name `id`.
     pub fn of(id: impl Into<ParamId>, tensor: &Tensor) -> Self {
         Self::of_param(id, tensor.into())
     }
 
-    /// The entry of this parameter.
-    pub(crate) fn of_param(id: impl Into<ParamId>, param: ParamView<'_>) -> Self {
+    /// The entry of a parameter under the name `id`.
+    pub fn of_param(id: impl Into<ParamId>, param: ParamView<'_>) -> Self {
         Self::new(id, param.shape(), param.quantized().map(QuantizedTensor::scheme))
     }
 
-    /// The bytes of values, scales and zero points, without padding.
+    /// The size of values, scales and zero points in bytes, without padding.
     ///
-    /// `u64::MAX` for a shape and scheme that make no tensor, which no record has.
+    /// Returns `u64::MAX` if shape and scheme do not form a tensor; no valid record has such an entry.
     pub fn byte_count(&self) -> u64 {
         match section_lens(&self.shape, self.scheme) {
             Ok(Some(lens)) => lens.into_iter().fold(0, u64::saturating_add),
@@ -57,13 +57,13 @@ impl RecordEntry {
     }
 }
 
-/// What a module keeps besides parameters, in bytes that it alone understands.
+/// State that a module keeps besides its parameters, in a format of the module's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// The module's path.
+pub struct RecordState {
+    /// The path of the module.
     pub id: ParamId,
-    /// The name of the bytes' format, such as `histogram/1`.
+    /// The name of the format of `data`, such as `histogram/1`.
     pub kind: String,
-    /// The bytes.
+    /// The encoded state.
     pub data: Vec<u8>,
 }

@@ -1,37 +1,34 @@
-//! The header: what bincode writes and reads, before its content has been checked.
+//! The header as it is encoded. [`validate`](super::validate) checks its content.
 //!
-//! Everything is a number, a string or a list, so that the bytes follow from bincode's fixed-width
-//! little-endian rules alone and not from the order of some enum's variants. Widths are fixed so
-//! that a header's length depends on names and ranks only: a writer can leave room for it, write
-//! the payloads, and come back with their checksums.
+//! Every field is a number, a string or a list, so the bytes follow from bincode's fixed-width
+//! little-endian rules alone and do not depend on the order of enum variants. Fixed widths make the
+//! length of a header depend only on names and ranks: a writer can leave room for the header, write
+//! the payloads, and fill in their checksums at the end.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use core::ops::Range;
 
-use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use super::codec::{config, list};
 use super::encoding::Encoding;
-use super::layout::{ALIGNMENT, HEADER_LIMIT, Prelude, header_len};
-use super::section::Section;
-use crate::record::error::RecordError;
+use super::error::RecordFormatError;
+use super::layout::{HEADER_LIMIT, Prelude, header_len};
+use super::section::{ALIGNMENT, Section};
 
-const CONFIG: Configuration<LittleEndian, Fixint, Limit<HEADER_LIMIT>> =
-    bincode::config::standard().with_fixed_int_encoding().with_limit::<HEADER_LIMIT>();
-
-/// All that a record says about its sections.
+/// The content of a header.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Header<'a> {
-    #[serde(borrow, deserialize_with = "grown")]
+    #[serde(borrow, deserialize_with = "list")]
     pub(crate) metadata: Vec<MetadataEntry<'a>>,
-    #[serde(borrow, deserialize_with = "grown")]
+    #[serde(borrow, deserialize_with = "list")]
     pub(crate) tensors: Vec<TensorEntry<'a>>,
-    #[serde(borrow, deserialize_with = "grown")]
+    #[serde(borrow, deserialize_with = "list")]
     pub(crate) states: Vec<StateEntry<'a>>,
 }
 
-/// A pair of the user's.
+/// A pair of the user's metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MetadataEntry<'a> {
     #[serde(borrow)]
@@ -40,19 +37,19 @@ pub(crate) struct MetadataEntry<'a> {
     pub(crate) value: Cow<'a, str>,
 }
 
-/// A parameter.
+/// A tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TensorEntry<'a> {
     #[serde(borrow)]
     pub(crate) name: Cow<'a, str>,
-    #[serde(deserialize_with = "grown")]
+    #[serde(deserialize_with = "list")]
     pub(crate) shape: Vec<u64>,
     pub(crate) encoding: Encoding,
-    /// Values, scales, zero points; those that a tensor does not have are empty.
+    /// Values, scales and zero points; empty where the tensor has none.
     pub(crate) sections: [Section; 3],
 }
 
-/// A module's own bytes.
+/// A state: bytes that a module keeps besides its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StateEntry<'a> {
     #[serde(borrow)]
@@ -63,33 +60,33 @@ pub(crate) struct StateEntry<'a> {
 }
 
 impl Header<'_> {
-    /// The bytes that the lists take before they have entries.
+    /// The encoded length of three empty lists.
     pub(crate) const EMPTY_LEN: usize = 24;
 }
 
 impl MetadataEntry<'_> {
-    /// The bytes that the pair takes in a header.
+    /// The encoded length in bytes.
     pub(crate) fn encoded_len(&self) -> usize {
         16 + self.key.len() + self.value.len()
     }
 }
 
 impl TensorEntry<'_> {
-    /// The bytes that the entry takes in a header.
+    /// The encoded length in bytes.
     pub(crate) fn encoded_len(&self) -> usize {
         16 + self.name.len() + 8 * self.shape.len() + 13 + 3 * Section::ENCODED_LEN
     }
 }
 
 impl StateEntry<'_> {
-    /// The bytes that the entry takes in a header.
+    /// The encoded length in bytes.
     pub(crate) fn encoded_len(&self) -> usize {
         16 + self.name.len() + self.kind.len() + Section::ENCODED_LEN
     }
 }
 
-/// Gives every section its place; returns where the first one starts and the last one ends.
-pub(crate) fn lay_out(header: &mut Header<'_>) -> Result<Range<u64>, RecordError> {
+/// Assigns an offset to every section; returns the start of the first and the end of the last.
+pub(crate) fn lay_out(header: &mut Header<'_>) -> Result<Range<u64>, RecordFormatError> {
     // The length does not depend on the offsets, which are still zero.
     let encoded = header.encode()?;
     header_len(encoded.len() as u64)?;
@@ -97,13 +94,13 @@ pub(crate) fn lay_out(header: &mut Header<'_>) -> Result<Range<u64>, RecordError
     let mut at = start;
     for section in header.sections_mut() {
         section.offset = at;
-        // A length that overflows is refused by `validate`.
+        // `validate` rejects lengths that overflow.
         at = section.padded_end().unwrap_or(u64::MAX - ALIGNMENT + 1);
     }
     Ok(start..at)
 }
 
-/// The pairs in the order of their keys.
+/// The pairs in ascending order of their keys.
 pub(crate) fn metadata_entries(pairs: BTreeMap<String, String>) -> Vec<MetadataEntry<'static>> {
     let entry =
         |(key, value): (String, String)| MetadataEntry { key: key.into(), value: value.into() };
@@ -111,51 +108,27 @@ pub(crate) fn metadata_entries(pairs: BTreeMap<String, String>) -> Vec<MetadataE
 }
 
 impl<'a> Header<'a> {
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, RecordError> {
-        bincode::serde::encode_to_vec(self, CONFIG)
-            .map_err(|error| RecordError::Header { source: Box::new(error) })
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, RecordFormatError> {
+        bincode::serde::encode_to_vec(self, config::<HEADER_LIMIT>())
+            .map_err(|error| RecordFormatError::HeaderEncoding { source: Box::new(error) })
     }
 
-    /// Reads a header that takes all of `bytes`.
-    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
-        let (header, read) = bincode::serde::borrow_decode_from_slice(bytes, CONFIG)
-            .map_err(|error| RecordError::Header { source: Box::new(error) })?;
+    /// Decodes a header that extends to the end of `bytes`.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, RecordFormatError> {
+        let (header, read) =
+            bincode::serde::borrow_decode_from_slice(bytes, config::<HEADER_LIMIT>())
+                .map_err(|error| RecordFormatError::HeaderEncoding { source: Box::new(error) })?;
         if read < bytes.len() {
-            return Err(RecordError::HeaderLen { said: bytes.len(), read });
+            return Err(RecordFormatError::HeaderLen { declared: bytes.len(), used: read });
         }
         Ok(header)
     }
 
-    /// All sections, in the order of the file, to be laid out.
+    /// All sections, in the order of the file.
     pub(crate) fn sections_mut(&mut self) -> impl Iterator<Item = &mut Section> {
         let tensors = self.tensors.iter_mut().flat_map(|tensor| &mut tensor.sections);
         tensors.chain(self.states.iter_mut().map(|state| &mut state.section))
     }
-}
-
-/// Reads a list without believing its length: room is made as elements arrive.
-///
-/// serde's own lists reserve up to a megabyte on the word of the length.
-pub(crate) fn grown<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    from: D,
-) -> Result<Vec<T>, D::Error> {
-    struct Visitor<T>(core::marker::PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for Visitor<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            f.write_str("a list")
-        }
-
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-            let mut list = Vec::new();
-            while let Some(element) = seq.next_element()? {
-                list.push(element);
-            }
-            Ok(list)
-        }
-    }
-    from.deserialize_seq(Visitor(core::marker::PhantomData))
 }
 
 #[cfg(test)]
@@ -192,7 +165,7 @@ mod tests {
         assert_eq!(bytes.len(), Header::EMPTY_LEN + entries);
     }
 
-    /// The bytes that `docs/record-format.md` promises.
+    /// Compares with the bytes in `docs/record-format.md`.
     #[test]
     fn a_tensor_is_encoded_as_documented() {
         let scheme = "per-channel-affine-int4:axis=-1".parse().unwrap();

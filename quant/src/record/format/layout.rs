@@ -1,37 +1,35 @@
 //! The fixed parts of a record: prelude, alignment, limits.
 
-use crate::record::error::RecordError;
+use super::error::RecordFormatError;
+use super::foreign::ForeignFormat;
+use super::section::ALIGNMENT;
 
-/// The first bytes of a record. A byte that is no ASCII, the name, and line ends of both kinds
-/// around a control-Z: a transfer that treats the file as text spoils it visibly, as in PNG.
+/// The first bytes of a record. As in PNG, a non-ASCII byte and line ends of both kinds around a
+/// control-Z reveal a transfer that treats the file as text.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89QNT\r\n\x1A\n";
 
-/// The first bytes of an index: those of a record, but for one letter.
-pub(crate) const INDEX_MAGIC: [u8; 8] = *b"\x89QNI\r\n\x1A\n";
+/// The first bytes of a shard index: those of a record with `I` in place of `T`.
+pub(crate) const SHARD_INDEX_MAGIC: [u8; 8] = *b"\x89QNI\r\n\x1A\n";
 
-/// The version this library writes, and the newest it reads.
+/// The version that this library writes, and the newest that it reads.
 pub(crate) const VERSION: u32 = 1;
 
-/// The bytes before the header.
+/// The length of the prelude, which precedes the header.
 pub(crate) const PRELUDE_LEN: usize = 32;
 
-/// Sections start and end on multiples of this: a cache line, and the widest vector register, so
-/// that a mapped section can be used in place and read in whole registers to its very end.
-pub(crate) const ALIGNMENT: u64 = 64;
-
-/// The longest header that is written or read: some 500,000 tensors.
+/// The limit of the header length for reading and writing: about 500,000 tensors.
 pub(crate) const HEADER_LIMIT: usize = 64 << 20;
 
-/// Bytes are read, checked and written in pieces of this size, so that a piece is still in the
-/// second-level cache when its checksum is taken.
+/// Bytes are read, checked and written in chunks of this size, so that a chunk is still in the
+/// second-level cache when its checksum is computed.
 pub(crate) const CHUNK: usize = 256 << 10;
 
-/// Whether a file that starts like this means to be a record, or the index of one in parts.
+/// Whether a file that starts with these bytes is a record or the index of a sharded one.
 pub fn is_record(start: &[u8]) -> bool {
-    start.starts_with(&MAGIC) || start.starts_with(&INDEX_MAGIC)
+    start.starts_with(&MAGIC) || start.starts_with(&SHARD_INDEX_MAGIC)
 }
 
-/// Where the fields of the prelude lie.
+/// The byte ranges of the fields of the prelude.
 mod field {
     use core::ops::Range;
 
@@ -51,23 +49,23 @@ const _: () = {
     assert!(field::FILE_LEN.end == PRELUDE_LEN);
     assert!(ALIGNMENT.is_power_of_two());
     assert!((PRELUDE_LEN as u64) < ALIGNMENT);
-    // A chunk holds whole elements of every type, and ends where a vector register does.
+    // A chunk holds whole elements of every type and whole vector registers.
     assert!((CHUNK as u64).is_multiple_of(ALIGNMENT));
-    // The header's end, aligned, cannot overflow.
+    // The aligned end of the header cannot overflow.
     assert!(HEADER_LIMIT < u32::MAX as usize);
 };
 
-/// The first 32 bytes.
+/// The first 32 bytes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Prelude {
-    /// CRC-32 of all other bytes of prelude and header.
+    /// The CRC-32 of all other bytes of prelude and header.
     pub(crate) checksum: u32,
     pub(crate) header_len: usize,
     pub(crate) file_len: u64,
 }
 
 impl Prelude {
-    /// The prelude of this header in a file of `file_len` bytes.
+    /// The prelude of a file of `file_len` bytes that has this header.
     pub(crate) fn new(header: &[u8], file_len: u64) -> Self {
         let mut prelude = Self { checksum: 0, header_len: header.len(), file_len };
         prelude.checksum = prelude.checksum_with(header);
@@ -84,18 +82,12 @@ impl Prelude {
         bytes
     }
 
-    /// Reads a prelude, whose checksum is still to be compared.
-    pub(crate) fn decode(bytes: &[u8; PRELUDE_LEN]) -> Result<Self, RecordError> {
-        let magic: [u8; 8] = array(&bytes[field::MAGIC]);
-        if magic == INDEX_MAGIC {
-            return Err(RecordError::IsIndex);
-        }
-        if magic != MAGIC {
-            return Err(RecordError::BadMagic { found: magic });
-        }
+    /// Decodes a prelude. The caller compares the checksum once it has the header.
+    pub(crate) fn decode(bytes: &[u8; PRELUDE_LEN]) -> Result<Self, RecordFormatError> {
+        check_magic(bytes)?;
         let version = u32::from_le_bytes(array(&bytes[field::VERSION]));
         if version != VERSION {
-            return Err(RecordError::UnknownVersion { found: version, newest: VERSION });
+            return Err(RecordFormatError::UnsupportedVersion { found: version, newest: VERSION });
         }
         Ok(Self {
             checksum: u32::from_le_bytes(array(&bytes[field::CHECKSUM])),
@@ -104,7 +96,7 @@ impl Prelude {
         })
     }
 
-    /// The checksum that this prelude should have before this header.
+    /// The checksum of this prelude and `header`.
     pub(crate) fn checksum_with(self, header: &[u8]) -> u32 {
         let bytes = self.encode();
         let mut crc = crc32fast::Hasher::new();
@@ -114,29 +106,45 @@ impl Prelude {
         crc.finalize()
     }
 
-    /// Where the header ends.
+    /// The end of the header.
     pub(crate) fn header_end(self) -> u64 {
         (PRELUDE_LEN + self.header_len) as u64
     }
 
-    /// Where the first section starts.
+    /// The start of the first section.
     pub(crate) fn sections_start(self) -> u64 {
         self.header_end().next_multiple_of(ALIGNMENT)
     }
 }
 
-/// The length of a header, once it is below the limit.
-pub(crate) fn header_len(len: u64) -> Result<usize, RecordError> {
+/// Checks that a file with these first bytes is a record.
+pub(crate) fn check_magic(start: &[u8]) -> Result<(), RecordFormatError> {
+    if start.starts_with(&SHARD_INDEX_MAGIC) {
+        return Err(RecordFormatError::IsShardIndex);
+    }
+    if start.starts_with(&MAGIC) { Ok(()) } else { Err(bad_magic(start)) }
+}
+
+pub(super) fn bad_magic(start: &[u8]) -> RecordFormatError {
+    let found = start[..start.len().min(MAGIC.len())].to_vec();
+    RecordFormatError::BadMagic { found, looks_like: ForeignFormat::of_start(start) }
+}
+
+/// Checks the length of a header against the limit.
+pub(crate) fn header_len(len: u64) -> Result<usize, RecordFormatError> {
     let limit = HEADER_LIMIT as u64;
     match usize::try_from(len) {
         Ok(fits) if len <= limit => Ok(fits),
-        _ => Err(RecordError::HeaderTooLong { len, limit }),
+        _ => Err(RecordFormatError::HeaderTooLong { len, limit }),
     }
 }
 
-/// The bytes as an array of their length.
+/// The bytes as an array.
+///
+/// # Panics
+/// If there are not exactly `N` bytes.
 pub(crate) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().expect("a field's range has its type's length")
+    bytes.try_into().expect("the range of a field has the length of its type")
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
-//! What the bytes of a record mean: layout, header, index of shards, and the checks of all claims.
+//! The bytes of a record: prelude, header, sections and shard index, and the validation of them.
 //!
-//! Imports nothing of `record` but its errors; knows neither files nor models. Start at [`layout`],
-//! then [`header`]; [`validate`] is where claims are compared.
+//! Knows neither files nor models, and imports nothing from the rest of `record`. Start at
+//! [`layout`] and [`header`]; [`validate`] checks what a header claims.
 
+mod codec;
 pub(super) mod encoding;
 pub(super) mod entry;
+pub(super) mod error;
+pub(super) mod foreign;
 pub(super) mod header;
 pub(super) mod layout;
 pub(super) mod section;

@@ -1,28 +1,31 @@
-//! Sections: what they are, where they lie and how long they must be.
+//! Sections: their kinds, their places in the file, and the lengths that they must have.
 
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::ALIGNMENT;
 use crate::scheme::{Groups, Mapping, QuantizationScheme, element_count, packing};
 use crate::tensor::TensorError;
 
-/// A section of a parameter or state.
+/// Sections start and end on multiples of 64 bytes, the size of a cache line and of the widest
+/// vector register: a mapped section can be used in place and read in whole registers.
+pub(crate) const ALIGNMENT: u64 = 64;
+
+/// The kind of a section of a parameter or state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Part {
-    /// The floats, or the packed codes.
+pub enum SectionKind {
+    /// Floats, or packed codes.
     Values,
-    /// The scales.
+    /// Scales.
     Scales,
-    /// The zero points.
+    /// Zero points.
     ZeroPoints,
-    /// A module's own bytes.
+    /// The bytes of a state.
     State,
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for SectionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Values => "values",
@@ -33,10 +36,11 @@ impl fmt::Display for Part {
     }
 }
 
-/// The order of [`TensorEntry::sections`].
-pub(crate) const TENSOR_PARTS: [Part; 3] = [Part::Values, Part::Scales, Part::ZeroPoints];
+/// The kinds of the three sections of a tensor, in the order of the file.
+pub(crate) const TENSOR_SECTIONS: [SectionKind; 3] =
+    [SectionKind::Values, SectionKind::Scales, SectionKind::ZeroPoints];
 
-/// A run of bytes after the header.
+/// A section as the header describes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Section {
     pub(crate) offset: u64,
@@ -46,36 +50,36 @@ pub(crate) struct Section {
 
 impl Section {
     /// The bytes that a section takes in a header.
-    pub(crate) const ENCODED_LEN: usize = 20;
+    pub(super) const ENCODED_LEN: usize = 20;
 
-    /// Where the padding after it ends, if that can be counted.
+    /// The end of the padding after the section, or `None` on overflow.
     pub(crate) fn padded_end(self) -> Option<u64> {
         self.offset.checked_add(self.len)?.checked_next_multiple_of(ALIGNMENT)
     }
 }
 
-/// A run of bytes in a record that has a checksum of its own.
+/// A section of a record: a run of bytes that has a checksum of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordSection {
-    /// What the bytes are.
-    pub part: Part,
-    /// Where they start, from the start of their file.
+    /// What the section holds.
+    pub kind: SectionKind,
+    /// The offset from the start of its file, in bytes.
     pub offset: u64,
-    /// How many there are, without padding.
+    /// The length in bytes, without padding.
     pub len: u64,
-    /// Their CRC-32, as the header has it.
+    /// The CRC-32 that the header has for the section.
     pub crc32: u32,
 }
 
 impl RecordSection {
-    pub(crate) fn new(part: Part, section: Section) -> Self {
+    pub(crate) fn new(kind: SectionKind, section: Section) -> Self {
         let Section { offset, len, crc32 } = section;
-        Self { part, offset, len, crc32 }
+        Self { kind, offset, len, crc32 }
     }
 }
 
-/// The bytes that values, scales and zero points take, or `None` if they cannot be counted.
+/// The lengths in bytes of values, scales and zero points, or `None` on overflow.
 pub(crate) fn section_lens(
     shape: &[usize],
     scheme: Option<QuantizationScheme>,

@@ -1,13 +1,13 @@
-//! Elements as they lie in a file, read straight to where they stay.
+//! Typed elements, read directly into their final buffer.
 
 use std::io;
 
 use crate::record::format::layout::CHUNK;
 use crate::scheme::f16_to_f32;
 
-/// A type of element that bytes can be read into.
+/// An element type that can be read from little-endian bytes.
 pub trait Element: bytemuck::Pod {
-    /// Makes the element right whose bytes were read little end first.
+    /// Converts an element whose bytes are little endian to the byte order of this machine.
     fn fix_endian(&mut self);
 }
 
@@ -31,17 +31,17 @@ impl Element for f32 {
     }
 }
 
-/// Makes elements right whose bytes were read little end first.
+/// Converts elements whose bytes are little endian to the byte order of this machine.
 pub fn fix_endian(elements: &mut [impl Element]) {
     if cfg!(target_endian = "big") {
         elements.iter_mut().for_each(Element::fix_endian);
     }
 }
 
-/// Reads elements until there are `count`: `fill` is called with the bytes of some at a time.
+/// Appends elements until there are `count`; `fill` is called with the bytes of one chunk at a time.
 ///
-/// The count has been compared with the input's length if that is `known`; if not, room grows with
-/// the bytes that have arrived.
+/// If the length of the input is `known`, the caller has compared `count` with it, and memory is
+/// reserved at once. Otherwise memory grows with the bytes that have arrived.
 pub fn read_elements<T: Element, E: From<io::Error>>(
     elements: &mut Vec<T>,
     count: usize,
@@ -52,14 +52,14 @@ pub fn read_elements<T: Element, E: From<io::Error>>(
         let (start, left) = (elements.len(), count - elements.len());
         let more = left.min(CHUNK / size_of::<T>());
         reserve(elements, more, left, known)?;
-        // Zeros that stay in the cache until they are overwritten there.
+        // The zeros of one chunk stay in the cache until they are overwritten.
         elements.resize(start + more, T::zeroed());
         fill(bytemuck::cast_slice_mut(&mut elements[start..]))?;
     }
     Ok(())
 }
 
-/// Makes room for `more` elements of the `left` that are claimed to follow.
+/// Reserves memory for `more` elements, of `left` that are claimed to follow.
 pub fn reserve<T>(to: &mut Vec<T>, more: usize, left: usize, known: bool) -> io::Result<()> {
     if to.capacity() - to.len() < more {
         to.try_reserve_exact(if known { left } else { (to.len() / 4).clamp(more, left) })?;
@@ -67,7 +67,7 @@ pub fn reserve<T>(to: &mut Vec<T>, more: usize, left: usize, known: bool) -> io:
     Ok(())
 }
 
-/// Scales read in half precision.
+/// Converts half-precision bits to single precision.
 pub(crate) fn widen(halves: &[u16]) -> Vec<f32> {
     halves.iter().map(|&bits| f16_to_f32(bits)).collect()
 }

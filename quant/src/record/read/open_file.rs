@@ -1,62 +1,50 @@
-//! A file that is read at any place, whatever others read from it.
+//! Files that several threads read at offsets of their own.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::source::Source;
-use crate::record::error::RecordError;
-use crate::record::format::section::Section;
+use crate::record::regular::check_regular;
 
-/// A file that is open for reading.
+/// A regular file that is open for reading.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct OpenFile {
     pub(crate) file: File,
     pub(crate) path: PathBuf,
+    /// The length in bytes when the file was opened.
     pub(crate) len: u64,
 }
 
-impl Open {
-    pub(crate) fn new(path: &Path) -> Result<Self, RecordError> {
-        // Asked before it is opened: a pipe without a writer would keep us waiting.
-        if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file").into());
-        }
+impl OpenFile {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        // Checked before opening: opening a FIFO blocks until it has a writer.
+        check_regular(&fs::metadata(path)?)?;
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         Ok(Self { file, path: path.into(), len })
     }
 
-    pub(crate) fn at(&self, at: u64) -> At<'_> {
-        At::new(&self.file, at)
-    }
-
-    /// Reads from the start of a section.
-    pub(crate) fn read<T>(
-        &self,
-        section: Section,
-        read: impl FnOnce(Source<'_>) -> Result<T, RecordError>,
-    ) -> Result<T, RecordError> {
-        let mut reader = self.at(section.offset);
-        read(Source::within(&mut reader, section.offset, self.len))
-            .map_err(|error| error.in_file(&self.path))
+    /// A reader that starts at this offset.
+    pub(crate) fn at(&self, at: u64) -> FileReader<'_> {
+        FileReader::new(&self.file, at)
     }
 }
 
-/// Reads a file from a place on, whatever others read from it.
-pub struct At<'a> {
+/// Reads a file from an offset on. It does not move the position of the file, so that several can
+/// read from one file at the same time.
+pub struct FileReader<'a> {
     file: &'a File,
     at: u64,
 }
 
-impl<'a> At<'a> {
-    /// Reads `file` from the byte `at` on.
+impl<'a> FileReader<'a> {
+    /// A reader of `file` that starts at this offset.
     pub fn new(file: &'a File, at: u64) -> Self {
         Self { file, at }
     }
 }
 
-impl Read for At<'_> {
+impl Read for FileReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = read_at(self.file, buffer, self.at)?;
         self.at += read as u64;
@@ -74,7 +62,7 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, at)
 }
 
-/// No other system is known to read at a place without moving the file's own.
+/// The standard library has no positioned reads for other systems.
 #[cfg(not(any(unix, windows)))]
 fn read_at(_file: &File, _buffer: &mut [u8], _at: u64) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())

@@ -1,4 +1,4 @@
-//! A record on disk, read one tensor at a time.
+//! Records on disk, read one tensor at a time.
 
 use alloc::collections::BTreeMap;
 use std::collections::HashMap;
@@ -6,26 +6,25 @@ use std::fs;
 use std::io::BufReader;
 use std::path::Path;
 
-use super::open_file::Open;
+use super::error::ReadError;
+use super::open_file::OpenFile;
 use super::source::Source;
 use crate::module::ParamId;
 use crate::record::collection::Record;
 use crate::record::error::RecordError;
-use crate::record::format::entry::RecordEntry;
-use crate::record::format::entry::State;
+use crate::record::format::entry::{RecordEntry, RecordState};
+use crate::record::format::error::RecordFormatError;
 use crate::record::format::header::{Header, MetadataEntry, StateEntry};
-use crate::record::format::section::Part;
-use crate::record::format::section::RecordSection;
-use crate::record::format::section::{Section, TENSOR_PARTS};
-use crate::record::format::shard_index::{self, Index, PartFile};
-use crate::record::format::validate::{CheckedTensor, distinct, validate};
+use crate::record::format::section::{RecordSection, Section, SectionKind, TENSOR_SECTIONS};
+use crate::record::format::shard_index::{self, ShardFile, ShardIndex};
+use crate::record::format::validate::{CheckedTensor, check_distinct, validate};
 use crate::tensor::Tensor;
 
-/// A record on disk, opened: its header is checked, payloads are read one tensor at a time.
+/// An open record whose header has been validated; tensors are read one at a time.
 ///
-/// It can be used from several threads at once. The file may be replaced in the meantime, by
-/// [`Recorder::save_file`](crate::record::Recorder::save_file) or another rename: what is open is the old
-/// one, to the end.
+/// Several threads can use it at the same time. If another file is renamed to the path, as
+/// [`Recorder::save_file`](crate::record::Recorder::save_file) does, the open record remains the old
+/// one.
 ///
 /// ```
 /// use quant::{BincodeRecorder, Module, Param, RecordFile};
@@ -45,92 +44,92 @@ use crate::tensor::Tensor;
 /// ```
 #[derive(Debug)]
 pub struct RecordFile {
-    /// One, or the parts.
-    files: Vec<Open>,
-    /// Of the record, and of its index if it has one.
+    /// One file, or the shards.
+    files: Vec<OpenFile>,
+    /// The length in bytes of all files and of the index, if there is one.
     len: u64,
     metadata: BTreeMap<String, String>,
     entries: Vec<RecordEntry>,
-    /// Those of the entries.
-    places: Vec<TensorPlace>,
-    states: Vec<StatePlace>,
-    /// Where in `entries` a name is.
+    /// The locations of `entries`.
+    locations: Vec<TensorLocation>,
+    states: Vec<StateLocation>,
+    /// The positions of names in `entries`.
     positions: HashMap<ParamId, usize>,
 }
 
-/// Where a tensor is.
+/// Where a tensor is stored.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TensorPlace {
-    /// Which of the files.
+pub(crate) struct TensorLocation {
+    /// An index into `RecordFile::files`.
     pub(crate) file: usize,
     pub(crate) sections: [Section; 3],
 }
 
 /// A state whose bytes have not been read.
 #[derive(Debug)]
-struct StatePlace {
+struct StateLocation {
     id: ParamId,
     kind: String,
     file: usize,
     section: Section,
 }
 
-/// A section, and what it belongs to.
-struct SectionPlace<'a> {
+/// Where a section of a tensor or state is stored.
+struct SectionLocation<'a> {
     id: &'a ParamId,
-    part: Part,
+    kind: SectionKind,
     file: usize,
     section: Section,
 }
 
 impl RecordFile {
-    /// Opens a record, which may be in parts. Headers and lengths are checked; no payload is
-    /// read.
+    /// Opens a record, sharded or not. Reads and validates headers and file lengths only.
     ///
     /// # Errors
-    /// The system's, with the path, or a file that is no record.
+    /// [`RecordError::Io`], also if the path is not that of a regular file, and
+    /// [`RecordError::Format`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, RecordError> {
         let path = path.as_ref();
         Self::open_any(path).map_err(|error| error.in_file(path))
     }
 
     fn open_any(path: &Path) -> Result<Self, RecordError> {
-        // How often a record may be replaced between the reading of its index and of its parts.
+        // How often a record may be replaced between the reading of its index and of its shards.
         const ATTEMPTS: usize = 100;
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let file = Open::new(path)?;
+            let file = OpenFile::open(path)?;
             let Some(bytes) = shard_index::read(file.at(0))? else { return Self::whole(file) };
-            let parts = Index::decode(&bytes)?;
-            match Self::in_parts(&parts, path) {
+            let index = ShardIndex::decode(&bytes)?;
+            match Self::sharded(&index, path) {
                 Ok(record) => return Ok(Self { len: record.len + file.len, ..record }),
-                // Parts are removed after their index has been replaced: there is a new one now.
+                // Shards are removed after their index has been replaced, so there is a new index.
                 Err(error) if last.as_ref().is_some_and(|(seen, _)| *seen == bytes) => {
                     return Err(error);
                 }
                 Err(error) => last = Some((bytes, error)),
             }
         }
-        Err(last.map_or(RecordError::IsIndex, |(_, error)| error))
+        Err(last.map_or(RecordFormatError::IsShardIndex.into(), |(_, error)| error))
     }
 
-    fn whole(file: Open) -> Result<Self, RecordError> {
+    fn whole(file: OpenFile) -> Result<Self, RecordError> {
         let mut record = Self::empty();
         record.push(file)?;
         Ok(record)
     }
 
-    fn in_parts(index: &Index, path: &Path) -> Result<Self, RecordError> {
-        // A link is followed, as when it is saved: the parts are beside the file it leads to.
+    fn sharded(index: &ShardIndex, path: &Path) -> Result<Self, RecordError> {
+        // Symbolic links are followed, as in saving: the shards are next to their target.
         let path = fs::canonicalize(path)?;
         let mut record = Self::empty();
-        for part in &index.parts {
-            let path = path.with_file_name(&part.name);
-            let add = |record: &mut Self| record.push_part(Open::new(&path)?, part);
-            add(&mut record).map_err(|error| error.in_part(&path))?;
+        for shard in &index.shards {
+            let path = path.with_file_name(&shard.name);
+            let add = |record: &mut Self| record.push_shard(OpenFile::open(&path)?, shard);
+            add(&mut record).map_err(|error| RecordError::from(error).in_file(&path))?;
         }
-        distinct(record.entries.iter().map(|entry| entry.id.as_str()))?;
-        distinct(record.states.iter().map(|state| state.id.as_str()))?;
+        check_distinct(record.entries.iter().map(|entry| entry.id.as_str()))?;
+        check_distinct(record.states.iter().map(|state| state.id.as_str()))?;
         Ok(record)
     }
 
@@ -140,30 +139,29 @@ impl RecordFile {
             len: 0,
             metadata: BTreeMap::new(),
             entries: Vec::new(),
-            places: Vec::new(),
+            locations: Vec::new(),
             states: Vec::new(),
             positions: HashMap::new(),
         }
     }
 
-    /// Adds what a part holds, if it is the one that the index names.
-    fn push_part(&mut self, file: Open, part: &PartFile) -> Result<(), RecordError> {
-        let (path, found_len) = (file.path.clone(), file.len);
+    /// Adds the content of a shard, which must be the file that the index refers to.
+    fn push_shard(&mut self, file: OpenFile, shard: &ShardFile) -> Result<(), ReadError> {
+        let found_len = file.len;
         let found_checksum = self.push(file)?;
-        if (found_len, found_checksum) == (part.len, part.checksum) {
+        if (found_len, found_checksum) == (shard.len, shard.checksum) {
             return Ok(());
         }
-        Err(RecordError::ForeignPart {
-            file: path,
-            expected_len: part.len,
+        Err(ReadError::Format(RecordFormatError::WrongShard {
+            expected_len: shard.len,
             found_len,
-            expected_checksum: part.checksum,
+            expected_checksum: shard.checksum,
             found_checksum,
-        })
+        }))
     }
 
-    /// Adds what a file holds; returns the checksum of its header.
-    fn push(&mut self, open: Open) -> Result<u32, RecordError> {
+    /// Adds the content of a file; returns the checksum of its header.
+    fn push(&mut self, open: OpenFile) -> Result<u32, ReadError> {
         let mut reader = BufReader::with_capacity(64 << 10, open.at(0));
         let mut source = Source::new(&mut reader, Some(open.len));
         let (prelude, header) = source.start()?;
@@ -174,81 +172,82 @@ impl RecordFile {
         for MetadataEntry { key, value } in checked.metadata {
             let (key, value) = (key.into_owned(), value.into_owned());
             if self.metadata.insert(key.clone(), value).is_some() {
-                return Err(RecordError::MetadataOrder { key });
+                return Err(RecordFormatError::MetadataOrder { key }.into());
             }
         }
         for CheckedTensor { entry, sections } in checked.tensors {
             self.positions.insert(entry.id.clone(), self.entries.len());
             self.entries.push(entry);
-            self.places.push(TensorPlace { file, sections });
+            self.locations.push(TensorLocation { file, sections });
         }
         for StateEntry { name, kind, section } in checked.states {
             let (id, kind) = (ParamId::new(name), kind.into_owned());
-            self.states.push(StatePlace { id, kind, file, section });
+            self.states.push(StateLocation { id, kind, file, section });
         }
         self.len += open.len;
         self.files.push(open);
         Ok(prelude.checksum)
     }
 
-    /// The user's own pairs, by key.
+    /// The metadata of the user, by key.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// What the record says about its tensors, in the order of the file.
+    /// Names, shapes and schemes of the tensors, in the order of the file.
     pub fn entries(&self) -> &[RecordEntry] {
         &self.entries
     }
 
-    /// Where in [`entries`](Self::entries) the tensor of this name is.
+    /// The position in [`entries`](Self::entries) of the tensor with this name.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.positions.get(name).copied()
     }
 
-    /// The length of the file in bytes, or of the index and all parts.
+    /// The length of the file in bytes, or of the index and all shards.
     pub fn byte_count(&self) -> u64 {
         self.len
     }
 
-    /// The files of the record: one, or its parts without their index.
+    /// The paths of the files of the record: one, or the shards without their index.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|file| &*file.path)
     }
 
-    /// The sections of the tensor at `index` of [`entries`](Self::entries), with their checksums.
+    /// The sections of the tensor at position `index` of [`entries`](Self::entries): its values, and
+    /// those of its scales and zero points that are not empty.
     ///
     /// # Panics
-    /// If there is no such tensor.
+    /// If `index` is out of range.
     pub fn sections(&self, index: usize) -> impl Iterator<Item = RecordSection> + use<> {
-        let of_part = |(part, section)| RecordSection::new(part, section);
-        let sections = TENSOR_PARTS.into_iter().zip(self.places[index].sections).map(of_part);
-        sections.filter(|section| section.part == Part::Values || section.len > 0)
+        let of_kind = |(kind, section)| RecordSection::new(kind, section);
+        let sections = TENSOR_SECTIONS.into_iter().zip(self.locations[index].sections).map(of_kind);
+        sections.filter(|section| section.kind == SectionKind::Values || section.len > 0)
     }
 
-    /// Reads the tensor at `index` of [`entries`](Self::entries).
+    /// Reads the tensor at position `index` of [`entries`](Self::entries).
     ///
     /// # Errors
-    /// The system's, with the path; a checksum, padding or code that is not right.
+    /// [`RecordError::Io`], and [`RecordError::Format`] for a wrong checksum, padding, code, scale or
+    /// zero point.
     ///
     /// # Panics
-    /// If there is no such tensor.
+    /// If `index` is out of range.
     pub fn read(&self, index: usize) -> Result<Tensor, RecordError> {
-        let TensorPlace { file, sections } = self.places[index];
+        let TensorLocation { file, sections } = self.locations[index];
         let read = |mut source: Source<'_>| source.tensor(&self.entries[index], sections);
-        self.files[file].read(sections[0], read)
+        read_at(&self.files[file], sections[0], read)
     }
 
-    /// Reads the whole record, with all of its tensors; several at a time by the threads of
-    /// `rayon` if that feature is on.
+    /// Reads the whole record into memory, in parallel with the feature `rayon`.
     ///
     /// # Errors
-    /// The first of those that [`read`](Self::read) and [`states`](Self::states) have.
+    /// The first error of [`read`](Self::read) and [`states`](Self::states), in the order of the file.
     pub fn read_all(&self) -> Result<Record, RecordError> {
         self.collect(|index| self.read(index))
     }
 
-    /// The record of the tensors that `read` gives.
+    /// The record with the tensors that `read` returns for each position.
     pub(crate) fn collect(
         &self,
         read: impl Fn(usize) -> Result<Tensor, RecordError> + Sync,
@@ -266,28 +265,28 @@ impl RecordFile {
     }
 
     #[cfg(feature = "mmap")]
-    pub(crate) fn files(&self) -> &[Open] {
+    pub(crate) fn files(&self) -> &[OpenFile] {
         &self.files
     }
 
     #[cfg(feature = "mmap")]
-    pub(crate) fn place(&self, index: usize) -> TensorPlace {
-        self.places[index]
+    pub(crate) fn location(&self, index: usize) -> TensorLocation {
+        self.locations[index]
     }
 
-    /// Compares the checksums of the tensor at `index` of [`entries`](Self::entries) with its
-    /// bytes, of which nothing is kept.
+    /// Verifies checksums and padding of the tensor at position `index` of
+    /// [`entries`](Self::entries), in constant memory.
     ///
     /// # Errors
-    /// The system's, with the path; the first checksum or padding that is not right.
+    /// [`RecordError::Io`], and [`RecordError::Format`] for the first wrong checksum or padding.
     ///
     /// # Panics
-    /// If there is no such tensor.
+    /// If `index` is out of range.
     pub fn verify(&self, index: usize) -> Result<(), RecordError> {
-        self.tensor_sections(index).try_for_each(|place| self.verify_section(&place))
+        self.tensor_sections(index).try_for_each(|section| self.verify_section(&section))
     }
 
-    /// Compares all checksums with the bytes, by the threads of `rayon` if that feature is on.
+    /// Verifies all checksums and padding, in parallel with the feature `rayon`.
     ///
     /// # Errors
     /// One error for each section that is damaged or cannot be read, in the order of the file.
@@ -298,52 +297,62 @@ impl RecordFile {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    /// Reads the states of modules, in order.
+    /// Reads the states of modules, in the order of the file.
     ///
     /// # Errors
-    /// The system's, with the path; a checksum or padding that is not right.
-    pub fn states(&self) -> Result<Vec<State>, RecordError> {
-        let read = |StatePlace { id, kind, file, section }: &StatePlace| {
+    /// [`RecordError::Io`], and [`RecordError::Format`] for a wrong checksum or padding.
+    pub fn states(&self) -> Result<Vec<RecordState>, RecordError> {
+        let read = |StateLocation { id, kind, file, section }: &StateLocation| {
             let read = |mut source: Source<'_>| source.state(id.as_str(), kind, *section);
-            self.files[*file].read(*section, read)
+            read_at(&self.files[*file], *section, read)
         };
         self.states.iter().map(read).collect()
     }
 
-    fn verify_section(&self, place: &SectionPlace<'_>) -> Result<(), RecordError> {
-        let SectionPlace { id, part, file, section } = *place;
-        let verify = |mut source: Source<'_>| source.verify(id.as_str(), part, section);
-        self.files[file].read(section, verify)
+    fn verify_section(&self, location: &SectionLocation<'_>) -> Result<(), RecordError> {
+        let SectionLocation { id, kind, file, section } = *location;
+        let verify = |mut source: Source<'_>| source.verify(id.as_str(), kind, section);
+        read_at(&self.files[file], section, verify)
     }
 
-    fn tensor_sections(&self, index: usize) -> impl Iterator<Item = SectionPlace<'_>> {
-        let (id, TensorPlace { file, sections }) = (&self.entries[index].id, self.places[index]);
-        let parts = TENSOR_PARTS.into_iter().zip(sections);
-        parts.map(move |(part, section)| SectionPlace { id, part, file, section })
+    fn tensor_sections(&self, index: usize) -> impl Iterator<Item = SectionLocation<'_>> {
+        let (id, TensorLocation { file, sections }) =
+            (&self.entries[index].id, self.locations[index]);
+        let sections = TENSOR_SECTIONS.into_iter().zip(sections);
+        sections.map(move |(kind, section)| SectionLocation { id, kind, file, section })
     }
 
-    fn all_sections(&self) -> Vec<SectionPlace<'_>> {
+    fn all_sections(&self) -> Vec<SectionLocation<'_>> {
         let tensors = (0..self.entries.len()).flat_map(|index| self.tensor_sections(index));
-        let states = self.states.iter().map(|StatePlace { id, file, section, .. }| SectionPlace {
-            id,
-            part: Part::State,
-            file: *file,
-            section: *section,
+        let states = self.states.iter().map(|StateLocation { id, file, section, .. }| {
+            SectionLocation { id, kind: SectionKind::State, file: *file, section: *section }
         });
         tensors.chain(states).collect()
     }
 }
 
-/// What `f` makes of each number below `count`, in order, by the threads of `rayon`.
+/// Reads with `read` from the start of a section.
+fn read_at<T>(
+    file: &OpenFile,
+    section: Section,
+    read: impl FnOnce(Source<'_>) -> Result<T, ReadError>,
+) -> Result<T, RecordError> {
+    let mut reader = file.at(section.offset);
+    read(Source::within(&mut reader, section.offset, file.len))
+        .map_err(|error| RecordError::from(error).in_file(&file.path))
+}
+
+/// Calls `f` with each number below `count` in parallel; the results are in order.
 #[cfg(feature = "rayon")]
 fn each<T: Send>(count: usize, f: impl Fn(usize) -> T + Sync) -> impl Iterator<Item = T> {
     use rayon::iter::{IntoParallelIterator, ParallelIterator};
-    // Collected before anybody looks for errors: which one comes first is no matter of threads.
+    // All results are collected before the first error is taken, so that it does not depend on the
+    // timing of threads.
     let made: Vec<_> = (0..count).into_par_iter().map(&f).collect();
     made.into_iter()
 }
 
-/// What `f` makes of each number below `count`, in order, when it is asked for.
+/// Calls `f` with each number below `count`.
 #[cfg(not(feature = "rayon"))]
 fn each<T>(count: usize, f: impl Fn(usize) -> T) -> impl Iterator<Item = T> {
     (0..count).map(f)

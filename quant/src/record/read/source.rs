@@ -1,26 +1,25 @@
-//! Reading: every byte once, straight to where it stays.
+//! Reads an input from start to end, every byte once.
 //!
-//! Nothing is allocated on the word of the record alone. When the length of the input is known, a
-//! claim is compared with it first; when it is not, room grows with the bytes that have arrived.
+//! No allocation is made from a claimed size alone: if the length of the input is known, the claim is
+//! compared with it first; if not, memory grows with the bytes that have arrived.
 
 use std::io::{ErrorKind, Read};
 
 use super::elements::{Element, fix_endian, read_elements, widen};
+use super::error::ReadError;
 use crate::module::ParamId;
 use crate::record::collection::Record;
-use crate::record::error::RecordError;
-use crate::record::format::entry::RecordEntry;
-use crate::record::format::entry::State;
+use crate::record::format::entry::{RecordEntry, RecordState};
+use crate::record::format::error::RecordFormatError;
 use crate::record::format::header::Header;
-use crate::record::format::layout::{ALIGNMENT, CHUNK, PRELUDE_LEN, Prelude};
-use crate::record::format::section::Part;
-use crate::record::format::section::Section;
-use crate::record::format::validate::{Checked, validate};
+use crate::record::format::layout::{CHUNK, MAGIC, PRELUDE_LEN, Prelude, check_magic};
+use crate::record::format::section::{ALIGNMENT, Section, SectionKind};
+use crate::record::format::validate::{CheckedHeader, validate};
 use crate::scheme::ScaleType;
 use crate::tensor::{QuantizedTensor, Tensor, TensorError};
 
 /// Reads a record from an input of `len` bytes, if that is known.
-pub(crate) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
+pub(crate) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, ReadError> {
     let mut source = Source::new(reader, len);
     let (prelude, header) = source.start()?;
     let checked = validate(Header::decode(&header)?, prelude.sections_start(), prelude.file_len)?;
@@ -30,13 +29,13 @@ pub(crate) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
     Ok(record)
 }
 
-/// A reader that knows its position.
+/// A reader that counts the bytes it has read.
 pub(crate) struct Source<'a> {
     reader: &'a mut dyn Read,
     at: u64,
     /// The length of the input, if it is known.
     len: Option<u64>,
-    /// Where the record ends, as far as it has been read.
+    /// A lower bound of the length of the record; the length itself once the prelude has been read.
     expected: u64,
 }
 
@@ -46,27 +45,35 @@ impl<'a> Source<'a> {
         Self { reader, at: 0, len, expected: PRELUDE_LEN as u64 }
     }
 
-    /// A place within a record of `len` bytes whose header has been checked.
+    /// Offset `at` of a record of `len` bytes whose header has been validated.
     pub(crate) fn within(reader: &'a mut dyn Read, at: u64, len: u64) -> Self {
         Self { reader, at, len: Some(len), expected: len }
     }
 
-    /// The prelude, and the header's bytes once their checksum is right.
-    pub(crate) fn start(&mut self) -> Result<(Prelude, Vec<u8>), RecordError> {
+    /// Reads the prelude and the bytes of the header, and checks their checksum.
+    pub(crate) fn start(&mut self) -> Result<(Prelude, Vec<u8>), ReadError> {
         let prelude = self.prelude()?;
         let header = self.header(prelude)?;
         self.expect_len(prelude.file_len)?;
         Ok((prelude, header))
     }
 
-    fn prelude(&mut self) -> Result<Prelude, RecordError> {
+    fn prelude(&mut self) -> Result<Prelude, ReadError> {
         let mut bytes = [0; PRELUDE_LEN];
-        self.fill(&mut bytes)?;
-        Prelude::decode(&bytes)
+        let read = self.fill_up_to(&mut bytes)?;
+        if read < bytes.len() {
+            let start = &bytes[..read];
+            // A short file of another format is not a truncated record.
+            if !MAGIC.starts_with(start) {
+                check_magic(start)?;
+            }
+            return Err(self.truncated());
+        }
+        Ok(Prelude::decode(&bytes)?)
     }
 
-    /// The header's bytes, once their checksum is right.
-    fn header(&mut self, prelude: Prelude) -> Result<Vec<u8>, RecordError> {
+    /// Reads the bytes of the header and checks their checksum.
+    fn header(&mut self, prelude: Prelude) -> Result<Vec<u8>, ReadError> {
         self.expected = prelude.header_end();
         self.not_shorter()?;
         let (header, _) = self.read_vec(prelude.header_len)?;
@@ -74,30 +81,32 @@ impl<'a> Source<'a> {
         if stored == computed {
             Ok(header)
         } else {
-            Err(RecordError::HeaderChecksum { stored, computed })
+            Err(RecordFormatError::HeaderChecksum { stored, computed }.into())
         }
     }
 
-    /// Compares the record's length with the input's.
-    fn expect_len(&mut self, expected: u64) -> Result<(), RecordError> {
+    /// Compares the length of the record with that of the input.
+    fn expect_len(&mut self, expected: u64) -> Result<(), ReadError> {
         self.expected = expected;
         self.not_shorter()?;
         match self.len {
-            Some(len) if len > expected => Err(RecordError::TrailingBytes { expected }),
-            _ => Ok(()),
-        }
-    }
-
-    fn not_shorter(&self) -> Result<(), RecordError> {
-        match self.len {
-            Some(at) if at < self.expected => {
-                Err(RecordError::Truncated { at, expected: self.expected })
+            Some(len) if len > expected => {
+                Err(RecordFormatError::TrailingBytes { expected }.into())
             }
             _ => Ok(()),
         }
     }
 
-    fn record(&mut self, checked: &Checked<'_>) -> Result<Record, RecordError> {
+    fn not_shorter(&self) -> Result<(), ReadError> {
+        match self.len {
+            Some(at) if at < self.expected => {
+                Err(RecordFormatError::Truncated { at, expected: self.expected }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record(&mut self, checked: &CheckedHeader<'_>) -> Result<Record, ReadError> {
         let mut record = Record::new();
         for entry in &checked.metadata {
             record.insert_metadata(&*entry.key, &*entry.value);
@@ -112,55 +121,57 @@ impl<'a> Source<'a> {
         Ok(record)
     }
 
-    /// The state that lies here.
+    /// Reads the state at the current position.
     pub(crate) fn state(
         &mut self,
         name: &str,
         kind: &str,
         section: Section,
-    ) -> Result<State, RecordError> {
-        let data = self.section(name, Part::State, section)?;
-        Ok(State { id: ParamId::new(name), kind: kind.into(), data })
+    ) -> Result<RecordState, ReadError> {
+        let data = self.section(name, SectionKind::State, section)?;
+        Ok(RecordState { id: ParamId::new(name), kind: kind.into(), data })
     }
 
-    /// The tensor that lies here.
+    /// Reads the tensor at the current position.
     pub(crate) fn tensor(
         &mut self,
         entry: &RecordEntry,
         sections: [Section; 3],
-    ) -> Result<Tensor, RecordError> {
+    ) -> Result<Tensor, ReadError> {
         let RecordEntry { id, shape, scheme } = entry;
         let (name, [values, scales, zero_points]) = (id.as_str(), sections);
         let made = match *scheme {
-            None => Tensor::from_values(shape, self.section(name, Part::Values, values)?),
+            None => Tensor::from_values(shape, self.section(name, SectionKind::Values, values)?),
             Some(scheme) => {
-                let codes = self.section(name, Part::Values, values)?;
+                let codes = self.section(name, SectionKind::Values, values)?;
                 let scales = self.scales(name, scheme.scale_type(), scales)?;
-                let zero_points = self.section(name, Part::ZeroPoints, zero_points)?;
+                let zero_points = self.section(name, SectionKind::ZeroPoints, zero_points)?;
                 let made = QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points);
                 made.map(Tensor::from)
             }
         };
-        // The empty sections of a float tensor take no bytes and no padding: there is nothing to skip.
-        made.map_err(|source: TensorError| RecordError::Tensor { id: id.clone(), source })
+        // The empty sections of a float tensor have no bytes and no padding to skip.
+        made.map_err(|source: TensorError| {
+            RecordFormatError::Tensor { id: id.clone(), source }.into()
+        })
     }
 
-    /// Checks the section that lies here, and keeps nothing of it.
+    /// Checks the checksum and padding of the section at the current position, in constant memory.
     pub(crate) fn verify(
         &mut self,
         name: &str,
-        part: Part,
+        kind: SectionKind,
         section: Section,
-    ) -> Result<(), RecordError> {
-        let mut piece = vec![0; section.len.min(CHUNK as u64) as usize];
+    ) -> Result<(), ReadError> {
+        let mut chunk = vec![0; section.len.min(CHUNK as u64) as usize];
         let (mut left, mut crc) = (section.len, crc32fast::Hasher::new());
         while left > 0 {
-            let bytes = &mut piece[..left.min(CHUNK as u64) as usize];
+            let bytes = &mut chunk[..left.min(CHUNK as u64) as usize];
             self.fill(bytes)?;
             crc.update(bytes);
             left -= bytes.len() as u64;
         }
-        check_crc(name, part, section, crc.finalize())?;
+        check_crc(name, kind, section, crc.finalize())?;
         self.padding()
     }
 
@@ -169,74 +180,83 @@ impl<'a> Source<'a> {
         name: &str,
         stored_as: ScaleType,
         section: Section,
-    ) -> Result<Vec<f32>, RecordError> {
+    ) -> Result<Vec<f32>, ReadError> {
         match stored_as {
-            ScaleType::F32 => self.section(name, Part::Scales, section),
-            ScaleType::F16 => Ok(widen(&self.section(name, Part::Scales, section)?)),
+            ScaleType::F32 => self.section(name, SectionKind::Scales, section),
+            ScaleType::F16 => Ok(widen(&self.section(name, SectionKind::Scales, section)?)),
         }
     }
 
-    /// The elements of a section, once their checksum is right and zeros follow.
+    /// Reads the elements of a section, and checks their checksum and padding.
     fn section<T: Element>(
         &mut self,
         name: &str,
-        part: Part,
+        kind: SectionKind,
         section: Section,
-    ) -> Result<Vec<T>, RecordError> {
+    ) -> Result<Vec<T>, ReadError> {
         let (mut elements, computed) = self.read_vec::<T>(section.len as usize / size_of::<T>())?;
-        check_crc(name, part, section, computed)?;
+        check_crc(name, kind, section, computed)?;
         self.padding()?;
         fix_endian(&mut elements);
         Ok(elements)
     }
 
-    /// The next `count` elements as they lie in the input, and the checksum of their bytes.
-    fn read_vec<T: Element>(&mut self, count: usize) -> Result<(Vec<T>, u32), RecordError> {
+    /// Reads `count` little-endian elements; returns them with the checksum of their bytes.
+    fn read_vec<T: Element>(&mut self, count: usize) -> Result<(Vec<T>, u32), ReadError> {
         let (mut elements, mut crc) = (Vec::new(), crc32fast::Hasher::new());
         let known = self.len.is_some();
         read_elements(&mut elements, count, known, |bytes| {
             self.fill(bytes)?;
             crc.update(bytes);
-            Ok::<_, RecordError>(())
+            Ok::<_, ReadError>(())
         })?;
         Ok((elements, crc.finalize()))
     }
 
-    /// Reads zeros up to the next boundary.
-    pub(crate) fn padding(&mut self) -> Result<(), RecordError> {
+    /// Reads zeros up to the next multiple of 64.
+    pub(crate) fn padding(&mut self) -> Result<(), ReadError> {
         let start = self.at;
         let mut bytes = [0; ALIGNMENT as usize];
         let bytes = &mut bytes[..(start.next_multiple_of(ALIGNMENT) - start) as usize];
         self.fill(bytes)?;
-        check_padding(bytes, start)
+        Ok(check_padding(bytes, start)?)
     }
 
     /// Checks that the input ends here.
-    fn end(&mut self) -> Result<(), RecordError> {
+    fn end(&mut self) -> Result<(), ReadError> {
         match self.read(&mut [0])? {
             0 => Ok(()),
-            _ => Err(RecordError::TrailingBytes { expected: self.expected }),
+            _ => Err(RecordFormatError::TrailingBytes { expected: self.expected }.into()),
         }
     }
 
-    /// Reads exactly as many bytes as `buffer` has.
-    fn fill(&mut self, mut buffer: &mut [u8]) -> Result<(), RecordError> {
-        while !buffer.is_empty() {
-            let read = self.read(buffer)?;
-            if read == 0 {
-                return Err(RecordError::Truncated { at: self.at, expected: self.expected });
+    /// Fills `buffer`.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
+        if self.fill_up_to(buffer)? < buffer.len() { Err(self.truncated()) } else { Ok(()) }
+    }
+
+    /// Fills `buffer` up to the end of the input; returns the number of bytes read.
+    fn fill_up_to(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read(&mut buffer[filled..])? {
+                0 => break,
+                read => filled += read,
             }
-            buffer = &mut buffer[read..];
         }
-        Ok(())
+        Ok(filled)
     }
 
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RecordError> {
+    fn truncated(&self) -> ReadError {
+        RecordFormatError::Truncated { at: self.at, expected: self.expected }.into()
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
         loop {
             match self.reader.read(buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => {
-                    // A reader that claims more than it was given room for is not believed.
+                    // A faulty reader may return more than the length of the buffer.
                     let read = result?.min(buffer.len());
                     self.at += read as u64;
                     return Ok(read);
@@ -246,25 +266,25 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Compares the checksum of a section's bytes with the one in the header.
+/// Compares the computed checksum of a section with the one in the header.
 pub(crate) fn check_crc(
     name: &str,
-    part: Part,
+    kind: SectionKind,
     section: Section,
     computed: u32,
-) -> Result<(), RecordError> {
+) -> Result<(), RecordFormatError> {
     let stored = section.crc32;
     if stored == computed {
         Ok(())
     } else {
-        Err(RecordError::Checksum { id: name.into(), part, stored, computed })
+        Err(RecordFormatError::SectionChecksum { id: name.into(), kind, stored, computed })
     }
 }
 
-/// Checks that the padding that starts at byte `at` is zero.
-pub(crate) fn check_padding(padding: &[u8], at: u64) -> Result<(), RecordError> {
+/// Checks that padding is zero; `at` is its offset in the file.
+pub(crate) fn check_padding(padding: &[u8], at: u64) -> Result<(), RecordFormatError> {
     match padding.iter().position(|&byte| byte != 0) {
-        Some(i) => Err(RecordError::Padding { at: at + i as u64 }),
+        Some(i) => Err(RecordFormatError::Padding { at: at + i as u64 }),
         None => Ok(()),
     }
 }

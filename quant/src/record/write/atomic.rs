@@ -1,42 +1,42 @@
-//! Replacing a file in one step.
+//! Replacing a file in one step: a temporary file is written, brought to the disk, and renamed.
+//!
+//! Knows nothing of records, so that every file of the workspace is written by the same code.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::shard_names::own_parts;
-use crate::record::error::RecordError;
+use crate::record::regular::check_regular;
 
-/// The system calls of a replacement, in the order they are made; tests record and fail them.
-pub trait Files: Clone {
-    /// A file that is open for writing.
+/// The system calls of a replacement. Tests record them, and let them fail.
+pub(crate) trait Files: Clone {
     type File: Write + Seek;
 
-    /// Creates a file that is not there yet.
-    fn create_new(&self, path: &Path) -> io::Result<Self::File>;
-    /// Sets a file's permissions.
+    /// Creates a file that does not exist yet. Nobody gets access to it whom `permissions` deny it.
+    fn create_new(&self, path: &Path, permissions: Option<&Permissions>) -> io::Result<Self::File>;
     fn set_permissions(&self, file: &Self::File, permissions: Permissions) -> io::Result<()>;
-    /// Brings a file's content to the disk.
+    /// Brings the content of a file to the disk.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
-    /// Gives a file the name `to`, replacing the file that has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Brings the names in a directory to the disk.
     fn sync_dir(&self, directory: &Path) -> io::Result<()>;
-    /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
 /// The operating system.
 #[derive(Clone, Copy, Debug)]
-pub struct System;
+pub(crate) struct System;
 
 impl Files for System {
     type File = File;
 
-    fn create_new(&self, path: &Path) -> io::Result<File> {
-        OpenOptions::new().write(true).create_new(true).open(path)
+    fn create_new(&self, path: &Path, permissions: Option<&Permissions>) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        restrict(&mut options, permissions);
+        options.open(path)
     }
 
     fn set_permissions(&self, file: &File, permissions: Permissions) -> io::Result<()> {
@@ -51,7 +51,7 @@ impl Files for System {
         fs::rename(from, to)
     }
 
-    /// Directories are files on Unix only; elsewhere a rename is all there is.
+    /// Only Unix can open a directory to sync it.
     fn sync_dir(&self, directory: &Path) -> io::Result<()> {
         if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
     }
@@ -61,43 +61,63 @@ impl Files for System {
     }
 }
 
-/// Gives the file at `path` the content that `write` produces, or leaves it as it is.
-pub(crate) fn replace<F: Files>(
+/// Creates files with at most these permissions; the umask may take some more away.
+#[cfg(unix)]
+fn restrict(options: &mut OpenOptions, permissions: Option<&Permissions>) {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    if let Some(permissions) = permissions {
+        options.mode(permissions.mode() & 0o777);
+    }
+}
+
+#[cfg(not(unix))]
+fn restrict(_options: &mut OpenOptions, _permissions: Option<&Permissions>) {}
+
+/// Replaces the file at `path` by what `write` writes, or leaves it as it is after an error.
+///
+/// `obsolete` gets the path of the file that is replaced, with symbolic links followed, and returns
+/// other files to be removed once the new file has its name.
+pub(crate) fn replace<F: Files, E: From<io::Error>>(
     files: &F,
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), RecordError>,
-) -> Result<(), RecordError> {
+    obsolete: impl FnOnce(&Path) -> Vec<PathBuf>,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
     let target = Target::find(path)?;
     let mut new = NewFile::beside(files, &target)?;
     write(&mut new)?;
-    new.put_in_place(target, Vec::new())
+    Ok(new.put_in_place(target, Vec::new(), obsolete)?)
 }
 
-/// A file that is being written, and removed when it is dropped, unless it is kept.
-pub struct NewFile<F: Files> {
+/// A file that is being written. Dropping it removes it, unless it has been put in place.
+pub(crate) struct NewFile<F: Files> {
     // Dropped first: its buffer is written to a file that still has a name.
     writer: BufWriter<F::File>,
     temporary: Temporary<F>,
 }
 
 impl<F: Files> NewFile<F> {
-    /// A file with a name of its own, in the directory that it is to be renamed within.
-    pub fn beside(files: &F, target: &Target) -> io::Result<Self> {
-        Self::create(files, &target.directory, unique_name)
+    /// Creates a file with a temporary name in the directory of the target.
+    pub(crate) fn beside(files: &F, target: &Target) -> io::Result<Self> {
+        Self::create(files, target, temporary_name)
     }
 
-    /// A file with the first of these names that is not taken.
-    fn create(files: &F, directory: &Path, mut name: impl FnMut() -> OsString) -> io::Result<Self> {
+    /// Creates a file with this name in the directory of the target.
+    pub(super) fn named(files: &F, target: &Target, name: &str) -> io::Result<Self> {
+        Self::create(files, target, || name.into())
+    }
+
+    /// Creates a file with the first of the names that is not taken.
+    fn create(files: &F, target: &Target, mut name: impl FnMut() -> OsString) -> io::Result<Self> {
         const ATTEMPTS: usize = 100;
         let mut last = io::ErrorKind::AlreadyExists.into();
         for _ in 0..ATTEMPTS {
-            let path = directory.join(name());
-            match files.create_new(&path) {
+            let path = target.directory.join(name());
+            match files.create_new(&path, target.permissions.as_ref()) {
                 Ok(file) => {
                     let temporary = Temporary { files: files.clone(), path, keep: false };
                     return Ok(Self { writer: BufWriter::new(file), temporary });
                 }
-                // Left behind by a process that was killed, or made by one on another machine.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
                 Err(error) => return Err(error),
             }
@@ -105,47 +125,46 @@ impl<F: Files> NewFile<F> {
         Err(last)
     }
 
-    /// A part of what is to replace the target, under the name that it keeps.
-    pub(super) fn part(files: &F, target: &Target, name: &str) -> io::Result<Self> {
-        Self::create(files, &target.directory, || name.into())
-    }
-
-    /// Brings the file to the disk.
-    pub(super) fn settle(self, target: &Target) -> Result<Settled<F>, RecordError> {
+    /// Brings the file to the disk, with the permissions of the target.
+    pub(super) fn sync(self, target: &Target) -> io::Result<Synced<F>> {
         let Self { writer, temporary } = self;
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
         if let Some(permissions) = &target.permissions {
             temporary.files.set_permissions(&file, permissions.clone())?;
         }
         temporary.files.sync(&file)?;
-        Ok(Settled(temporary))
+        Ok(Synced(temporary))
     }
 
-    /// Gives the file the target's name, once it and its parts are on the disk.
-    ///
-    /// What the target's parts were, if it had any, is removed then.
-    pub fn put_in_place(self, target: Target, parts: Vec<Settled<F>>) -> Result<(), RecordError> {
-        let Settled(temporary) = self.settle(&target)?;
+    /// Renames the file to the target once it and its `companions` are on the disk. Then removes the
+    /// files that `obsolete` returned for the path of the target before the renaming.
+    pub(crate) fn put_in_place(
+        self,
+        target: Target,
+        companions: Vec<Synced<F>>,
+        obsolete: impl FnOnce(&Path) -> Vec<PathBuf>,
+    ) -> io::Result<()> {
+        let Synced(temporary) = self.sync(&target)?;
         let files = temporary.files.clone();
-        if !parts.is_empty() {
-            // Their names, before that of the index which has them.
+        if !companions.is_empty() {
+            // Their names must be on the disk before the name of the file that refers to them.
             files.sync_dir(&target.directory)?;
         }
-        let old_parts = own_parts(&target.path);
+        let obsolete = obsolete(&target.path);
         files.rename(&temporary.path, &target.path)?;
         temporary.keep();
-        parts.into_iter().for_each(|Settled(part)| part.keep());
+        companions.into_iter().for_each(|Synced(companion)| companion.keep());
         files.sync_dir(&target.directory)?;
-        for part in old_parts {
-            // The new record is in its place: a part that cannot be removed is only in the way.
-            let _ = files.remove(&part);
+        for path in obsolete {
+            // The new file is in place: a file that cannot be removed only wastes space.
+            let _ = files.remove(&path);
         }
         Ok(())
     }
 }
 
-/// A file whose content is on the disk; its name is removed when this is dropped.
-pub struct Settled<F: Files>(Temporary<F>);
+/// A file whose content is on the disk. Dropping it removes it.
+pub(crate) struct Synced<F: Files>(Temporary<F>);
 
 impl<F: Files> Write for NewFile<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -163,23 +182,28 @@ impl<F: Files> Seek for NewFile<F> {
     }
 }
 
-/// The file that is to be replaced.
-pub struct Target {
+/// The file to be replaced, which need not exist.
+pub(crate) struct Target {
     pub(super) path: PathBuf,
     directory: PathBuf,
-    /// Those of the file that is there, if one is.
+    /// The permissions of the file, if it exists.
     permissions: Option<Permissions>,
 }
 
 impl Target {
-    /// Finds the file at `path`, following links; it need not exist.
-    pub fn find(path: &Path) -> io::Result<Self> {
-        // A link is followed: the file it leads to is what the user means to replace.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    /// The file at `path`, or the one that a symbolic link there leads to.
+    ///
+    /// # Errors
+    /// Something other than a regular file is at the path.
+    pub(crate) fn find(path: &Path) -> io::Result<Self> {
+        let path = follow_links(path)?;
         let permissions = match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Some(metadata.permissions()),
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file")),
-            Err(_) => None,
+            Ok(metadata) => {
+                check_regular(&metadata)?;
+                Some(metadata.permissions())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
         };
         let directory = match path.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -189,7 +213,26 @@ impl Target {
     }
 }
 
-/// A name that is removed when it is dropped, unless it is kept.
+/// The path with symbolic links followed, also if they lead to a file that does not exist.
+fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    // Beyond the limits of the systems, which `canonicalize` reports for files that exist.
+    const MAX_LINKS: usize = 100;
+    let missing = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+        found_or_failed => return found_or_failed,
+    };
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            // A relative link starts from the directory that it is in.
+            Ok(link) => path = path.parent().unwrap_or(Path::new("")).join(link),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(missing)
+}
+
+/// A name that is removed when this is dropped, unless it is kept.
 struct Temporary<F: Files> {
     files: F,
     path: PathBuf,
@@ -205,17 +248,20 @@ impl<F: Files> Temporary<F> {
 impl<F: Files> Drop for Temporary<F> {
     fn drop(&mut self) {
         if !self.keep {
-            // Nothing is to be done about a failure, and the reason for being here matters more.
+            // An error is being reported already, and it matters more than this one.
             let _ = self.files.remove(&self.path);
         }
     }
 }
 
-/// Short, whatever the name of the file to be replaced: that one may be as long as names can be.
-fn unique_name() -> OsString {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!(".quant-{}-{number}.tmp", std::process::id()).into()
+/// A name that does not depend on that of the target, which may be as long as names can be.
+fn temporary_name() -> OsString {
+    format!(".quant-{:016x}.tmp", random()).into()
+}
+
+/// A number that other users cannot predict: the keys of the hash are the system's random numbers.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 #[cfg(test)]
@@ -225,7 +271,7 @@ mod tests {
 
     use super::*;
 
-    /// Files in memory: what has been asked for, and which request is to fail.
+    /// Files in memory, with a log of the calls; the call `fail` fails.
     #[derive(Default)]
     struct Script {
         log: RefCell<Vec<&'static str>>,
@@ -247,7 +293,7 @@ mod tests {
     impl Files for &Script {
         type File = Cursor<Vec<u8>>;
 
-        fn create_new(&self, _path: &Path) -> io::Result<Self::File> {
+        fn create_new(&self, _: &Path, _: Option<&Permissions>) -> io::Result<Self::File> {
             self.step("create")?;
             let created = self.log.borrow().iter().filter(|&&step| step == "create").count();
             if created > self.taken {
@@ -265,7 +311,7 @@ mod tests {
             assert_eq!(
                 file.get_ref(),
                 b"new",
-                "the content is there before it is brought to the disk"
+                "the content is complete before it is brought to the disk"
             );
             self.step("sync")
         }
@@ -284,9 +330,15 @@ mod tests {
         }
     }
 
-    fn run(files: &Script) -> (Result<(), RecordError>, Vec<&'static str>) {
-        let path = Path::new("directory/that/is/not/there/file");
-        let result = replace(&files, path, |writer| Ok(writer.write_all(b"new")?));
+    fn replace_with(
+        files: &Script,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        replace(&files, Path::new("no-such-directory/file"), |_| Vec::new(), write)
+    }
+
+    fn run(files: &Script) -> (io::Result<()>, Vec<&'static str>) {
+        let result = replace_with(files, |writer| writer.write_all(b"new"));
         (result, files.log.take())
     }
 
@@ -317,10 +369,8 @@ mod tests {
     #[test]
     fn a_failed_write_removes_the_new_file() {
         let files = Script::default();
-        let result = replace(&&files, Path::new("nowhere/file"), |_| {
-            Err(RecordError::BadMagic { found: [0; 8] })
-        });
-        assert!(matches!(result, Err(RecordError::BadMagic { .. })));
+        let result = replace_with(&files, |_| Err(io::ErrorKind::InvalidData.into()));
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert_eq!(files.log.take(), ["create", "remove"]);
     }
 
@@ -328,7 +378,7 @@ mod tests {
     fn a_panic_while_writing_removes_the_new_file() {
         let files = Script::default();
         let panics = std::panic::AssertUnwindSafe(|| {
-            replace(&&files, Path::new("nowhere/file"), |_| panic!("in a model's walk"))
+            replace_with(&files, |_| panic!("in the walk of a model"))
         });
         assert!(std::panic::catch_unwind(panics).is_err());
         assert_eq!(files.log.take(), ["create", "remove"]);
@@ -340,7 +390,7 @@ mod tests {
         assert!(result.is_ok());
         assert_eq!(log.iter().filter(|&&step| step == "create").count(), 4);
         let (result, log) = run(&Script { taken: usize::MAX, ..Script::default() });
-        assert!(matches!(result, Err(RecordError::Io { .. })));
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(!log.contains(&"remove"));
     }
 
@@ -348,5 +398,12 @@ mod tests {
     fn a_file_in_the_working_directory_has_a_directory() {
         let target = Target::find(Path::new("no-such-file-here")).unwrap();
         assert_eq!(target.directory, Path::new("."));
+    }
+
+    #[test]
+    fn temporary_names_are_distinct_and_short() {
+        let names: std::collections::HashSet<_> = (0..100).map(|_| temporary_name()).collect();
+        assert_eq!(names.len(), 100);
+        assert!(names.iter().all(|name| name.len() == ".quant-0123456789abcdef.tmp".len()));
     }
 }

@@ -1,29 +1,32 @@
-//! Keeping to what was declared.
+//! Comparing the tensors that are written with those that were declared.
 
+use super::error::ManifestError;
 use crate::module::ParamView;
-use crate::record::error::RecordError;
 use crate::record::format::entry::RecordEntry;
 
-/// The tensors of an outline, one after the other.
+/// The declared tensors of a file, which are written in order.
 ///
-/// A tensor is written between [`begin`](Self::begin) and [`end`](Self::end). Where the second
-/// is missing, part of a tensor may lie in the file: nothing follows it, and nothing is finished.
-pub struct InOrder {
+/// Each tensor is written between [`begin`](Self::begin) and [`end`](Self::end). If `end` was not
+/// called, a part of the tensor may have been written, and the file can no longer be finished.
+pub struct DeclaredOrder {
     entries: Vec<RecordEntry>,
     next: usize,
     writing: bool,
 }
 
-impl InOrder {
-    /// Expects these tensors, in this order.
+impl DeclaredOrder {
+    /// The order of these entries.
     pub fn new(entries: Vec<RecordEntry>) -> Self {
         Self { entries, next: 0, writing: false }
     }
 
-    /// Begins with a tensor, if it is the next that was declared. Another may follow if not.
-    pub fn begin(&mut self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
+    /// Begins a tensor. After [`ManifestError::Unexpected`], the declared tensor can be begun.
+    ///
+    /// # Errors
+    /// The tensor is not the next declared one, or the previous tensor was not ended.
+    pub fn begin(&mut self, id: &str, param: ParamView<'_>) -> Result<(), ManifestError> {
         if self.writing {
-            return Err(RecordError::Unfinished { id: None });
+            return Err(ManifestError::Failed);
         }
         let expected = self.entries.get(self.next);
         let found = RecordEntry::of_param(id, param);
@@ -32,32 +35,35 @@ impl InOrder {
             return Ok(());
         }
         let expected = expected.cloned().map(Box::new);
-        Err(RecordError::NotDeclared { id: found.id.clone(), expected, found: Box::new(found) })
+        Err(ManifestError::Unexpected { id: found.id.clone(), expected, found: Box::new(found) })
     }
 
-    /// Goes on, once all of the tensor is written.
+    /// Ends the tensor, once all of it has been written.
     pub fn end(&mut self) {
         self.writing = false;
         self.next += 1;
     }
 
-    /// Checks that all have been written.
-    pub fn check_finished(&self) -> Result<(), RecordError> {
+    /// Checks that all declared tensors have been written.
+    ///
+    /// # Errors
+    /// A tensor is missing, or the last one was not ended.
+    pub fn check_finished(&self) -> Result<(), ManifestError> {
         match self.entries.get(self.next) {
-            _ if self.writing => Err(RecordError::Unfinished { id: None }),
-            Some(missing) => Err(RecordError::Unfinished { id: Some(missing.id.clone()) }),
+            _ if self.writing => Err(ManifestError::Failed),
+            Some(missing) => Err(ManifestError::Missing { id: missing.id.clone() }),
             None => Ok(()),
         }
     }
 }
 
-impl InOrder {
+impl DeclaredOrder {
     /// The position of the next tensor.
     pub fn position(&self) -> usize {
         self.next
     }
 
-    /// Whether there never was one.
+    /// Whether no tensors were declared.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -71,19 +77,18 @@ mod tests {
     use crate::tensor::Tensor;
 
     #[test]
-    fn nothing_follows_a_tensor_that_was_not_ended() {
+    fn rejects_tensors_after_one_that_was_not_ended() {
         let tensor = Tensor::from_values(&[1], vec![1.0]).unwrap();
         let entry = |id: &str| RecordEntry::of_param(id, (&tensor).into());
-        let unfinished = |result: Result<(), RecordError>| {
-            matches!(result, Err(RecordError::Unfinished { id: None }))
-        };
-        let mut order = InOrder::new(vec![entry("a"), entry("b")]);
+        let unfinished =
+            |result: Result<(), ManifestError>| matches!(result, Err(ManifestError::Failed));
+        let mut order = DeclaredOrder::new(vec![entry("a"), entry("b")]);
 
         let skipped = order.begin("b", (&tensor).into());
-        assert!(matches!(skipped, Err(RecordError::NotDeclared { .. })));
+        assert!(matches!(skipped, Err(ManifestError::Unexpected { .. })));
         order.begin("a", (&tensor).into()).unwrap();
-        assert!(unfinished(order.begin("a", (&tensor).into())), "not a second time");
-        assert!(unfinished(order.begin("b", (&tensor).into())), "and not the one after it");
+        assert!(unfinished(order.begin("a", (&tensor).into())), "the same tensor again");
+        assert!(unfinished(order.begin("b", (&tensor).into())), "the tensor after it");
         assert!(unfinished(order.check_finished()));
 
         order.end();

@@ -1,36 +1,35 @@
-//! A record without its tensors' values.
+//! What a file is going to hold, without the values of its tensors.
 
 use alloc::collections::BTreeMap;
 
 use crate::module::{Leaves, ParamView, Site, StateLeaf, Walk, walk};
-use crate::record::format::entry::RecordEntry;
-use crate::record::format::entry::State;
+use crate::record::format::entry::{RecordEntry, RecordState};
 
-/// What is going to be written: everything but the values.
+/// Declares the content of a file before it is written: everything but the values of its tensors.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outline {
-    /// The user's own pairs, by key.
+pub struct Manifest {
+    /// The metadata of the user, by key.
     pub metadata: BTreeMap<String, String>,
     /// The tensors, in the order in which they will be written.
     pub entries: Vec<RecordEntry>,
-    /// What is kept besides parameters.
-    pub states: Vec<State>,
-    /// Writes a record in parts of at most so many bytes, and an index of them; see
-    /// [`BincodeRecorder::with_max_part_size`](crate::BincodeRecorder::with_max_part_size).
-    pub max_part_size: Option<u64>,
+    /// The states of modules.
+    pub states: Vec<RecordState>,
+    /// The maximum size of a shard in bytes, or `None` for a single file; see
+    /// [`BincodeRecorder::with_max_shard_size`](crate::BincodeRecorder::with_max_shard_size).
+    pub max_shard_size: Option<u64>,
 }
 
-impl Outline {
-    /// What `model` brings to a file, with `metadata` added.
+impl Manifest {
+    /// The manifest of a file that holds `model`. Pairs of `metadata` replace those of the model.
     pub fn of_model(model: &dyn Walk, metadata: &BTreeMap<String, String>) -> Self {
-        let mut outline = Self::default();
-        walk(model, &mut outline);
-        outline.metadata.extend(metadata.clone());
-        outline
+        let mut manifest = Self::default();
+        walk(model, &mut manifest);
+        manifest.metadata.extend(metadata.clone());
+        manifest
     }
 }
 
-impl Leaves for Outline {
+impl Leaves for Manifest {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
         self.entries.push(RecordEntry::of_param(site.path, param));
     }
@@ -40,7 +39,11 @@ impl Leaves for Outline {
     }
 
     fn saved_state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
-        self.states.push(State { id: site.path.into(), kind: kind.into(), data: data.into() });
+        self.states.push(RecordState {
+            id: site.path.into(),
+            kind: kind.into(),
+            data: data.into(),
+        });
     }
 
     fn state(&mut self, site: Site<'_>, leaf: &dyn StateLeaf) {

@@ -1,8 +1,8 @@
-//! Writing models: one walk that measures every section, one that writes it.
+//! Writing models: one walk measures every section, another one writes it.
 //!
-//! The model is borrowed, and float payloads in standard layout go from the model's memory to the
-//! writer without a copy of ours. Sections are measured again while they are written, so that a
-//! model that changes in between becomes an error and not a damaged record.
+//! Float values in standard layout are written from the memory of the model, without a copy. Sections
+//! are measured again while they are written, so that a model that changes in between is an error and
+//! not a damaged record.
 
 use alloc::collections::BTreeMap;
 use core::ops::Range;
@@ -10,26 +10,25 @@ use std::io::Write;
 use std::path::Path;
 
 use super::atomic::Files;
-use super::manifest::Outline;
+use super::error::{ManifestError, WriteError};
+use super::manifest::Manifest;
 use super::payload::Payload;
 use super::sink::Sink;
 use super::stream::Stream;
 use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, walk};
-use crate::record::error::RecordError;
 use crate::record::format::encoding::Encoding;
-use crate::record::format::header::lay_out;
-use crate::record::format::header::{Header, StateEntry, TensorEntry, metadata_entries};
+use crate::record::format::header::{Header, StateEntry, TensorEntry, lay_out, metadata_entries};
 use crate::record::format::layout::Prelude;
-use crate::record::format::section::Part;
-use crate::record::format::section::Section;
-use crate::record::format::validate::{Checked, validate};
+use crate::record::format::section::{Section, SectionKind};
+use crate::record::format::validate::{CheckedHeader, validate};
+use crate::tensor::QuantizedTensor;
 
-/// Writes a model in one piece, with `metadata` added to what the model itself brings.
+/// Writes a model to a writer. Pairs of `metadata` replace those of the model.
 pub(crate) fn whole(
     model: &dyn Walk,
     metadata: &BTreeMap<String, String>,
     writer: &mut dyn Write,
-) -> Result<(), RecordError> {
+) -> Result<(), WriteError> {
     let mut draft = Draft { metadata: BTreeMap::new(), header: Header::default() };
     walk(model, &mut draft);
     draft.metadata.extend(metadata.clone());
@@ -45,7 +44,7 @@ pub(crate) fn whole(
     Ok(sink.writer.flush()?)
 }
 
-/// The header of a model, before its sections have been laid out.
+/// The header of a model, before its sections have offsets.
 struct Draft {
     metadata: BTreeMap<String, String>,
     header: Header<'static>,
@@ -53,7 +52,7 @@ struct Draft {
 
 impl Leaves for Draft {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
-        let scheme = param.quantized().map(crate::QuantizedTensor::scheme);
+        let scheme = param.quantized().map(QuantizedTensor::scheme);
         self.header.tensors.push(TensorEntry {
             name: site.path.to_owned().into(),
             shape: param.shape().iter().map(|&extent| extent as u64).collect(),
@@ -82,8 +81,8 @@ impl Leaves for Draft {
 }
 
 impl Draft {
-    /// The header, with every section in its place, and the bytes that they take.
-    fn finish(self) -> Result<(Header<'static>, Range<u64>), RecordError> {
+    /// The header with the offsets of all sections, and the byte range of the sections.
+    fn finish(self) -> Result<(Header<'static>, Range<u64>), WriteError> {
         let mut header = self.header;
         header.metadata = metadata_entries(self.metadata);
         let sections = lay_out(&mut header)?;
@@ -99,41 +98,41 @@ fn measured(payload: &Payload<'_>) -> Section {
 /// Writes the sections of all parameters, then those of all states.
 fn write_sections(
     model: &dyn Walk,
-    checked: &Checked<'_>,
+    checked: &CheckedHeader<'_>,
     sink: &mut Sink<&mut dyn Write>,
-) -> Result<(), RecordError> {
+) -> Result<(), WriteError> {
     let tensors = checked.tensors.iter().flat_map(|tensor| {
         tensor.sections.into_iter().map(|section| (tensor.entry.id.as_str(), section))
     });
     let states = checked.states.iter().map(|state| (&*state.name, state.section));
-    run(model, SectionWriter::new(Part::Values, tensors, sink))?;
-    run(model, SectionWriter::new(Part::State, states, sink))
+    run(model, SectionWriter::new(SectionKind::Values, tensors, sink))?;
+    run(model, SectionWriter::new(SectionKind::State, states, sink))
 }
 
-/// Writes the sections that a walk comes by, as long as they are the expected ones.
+/// Writes the sections of the visited leaves as long as they are the expected ones.
 struct SectionWriter<'a, 'w, I> {
-    /// Whether parameters or states are written.
-    part: Part,
+    /// `Values` to write parameters, `State` to write states.
+    kind: SectionKind,
     expected: I,
     sink: &'a mut Sink<&'w mut dyn Write>,
-    result: Result<(), RecordError>,
+    result: Result<(), WriteError>,
 }
 
 fn run<'h>(
     model: &dyn Walk,
     mut writer: SectionWriter<'_, '_, impl Iterator<Item = (&'h str, Section)>>,
-) -> Result<(), RecordError> {
+) -> Result<(), WriteError> {
     walk(model, &mut writer);
     writer.result?;
     match writer.expected.next() {
-        Some((name, _)) => Err(RecordError::Changed { id: name.into() }),
+        Some((name, _)) => Err(ManifestError::Changed { id: name.into() }.into()),
         None => Ok(()),
     }
 }
 
 impl<'a, 'w, 'h, I: Iterator<Item = (&'h str, Section)>> SectionWriter<'a, 'w, I> {
-    fn new(part: Part, expected: I, sink: &'a mut Sink<&'w mut dyn Write>) -> Self {
-        Self { part, expected, sink, result: Ok(()) }
+    fn new(kind: SectionKind, expected: I, sink: &'a mut Sink<&'w mut dyn Write>) -> Self {
+        Self { kind, expected, sink, result: Ok(()) }
     }
 
     fn put(&mut self, site: Site<'_>, payload: &Payload<'_>) {
@@ -142,26 +141,26 @@ impl<'a, 'w, 'h, I: Iterator<Item = (&'h str, Section)>> SectionWriter<'a, 'w, I
         }
     }
 
-    fn try_put(&mut self, path: &str, payload: &Payload<'_>) -> Result<(), RecordError> {
+    fn try_put(&mut self, path: &str, payload: &Payload<'_>) -> Result<(), WriteError> {
         if let Some((name, section)) = self.expected.next()
             && name == path
             && self.sink.section(payload)? == section
         {
             return Ok(());
         }
-        Err(RecordError::Changed { id: ParamId::new(path) })
+        Err(ManifestError::Changed { id: ParamId::new(path) }.into())
     }
 }
 
 impl<'h, I: Iterator<Item = (&'h str, Section)>> Leaves for SectionWriter<'_, '_, I> {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
-        if self.part == Part::Values {
+        if self.kind == SectionKind::Values {
             Payload::of(param).iter().for_each(|payload| self.put(site, payload));
         }
     }
 
     fn saved_state(&mut self, site: Site<'_>, _kind: &str, data: &[u8]) {
-        if self.part == Part::State {
+        if self.kind == SectionKind::State {
             self.put(site, &Payload::Bytes(data));
         }
     }
@@ -173,36 +172,36 @@ impl<'h, I: Iterator<Item = (&'h str, Section)>> Leaves for SectionWriter<'_, '_
     }
 }
 
-/// Writes a model in parts, with `metadata` added to what the model itself brings.
-pub(crate) fn in_parts<F: Files>(
+/// Writes a model in shards. Pairs of `metadata` replace those of the model.
+pub(crate) fn sharded<F: Files>(
     model: &dyn Walk,
     metadata: &BTreeMap<String, String>,
-    max_part_size: u64,
+    max_shard_size: u64,
     files: F,
     path: &Path,
-) -> Result<(), RecordError> {
-    let outline =
-        Outline { max_part_size: Some(max_part_size), ..Outline::of_model(model, metadata) };
-    let mut stream = Stream::create(files, path, outline)?;
+) -> Result<(), WriteError> {
+    let manifest =
+        Manifest { max_shard_size: Some(max_shard_size), ..Manifest::of_model(model, metadata) };
+    let mut stream = Stream::create(files, path, manifest)?;
     let mut writing = Writing { stream: &mut stream, result: Ok(()) };
     walk(model, &mut writing);
     writing.result.and_then(|()| stream.finish()).map_err(changed)
 }
 
-/// What a model declares is its own: another tensor means that it has changed.
-fn changed(error: RecordError) -> RecordError {
+/// A model declares its own tensors: if another one is written, the model has changed.
+fn changed(error: WriteError) -> WriteError {
     match error {
-        RecordError::NotDeclared { id, .. } | RecordError::Unfinished { id: Some(id) } => {
-            RecordError::Changed { id }
-        }
+        WriteError::Manifest(
+            ManifestError::Unexpected { id, .. } | ManifestError::Missing { id },
+        ) => ManifestError::Changed { id }.into(),
         other => other,
     }
 }
 
-/// Writes the tensors that a walk comes by, up to the first error.
+/// Writes the visited parameters up to the first error.
 struct Writing<'a, F: Files> {
     stream: &'a mut Stream<F>,
-    result: Result<(), RecordError>,
+    result: Result<(), WriteError>,
 }
 
 impl<F: Files> Leaves for Writing<'_, F> {

@@ -1,4 +1,4 @@
-//! What the sections hold, as bytes.
+//! The content of sections as bytes.
 
 use alloc::borrow::Cow;
 
@@ -7,18 +7,18 @@ use crate::record::format::layout::CHUNK;
 use crate::scheme::{ScaleType, f32_to_f16};
 use crate::tensor::QuantizedTensor;
 
-/// The content of a section that is to be written.
+/// The content of a section.
 pub enum Payload<'a> {
-    /// As they are.
+    /// Bytes that are written unchanged.
     Bytes(&'a [u8]),
-    /// Little-endian single precision.
+    /// Values that are written in little-endian single precision.
     F32(Cow<'a, [f32]>),
-    /// Little-endian half precision; the values have been rounded to it.
+    /// Values that are written in little-endian half precision, which represents them exactly.
     F16(&'a [f32]),
 }
 
 impl<'a> Payload<'a> {
-    /// The sections of a parameter: values, scales, zero points.
+    /// The sections of a parameter: values, scales and zero points.
     pub fn of(param: ParamView<'a>) -> [Self; 3] {
         match param.quantized() {
             None => [Self::F32(param.values()), Self::Bytes(&[]), Self::Bytes(&[])],
@@ -37,7 +37,10 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Calls `f` with the bytes, piece by piece, up to the first error.
+    /// Calls `f` with the bytes, one chunk at a time, up to the first error.
+    ///
+    /// # Errors
+    /// The first error that `f` returns.
     pub fn chunks<E>(&self, mut f: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         match self {
             Self::Bytes(bytes) => bytes.chunks(CHUNK).try_for_each(f),
@@ -49,7 +52,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// The number of bytes, and their checksum.
+    /// The number of bytes and their checksum.
     pub(super) fn measure(&self) -> (u64, u32) {
         let (mut len, mut crc) = (0, crc32fast::Hasher::new());
         let Ok(()) = self.chunks::<core::convert::Infallible>(|bytes| {
@@ -61,7 +64,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Calls `f` with values as bytes, where memory does not hold them so.
+/// Calls `f` with the encoded values, one chunk at a time.
 fn encoded<const N: usize, E>(
     values: &[f32],
     encode: impl Fn(f32) -> [u8; N],
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_join_without_a_seam() {
+    fn chunks_are_contiguous() {
         let values: Vec<f32> = (0..200_000).map(|i| (i % 65_521) as f32).collect();
         let halves: Vec<f32> = values.iter().map(|&v| f16_to_f32(f32_to_f16(v))).collect();
         for (payload, size) in [(Payload::F32(values.into()), 4), (Payload::F16(&halves), 2)] {

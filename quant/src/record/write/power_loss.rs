@@ -1,18 +1,17 @@
-//! What a disk may hold after the power failed in the middle of a save, as `SQLite` tests it.
+//! Power loss during a save, tested as `SQLite` tests it.
 //!
-//! A save is run once on real files, and its operations are recorded. Then every state is rebuilt
-//! that a crash may leave, and opened: it is the old record or the new one, complete, or, if there
-//! was no old one, nothing.
+//! A save runs once on real files, and its operations are recorded. Then every state of the disk
+//! that a crash may leave is rebuilt and opened. It must hold the complete old record, the complete
+//! new record, or, if there was no old one, no record.
 //!
-//! What is enumerated, for each prefix of the operations:
+//! For each prefix of the operations, the states are the combinations of
 //! - every subset of the writes that were not followed by a sync of their file;
-//! - every subset of the names made, renamed and removed that were not followed by a sync of the
-//!   directory (a rename is one step; a sync of a file does not bring its name to the disk);
-//! - all combinations of these two;
-//! - if the last operation is a write, that write torn: after its first byte, before its last one,
-//!   and at every 512 bytes between, with every subset of the others.
+//! - every subset of the creations, renames and removals that were not followed by a sync of the
+//!   directory (a rename is one operation; syncing a file does not sync its name);
+//! - if the last operation is a write, that write torn after its first byte, before its last byte,
+//!   and at every multiple of 512 bytes.
 //!
-//! That is complete for these operations: nothing is sampled. States that are equal are opened once.
+//! The enumeration is complete for these operations. Equal states are opened once.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -22,17 +21,18 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::atomic::{Files, System, replace};
-use super::manifest::Outline;
+use super::manifest::Manifest;
 use super::model;
+use super::shard_names::own_shards;
 use super::stream::Stream;
 use crate::record::collection::Record;
 use crate::record::error::RecordError;
-use crate::record::format::entry::State;
+use crate::record::format::entry::RecordState;
 use crate::record::read::record_file::RecordFile;
 use crate::record::recorder::{BincodeRecorder, Recorder};
 use crate::tensor::Tensor;
 
-/// A file, whatever its name is.
+/// A file, regardless of its name.
 type Inode = usize;
 
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ enum Operation {
     Remove { name: String },
 }
 
-/// The real file system, with a log of what is asked of it.
+/// The real file system, with a log of the operations.
 #[derive(Clone, Default)]
 struct Recording(Rc<RefCell<Log>>);
 
@@ -75,8 +75,12 @@ impl Recording {
 impl Files for Recording {
     type File = RecordedFile;
 
-    fn create_new(&self, path: &Path) -> io::Result<RecordedFile> {
-        let file = System.create_new(path)?;
+    fn create_new(
+        &self,
+        path: &Path,
+        permissions: Option<&Permissions>,
+    ) -> io::Result<RecordedFile> {
+        let file = System.create_new(path, permissions)?;
         let inode = self.0.borrow().operations.len();
         self.0.borrow_mut().inodes.insert(name(path), inode);
         self.push(Operation::Create { name: name(path), inode });
@@ -142,10 +146,10 @@ fn disk(directory: &Path) -> Disk {
     entries.map(|path| (name(&path), fs::read(path).unwrap())).collect()
 }
 
-/// Calls `f` with every disk that a crash after `operations` may leave.
+/// Calls `f` with every state of the disk that a crash after `operations` may leave.
 fn crashes(before: &Disk, operations: &[Operation], mut f: impl FnMut(Disk)) {
     let (durable, pending) = split(operations);
-    assert!(pending.len() < 16, "too many to enumerate: {pending:?}");
+    assert!(pending.len() < 16, "too many states: {pending:?}");
     let last = operations.len().wrapping_sub(1);
     for lost in 0u32..1 << pending.len() {
         let kept = pending.iter().enumerate().filter(|(i, _)| lost & (1 << i) == 0);
@@ -162,13 +166,13 @@ fn crashes(before: &Disk, operations: &[Operation], mut f: impl FnMut(Disk)) {
     }
 }
 
-/// Where a write of this length may be cut off.
+/// The lengths at which a write of `len` bytes is torn.
 fn torn(len: usize) -> impl Iterator<Item = usize> {
     let sectors = (512..len).step_by(512);
     [1, len.saturating_sub(1)].into_iter().chain(sectors).filter(move |&torn| torn < len)
 }
 
-/// The operations that are on the disk, and those that may be.
+/// The operations that are certainly on the disk, and those that may be.
 fn split(operations: &[Operation]) -> (Vec<usize>, Vec<usize>) {
     let synced = |index: usize| {
         operations[index..].iter().any(|later| match (&operations[index], later) {
@@ -182,7 +186,7 @@ fn split(operations: &[Operation]) -> (Vec<usize>, Vec<usize>) {
     steps.partition(|&index| synced(index))
 }
 
-/// The disk after the operations `kept`, the last of which may be torn.
+/// The disk after the operations `kept`, of which the last may be torn.
 fn rebuilt(before: &Disk, operations: &[Operation], kept: &[usize], torn: Option<usize>) -> Disk {
     const OLD: Inode = 1 << 32;
     let mut contents: BTreeMap<Inode, Vec<u8>> = BTreeMap::new();
@@ -217,12 +221,12 @@ fn rebuilt(before: &Disk, operations: &[Operation], kept: &[usize], torn: Option
     names.into_iter().map(|(name, inode)| (name, content(inode))).collect()
 }
 
-/// A directory, in memory where the system has one there.
+/// A temporary directory, in memory if the system has a file system there.
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// Opens disks, each only once.
+/// Opens states of the disk, each once.
 struct Opener {
     directory: tempfile::TempDir,
     present: Disk,
@@ -234,10 +238,10 @@ impl Opener {
         Self { directory: directory(), present: Disk::new(), seen: HashSet::new() }
     }
 
-    /// What is at the record's path: `None` if there is no file.
+    /// The record at the path, or `None` if there is no file.
     fn open(&mut self, disk: &Disk) -> Result<Option<Record>, RecordError> {
         self.seen.insert(disk.clone());
-        self.bring(disk);
+        self.write(disk);
         let path = self.directory.path().join(PATH);
         let loaded = match BincodeRecorder::default().load_file(&path) {
             Err(RecordError::Io { path: Some(of), source })
@@ -253,7 +257,7 @@ impl Opener {
         Ok(Some(loaded))
     }
 
-    fn bring(&mut self, disk: &Disk) {
+    fn write(&mut self, disk: &Disk) {
         for name in self.present.keys().filter(|name| !disk.contains_key(*name)) {
             fs::remove_file(self.directory.path().join(name)).unwrap();
         }
@@ -268,7 +272,7 @@ impl Opener {
 
 const PATH: &str = "model.quant";
 
-/// A record of several writes, and of some four parts.
+/// A record that takes several writes, and about four shards.
 fn record(seed: f32) -> Record {
     let tensor = |len: usize| {
         let values = (0..len).map(|i| seed + i as f32).collect();
@@ -276,7 +280,11 @@ fn record(seed: f32) -> Record {
     };
     let mut record = Record::from_iter([("a", tensor(900)), ("b", tensor(2500)), ("c", tensor(7))]);
     record.insert_metadata("seed", seed.to_string());
-    record.insert_state(State { id: "s".into(), kind: "k".into(), data: vec![seed as u8; 3000] });
+    record.insert_state(RecordState {
+        id: "s".into(),
+        kind: "k".into(),
+        data: vec![seed as u8; 3000],
+    });
     record
 }
 
@@ -284,31 +292,33 @@ fn record(seed: f32) -> Record {
 enum Way {
     Plain,
     Streamed,
-    Parts,
-    StreamedParts,
+    Sharded,
+    StreamedShards,
 }
 
-const WAYS: [Way; 4] = [Way::Plain, Way::Streamed, Way::Parts, Way::StreamedParts];
+const WAYS: [Way; 4] = [Way::Plain, Way::Streamed, Way::Sharded, Way::StreamedShards];
 const MAX: u64 = 4000;
 
 fn save<F: Files>(way: Way, files: F, path: &Path, record: &Record) -> Result<(), RecordError> {
     let max = match way {
         Way::Plain => {
-            return replace(&files, path, |writer| BincodeRecorder::default().save(record, writer));
+            return replace(&files, path, own_shards, |writer| {
+                BincodeRecorder::default().save(record, writer)
+            });
         }
-        Way::Parts => return model::in_parts(record, &BTreeMap::new(), MAX, files, path),
+        Way::Sharded => return Ok(model::sharded(record, &BTreeMap::new(), MAX, files, path)?),
         Way::Streamed => None,
-        Way::StreamedParts => Some(MAX),
+        Way::StreamedShards => Some(MAX),
     };
-    let outline = Outline { max_part_size: max, ..Outline::of_model(record, &BTreeMap::new()) };
-    let mut stream = Stream::create(files, path, outline)?;
+    let manifest = Manifest { max_shard_size: max, ..Manifest::of_model(record, &BTreeMap::new()) };
+    let mut stream = Stream::create(files, path, manifest)?;
     for (id, tensor) in record.iter() {
         stream.write(id.as_str(), tensor.into())?;
     }
-    stream.finish()
+    Ok(stream.finish()?)
 }
 
-/// What was on the disk, and what a save did to it.
+/// The disk before a save, and the operations of the save.
 fn recorded(old: Option<Way>, new: Way) -> (Disk, Vec<Operation>) {
     let directory = directory();
     let path: PathBuf = directory.path().join(PATH);
@@ -318,13 +328,14 @@ fn recorded(old: Option<Way>, new: Way) -> (Disk, Vec<Operation>) {
     let (before, recording) = (disk(directory.path()), Recording::default());
     save(new, recording.clone(), &path, &record(2.0)).unwrap();
     let operations = recording.0.borrow().operations.clone();
-    // The model of a disk agrees with the real one.
+    // The model of the disk agrees with the real one.
     let all: Vec<usize> = (0..operations.len()).collect();
     assert_eq!(rebuilt(&before, &operations, &all, None), disk(directory.path()));
     (before, operations)
 }
 
-/// Opens every crash state; returns how many there are, or the first that is wrong.
+/// Opens every state that a crash may leave; returns their number, or a message about the first
+/// wrong one.
 fn check(old: Option<Way>, before: &Disk, operations: &[Operation]) -> Result<usize, String> {
     let renamed = operations.iter().position(|step| matches!(step, Operation::Rename { .. }));
     let (old, new) = (old.map(|_| record(1.0)), Some(record(2.0)));
@@ -333,7 +344,7 @@ fn check(old: Option<Way>, before: &Disk, operations: &[Operation]) -> Result<us
         let may_be_old = len < operations.len();
         let may_be_new = len > renamed.unwrap();
         crashes(before, &operations[..len], |disk| {
-            // The last prefix is the save that has returned: there only the new record is right.
+            // After the last operation the save has returned, and only the new record is right.
             if wrong.is_some() || may_be_old && opener.seen.contains(&disk) {
                 return;
             }
@@ -354,7 +365,7 @@ fn check(old: Option<Way>, before: &Disk, operations: &[Operation]) -> Result<us
 #[test]
 fn a_power_loss_leaves_the_old_record_or_the_new_one() {
     let mut states = 0;
-    for old in [None, Some(Way::Plain), Some(Way::Parts)] {
+    for old in [None, Some(Way::Plain), Some(Way::Sharded)] {
         for new in WAYS {
             let (before, operations) = recorded(old, new);
             let checked = check(old, &before, &operations);
@@ -365,10 +376,10 @@ fn a_power_loss_leaves_the_old_record_or_the_new_one() {
     assert!(states > 1000, "{states}");
 }
 
-/// Whether the enumeration finds the fault in a save that lacks the operations of one kind.
+/// The enumeration finds the fault in a save that lacks the operations of one kind.
 #[test]
-fn a_save_without_a_sync_is_found_out() {
-    for old in [None, Some(Way::Plain), Some(Way::Parts)] {
+fn a_save_without_a_sync_fails_the_test() {
+    for old in [None, Some(Way::Plain), Some(Way::Sharded)] {
         for new in WAYS {
             let (before, operations) = recorded(old, new);
             for lacks in [
@@ -382,22 +393,22 @@ fn a_save_without_a_sync_is_found_out() {
     }
 }
 
-/// The index has its name before the names of its parts are on the disk.
+/// The index gets its name before the names of its shards are on the disk.
 #[test]
-fn an_index_before_its_parts_is_found_out() {
-    let (before, mut operations) = recorded(Some(Way::Parts), Way::Parts);
+fn an_index_before_its_shards_fails_the_test() {
+    let (before, mut operations) = recorded(Some(Way::Sharded), Way::Sharded);
     let first = operations.iter().position(|step| matches!(step, Operation::SyncDir)).unwrap();
     operations.remove(first);
-    assert!(check(Some(Way::Parts), &before, &operations).is_err());
+    assert!(check(Some(Way::Sharded), &before, &operations).is_err());
 }
 
-/// The old parts go before the index that replaces theirs is on the disk.
+/// The old shards are removed before the index that replaces theirs is on the disk.
 #[test]
-fn old_parts_that_go_too_early_are_found_out() {
-    let (before, mut operations) = recorded(Some(Way::Parts), Way::Plain);
+fn removing_old_shards_too_early_fails_the_test() {
+    let (before, mut operations) = recorded(Some(Way::Sharded), Way::Plain);
     let renamed = operations.iter().position(|step| matches!(step, Operation::Rename { .. }));
     let removed = operations.iter().position(|step| matches!(step, Operation::Remove { .. }));
     let removal = operations.remove(removed.unwrap());
     operations.insert(renamed.unwrap() + 1, removal);
-    assert!(check(Some(Way::Parts), &before, &operations).is_err());
+    assert!(check(Some(Way::Sharded), &before, &operations).is_err());
 }

@@ -1,54 +1,51 @@
-//! From an outline to the files that are to hold it: one, or parts.
+//! Planning the files of a record: one, or several shards.
 
 use core::ops::Range;
 
-use super::manifest::Outline;
-use crate::record::error::RecordError;
+use super::manifest::Manifest;
 use crate::record::format::encoding::Encoding;
-use crate::record::format::entry::RecordEntry;
-use crate::record::format::entry::State;
-use crate::record::format::header::lay_out;
+use crate::record::format::entry::{RecordEntry, RecordState};
+use crate::record::format::error::RecordFormatError;
 use crate::record::format::header::{
-    Header, MetadataEntry, StateEntry, TensorEntry, metadata_entries,
+    Header, MetadataEntry, StateEntry, TensorEntry, lay_out, metadata_entries,
 };
-use crate::record::format::layout::{ALIGNMENT, PRELUDE_LEN};
-use crate::record::format::section::Section;
-use crate::record::format::section::section_lens;
-use crate::record::format::validate::{distinct, validate};
+use crate::record::format::layout::PRELUDE_LEN;
+use crate::record::format::section::{ALIGNMENT, Section, section_lens};
+use crate::record::format::validate::{check_distinct, validate};
 
-/// A file of a record, before anything of it is written.
+/// A file of a record that is going to be written.
 pub(super) struct PlannedFile {
-    /// Complete but for checksums.
+    /// Complete except for checksums.
     pub(super) header: Header<'static>,
-    /// Where the first section starts.
+    /// The start of the first section.
     pub(super) start: u64,
 }
 
 impl PlannedFile {
-    fn new(mut header: Header<'static>) -> Result<Self, RecordError> {
+    fn new(mut header: Header<'static>) -> Result<Self, RecordFormatError> {
         let Range { start, end } = lay_out(&mut header)?;
         validate(header.clone(), start, end)?;
         Ok(Self { header, start })
     }
 }
 
-/// The files that are to hold what is outlined, checked.
-pub(super) fn plan(outline: &Outline) -> Result<Vec<PlannedFile>, RecordError> {
+/// Plans and validates the files of a record.
+pub(super) fn plan(manifest: &Manifest) -> Result<Vec<PlannedFile>, RecordFormatError> {
     let whole = Header {
-        metadata: metadata_entries(outline.metadata.clone()),
-        tensors: outline.entries.iter().map(tensor_entry).collect::<Result<_, _>>()?,
-        states: outline.states.iter().map(state_entry).collect(),
+        metadata: metadata_entries(manifest.metadata.clone()),
+        tensors: manifest.entries.iter().map(tensor_entry).collect::<Result<_, _>>()?,
+        states: manifest.states.iter().map(state_entry).collect(),
     };
-    distinct(whole.tensors.iter().map(|tensor| &*tensor.name))?;
-    distinct(whole.states.iter().map(|state| &*state.name))?;
-    let headers = match outline.max_part_size {
+    check_distinct(whole.tensors.iter().map(|tensor| &*tensor.name))?;
+    check_distinct(whole.states.iter().map(|state| &*state.name))?;
+    let headers = match manifest.max_shard_size {
         None => vec![whole],
         Some(max) => split(whole, max),
     };
     headers.into_iter().map(PlannedFile::new).collect()
 }
 
-/// Cuts a record, in order, into files of at most `max` bytes, or of one tensor or state.
+/// Splits a record, in order, into files of at most `max` bytes, or of a single tensor or state.
 fn split(whole: Header<'static>, max: u64) -> Vec<Header<'static>> {
     let mut files = vec![Header { metadata: whole.metadata, ..Header::default() }];
     let metadata: usize = files[0].metadata.iter().map(MetadataEntry::encoded_len).sum();
@@ -56,21 +53,21 @@ fn split(whole: Header<'static>, max: u64) -> Vec<Header<'static>> {
     for tensor in whole.tensors {
         let more = FileSize::of(tensor.encoded_len(), &tensor.sections);
         size.add(more, max, &mut files);
-        files.last_mut().expect("there is a first").tensors.push(tensor);
+        files.last_mut().expect("there is at least one file").tensors.push(tensor);
     }
     for state in whole.states {
         let more = FileSize::of(state.encoded_len(), &[state.section]);
         size.add(more, max, &mut files);
-        files.last_mut().expect("there is a first").states.push(state);
+        files.last_mut().expect("there is at least one file").states.push(state);
     }
     files
 }
 
-/// The bytes of a file, or of what is to be added to it.
+/// The size of a file, or of an addition to it, in bytes.
 #[derive(Clone, Copy)]
 struct FileSize {
     header: usize,
-    /// With their padding.
+    /// Includes padding.
     sections: u64,
 }
 
@@ -85,7 +82,7 @@ impl FileSize {
         header.next_multiple_of(ALIGNMENT).saturating_add(self.sections)
     }
 
-    /// Adds to the last file, or to a new one if that would become too large.
+    /// Adds to the last file, or to a new one if the last would become too large.
     fn add(&mut self, more: Self, max: u64, files: &mut Vec<Header<'static>>) {
         let sections = self.sections.saturating_add(more.sections);
         let sum = Self { header: self.header + more.header, sections };
@@ -100,13 +97,13 @@ impl FileSize {
     }
 }
 
-fn tensor_entry(entry: &RecordEntry) -> Result<TensorEntry<'static>, RecordError> {
+fn tensor_entry(entry: &RecordEntry) -> Result<TensorEntry<'static>, RecordFormatError> {
     let RecordEntry { id, shape, scheme } = entry;
     let shape: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
     let lens = match section_lens(&entry.shape, *scheme) {
         Ok(Some(lens)) => lens,
-        Ok(None) => return Err(RecordError::Shape { id: id.clone(), shape }),
-        Err(source) => return Err(RecordError::Tensor { id: id.clone(), source }),
+        Ok(None) => return Err(RecordFormatError::Shape { id: id.clone(), shape }),
+        Err(source) => return Err(RecordFormatError::Tensor { id: id.clone(), source }),
     };
     Ok(TensorEntry {
         name: id.as_str().to_owned().into(),
@@ -116,7 +113,7 @@ fn tensor_entry(entry: &RecordEntry) -> Result<TensorEntry<'static>, RecordError
     })
 }
 
-fn state_entry(state: &State) -> StateEntry<'static> {
+fn state_entry(state: &RecordState) -> StateEntry<'static> {
     StateEntry {
         name: state.id.as_str().to_owned().into(),
         kind: state.kind.clone().into(),

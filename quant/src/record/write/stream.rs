@@ -1,93 +1,95 @@
-//! A record on its way to a file, or to several and their index, one tensor at a time.
+//! Writing a declared record one tensor at a time, to one file or to shards and their index.
 
 use std::io::Write;
 use std::path::Path;
 
-use super::atomic::{Files, NewFile, Settled, Target};
+use super::atomic::{Files, NewFile, Synced, Target};
 use super::body::Body;
-use super::declared::InOrder;
-use super::manifest::Outline;
-use super::shard_names::Names;
+use super::declared::DeclaredOrder;
+use super::error::{ManifestError, WriteError};
+use super::manifest::Manifest;
+use super::shard_names::{ShardNames, own_shards};
 use super::shards::{PlannedFile, plan};
 use crate::module::ParamView;
-use crate::record::error::RecordError;
-use crate::record::format::entry::State;
+use crate::record::format::entry::RecordState;
 use crate::record::format::layout::Prelude;
-use crate::record::format::shard_index::{Index, PartFile};
+use crate::record::format::shard_index::{ShardFile, ShardIndex};
 
-/// The declared record on its way to a file, or to several and their index.
+/// A declared record that is being written to one file, or to shards and their index.
 pub(super) struct Stream<F: Files> {
     files: F,
     target: Target,
-    order: InOrder,
-    states: Vec<State>,
-    /// The files that are to come.
+    order: DeclaredOrder,
+    states: Vec<RecordState>,
+    /// The files that have not been begun.
     planned: std::vec::IntoIter<PlannedFile>,
-    /// The file that is being written; `None` after an error.
+    /// The file that is being written, or `None` after an error.
     body: Option<Body<NewFile<F>>>,
-    parts: Option<Parts<F>>,
+    /// `None` if the record is a single file.
+    shards: Option<Shards<F>>,
 }
 
-/// The finished parts of a record.
-struct Parts<F: Files> {
-    names: Names,
-    /// The one that is being written.
+/// The shards of a record.
+struct Shards<F: Files> {
+    names: ShardNames,
+    /// The name of the shard that is being written.
     name: String,
-    index: Vec<PartFile>,
-    settled: Vec<Settled<F>>,
+    /// The finished shards.
+    index: Vec<ShardFile>,
+    files: Vec<Synced<F>>,
 }
 
 impl<F: Files> Stream<F> {
-    pub(super) fn create(files: F, path: &Path, outline: Outline) -> Result<Self, RecordError> {
-        let planned = plan(&outline)?;
+    pub(super) fn create(files: F, path: &Path, manifest: Manifest) -> Result<Self, WriteError> {
+        let planned = plan(&manifest)?;
         let target = Target::find(path)?;
-        let parts = (planned.len() > 1).then(|| Parts::new(&target.path));
-        if let Some(parts) = &parts {
-            parts.names.check_room(planned.len())?;
+        let shards = (planned.len() > 1).then(|| Shards::new(&target.path));
+        if let Some(shards) = &shards {
+            shards.names.check_room(planned.len())?;
         }
-        let Outline { entries, states, .. } = outline;
-        let (order, planned, body) = (InOrder::new(entries), planned.into_iter(), None);
-        let mut stream = Self { files, target, order, states, planned, body, parts };
+        let Manifest { entries, states, .. } = manifest;
+        let (order, planned, body) = (DeclaredOrder::new(entries), planned.into_iter(), None);
+        let mut stream = Self { files, target, order, states, planned, body, shards };
         stream.begin_file()?;
         Ok(stream)
     }
 
     /// Begins the next file of the plan.
-    fn begin_file(&mut self) -> Result<(), RecordError> {
-        let planned = self.planned.next().ok_or(RecordError::Unfinished { id: None })?;
-        let file = match &mut self.parts {
+    fn begin_file(&mut self) -> Result<(), WriteError> {
+        let planned = self.planned.next().ok_or(ManifestError::Failed)?;
+        let file = match &mut self.shards {
             None => NewFile::beside(&self.files, &self.target)?,
-            Some(parts) => {
-                parts.name = parts.names.next();
-                NewFile::part(&self.files, &self.target, &parts.name)?
+            Some(shards) => {
+                shards.name = shards.names.next();
+                NewFile::named(&self.files, &self.target, &shards.name)?
             }
         };
         self.body = Some(Body::begin(file, planned)?);
         Ok(())
     }
 
-    /// The file that the next tensor or state goes to.
-    fn body(&mut self) -> Result<Body<NewFile<F>>, RecordError> {
+    /// The file of the next tensor or state.
+    fn body(&mut self) -> Result<Body<NewFile<F>>, WriteError> {
         loop {
-            let body = self.body.take().ok_or(RecordError::Unfinished { id: None })?;
+            let body = self.body.take().ok_or(ManifestError::Failed)?;
             if !body.is_full() {
                 return Ok(body);
             }
-            self.finish_part(body)?;
+            self.finish_shard(body)?;
             self.begin_file()?;
         }
     }
 
-    fn finish_part(&mut self, body: Body<NewFile<F>>) -> Result<(), RecordError> {
-        let parts = self.parts.as_mut().ok_or(RecordError::Unfinished { id: None })?;
+    fn finish_shard(&mut self, body: Body<NewFile<F>>) -> Result<(), WriteError> {
+        let shards = self.shards.as_mut().ok_or(ManifestError::Failed)?;
         let (file, Prelude { file_len: len, checksum, .. }) = body.finish()?;
-        parts.settled.push(file.settle(&self.target)?);
-        let name = core::mem::take(&mut parts.name);
-        parts.index.push(PartFile { name, len, checksum });
+        shards.files.push(file.sync(&self.target)?);
+        let name = core::mem::take(&mut shards.name);
+        shards.index.push(ShardFile { name, len, checksum });
         Ok(())
     }
 
-    pub(super) fn write(&mut self, id: &str, param: ParamView<'_>) -> Result<(), RecordError> {
+    pub(super) fn write(&mut self, id: &str, param: ParamView<'_>) -> Result<(), WriteError> {
         self.order.begin(id, param)?;
         let mut body = self.body()?;
         body.tensor(param)?;
@@ -96,35 +98,35 @@ impl<F: Files> Stream<F> {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<(), RecordError> {
+    pub(super) fn finish(mut self) -> Result<(), WriteError> {
         self.order.check_finished()?;
         for state in core::mem::take(&mut self.states) {
             let mut body = self.body()?;
             body.state(&state.data)?;
             self.body = Some(body);
         }
-        let body = self.body.take().ok_or(RecordError::Unfinished { id: None })?;
-        if self.parts.is_none() {
+        let body = self.body.take().ok_or(ManifestError::Failed)?;
+        if self.shards.is_none() {
             let (file, _) = body.finish()?;
-            return file.put_in_place(self.target, Vec::new());
+            return Ok(file.put_in_place(self.target, Vec::new(), own_shards)?);
         }
-        self.finish_part(body)?;
+        self.finish_shard(body)?;
         self.put_index_in_place()
     }
 
-    fn put_index_in_place(self) -> Result<(), RecordError> {
-        let Some(Parts { index, settled, .. }) = self.parts else { return Ok(()) };
-        let bytes = Index { parts: index }.encode()?;
+    fn put_index_in_place(self) -> Result<(), WriteError> {
+        let Some(Shards { index, files, .. }) = self.shards else { return Ok(()) };
+        let bytes = ShardIndex { shards: index }.encode()?;
         let mut file = NewFile::beside(&self.files, &self.target)?;
         file.write_all(&bytes)?;
-        file.put_in_place(self.target, settled)
+        Ok(file.put_in_place(self.target, files, own_shards)?)
     }
 }
 
-impl<F: Files> Parts<F> {
+impl<F: Files> Shards<F> {
     fn new(index: &Path) -> Self {
-        let names = Names::new(index);
-        Self { names, name: String::new(), index: Vec::new(), settled: Vec::new() }
+        let names = ShardNames::new(index);
+        Self { names, name: String::new(), index: Vec::new(), files: Vec::new() }
     }
 }
 
@@ -145,7 +147,7 @@ mod tests {
     use crate::record::recorder::{BincodeRecorder, Recorder};
     use crate::tensor::Tensor;
 
-    /// A disk with room for so many more bytes.
+    /// A disk with room for this many more bytes.
     #[derive(Clone)]
     struct Limited(Rc<Cell<usize>>);
 
@@ -154,8 +156,12 @@ mod tests {
     impl Files for Limited {
         type File = LimitedFile;
 
-        fn create_new(&self, path: &Path) -> io::Result<LimitedFile> {
-            System.create_new(path).map(|file| LimitedFile(file, self.0.clone()))
+        fn create_new(
+            &self,
+            path: &Path,
+            permissions: Option<&Permissions>,
+        ) -> io::Result<LimitedFile> {
+            System.create_new(path, permissions).map(|file| LimitedFile(file, self.0.clone()))
         }
 
         fn set_permissions(&self, file: &LimitedFile, permissions: Permissions) -> io::Result<()> {
@@ -204,15 +210,15 @@ mod tests {
     fn record(value: f32) -> Record {
         let tensor = || Tensor::from_values(&[40], vec![value; 40]).unwrap();
         let mut record = Record::from_iter([("a", tensor()), ("b", tensor())]);
-        record.insert_state(State { id: "s".into(), kind: "k".into(), data: vec![1; 99] });
+        record.insert_state(RecordState { id: "s".into(), kind: "k".into(), data: vec![1; 99] });
         record
     }
 
-    fn save(files: Limited, path: &Path, max: Option<u64>, value: f32) -> Result<(), RecordError> {
+    fn save(files: Limited, path: &Path, max: Option<u64>, value: f32) -> Result<(), WriteError> {
         let record = record(value);
-        let outline =
-            Outline { max_part_size: max, ..Outline::of_model(&record, &BTreeMap::new()) };
-        let mut stream = Stream::create(files, path, outline)?;
+        let manifest =
+            Manifest { max_shard_size: max, ..Manifest::of_model(&record, &BTreeMap::new()) };
+        let mut stream = Stream::create(files, path, manifest)?;
         for (id, tensor) in record.iter() {
             stream.write(id.as_str(), tensor.into())?;
         }
@@ -228,7 +234,7 @@ mod tests {
 
     #[cfg_attr(miri, ignore = "thousands of files")]
     #[test]
-    fn a_disk_that_is_full_after_any_byte_keeps_the_old_record() {
+    fn a_full_disk_keeps_the_old_record() {
         for max in [None, Some(300)] {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("model.quant");
@@ -239,7 +245,7 @@ mod tests {
             let needed = RecordFile::open(&path).unwrap().byte_count() as usize;
             for bytes in 0..needed - 1 {
                 let error = save(room(bytes), &path, max, 2.0).unwrap_err();
-                let RecordError::Io { source, .. } = error else { panic!("{bytes}: {error:?}") };
+                let WriteError::Io(source) = error else { panic!("{bytes}: {error:?}") };
                 assert_eq!(source.kind(), io::ErrorKind::StorageFull);
                 assert_eq!(names(directory.path()), before, "{bytes}");
             }
@@ -257,13 +263,12 @@ mod tests {
         let large = Tensor::from_values(&[5000], vec![1.0; 5000]).unwrap();
         let entries = ["a", "b"].map(|name| RecordEntry::of(name, &large)).into();
         let room = Limited(Rc::new(Cell::new(10_000)));
-        let outline = Outline { entries, ..Outline::default() };
-        let mut stream = Stream::create(room, &path, outline).unwrap();
+        let manifest = Manifest { entries, ..Manifest::default() };
+        let mut stream = Stream::create(room, &path, manifest).unwrap();
         let error = stream.write("a", (&large).into()).unwrap_err();
-        assert!(matches!(error, RecordError::Io { .. }), "{error:?}");
+        assert!(matches!(error, WriteError::Io(_)), "{error:?}");
         let error = stream.write("a", (&large).into()).unwrap_err();
-        assert!(matches!(error, RecordError::Unfinished { id: None }), "{error:?}");
-        assert_eq!(error.to_string(), "an earlier error left the record unfinished");
+        assert!(matches!(error, WriteError::Manifest(ManifestError::Failed)), "{error:?}");
         assert!(stream.finish().is_err());
         assert!(names(directory.path()).is_empty());
     }

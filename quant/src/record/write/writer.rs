@@ -1,22 +1,22 @@
-//! Records that users write one tensor at a time.
+//! The public writer of records, one tensor at a time.
 
 use alloc::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::atomic::System;
-use super::manifest::Outline;
+use super::error::WriteError;
+use super::manifest::Manifest;
 use super::stream::Stream;
 use crate::record::error::RecordError;
-use crate::record::format::entry::RecordEntry;
-use crate::record::format::entry::State;
+use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::tensor::Tensor;
 
-/// Writes a record to a file, one tensor at a time: no more than one need be in memory.
+/// Writes a record to a file one tensor at a time, so that only one needs to be in memory.
 ///
-/// What is to be written is declared first, and then written in this order. The file has its old
-/// content, or none, until [`finish`](Self::finish) returns; a writer that is dropped before
-/// leaves nothing behind. The bytes are those that
-/// [`BincodeRecorder`](crate::record::BincodeRecorder) writes.
+/// The content is declared first; then the tensors are written in the declared order. Until
+/// [`finish`](Self::finish) returns, the path has its old content, or no file; dropping an
+/// unfinished writer leaves nothing behind. The bytes equal those of
+/// [`BincodeRecorder`](crate::record::BincodeRecorder).
 ///
 /// ```
 /// use quant::{RecordEntry, RecordFile, RecordWriter, Tensor};
@@ -41,58 +41,67 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Begins a record of these tensors, with the user's own pairs and the states of modules.
+    /// Begins a record with this metadata, these tensors and these states of modules.
     ///
     /// # Errors
-    /// A name that is there twice; a shape and scheme that make no tensor; a header beyond the
-    /// limit: all before anything is written. The system's, with the path.
+    /// [`RecordError::Format`] before anything is written: duplicate names, a shape and scheme that do
+    /// not form a tensor, a header beyond the limit. [`RecordError::Io`].
     pub fn create(
         path: impl AsRef<Path>,
         metadata: BTreeMap<String, String>,
         entries: Vec<RecordEntry>,
-        states: Vec<State>,
+        states: Vec<RecordState>,
     ) -> Result<Self, RecordError> {
-        let outline = Outline { metadata, entries, states, max_part_size: None };
-        Self::begin(path.as_ref(), outline)
+        Self::begin(path, Manifest { metadata, entries, states, max_shard_size: None })
     }
 
-    /// Begins a record in parts of at most `max_part_size` bytes, or of one tensor where that
-    /// alone is larger; see
-    /// [`BincodeRecorder::with_max_part_size`](crate::record::BincodeRecorder::with_max_part_size).
+    /// Begins a record in shards of at most `max_shard_size` bytes, or of a single tensor that is
+    /// larger; see
+    /// [`BincodeRecorder::with_max_shard_size`](crate::record::BincodeRecorder::with_max_shard_size).
     ///
     /// # Errors
     /// Those of [`create`](Self::create).
-    pub fn create_in_parts(
+    pub fn create_sharded(
         path: impl AsRef<Path>,
-        max_part_size: u64,
+        max_shard_size: u64,
         metadata: BTreeMap<String, String>,
         entries: Vec<RecordEntry>,
-        states: Vec<State>,
+        states: Vec<RecordState>,
     ) -> Result<Self, RecordError> {
-        let max_part_size = Some(max_part_size);
-        Self::begin(path.as_ref(), Outline { metadata, entries, states, max_part_size })
+        let max_shard_size = Some(max_shard_size);
+        Self::begin(path, Manifest { metadata, entries, states, max_shard_size })
     }
 
-    pub(crate) fn begin(path: &Path, outline: Outline) -> Result<Self, RecordError> {
-        let stream = Stream::create(System, path, outline).map_err(|error| error.in_file(path))?;
+    /// Begins the record that `manifest` declares.
+    ///
+    /// # Errors
+    /// Those of [`create`](Self::create).
+    pub fn begin(path: impl AsRef<Path>, manifest: Manifest) -> Result<Self, RecordError> {
+        let path = path.as_ref();
+        let stream =
+            Stream::create(System, path, manifest).map_err(|error| in_file(error, path))?;
         Ok(Self { stream, path: path.into() })
     }
 
     /// Writes the next tensor.
     ///
     /// # Errors
-    /// Another name, shape or scheme than was declared: nothing is written then, and the right
-    /// tensor may follow. The system's, with the path; nothing can be written after it.
+    /// [`RecordError::Manifest`] if name, shape or scheme are not the declared ones; nothing is written
+    /// then, and the declared tensor can follow. [`RecordError::Io`]; nothing can be written after it.
     pub fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
-        self.stream.write(id, tensor.into()).map_err(|error| error.in_file(&self.path))
+        self.stream.write(id, tensor.into()).map_err(|error| in_file(error, &self.path))
     }
 
     /// Writes states and header, brings the record to the disk and gives it its name.
     ///
     /// # Errors
-    /// A tensor that was declared and not written. The system's, with the path.
+    /// [`RecordError::Manifest`] if a declared tensor was not written. [`RecordError::Io`].
     pub fn finish(self) -> Result<(), RecordError> {
         let Self { stream, path } = self;
-        stream.finish().map_err(|error| error.in_file(&path))
+        stream.finish().map_err(|error| in_file(error, &path))
     }
+}
+
+fn in_file(error: WriteError, path: &Path) -> RecordError {
+    RecordError::from(error).in_file(path)
 }

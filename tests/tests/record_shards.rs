@@ -1,9 +1,9 @@
-//! Records in parts: an index, and files that are records themselves.
+//! Sharded records: an index, and shards that are records themselves.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quant::record::{IndexError, State};
+use quant::record::{RecordFormatError, RecordState, ShardIndexError};
 use quant::{
     BincodeRecorder, Module, Record, RecordEntry, RecordError, RecordFile, RecordWriter, Recorder,
     Tensor,
@@ -11,39 +11,39 @@ use quant::{
 use tests::files::names;
 use tests::kernels::Random;
 use tests::mutate::mutate;
-use tests::record::{bytes_of_everything, of_everything};
+use tests::record::{bytes_of_everything, chain, of_everything, reason};
 
-fn parts(directory: &Path) -> Vec<PathBuf> {
-    let parts = names(directory).into_iter().filter(|name| name.ends_with(".part"));
-    parts.map(|name| directory.join(name)).collect()
+fn shards(directory: &Path) -> Vec<PathBuf> {
+    let shards = names(directory).into_iter().filter(|name| name.ends_with(".part"));
+    shards.map(|name| directory.join(name)).collect()
 }
 
 fn recorder(max: u64) -> BincodeRecorder {
-    BincodeRecorder::default().with_max_part_size(max)
+    BincodeRecorder::default().with_max_shard_size(max)
 }
 
 fn load(path: &Path) -> Record {
     BincodeRecorder::default().load_file(path).unwrap()
 }
 
-/// A directory, in memory where the system has one there.
+/// A temporary directory, in memory if the system has a file system there.
 fn fast_directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// A directory with `model.quant`, everything in parts of up to 700 bytes.
-fn in_parts() -> (tempfile::TempDir, PathBuf) {
+/// A directory with `model.quant`, in shards of at most 700 bytes.
+fn sharded() -> (tempfile::TempDir, PathBuf) {
     let directory = fast_directory();
     let path = directory.path().join("model.quant");
     of_everything().save_file(&path, &recorder(700)).unwrap();
     (directory, path)
 }
 
-/// The index with these parts, well sealed.
-fn index(parts: &[(&str, u64, u32)]) -> Vec<u8> {
+/// An index of these shards, with the right checksum.
+fn index(shards: &[(&str, u64, u32)]) -> Vec<u8> {
     let mut bytes = b"\x89QNI\r\n\x1a\n\x01\0\0\0\0\0\0\0".to_vec();
-    bytes.extend((parts.len() as u64).to_le_bytes());
-    for (name, len, checksum) in parts {
+    bytes.extend((shards.len() as u64).to_le_bytes());
+    for (name, len, checksum) in shards {
         bytes.extend((name.len() as u64).to_le_bytes());
         bytes.extend(name.as_bytes());
         bytes.extend(len.to_le_bytes());
@@ -64,14 +64,14 @@ fn reseal(bytes: &mut [u8]) {
     bytes[12..16].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Length and header checksum of a record, as an index has them.
-fn pinned(record: &Path) -> (u64, u32) {
+/// The length and header checksum of a record, as an index has them.
+fn length_and_checksum(record: &Path) -> (u64, u32) {
     let bytes = fs::read(record).unwrap();
     (bytes.len() as u64, u32::from_le_bytes(bytes[12..16].try_into().unwrap()))
 }
 
 #[test]
-fn a_record_in_parts_loads_as_one() {
+fn a_sharded_record_loads() {
     for max in [0, 500, 700, 1000, 2000] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model.quant");
@@ -81,7 +81,7 @@ fn a_record_in_parts_loads_as_one() {
         let opened = RecordFile::open(&path).unwrap();
         assert_eq!(opened.read_all().unwrap(), record);
         opened.verify_all().unwrap();
-        assert_eq!(opened.paths().count(), parts(directory.path()).len());
+        assert_eq!(opened.paths().count(), shards(directory.path()).len());
         let bytes: u64 = names(directory.path())
             .iter()
             .map(|name| fs::metadata(directory.path().join(name)).unwrap().len())
@@ -91,25 +91,25 @@ fn a_record_in_parts_loads_as_one() {
 }
 
 #[test]
-fn no_part_is_larger_than_it_may_be_and_each_is_a_record() {
+fn every_shard_is_a_record_within_the_limit() {
     for max in [0, 500, 700, 1000, 2000] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model.quant");
         of_everything().save_file(&path, &recorder(max)).unwrap();
-        let parts = parts(directory.path());
-        assert!(parts.len() > 1);
-        for part in &parts {
-            let record = load(part);
+        let shards = shards(directory.path());
+        assert!(shards.len() > 1);
+        for shard in &shards {
+            let record = load(shard);
             let single = record.len() + record.states().len() == 1;
-            assert!(single || fs::metadata(part).unwrap().len() <= max, "{max}: {record:?}");
+            assert!(single || fs::metadata(shard).unwrap().len() <= max, "{max}: {record:?}");
         }
-        let tensors: usize = parts.iter().map(|part| load(part).len()).sum();
+        let tensors: usize = shards.iter().map(|shard| load(shard).len()).sum();
         assert_eq!(tensors, of_everything().len());
     }
 }
 
 #[test]
-fn a_record_that_fits_into_one_part_has_no_index() {
+fn a_record_of_one_shard_has_no_index() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let whole = bytes_of_everything();
@@ -121,7 +121,7 @@ fn a_record_that_fits_into_one_part_has_no_index() {
 }
 
 #[test]
-fn metadata_of_the_recorder_is_added_to_the_first_part() {
+fn metadata_of_the_recorder_is_added() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     of_everything().save_file(&path, &recorder(700).with_metadata("a", "b")).unwrap();
@@ -131,64 +131,64 @@ fn metadata_of_the_recorder_is_added_to_the_first_part() {
 }
 
 #[test]
-fn streamed_parts_are_those_that_are_saved() {
-    let (directory, _) = in_parts();
+fn streamed_shards_equal_saved_ones() {
+    let (directory, _) = sharded();
     let other = tempfile::tempdir().unwrap();
     let record = of_everything();
     let entries =
         record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect::<Vec<_>>();
     let (metadata, states) = (record.metadata().clone(), record.states().to_vec());
     let path = other.path().join("model.quant");
-    let mut writer = RecordWriter::create_in_parts(&path, 700, metadata, entries, states).unwrap();
+    let mut writer = RecordWriter::create_sharded(&path, 700, metadata, entries, states).unwrap();
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor).unwrap();
         assert!(!path.exists());
     }
     writer.finish().unwrap();
     let bytes = |directory: &Path| -> Vec<Vec<u8>> {
-        parts(directory).iter().map(|part| fs::read(part).unwrap()).collect()
+        shards(directory).iter().map(|shard| fs::read(shard).unwrap()).collect()
     };
     assert_eq!(bytes(directory.path()), bytes(other.path()));
     assert_eq!(load(&path), record);
 }
 
 #[test]
-fn a_writer_that_is_dropped_leaves_no_part() {
+fn dropping_a_writer_removes_its_shards() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let record = of_everything();
     let entries =
         record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect::<Vec<_>>();
     let mut writer =
-        RecordWriter::create_in_parts(&path, 700, Default::default(), entries, vec![]).unwrap();
+        RecordWriter::create_sharded(&path, 700, Default::default(), entries, vec![]).unwrap();
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor).unwrap();
     }
-    assert!(parts(directory.path()).len() > 2);
+    assert!(shards(directory.path()).len() > 2);
     drop(writer);
     assert!(names(directory.path()).is_empty());
 }
 
 #[test]
-fn the_parts_of_what_is_replaced_are_removed() {
-    let (directory, path) = in_parts();
-    let first = parts(directory.path());
+fn the_shards_of_a_replaced_record_are_removed() {
+    let (directory, path) = sharded();
+    let first = shards(directory.path());
     of_everything().save_file(&path, &recorder(700)).unwrap();
-    let second = parts(directory.path());
-    assert!(first.len() == second.len() && first.iter().all(|part| !second.contains(part)));
+    let second = shards(directory.path());
+    assert!(first.len() == second.len() && first.iter().all(|shard| !second.contains(shard)));
     assert_eq!(load(&path), of_everything());
 
     of_everything().save_file(&path, &BincodeRecorder::default()).unwrap();
     assert_eq!(names(directory.path()), ["model.quant"]);
     assert_eq!(load(&path), of_everything());
     of_everything().save_file(&path, &recorder(700)).unwrap();
-    assert_eq!(parts(directory.path()).len(), first.len());
+    assert_eq!(shards(directory.path()).len(), first.len());
     assert_eq!(load(&path), of_everything());
 }
 
 #[test]
-fn an_open_record_keeps_its_parts_when_it_is_replaced() {
-    let (_directory, path) = in_parts();
+fn an_open_record_keeps_its_shards_when_it_is_replaced() {
+    let (_directory, path) = sharded();
     let opened = RecordFile::open(&path).unwrap();
     Record::new().save_file(&path, &BincodeRecorder::default()).unwrap();
     assert_eq!(opened.read_all().unwrap(), of_everything());
@@ -196,37 +196,37 @@ fn an_open_record_keeps_its_parts_when_it_is_replaced() {
 }
 
 #[test]
-fn only_parts_of_the_very_index_are_removed() {
-    let (directory, path) = in_parts();
-    // A copy of the index under another name: its parts are not its own.
+fn only_shards_of_the_replaced_index_are_removed() {
+    let (directory, path) = sharded();
+    // A copy of the index under another name does not own the shards.
     let copy = directory.path().join("copy.quant");
     fs::copy(&path, &copy).unwrap();
     assert_eq!(load(&copy), of_everything());
     Record::new().save_file(&copy, &BincodeRecorder::default()).unwrap();
     assert_eq!(load(&path), of_everything());
 
-    // An index of a stranger that names another file of the user's, and it is a record.
+    // An untrusted index that lists another record of the user.
     let precious = directory.path().join("precious.quant");
     of_everything().save_file(&precious, &BincodeRecorder::default()).unwrap();
-    let (len, checksum) = pinned(&precious);
+    let (len, checksum) = length_and_checksum(&precious);
     let stranger = directory.path().join("stranger.quant");
     fs::write(&stranger, index(&[("precious.quant", len, checksum)])).unwrap();
     assert_eq!(load(&stranger), of_everything());
     Record::new().save_file(&stranger, &BincodeRecorder::default()).unwrap();
     assert_eq!(load(&precious), of_everything());
 
-    // A file with the name of a part that is not the part any more.
-    let part = parts(directory.path()).remove(0);
-    fs::write(&part, "notes").unwrap();
+    // A file with the name of a shard but other content.
+    let shard = shards(directory.path()).remove(0);
+    fs::write(&shard, "notes").unwrap();
     Record::new().save_file(&path, &BincodeRecorder::default()).unwrap();
-    assert_eq!(fs::read(&part).unwrap(), b"notes");
-    assert_eq!(parts(directory.path()), [part]);
+    assert_eq!(fs::read(&shard).unwrap(), b"notes");
+    assert_eq!(shards(directory.path()), [shard]);
 }
 
 #[test]
-fn parts_that_are_missing_foreign_or_damaged_are_named() {
-    let (directory, path) = in_parts();
-    let files = parts(directory.path());
+fn errors_name_missing_wrong_and_damaged_shards() {
+    let (directory, path) = sharded();
+    let files = shards(directory.path());
     let bytes = fs::read(&files[1]).unwrap();
 
     fs::remove_file(&files[1]).unwrap();
@@ -236,20 +236,30 @@ fn parts_that_are_missing_foreign_or_damaged_are_named() {
         "{error:?}"
     );
 
+    let refused = |text: &str| {
+        let error = RecordFile::open(&path).unwrap_err();
+        let shard = files[1].canonicalize().unwrap();
+        let message = chain(&error);
+        assert!(message.starts_with(&format!("{}: invalid record: ", shard.display())));
+        assert!(message.contains(text), "{message}");
+        reason(error)
+    };
     fs::copy(&files[0], &files[1]).unwrap();
-    let error = RecordFile::open(&path).unwrap_err();
+    let error = refused("");
     assert!(
-        matches!(&error, RecordError::ForeignPart { .. } | RecordError::InPart { .. }),
+        matches!(
+            error,
+            RecordFormatError::WrongShard { .. } | RecordFormatError::MetadataOrder { .. }
+        ),
         "{error:?}"
     );
     let other = Tensor::from_values(&[3], vec![1.0; 3]).unwrap();
     other.save_file(&files[1], &BincodeRecorder::default()).unwrap();
-    let error = RecordFile::open(&path).unwrap_err();
-    let RecordError::ForeignPart { expected_len, found_len, .. } = error else {
+    let error = refused("not the shard of this index: it has 256 bytes, expected ");
+    let RecordFormatError::WrongShard { expected_len, found_len, .. } = error else {
         panic!("{error:?}")
     };
     assert!(expected_len == bytes.len() as u64 && found_len != expected_len);
-    assert!(error.to_string().contains("but the part that the index names"), "{error}");
 
     // The same length, another header.
     let mut same_len = bytes.clone();
@@ -257,16 +267,12 @@ fn parts_that_are_missing_foreign_or_damaged_are_named() {
     same_len[name] = b'x';
     tests::record::reseal(&mut same_len);
     fs::write(&files[1], &same_len).unwrap();
-    let error = BincodeRecorder::default().load_file(&path).unwrap_err();
-    assert!(matches!(error, RecordError::ForeignPart { .. }), "{error:?}");
-    assert!(error.to_string().contains("as in the index"), "{error}");
+    let error = refused("not the shard of this index: the checksum of its header is ");
+    assert!(matches!(error, RecordFormatError::WrongShard { .. }), "{error:?}");
 
     fs::write(&files[1], &bytes[..bytes.len() - 1]).unwrap();
-    let error = RecordFile::open(&path).unwrap_err();
-    let RecordError::InPart { source, .. } = &error else { panic!("{error:?}") };
-    assert!(matches!(**source, RecordError::Truncated { .. }));
-    assert!(std::error::Error::source(&error).is_some());
-    assert!(error.to_string().contains("truncated"), "{error}");
+    let error = refused("truncated");
+    assert!(matches!(error, RecordFormatError::Truncated { .. }), "{error:?}");
 
     let mut flipped = bytes.clone();
     *flipped.last_mut().unwrap() = 1;
@@ -279,7 +285,7 @@ fn parts_that_are_missing_foreign_or_damaged_are_named() {
 }
 
 #[test]
-fn parts_with_one_name_or_key_twice_make_no_record() {
+fn rejects_names_and_keys_in_two_shards() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let save = |record: &Record, name: &str| {
@@ -289,7 +295,7 @@ fn parts_with_one_name_or_key_twice_make_no_record() {
     let named = |name: &str| Record::from_iter([(name, tensor())]);
     let opened = || {
         let entries = ["a", "b"].map(|name| {
-            let (len, checksum) = pinned(&path(name));
+            let (len, checksum) = length_and_checksum(&path(name));
             (name, len, checksum)
         });
         fs::write(path("index"), index(&entries)).unwrap();
@@ -299,30 +305,33 @@ fn parts_with_one_name_or_key_twice_make_no_record() {
     save(&named("w"), "b");
     assert_eq!(opened().unwrap().entries().len(), 2);
     save(&named("v"), "b");
-    assert!(matches!(opened(), Err(RecordError::DuplicateName { .. })));
+    assert!(matches!(
+        opened(),
+        Err(RecordError::Format { source: RecordFormatError::DuplicateName { .. }, .. })
+    ));
     let mut states = named("w");
-    states.insert_state(State { id: "s".into(), kind: "k".into(), data: vec![] });
+    states.insert_state(RecordState { id: "s".into(), kind: "k".into(), data: vec![] });
     save(&states, "b");
     opened().unwrap();
     let mut states = named("v");
-    states.insert_state(State { id: "s".into(), kind: "k".into(), data: vec![1] });
+    states.insert_state(RecordState { id: "s".into(), kind: "k".into(), data: vec![1] });
     save(&states, "a");
-    assert!(matches!(opened(), Err(RecordError::DuplicateName { .. })));
+    assert!(matches!(
+        opened(),
+        Err(RecordError::Format { source: RecordFormatError::DuplicateName { .. }, .. })
+    ));
     for name in ["a", "b"] {
         let mut record = named(name);
         record.insert_metadata("key", name);
         save(&record, name);
     }
     let error = opened().unwrap_err();
-    assert!(
-        matches!(&error, RecordError::InPart { source, .. }
-        if matches!(**source, RecordError::MetadataOrder { .. })),
-        "{error:?}"
-    );
+    assert!(chain(&error).contains("b: invalid record: "), "{error:?}");
+    assert!(matches!(reason(error), RecordFormatError::MetadataOrder { .. }));
 }
 
 #[test]
-fn what_is_no_index_is_refused() {
+fn rejects_invalid_indices() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let open = |bytes: &[u8]| {
@@ -331,28 +340,64 @@ fn what_is_no_index_is_refused() {
     };
     for name in ["../x", "/etc/passwd", "", "..", "a/b", "a\\b", "c:", "nul\0"] {
         let error = open(&index(&[(name, 1, 1)]));
-        assert!(matches!(error, RecordError::Index(IndexError::PartName { .. })), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                RecordError::Format {
+                    source: RecordFormatError::ShardIndex(ShardIndexError::ShardName { .. }),
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
     }
     let error = open(&index(&[("a", 1, 1), ("a", 1, 1)]));
-    assert!(matches!(error, RecordError::Index(IndexError::DuplicatePart { .. })), "{error:?}");
-    let error = open(&index(&[]));
-    assert!(matches!(error, RecordError::Index(IndexError::NoParts)), "{error:?}");
-    // Itself.
-    let error = open(&index(&[("model.quant", 1, 1)]));
     assert!(
-        matches!(&error, RecordError::InPart { source, .. }
-        if matches!(**source, RecordError::IsIndex)),
+        matches!(
+            error,
+            RecordError::Format {
+                source: RecordFormatError::ShardIndex(ShardIndexError::DuplicateShard { .. }),
+                ..
+            }
+        ),
         "{error:?}"
     );
+    let error = open(&index(&[]));
+    assert!(
+        matches!(
+            error,
+            RecordError::Format {
+                source: RecordFormatError::ShardIndex(ShardIndexError::NoShards),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    // The index itself.
+    let error = reason(open(&index(&[("model.quant", 1, 1)])));
+    assert!(matches!(error, RecordFormatError::IsShardIndex), "{error:?}");
     let good = index(&[("a", 1, 1)]);
     let error = open(&[good.as_slice(), &vec![0; 1 << 20]].concat());
-    assert!(matches!(error, RecordError::Index(IndexError::TooLong { .. })), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            RecordError::Format {
+                source: RecordFormatError::ShardIndex(ShardIndexError::TooLong { .. }),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     for len in 8..good.len() {
         let error = open(&good[..len]);
         assert!(
             matches!(
                 error,
-                RecordError::Truncated { .. } | RecordError::Index(IndexError::Checksum { .. })
+                RecordError::Format { source: RecordFormatError::Truncated { .. }, .. }
+                    | RecordError::Format {
+                        source: RecordFormatError::ShardIndex(ShardIndexError::Checksum { .. }),
+                        ..
+                    }
             ),
             "{error:?}"
         );
@@ -362,59 +407,88 @@ fn what_is_no_index_is_refused() {
         assert!(
             matches!(
                 error,
-                RecordError::Truncated { .. } | RecordError::Index(IndexError::Encoding { .. })
+                RecordError::Format { source: RecordFormatError::Truncated { .. }, .. }
+                    | RecordError::Format {
+                        source: RecordFormatError::ShardIndex(ShardIndexError::Encoding { .. }),
+                        ..
+                    }
             ),
             "{error:?}"
         );
     }
     let mut surplus = [good.as_slice(), &[0]].concat();
     reseal(&mut surplus);
-    assert!(matches!(open(&surplus), RecordError::TrailingBytes { .. }));
+    assert!(matches!(
+        open(&surplus),
+        RecordError::Format { source: RecordFormatError::TrailingBytes { .. }, .. }
+    ));
     let mut version = good.clone();
     version[8] = 2;
-    assert!(matches!(open(&version), RecordError::UnknownVersion { found: 2, newest: 1 }));
-    // As a stream, it cannot know where its parts are.
+    assert!(matches!(
+        open(&version),
+        RecordError::Format {
+            source: RecordFormatError::UnsupportedVersion { found: 2, newest: 1 },
+            ..
+        }
+    ));
+    // A stream has no directory with shards.
     let error = BincodeRecorder::default().load(&mut good.as_slice(), None);
     if good.len() >= 32 {
-        assert!(matches!(error, Err(RecordError::IsIndex)), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                Err(RecordError::Format { source: RecordFormatError::IsShardIndex, .. })
+            ),
+            "{error:?}"
+        );
     }
 }
 
-/// A pipe that nobody writes to, where a record or its part should be.
+/// Opening a FIFO in place of a record or shard would block.
 #[cfg(unix)]
 #[test]
-fn pipes_are_not_waited_for() {
-    let (directory, path) = in_parts();
-    let pipe = |path: &Path| {
+fn rejects_fifos_without_blocking() {
+    let (directory, path) = sharded();
+    let fifo = |path: &Path| {
         let made = std::process::Command::new("mkfifo").arg(path).status();
         assert!(made.unwrap().success());
     };
-    let part = parts(directory.path()).remove(0);
-    fs::remove_file(&part).unwrap();
-    pipe(&part);
+    let shard = shards(directory.path()).remove(0);
+    fs::remove_file(&shard).unwrap();
+    fifo(&shard);
     let error = RecordFile::open(&path).unwrap_err();
-    assert!(error.to_string().ends_with("not a file"), "{error}");
+    assert!(chain(&error).ends_with(": not a regular file"), "{error}");
     Record::new().save_file(&path, &BincodeRecorder::default()).unwrap();
     assert!(load(&path).is_empty());
-    assert!(RecordFile::open(&part).unwrap_err().to_string().ends_with("not a file"));
+    let error = RecordFile::open(&shard).unwrap_err();
+    assert!(chain(&error).ends_with(": not a regular file"), "{error}");
 }
 
 #[test]
-fn an_index_has_room_for_all_parts_or_nothing_is_written() {
+fn rejects_an_index_that_would_be_too_long() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("n".repeat(200));
     let entries = (0..5000).map(|i| RecordEntry::new(i.to_string(), [], None)).collect();
-    let Err(error) = RecordWriter::create_in_parts(&path, 0, Default::default(), entries, vec![])
+    let Err(error) = RecordWriter::create_sharded(&path, 0, Default::default(), entries, vec![])
     else {
         panic!("refused")
     };
-    assert!(matches!(error, RecordError::Index(IndexError::TooLong { .. })), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            RecordError::Format {
+                source: RecordFormatError::ShardIndex(ShardIndexError::TooLong { .. }),
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     assert!(names(directory.path()).is_empty());
 }
 
 #[test]
 fn survives_a_hundred_thousand_mutated_indices() {
-    let (directory, path) = in_parts();
+    let (directory, path) = sharded();
     let sample = fs::read(&path).unwrap();
     let mutated = directory.path().join("mutated.quant");
     let mut random = Random(7);
