@@ -136,43 +136,75 @@ pub use quant_kernels::scheme;
 #[cfg(feature = "derive")]
 pub use quant_derive::Module;
 
-pub use calibration::{
-    Calibration, Histogram, MinMaxCalibration, MinMaxObserver, MovingAverageCalibration,
-    MovingAverageObserver, MseCalibration, Observer, PercentileCalibration,
-};
+pub use calibration::min_max::MinMaxCalibration;
 pub use model::Module;
-pub use module::{
-    Directive, MapError, ModuleMapper, ModuleVisitor, Param, ParamId, ParamInfo, ParamView,
-    StateLeaf, TryModuleMapper, Walk, Walker, WalkerMut,
-};
-pub use quantize::{WeightError, quantize_values};
-pub use scheme::{
-    Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams,
-    QuantizationScheme, QuantizationType, Range, ScaleError, ScaleType, SchemeNameError,
-};
-pub use tensor::{FloatTensor, QuantizedTensor, SharedTensor, Tensor, TensorError};
-
-#[cfg(feature = "std")]
-pub use activation::{
-    ActivationError, ActivationMode, ActivationQuantizer, ActivationScheme, ActivationSchemeError,
-    ConvertError,
-};
-#[cfg(feature = "std")]
-pub use calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, EntropyCalibration};
+pub use module::{id::ParamId, map::ModuleMapper, param::Param};
+pub use quant_kernels::scheme::{QuantizationScheme, QuantizationType};
 #[cfg(feature = "std")]
 pub use quantize::{
-    Action, CalibrateError, Candidate, Decision, Expected, LayerSensitivity, Plan, PlanDifference,
-    PlannedActivation, PlannedParam, Planner, QuantizeError, Quantizer, Reason, Recipe, Rule,
-    Sensitivity, SensitivityError, UnmatchedRule,
-    mixed::{
-        self, Budget, BudgetError, MixedPlan, MixedPrecision, MixedPrecisionError, Precision,
-        PrecisionNameError,
-    },
+    error::QuantizeError,
+    plan::Plan,
+    quantizer::Quantizer,
+    recipe::{Recipe, Rule},
 };
 #[cfg(feature = "std")]
-pub use record::{
-    BincodeRecorder, Difference, Record, RecordEntry, RecordError, RecordFile, RecordWriter,
-    Recorder,
+pub use record::{error::RecordError, recorder::BincodeRecorder};
+pub use tensor::{float::FloatTensor, host::Tensor};
+
+// Until the other crates follow.
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub use self::{
+    activation::{ActivationError, ActivationMode, ActivationQuantizer, ConvertError},
+    calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, EntropyCalibration},
+    quantize::{
+        Action, CalibrateError, Candidate, Decision, Expected, LayerSensitivity, PlanDifference,
+        PlannedActivation, PlannedParam, Planner, Reason, Sensitivity, SensitivityError,
+        UnmatchedRule,
+        mixed::{
+            self, Budget, BudgetError, MixedPlan, MixedPrecision, MixedPrecisionError, Precision,
+            PrecisionNameError,
+        },
+    },
+    record::{Difference, Record, RecordEntry, RecordFile, RecordWriter, Recorder},
+    scheme::{ActivationScheme, ActivationSchemeError, SchemeNameError},
 };
+#[doc(hidden)]
+pub use calibration::{
+    Calibration, Histogram, MinMaxObserver, MovingAverageCalibration, MovingAverageObserver,
+    MseCalibration, Observer, PercentileCalibration,
+};
+#[doc(hidden)]
+pub use module::{
+    Directive, MapError, ModuleVisitor, ParamInfo, ParamView, StateLeaf, TryModuleMapper, Walk,
+    Walker, WalkerMut,
+};
+#[doc(hidden)]
+pub use quantize::{WeightError, quantize_values};
 #[cfg(feature = "mmap")]
+#[doc(hidden)]
 pub use record::{MappedRecord, Verify};
+#[doc(hidden)]
+pub use scheme::{
+    Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams, Range,
+    ScaleError, ScaleType,
+};
+#[doc(hidden)]
+pub use tensor::{QuantizedTensor, SharedTensor, TensorError};
+
+/// What most programs import: `use quant::prelude::*;`.
+pub mod prelude {
+    #[cfg(feature = "std")]
+    pub use crate::activation::ActivationQuantizer;
+    pub use crate::module::ModuleVisitor;
+    #[cfg(feature = "std")]
+    pub use crate::record::Recorder;
+    #[cfg(feature = "std")]
+    pub use crate::scheme::ActivationScheme;
+    #[cfg(feature = "std")]
+    pub use crate::{BincodeRecorder, Plan, QuantizeError, Quantizer, Recipe, RecordError, Rule};
+    pub use crate::{
+        FloatTensor, MinMaxCalibration, Module, ModuleMapper, Param, ParamId, QuantizationScheme,
+        QuantizationType, Tensor,
+    };
+}

@@ -287,7 +287,8 @@ pub trait Module: Walk {
     /// quantized, whatever it was before.
     ///
     /// ```
-    /// use quant::{Difference, Module, Param, Record, RecordError, Tensor};
+    /// use quant::record::{Difference, Record};
+    /// use quant::{Module, Param, RecordError, Tensor};
     ///
     /// let mut record = Record::new();
     /// record.insert("0", Tensor::from_values(&[3], vec![1.0, 2.0, 3.0])?);
@@ -295,7 +296,7 @@ pub trait Module: Walk {
     /// let Err(RecordError::Differences(found)) = model.load_record(record) else { panic!() };
     /// assert_eq!(found[0].to_string(), "0: shape [3] in the record, but [2] in the model");
     /// assert_eq!(found[1].to_string(), "1: missing in the record; shape [2]");
-    /// # Ok::<(), quant::TensorError>(())
+    /// # Ok::<(), quant::tensor::TensorError>(())
     /// ```
     ///
     /// # Errors

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use ndarray::Array2;
+use quant::module::{MapError, ModuleVisitor, ParamView, TryModuleMapper};
+use quant::quantize::quantize_values;
+use quant::tensor::TensorError;
 use quant::{
-    FloatTensor, MapError, MinMaxCalibration, Module, ModuleMapper, ModuleVisitor, Param, ParamId,
-    ParamView, QuantizationScheme, QuantizationType, Quantizer, Tensor, TensorError,
-    TryModuleMapper, quantize_values,
+    FloatTensor, MinMaxCalibration, Module, ModuleMapper, Param, ParamId, QuantizationScheme,
+    QuantizationType, Quantizer, Tensor,
 };
+use tests::errors::chain;
 
 #[derive(Clone, Debug, PartialEq, Module)]
 struct Dense {
@@ -84,7 +87,7 @@ fn a_visitor_sees_each_parameter_once_in_order() {
     let infos = model.params();
     assert_eq!(infos.iter().map(|info| info.id.as_str()).collect::<Vec<_>>(), PATHS);
     assert!(infos.iter().all(|info| info.scheme.is_none()));
-    assert_eq!(infos.iter().map(quant::ParamInfo::element_count).sum::<usize>(), 21);
+    assert_eq!(infos.iter().map(quant::module::ParamInfo::element_count).sum::<usize>(), 21);
 }
 
 #[test]
@@ -205,8 +208,8 @@ fn try_map_errs_when_the_mapper_returns_another_shape_float_or_quantized() {
         let source = TensorError::shape(&[2, 2], &[4]);
         assert_eq!(error, MapError::Tensor { id: "layers.1.weight".into(), source });
         assert_eq!(
-            error.to_string(),
-            "layers.1.weight: a storage of shape [2, 2] cannot hold shape [4]"
+            chain(&error),
+            "layers.1.weight: the mapped tensor does not fit: a storage of shape [2, 2] cannot hold shape [4]"
         );
         assert!(error.source().unwrap().is::<TensorError>());
         assert_eq!(calls, 3, "nothing is mapped after the error");
@@ -232,7 +235,7 @@ fn a_mappers_own_error_arrives_with_the_path() {
     }
     let error = net().try_map(&mut Stopping).unwrap_err();
     assert_eq!(error, MapError::Mapper { id: "scale".into(), source: Stop });
-    assert_eq!(error.to_string(), "scale: stop");
+    assert_eq!(chain(&error), "scale: the mapper failed: stop");
     assert!(error.source().unwrap().is::<Stop>());
 }
 

@@ -17,6 +17,7 @@ mod convert;
 mod observation;
 mod quantizer;
 mod saved;
+mod state;
 mod training;
 
 pub use convert::ConvertError;

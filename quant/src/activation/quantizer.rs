@@ -5,13 +5,12 @@ use std::sync::Mutex;
 
 use super::observation::{Observation, locked};
 use super::saved;
+use super::state::{Fixed, Observing, State, fixed};
 use super::training::ActivationTraining;
 use crate::calibration::CalibrationMethod;
 use crate::kernel::{Dynamic, Static};
 use crate::module::{ParamId, StateLeaf, Walk, Walker, WalkerMut};
-use crate::scheme::{
-    ActivationScheme, Mapping, NonFinite, QuantParams, QuantizationType, ScaleError,
-};
+use crate::scheme::{ActivationScheme, NonFinite, QuantParams, ScaleError};
 
 /// Says how the input of a layer is quantized; it is beside the layer's parameters, and saved with
 /// them.
@@ -30,39 +29,11 @@ use crate::scheme::{
 /// assert!(matches!(input.mode(), ActivationMode::Dynamic(_)));
 /// # Ok::<(), quant::QuantizeError>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ActivationQuantizer {
     /// The path, known since the first walk that changed the mode; for errors.
     id: Option<ParamId>,
     state: State,
-}
-
-#[derive(Debug, Default)]
-pub(super) enum State {
-    #[default]
-    Float,
-    /// To be quantized, but neither prepared nor calibrated yet.
-    Pending(ActivationScheme),
-    Dynamic(Dynamic),
-    Static(Fixed),
-    Observing(Observing),
-}
-
-/// The parameters of a static activation.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Fixed {
-    pub(super) ty: QuantizationType,
-    pub(super) mapping: Mapping,
-    pub(super) params: QuantParams,
-}
-
-/// On the way to static.
-pub(super) struct Observing {
-    /// Behind a lock, because a forward pass has the model by reference.
-    pub(super) seen: Mutex<Observation>,
-    /// Whether calibration has ended, so that a forward pass is a mistake until the conversion.
-    pub(super) ended: bool,
-    pub(super) training: Option<Box<dyn ActivationTraining>>,
 }
 
 /// What an [`ActivationQuantizer`] does.
@@ -272,56 +243,6 @@ impl ActivationQuantizer {
             State::Observing(observing) => observing.ended || observing.observes(),
             _ => false,
         }
-    }
-}
-
-impl Observing {
-    pub(super) fn new(seen: Observation) -> Self {
-        Self { seen: Mutex::new(seen), ended: false, training: None }
-    }
-
-    fn observes(&self) -> bool {
-        self.training.as_ref().is_none_or(|training| training.observes())
-    }
-
-    /// The parameters in training, as a kernel takes them.
-    fn fixed(&self) -> Option<Static> {
-        let training = self.training.as_ref()?;
-        let seen = locked(&self.seen);
-        Some(fixed(training.params(&seen)?, seen.grid().code_range()))
-    }
-}
-
-fn fixed(params: QuantParams, (qmin, qmax): (i32, i32)) -> Static {
-    let QuantParams { scale, zero_point } = params;
-    Static { scale, zero_point, range: (qmin as i8, qmax as i8) }
-}
-
-impl fmt::Debug for Observing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut fields = f.debug_struct("Observing");
-        fields.field("seen", &*locked(&self.seen)).field("ended", &self.ended);
-        fields.field("in_training", &self.training.is_some()).finish()
-    }
-}
-
-impl Clone for Observing {
-    fn clone(&self) -> Self {
-        let seen = Mutex::new(locked(&self.seen).clone());
-        Self { seen, ended: self.ended, training: self.training.clone() }
-    }
-}
-
-impl Clone for ActivationQuantizer {
-    fn clone(&self) -> Self {
-        let state = match &self.state {
-            State::Float => State::Float,
-            State::Pending(scheme) => State::Pending(*scheme),
-            State::Dynamic(dynamic) => State::Dynamic(*dynamic),
-            State::Static(fixed) => State::Static(*fixed),
-            State::Observing(observing) => State::Observing(observing.clone()),
-        };
-        Self { id: self.id.clone(), state }
     }
 }
 

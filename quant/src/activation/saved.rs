@@ -11,7 +11,7 @@
 //! Every field is a byte unless it says otherwise; numbers are little-endian.
 
 use super::observation::{Observation, locked};
-use super::quantizer::{Fixed, Observing, State};
+use super::state::{Fixed, Observing, State};
 use super::training::ActivationTraining;
 use crate::calibration::{AnyObserver, CalibrationMethod};
 use crate::kernel::Dynamic;

@@ -16,7 +16,7 @@ use crate::scheme::{Grid, NonFinite, Range};
 /// One of the calibrations of this crate, chosen by name at run time.
 ///
 /// ```
-/// use quant::{CalibrationMethod, MseCalibration, PercentileCalibration};
+/// use quant::calibration::{CalibrationMethod, MseCalibration, PercentileCalibration};
 ///
 /// assert_eq!("mse".parse(), Ok(CalibrationMethod::Mse(MseCalibration {})));
 /// let percentile = PercentileCalibration::new(99.5).unwrap();

@@ -12,7 +12,7 @@ mod entropy;
 mod histogram;
 #[cfg(feature = "std")]
 mod method;
-mod min_max;
+pub(crate) mod min_max;
 mod moving_average;
 mod mse;
 mod percentile;
@@ -26,7 +26,9 @@ pub use entropy::EntropyCalibration;
 pub use histogram::{Bin, Histogram};
 #[cfg(feature = "std")]
 pub use method::{CalibrationMethod, CalibrationNameError};
-pub use min_max::{MinMaxCalibration, MinMaxObserver};
+#[doc(hidden)]
+pub use min_max::MinMaxCalibration;
+pub use min_max::MinMaxObserver;
 pub use moving_average::{MovingAverageCalibration, MovingAverageObserver};
 pub use mse::MseCalibration;
 pub use percentile::PercentileCalibration;
@@ -37,14 +39,16 @@ use crate::scheme::{Grid, NonFinite, QuantParams, Range};
 /// How the range of a tensor is found.
 ///
 /// ```
-/// use quant::{Calibration, Grid, MinMaxCalibration, NonFinite, Observer, Range};
+/// use quant::calibration::{Calibration, Observer};
+/// use quant::scheme::{Grid, NonFinite, Range};
+/// use quant::MinMaxCalibration;
 ///
 /// /// Half the range: large values saturate.
 /// #[derive(Clone)]
 /// struct Half;
 ///
 /// impl Calibration for Half {
-///     type Observer = quant::MinMaxObserver;
+///     type Observer = quant::calibration::MinMaxObserver;
 ///     fn name(&self) -> std::borrow::Cow<'static, str> { "half".into() }
 ///     fn observer(&self) -> Self::Observer { MinMaxCalibration {}.observer() }
 ///     fn range(&self, observer: &Self::Observer, _grid: Grid) -> Option<Range> {

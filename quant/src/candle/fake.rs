@@ -13,7 +13,8 @@ use crate::scheme::{Granularity, Groups};
 /// use candle_core::{Device, Var};
 /// use quant::candle::FakeQuantize;
 /// use quant::fake::FakeQuantizer;
-/// use quant::{Grid, Mapping, QuantParams, QuantizationType, ScaleType};
+/// use quant::scheme::{Grid, Mapping, QuantParams, ScaleType};
+/// use quant::QuantizationType;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let grid = Grid::new(QuantizationType::QInt4, Mapping::Symmetric, ScaleType::F32);

@@ -17,7 +17,8 @@
 //!
 //! ```
 //! use quant::fake::FakeQuantizer;
-//! use quant::{Grid, Mapping, QuantizationType, Range, ScaleType};
+//! use quant::scheme::{Grid, Mapping, Range, ScaleType};
+//! use quant::QuantizationType;
 //!
 //! let grid = Grid::new(QuantizationType::QInt4, Mapping::Symmetric, ScaleType::F32);
 //! let fake = FakeQuantizer::new(grid, grid.params(Range::new(-0.7, 0.7).unwrap())?);
@@ -29,7 +30,7 @@
 //! let mut dx = [0.0; 3];
 //! fake.backward(&x, &[1.0; 3], &mut dx);
 //! assert_eq!(dx, [1.0, 1.0, 0.0]); // 5.0 saturates
-//! # Ok::<(), quant::ScaleError>(())
+//! # Ok::<(), quant::scheme::ScaleError>(())
 //! ```
 
 mod groups;

@@ -14,7 +14,8 @@ use super::ParamId;
 /// returns, under the path of the leaf; loading a record calls [`load`](Self::load).
 ///
 /// ```
-/// use quant::module::{ParamId, StateLeaf, Walk, Walker, WalkerMut};
+/// use quant::module::{StateLeaf, Walk, Walker, WalkerMut};
+/// use quant::ParamId;
 /// use quant::{BincodeRecorder, Module};
 ///
 /// /// Counts the batches it has seen.

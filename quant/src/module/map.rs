@@ -5,8 +5,7 @@ use core::fmt;
 
 use super::id::ParamId;
 use super::leaf::StateLeaf;
-use super::param::ParamMut;
-use super::walk::{LeavesMut, Site, Walk, walk_mut};
+use super::walk::{LeavesMut, ParamMut, Site, Walk, walk_mut};
 use crate::tensor::{Tensor, TensorError};
 
 /// Replaces the parameters of a model, one by one.
@@ -60,11 +59,11 @@ pub enum MapError<E> {
     },
 }
 
-impl<E: fmt::Display> fmt::Display for MapError<E> {
+impl<E> fmt::Display for MapError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mapper { id, source } => write!(f, "{id}: {source}"),
-            Self::Tensor { id, source } => write!(f, "{id}: {source}"),
+            Self::Mapper { id, .. } => write!(f, "{id}: the mapper failed"),
+            Self::Tensor { id, .. } => write!(f, "{id}: the mapped tensor does not fit"),
         }
     }
 }
@@ -113,7 +112,10 @@ pub(crate) fn map<M: Walk>(module: M, mapper: &mut dyn ModuleMapper) -> M {
             Ok(self.0.map_float(id, tensor))
         }
     }
-    try_map(module, &mut Never(mapper)).unwrap_or_else(|error| panic!("{error}"))
+    try_map(module, &mut Never(mapper)).unwrap_or_else(|error| match error {
+        MapError::Mapper { source, .. } => match source {},
+        MapError::Tensor { id, source } => panic!("{id}: {source}"),
+    })
 }
 
 pub(crate) fn try_map<M: Walk, E>(

@@ -4,34 +4,34 @@
 //! leaf that holds a tensor, [`StateLeaf`] one that holds anything else. Visitors and mappers are
 //! walks. This room imports `tensor` and `scheme` only. Start reading in `walk.rs`.
 
-mod attachment;
+mod attached;
 #[cfg(feature = "std")]
 mod cache;
 mod containers;
-mod id;
+pub(crate) mod id;
 mod leaf;
-mod map;
-mod param;
+pub(crate) mod map;
+pub(crate) mod param;
+mod view;
 mod visit;
 mod walk;
 
-pub use attachment::Attachment;
 #[cfg(feature = "std")]
 pub use cache::Cache;
-pub use id::ParamId;
 pub use leaf::StateLeaf;
-pub use map::{MapError, ModuleMapper, TryModuleMapper};
-pub use param::{Param, ParamView};
+pub use map::{MapError, TryModuleMapper};
+pub use view::ParamView;
 pub use visit::{ModuleVisitor, ParamInfo};
-pub use walk::{Directive, Walk, Walker, WalkerMut};
+pub use walk::{Attachment, Directive, Walk, Walker, WalkerMut};
 
 #[doc(hidden)]
 pub use self::{
     map::{for_each_mut, for_each_state_mut},
-    param::ParamMut,
     visit::{for_each, for_each_state},
-    walk::{FoldNorm, Leaves, LeavesMut, Site, walk, walk_mut},
+    walk::{FoldNorm, Leaves, LeavesMut, ParamMut, Site, walk, walk_mut},
 };
 
 pub(crate) use map::{Dequantize, map, try_map};
 pub(crate) use visit::{params, visit};
+#[doc(hidden)]
+pub use {id::ParamId, map::ModuleMapper, param::Param};

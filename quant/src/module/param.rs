@@ -2,13 +2,13 @@
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use core::any::Any;
 use core::fmt;
 
-use super::attachment::{Attachment, Slot};
+use super::attached::Slot;
 #[cfg(feature = "std")]
 use super::cache::Cache;
-use super::walk::{Walk, Walker, WalkerMut};
+use super::view::ParamView;
+use super::walk::{Attachment, ParamMut, Walk, Walker, WalkerMut};
 use crate::tensor::{FloatTensor, QuantizedTensor, Repr, Tensor, TensorError};
 
 /// A parameter of a model: a float tensor of type `T`, or the quantized tensor made of it.
@@ -140,8 +140,8 @@ impl<T: FloatTensor> Param<T> {
 impl<T: FloatTensor> Walk for Param<T> {
     fn walk(&self, walker: &mut Walker<'_>) {
         walker.param(match &self.state {
-            State::Float(value) => ParamView(View::Float(value)),
-            State::Quantized(tensor, _) => ParamView(View::Quantized(tensor)),
+            State::Float(value) => ParamView::of_float(value),
+            State::Quantized(tensor, _) => tensor.into(),
         });
         if let Some(attached) = self.attached.as_dyn() {
             attached.walk(walker);
@@ -204,140 +204,12 @@ impl<T: FloatTensor + PartialEq> PartialEq for Param<T> {
     }
 }
 
-/// A parameter seen by reference, whatever its storage.
-#[derive(Clone, Copy)]
-pub struct ParamView<'a>(View<'a>);
-
-#[derive(Clone, Copy)]
-enum View<'a> {
-    Float(&'a dyn FloatView),
-    Host(&'a Tensor),
-    Quantized(&'a QuantizedTensor),
-}
-
-/// What of [`FloatTensor`] does not name the type.
-trait FloatView {
-    fn shape(&self) -> Cow<'_, [usize]>;
-    fn values(&self) -> Cow<'_, [f32]>;
-    fn as_any(&self) -> Option<&dyn Any>;
-}
-
-impl<T: FloatTensor> FloatView for T {
-    fn shape(&self) -> Cow<'_, [usize]> {
-        FloatTensor::shape(self)
-    }
-
-    fn values(&self) -> Cow<'_, [f32]> {
-        FloatTensor::values(self)
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        FloatTensor::as_any(self)
-    }
-}
-
-impl<'a> ParamView<'a> {
-    /// The extent of each axis.
-    pub fn shape(self) -> Cow<'a, [usize]> {
-        match self.0 {
-            View::Float(value) => value.shape(),
-            View::Host(tensor) => Cow::Borrowed(tensor.shape()),
-            View::Quantized(tensor) => Cow::Borrowed(tensor.shape()),
-        }
-    }
-
-    /// The values in row-major order: borrowed if the storage has them so, dequantized if the
-    /// parameter is quantized.
-    pub fn values(self) -> Cow<'a, [f32]> {
-        match self.0 {
-            View::Float(value) => value.values(),
-            View::Host(tensor) => tensor.values(),
-            View::Quantized(tensor) => Cow::Owned(tensor.dequantize()),
-        }
-    }
-
-    /// The quantized tensor, or `None` when the parameter is float.
-    pub fn quantized(self) -> Option<&'a QuantizedTensor> {
-        match self.0 {
-            View::Float(_) => None,
-            View::Host(tensor) => tensor.quantized(),
-            View::Quantized(tensor) => Some(tensor),
-        }
-    }
-
-    /// Whether the parameter is quantized.
-    pub fn is_quantized(self) -> bool {
-        self.quantized().is_some()
-    }
-
-    /// The float storage, if its type is `T` and it says so by [`FloatTensor::as_any`].
-    pub fn downcast_ref<T: FloatTensor + 'static>(self) -> Option<&'a T> {
-        self.as_any()?.downcast_ref()
-    }
-
-    pub(crate) fn as_any(self) -> Option<&'a dyn Any> {
-        match self.0 {
-            View::Float(value) => value.as_any(),
-            View::Host(_) | View::Quantized(_) => None,
-        }
-    }
-
-    /// A copy of the parameter.
-    pub fn to_tensor(self) -> Tensor {
-        match self.0 {
-            View::Float(value) => Tensor::from_values(&value.shape(), value.values().into_owned())
-                .expect("a storage has as many values as its shape says"),
-            View::Host(tensor) => tensor.clone(),
-            View::Quantized(tensor) => tensor.clone().into(),
-        }
-    }
-}
-
-impl<'a> From<&'a QuantizedTensor> for ParamView<'a> {
-    fn from(tensor: &'a QuantizedTensor) -> Self {
-        Self(View::Quantized(tensor))
-    }
-}
-
-impl<'a> From<&'a Tensor> for ParamView<'a> {
-    fn from(tensor: &'a Tensor) -> Self {
-        Self(View::Host(tensor))
-    }
-}
-
-/// A parameter to be changed in place, whatever its storage.
-pub trait ParamMut {
-    /// The parameter by reference.
-    fn view(&self) -> ParamView<'_>;
-
-    /// Moves the tensor out; until one is [`put`](Self::put) back the parameter is empty.
-    fn take(&mut self) -> Tensor;
-
-    /// Moves a tensor in.
-    ///
-    /// # Errors
-    /// The storage cannot hold the tensor.
-    fn put(&mut self, tensor: Tensor) -> Result<(), TensorError>;
-
-    /// The attachment, if there is one.
-    fn attached(&self) -> Option<&dyn Attachment>;
-
-    /// The attachment to be changed, if there is one.
-    fn attached_mut(&mut self) -> Option<&mut dyn Attachment>;
-
-    /// Attaches `attachment`, or drops the one there is.
-    ///
-    /// # Errors
-    /// The parameter is quantized, or has no storage type of its own.
-    fn attach(&mut self, attachment: Option<Box<dyn Attachment>>) -> Result<(), TensorError>;
-}
-
 impl<T: FloatTensor> ParamMut for Param<T> {
     fn view(&self) -> ParamView<'_> {
-        ParamView(match &self.state {
-            State::Float(value) => View::Float(value),
-            State::Quantized(tensor, _) => View::Quantized(tensor),
-        })
+        match &self.state {
+            State::Float(value) => ParamView::of_float(value),
+            State::Quantized(tensor, _) => tensor.into(),
+        }
     }
 
     fn take(&mut self) -> Tensor {

@@ -4,14 +4,15 @@ use alloc::vec::Vec;
 
 use super::id::ParamId;
 use super::leaf::StateLeaf;
-use super::param::ParamView;
+use super::view::ParamView;
 use super::walk::{Leaves, Site, Walk, walk};
 use crate::scheme::{QuantizationScheme, element_count};
 
 /// Sees the parameters of a model.
 ///
 /// ```
-/// use quant::{Module, ModuleVisitor, Param, ParamId, ParamView};
+/// use quant::module::{ModuleVisitor, ParamView};
+/// use quant::{Module, Param, ParamId};
 ///
 /// struct Largest(f32);
 /// impl ModuleVisitor for Largest {
@@ -50,7 +51,7 @@ impl ParamInfo {
         Self {
             id: path.into(),
             shape: param.shape().into_owned(),
-            scheme: param.quantized().map(crate::QuantizedTensor::scheme),
+            scheme: param.quantized().map(crate::tensor::QuantizedTensor::scheme),
         }
     }
 

@@ -1,12 +1,14 @@
 //! The walk over a model's leaves, by reference and in place.
 
+use alloc::boxed::Box;
 use alloc::string::String;
+use core::any::Any;
 use core::fmt::Write;
 
 use super::leaf::StateLeaf;
-use super::param::{ParamMut, ParamView};
+use super::view::ParamView;
 use crate::scheme::QuantizationScheme;
-use crate::tensor::TensorError;
+use crate::tensor::{Tensor, TensorError};
 
 /// A tree of named leaves: what `#[derive(Module)]` implements.
 ///
@@ -115,6 +117,57 @@ pub trait FoldNorm {
     /// # Errors
     /// A weight that is quantized, or a norm of another number of channels.
     fn fold(&mut self) -> Result<(), TensorError>;
+}
+
+/// A parameter to be changed in place, whatever its storage.
+pub trait ParamMut {
+    /// The parameter by reference.
+    fn view(&self) -> ParamView<'_>;
+
+    /// Moves the tensor out; until one is [`put`](Self::put) back the parameter is empty.
+    fn take(&mut self) -> Tensor;
+
+    /// Moves a tensor in.
+    ///
+    /// # Errors
+    /// The storage cannot hold the tensor.
+    fn put(&mut self, tensor: Tensor) -> Result<(), TensorError>;
+
+    /// The attachment, if there is one.
+    fn attached(&self) -> Option<&dyn Attachment>;
+
+    /// The attachment to be changed, if there is one.
+    fn attached_mut(&mut self) -> Option<&mut dyn Attachment>;
+
+    /// Attaches `attachment`, or drops the one there is.
+    ///
+    /// # Errors
+    /// The parameter is quantized, or has no storage type of its own.
+    fn attach(&mut self, attachment: Option<Box<dyn Attachment>>) -> Result<(), TensorError>;
+}
+
+/// What a crate on top of this one keeps beside a float parameter: training, for example, its
+/// scales and its phase.
+///
+/// The parameter owns its attachment, and has at most one. Walks visit it after the parameter,
+/// below the parameter's path, so that its own parameters are saved, loaded and optimized. Clones
+/// of the parameter get [a clone](Self::boxed_clone). It is dropped when the parameter is
+/// quantized or another attachment takes its place; changing the float value keeps it.
+pub trait Attachment: Walk + Any + Send + Sync {
+    /// The attachment of a clone of the parameter.
+    fn boxed_clone(&self) -> Box<dyn Attachment>;
+}
+
+impl dyn Attachment {
+    /// The attachment as a `T`, if it is one.
+    pub fn downcast_ref<T: Attachment>(&self) -> Option<&T> {
+        (self as &dyn Any).downcast_ref()
+    }
+
+    /// The attachment as a `T` to be changed, if it is one.
+    pub fn downcast_mut<T: Attachment>(&mut self) -> Option<&mut T> {
+        (self as &mut dyn Any).downcast_mut()
+    }
 }
 
 macro_rules! walker {

@@ -182,7 +182,8 @@ impl fmt::Display for ExecuteError {
 impl core::error::Error for ExecuteError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Activation(error) => Some(error),
+            // The message is that of the error inside, and so is the source.
+            Self::Activation(error) => error.source(),
             Self::Pack { source, .. } => Some(source),
             Self::Product { source, .. } => Some(source),
             Self::Convolution { source, .. } => Some(source),

@@ -1,7 +1,7 @@
 //! Layers that execute, float or quantized, over one definition for every kind of tensor.
 //!
 //! A layer holds parameters and, where its product can be done in integers, an
-//! [`ActivationQuantizer`](crate::ActivationQuantizer) for its input. What it computes depends on
+//! [`ActivationQuantizer`](crate::activation::ActivationQuantizer) for its input. What it computes depends on
 //! the two:
 //!
 //! | weight | input | product |
@@ -15,7 +15,8 @@
 //! ```
 //! use ndarray::{arr1, arr2};
 //! use quant::nn::Linear;
-//! use quant::{ActivationScheme, Module, Recipe};
+//! use quant::scheme::ActivationScheme;
+//! use quant::{Module, Recipe};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let layer = Linear::new(arr2(&[[1.0f32, 2.0], [3.0, -4.0]]).into_dyn(), Some(arr1(&[0.5, 0.0]).into_dyn()))?;

@@ -7,16 +7,8 @@ use super::planner::Choice;
 use super::weights;
 use crate::calibration;
 use crate::kernel::Damage;
-use crate::module::{ParamId, ParamInfo, ParamView};
+use crate::module::ParamId;
 use crate::scheme::{Mapping, QuantizationScheme, packing};
-
-/// The bytes of a parameter as it is.
-pub(super) fn bytes_now(info: &ParamInfo, param: ParamView<'_>) -> u64 {
-    match param.quantized() {
-        Some(tensor) => tensor.byte_count() as u64,
-        None => 4 * info.element_count() as u64,
-    }
-}
 
 /// The bytes of a tensor once it is quantized.
 fn byte_count(shape: &[usize], scheme: QuantizationScheme, groups: usize) -> u64 {

@@ -14,7 +14,7 @@ mod calibrated;
 #[cfg(feature = "std")]
 mod decide;
 #[cfg(feature = "std")]
-mod error;
+pub(crate) mod error;
 #[cfg(feature = "std")]
 mod fit;
 #[cfg(feature = "std")]
@@ -26,13 +26,13 @@ pub mod mixed;
 #[cfg(feature = "std")]
 mod outcome;
 #[cfg(feature = "std")]
-mod plan;
+pub(crate) mod plan;
 #[cfg(feature = "std")]
 mod planner;
 #[cfg(feature = "std")]
-mod quantizer;
+pub(crate) mod quantizer;
 #[cfg(feature = "std")]
-mod recipe;
+pub(crate) mod recipe;
 #[cfg(feature = "std")]
 mod sensitivity;
 #[cfg(feature = "std")]
@@ -42,12 +42,10 @@ mod weights;
 #[cfg(feature = "std")]
 pub use self::{
     activations::CalibrateError,
-    error::{PlanDifference, QuantizeError, UnmatchedRule},
+    error::{PlanDifference, UnmatchedRule},
     outcome::{Action, Expected, PlannedActivation, Reason},
-    plan::{Plan, PlannedParam},
+    plan::PlannedParam,
     planner::{Candidate, Decision, Planner},
-    quantizer::Quantizer,
-    recipe::{Recipe, Rule},
     sensitivity::{LayerSensitivity, Sensitivity, SensitivityError},
 };
 pub use weights::{WeightError, quantize_values};
@@ -62,6 +60,14 @@ pub use weights::{WeightRange, params};
 pub(crate) use self::{
     activations::{calibrate, quantize, quantize_with},
     apply::quantize_weights,
+};
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub use self::{
+    error::QuantizeError,
+    plan::Plan,
+    quantizer::Quantizer,
+    recipe::{Recipe, Rule},
 };
 
 /// For other crates that quantize tensor by tensor; see [`__private`](crate::__private).

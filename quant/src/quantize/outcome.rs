@@ -14,7 +14,7 @@ use crate::scheme::{ActivationScheme, QuantizationScheme};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PlannedActivation {
-    /// The path of the layer's [`ActivationQuantizer`](crate::ActivationQuantizer).
+    /// The path of the layer's [`ActivationQuantizer`](crate::activation::ActivationQuantizer).
     pub id: ParamId,
     /// How.
     pub scheme: ActivationScheme,

@@ -10,7 +10,7 @@ use super::calibrated::PlannedCalibration;
 use super::decide::{Decided, decide, decide_activations, try_map};
 use super::error::QuantizeError;
 use super::fit::Fitted;
-use super::measure::{bytes_now, measure};
+use super::measure::measure;
 use super::outcome::{Action, Expected, PlannedActivation, Reason};
 use super::planner::{Choice, Planner};
 use super::table;
@@ -24,7 +24,8 @@ use crate::tensor::{QuantizedTensor, Tensor};
 /// the same paths and shapes).
 ///
 /// ```
-/// use quant::{Action, Module, Param, Recipe};
+/// use quant::quantize::Action;
+/// use quant::{Module, Param, Recipe};
 ///
 /// #[derive(Module)]
 /// struct Dense { weight: Param<[[f32; 64]; 8]>, bias: Param<[f32; 8]> }
@@ -146,7 +147,7 @@ fn fit_one(
 ) -> Result<(PlannedParam, Option<Fitted>), QuantizeError> {
     let Decided { info, decision } = decided;
     let mut fitted = None;
-    let before = bytes_now(&info, param);
+    let before = param.byte_count();
     let mut planned = PlannedParam {
         action: Action::KeepFloat,
         reason: decision.reason,

@@ -99,7 +99,7 @@ impl Recipe {
     }
 
     /// Leaves NaN and infinite activations out of calibration, and counts them, where they would
-    /// be an error; see [`ActivationQuantizer::skipped`](crate::ActivationQuantizer::skipped).
+    /// be an error; see [`ActivationQuantizer::skipped`](crate::activation::ActivationQuantizer::skipped).
     #[must_use]
     pub fn skip_non_finite(self) -> Self {
         Self { skip_non_finite: true, ..self }

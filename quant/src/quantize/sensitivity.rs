@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decide::{Decided, decide, try_map};
 use super::error::QuantizeError;
-use super::measure::{Measured, bytes_now, measure};
+use super::measure::{Measured, measure};
 use super::planner::Planner;
 use super::table;
 use crate::module::{ParamId, ParamInfo, ParamView, Walk, for_each, for_each_mut};
@@ -22,10 +22,9 @@ use crate::tensor::{QuantizedTensor, Tensor};
 ///
 /// ```
 /// use std::convert::Infallible;
-/// use quant::{
-///     MinMaxCalibration, MixedPrecision, Module, Param, Precision, QuantizationScheme,
-///     QuantizationType, Quantizer, Sensitivity,
-/// };
+/// use quant::quantize::Sensitivity;
+/// use quant::quantize::mixed::{MixedPrecision, Precision};
+/// use quant::{MinMaxCalibration, Module, Param, QuantizationScheme, QuantizationType, Quantizer};
 ///
 /// #[derive(Module)]
 /// struct Net { first: Param<[[f32; 3]; 2]>, last: Param<[[f32; 3]; 2]> }
@@ -130,7 +129,7 @@ impl Sensitivity {
     }
 
     /// What a squared error costs in each parameter, for
-    /// [`MixedPrecision::weights`](crate::MixedPrecision::weights):
+    /// [`MixedPrecision::weights`](crate::quantize::mixed::MixedPrecision::weights):
     ///
     /// ```text
     /// weight = (loss - baseline) / Σ (x - x̂)²
@@ -191,7 +190,7 @@ fn trials(
 ) -> Result<Vec<Trial>, QuantizeError> {
     let trial = |Decided { info, decision }, param: ParamView<'_>| {
         let Some(choice) = decision.choice else { return Ok(None) };
-        let bytes_before = bytes_now(&info, param);
+        let bytes_before = param.byte_count();
         let measured = measure(&info.id, &info.shape, &param.values(), &choice)?;
         Ok(Some(Trial { info, scheme: choice.scheme, bytes_before, measured }))
     };
@@ -297,12 +296,14 @@ impl<E: fmt::Display> fmt::Display for SensitivityError<E> {
     }
 }
 
-impl<E: core::error::Error + 'static> core::error::Error for SensitivityError<E> {
+/// An error of the loss need not be an `Error`: a `Box<dyn Error>` will do. It is part of the
+/// message then, and not a source.
+impl<E: fmt::Debug + fmt::Display> core::error::Error for SensitivityError<E> {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Quantize(error) => Some(error),
-            Self::Loss { source, .. } => Some(source),
-            Self::NonFinite { .. } => None,
+            // The message is that of the error inside, and so is the source.
+            Self::Quantize(error) => error.source(),
+            Self::Loss { .. } | Self::NonFinite { .. } => None,
         }
     }
 }

@@ -30,12 +30,13 @@ impl<C: Calibration + Send + Sync> WeightRange for C {
 /// those who have no module.
 ///
 /// ```
-/// use quant::{MinMaxCalibration, QuantizationScheme, QuantizationType, quantize_values};
+/// use quant::quantize::quantize_values;
+/// use quant::{MinMaxCalibration, QuantizationScheme, QuantizationType};
 ///
 /// let scheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
 /// let tensor = quantize_values(&[3], &[-1.0, 0.5, 1.27], scheme, &MinMaxCalibration {})?;
 /// assert_eq!(tensor.codes(), [-100, 50, 127]);
-/// # Ok::<(), quant::WeightError>(())
+/// # Ok::<(), quant::quantize::WeightError>(())
 /// ```
 ///
 /// # Errors
@@ -162,7 +163,7 @@ impl fmt::Display for WeightError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NonFinite(error) => error.fmt(f),
-            Self::Scale { group, source } => write!(f, "group {group}: {source}"),
+            Self::Scale { group, .. } => write!(f, "group {group}"),
             Self::Layout(error) => error.fmt(f),
             Self::Tensor(error) => error.fmt(f),
         }
@@ -172,10 +173,11 @@ impl fmt::Display for WeightError {
 impl core::error::Error for WeightError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::NonFinite(error) => Some(error),
+            // The message is that of the error inside, and so is the source.
+            Self::NonFinite(error) => error.source(),
             Self::Scale { source, .. } => Some(source),
-            Self::Layout(error) => Some(error),
-            Self::Tensor(error) => Some(error),
+            Self::Layout(error) => error.source(),
+            Self::Tensor(error) => error.source(),
         }
     }
 }

@@ -16,7 +16,8 @@ use crate::tensor::Tensor;
 ///
 /// ```
 /// use quant::record::Record;
-/// use quant::{BincodeRecorder, Module, Param, Recorder};
+/// use quant::record::Recorder;
+/// use quant::{BincodeRecorder, Module, Param};
 ///
 /// let recorder = BincodeRecorder::default().with_metadata("license", "MIT");
 /// let bytes = (Param::new([1.0f32, 2.0]), Param::new(0.5f32)).save_bytes(&recorder)?;

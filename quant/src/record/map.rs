@@ -49,7 +49,8 @@ pub enum Verify {
 ///
 /// ```
 /// use quant::record::{MappedRecord, Verify};
-/// use quant::{BincodeRecorder, Module, Param, SharedTensor};
+/// use quant::tensor::SharedTensor;
+/// use quant::{BincodeRecorder, Module, Param};
 ///
 /// # let directory = std::env::temp_dir().join(format!("quant-doc-map-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory)?;

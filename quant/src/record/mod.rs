@@ -19,7 +19,7 @@
 //! assert!(fresh.load_file(&path, &recorder)?[0].is_quantized());
 //!
 //! // …or without the types of the model.
-//! let record = quant::Recorder::load_file(&recorder, &path)?;
+//! let record = quant::record::Recorder::load_file(&recorder, &path)?;
 //! assert_eq!(record.metadata()["source"], "an example");
 //! assert_eq!(record.get("0").unwrap().shape(), [2, 2]);
 //! # std::fs::remove_dir_all(&directory)?;
@@ -78,19 +78,20 @@
 
 mod collection;
 mod difference;
-mod error;
+pub(crate) mod error;
 mod format;
 mod load;
 #[cfg(feature = "mmap")]
 #[allow(unsafe_code)]
 mod map;
 mod read;
-mod recorder;
+pub(crate) mod recorder;
 mod regular;
 mod write;
 
 pub use collection::{Iter, Record};
 pub use difference::Difference;
+#[doc(hidden)]
 pub use error::RecordError;
 pub use format::{
     entry::{RecordEntry, RecordState},
@@ -102,7 +103,9 @@ pub(crate) use load::load as load_into;
 #[cfg(feature = "mmap")]
 pub use map::{MappedRecord, Verify};
 pub use read::record_file::RecordFile;
-pub use recorder::{BincodeRecorder, Recorder};
+#[doc(hidden)]
+pub use recorder::BincodeRecorder;
+pub use recorder::Recorder;
 pub use write::{
     atomic_file::{AtomicFile, write_file},
     error::ManifestError,

@@ -3,7 +3,8 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use super::{FloatTensor, TensorError, check_len};
+use super::error::{TensorError, check_len};
+use super::float::FloatTensor;
 
 /// `f32`, `[f32; N]`, `[[f32; M]; N]`…: types that are floats side by side.
 pub trait Nested: Sized + sealed::Sealed {

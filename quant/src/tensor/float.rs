@@ -4,7 +4,8 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::any::Any;
 
-use super::{SharedTensor, TensorError, check_len};
+use super::error::{TensorError, check_len};
+use super::shared::SharedTensor;
 
 /// A storage of float values that a [`Param`](crate::Param) can hold.
 ///
@@ -13,7 +14,8 @@ use super::{SharedTensor, TensorError, check_len};
 ///
 /// ```
 /// use std::borrow::Cow;
-/// use quant::{FloatTensor, Module, Param, TensorError};
+/// use quant::tensor::TensorError;
+/// use quant::{FloatTensor, Module, Param};
 ///
 /// #[derive(Clone)]
 /// struct Image { width: usize, pixels: Vec<f32> }
@@ -34,6 +36,14 @@ use super::{SharedTensor, TensorError, check_len};
 /// let param = Param::new(Image { width: 2, pixels: vec![1.0, 2.0, 3.0, 4.0] });
 /// assert_eq!(param.shape(), [2, 2].as_slice());
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot hold a parameter",
+    label = "not a storage of floats",
+    note = "storages are `f32`, `Vec<f32>`, nested arrays of `f32`, `SharedTensor`, \
+            `ndarray::Array<f32, D>` (feature `ndarray`), and candle's `Tensor` and `Var` (feature \
+            `candle`)",
+    note = "a type of your own implements `FloatTensor` in a few lines"
+)]
 pub trait FloatTensor: Sized {
     /// Where a tensor lives, kept while a parameter is quantized and needed to make it float
     /// again; `()` for a storage in the host's memory.
@@ -86,8 +96,14 @@ pub trait FloatTensor: Sized {
             .expect("a storage has as many values as its shape says")
     }
 
-    /// The tensor for those who look for its own type, by
-    /// [`ParamView::downcast_ref`](crate::ParamView::downcast_ref); `None` unless implemented.
+    /// The bytes that the storage takes for each element: 4 by default, 2 for half precision.
+    /// Plans count with it.
+    fn element_bytes(&self) -> usize {
+        4
+    }
+
+    /// The tensor as its own type, for
+    /// [`ParamView::downcast_ref`](crate::module::ParamView::downcast_ref). Default: `None`.
     fn as_any(&self) -> Option<&dyn Any> {
         None
     }
@@ -148,5 +164,35 @@ impl FloatTensor for f32 {
             ([], _) => Err(TensorError::Len { shape: [].into(), expected: 1, found: values.len() }),
             _ => Err(TensorError::rank(0, shape)),
         }
+    }
+}
+
+impl FloatTensor for SharedTensor {
+    type Device = ();
+
+    fn device(&self) {}
+
+    fn shape(&self) -> Cow<'_, [usize]> {
+        Cow::Borrowed(Self::shape(self))
+    }
+
+    fn values(&self) -> Cow<'_, [f32]> {
+        Cow::Borrowed(self.as_slice())
+    }
+
+    fn from_values(shape: &[usize], values: Vec<f32>, (): &()) -> Result<Self, TensorError> {
+        Self::new(shape, values)
+    }
+
+    fn into_values(self) -> Vec<f32> {
+        self.into_parts().1
+    }
+
+    fn from_shared(tensor: SharedTensor, (): &()) -> Result<Self, TensorError> {
+        Ok(tensor)
+    }
+
+    fn into_shared(self) -> SharedTensor {
+        self
     }
 }

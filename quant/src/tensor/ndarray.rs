@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use ndarray::{Array, Dimension, IxDyn};
 
-use super::{FloatTensor, TensorError, check_len};
+use super::error::{TensorError, check_len};
+use super::float::FloatTensor;
 
 impl<D: Dimension> FloatTensor for Array<f32, D> {
     type Device = ();

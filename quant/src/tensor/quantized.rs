@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::TensorError;
 use super::buffer::Buffer;
+use super::error::TensorError;
 use crate::kernel::{Kernel, SubByte};
 use crate::scheme::{
     Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, QuantizationType, ScaleType,
@@ -412,7 +412,8 @@ mod tests {
     fn codes_outside_of_the_range_are_found_wherever_they_are() {
         for ty in QuantizationType::ALL {
             for mapping in [Mapping::Symmetric, Mapping::Affine] {
-                let scheme = QuantizationScheme::new(ty, mapping, crate::Granularity::PerTensor);
+                let scheme =
+                    QuantizationScheme::new(ty, mapping, crate::scheme::Granularity::PerTensor);
                 let per_byte = (8 / ty.storage_bits()) as usize;
                 for byte in 0..=u8::MAX {
                     let inside = (0..per_byte).all(|i| {

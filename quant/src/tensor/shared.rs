@@ -1,10 +1,9 @@
 //! A storage of floats of any shape that can share its memory.
 
-use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::buffer::Buffer;
-use super::{FloatTensor, TensorError, check_len};
+use super::error::{TensorError, check_len};
 
 /// Floats of any shape, in memory of their own or in that of a mapped record.
 ///
@@ -14,13 +13,14 @@ use super::{FloatTensor, TensorError, check_len};
 /// floats.
 ///
 /// ```
-/// use quant::{Param, SharedTensor};
+/// use quant::tensor::SharedTensor;
+/// use quant::Param;
 ///
 /// let tensor = SharedTensor::new(&[2, 2], vec![1.0, 2.0, 3.0, 4.0])?;
 /// assert_eq!(tensor.as_slice()[3], 4.0);
 /// let param = Param::new(tensor);
 /// assert_eq!(param.shape(), [2, 2].as_slice());
-/// # Ok::<(), quant::TensorError>(())
+/// # Ok::<(), quant::tensor::TensorError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct SharedTensor {
@@ -60,35 +60,5 @@ impl SharedTensor {
     /// Shape and values, which are copied if they are borrowed.
     pub fn into_parts(self) -> (Vec<usize>, Vec<f32>) {
         (self.shape, self.values.into_vec())
-    }
-}
-
-impl FloatTensor for SharedTensor {
-    type Device = ();
-
-    fn device(&self) {}
-
-    fn shape(&self) -> Cow<'_, [usize]> {
-        Cow::Borrowed(&self.shape)
-    }
-
-    fn values(&self) -> Cow<'_, [f32]> {
-        Cow::Borrowed(&self.values)
-    }
-
-    fn from_values(shape: &[usize], values: Vec<f32>, (): &()) -> Result<Self, TensorError> {
-        Self::new(shape, values)
-    }
-
-    fn into_values(self) -> Vec<f32> {
-        self.values.into_vec()
-    }
-
-    fn from_shared(tensor: SharedTensor, (): &()) -> Result<Self, TensorError> {
-        Ok(tensor)
-    }
-
-    fn into_shared(self) -> SharedTensor {
-        self
     }
 }

@@ -20,7 +20,8 @@
 //! use candle_core::{Device, Tensor, Var};
 //! use quant::nn::Linear;
 //! use quant::training::{Adam, Qat, QatOptions, cross_entropy};
-//! use quant::{ActivationScheme, Recipe};
+//! use quant::scheme::ActivationScheme;
+//! use quant::Recipe;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let cpu = Device::Cpu;

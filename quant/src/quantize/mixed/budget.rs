@@ -11,7 +11,7 @@ use core::str::FromStr;
 /// and the padding between its sections.
 ///
 /// ```
-/// use quant::Budget;
+/// use quant::quantize::mixed::Budget;
 ///
 /// assert_eq!("45%".parse(), Ok(Budget::fraction(0.45).unwrap()));
 /// assert_eq!("24MB".parse(), Ok(Budget::bytes(24_000_000)));

@@ -98,8 +98,9 @@ impl fmt::Display for MixedPrecisionError {
 impl core::error::Error for MixedPrecisionError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Quantize(error) => Some(error),
-            Self::Select(error) => Some(error),
+            // The message is that of the error inside, and so is the source.
+            Self::Quantize(error) => error.source(),
+            Self::Select(error) => error.source(),
             _ => None,
         }
     }

@@ -40,7 +40,8 @@ impl Offer {
 /// The offers of `precisions`, in their order, to one tensor. Float values count 4 bytes each.
 ///
 /// ```
-/// use quant::{Budget, mixed};
+/// use quant::quantize::mixed;
+/// use quant::quantize::mixed::Budget;
 ///
 /// let precisions = ["per-tensor-symmetric-int8".parse()?, "per-tensor-symmetric-int4".parse()?];
 /// let mut tensors = Vec::new();

@@ -7,7 +7,7 @@ use super::{Budget, MixedPrecisionError, Offer, Precision, offers, select};
 use crate::module::{Directive, ParamId, ParamInfo, ParamView, Walk, params};
 use crate::quantize::decide::{Decided, decide, decide_all, try_map};
 use crate::quantize::error::QuantizeError;
-use crate::quantize::measure::{bytes_now, measure};
+use crate::quantize::measure::measure;
 use crate::quantize::outcome::{PlannedActivation, Reason};
 use crate::quantize::plan::{self, Plan};
 use crate::quantize::planner::{Candidate, Decision, Planner};
@@ -33,10 +33,12 @@ use crate::quantize::recipe::Recipe;
 /// keeps one number `weight` for each parameter in place of its part of the Hessian `H`, and
 /// leaves out what connects two. With all weights 1, as without [`weights`](Self::weights), a
 /// parameter whose values are small counts little, though the layer may be the one that matters.
-/// [`Sensitivity`](crate::Sensitivity) measures weights with a loss of one's own.
+/// [`Sensitivity`](crate::quantize::Sensitivity) measures weights with a loss of one's own.
 ///
 /// ```
-/// use quant::{Action, Budget, MixedPrecision, Param, Precision};
+/// use quant::quantize::Action;
+/// use quant::quantize::mixed::{Budget, MixedPrecision, Precision};
+/// use quant::Param;
 ///
 /// let wide = Param::new([[4.0f32, -3.1, 2.2, 0.3]; 16]);
 /// let narrow = Param::new([[0.4f32, -0.31, 0.22, 0.03]; 16]);
@@ -167,7 +169,7 @@ impl MixedPrecision {
     ) -> Result<(Vec<Vec<Offer>>, u64), MixedPrecisionError> {
         let mut bytes = 0;
         let tensors = try_map(decided, model, |one, param| {
-            bytes += bytes_now(&one.info, param);
+            bytes += param.byte_count();
             self.offers_to(one, param)
         })?;
         Ok((tensors, bytes))
@@ -191,7 +193,7 @@ impl MixedPrecision {
         }
         let bytes = match &decision.choice {
             Some(choice) => measure(&info.id, &info.shape, &param.values(), choice)?.bytes,
-            None => bytes_now(info, param),
+            None => param.byte_count(),
         };
         // Its error is no one's choice, so that it need not be in the sum.
         Ok(alloc::vec![Offer::float(bytes)])

@@ -6,23 +6,24 @@ use core::str::FromStr;
 
 use crate::calibration::{CalibrationMethod, CalibrationNameError};
 use crate::module::ParamId;
-use crate::quantize::Rule;
+use crate::quantize::recipe::Rule;
 use crate::scheme::{QuantizationScheme, SchemeNameError};
 
 /// What may become of a parameter: it stays float, or is quantized by a scheme whose ranges a
 /// calibration finds.
 ///
 /// ```
-/// use quant::Precision;
+/// use quant::quantize::mixed::Precision;
 ///
 /// let precision: Precision = "per-block-symmetric-int4 by mse".parse()?;
 /// assert_eq!(precision.to_string(), "per-block-symmetric-int4 by mse");
 /// let precision: Precision = "per-channel-symmetric-int8".parse()?;
 /// assert_eq!(precision.to_string(), "per-channel-symmetric-int8 by min-max");
 /// assert_eq!("float".parse(), Ok(Precision::Float));
-/// # Ok::<(), quant::PrecisionNameError>(())
+/// # Ok::<(), quant::quantize::mixed::PrecisionNameError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Precision {
     /// It stays float.
     Float,

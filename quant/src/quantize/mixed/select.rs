@@ -56,8 +56,9 @@ pub struct Selection {
 /// of every tensor (or the last, where a tensor has fewer), even with a gap.
 ///
 /// ```
-/// use quant::mixed::{Offer, select};
-/// use quant::{Precision, QuantizationScheme, QuantizationType};
+/// use quant::quantize::mixed::{Offer, select};
+/// use quant::quantize::mixed::Precision;
+/// use quant::{QuantizationScheme, QuantizationType};
 ///
 /// let int8: Precision = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8).into();
 /// let offer = |bytes, error| Offer::new(int8, bytes, error);
@@ -65,7 +66,7 @@ pub struct Selection {
 /// let selection = select(&tensors, 12)?;
 /// assert_eq!(selection.choices, [0, 1]);
 /// assert_eq!((selection.bytes, selection.error, selection.gap), (12, 3.0, 0.0));
-/// # Ok::<(), quant::mixed::SelectError>(())
+/// # Ok::<(), quant::quantize::mixed::SelectError>(())
 /// ```
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use crate::tensor::{QuantizedTensor, Tensor};
 /// Name, shape and scheme of a tensor in a record.
 ///
 /// ```
-/// use quant::RecordEntry;
+/// use quant::record::RecordEntry;
 ///
 /// let float = RecordEntry::new("layers.0.weight", [64, 32], None);
 /// assert_eq!(float.byte_count(), 64 * 32 * 4);

@@ -27,7 +27,8 @@ use crate::tensor::Tensor;
 /// one.
 ///
 /// ```
-/// use quant::{BincodeRecorder, Module, Param, RecordFile};
+/// use quant::record::RecordFile;
+/// use quant::{BincodeRecorder, Module, Param};
 ///
 /// # let directory = std::env::temp_dir().join(format!("quant-doc-file-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory)?;

@@ -19,7 +19,8 @@ use crate::tensor::Tensor;
 /// [`BincodeRecorder`](crate::record::BincodeRecorder).
 ///
 /// ```
-/// use quant::{RecordEntry, RecordFile, RecordWriter, Tensor};
+/// use quant::record::{RecordEntry, RecordFile, RecordWriter};
+/// use quant::Tensor;
 ///
 /// # let directory = std::env::temp_dir().join(format!("quant-doc-writer-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory)?;
