@@ -30,7 +30,7 @@ pub(crate) fn conv<'a>(
     x: &[f32],
     gops: f64,
 ) {
-    let [window, _] = shape.window;
+    let [window, _] = shape.kernel_size;
     let inputs = shape.in_channels / shape.groups;
     let of = (shape.out_channels, inputs, window, window);
     let weights = Tensor::from_slice(weights, of, &Device::Cpu).unwrap();

@@ -5,9 +5,9 @@
 use crate::data::{self, Draw};
 use crate::measure::{Report, Subject};
 use quant::kernel::{
-    Codes, ConvShape, Dynamic, Epilogue, Images, Kernel, Output, PackedConv, Scratch, Sharing,
-    Weights,
+    Codes, ConvShape, Epilogue, Images, Kernel, Output, PackedConv, Scratch, Weights,
 };
+use quant::scheme::{Axis, DynamicQuantization, Granularity, QuantParams};
 use rten_gemm::{
     BiasVector, ColOffsets, GemmExecutor, GemmInT, GemmInputA, GemmInputB, GemmOptions, GemmOutT,
     Im2Col, RowOffsets,
@@ -25,7 +25,7 @@ const fn shape(channels: [usize; 2], window: usize, stride: usize, groups: usize
     ConvShape {
         in_channels: channels[0],
         out_channels: channels[1],
-        window: [window, window],
+        kernel_size: [window, window],
         stride: [stride, stride],
         padding: [window / 2, window / 2],
         dilation: [1, 1],
@@ -51,7 +51,7 @@ pub(crate) fn run(report: &Report) {
 
 fn run_case(report: &Report, case: &Case, threads: usize) {
     let shape = &case.shape;
-    let k = shape.in_channels / shape.groups * shape.window[0] * shape.window[1];
+    let k = shape.in_channels / shape.groups * shape.kernel_size[0] * shape.kernel_size[1];
     let weights = data::weights(Draw::Real, shape.out_channels, k, 8, 3);
     let [height, width] = case.size;
     let x = data::activations(Draw::Real, shape.in_channels, height * width, 4);
@@ -64,7 +64,7 @@ fn run_case(report: &Report, case: &Case, threads: usize) {
             n: shape.out_channels,
             k,
             codes: Codes::Bytes(&weights.codes),
-            sharing: Sharing::Channel,
+            granularity: Granularity::PerChannel(Axis::FIRST),
             scales: &weights.scales,
             zero_points: &[],
         };
@@ -74,18 +74,14 @@ fn run_case(report: &Report, case: &Case, threads: usize) {
             (vec![0.0; pixels * shape.out_channels], Scratch::with_threads(threads));
         let x = &x;
         let run = move || {
-            let images = Images { values: x, batch: 1, size: case.size };
+            let images = Images::Dynamic {
+                values: x,
+                batch: 1,
+                size: case.size,
+                quantization: DynamicQuantization::default(),
+            };
             let (epilogue, output) = (Epilogue::default(), Output::F32(&mut y));
-            kernel
-                .conv2d_dynamic(
-                    &packed,
-                    images,
-                    Dynamic::default(),
-                    &epilogue,
-                    output,
-                    &mut scratch,
-                )
-                .expect("finite images");
+            kernel.conv2d(&packed, images, &epilogue, output, &mut scratch).expect("finite images");
         };
         let name = format!("quant int8 dynamic {kernel}");
         subjects.push(Subject::new(name, run).work("gops", gops).exact(exact));
@@ -110,11 +106,14 @@ fn is_exact(kernel: Kernel, packed: &PackedConv, codes: &[i8], case: &Case) -> b
     let x: Vec<i8> = (0..shape.in_channels * height * width).map(|_| random.bits() as i8).collect();
     let [rows, columns] = shape.output_size(case.size).expect("the window fits");
     let mut sums = vec![0; shape.out_channels * rows * columns];
-    let images = Images { values: &x, batch: 1, size: case.size };
-    let (epilogue, output) = (Epilogue::default(), Output::Sums(&mut sums));
-    kernel
-        .conv2d_i8(packed, images, 1.0, 3, &epilogue, output, &mut Scratch::new())
-        .expect("the slices fit");
+    let images = Images::Codes {
+        codes: &x,
+        batch: 1,
+        size: case.size,
+        params: QuantParams::new(1.0, 3).expect("a valid scale"),
+    };
+    let (epilogue, output) = (Epilogue::default(), Output::I32(&mut sums));
+    kernel.conv2d(packed, images, &epilogue, output, &mut Scratch::new()).expect("the slices fit");
     let codes: Vec<i64> = codes.iter().map(|code| i64::from(*code)).collect();
     matches_naive(case, &codes, &x, 3, &sums)
 }
@@ -125,7 +124,7 @@ fn matches_naive(case: &Case, weights: &[i64], x: &[i8], zero: i64, sums: &[i32]
     let [rows, columns] = shape.output_size(case.size).expect("the window fits");
     let (group_in, group_out) =
         (shape.in_channels / shape.groups, shape.out_channels / shape.groups);
-    let [window, _] = shape.window;
+    let [window, _] = shape.kernel_size;
     (0..shape.out_channels).all(|channel| {
         (0..rows * columns).all(|at| {
             let mut sum = 0i64;
@@ -174,7 +173,7 @@ where
     GemmExecutor<L, R, O>: Default,
 {
     let Case { shape, size: [height, width], .. } = case;
-    let k = shape.in_channels * shape.window[0] * shape.window[1];
+    let k = shape.in_channels * shape.kernel_size[0] * shape.kernel_size[1];
     let [rows, columns] = shape.output_size(case.size).expect("the window fits");
     let gemm = GemmExecutor::<L, R, O>::default();
     let (weights, x) = (
@@ -188,7 +187,7 @@ where
         (0..padded).map(|i| if i < len { of(i) } else { i32::MAX }).collect::<Vec<_>>()
     };
     let (k_step, step) = (gemm.im2col_row_count_step(), gemm.im2col_col_count_step());
-    let [window_rows, window] = shape.window;
+    let [window_rows, window] = shape.kernel_size;
     let (padding, stride) = (shape.padding[0] as i32, shape.stride[0]);
     let width_i32 = *width as i32;
     let of_k = |of: &dyn Fn(usize) -> usize| offsets(k, k_step, &|i| of(i) as i32);
@@ -284,7 +283,7 @@ impl<'a> Float<'a> {
     fn gather(&mut self, x: &[f32], group: usize) {
         let Case { shape, size: [height, width], .. } = self.case;
         let group_in = shape.in_channels / shape.groups;
-        let [window, _] = shape.window;
+        let [window, _] = shape.kernel_size;
         let [_, columns] = shape.output_size(self.case.size).expect("the window fits");
         for (i, patches) in self.patches.chunks_mut(self.pixels).enumerate() {
             let plane = &x[(group * group_in + i / window / window) * height * width..];

@@ -8,9 +8,9 @@ use crate::data::{self, Draw};
 use crate::limits::{self, Limits};
 use crate::measure::{Report, Subject};
 use quant::kernel::{
-    Codes, Dynamic, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, Static, SubByte,
-    Weights,
+    Activations, BitWidth, Codes, Epilogue, Kernel, Output, PackedWeights, Scratch, Weights,
 };
+use quant::scheme::{Axis, CodeRange, DynamicQuantization, Granularity, QuantParams, Quantization};
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensor;
 use rten_tensor::prelude::*;
@@ -92,21 +92,30 @@ fn packed(
     let codes = if four {
         for row in data.codes.chunks(k) {
             let mut packed = vec![0; k.div_ceil(2)];
-            kernel.pack(SubByte::Four, row, &mut packed);
+            kernel.pack(BitWidth::Four, row, &mut packed);
             bytes.extend(packed);
         }
-        Codes::Packed(SubByte::Four, &bytes)
+        Codes::Packed(BitWidth::Four, &bytes)
     } else {
         Codes::Bytes(&data.codes)
     };
-    let weights =
-        Weights { n, k, codes, sharing: Sharing::Channel, scales: &data.scales, zero_points: &[] };
+    let weights = Weights {
+        n,
+        k,
+        codes,
+        granularity: Granularity::PerChannel(Axis::FIRST),
+        scales: &data.scales,
+        zero_points: &[],
+    };
     let pack = if floats { PackedWeights::for_floats } else { PackedWeights::new };
     pack(kernel, &weights).unwrap()
 }
 
 /// Given parameters for all rows.
-const STATIC: Static = Static { scale: 0.05, zero_point: 0, range: (-127, 127) };
+fn fixed() -> Quantization {
+    let params = QuantParams::new(0.05, 0).expect("a positive normal scale");
+    Quantization { params, codes: CodeRange::new(-127, 127).expect("some codes") }
+}
 
 /// Rules 1 to 3, 6, 7 and 11 as they are written, with sums in i64: what a mode must give, bit by
 /// bit.
@@ -120,7 +129,7 @@ fn reference(mode: Mode, x: &[f32], data: &data::WeightData, k: usize) -> Vec<f3
 
 fn integer_row(mode: Mode, x: &[f32], data: &data::WeightData) -> Vec<f32> {
     let (scale, zero, range) = match mode {
-        Mode::Static => (STATIC.scale, f64::from(STATIC.zero_point), (-127.0, 127.0)),
+        Mode::Static => (fixed().params.scale(), 0.0, (-127.0, 127.0)),
         _ => {
             let (lo, hi) = x.iter().fold((0f32, 0f32), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
             let exact = (f64::from(hi) - f64::from(lo)) / 255.0;
@@ -259,21 +268,31 @@ impl Layer<'_> {
         let Self { kernel, weights, x, m, out, scratch, mode, call } = self;
         let (weights, epilogue, output) = (&weights[*call], Epilogue::default(), Output::F32(out));
         let done = match mode {
-            Mode::Dynamic => kernel.linear_dynamic(
+            Mode::Dynamic => kernel.linear(
                 weights,
-                x,
-                *m,
-                Dynamic::default(),
+                Activations::Dynamic {
+                    values: x,
+                    m: *m,
+                    quantization: DynamicQuantization::default(),
+                },
                 &epilogue,
                 output,
                 scratch,
             ),
-            Mode::Static => {
-                kernel.linear_static(weights, x, *m, STATIC, &epilogue, output, scratch)
-            }
-            Mode::WeightOnly => {
-                kernel.linear_weight_only(weights, x, *m, &epilogue, output, scratch)
-            }
+            Mode::Static => kernel.linear(
+                weights,
+                Activations::Static { values: x, m: *m, quantization: fixed() },
+                &epilogue,
+                output,
+                scratch,
+            ),
+            Mode::WeightOnly => kernel.linear(
+                weights,
+                Activations::Float { values: x, m: *m },
+                &epilogue,
+                output,
+                scratch,
+            ),
         };
         done.expect("the layer fits its input");
     }

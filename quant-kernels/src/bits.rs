@@ -4,20 +4,21 @@
 //! slice is one row: rows start on a byte boundary, so each is packed by its own call.
 
 use crate::dispatch::Kernel;
-use crate::elementwise::affine::{Affine, assert_codes};
+use crate::elementwise::affine::Affine;
 use crate::isa::Isa;
 use crate::isa::Operation;
+use crate::scheme::{QuantParams, Quantization};
 
 /// The width of a packed code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SubByte {
+pub enum BitWidth {
     /// Two codes to a byte, `-8 ..= 7`.
     Four,
     /// Four codes to a byte, `-2 ..= 1`.
     Two,
 }
 
-impl SubByte {
+impl BitWidth {
     /// Bits of one code.
     pub const fn bits(self) -> usize {
         match self {
@@ -47,47 +48,44 @@ impl Kernel {
     /// zero.
     ///
     /// # Panics
-    /// - `out` does not have [`SubByte::row_bytes`] bytes for `values`.
-    /// - `qmin ..= qmax` or `zero_point` does not fit the width.
-    #[allow(clippy::too_many_arguments)]
+    /// - `out` does not have [`BitWidth::row_bytes`] bytes for `values`.
+    /// - A code of `quantization` or its zero point does not fit the width.
     pub fn quantize_packed(
         self,
-        width: SubByte,
+        width: BitWidth,
         values: &[f32],
-        scale: f32,
-        zero_point: i32,
-        qmin: i32,
-        qmax: i32,
+        quantization: Quantization,
         out: &mut [u8],
     ) {
         assert_eq!(out.len(), width.row_bytes(values.len()), "bytes for the values");
-        assert_width(width, zero_point, qmin, qmax);
-        let affine = Affine::new(scale, zero_point, qmin, qmax);
+        assert_width(width, quantization.codes.min());
+        assert_width(width, quantization.codes.max());
+        assert_width(width, quantization.params.zero_point());
+        let affine = quantization.into();
         match width {
-            SubByte::Four => self.run(QuantizePacked::<4> { values, affine, out }),
-            SubByte::Two => self.run(QuantizePacked::<2> { values, affine, out }),
+            BitWidth::Four => self.run(QuantizePacked::<4> { values, affine, out }),
+            BitWidth::Two => self.run(QuantizePacked::<2> { values, affine, out }),
         }
     }
 
     /// [`Kernel::dequantize`] of one row of packed codes.
     ///
     /// # Panics
-    /// - `codes` does not have [`SubByte::row_bytes`] bytes for `out`.
-    /// - `zero_point` does not fit the width.
+    /// - `codes` does not have [`BitWidth::row_bytes`] bytes for `out`.
+    /// - The zero point does not fit the width.
     pub fn dequantize_packed(
         self,
-        width: SubByte,
+        width: BitWidth,
         codes: &[u8],
-        scale: f32,
-        zero_point: i32,
+        params: QuantParams,
         out: &mut [f32],
     ) {
         assert_eq!(codes.len(), width.row_bytes(out.len()), "bytes for the values");
-        assert_width(width, zero_point, -width.half(), width.half() - 1);
-        let affine = Affine::new(scale, zero_point, -128, 127);
+        assert_width(width, params.zero_point());
+        let affine = params.into();
         match width {
-            SubByte::Four => self.run(DequantizePacked::<4> { codes, affine, out }),
-            SubByte::Two => self.run(DequantizePacked::<2> { codes, affine, out }),
+            BitWidth::Four => self.run(DequantizePacked::<4> { codes, affine, out }),
+            BitWidth::Two => self.run(DequantizePacked::<2> { codes, affine, out }),
         }
     }
 
@@ -96,35 +94,31 @@ impl Kernel {
     /// A code outside the width loses its high bits.
     ///
     /// # Panics
-    /// `out` does not have [`SubByte::row_bytes`] bytes for `codes`.
-    pub fn pack(self, width: SubByte, codes: &[i8], out: &mut [u8]) {
+    /// `out` does not have [`BitWidth::row_bytes`] bytes for `codes`.
+    pub fn pack(self, width: BitWidth, codes: &[i8], out: &mut [u8]) {
         assert_eq!(out.len(), width.row_bytes(codes.len()), "bytes for the codes");
         match width {
-            SubByte::Four => self.run(Pack::<4> { codes, out }),
-            SubByte::Two => self.run(Pack::<2> { codes, out }),
+            BitWidth::Four => self.run(Pack::<4> { codes, out }),
+            BitWidth::Two => self.run(Pack::<2> { codes, out }),
         }
     }
 
     /// Unpacks one row of codes.
     ///
     /// # Panics
-    /// `codes` does not have [`SubByte::row_bytes`] bytes for `out`.
-    pub fn unpack(self, width: SubByte, codes: &[u8], out: &mut [i8]) {
+    /// `codes` does not have [`BitWidth::row_bytes`] bytes for `out`.
+    pub fn unpack(self, width: BitWidth, codes: &[u8], out: &mut [i8]) {
         assert_eq!(codes.len(), width.row_bytes(out.len()), "bytes for the codes");
         match width {
-            SubByte::Four => self.run(Unpack::<4> { codes, out }),
-            SubByte::Two => self.run(Unpack::<2> { codes, out }),
+            BitWidth::Four => self.run(Unpack::<4> { codes, out }),
+            BitWidth::Two => self.run(Unpack::<2> { codes, out }),
         }
     }
 }
 
-fn assert_width(width: SubByte, zero_point: i32, qmin: i32, qmax: i32) {
-    assert_codes(zero_point, qmin, qmax);
+fn assert_width(width: BitWidth, code: i8) {
     let codes = -width.half()..width.half();
-    assert!(
-        codes.contains(&zero_point) && codes.contains(&qmin) && codes.contains(&qmax),
-        "codes and zero points fit the width"
-    );
+    assert!(codes.contains(&code.into()), "codes and zero points fit the width");
 }
 
 /// Codes handled at a time: they are in an array of bytes between the two halves of the work,

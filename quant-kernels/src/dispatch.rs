@@ -143,13 +143,14 @@ impl Kernel {
         }
     }
 
+    /// Runs an operation that does not multiply integers.
     pub(crate) fn run<O: Operation>(self, operation: O) -> O::Output {
         match self.0 {
             Token::Scalar(isa) => operation.run(isa),
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(isa) => isa.run(operation),
             #[cfg(target_arch = "x86_64")]
-            Token::AvxVnni(isa) => isa.run(operation),
+            Token::AvxVnni(isa) => isa.avx2().run(operation),
             #[cfg(target_arch = "x86_64")]
             Token::Avx512Vnni(isa) => isa.run(operation),
         }
@@ -174,6 +175,21 @@ impl Kernel {
 
     /// [`Kernel::run_as`] for work that multiplies integers.
     pub(crate) fn multiply<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
+        match (self.0, arithmetic) {
+            #[cfg(target_arch = "x86_64")]
+            (Token::Avx2(isa), Arithmetic::Ordered) => isa.run_ordered(operation),
+            #[cfg(target_arch = "x86_64")]
+            (Token::AvxVnni(isa), _) => isa.run(operation),
+            _ => self.run_as(arithmetic, operation),
+        }
+    }
+
+    /// [`Kernel::run_as`] for work that turns integers into floats and multiplies those.
+    pub(crate) fn multiply_floats<O: Operation>(
+        self,
+        arithmetic: Arithmetic,
+        operation: O,
+    ) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
             (Token::Avx2(isa), Arithmetic::Ordered) => isa.run_ordered(operation),

@@ -1,20 +1,23 @@
 //! Rows of a quantized table, dequantized when they are looked up.
 
 use crate::dispatch::Kernel;
+use crate::elementwise::affine::Affine;
 use crate::error::LookupError;
-use crate::pack::weights::{Codes, Sharing};
+use crate::pack::weights::Codes;
+use crate::scheme::Granularity;
 
 /// A quantized table `[rows, columns]`, row-major.
 #[derive(Clone, Copy, Debug)]
-pub struct Table<'a> {
+pub struct EmbeddingWeights<'a> {
     /// Rows.
     pub rows: usize,
     /// Elements of a row.
     pub columns: usize,
     /// The codes.
     pub codes: Codes<'a>,
-    /// Which codes share a scale and a zero point; a channel is a row.
-    pub sharing: Sharing,
+    /// Which codes share a scale and a zero point; channels are rows,
+    /// [`Axis::FIRST`](crate::scheme::Axis::FIRST).
+    pub granularity: Granularity,
     /// One scale per table, per row, or per block of each row.
     pub scales: &'a [f32],
     /// As many zero points, or none if all are zero.
@@ -32,31 +35,38 @@ impl Kernel {
     /// - an id is not that of a row.
     pub fn embedding(
         self,
-        table: &Table<'_>,
+        table: &EmbeddingWeights<'_>,
         ids: &[u32],
         out: &mut [f32],
     ) -> Result<(), LookupError> {
         let parameters = check(table)?;
-        let expected = ids.len() * table.columns;
+        let expected = ids.len().saturating_mul(table.columns);
         if out.len() != expected {
             return Err(LookupError::Length { of: "output", expected, found: out.len() });
         }
-        let rows = out.chunks_mut(table.columns.max(1));
-        for (position, (&id, out)) in ids.iter().zip(rows).enumerate() {
-            let row = id as usize;
-            if row >= table.rows {
+        for (position, &id) in ids.iter().enumerate() {
+            if id as usize >= table.rows {
                 return Err(LookupError::UnknownRow { position, id, rows: table.rows });
             }
-            self.table_row(table, row, parameters, out);
+        }
+        let rows = out.chunks_mut(table.columns.max(1));
+        for (&id, out) in ids.iter().zip(rows) {
+            self.table_row(table, id as usize, parameters, out);
         }
         Ok(())
     }
 
     /// `parameters` is the number of scales of a row, 0 if all rows share one.
-    fn table_row(self, table: &Table<'_>, row: usize, parameters: usize, out: &mut [f32]) {
-        let block = match table.sharing {
-            Sharing::Block(len) => len,
-            _ => table.columns,
+    fn table_row(
+        self,
+        table: &EmbeddingWeights<'_>,
+        row: usize,
+        parameters: usize,
+        out: &mut [f32],
+    ) {
+        let block = match table.granularity {
+            Granularity::PerBlock(block) => block.len(),
+            Granularity::PerTensor | Granularity::PerChannel(_) => table.columns,
         };
         for (i, out) in out.chunks_mut(block.max(1)).enumerate() {
             let at = row * parameters + i;
@@ -67,7 +77,7 @@ impl Kernel {
 
     fn table_block(
         self,
-        table: &Table<'_>,
+        table: &EmbeddingWeights<'_>,
         row: usize,
         start: usize,
         scale: f32,
@@ -77,7 +87,7 @@ impl Kernel {
         match table.codes {
             Codes::Bytes(codes) => {
                 let codes = &codes[row * table.columns + start..][..out.len()];
-                self.dequantize(codes, scale, zero, out);
+                self.dequantize_by(codes, Affine::new(scale, zero, -128, 127), out);
             }
             Codes::Packed(width, codes) => {
                 let bytes = width.row_bytes(table.columns);
@@ -93,7 +103,7 @@ impl Kernel {
                     let packed = &codes[from / width.per_byte()..][..width.row_bytes(len)];
                     self.unpack(width, packed, &mut piece[..len]);
                     let out = &mut out[done..][..len - skip];
-                    self.dequantize(&piece[skip..len], scale, zero, out);
+                    self.dequantize_by(&piece[skip..len], Affine::new(scale, zero, -128, 127), out);
                     (from, done) = (from + len, done + len - skip);
                 }
             }
@@ -101,8 +111,8 @@ impl Kernel {
     }
 }
 
-fn check(table: &Table<'_>) -> Result<usize, LookupError> {
-    let &Table { rows, columns, codes, sharing, scales, zero_points } = table;
+fn check(table: &EmbeddingWeights<'_>) -> Result<usize, LookupError> {
+    let &EmbeddingWeights { rows, columns, codes, granularity, scales, zero_points } = table;
     let length = |of, expected, found| {
         if expected == found { Ok(()) } else { Err(LookupError::Length { of, expected, found }) }
     };
@@ -112,18 +122,16 @@ fn check(table: &Table<'_>) -> Result<usize, LookupError> {
             length("codes", rows.saturating_mul(width.row_bytes(columns)), codes.len())?;
         }
     }
-    let parameters = match sharing {
-        Sharing::Tensor => 0,
-        Sharing::Channel => 1,
-        Sharing::Block(len) => columns.div_ceil(len.max(1)),
+    let parameters = match granularity {
+        Granularity::PerTensor => 0,
+        Granularity::PerChannel(axis) if axis.resolve(2) == Some(0) => 1,
+        Granularity::PerChannel(axis) => return Err(LookupError::Axis { axis }),
+        Granularity::PerBlock(block) => columns.div_ceil(block.len()),
     };
     let expected = if parameters == 0 { 1 } else { rows.saturating_mul(parameters) };
     length("scales", expected, scales.len())?;
     if !zero_points.is_empty() {
         length("zero points", expected, zero_points.len())?;
-    }
-    if sharing == Sharing::Block(0) {
-        return Err(LookupError::Length { of: "block", expected: 1, found: 0 });
     }
     Ok(parameters)
 }

@@ -1,6 +1,6 @@
 //! What can go wrong before or inside a loop over numbers.
 
-use crate::scheme::NonFinite;
+use crate::scheme::{Axis, NonFinite};
 use alloc::string::String;
 use core::fmt;
 
@@ -52,22 +52,25 @@ pub enum PackError {
         /// Bytes given.
         found: usize,
     },
-    /// There are more or fewer scales than the sharing demands.
+    /// There are more or fewer scales than the granularity demands.
     ScalesLength {
         /// Scales that are needed.
         expected: usize,
         /// Scales given.
         found: usize,
     },
-    /// There are zero points, but more or fewer than the sharing demands.
+    /// There are zero points, but more or fewer than the granularity demands.
     ZeroPointsLength {
         /// Zero points that are needed.
         expected: usize,
         /// Zero points given.
         found: usize,
     },
-    /// A block of no elements.
-    EmptyBlock,
+    /// Channels are along another axis than the first.
+    Axis {
+        /// The axis.
+        axis: Axis,
+    },
     /// A sum over this many products could leave i32.
     TooLong {
         /// Products in a sum: K, or the length of a block.
@@ -100,7 +103,9 @@ impl fmt::Display for PackError {
             Self::ZeroPointsLength { expected, found } => {
                 write!(f, "{found} zero points where {expected} are needed")
             }
-            Self::EmptyBlock => f.write_str("a block needs at least one element"),
+            Self::Axis { axis } => {
+                write!(f, "channels are along axis {}, expected axis 0", axis.index())
+            }
             Self::TooLong { k, limit } => {
                 write!(f, "a sum of {k} products could overflow i32; at most {limit} cannot")
             }
@@ -139,13 +144,6 @@ pub enum LinearError {
         /// Elements given.
         found: usize,
     },
-    /// Codes are to be in a range that has none.
-    EmptyRange {
-        /// The least code.
-        least: i8,
-        /// The greatest code.
-        greatest: i8,
-    },
     /// An activation is NaN or infinite where its range has to be found, or NaN where the range
     /// is given.
     NonFinite(NonFinite),
@@ -162,9 +160,6 @@ impl fmt::Display for LinearError {
             }
             Self::Length { of, expected, found } => {
                 write!(f, "{of}: {found} elements where {expected} are needed")
-            }
-            Self::EmptyRange { least, greatest } => {
-                write!(f, "no code is at least {least} and at most {greatest}")
             }
             Self::NonFinite(_) => f.write_str("an activation cannot be quantized"),
             Self::NoIntegerSums => f.write_str(
@@ -199,7 +194,12 @@ pub enum ConvError {
         /// Height and width of the image.
         size: [usize; 2],
     },
-    /// What a linear layer would say too.
+    /// The image is so large, with its padding, that no memory holds it.
+    TooLarge {
+        /// Height and width of the image.
+        size: [usize; 2],
+    },
+    /// An error that linear products have, too.
     Linear(LinearError),
 }
 
@@ -209,6 +209,12 @@ impl fmt::Display for ConvError {
             Self::Window { size: [height, width] } => {
                 write!(f, "the window does not fit into an image of {height} × {width}")
             }
+            Self::TooLarge { size: [height, width] } => {
+                write!(
+                    f,
+                    "an image of {height} × {width} with its padding does not fit into memory"
+                )
+            }
             Self::Linear(error) => error.fmt(f),
         }
     }
@@ -217,7 +223,7 @@ impl fmt::Display for ConvError {
 impl core::error::Error for ConvError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Window { .. } => None,
+            Self::Window { .. } | Self::TooLarge { .. } => None,
             Self::Linear(error) => error.source(),
         }
     }
@@ -242,6 +248,11 @@ pub enum LookupError {
         /// Elements given.
         found: usize,
     },
+    /// Channels are along another axis than the first.
+    Axis {
+        /// The axis.
+        axis: Axis,
+    },
     /// The table has no such row.
     UnknownRow {
         /// Where among the ids it stands.
@@ -258,6 +269,9 @@ impl fmt::Display for LookupError {
         match self {
             Self::Length { of, expected, found } => {
                 write!(f, "{of}: {found} elements where {expected} are needed")
+            }
+            Self::Axis { axis } => {
+                write!(f, "channels are along axis {}, expected axis 0", axis.index())
             }
             Self::UnknownRow { position, id, rows } => {
                 write!(f, "id {id} at position {position} is not one of {rows} rows")

@@ -38,12 +38,11 @@ pub mod scheme;
 #[allow(unsafe_code)]
 mod weight_only;
 
-pub use bits::SubByte;
+pub use bits::BitWidth;
 pub use conv::{ConvShape, Images, PackedConv};
 pub use dispatch::Kernel;
-pub use elementwise::Damage;
-pub use embedding::Table;
+pub use elementwise::QuantError;
+pub use embedding::EmbeddingWeights;
 pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
 pub use gemm::{Activations, Epilogue, Output, Scratch};
-pub use pack::{Codes, PackedWeights, Sharing, Weights};
-pub use scheme::{Dynamic, Static};
+pub use pack::{Codes, PackedWeights, Weights};

@@ -167,7 +167,7 @@ pub use self::{
         },
     },
     record::{Difference, Record, RecordEntry, RecordFile, RecordWriter, Recorder},
-    scheme::{ActivationScheme, ActivationSchemeError, SchemeNameError},
+    scheme::{ActivationScheme, NameError},
 };
 #[doc(hidden)]
 pub use calibration::{

@@ -1,6 +1,7 @@
 //! The kernels of this machine, for tests that run on each of them.
 
-use quant::kernel::{Kernel, SubByte};
+use quant::kernel::{BitWidth, Kernel};
+use quant::scheme::{CodeRange, QuantParams, Quantization};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::LazyLock;
 
@@ -24,7 +25,7 @@ pub fn in_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Rows of `k` codes, each packed on its own.
-pub fn packed_rows(kernel: Kernel, width: SubByte, codes: &[i8], k: usize) -> Vec<u8> {
+pub fn packed_rows(kernel: Kernel, width: BitWidth, codes: &[i8], k: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for row in codes.chunks(k.max(1)) {
         let start = bytes.len();
@@ -71,4 +72,10 @@ impl Random {
     pub fn extreme(&mut self) -> i8 {
         [-128, 127, -128, 127, -127, 0, 1, -1][self.below(8)]
     }
+}
+
+/// A quantization whose parts are known to be valid.
+pub fn quantization(scale: f32, zero_point: i8, (min, max): (i8, i8)) -> Quantization {
+    let params = QuantParams::new(scale, zero_point).expect("a positive normal scale");
+    Quantization { params, codes: CodeRange::new(min, max).expect("some codes") }
 }

@@ -52,7 +52,7 @@ fn static_activations_have_the_range_of_all_batches() {
     let net = calibrated().convert().unwrap();
     let ActivationMode::Static(first) = net.first.input.mode() else { panic!("not static") };
     // The values go from -2.4 to 4: 255 steps.
-    assert!((first.scale - 6.4 / 255.0).abs() < 1e-6, "{first:?}");
+    assert!((first.params.scale() - 6.4 / 255.0).abs() < 1e-6, "{first:?}");
     assert_eq!(net.first.input.id().unwrap(), &"first.input");
 }
 

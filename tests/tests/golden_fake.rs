@@ -1,13 +1,13 @@
 //! Fake quantization against `PyTorch`: values and gradients.
 
 use quant::fake::{FakeQuantizer, gradient_scale};
-use quant::kernel::Static;
 use serde_json::Value;
 use tests::golden::{float, floats, int, rows};
+use tests::kernels::quantization;
 
 fn fake(row: &Value) -> FakeQuantizer {
     let range = (int(&row["quant_min"]), int(&row["quant_max"]));
-    Static { scale: float(&row["scale"]), zero_point: int(&row["zero_point"]), range }.into()
+    quantization(float(&row["scale"]), int(&row["zero_point"]), range).into()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -58,7 +58,7 @@ fn golden_torch_gradients_of_learned_scales_agree() {
 /// The parts of the forward function that are smooth: between two ties.
 #[test]
 fn gradients_are_finite_differences_where_the_function_is_smooth() {
-    let at = |scale| -> FakeQuantizer { Static { scale, zero_point: 3, range: (-8, 7) }.into() };
+    let at = |scale| -> FakeQuantizer { quantization(scale, 3, (-8, 7)).into() };
     let (scale, h) = (0.125, 1.0 / 4096.0);
     let value = |x: f32, scale: f32| {
         let mut y = [0.0];
@@ -88,7 +88,7 @@ fn gradients_are_finite_differences_where_the_function_is_smooth() {
 
 #[test]
 fn a_tie_goes_to_the_even_code_and_an_infinity_saturates() {
-    let fake: FakeQuantizer = Static { scale: 1.0, zero_point: 0, range: (-2, 1) }.into();
+    let fake: FakeQuantizer = quantization(1.0, 0, (-2, 1)).into();
     let x = [0.5, -0.5, -1.5, f32::INFINITY, f32::NEG_INFINITY];
     let (mut y, mut dx) = ([9.0; 5], [9.0; 5]);
     fake.forward(&x, &mut y);

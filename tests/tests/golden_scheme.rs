@@ -1,6 +1,7 @@
 //! Scales, zero points and codes against those of ONNX Runtime and torch.
 
 use quant::kernel::Kernel;
+use quant::scheme::Quantization;
 use quant::scheme::{Groups, fit};
 use quant::{
     Axis, Granularity, Grid, Mapping, MinMaxCalibration, QuantParams, QuantizationScheme,
@@ -10,7 +11,7 @@ use serde_json::Value;
 use tests::golden::{float, floats, int, ints, rows, ulps};
 
 fn params(row: &Value) -> QuantParams {
-    QuantParams { scale: float(&row["scale"]), zero_point: int(&row["zero_point"]) }
+    QuantParams::new(float(&row["scale"]), int(&row["zero_point"])).unwrap()
 }
 
 #[test]
@@ -43,7 +44,7 @@ fn golden_onnxruntime_codes_are_equal_on_every_kernel() {
 
 fn codes(kernel: Kernel, x: &[f32], params: QuantParams) -> Vec<i8> {
     let mut codes = vec![0; x.len()];
-    kernel.quantize(x, params.scale, params.zero_point.into(), -128, 127, &mut codes);
+    kernel.quantize(x, Quantization::full_range(params), &mut codes);
     codes
 }
 
@@ -55,7 +56,7 @@ fn golden_onnxruntime_blocked_codes_are_equal() {
         let expected = (ints::<i8>(&row["quantized"]), floats(&row["dequantized"]));
         let blocks = x.chunks(block).zip(&scales).zip(expected.0.chunks(block));
         for (((x, &scale), expected_codes), back) in blocks.zip(expected.1.chunks(block)) {
-            let params = QuantParams { scale, zero_point: 0 };
+            let params = QuantParams::new(scale, 0).unwrap();
             assert_eq!(codes(Kernel::current(), x, params), expected_codes);
             let values: Vec<_> =
                 expected_codes.iter().map(|&code| params.dequantize(code)).collect();
@@ -95,13 +96,13 @@ fn golden_torch_qparams_agree_within_one_ulp() {
             ("affine_reduced", Mapping::Affine, (-64, 63)),
         ] {
             let (ours, theirs) = (fit(range, mapping, codes), params(&row[column]));
-            if theirs.scale <= TORCH_FLOOR {
-                assert!(ours.scale <= TORCH_FLOOR || ours.scale == 1.0, "{row}");
+            if theirs.scale() <= TORCH_FLOOR {
+                assert!(ours.scale() <= TORCH_FLOOR || ours.scale() == 1.0, "{row}");
                 continue;
             }
             assert!(same_zero_point(range, codes, ours, theirs), "{column} of {row}");
             let allowed = u32::from(mapping == Mapping::Affine);
-            assert!(ulps(ours.scale, theirs.scale) <= allowed, "{column} of {row}");
+            assert!(ulps(ours.scale(), theirs.scale()) <= allowed, "{column} of {row}");
         }
     }
 }
@@ -116,7 +117,7 @@ fn same_zero_point(
 ) -> bool {
     let step = (f64::from(range.hi()) - f64::from(range.lo())) / f64::from(qmax - qmin);
     let is_tie = (f64::from(range.lo()) / step).fract().abs() == 0.5;
-    let apart = ours.zero_point.abs_diff(theirs.zero_point);
+    let apart = ours.zero_point().abs_diff(theirs.zero_point());
     apart == 0 || is_tie && apart == 1
 }
 
@@ -154,7 +155,7 @@ fn golden_torch_channel_codes_agree_for_torchs_scales() {
         let (scales, zero_points) = (floats(&row["scale"]), ints::<i8>(&row["zero_point"]));
         let params = |at| {
             let group = groups.group_of(at);
-            QuantParams { scale: scales[group], zero_point: zero_points[group] }
+            QuantParams::new(scales[group], zero_points[group]).unwrap()
         };
         let grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
         let values = floats(&row["values"]);

@@ -1,9 +1,10 @@
 //! Once its scratch has grown, a call allocates nothing, on one thread or two.
 
 use quant::kernel::{
-    Codes, ConvShape, Dynamic, Epilogue, Images, Kernel, Output, PackedConv, PackedWeights,
-    Scratch, Sharing, SubByte, Weights,
+    Activations, BitWidth, Codes, ConvShape, Epilogue, Images, Kernel, Output, PackedConv,
+    PackedWeights, Scratch, Weights,
 };
+use quant::scheme::{Axis, DynamicQuantization, Granularity};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tests::kernels::{Random, kernels};
@@ -53,16 +54,16 @@ fn allocations(kernel: Kernel, threads: usize) -> Option<usize> {
     let mut out = vec![0.0; m * n];
     let mut four = vec![0; n * k / 2];
     for (codes, packed) in codes.chunks(k).zip(four.chunks_mut(k / 2)) {
-        kernel.pack(SubByte::Four, codes, packed);
+        kernel.pack(BitWidth::Four, codes, packed);
     }
-    let sharing = Sharing::Channel;
-    let weights = |codes| Weights { n, k, codes, sharing, scales: &scales, zero_points: &[] };
-    let packed = [Codes::Bytes(&codes), Codes::Packed(SubByte::Four, &four)]
+    let granularity = Granularity::PerChannel(Axis::FIRST);
+    let weights = |codes| Weights { n, k, codes, granularity, scales: &scales, zero_points: &[] };
+    let packed = [Codes::Bytes(&codes), Codes::Packed(BitWidth::Four, &four)]
         .map(|codes| PackedWeights::new(kernel, &weights(codes)).unwrap());
     let shape = ConvShape {
         in_channels: 20,
         out_channels: n,
-        window: [1, 13],
+        kernel_size: [1, 13],
         stride: [1, 1],
         padding: [0, 6],
         dilation: [1, 1],
@@ -72,18 +73,33 @@ fn allocations(kernel: Kernel, threads: usize) -> Option<usize> {
     let mut scratch = Scratch::with_threads(threads);
     let mut round = || {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
-        let (epilogue, dynamic) = (Epilogue::default(), Dynamic::default());
+        let (epilogue, dynamic) = (Epilogue::default(), DynamicQuantization::default());
         for weights in &packed {
             let output = Output::F32(&mut out);
             kernel
-                .linear_dynamic(weights, &x, m, dynamic, &epilogue, output, &mut scratch)
+                .linear(
+                    weights,
+                    Activations::Dynamic { values: &x, m, quantization: dynamic },
+                    &epilogue,
+                    output,
+                    &mut scratch,
+                )
                 .unwrap();
             let output = Output::F32(&mut out);
-            kernel.linear_weight_only(weights, &x, m, &epilogue, output, &mut scratch).unwrap();
+            kernel
+                .linear(
+                    weights,
+                    Activations::Float { values: &x, m },
+                    &epilogue,
+                    output,
+                    &mut scratch,
+                )
+                .unwrap();
         }
-        let images = Images { values: &x[..20 * m], batch: 1, size: [1, m] };
+        let images =
+            Images::Dynamic { values: &x[..20 * m], batch: 1, size: [1, m], quantization: dynamic };
         let output = Output::F32(&mut out);
-        kernel.conv2d_dynamic(&conv, images, dynamic, &epilogue, output, &mut scratch).unwrap();
+        kernel.conv2d(&conv, images, &epilogue, output, &mut scratch).unwrap();
         ALLOCATIONS.load(Ordering::Relaxed) - before
     };
     round();

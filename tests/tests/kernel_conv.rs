@@ -1,15 +1,16 @@
 //! Convolutions and lookups on every kernel, against naive loops.
 
 use quant::kernel::{
-    Codes, ConvError, ConvShape, Dynamic, Epilogue, Images, Kernel, LinearError, LookupError,
-    Output, PackError, PackedConv, Scratch, Sharing, Static, SubByte, Table, Weights,
+    BitWidth, Codes, ConvError, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel, LinearError,
+    LookupError, Output, PackError, PackedConv, Scratch, Weights,
 };
+use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, QuantParams, Quantization};
 use quant::{Grid, Mapping, QuantizationType, Range, ScaleType};
-use tests::kernels::{Random, in_pool, kernels, packed_rows};
+use tests::kernels::{Random, in_pool, kernels, packed_rows, quantization};
 
 struct Case {
     shape: ConvShape,
-    width: Option<SubByte>,
+    width: Option<BitWidth>,
     batch: usize,
     size: [usize; 2],
     x: Vec<i8>,
@@ -28,7 +29,7 @@ impl Case {
         let shape = ConvShape {
             in_channels: 24,
             out_channels: 80,
-            window: [3, 3],
+            kernel_size: [3, 3],
             stride: [1, 2],
             padding: [1, 1],
             dilation: [1, 1],
@@ -45,7 +46,7 @@ impl Case {
         let shape = ConvShape {
             in_channels: groups * group_in,
             out_channels: groups * (1 + random.below(if depthwise { 2 } else { 20 })),
-            window: pair(random, 4),
+            kernel_size: pair(random, 4),
             stride: pair(random, 3),
             padding: [random.below(3), random.below(3)],
             dilation: pair(random, 2),
@@ -56,12 +57,12 @@ impl Case {
     }
 
     /// Windows of one pixel, whose codes of few bits stay packed.
-    fn packed_pixels(random: &mut Random, width: SubByte) -> Self {
+    fn packed_pixels(random: &mut Random, width: BitWidth) -> Self {
         let pair = |random: &mut Random, n: usize| [1 + random.below(n), 1 + random.below(n)];
         let shape = ConvShape {
             in_channels: 1 + random.below(150),
             out_channels: 1 + random.below(40),
-            window: [1, 1],
+            kernel_size: [1, 1],
             stride: pair(random, 2),
             padding: [random.below(3), random.below(3)],
             dilation: [1, 1],
@@ -78,7 +79,7 @@ impl Case {
 
     fn new(random: &mut Random, shape: ConvShape, size: [usize; 2]) -> Self {
         let batch = 1 + random.below(2);
-        let k = shape.in_channels / shape.groups * shape.window[0] * shape.window[1];
+        let k = shape.in_channels / shape.groups * shape.kernel_size[0] * shape.kernel_size[1];
         let zeros = if random.below(2) == 0 { 0 } else { shape.out_channels };
         Self {
             x: (0..batch * shape.in_channels * size[0] * size[1]).map(|_| random.code()).collect(),
@@ -109,11 +110,16 @@ impl Case {
             n,
             k,
             codes,
-            sharing: Sharing::Channel,
+            granularity: Granularity::PerChannel(Axis::FIRST),
             scales: &self.scales,
             zero_points: &self.weight_zeros,
         };
         PackedConv::new(kernel, self.shape, &weights).unwrap()
+    }
+
+    fn images(&self) -> Images<'_> {
+        let params = QuantParams::new(X_SCALE, self.zero).unwrap();
+        Images::Codes { codes: &self.x, batch: self.batch, size: self.size, params }
     }
 
     fn out(&self) -> [usize; 2] {
@@ -122,8 +128,15 @@ impl Case {
 
     /// The sum for an output pixel, looking at every place of the window.
     fn sum(&self, image: usize, channel: usize, [y, x]: [usize; 2]) -> i32 {
-        let ConvShape { in_channels, out_channels, window, stride, padding, dilation, groups } =
-            self.shape;
+        let ConvShape {
+            in_channels,
+            out_channels,
+            kernel_size: window,
+            stride,
+            padding,
+            dilation,
+            groups,
+        } = self.shape;
         let (group_in, group_out) = (in_channels / groups, out_channels / groups);
         let zero = self.weight_zeros.get(channel).copied().unwrap_or(0);
         let mut sum = 0;
@@ -167,27 +180,17 @@ fn convolutions_equal_a_naive_loop() {
     for kernel in kernels() {
         let mut random = Random(7);
         let mut cases: Vec<_> = (0..60).map(|_| Case::random(&mut random)).collect();
-        for width in [SubByte::Four, SubByte::Two] {
+        for width in [BitWidth::Four, BitWidth::Two] {
             cases.extend((0..20).map(|_| Case::packed_pixels(&mut random, width)));
         }
         for case in cases {
             let weights = case.packed(kernel);
             let expected = case.sums();
-            let images = Images { values: &case.x, batch: case.batch, size: case.size };
+            let images = case.images();
             let mut scratch = Scratch::new();
             let mut sums = vec![0; expected.len()];
-            let output = Output::Sums(&mut sums);
-            kernel
-                .conv2d_i8(
-                    &weights,
-                    images,
-                    X_SCALE,
-                    case.zero,
-                    &Epilogue::default(),
-                    output,
-                    &mut scratch,
-                )
-                .unwrap();
+            let output = Output::I32(&mut sums);
+            kernel.conv2d(&weights, images, &Epilogue::default(), output, &mut scratch).unwrap();
             assert_eq!(sums, expected, "{kernel} {:?} {:?}", case.shape, case.size);
 
             let [height, width] = case.out();
@@ -203,19 +206,15 @@ fn convolutions_equal_a_naive_loop() {
             let epilogue = Epilogue { bias: Some(&case.bias), relu: true };
             let mut out = vec![0.0; expected.len()];
             let output = Output::F32(&mut out);
-            kernel
-                .conv2d_i8(&weights, images, X_SCALE, case.zero, &epilogue, output, &mut scratch)
-                .unwrap();
+            kernel.conv2d(&weights, images, &epilogue, output, &mut scratch).unwrap();
             assert_eq!(out, floats, "{kernel} {:?}", case.shape);
 
             let mut codes = vec![0; floats.len()];
             let mut expected = vec![0; floats.len()];
-            kernel.quantize(&floats, 9.0, -100, -128, 127, &mut expected);
-            let output =
-                Output::I8 { codes: &mut codes, scale: 9.0, zero_point: -100, range: (-128, 127) };
-            kernel
-                .conv2d_i8(&weights, images, X_SCALE, case.zero, &epilogue, output, &mut scratch)
-                .unwrap();
+            let quantization = quantization(9.0, -100, (-128, 127));
+            kernel.quantize(&floats, quantization, &mut expected);
+            let output = Output::I8 { codes: &mut codes, quantization };
+            kernel.conv2d(&weights, images, &epilogue, output, &mut scratch).unwrap();
             assert_eq!(codes, expected, "{kernel} {:?}", case.shape);
         }
     }
@@ -226,16 +225,12 @@ fn the_sums_of_a_large_convolution_do_not_depend_on_threads() {
     for kernel in kernels() {
         let case = Case::large(&mut Random(9));
         let (weights, expected) = (case.packed(kernel), case.sums());
-        let images = Images { values: &case.x, batch: case.batch, size: case.size };
+        let images = case.images();
         for threads in [1, 2, 3] {
             let mut sums = vec![0; expected.len()];
-            let (epilogue, output) = (Epilogue::default(), Output::Sums(&mut sums));
+            let (epilogue, output) = (Epilogue::default(), Output::I32(&mut sums));
             let mut scratch = Scratch::with_threads(threads);
-            in_pool(|| {
-                let zero = case.zero;
-                kernel.conv2d_i8(&weights, images, X_SCALE, zero, &epilogue, output, &mut scratch)
-            })
-            .unwrap();
+            in_pool(|| kernel.conv2d(&weights, images, &epilogue, output, &mut scratch)).unwrap();
             assert_eq!(sums, expected, "{kernel} {threads}");
         }
     }
@@ -251,13 +246,17 @@ fn float_images_are_quantized_each_by_its_own_range() {
             let mut x: Vec<f32> = case.x.iter().map(|_| random.normal()).collect();
             let image = x.len() / case.batch;
             let weights = case.packed(kernel);
-            let images = Images { values: &x, batch: case.batch, size: case.size };
+            let images = Images::Dynamic {
+                values: &x,
+                batch: case.batch,
+                size: case.size,
+                quantization: DynamicQuantization::default(),
+            };
             let mut out = vec![0.0; case.sums().len()];
             kernel
-                .conv2d_dynamic(
+                .conv2d(
                     &weights,
                     images,
-                    Dynamic::default(),
                     &Epilogue::default(),
                     Output::F32(&mut out),
                     &mut Scratch::new(),
@@ -266,25 +265,28 @@ fn float_images_are_quantized_each_by_its_own_range() {
             let last = case.batch - 1;
             let values = &x[last * image..];
             let params = grid.params(Range::of(values).unwrap()).unwrap();
-            case.zero = params.zero_point;
-            let zero = i32::from(params.zero_point);
+            case.zero = params.zero_point();
             let codes = &mut case.x[last * image..];
-            kernel.quantize(values, params.scale, zero, -128, 127, codes);
+            kernel.quantize(values, Quantization::new(params, grid), codes);
             let sums = case.sums();
             let [height, width] = case.out();
             for i in last * out.len() / case.batch..out.len() {
                 let channel = i / (height * width) % case.shape.out_channels;
-                let y = sums[i] as f32 * (params.scale * case.scales[channel]);
+                let y = sums[i] as f32 * (params.scale() * case.scales[channel]);
                 assert_eq!(out[i].to_bits(), y.to_bits(), "{kernel}");
             }
 
             x[last * image + 5] = f32::NAN;
-            let images = Images { values: &x, batch: case.batch, size: case.size };
+            let images = Images::Dynamic {
+                values: &x,
+                batch: case.batch,
+                size: case.size,
+                quantization: DynamicQuantization::default(),
+            };
             let error = kernel
-                .conv2d_dynamic(
+                .conv2d(
                     &weights,
                     images,
-                    Dynamic::default(),
                     &Epilogue::default(),
                     Output::F32(&mut out),
                     &mut Scratch::new(),
@@ -301,7 +303,7 @@ fn impossible_convolutions_are_refused() {
     let shape = ConvShape {
         in_channels: 4,
         out_channels: 2,
-        window: [3, 3],
+        kernel_size: [3, 3],
         stride: [1, 1],
         padding: [0, 0],
         dilation: [1, 1],
@@ -312,7 +314,7 @@ fn impossible_convolutions_are_refused() {
         n: 2,
         k: 36,
         codes: Codes::Bytes(&codes),
-        sharing: Sharing::Tensor,
+        granularity: Granularity::PerTensor,
         scales: &[1.0],
         zero_points: &[],
     };
@@ -322,32 +324,88 @@ fn impossible_convolutions_are_refused() {
     assert_eq!(pack(bad, weights), PackError::Groups { groups: 3, channels: 4 });
     let bad = ConvShape { stride: [0, 1], ..shape };
     assert_eq!(pack(bad, weights), PackError::EmptyWindow);
-    let blocks = Weights { sharing: Sharing::Block(36), scales: &[1.0; 2], ..weights };
+    let blocks = Weights { granularity: blocks(36), scales: &[1.0; 2], ..weights };
     assert_eq!(pack(shape, blocks), PackError::BlockedWindow);
     let packed = PackedConv::new(kernel, shape, &weights).unwrap();
-    let images = Images { values: &[0; 8][..], batch: 1, size: [1, 2] };
-    let result = kernel.conv2d_i8(
+    let images =
+        Images::Codes { codes: &[0; 8], batch: 1, size: [1, 2], params: QuantParams::UNIT };
+    let result = kernel.conv2d(
         &packed,
         images,
-        1.0,
-        0,
         &Epilogue::default(),
         Output::F32(&mut []),
         &mut Scratch::new(),
     );
     assert_eq!(result, Err(ConvError::Window { size: [1, 2] }));
+}
 
-    let empty = Err(ConvError::Linear(LinearError::EmptyRange { least: 5, greatest: 4 }));
-    let images = Images { values: &[0; 36][..], batch: 1, size: [3, 3] };
-    let (epilogue, mut out) = (Epilogue::default(), [0; 2]);
-    let output = Output::I8 { codes: &mut out, scale: 1.0, zero_point: 0, range: (5, 4) };
-    let result = kernel.conv2d_i8(&packed, images, 1.0, 0, &epilogue, output, &mut Scratch::new());
-    assert_eq!(result, empty);
-    let images = Images { values: &[0.0; 36][..], batch: 1, size: [3, 3] };
-    let quantization = Static { scale: 1.0, zero_point: 0, range: (5, 4) };
-    let (output, scratch) = (Output::F32(&mut [0.0; 2]), &mut Scratch::new());
-    let result = kernel.conv2d_static(&packed, images, quantization, &epilogue, output, scratch);
-    assert_eq!(result, empty);
+/// Sizes that are zero, or whose products leave `usize`.
+#[test]
+fn shapes_that_cannot_be_are_errors_and_not_panics() {
+    let good = ConvShape {
+        in_channels: 1,
+        out_channels: 1,
+        kernel_size: [3, 3],
+        stride: [1, 1],
+        padding: [0, 0],
+        dilation: [1, 1],
+        groups: 1,
+    };
+    assert_eq!(good.output_size([5, 7]), Some([3, 5]));
+    const HUGE: usize = usize::MAX;
+    for bad in [
+        ConvShape { kernel_size: [0, 3], ..good },
+        ConvShape { kernel_size: [3, HUGE], ..good },
+        ConvShape { stride: [1, 0], ..good },
+        ConvShape { dilation: [0, 1], ..good },
+        ConvShape { dilation: [HUGE, 1], ..good },
+        ConvShape { padding: [HUGE, 0], ..good },
+        ConvShape { padding: [0, HUGE / 2], ..good },
+    ] {
+        assert_eq!(bad.output_size([5, 7]), None, "{bad:?}");
+    }
+    assert_eq!(good.output_size([HUGE, 7]), Some([HUGE - 2, 5]));
+
+    let weights = Weights {
+        n: 1,
+        k: 9,
+        codes: Codes::Bytes(&[1; 9]),
+        granularity: Granularity::PerTensor,
+        scales: &[1.0],
+        zero_points: &[],
+    };
+    let pack = |shape| PackedConv::new(Kernel::fastest(), shape, &weights);
+    assert!(pack(ConvShape { kernel_size: [HUGE, HUGE], ..good }).is_err());
+    // One output, of an image whose padding is larger than memory.
+    let far = ConvShape { stride: [HUGE, HUGE], padding: [HUGE / 4, HUGE / 4], ..good };
+    let packed = pack(far).unwrap();
+    let images =
+        Images::Codes { codes: &[0; 1], batch: 1, size: [1, 1], params: QuantParams::UNIT };
+    let (epilogue, output) = (Epilogue::default(), Output::F32(&mut [0.0; 1]));
+    let result = Kernel::fastest().conv2d(&packed, images, &epilogue, output, &mut Scratch::new());
+    assert_eq!(result, Err(ConvError::TooLarge { size: [1, 1] }));
+}
+
+#[test]
+fn an_unknown_row_is_an_error_where_rows_are_empty() {
+    let weights = EmbeddingWeights {
+        rows: 2,
+        columns: 0,
+        codes: Codes::Bytes(&[]),
+        granularity: Granularity::PerTensor,
+        scales: &[1.0],
+        zero_points: &[],
+    };
+    let error = Kernel::fastest().embedding(&weights, &[1, 2], &mut []);
+    assert_eq!(error, Err(LookupError::UnknownRow { position: 1, id: 2, rows: 2 }));
+    let axis = Axis::LAST;
+    let columns = EmbeddingWeights { granularity: Granularity::PerChannel(axis), ..weights };
+    let error = Kernel::fastest().embedding(&columns, &[], &mut []);
+    assert_eq!(error, Err(LookupError::Axis { axis }));
+}
+
+fn blocks(len: u32) -> Granularity {
+    Granularity::PerBlock(Block::new(len).expect("some elements"))
 }
 
 #[test]
@@ -355,31 +413,37 @@ fn looked_up_rows_are_dequantized() {
     for kernel in kernels() {
         let mut random = Random(9);
         for columns in [1usize, 7, 31, 64, 300, 611] {
-            for width in [None, Some(SubByte::Four), Some(SubByte::Two)] {
-                for sharing in
-                    [Sharing::Tensor, Sharing::Channel, Sharing::Block(5), Sharing::Block(291)]
-                {
+            for width in [None, Some(BitWidth::Four), Some(BitWidth::Two)] {
+                for granularity in [
+                    Granularity::PerTensor,
+                    Granularity::PerChannel(Axis::FIRST),
+                    blocks(5),
+                    blocks(291),
+                ] {
                     let rows = 9;
                     let shift = width.map_or(0, |width| 8 - width.bits() as u32);
                     let codes: Vec<i8> =
                         (0..rows * columns).map(|_| random.code() >> shift).collect();
-                    let (blocks, block) = match sharing {
-                        Sharing::Block(len) => (columns.div_ceil(len), len),
+                    let (blocks, block) = match granularity {
+                        Granularity::PerBlock(block) => {
+                            (columns.div_ceil(block.len()), block.len())
+                        }
                         _ => (1, columns),
                     };
-                    let count = if sharing == Sharing::Tensor { 1 } else { rows * blocks };
+                    let count =
+                        if granularity == Granularity::PerTensor { 1 } else { rows * blocks };
                     let scales: Vec<f32> = (0..count).map(|_| random.unit()).collect();
                     let zeros: Vec<i8> =
                         (0..count).map(|_| random.code() >> shift.max(1)).collect();
                     let bytes = width.map(|width| packed_rows(kernel, width, &codes, columns));
-                    let table = Table {
+                    let table = EmbeddingWeights {
                         rows,
                         columns,
                         codes: match (width, &bytes) {
                             (Some(width), Some(bytes)) => Codes::Packed(width, bytes),
                             _ => Codes::Bytes(&codes),
                         },
-                        sharing,
+                        granularity,
                         scales: &scales,
                         zero_points: &zeros,
                     };
@@ -388,15 +452,15 @@ fn looked_up_rows_are_dequantized() {
                     kernel.embedding(&table, &ids, &mut out).unwrap();
                     for (i, value) in out.iter().enumerate() {
                         let (row, column) = (ids[i / columns] as usize, i % columns);
-                        let at = match sharing {
-                            Sharing::Tensor => 0,
+                        let at = match granularity {
+                            Granularity::PerTensor => 0,
                             _ => row * blocks + column / block,
                         };
                         let code = i32::from(codes[row * columns + column]) - i32::from(zeros[at]);
                         assert_eq!(
                             *value,
                             code as f32 * scales[at],
-                            "{kernel} {sharing:?} {width:?}"
+                            "{kernel} {granularity:?} {width:?}"
                         );
                     }
                     let error = kernel.embedding(&table, &[0, 9], &mut out[..2 * columns]);

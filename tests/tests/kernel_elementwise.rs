@@ -1,9 +1,10 @@
 //! Ranges, quantization and dequantization of slices: every kernel against rule 3 as it is written.
 
-use quant::kernel::{Kernel, KernelUnavailable, SubByte};
-use tests::kernels::{Random, kernels};
+use quant::kernel::{BitWidth, Kernel, KernelUnavailable};
+use quant::scheme::QuantParams;
+use tests::kernels::{Random, kernels, quantization};
 
-fn reference(value: f32, scale: f32, zero_point: i32, qmin: i32, qmax: i32) -> i8 {
+fn reference(value: f32, scale: f32, zero_point: i8, (qmin, qmax): (i8, i8)) -> i8 {
     let rounded = f64::from((value / scale).round_ties_even());
     (rounded + f64::from(zero_point)).clamp(f64::from(qmin), f64::from(qmax)) as i8
 }
@@ -31,19 +32,25 @@ fn codes_are_those_of_rule_3() {
             for (scale, z, qmin, qmax) in [
                 (1.0, 0, -127, 127),
                 (0.37, -3, -128, 127),
-                (3.0e-39, 100, -128, 127),
+                (f32::MIN_POSITIVE, 100, -128, 127),
+                (3.0e38, 1, -128, 127),
                 (2.0, -8, -8, 7),
             ] {
                 let values = values(len, 7 + len as u64);
                 let mut codes = vec![0; len];
-                kernel.quantize(&values, scale, z, qmin, qmax, &mut codes);
+                let quantization = quantization(scale, z, (qmin, qmax));
+                kernel.quantize(&values, quantization, &mut codes);
                 for (code, &value) in codes.iter().zip(&values) {
-                    assert_eq!(*code, reference(value, scale, z, qmin, qmax), "{kernel} {value:e}");
+                    assert_eq!(
+                        *code,
+                        reference(value, scale, z, (qmin, qmax)),
+                        "{kernel} {value:e}"
+                    );
                 }
                 let mut back = vec![0.0; len];
-                kernel.dequantize(&codes, scale, z, &mut back);
+                kernel.dequantize(&codes, quantization.params, &mut back);
                 for (value, code) in back.iter().zip(&codes) {
-                    let expected = (i32::from(*code) - z) as f32 * scale;
+                    let expected = (i32::from(*code) - i32::from(z)) as f32 * scale;
                     assert_eq!(value.to_bits(), expected.to_bits(), "{kernel}");
                 }
             }
@@ -56,7 +63,7 @@ fn infinities_saturate_and_nan_becomes_the_greatest_code_everywhere() {
     let values = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN].repeat(50);
     for kernel in kernels() {
         let mut codes = vec![0; values.len()];
-        kernel.quantize(&values, 0.1, 5, -128, 127, &mut codes);
+        kernel.quantize(&values, quantization(0.1, 5, (-128, 127)), &mut codes);
         assert!(codes.chunks(3).all(|codes| codes == [127, -128, 127]), "{kernel}");
     }
 }
@@ -108,11 +115,12 @@ fn the_first_non_finite_element_is_named() {
 #[test]
 fn packed_codes_are_the_codes_little_end_first() {
     for kernel in kernels() {
-        for (width, qmin, qmax, z) in [(SubByte::Four, -8, 7, -3), (SubByte::Two, -2, 1, 1)] {
+        for (width, qmin, qmax, z) in [(BitWidth::Four, -8, 7, -3), (BitWidth::Two, -2, 1, 1)] {
             for len in LENGTHS {
                 let values = values(len, 11);
                 let mut codes = vec![0; len];
-                kernel.quantize(&values, 9.0, z, qmin, qmax, &mut codes);
+                let quantization = quantization(9.0, z, (qmin, qmax));
+                kernel.quantize(&values, quantization, &mut codes);
                 let mut expected = vec![0u8; width.row_bytes(len)];
                 for (i, code) in codes.iter().enumerate() {
                     let mask = (1 << width.bits()) - 1;
@@ -120,7 +128,7 @@ fn packed_codes_are_the_codes_little_end_first() {
                         (*code as u8 & mask) << (i % width.per_byte() * width.bits());
                 }
                 let mut packed = vec![0xff; expected.len()];
-                kernel.quantize_packed(width, &values, 9.0, z, qmin, qmax, &mut packed);
+                kernel.quantize_packed(width, &values, quantization, &mut packed);
                 assert_eq!(packed, expected, "{kernel} {len}");
                 packed.fill(0xff);
                 kernel.pack(width, &codes, &mut packed);
@@ -129,8 +137,9 @@ fn packed_codes_are_the_codes_little_end_first() {
                 kernel.unpack(width, &packed, &mut unpacked);
                 assert_eq!(unpacked, codes, "{kernel} {len}");
                 let (mut direct, mut via_codes) = (vec![0.0; len], vec![0.0; len]);
-                kernel.dequantize_packed(width, &packed, 0.3, z, &mut direct);
-                kernel.dequantize(&codes, 0.3, z, &mut via_codes);
+                let params = QuantParams::new(0.3, z).unwrap();
+                kernel.dequantize_packed(width, &packed, params, &mut direct);
+                kernel.dequantize(&codes, params, &mut via_codes);
                 assert_eq!(direct, via_codes, "{kernel} {len}");
             }
         }

@@ -2,12 +2,13 @@
 
 use proptest::prelude::*;
 use quant::kernel::{
-    Activations, Codes, Dynamic, Epilogue, Kernel, LinearError, Output, PackError, PackedWeights,
-    Scratch, Sharing, Static, SubByte, Weights,
+    Activations, BitWidth, Codes, Epilogue, Kernel, LinearError, Output, PackError, PackedWeights,
+    Scratch, Weights,
 };
+use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, Quantization};
 use quant::{Grid, Mapping, NonFinite, QuantizationType, Range, ScaleType};
 use tests::golden;
-use tests::kernels::{Random, in_pool, kernels, packed_rows};
+use tests::kernels::{Random, in_pool, kernels, packed_rows, quantization};
 
 /// One of the ways to pack weights.
 type Pack = fn(Kernel, &Weights<'_>) -> Result<PackedWeights, PackError>;
@@ -20,8 +21,8 @@ struct Layer {
     m: usize,
     n: usize,
     k: usize,
-    width: Option<SubByte>,
-    sharing: Sharing,
+    width: Option<BitWidth>,
+    granularity: Granularity,
     weights: Vec<i8>,
     weight_scales: Vec<f32>,
     weight_zeros: Vec<i8>,
@@ -34,18 +35,18 @@ struct Layer {
 
 impl Layer {
     fn random(random: &mut Random, (m, n, k): (usize, usize, usize), extreme: bool) -> Self {
-        let width = [None, None, Some(SubByte::Four), Some(SubByte::Two)][random.below(4)];
-        let sharing = match random.below(4) {
-            0 => Sharing::Tensor,
-            1 | 2 => Sharing::Channel,
-            _ => Sharing::Block([1, 3, 8, 32, 33, 64, 100][random.below(7)]),
+        let width = [None, None, Some(BitWidth::Four), Some(BitWidth::Two)][random.below(4)];
+        let granularity = match random.below(4) {
+            0 => Granularity::PerTensor,
+            1 | 2 => Granularity::PerChannel(Axis::FIRST),
+            _ => blocks([1, 3, 8, 32, 33, 64, 100][random.below(7)]),
         };
         let shift = width.map_or(0, |width| 8 - width.bits() as u32);
         let code = |random: &mut Random| if extreme { random.extreme() } else { random.code() };
-        let params = match sharing {
-            Sharing::Tensor => 1,
-            Sharing::Channel => n,
-            Sharing::Block(len) => n * k.div_ceil(len),
+        let params = match granularity {
+            Granularity::PerTensor => 1,
+            Granularity::PerChannel(_) => n,
+            Granularity::PerBlock(block) => n * k.div_ceil(block.len()),
         };
         let rows = if random.below(2) == 0 { 1 } else { m };
         Self {
@@ -67,7 +68,7 @@ impl Layer {
             n,
             k,
             width,
-            sharing,
+            granularity,
         }
     }
 
@@ -88,7 +89,7 @@ impl Layer {
             n: self.n,
             k: self.k,
             codes,
-            sharing: self.sharing,
+            granularity: self.granularity,
             scales: &self.weight_scales,
             zero_points: &self.weight_zeros,
         };
@@ -96,7 +97,7 @@ impl Layer {
     }
 
     fn activations(&self) -> Activations<'_> {
-        Activations {
+        Activations::Codes {
             codes: &self.x,
             m: self.m,
             scales: &self.x_scales,
@@ -109,17 +110,17 @@ impl Layer {
     }
 
     fn block(&self) -> usize {
-        match self.sharing {
-            Sharing::Block(len) => len,
+        match self.granularity {
+            Granularity::PerBlock(block) => block.len(),
             _ => self.k,
         }
     }
 
     fn parameter(&self, n: usize, block: usize) -> (f32, i64) {
-        let at = match self.sharing {
-            Sharing::Tensor => 0,
-            Sharing::Channel => n,
-            Sharing::Block(len) => n * self.k.div_ceil(len) + block,
+        let at = match self.granularity {
+            Granularity::PerTensor => 0,
+            Granularity::PerChannel(_) => n,
+            Granularity::PerBlock(blocks) => n * self.k.div_ceil(blocks.len()) + block,
         };
         let zero = self.weight_zeros.get(at).copied().unwrap_or(0);
         (self.weight_scales[at], i64::from(zero))
@@ -147,8 +148,9 @@ impl Layer {
     fn output(&self, m: usize, n: usize) -> f32 {
         let x_scale = self.x_scales[if self.x_scales.len() == 1 { 0 } else { m }];
         let scaled = |block| self.sum(m, n, block) as f32 * (x_scale * self.parameter(n, block).0);
-        let mut y = match self.sharing {
-            Sharing::Block(len) => {
+        let mut y = match self.granularity {
+            Granularity::PerBlock(block) => {
+                let len = block.len();
                 (0..self.k.div_ceil(len)).fold(0.0, |y, block| y + scaled(block))
             }
             _ => scaled(0),
@@ -167,13 +169,7 @@ impl Layer {
         let mut out = vec![f32::NAN; self.m * self.n];
         let weights = self.packed(kernel);
         kernel
-            .linear_i8(
-                &weights,
-                self.activations(),
-                &self.epilogue(),
-                Output::F32(&mut out),
-                scratch,
-            )
+            .linear(&weights, self.activations(), &self.epilogue(), Output::F32(&mut out), scratch)
             .unwrap();
         out
     }
@@ -183,19 +179,19 @@ impl Layer {
         let out = self.run(kernel, &mut scratch);
         let expected = self.outputs();
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        let shape = (self.m, self.n, self.k, self.sharing, self.width);
+        let shape = (self.m, self.n, self.k, self.granularity, self.width);
         assert_eq!(bits(&out), bits(&expected), "{kernel} {shape:?}");
-        if matches!(self.sharing, Sharing::Block(_)) {
+        if matches!(self.granularity, Granularity::PerBlock(_)) {
             return;
         }
         let mut sums = vec![i32::MIN; self.m * self.n];
         let weights = self.packed(kernel);
         kernel
-            .linear_i8(
+            .linear(
                 &weights,
                 self.activations(),
                 &Epilogue::default(),
-                Output::Sums(&mut sums),
+                Output::I32(&mut sums),
                 &mut scratch,
             )
             .unwrap();
@@ -215,7 +211,9 @@ impl Layer {
             let mut y = vec![f32::NAN; m * self.n];
             let (epilogue, output) = (self.epilogue(), Output::F32(&mut y));
             let scratch = &mut Scratch::new();
-            kernel.linear_weight_only(&weights, &x, m, &epilogue, output, scratch).unwrap();
+            kernel
+                .linear(&weights, Activations::Float { values: &x, m }, &epilogue, output, scratch)
+                .unwrap();
             assert_eq!(bits(&y), expected, "{kernel} {m} {} {}", self.n, self.k);
         }
     }
@@ -235,7 +233,7 @@ fn exact_at_every_remainder_of_m_n_and_k() {
             Layer::random(&mut random, (m, n, k), n % 2 == 0).assert_exact(kernel);
         }
         // So many rows that every kernel unpacks a panel once for all of them.
-        for width in [SubByte::Four, SubByte::Two] {
+        for width in [BitWidth::Four, BitWidth::Two] {
             let layer = loop {
                 let layer = Layer::random(&mut random, (300, 40, 130), false);
                 if layer.width == Some(width) {
@@ -263,7 +261,7 @@ fn exact_where_every_product_is_extreme() {
                 for (m, k) in [(3, 4), (3, 64), (3, 513), (3, 16_000), (33, 130)] {
                     let mut layer = Layer::random(&mut random, (m, 18, k), true);
                     layer.width = None;
-                    layer.sharing = Sharing::Tensor;
+                    layer.granularity = Granularity::PerTensor;
                     layer.weight_scales = vec![0.5];
                     layer.weight_zeros.clear();
                     layer.x_zeros = vec![zero];
@@ -280,7 +278,7 @@ fn exact_where_every_product_is_extreme() {
 
 #[test]
 fn exact_where_every_product_of_few_bits_is_extreme() {
-    let widths = [(SubByte::Four, [-8, 7]), (SubByte::Two, [-2, 1])];
+    let widths = [(BitWidth::Four, [-8, 7]), (BitWidth::Two, [-2, 1])];
     // Rows that multiply packed codes, and rows for which AVX2 unpacks a panel once.
     let shapes = [(3, 18, 513), (5, 7, 24), (33, 17, 130)];
     for kernel in kernels() {
@@ -294,10 +292,11 @@ fn exact_where_every_product_of_few_bits_is_extreme() {
                     layer.x_zeros = vec![zero];
                     layer.x.fill(x);
                     layer.weights.fill(w);
-                    for (sharing, params) in
-                        [(Sharing::Channel, n), (Sharing::Block(100), n * k.div_ceil(100))]
-                    {
-                        layer.sharing = sharing;
+                    for (granularity, params) in [
+                        (Granularity::PerChannel(Axis::FIRST), n),
+                        (blocks(100), n * k.div_ceil(100)),
+                    ] {
+                        layer.granularity = granularity;
                         layer.weight_scales = vec![0.5; params];
                         layer.weight_zeros.clear();
                         layer.assert_exact(kernel);
@@ -315,7 +314,7 @@ fn exact_where_every_product_of_few_bits_is_extreme() {
 fn like_real_ones(random: &mut Random, (m, n, k): (usize, usize, usize)) -> Layer {
     let mut layer = Layer::random(random, (m, n, k), true);
     layer.width = None;
-    layer.sharing = Sharing::Channel;
+    layer.granularity = Granularity::PerChannel(Axis::FIRST);
     layer.weight_scales = (0..n).map(|_| random.unit().abs() + 1e-3).collect();
     layer.weight_zeros.truncate(0);
     for row in layer.weights.chunks_mut(k) {
@@ -346,7 +345,7 @@ fn exact_where_weights_are_like_real_ones() {
 fn rarely_large(random: &mut Random, (m, n, k): (usize, usize, usize)) -> Layer {
     let mut layer = Layer::random(random, (m, n, k), true);
     layer.width = None;
-    layer.sharing = Sharing::Tensor;
+    layer.granularity = Granularity::PerTensor;
     layer.weight_scales.resize(1, 0.5);
     layer.weight_zeros.truncate(1);
     layer.x.iter_mut().for_each(|x| *x = random.extreme());
@@ -403,9 +402,9 @@ proptest! {
             let run = |threads| layer.run(kernel, &mut Scratch::with_threads(threads));
             for threads in [1, 2, 3] {
                 let out = in_pool(|| run(threads));
-                prop_assert_eq!(&bits(&out), &expected, "{} {} {:?}", kernel, threads, layer.sharing);
+                prop_assert_eq!(&bits(&out), &expected, "{} {} {:?}", kernel, threads, layer.granularity);
             }
-            prop_assert_eq!(&bits(&run(2)), &expected, "{} outside {:?}", kernel, layer.sharing);
+            prop_assert_eq!(&bits(&run(2)), &expected, "{} outside {:?}", kernel, layer.granularity);
         }
     }
 }
@@ -419,12 +418,12 @@ fn int8_outputs_are_the_float_outputs_quantized() {
             let layer = Layer::random(&mut random, shape, false);
             let floats = layer.run(kernel, &mut Scratch::new());
             let mut expected = vec![0; floats.len()];
-            kernel.quantize(&floats, 37.5, -9, -127, 127, &mut expected);
+            let quantization = quantization(37.5, -9, (-127, 127));
+            kernel.quantize(&floats, quantization, &mut expected);
             let mut codes = vec![0; floats.len()];
-            let output =
-                Output::I8 { codes: &mut codes, scale: 37.5, zero_point: -9, range: (-127, 127) };
+            let output = Output::I8 { codes: &mut codes, quantization };
             kernel
-                .linear_i8(
+                .linear(
                     &layer.packed(kernel),
                     layer.activations(),
                     &layer.epilogue(),
@@ -438,17 +437,16 @@ fn int8_outputs_are_the_float_outputs_quantized() {
 }
 
 /// Activations as floats, quantized outside by rules 1 to 3 and multiplied as codes.
-fn unfused(layer: &Layer, kernel: Kernel, x: &[f32], dynamic: Dynamic) -> Vec<f32> {
+fn unfused(layer: &Layer, kernel: Kernel, x: &[f32], dynamic: DynamicQuantization) -> Vec<f32> {
     let grid = Grid::new(QuantizationType::QInt8, dynamic.mapping, ScaleType::F32);
-    let (qmin, qmax) = grid.code_range();
     let mut layer = layer.clone();
     let rows = if dynamic.per_row { layer.m } else { 1 };
     (layer.x_scales, layer.x_zeros) = (Vec::new(), Vec::new());
     for (values, codes) in x.chunks(x.len() / rows).zip(layer.x.chunks_mut(x.len() / rows)) {
         let params = grid.params(Range::of(values).unwrap()).unwrap();
-        kernel.quantize(values, params.scale, params.zero_point.into(), qmin, qmax, codes);
-        layer.x_scales.push(params.scale);
-        layer.x_zeros.push(params.zero_point);
+        kernel.quantize(values, Quantization::new(params, grid), codes);
+        layer.x_scales.push(params.scale());
+        layer.x_zeros.push(params.zero_point());
     }
     layer.run(kernel, &mut Scratch::new())
 }
@@ -462,14 +460,12 @@ fn dynamic_quantization_is_rule_7_and_then_the_product() {
             let layer = Layer::random(&mut random, shape, false);
             let x: Vec<f32> = (0..shape.0 * shape.2).map(|_| random.normal()).collect();
             let mapping = if case % 2 == 0 { Mapping::Affine } else { Mapping::Symmetric };
-            let dynamic = Dynamic { mapping, per_row: case % 3 != 0 };
+            let dynamic = DynamicQuantization { mapping, per_row: case % 3 != 0 };
             let mut out = vec![0.0; shape.0 * shape.1];
             kernel
-                .linear_dynamic(
+                .linear(
                     &layer.packed(kernel),
-                    &x,
-                    shape.0,
-                    dynamic,
+                    Activations::Dynamic { values: &x, m: shape.0, quantization: dynamic },
                     &layer.epilogue(),
                     Output::F32(&mut out),
                     &mut Scratch::new(),
@@ -496,11 +492,23 @@ fn a_row_does_not_depend_on_its_batch() {
             let mut out = vec![0.0; m * 33];
             let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
             let mut scratch = Scratch::new();
-            let dynamic = Dynamic::default();
+            let dynamic = DynamicQuantization::default();
             if weight_only {
-                kernel.linear_weight_only(&weights, x, m, &epilogue, output, &mut scratch)
+                kernel.linear(
+                    &weights,
+                    Activations::Float { values: x, m },
+                    &epilogue,
+                    output,
+                    &mut scratch,
+                )
             } else {
-                kernel.linear_dynamic(&weights, x, m, dynamic, &epilogue, output, &mut scratch)
+                kernel.linear(
+                    &weights,
+                    Activations::Dynamic { values: x, m, quantization: dynamic },
+                    &epilogue,
+                    output,
+                    &mut scratch,
+                )
             }
             .unwrap();
             out
@@ -556,17 +564,16 @@ fn weight_only_is_rule_11_on_every_kernel_and_thread_count() {
                 let mut scratch = Scratch::with_threads(1 + case % 2);
                 let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
                 in_pool(|| {
-                    kernel.linear_weight_only(
+                    kernel.linear(
                         &weights,
-                        &x,
-                        shape.0,
+                        Activations::Float { values: &x, m: shape.0 },
                         &epilogue,
                         output,
                         &mut scratch,
                     )
                 })
                 .unwrap();
-                assert_eq!(bits(&out), expected, "{kernel} {shape:?} {:?}", layer.sharing);
+                assert_eq!(bits(&out), expected, "{kernel} {shape:?} {:?}", layer.granularity);
             }
         }
     }
@@ -598,7 +605,7 @@ fn weight_only_is_rule_11_for_tiny_huge_and_infinite_activations() {
             let m = [1, 2, 3, 4, 5, 6, 7, 13][case % 8];
             let shape = (m, random.below(150) + 1, random.below(200) + 1);
             let mut layer = Layer::random(&mut random, shape, case % 3 == 0);
-            layer.width = if case % 16 < 8 { None } else { Some(SubByte::Four) };
+            layer.width = if case % 16 < 8 { None } else { Some(BitWidth::Four) };
             let shift = if case % 16 < 8 { 0 } else { 4 };
             layer.weights.iter_mut().for_each(|code| *code = random.code() >> shift);
             layer.weight_zeros.iter_mut().for_each(|zero| *zero >>= shift);
@@ -613,18 +620,30 @@ fn weight_only_is_rule_11_for_tiny_huge_and_infinite_activations() {
                 let mut out = vec![0.0; m * shape.1];
                 let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
                 let (weights, scratch) = (layer.packed_by(kernel, pack), &mut Scratch::new());
-                kernel.linear_weight_only(&weights, &x, m, &epilogue, output, scratch).unwrap();
-                assert_eq!(bits(&out), expected, "{kernel} {shape:?} {:?}", layer.sharing);
+                kernel
+                    .linear(
+                        &weights,
+                        Activations::Float { values: &x, m },
+                        &epilogue,
+                        output,
+                        scratch,
+                    )
+                    .unwrap();
+                assert_eq!(bits(&out), expected, "{kernel} {shape:?} {:?}", layer.granularity);
             }
         }
     }
 }
 
+fn blocks(len: u32) -> Granularity {
+    Granularity::PerBlock(Block::new(len).expect("some elements"))
+}
+
 fn simple(kernel: Kernel, n: usize, k: usize) -> PackedWeights {
     let codes = vec![1; n * k];
     let codes = Codes::Bytes(&codes);
-    let (sharing, scales, zero_points) = (Sharing::Tensor, &[0.5][..], &[][..]);
-    PackedWeights::new(kernel, &Weights { n, k, codes, sharing, scales, zero_points }).unwrap()
+    let (granularity, scales, zero_points) = (Granularity::PerTensor, &[0.5][..], &[][..]);
+    PackedWeights::new(kernel, &Weights { n, k, codes, granularity, scales, zero_points }).unwrap()
 }
 
 #[test]
@@ -637,12 +656,10 @@ fn non_finite_activations_are_named() {
             x[139] = bad;
             x[205] = bad;
             for per_row in [true, false] {
-                let dynamic = Dynamic { per_row, ..Dynamic::default() };
-                let result = kernel.linear_dynamic(
+                let dynamic = DynamicQuantization { per_row, ..DynamicQuantization::default() };
+                let result = kernel.linear(
                     &weights,
-                    &x,
-                    3,
-                    dynamic,
+                    Activations::Dynamic { values: &x, m: 3, quantization: dynamic },
                     &Epilogue::default(),
                     Output::F32(&mut out),
                     &mut Scratch::new(),
@@ -650,12 +667,10 @@ fn non_finite_activations_are_named() {
                 let expected = NonFinite { index: 139, value: bad };
                 assert_eq!(result, Err(LinearError::NonFinite(expected)), "{kernel}");
             }
-            let quantization = Static { scale: 0.1, zero_point: 3, range: (-128, 127) };
-            let result = kernel.linear_static(
+            let quantization = quantization(0.1, 3, (-128, 127));
+            let result = kernel.linear(
                 &weights,
-                &x,
-                3,
-                quantization,
+                Activations::Static { values: &x, m: 3, quantization },
                 &Epilogue::default(),
                 Output::F32(&mut out),
                 &mut Scratch::new(),
@@ -686,9 +701,15 @@ fn the_first_non_finite_activation_is_named_whichever_thread_finds_it() {
             for threads in [1, 2, 3] {
                 let output = Output::F32(&mut out);
                 let mut scratch = Scratch::with_threads(threads);
-                let (dynamic, epilogue) = (Dynamic::default(), Epilogue::default());
+                let (dynamic, epilogue) = (DynamicQuantization::default(), Epilogue::default());
                 let result = in_pool(|| {
-                    kernel.linear_dynamic(&weights, &x, m, dynamic, &epilogue, output, &mut scratch)
+                    kernel.linear(
+                        &weights,
+                        Activations::Dynamic { values: &x, m, quantization: dynamic },
+                        &epilogue,
+                        output,
+                        &mut scratch,
+                    )
                 });
                 let expected = NonFinite { index: first, value: f32::INFINITY };
                 assert_eq!(result, Err(LinearError::NonFinite(expected)), "{kernel} {m} {threads}");
@@ -704,7 +725,7 @@ fn what_cannot_be_packed_or_called_is_refused() {
         n: 3,
         k: 4,
         codes: Codes::Bytes(&codes),
-        sharing: Sharing::Channel,
+        granularity: Granularity::PerChannel(Axis::FIRST),
         scales: &[1.0; 3],
         zero_points: &[],
     };
@@ -718,20 +739,28 @@ fn what_cannot_be_packed_or_called_is_refused() {
         pack(Weights { zero_points: &[1], ..good }),
         PackError::ZeroPointsLength { expected: 3, found: 1 }
     );
-    assert_eq!(pack(Weights { sharing: Sharing::Block(0), ..good }), PackError::EmptyBlock);
+    let axis = Axis::LAST;
+    let columns = Granularity::PerChannel(axis);
+    assert_eq!(pack(Weights { granularity: columns, ..good }), PackError::Axis { axis });
     let long = vec![0i8; 65_794];
     let mut weights =
         Weights { n: 1, k: 65_793, codes: Codes::Bytes(&long[1..]), scales: &[1.0], ..good };
     assert!(PackedWeights::new(Kernel::SCALAR, &weights).is_ok());
     (weights.k, weights.codes) = (65_794, Codes::Bytes(&long));
     assert_eq!(pack(weights), PackError::TooLong { k: 65_794, limit: 65_793 });
-    weights.sharing = Sharing::Block(32);
+    weights.granularity = blocks(32);
     let scales = vec![1.0; 65_794usize.div_ceil(32)];
     assert!(PackedWeights::new(Kernel::SCALAR, &Weights { scales: &scales, ..weights }).is_ok());
 
     let call = |kernel: Kernel, weights: &PackedWeights, x: &[f32], out: Output<'_>| {
-        let (dynamic, epilogue) = (Dynamic::default(), Epilogue::default());
-        kernel.linear_dynamic(weights, x, 2, dynamic, &epilogue, out, &mut Scratch::new())
+        let (dynamic, epilogue) = (DynamicQuantization::default(), Epilogue::default());
+        kernel.linear(
+            weights,
+            Activations::Dynamic { values: x, m: 2, quantization: dynamic },
+            &epilogue,
+            out,
+            &mut Scratch::new(),
+        )
     };
     let packed = PackedWeights::new(Kernel::SCALAR, &good).unwrap();
     let mut out = [0.0; 6];
@@ -741,33 +770,15 @@ fn what_cannot_be_packed_or_called_is_refused() {
     assert_eq!(error, LinearError::Length { of: "output", expected: 6, found: 5 });
     let huge = Weights { n: 3, k: 0, codes: Codes::Bytes(&[]), ..good };
     let huge = PackedWeights::new(Kernel::SCALAR, &huge).unwrap();
-    let x = Activations { codes: &[], m: usize::MAX / 2, scales: &[1.0], zero_points: &[] };
+    let x = Activations::Codes { codes: &[], m: usize::MAX / 2, scales: &[1.0], zero_points: &[] };
     let (epilogue, output) = (Epilogue::default(), Output::F32(&mut []));
-    let error = Kernel::SCALAR.linear_i8(&huge, x, &epilogue, output, &mut Scratch::new());
+    let error = Kernel::SCALAR.linear(&huge, x, &epilogue, output, &mut Scratch::new());
     let expected = usize::MAX;
     assert_eq!(error, Err(LinearError::Length { of: "output", expected, found: 0 }));
 
-    let empty = LinearError::EmptyRange { least: 1, greatest: 0 };
-    let mut bytes = [0; 6];
-    let output = Output::I8 { codes: &mut bytes, scale: 1.0, zero_point: 0, range: (1, 0) };
-    assert_eq!(call(Kernel::SCALAR, &packed, &[0.0; 8], output), Err(empty));
-    let quantization = Static { scale: 1.0, zero_point: 0, range: (1, 0) };
-    let output = Output::F32(&mut out);
-    let scratch = &mut Scratch::new();
-    let result = Kernel::SCALAR.linear_static(
-        &packed,
-        &[0.0; 8],
-        2,
-        quantization,
-        &epilogue,
-        output,
-        scratch,
-    );
-    assert_eq!(result, Err(empty));
-
-    let blocks = Weights { sharing: Sharing::Block(2), scales: &[1.0; 6], ..good };
+    let blocks = Weights { granularity: blocks(2), scales: &[1.0; 6], ..good };
     let blocks = PackedWeights::new(Kernel::SCALAR, &blocks).unwrap();
-    let error = call(Kernel::SCALAR, &blocks, &[0.0; 8], Output::Sums(&mut [0; 6])).unwrap_err();
+    let error = call(Kernel::SCALAR, &blocks, &[0.0; 8], Output::I32(&mut [0; 6])).unwrap_err();
     assert_eq!(error, LinearError::NoIntegerSums);
     if Kernel::fastest() != Kernel::SCALAR {
         let error = call(Kernel::fastest(), &packed, &[0.0; 8], Output::F32(&mut out)).unwrap_err();
@@ -796,18 +807,44 @@ fn golden_matmul_integer() {
                 n,
                 k,
                 codes: Codes::Bytes(&transposed),
-                sharing: Sharing::Tensor,
+                granularity: Granularity::PerTensor,
                 scales: &[1.0],
                 zero_points: &[],
             };
             let weights = PackedWeights::new(kernel, &weights).unwrap();
-            let x = Activations { codes: &a, m, scales: &[1.0], zero_points: &[zero] };
+            let x = Activations::Codes { codes: &a, m, scales: &[1.0], zero_points: &[zero] };
             let mut sums = vec![0; m * n];
-            let output = Output::Sums(&mut sums);
-            kernel
-                .linear_i8(&weights, x, &Epilogue::default(), output, &mut Scratch::new())
-                .unwrap();
+            let output = Output::I32(&mut sums);
+            kernel.linear(&weights, x, &Epilogue::default(), output, &mut Scratch::new()).unwrap();
             assert_eq!(sums, expected, "{kernel}");
+        }
+    }
+}
+
+/// Without rows, nothing bounds `k`; without inputs, nothing bounds `n`.
+#[test]
+fn empty_weights_of_any_size_are_packed_without_memory_or_refused() {
+    for kernel in kernels() {
+        for (n, k, granularity) in [
+            (0, usize::MAX, Granularity::PerTensor),
+            (0, usize::MAX, blocks(32)),
+            (0, 60_000, blocks(1)),
+            (0, 3, Granularity::PerChannel(Axis::FIRST)),
+            (usize::MAX, 0, Granularity::PerTensor),
+            (usize::MAX, 0, blocks(32)),
+        ] {
+            let scales: &[f32] = if granularity == Granularity::PerTensor { &[1.0] } else { &[] };
+            let codes = Codes::Bytes(&[]);
+            let weights = Weights { n, k, codes, granularity, scales, zero_points: &[] };
+            for pack in [PackedWeights::new as Pack, PackedWeights::for_floats] {
+                match pack(kernel, &weights) {
+                    Ok(packed) => assert_eq!((packed.n(), packed.k()), (n, k)),
+                    Err(error) => {
+                        let limit = i32::MAX as usize / (255 * 128);
+                        assert_eq!(error, PackError::TooLong { k, limit });
+                    }
+                }
+            }
         }
     }
 }
@@ -829,11 +866,11 @@ fn golden_dynamic_quantize_linear() {
             let params = grid.params(range).unwrap();
             // ONNX Runtime computes a dynamic scale in f32, rule 2 in f64: one ulp apart at most.
             let scale = golden::float(&row["scale"]);
-            assert!(params.scale.to_bits().abs_diff(scale.to_bits()) <= 1, "{kernel}");
-            let zero = i32::from(params.zero_point);
+            assert!(params.scale().to_bits().abs_diff(scale.to_bits()) <= 1, "{kernel}");
+            let zero = i32::from(params.zero_point());
             assert_eq!(i64::from(zero) + 128, row["zero_point_u8"].as_i64().unwrap());
             let mut codes = vec![0; x.len()];
-            kernel.quantize(&x, scale, zero, -128, 127, &mut codes);
+            kernel.quantize(&x, quantization(scale, zero as i8, (-128, 127)), &mut codes);
             assert_eq!(codes, expected, "{kernel}");
         }
     }

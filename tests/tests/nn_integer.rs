@@ -27,7 +27,7 @@ fn bits(x: &ArrayD<f32>) -> Vec<u32> {
 fn quantize_row(row: &[f32]) -> (Vec<i32>, QuantParams) {
     let params = fit(Range::of(row).unwrap(), Mapping::Affine, (-128, 127));
     let code = |x: &f32| {
-        let code = (x / params.scale).round_ties_even() as i32 + i32::from(params.zero_point);
+        let code = (x / params.scale()).round_ties_even() as i32 + i32::from(params.zero_point());
         code.clamp(-128, 127)
     };
     (row.iter().map(code).collect(), params)
@@ -60,11 +60,11 @@ fn dynamic_linear_is_rule_6_to_the_bit() {
                         let w = weight.params(group);
                         let acc: i32 = range
                             .map(|at| {
-                                let q = i32::from(codes[n * k + at]) - i32::from(w.zero_point);
-                                (qa[at] - i32::from(a.zero_point)) * q
+                                let q = i32::from(codes[n * k + at]) - i32::from(w.zero_point());
+                                (qa[at] - i32::from(a.zero_point())) * q
                             })
                             .sum();
-                        acc as f32 * (a.scale * w.scale)
+                        acc as f32 * (a.scale() * w.scale())
                     });
                     let sum = scaled.reduce(|sum, block| sum + block).unwrap();
                     (sum + b[n]).to_bits()

@@ -59,7 +59,7 @@ fn reversed() -> Reversed {
 }
 
 fn scales(model: &Reversed) -> [f32; 2] {
-    [&model.a, &model.b].map(|param| param.quantized().unwrap().params(0).scale)
+    [&model.a, &model.b].map(|param| param.quantized().unwrap().params(0).scale())
 }
 
 #[test]

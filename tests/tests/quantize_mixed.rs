@@ -247,11 +247,11 @@ fn precisions_have_names() {
         assert_eq!(name.parse::<Precision>().unwrap().to_string(), name);
     }
     assert_eq!(INT8.to_string().parse(), Ok(Precision::from(INT8)));
-    for (name, part) in [("Float", "scheme"), ("int8 by mse", "int8"), ("float by mse", "float")] {
+    for (name, part) in [("Float", "scheme"), ("int9 by mse", "int9"), ("float by mse", "float")] {
         let error = name.parse::<Precision>().unwrap_err();
         assert_eq!(error.name(), name);
         assert!(error.to_string().contains(part), "{error}");
-        assert!(error.source().unwrap().is::<quant::scheme::SchemeNameError>());
+        assert!(error.source().unwrap().is::<quant::scheme::NameError>());
     }
     let error = "per-tensor-affine-int3 by luck".parse::<Precision>().unwrap_err();
     assert!(error.to_string().contains("`luck` is not a calibration"), "{error}");

@@ -160,7 +160,7 @@ fn check(model: &Net, scheme: QuantizationScheme) {
                 assert_eq!(tensor.scheme(), scheme);
                 let groups = Groups::new(&before.1, scheme.granularity()).unwrap();
                 for (at, (x, y)) in before.2.iter().zip(&after.2).enumerate() {
-                    let scale = tensor.params(groups.group_of(at)).scale;
+                    let scale = tensor.params(groups.group_of(at)).scale();
                     check_error(*x, *y, scale, scheme, &before.0);
                 }
             }

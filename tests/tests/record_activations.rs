@@ -79,7 +79,7 @@ fn version_1_activations_load() {
     }
     let ActivationMode::Static(fixed) = loaded["static"].mode() else { panic!("not static") };
     // From -0.25 to 0.75: 255 steps.
-    assert_eq!((fixed.scale, fixed.zero_point), (1.0 / 255.0, -64));
+    assert_eq!((fixed.params.scale(), fixed.params.zero_point()), (1.0 / 255.0, -64));
 }
 
 #[test]

@@ -342,7 +342,7 @@ mod properties {
         let (qmin, qmax) = tensor.scheme().grid().code_range();
         let (codes, again) = (tensor.codes(), tensor.dequantize());
         (0..values.len()).all(|i| {
-            let scale = f64::from(tensor.params(tensor.groups().group_of(i)).scale);
+            let scale = f64::from(tensor.params(tensor.groups().group_of(i)).scale());
             let (x, y) = (f64::from(values[i]), f64::from(again[i]));
             let ulp = x.abs().max(y.abs()) * f64::from(f32::EPSILON);
             let edge = [qmin, qmax].contains(&i32::from(codes[i]));

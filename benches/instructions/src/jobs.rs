@@ -3,10 +3,11 @@
 use std::hint::black_box;
 
 use quant::kernel::{
-    Codes, ConvShape, Dynamic, Epilogue, Images, Kernel, Output, PackedConv, PackedWeights,
-    Scratch, Sharing, SubByte, Weights,
+    Activations, BitWidth, Codes, ConvShape, Epilogue, Images, Kernel, Output, PackedConv,
+    PackedWeights, Scratch, Weights,
 };
 use quant::record::Record;
+use quant::scheme::{Axis, DynamicQuantization, Granularity};
 use quant::{
     BincodeRecorder, MinMaxCalibration, Module, QuantizationScheme, Quantizer, Tensor,
     quantize_values,
@@ -86,8 +87,14 @@ fn linear(bits: Bits, m: usize) -> Job {
     let (x, mut out, mut scratch) = (values(m * K, 2), vec![0.0; m * N], Scratch::with_threads(1));
     Box::new(move || {
         let (epilogue, output) = (Epilogue::default(), Output::F32(&mut out));
-        let dynamic = Dynamic::default();
-        let done = kernel.linear_dynamic(&weights, &x, m, dynamic, &epilogue, output, &mut scratch);
+        let dynamic = DynamicQuantization::default();
+        let done = kernel.linear(
+            &weights,
+            Activations::Dynamic { values: &x, m, quantization: dynamic },
+            &epilogue,
+            output,
+            &mut scratch,
+        );
         done.expect("finite activations of the right length");
     })
 }
@@ -98,7 +105,13 @@ fn weight_only() -> Job {
     let (x, mut out, mut scratch) = (values(K, 2), vec![0.0; N], Scratch::with_threads(1));
     Box::new(move || {
         let (epilogue, output) = (Epilogue::default(), Output::F32(&mut out));
-        let done = kernel.linear_weight_only(&weights, &x, 1, &epilogue, output, &mut scratch);
+        let done = kernel.linear(
+            &weights,
+            Activations::Float { values: &x, m: 1 },
+            &epilogue,
+            output,
+            &mut scratch,
+        );
         done.expect("finite activations of the right length");
     })
 }
@@ -108,7 +121,7 @@ fn conv(groups: usize) -> Job {
     let shape = ConvShape {
         in_channels: CHANNELS,
         out_channels: CHANNELS,
-        window: [3, 3],
+        kernel_size: [3, 3],
         stride: [1, 1],
         padding: [1, 1],
         dilation: [1, 1],
@@ -119,11 +132,14 @@ fn conv(groups: usize) -> Job {
     let len = CHANNELS * SIZE[0] * SIZE[1];
     let (x, mut out, mut scratch) = (values(len, 3), vec![0.0; len], Scratch::with_threads(1));
     Box::new(move || {
-        let images = Images { values: &x, batch: 1, size: SIZE };
+        let images = Images::Dynamic {
+            values: &x,
+            batch: 1,
+            size: SIZE,
+            quantization: DynamicQuantization::default(),
+        };
         let (epilogue, output) = (Epilogue::default(), Output::F32(&mut out));
-        let dynamic = Dynamic::default();
-        let done =
-            kernel.conv2d_dynamic(&weights, images, dynamic, &epilogue, output, &mut scratch);
+        let done = kernel.conv2d(&weights, images, &epilogue, output, &mut scratch);
         done.expect("finite images of the right length");
     })
 }
@@ -201,7 +217,7 @@ impl WeightData {
             for row in bytes.chunks(k) {
                 let start = packed.len();
                 packed.resize(start + k.div_ceil(2), 0);
-                Kernel::current().pack(SubByte::Four, row, &mut packed[start..]);
+                Kernel::current().pack(BitWidth::Four, row, &mut packed[start..]);
             }
         }
         let scales = (1..=n).map(|channel| channel as f32 * 1e-4).collect();
@@ -211,10 +227,17 @@ impl WeightData {
     fn view(&self) -> Weights<'_> {
         let codes = match self.bits {
             Bits::Eight => Codes::Bytes(&self.bytes),
-            Bits::Four => Codes::Packed(SubByte::Four, &self.packed),
+            Bits::Four => Codes::Packed(BitWidth::Four, &self.packed),
         };
         let (n, k, scales) = (self.n, self.k, &self.scales);
-        Weights { n, k, codes, sharing: Sharing::Channel, scales, zero_points: &[] }
+        Weights {
+            n,
+            k,
+            codes,
+            granularity: Granularity::PerChannel(Axis::FIRST),
+            scales,
+            zero_points: &[],
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use quant::Tensor;
-use quant::kernel::Damage;
+use quant::kernel::QuantError;
 use quant_formats::{Checkpoint, Entry};
 use serde::Serialize;
 
@@ -145,22 +145,22 @@ fn states(
 fn change(a: &Entry, x: &Tensor, b: &Entry, y: &Tensor) -> Change {
     let (from, to) = (a.stored.to_string(), b.stored.to_string());
     let (x, y) = (x.values(), y.values());
-    let (mut damage, mut differing) = (Damage::default(), 0);
+    let (mut total, mut differing) = (QuantError::default(), 0);
     for (&x, &y) in x.iter().zip(y.iter()) {
-        damage.signal += f64::from(x) * f64::from(x);
+        total.signal += f64::from(x) * f64::from(x);
         if x.to_bits() != y.to_bits() {
             differing += 1;
             // A NaN on one side only is as far as can be.
             let error = (x - y).abs();
             let error = if error.is_nan() { f32::INFINITY } else { error };
-            damage.largest = damage.largest.max(error);
-            damage.noise += f64::from(x - y) * f64::from(x - y);
+            total.largest = total.largest.max(error);
+            total.noise += f64::from(x - y) * f64::from(x - y);
         }
     }
     if differing == 0 && from == to {
         return Change::Equal;
     }
-    let (sqnr_db, max_abs_error) = (damage.sqnr_db(), damage.largest);
+    let (sqnr_db, max_abs_error) = (total.sqnr_db(), total.largest);
     Change::Changed { from, to, sqnr_db, max_abs_error, differing }
 }
 

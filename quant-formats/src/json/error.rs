@@ -37,7 +37,7 @@ pub enum JsonError {
         /// The tensor.
         id: ParamId,
         /// What is wrong.
-        source: quant::scheme::SchemeNameError,
+        source: quant::scheme::NameError,
     },
     /// The bytes of a state are not written in pairs of hexadecimal digits.
     Hex {

@@ -113,7 +113,7 @@ impl Damage {
 
 /// Of sums of squares, in decibels; `None` if there is no noise.
 pub(super) fn sqnr_db(signal: f64, noise: f64) -> Option<f64> {
-    kernel::Damage { signal, noise, ..Default::default() }.sqnr_db()
+    kernel::QuantError { signal, noise, ..Default::default() }.sqnr_db()
 }
 
 impl TensorReport {
@@ -331,8 +331,8 @@ impl Quantized {
 impl Levels {
     fn new(scheme: QuantizationScheme, params: QuantParams) -> Self {
         let (qmin, qmax) = scheme.grid().code_range();
-        let step = f64::from(params.scale);
-        let value = |code: i32| f64::from(code - i32::from(params.zero_point)) * step;
+        let step = f64::from(params.scale());
+        let value = |code: i32| f64::from(code - i32::from(params.zero_point())) * step;
         Self { lo: value(qmin), hi: value(qmax), step, count: (qmax - qmin + 1) as u32 }
     }
 }
@@ -363,7 +363,7 @@ impl Damage {
     fn add(&mut self, values: &[f32], codes: &[i8], params: QuantParams) -> f64 {
         let mut noise = 0.0;
         // A little more than half a step, which rounding may reach.
-        let half = params.scale * 0.5001;
+        let half = params.scale() * 0.5001;
         for (&value, &code) in values.iter().zip(codes).filter(|(value, _)| value.is_finite()) {
             let error = (value - params.dequantize(code)).abs();
             self.signal += f64::from(value) * f64::from(value);

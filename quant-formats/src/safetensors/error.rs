@@ -5,7 +5,7 @@ use std::error::Error;
 
 use quant::module::ParamId;
 use quant::record::RecordError;
-use quant::scheme::SchemeNameError;
+use quant::scheme::NameError;
 
 /// A file is not a safetensors file, or cannot become one.
 ///
@@ -118,7 +118,7 @@ pub enum SafetensorsError {
         /// The description.
         description: String,
         /// What is wrong with the scheme's name, if that is it.
-        source: Option<SchemeNameError>,
+        source: Option<NameError>,
     },
     /// A key of the metadata is one that describes quantized tensors.
     ReservedKey {

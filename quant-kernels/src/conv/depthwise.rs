@@ -9,17 +9,13 @@
 //! ```
 
 use super::layout::Image;
-use super::shape::Geometry;
+use super::shape::{Geometry, PIXELS};
 use crate::elementwise::affine::Affine;
 use crate::gemm::epilogue::Output;
 use crate::gemm::scratch::grown;
 use crate::isa::Isa;
 use crate::isa::Operation;
 use alloc::vec::Vec;
-
-/// Pixels of a row that are summed at a time: a vector of AVX-512. The last ones of a row may be
-/// too many, and read what follows.
-const PIXELS: usize = 16;
 
 impl Image<'_> {
     /// Sums the window of each output channel over its plane.
@@ -36,7 +32,7 @@ impl Image<'_> {
         let plane = grown(planes, size + PIXELS * shape.stride[1], 0);
         let pixels = self.geometry.pixels();
         let per_channel = shape.group_out();
-        for (channel, window) in windows.chunks(shape.window_size()).enumerate() {
+        for (channel, window) in windows.chunks(shape.kernel_len()).enumerate() {
             if channel % per_channel == 0 {
                 self.lay_out(channel / per_channel, &mut plane[..size]);
             }
@@ -100,7 +96,7 @@ impl Window<'_> {
         let Geometry { shape, padded, .. } = self.geometry;
         let stride = if STRIDE == 0 { shape.stride[1] } else { STRIDE };
         let mut sums = [self.term; PIXELS];
-        for (i, weights) in self.window.chunks(shape.window[1]).enumerate() {
+        for (i, weights) in self.window.chunks(shape.kernel_size[1]).enumerate() {
             let row = y * shape.stride[0] + i * shape.dilation[0];
             for (j, weight) in weights.iter().enumerate() {
                 let start = row * padded[1] + x * stride + j * shape.dilation[1];
@@ -118,7 +114,7 @@ impl Window<'_> {
     /// Writes the first `count` of some neighbours.
     #[inline(always)]
     fn finish<I: Isa>(&mut self, isa: I, sums: [i32; PIXELS], start: usize, count: usize) {
-        if let Output::Sums(out) = &mut self.output {
+        if let Output::I32(out) = &mut self.output {
             return write(out, start, &sums, count);
         }
         let mut values = [0.0; PIXELS];
@@ -136,13 +132,12 @@ impl Window<'_> {
         }
         match &mut self.output {
             Output::F32(out) => write(out, start, &values, count),
-            Output::I8 { codes: out, scale, zero_point, range } => {
-                let [zero_point, qmin, qmax] = [*zero_point, range.0, range.1].map(i32::from);
+            Output::I8 { codes: out, quantization } => {
                 let mut codes = [0; PIXELS];
-                Affine::new(*scale, zero_point, qmin, qmax).codes(isa, &values, &mut codes);
+                Affine::from(*quantization).codes(isa, &values, &mut codes);
                 write(out, start, &codes, count);
             }
-            Output::Sums(_) => {}
+            Output::I32(_) => {}
         }
     }
 }

@@ -89,8 +89,8 @@ impl<'a> Patches<'a> {
         Self {
             codes,
             row,
-            run: if joined { channels * shape.window[1] } else { channels },
-            runs: if joined { 1 } else { shape.window[1] },
+            run: if joined { channels * shape.kernel_size[1] } else { channels },
+            runs: if joined { 1 } else { shape.kernel_size[1] },
             steps: [shape.dilation[1] * channels, shape.dilation[0] * padded[1] * channels],
             strides: [shape.stride[1] * channels, shape.stride[0] * padded[1] * channels],
             out_width: out[1],

@@ -29,114 +29,117 @@ use crate::error::{ConvError, LinearError};
 use crate::gemm::check;
 use crate::gemm::epilogue::{Epilogue, Output};
 use crate::gemm::scratch::{Scratch, grown};
-use crate::pack::source::{Row, row_of};
-use crate::scheme::{Dynamic, Grid, NonFinite, QuantizationType, ScaleType, Static};
+use crate::pack::source::{Row, params_of};
+use crate::scheme::{
+    DynamicQuantization, Grid, NonFinite, QuantParams, Quantization, QuantizationType, ScaleType,
+};
 
-/// Images to convolve: `[batch, channel, height, width]`.
+/// Images to convolve, `[batch, channel, height, width]` in row-major order, and how they are
+/// quantized.
 #[derive(Clone, Copy, Debug)]
-pub struct Images<'a, T> {
-    /// The values, row-major.
-    pub values: &'a [T],
-    /// Images.
-    pub batch: usize,
-    /// Height and width.
-    pub size: [usize; 2],
+#[non_exhaustive]
+pub enum Images<'a> {
+    /// Codes with one scale and zero point.
+    Codes {
+        /// The codes.
+        codes: &'a [i8],
+        /// Images.
+        batch: usize,
+        /// Height and width.
+        size: [usize; 2],
+        /// Parameters of all images.
+        params: QuantParams,
+    },
+    /// Floats, quantized to 8 bits by the range they have (rule 7): that of each image, if
+    /// `quantization` is per row.
+    Dynamic {
+        /// The values.
+        values: &'a [f32],
+        /// Images.
+        batch: usize,
+        /// Height and width.
+        size: [usize; 2],
+        /// Mapping and granularity.
+        quantization: DynamicQuantization,
+    },
+    /// Floats, quantized with parameters from calibration.
+    Static {
+        /// The values.
+        values: &'a [f32],
+        /// Images.
+        batch: usize,
+        /// Height and width.
+        size: [usize; 2],
+        /// Parameters and codes for all images.
+        quantization: Quantization,
+    },
 }
 
 impl Kernel {
-    /// Convolves float images that are quantized by their own range, each image by its own if
-    /// `dynamic` is per row. The output is `[batch, out channel, height, width]`.
+    /// Convolves images with packed weights. The output is `[batch, out channel, height, width]`.
     ///
     /// # Errors
-    /// - the weights are packed for another kernel;
-    /// - a slice has the wrong length, or the window does not fit into the image;
-    /// - a value is NaN or infinite.
+    /// - The weights are packed for another kernel.
+    /// - A slice has the wrong length, or the kernel does not fit into the padded image.
+    /// - The padded image does not fit into memory.
+    /// - [`Images::Dynamic`]: a value is NaN or infinite. [`Images::Static`]: a value is NaN;
+    ///   infinities saturate.
     ///
     /// After an error the output is unspecified.
-    pub fn conv2d_dynamic(
+    pub fn conv2d(
         self,
         weights: &PackedConv,
-        x: Images<'_, f32>,
-        dynamic: Dynamic,
+        x: Images<'_>,
         epilogue: &Epilogue<'_>,
         output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), ConvError> {
-        let grid = Grid::new(QuantizationType::QInt8, dynamic.mapping, ScaleType::F32);
-        let range = if dynamic.per_row {
-            None
-        } else {
-            let (lo, hi) = self.min_max(x.values).map_err(LinearError::from)?;
-            Some(row_of(grid, lo, hi))
-        };
-        let (qmin, qmax) = grid.code_range();
-        self.conv2d(weights, &x, epilogue, output, scratch, |values, codes| {
-            let row = match range {
-                Some(row) => row,
-                None => {
-                    let (lo, hi) = self.min_max(values)?;
-                    row_of(grid, lo, hi)
-                }
-            };
-            self.quantize(values, row.scale, row.zero - 128, qmin, qmax, codes);
-            Ok(row)
-        })
-    }
-
-    /// Convolves float images that are quantized with given parameters.
-    ///
-    /// # Errors
-    /// As [`Kernel::conv2d_dynamic`], but infinite values saturate; NaN is an error.
-    pub fn conv2d_static(
-        self,
-        weights: &PackedConv,
-        x: Images<'_, f32>,
-        quantization: Static,
-        epilogue: &Epilogue<'_>,
-        output: Output<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<(), ConvError> {
-        let Static { scale, zero_point, range } = quantization;
-        check::range(range)?;
-        let row = Row::new(scale, i32::from(zero_point));
-        let (qmin, qmax) = (i32::from(range.0), i32::from(range.1));
-        self.conv2d(weights, &x, epilogue, output, scratch, |values, codes| {
-            if let Some(index) = self.first_nan(values) {
-                return Err(NonFinite { index, value: values[index] });
+        match x {
+            Images::Codes { codes, batch, size, params } => {
+                let x = Batch { values: codes, batch, size };
+                self.convolve(weights, &x, epilogue, output, scratch, |values, codes| {
+                    codes.copy_from_slice(values);
+                    Ok(params.into())
+                })
             }
-            self.quantize(values, row.scale, row.zero - 128, qmin, qmax, codes);
-            Ok(row)
-        })
-    }
-
-    /// Convolves images of codes with one scale and zero point.
-    ///
-    /// # Errors
-    /// As [`Kernel::conv2d_dynamic`], except that every value is good.
-    #[allow(clippy::too_many_arguments)]
-    pub fn conv2d_i8(
-        self,
-        weights: &PackedConv,
-        x: Images<'_, i8>,
-        scale: f32,
-        zero_point: i8,
-        epilogue: &Epilogue<'_>,
-        output: Output<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<(), ConvError> {
-        let row = Row::new(scale, i32::from(zero_point));
-        self.conv2d(weights, &x, epilogue, output, scratch, |values, codes| {
-            codes.copy_from_slice(values);
-            Ok(row)
-        })
+            Images::Dynamic { values, batch, size, quantization } => {
+                let DynamicQuantization { mapping, per_row } = quantization;
+                let grid = Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32);
+                let params_of = |values: &[f32]| {
+                    let (lo, hi) = self.min_max(values)?;
+                    Ok(params_of(grid, lo, hi))
+                };
+                let shared = if per_row {
+                    None
+                } else {
+                    Some(params_of(values).map_err(LinearError::NonFinite)?)
+                };
+                let x = Batch { values, batch, size };
+                self.convolve(weights, &x, epilogue, output, scratch, |values, codes| {
+                    let params = shared.map_or_else(|| params_of(values), Ok)?;
+                    self.quantize(values, Quantization::new(params, grid), codes);
+                    Ok(params.into())
+                })
+            }
+            Images::Static { values, batch, size, quantization } => {
+                let x = Batch { values, batch, size };
+                self.convolve(weights, &x, epilogue, output, scratch, |values, codes| {
+                    if let Some(index) = self.first_nan(values) {
+                        return Err(NonFinite { index, value: values[index] });
+                    }
+                    self.quantize(values, quantization, codes);
+                    Ok(quantization.params.into())
+                })
+            }
+        }
     }
 
     /// `quantize` writes the codes of an image and returns their parameters; the place of an error is
     /// that in the image.
-    fn conv2d<T>(
+    fn convolve<T>(
         self,
         weights: &PackedConv,
-        x: &Images<'_, T>,
+        x: &Batch<'_, T>,
         epilogue: &Epilogue<'_>,
         mut output: Output<'_>,
         scratch: &mut Scratch,
@@ -153,7 +156,6 @@ impl Kernel {
         if let Some(bias) = epilogue.bias {
             length("bias", shape.out_channels, bias.len())?;
         }
-        output.check_range()?;
         let mut codes = core::mem::take(&mut scratch.codes);
         let mut laid_out = core::mem::take(&mut scratch.laid_out);
         let mut result = Ok(());
@@ -186,6 +188,13 @@ impl Kernel {
         (scratch.codes, scratch.laid_out) = (codes, laid_out);
         result
     }
+}
+
+/// Images of one kind of values.
+struct Batch<'a, T> {
+    values: &'a [T],
+    batch: usize,
+    size: [usize; 2],
 }
 
 fn length(of: &'static str, expected: usize, found: usize) -> Result<(), ConvError> {

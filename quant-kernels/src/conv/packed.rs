@@ -5,8 +5,9 @@ use super::shape::ConvShape;
 use crate::dispatch::Kernel;
 use crate::error::PackError;
 use crate::pack::b::PackedWeights;
-use crate::pack::weights::{Codes, Sharing, Weights, check};
+use crate::pack::weights::{Codes, Weights, check};
 
+use crate::scheme::Granularity;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -37,12 +38,12 @@ impl PackedConv {
     /// - weights are quantized in blocks.
     pub fn new(kernel: Kernel, shape: ConvShape, weights: &Weights<'_>) -> Result<Self, PackError> {
         shape.check()?;
-        let k = shape.group_in() * shape.window_size();
+        let k = shape.group_in().saturating_mul(shape.kernel_len());
         if weights.n != shape.out_channels || weights.k != k {
-            let (n, found) = (shape.out_channels, weights.n * weights.k);
+            let (n, found) = (shape.out_channels, weights.n.saturating_mul(weights.k));
             return Err(PackError::CodesLength { n, k, found });
         }
-        if matches!(weights.sharing, Sharing::Block(_)) {
+        if matches!(weights.granularity, Granularity::PerBlock(_)) {
             return Err(PackError::BlockedWindow);
         }
         // Everything about the slices, and rule 6 for the whole sum.
@@ -82,17 +83,17 @@ fn unpacked(kernel: Kernel, weights: &Weights<'_>) -> Vec<i8> {
 }
 
 /// The parameter of an output channel.
-fn of_channel<T: Copy>(sharing: Sharing, all: &[T], channel: usize) -> Option<T> {
-    all.get(if sharing == Sharing::Tensor { 0 } else { channel }).copied()
+fn of_channel<T: Copy>(granularity: Granularity, all: &[T], channel: usize) -> Option<T> {
+    all.get(if granularity == Granularity::PerTensor { 0 } else { channel }).copied()
 }
 
 fn windows(shape: &ConvShape, weights: &Weights<'_>, codes: &[i8]) -> Groups {
     let mut shifted = Vec::with_capacity(codes.len());
     let mut scales = Vec::with_capacity(weights.n);
-    for (channel, window) in codes.chunks(shape.window_size()).enumerate() {
-        let zero = of_channel(weights.sharing, weights.zero_points, channel).unwrap_or(0);
+    for (channel, window) in codes.chunks(shape.kernel_len()).enumerate() {
+        let zero = of_channel(weights.granularity, weights.zero_points, channel).unwrap_or(0);
         shifted.extend(window.iter().map(|code| i16::from(*code) - i16::from(zero)));
-        scales.push(of_channel(weights.sharing, weights.scales, channel).unwrap_or(1.0));
+        scales.push(of_channel(weights.granularity, weights.scales, channel).unwrap_or(1.0));
     }
     Groups::Windows { codes: shifted, scales }
 }
@@ -104,7 +105,7 @@ fn matrices(
     weights: &Weights<'_>,
     codes: &[i8],
 ) -> Result<Groups, PackError> {
-    let (channels, window) = (shape.group_in(), shape.window_size());
+    let (channels, window) = (shape.group_in(), shape.kernel_len());
     if window == 1 && shape.groups == 1 {
         return Ok(Groups::Matrices(vec![PackedWeights::new(kernel, weights)?]));
     }
@@ -119,7 +120,7 @@ fn matrices(
     let mut groups = Vec::with_capacity(shape.groups);
     for (group, codes) in ordered.chunks((n * weights.k).max(1)).enumerate() {
         let from = |range: core::ops::Range<usize>, len: usize| {
-            if len <= 1 || weights.sharing == Sharing::Tensor {
+            if len <= 1 || weights.granularity == Granularity::PerTensor {
                 0..len
             } else {
                 range.start + group * n..range.end + group * n
@@ -131,7 +132,7 @@ fn matrices(
             n,
             k: weights.k,
             codes: Codes::Bytes(codes),
-            sharing: weights.sharing,
+            granularity: weights.granularity,
             scales: &weights.scales[scales],
             zero_points: &weights.zero_points[zeros],
         };

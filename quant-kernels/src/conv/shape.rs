@@ -2,6 +2,10 @@
 
 use crate::error::{ConvError, PackError};
 
+/// Output positions of a row that a depthwise kernel sums at a time: a vector of AVX-512. The last
+/// ones of a row may be too many, and read what follows.
+pub(super) const PIXELS: usize = 16;
+
 /// The shape of a convolution's weights, and how they are moved over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
@@ -9,8 +13,8 @@ pub struct ConvShape {
     pub in_channels: usize,
     /// Channels of the output.
     pub out_channels: usize,
-    /// Height and width of the window.
-    pub window: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel_size: [usize; 2],
     /// Steps of the window, down and to the right.
     pub stride: [usize; 2],
     /// Rows added above and below, columns added left and right.
@@ -22,14 +26,25 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
-    /// Height and width of the output for an input of this height and width; `None` if the window
-    /// does not fit into it.
+    /// Height and width of the output for an input of this height and width.
+    ///
+    /// `None` if the kernel does not fit into the padded input, if the kernel, the stride or the
+    /// dilation is 0 along an axis, or if a size leaves `usize`.
     pub fn output_size(&self, input: [usize; 2]) -> Option<[usize; 2]> {
         let along = |i: usize| {
-            let reach = self.dilation[i] * (self.window[i] - 1) + 1;
-            Some((input[i] + 2 * self.padding[i]).checked_sub(reach)? / self.stride[i] + 1)
+            let gaps = self.kernel_size[i].checked_sub(1)?;
+            let extent = self.dilation[i].checked_mul(gaps)?.checked_add(1)?;
+            let room = self.padded_along(input, i)?.checked_sub(extent)?;
+            if self.dilation[i] == 0 {
+                return None;
+            }
+            room.checked_div(self.stride[i])?.checked_add(1)
         };
         Some([along(0)?, along(1)?])
+    }
+
+    fn padded_along(&self, input: [usize; 2], i: usize) -> Option<usize> {
+        self.padding[i].checked_mul(2)?.checked_add(input[i])
     }
 
     pub(super) fn group_in(&self) -> usize {
@@ -40,18 +55,15 @@ impl ConvShape {
         self.out_channels / self.groups
     }
 
-    pub(super) fn window_size(&self) -> usize {
-        self.window[0] * self.window[1]
+    /// Positions of the kernel; saturated.
+    pub(super) fn kernel_len(&self) -> usize {
+        self.kernel_size[0].saturating_mul(self.kernel_size[1])
     }
 
     /// Whether the output of a pixel depends on that pixel alone, and every pixel has one.
     pub(super) fn is_pointwise(&self) -> bool {
-        let ones = [self.window, self.stride];
+        let ones = [self.kernel_size, self.stride];
         ones.as_flattened().iter().all(|of| *of == 1) && self.padding == [0, 0]
-    }
-
-    fn padded(&self, input: [usize; 2]) -> [usize; 2] {
-        [input[0] + 2 * self.padding[0], input[1] + 2 * self.padding[1]]
     }
 
     /// What every other method relies on: nothing is divided by 0, and groups are whole.
@@ -63,7 +75,7 @@ impl ConvShape {
         if out_channels % groups != 0 {
             return Err(PackError::Groups { groups, channels: out_channels });
         }
-        let sizes = [self.window, self.stride, self.dilation];
+        let sizes = [self.kernel_size, self.stride, self.dilation];
         if sizes.as_flattened().contains(&0) || in_channels == 0 {
             return Err(PackError::EmptyWindow);
         }
@@ -82,7 +94,17 @@ pub(super) struct Geometry<'a> {
 impl<'a> Geometry<'a> {
     pub(super) fn new(shape: &'a ConvShape, input: [usize; 2]) -> Result<Self, ConvError> {
         let out = shape.output_size(input).ok_or(ConvError::Window { size: input })?;
-        Ok(Self { shape, input, padded: shape.padded(input), out })
+        let too_large = ConvError::TooLarge { size: input };
+        let padded = [0, 1].map(|i| shape.padded_along(input, i).unwrap_or(usize::MAX));
+        // What is laid out of an image at most, and beyond which a depthwise kernel reads.
+        let size = padded[0].checked_mul(padded[1]).and_then(|size| {
+            let beyond = shape.stride[1].checked_mul(PIXELS)?;
+            size.checked_mul(shape.group_in())?.checked_add(beyond)
+        });
+        match size {
+            Some(size) if size <= isize::MAX as usize => Ok(Self { shape, input, padded, out }),
+            _ => Err(too_large),
+        }
     }
 
     /// Values of an image.

@@ -1,7 +1,7 @@
 //! Rule 3 for slices of any length: the parameters in the form the loops want.
 
 use crate::isa::{Approximate, Isa, TOGETHER};
-use crate::scheme::{ROUNDING, rounded_code};
+use crate::scheme::{QuantParams, Quantization, ROUNDING, rounded_code};
 
 /// As far from an integer as a product may be that is rounded as the quotient is.
 const DOUBTFUL: f32 = 0.5 - 1.0 / 8192.0;
@@ -113,12 +113,17 @@ impl Code for u8 {
     }
 }
 
-/// What the loops rely on to stay exact: see [`Affine::code`].
-pub(crate) fn assert_codes(zero_point: i32, qmin: i32, qmax: i32) {
-    let codes = -128..=127;
-    assert!(
-        codes.contains(&zero_point) && codes.contains(&qmin) && codes.contains(&qmax),
-        "codes and zero points are 8-bit"
-    );
-    assert!(qmin <= qmax, "the range of codes is empty");
+impl From<Quantization> for Affine {
+    #[inline(always)]
+    fn from(Quantization { params, codes }: Quantization) -> Self {
+        let zero_point = i32::from(params.zero_point());
+        Self::new(params.scale(), zero_point, codes.min().into(), codes.max().into())
+    }
+}
+
+impl From<QuantParams> for Affine {
+    #[inline(always)]
+    fn from(params: QuantParams) -> Self {
+        Quantization::full_range(params).into()
+    }
 }

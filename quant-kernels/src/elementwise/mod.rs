@@ -11,4 +11,4 @@ pub(crate) mod min_max;
 mod quant_error;
 mod quantize;
 
-pub use quant_error::Damage;
+pub use quant_error::QuantError;

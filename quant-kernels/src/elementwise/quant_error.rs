@@ -1,4 +1,4 @@
-//! What quantization does to values: the squared and the largest error.
+//! The error of quantization: squared, and the largest one.
 //!
 //! ```text
 //! x̂ = dequantize(quantize(x)),  noise = Σ (x - x̂)²,  signal = Σ x²,  largest = max |x - x̂|
@@ -7,17 +7,17 @@
 //! The sums are in f64, in [`LANES`] interleaved parts that are added in ascending order at the
 //! end: the order of additions is part of the definition, so every kernel gives the same bits.
 
+use super::affine::Affine;
 use crate::dispatch::Kernel;
-use crate::elementwise::affine::{Affine, assert_codes};
-use crate::isa::Isa;
-use crate::isa::Operation;
+use crate::isa::{Isa, Operation};
+use crate::scheme::Quantization;
 
 /// Partial sums: two vectors of AVX-512, enough to hide the latency of an addition.
 const LANES: usize = 16;
 
-/// What quantization does to a slice of values.
+/// The error that quantization makes in a slice of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Damage {
+pub struct QuantError {
     /// `Σ x²`.
     pub signal: f64,
     /// `Σ (x - x̂)²`.
@@ -26,22 +26,22 @@ pub struct Damage {
     pub largest: f32,
 }
 
-impl Damage {
+impl QuantError {
     /// The signal-to-quantization-noise ratio `10 log10(signal / noise)` in dB; `None` if there is
     /// no noise. Noise without a signal is `-∞`, and noise that is NaN stays NaN: neither is exact.
     /// Needs the feature `std`, since `core` has no logarithm.
     ///
     /// ```
-    /// let damage = quant_kernels::Damage { signal: 200.0, noise: 2.0, largest: 1.0 };
-    /// assert_eq!(damage.sqnr_db(), Some(20.0));
-    /// assert_eq!(quant_kernels::Damage::default().sqnr_db(), None);
+    /// let error = quant_kernels::QuantError { signal: 200.0, noise: 2.0, largest: 1.0 };
+    /// assert_eq!(error.sqnr_db(), Some(20.0));
+    /// assert_eq!(quant_kernels::QuantError::default().sqnr_db(), None);
     /// ```
     #[cfg(feature = "std")]
     pub fn sqnr_db(self) -> Option<f64> {
         (self.noise != 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
     }
 
-    /// The damage to both.
+    /// The error in both slices together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -53,20 +53,9 @@ impl Damage {
 }
 
 impl Kernel {
-    /// What quantizing `values` by rule 3 and dequantizing them again does to them.
-    ///
-    /// # Panics
-    /// If `qmin ..= qmax` or `zero_point` is not within `-128 ..= 127`.
-    pub fn damage(
-        self,
-        values: &[f32],
-        scale: f32,
-        zero_point: i32,
-        qmin: i32,
-        qmax: i32,
-    ) -> Damage {
-        assert_codes(zero_point, qmin, qmax);
-        self.run(Measure { values, affine: Affine::new(scale, zero_point, qmin, qmax) })
+    /// The error of quantizing `values` by rule 3 and dequantizing the codes.
+    pub fn quant_error(self, values: &[f32], quantization: Quantization) -> QuantError {
+        self.run(Measure { values, affine: quantization.into() })
     }
 }
 
@@ -76,10 +65,10 @@ struct Measure<'a> {
 }
 
 impl Operation for Measure<'_> {
-    type Output = Damage;
+    type Output = QuantError;
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> Damage {
+    fn run<I: Isa>(self, _: I) -> QuantError {
         let mut lanes = Lanes { signal: [0.0; LANES], noise: [0.0; LANES], largest: [0.0; LANES] };
         let (steps, tail) = self.values.as_chunks::<LANES>();
         for step in steps {
@@ -90,7 +79,7 @@ impl Operation for Measure<'_> {
         for (i, &value) in tail.iter().enumerate() {
             lanes.add(i, value, self.affine);
         }
-        Damage {
+        QuantError {
             signal: lanes.signal.iter().sum(),
             noise: lanes.noise.iter().sum(),
             largest: lanes.largest.iter().copied().fold(0.0, f32::max),
@@ -118,31 +107,43 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheme::{CodeRange, QuantParams};
     use alloc::vec::Vec;
+
+    fn quantization(scale: f32, zero_point: i8, codes: (i8, i8)) -> Quantization {
+        let params = QuantParams::new(scale, zero_point).unwrap();
+        Quantization { params, codes: CodeRange::new(codes.0, codes.1).unwrap() }
+    }
 
     #[test]
     fn every_kernel_sums_in_the_same_order() {
         let values: Vec<f32> =
             (0..1003).map(|i| ((i * 7919) % 1009) as f32 * 0.013 - 6.0).collect();
         for len in [0, 1, 15, 16, 17, 1003] {
-            let scalar = Kernel::SCALAR.damage(&values[..len], 0.05, 3, -128, 127);
+            let scalar =
+                Kernel::SCALAR.quant_error(&values[..len], quantization(0.05, 3, (-128, 127)));
             for kernel in Kernel::available() {
-                assert_eq!(kernel.damage(&values[..len], 0.05, 3, -128, 127), scalar, "{kernel}");
+                assert_eq!(
+                    kernel.quant_error(&values[..len], quantization(0.05, 3, (-128, 127))),
+                    scalar,
+                    "{kernel}"
+                );
             }
         }
     }
 
     #[test]
-    fn codes_that_fit_do_no_damage() {
-        let damage = Kernel::current().damage(&[-1.0, 0.0, 0.5, 1.0], 0.5, 0, -2, 1);
+    fn values_that_are_codes_have_no_error() {
+        let error =
+            Kernel::current().quant_error(&[-1.0, 0.0, 0.5, 1.0], quantization(0.5, 0, (-2, 1)));
         // 1.0 / 0.5 = 2 saturates to 1, which stands for 0.5.
-        assert_eq!(damage, Damage { signal: 2.25, noise: 0.25, largest: 0.5 });
+        assert_eq!(error, QuantError { signal: 2.25, noise: 0.25, largest: 0.5 });
     }
 
     #[cfg(feature = "std")]
     #[test]
     fn only_no_noise_at_all_has_no_decibels() {
-        let sqnr = |signal, noise| Damage { signal, noise, largest: 0.0 }.sqnr_db();
+        let sqnr = |signal, noise| QuantError { signal, noise, largest: 0.0 }.sqnr_db();
         assert_eq!(sqnr(2.25, 0.0), None);
         assert_eq!(sqnr(0.0, 0.0), None);
         assert_eq!(sqnr(0.0, 0.25), Some(f64::NEG_INFINITY));

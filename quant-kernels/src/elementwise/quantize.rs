@@ -1,47 +1,52 @@
 //! Quantization and dequantization of slices (`docs/numerics.md`, rule 3).
 
-use super::affine::{Affine, assert_codes};
+use super::affine::Affine;
 use crate::dispatch::Kernel;
 use crate::isa::{Isa, Operation};
+use crate::scheme::{QuantParams, Quantization};
 
 /// Elements per step: four vectors of AVX-512 or eight of AVX2, enough independent chains to hide
 /// the latency of a division or a comparison.
 const LANES: usize = 64;
 
 impl Kernel {
-    /// Writes `clamp(rne(values / scale) + zero_point, qmin, qmax)`, with a true division and ties
+    /// Writes `clamp(rne(values / scale) + zero_point, min, max)`, with a true division and ties
     /// rounded to even.
     ///
-    /// Infinities saturate. A NaN is given `qmax`, on every kernel; whoever must refuse it asks
+    /// Infinities saturate. A NaN becomes the largest code, on every kernel; to refuse it, call
     /// [`Kernel::min_max`] or [`Kernel::first_nan`] first.
     ///
+    /// ```
+    /// use quant_kernels::Kernel;
+    /// use quant_kernels::scheme::{QuantParams, Quantization};
+    /// let quantization = Quantization::full_range(QuantParams::new(0.5, 3)?);
+    /// let mut codes = [0; 3];
+    /// Kernel::current().quantize(&[0.0, 0.75, -1e9], quantization, &mut codes);
+    /// assert_eq!(codes, [3, 5, -128]);
+    /// # Ok::<(), quant_kernels::scheme::ScaleError>(())
+    /// ```
+    ///
     /// # Panics
-    /// - `values` and `out` differ in length.
-    /// - `qmin ..= qmax` or `zero_point` is not within `-128 ..= 127`.
-    pub fn quantize(
-        self,
-        values: &[f32],
-        scale: f32,
-        zero_point: i32,
-        qmin: i32,
-        qmax: i32,
-        out: &mut [i8],
-    ) {
+    /// `values` and `out` differ in length.
+    pub fn quantize(self, values: &[f32], quantization: Quantization, out: &mut [i8]) {
+        self.quantize_by(values, quantization.into(), out);
+    }
+
+    pub(crate) fn quantize_by(self, values: &[f32], affine: Affine, out: &mut [i8]) {
         assert_eq!(values.len(), out.len(), "one code for each value");
-        assert_codes(zero_point, qmin, qmax);
-        let affine = Affine::new(scale, zero_point, qmin, qmax);
         self.run(Quantize { values, affine, out });
     }
 
     /// Writes `f32(codes - zero_point) * scale`.
     ///
     /// # Panics
-    /// - `codes` and `out` differ in length.
-    /// - `zero_point` is not within `-128 ..= 127`.
-    pub fn dequantize(self, codes: &[i8], scale: f32, zero_point: i32, out: &mut [f32]) {
+    /// `codes` and `out` differ in length.
+    pub fn dequantize(self, codes: &[i8], params: QuantParams, out: &mut [f32]) {
+        self.dequantize_by(codes, params.into(), out);
+    }
+
+    pub(crate) fn dequantize_by(self, codes: &[i8], affine: Affine, out: &mut [f32]) {
         assert_eq!(codes.len(), out.len(), "one value for each code");
-        assert_codes(zero_point, -128, 127);
-        let affine = Affine::new(scale, zero_point, -128, 127);
         self.run(Dequantize { codes, affine, out });
     }
 }
@@ -119,7 +124,8 @@ mod tests {
             values[..5].copy_from_slice(&[1e38, -1e38, f32::INFINITY, -f32::INFINITY, f32::NAN]);
             for kernel in Kernel::available() {
                 let mut codes = [0; 64];
-                kernel.quantize(&values, scale, zero_point, qmin, qmax, &mut codes);
+                let affine = Affine::new(scale, zero_point, qmin, qmax);
+                kernel.quantize_by(&values, affine, &mut codes);
                 assert_quantized(&values, scale, (zero_point, qmin, qmax), &codes);
             }
         }

@@ -7,10 +7,6 @@ pub(crate) fn length(of: &'static str, expected: usize, found: usize) -> Result<
     if expected == found { Ok(()) } else { Err(LinearError::Length { of, expected, found }) }
 }
 
-pub(crate) fn range((least, greatest): (i8, i8)) -> Result<(), LinearError> {
-    if least <= greatest { Ok(()) } else { Err(LinearError::EmptyRange { least, greatest }) }
-}
-
 pub(crate) fn one_or_each(of: &'static str, m: usize, found: usize) -> Result<(), LinearError> {
     if found == 1 { Ok(()) } else { length(of, m, found) }
 }

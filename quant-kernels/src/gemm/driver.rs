@@ -46,8 +46,7 @@ impl Call<'_> {
         if let Some(bias) = self.epilogue.bias {
             length("bias", weights.n, bias.len())?;
         }
-        output.check_range()?;
-        if matches!(output, Output::Sums(_)) && weights.segments() > 1 {
+        if matches!(output, Output::I32(_)) && weights.segments() > 1 {
             return Err(LinearError::NoIntegerSums);
         }
         Ok(())

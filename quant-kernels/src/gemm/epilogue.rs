@@ -2,8 +2,7 @@
 
 use super::shared::Shared;
 use crate::elementwise::affine::Affine;
-use crate::error::LinearError;
-use crate::gemm::check::range;
+use crate::scheme::Quantization;
 
 /// What happens to each output after the product.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,19 +18,15 @@ pub struct Epilogue<'a> {
 pub enum Output<'a> {
     /// As floats.
     F32(&'a mut [f32]),
-    /// Quantized by rule 3.
+    /// As codes, quantized by rule 3.
     I8 {
-        /// The codes.
+        /// One code per output.
         codes: &'a mut [i8],
-        /// Their scale.
-        scale: f32,
-        /// Their zero point.
-        zero_point: i8,
-        /// The least and the greatest code.
-        range: (i8, i8),
+        /// How outputs become codes.
+        quantization: Quantization,
     },
-    /// The integer sums alone; scales and epilogue are not applied.
-    Sums(&'a mut [i32]),
+    /// As integer accumulators; scales and epilogue are not applied.
+    I32(&'a mut [i32]),
 }
 
 impl Output<'_> {
@@ -39,14 +34,7 @@ impl Output<'_> {
         match self {
             Self::F32(values) => values.len(),
             Self::I8 { codes, .. } => codes.len(),
-            Self::Sums(sums) => sums.len(),
-        }
-    }
-
-    pub(crate) fn check_range(&self) -> Result<(), LinearError> {
-        match self {
-            Self::I8 { range: codes, .. } => range(*codes),
-            Self::F32(_) | Self::Sums(_) => Ok(()),
+            Self::I32(sums) => sums.len(),
         }
     }
 
@@ -55,13 +43,10 @@ impl Output<'_> {
         let part = start..start + len;
         match self {
             Self::F32(values) => Output::F32(&mut values[part]),
-            Self::I8 { codes, scale, zero_point, range } => Output::I8 {
-                codes: &mut codes[part],
-                scale: *scale,
-                zero_point: *zero_point,
-                range: *range,
-            },
-            Self::Sums(sums) => Output::Sums(&mut sums[part]),
+            Self::I8 { codes, quantization } => {
+                Output::I8 { codes: &mut codes[part], quantization: *quantization }
+            }
+            Self::I32(sums) => Output::I32(&mut sums[part]),
         }
     }
 }
@@ -71,18 +56,15 @@ impl Output<'_> {
 pub(crate) enum Target<'a> {
     F32(Shared<'a, f32>),
     I8(Shared<'a, i8>, Affine),
-    Sums(Shared<'a, i32>),
+    I32(Shared<'a, i32>),
 }
 
 impl<'a> Target<'a> {
     pub(crate) fn new(output: Output<'a>) -> Self {
         match output {
             Output::F32(values) => Self::F32(Shared::new(values)),
-            Output::I8 { codes, scale, zero_point, range } => {
-                let [zero_point, qmin, qmax] = [zero_point, range.0, range.1].map(i32::from);
-                Self::I8(Shared::new(codes), Affine::new(scale, zero_point, qmin, qmax))
-            }
-            Output::Sums(sums) => Self::Sums(Shared::new(sums)),
+            Output::I8 { codes, quantization } => Self::I8(Shared::new(codes), quantization.into()),
+            Output::I32(sums) => Self::I32(Shared::new(sums)),
         }
     }
 }

@@ -42,8 +42,8 @@ impl<const R: usize, const PACKED: bool> Operation for Tiles<'_, R, PACKED> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // Known when compiled, so what never runs has no code.
-        if R > I::ROWS || PACKED && (I::VALUES != 4 || I::ORDERED) {
+        // In a `const` block, so that what never runs is not compiled.
+        if const { R > I::ROWS || PACKED && (I::VALUES != 4 || I::ORDERED) } {
             unreachable!("tiles are at most {} rows, and only few bits are packed", I::ROWS);
         }
         let Self { product, tiles, panels, unpacked } = self;
@@ -135,7 +135,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             let columns = weights.columns_of::<I>(panel.number, segment);
             let mut sums = self.without_zeros::<I>(isa, columns, segment);
             self.accumulate::<I>(isa, &mut sums, panel, lines, step..step + steps);
-            if let Target::Sums(out) = self.product.target {
+            if let Target::I32(out) = self.product.target {
                 return self.write_sums::<I>(isa, &out, panel.number, &sums);
             }
             let mut values = self.scaled::<I>(isa, sums, columns);
@@ -149,7 +149,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             }
             (step, line) = (step + steps, line + count);
         }
-        if let Target::Sums(out) = self.product.target {
+        if let Target::I32(out) = self.product.target {
             // There are no inputs.
             return self.write_sums::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
         }
@@ -173,7 +173,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     ) {
         if PACKED {
             self.packed_sums::<I>(isa, sums, panel, lines, steps);
-        } else if I::ORDERED {
+        } else if const { I::ORDERED } {
             let order = self.product.weights.orders.of(panel.number);
             isa.accumulate_ordered::<R>(sums, lines, panel.steps, order);
         } else {
@@ -194,14 +194,14 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         steps: Range<usize>,
     ) {
         let bits = self.product.weights.bits;
-        if bits == 4 && I::UNPACKS > 0 {
+        if const { I::UNPACKS > 0 } && bits == 4 {
             let steps = &panel.steps[steps.start / 2..steps.end / 2];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / 2)) {
                 isa.accumulate_packed::<R>(sums, a, b);
             }
             return;
         }
-        if R > FEW_ROWS {
+        if const { R > FEW_ROWS } {
             unreachable!("panels of more rows are unpacked first");
         }
         let per_byte = 8 / bits;
@@ -321,7 +321,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
                 }
                 write(self.product, &out, &codes, (self.first, panel));
             }
-            Target::Sums(_) => {}
+            Target::I32(_) => {}
         }
     }
 

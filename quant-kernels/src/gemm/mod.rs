@@ -14,96 +14,72 @@ pub(crate) mod shared;
 pub use epilogue::{Epilogue, Output};
 pub use scratch::Scratch;
 
-use self::check::{length, one_or_each, range};
+use self::check::{length, one_or_each};
 use self::driver::Call;
 use self::epilogue::Strides;
 use crate::dispatch::Kernel;
 use crate::error::LinearError;
 use crate::pack::b::PackedWeights;
-use crate::pack::source::{CodeRows, FloatRows, RangeOf, Row, row_of};
-use crate::scheme::{Dynamic, Grid, QuantizationType, ScaleType, Static};
+use crate::pack::source::{CodeRows, FloatRows, RangeOf, Source, params_of};
+use crate::scheme::{DynamicQuantization, Grid, Quantization, QuantizationType, ScaleType};
 
-/// Quantized activations, `[m, k]` in row-major order.
+/// Activations, `[m, k]` in row-major order, and how they are quantized.
 #[derive(Clone, Copy, Debug)]
-pub struct Activations<'a> {
-    /// `m` rows of codes.
-    pub codes: &'a [i8],
-    /// Rows.
-    pub m: usize,
-    /// One scale for all rows, or one for each.
-    pub scales: &'a [f32],
-    /// As many zero points, or one, or none if all are zero.
-    pub zero_points: &'a [i8],
+#[non_exhaustive]
+pub enum Activations<'a> {
+    /// Codes.
+    Codes {
+        /// `m` rows of `k` codes.
+        codes: &'a [i8],
+        /// Rows.
+        m: usize,
+        /// One scale for all rows, or one for each.
+        scales: &'a [f32],
+        /// As many zero points, or one, or none if all are zero.
+        zero_points: &'a [i8],
+    },
+    /// Floats, quantized to 8 bits by the range they have (rule 7).
+    Dynamic {
+        /// `m` rows of `k` values.
+        values: &'a [f32],
+        /// Rows.
+        m: usize,
+        /// Mapping and granularity.
+        quantization: DynamicQuantization,
+    },
+    /// Floats, quantized with parameters from calibration.
+    Static {
+        /// `m` rows of `k` values.
+        values: &'a [f32],
+        /// Rows.
+        m: usize,
+        /// Parameters and codes for all rows.
+        quantization: Quantization,
+    },
+    /// Floats that are not quantized: weight-only (rule 11). Weights packed by
+    /// [`PackedWeights::for_floats`] are the fastest.
+    Float {
+        /// `m` rows of `k` values.
+        values: &'a [f32],
+        /// Rows.
+        m: usize,
+    },
 }
 
 impl Kernel {
-    /// `x · wᵀ` for floats `x` `[m, k]` that are quantized by their own range.
+    /// Writes `x · wᵀ`, `[m, n]`, for packed weights `w` `[n, k]`.
+    ///
+    /// Where activations are quantized, the sums of products of codes are exact (rule 6).
     ///
     /// # Errors
-    /// - the weights are packed for another kernel;
-    /// - a slice has the wrong length;
-    /// - codes are to be in a range that has none;
-    /// - an activation is NaN or infinite;
-    /// - sums are asked for, and the weights have blocks.
+    /// - The weights are packed for another kernel.
+    /// - A slice has the wrong length.
+    /// - [`Activations::Dynamic`]: a value is NaN or infinite. [`Activations::Static`]: a value is
+    ///   NaN; infinities saturate.
+    /// - [`Output::I32`]: the weights have blocks along K, or activations stay floats.
     ///
     /// After an error the output is unspecified.
-    #[allow(clippy::too_many_arguments)]
-    pub fn linear_dynamic(
-        self,
-        weights: &PackedWeights,
-        x: &[f32],
-        m: usize,
-        dynamic: Dynamic,
-        epilogue: &Epilogue<'_>,
-        output: Output<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<(), LinearError> {
-        length("activations", m.saturating_mul(weights.k), x.len())?;
-        let grid = Grid::new(QuantizationType::QInt8, dynamic.mapping, ScaleType::F32);
-        let (qmin, qmax) = grid.code_range();
-        let range = if dynamic.per_row {
-            RangeOf::Row(grid)
-        } else {
-            let (lo, hi) = self.min_max(x)?;
-            RangeOf::Finite(row_of(grid, lo, hi))
-        };
-        let source = FloatRows { values: x, k: weights.k, range, qmin, qmax };
-        let call =
-            Call { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
-        call.run(source, output, scratch)
-    }
-
-    /// `x · wᵀ` for floats `x` `[m, k]` that are quantized with given parameters.
-    ///
-    /// # Errors
-    /// As [`Kernel::linear_dynamic`], but infinite activations saturate; NaN is an error.
-    #[allow(clippy::too_many_arguments)]
-    pub fn linear_static(
-        self,
-        weights: &PackedWeights,
-        x: &[f32],
-        m: usize,
-        quantization: Static,
-        epilogue: &Epilogue<'_>,
-        output: Output<'_>,
-        scratch: &mut Scratch,
-    ) -> Result<(), LinearError> {
-        length("activations", m.saturating_mul(weights.k), x.len())?;
-        range(quantization.range)?;
-        let Static { scale, zero_point, range: (qmin, qmax) } = quantization;
-        let range = RangeOf::Given(Row::new(scale, i32::from(zero_point)));
-        let (qmin, qmax) = (i32::from(qmin), i32::from(qmax));
-        let source = FloatRows { values: x, k: weights.k, range, qmin, qmax };
-        let call =
-            Call { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
-        call.run(source, output, scratch)
-    }
-
-    /// `x · wᵀ` for activations that are codes already.
-    ///
-    /// # Errors
-    /// As [`Kernel::linear_dynamic`], except that every activation is good.
-    pub fn linear_i8(
+    pub fn linear(
         self,
         weights: &PackedWeights,
         x: Activations<'_>,
@@ -111,15 +87,51 @@ impl Kernel {
         output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
-        length("activations", x.m.saturating_mul(weights.k), x.codes.len())?;
-        one_or_each("activation scales", x.m, x.scales.len())?;
-        if !x.zero_points.is_empty() {
-            one_or_each("activation zero points", x.m, x.zero_points.len())?;
+        let k = weights.k;
+        match x {
+            Activations::Codes { codes, m, scales, zero_points } => {
+                length("activations", m.saturating_mul(k), codes.len())?;
+                one_or_each("activation scales", m, scales.len())?;
+                if !zero_points.is_empty() {
+                    one_or_each("activation zero points", m, zero_points.len())?;
+                }
+                let source = CodeRows { codes, k, scales, zero_points };
+                self.multiply_rows(weights, source, m, epilogue, output, scratch)
+            }
+            Activations::Dynamic { values, m, quantization } => {
+                length("activations", m.saturating_mul(k), values.len())?;
+                let DynamicQuantization { mapping, per_row } = quantization;
+                let grid = Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32);
+                let range = if per_row {
+                    RangeOf::Row(grid)
+                } else {
+                    let (lo, hi) = self.min_max(values)?;
+                    RangeOf::Finite(params_of(grid, lo, hi).into())
+                };
+                let source = FloatRows::new(values, k, range, grid.into());
+                self.multiply_rows(weights, source, m, epilogue, output, scratch)
+            }
+            Activations::Static { values, m, quantization: Quantization { params, codes } } => {
+                length("activations", m.saturating_mul(k), values.len())?;
+                let source = FloatRows::new(values, k, RangeOf::Given(params.into()), codes);
+                self.multiply_rows(weights, source, m, epilogue, output, scratch)
+            }
+            Activations::Float { values, m } => {
+                self.linear_weight_only(weights, values, m, epilogue, output, scratch)
+            }
         }
-        let Activations { codes, m, scales, zero_points } = x;
-        let source = CodeRows { codes, k: weights.k, scales, zero_points };
-        let call =
-            Call { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
-        call.run(source, output, scratch)
+    }
+
+    fn multiply_rows<S: Source>(
+        self,
+        weights: &PackedWeights,
+        source: S,
+        m: usize,
+        epilogue: &Epilogue<'_>,
+        output: Output<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), LinearError> {
+        let strides = Strides::by_rows(weights.n);
+        Call { kernel: self, weights, m, epilogue, strides }.run(source, output, scratch)
     }
 }

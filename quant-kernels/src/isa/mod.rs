@@ -72,6 +72,11 @@ pub(crate) trait Isa: Copy + Send + Sync {
     const VALUES: usize;
     /// Rows of the tallest tile of integer products.
     const ROWS: usize;
+    /// The most rows for which products of floats have loops of their own: [`Gemv`]; 0 where those for
+    /// any number of rows do.
+    ///
+    /// [`Gemv`]: crate::weight_only::gemv::Gemv
+    const GEMV_ROWS: usize = 0;
     /// Segments are filled up to so many steps.
     const GROUP: usize = 1;
     /// Whether sums start with what is known of the codes of a column.

@@ -36,6 +36,8 @@ pub struct PackedWeights {
     pub(crate) segment: usize,
     pub(crate) bits: usize,
     pub(crate) columns: usize,
+    /// [`Isa::GEMV_ROWS`].
+    pub(crate) gemv_rows: usize,
     /// Rows of the tallest tile.
     pub(crate) tallest: usize,
     /// [`Isa::UNPACKS`], or [`Isa::WIDENS`] of codes of 8 bits.

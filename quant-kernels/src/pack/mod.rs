@@ -15,4 +15,4 @@ pub(crate) mod unpack;
 pub(crate) mod weights;
 
 pub use b::PackedWeights;
-pub use weights::{Codes, Sharing, Weights};
+pub use weights::{Codes, Weights};

@@ -3,11 +3,12 @@
 use super::b::{PackedWeights, Words};
 use super::permutation::{Arrangement, Orders};
 use super::quads;
-use super::weights::{Codes, Sharing, Weights, check, unpack_row};
+use super::weights::{Codes, Weights, check, unpack_row};
 use crate::dispatch::{Arithmetic, Kernel};
 use crate::error::PackError;
 use crate::isa::permuted::{BLOCK, MIRRORED};
 use crate::isa::{Isa, Line, Operation};
+use crate::scheme::Granularity;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -15,7 +16,8 @@ impl PackedWeights {
     /// Packs weights for a kernel.
     ///
     /// # Errors
-    /// - a slice does not have the length its shape demands, or the block length is 0;
+    /// - a slice does not have the length its shape demands;
+    /// - channels are not along axis 0;
     /// - `k` is so large that a sum could leave i32 (rule 6): the longest segment times 255 times
     ///   the largest `|code - zero point|`.
     pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
@@ -24,7 +26,7 @@ impl PackedWeights {
     }
 
     /// Packs weights for a kernel and for activations that stay floats:
-    /// [`Kernel::linear_weight_only`].
+    /// [`Activations::Float`](crate::Activations::Float).
     ///
     /// Integer products take them, too, but on AVX2 they are faster with those of
     /// [`PackedWeights::new`], which are in an order of their own.
@@ -46,6 +48,7 @@ struct Shape {
     values: usize,
     columns: usize,
     tallest: usize,
+    gemv_rows: usize,
     unpacks: usize,
     widens: usize,
     group: usize,
@@ -65,6 +68,7 @@ impl Operation for ShapeOf {
             values: I::VALUES,
             columns: I::COLUMNS,
             tallest: I::ROWS,
+            gemv_rows: I::GEMV_ROWS,
             unpacks: I::UNPACKS,
             widens: I::WIDENS,
             group: I::GROUP,
@@ -95,17 +99,28 @@ fn pack(
     weights: &Weights<'_>,
     segment: usize,
 ) -> PackedWeights {
-    let Shape { values, columns, tallest, unpacks, widens, group, bases, crosses, row_starts } =
-        kernel.multiply(arithmetic, ShapeOf);
+    let Shape {
+        values,
+        columns,
+        tallest,
+        gemv_rows,
+        unpacks,
+        widens,
+        group,
+        bases,
+        crosses,
+        row_starts,
+    } = kernel.multiply(arithmetic, ShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Packed codes are multiplied 8 steps at a time by every kernel.
     let (bits, group, unpacks) = match codes {
         Codes::Packed(width, _) => (width.bits(), 8, unpacks),
         Codes::Bytes(_) => (8, group, widens),
     };
-    let segments = k.div_ceil(segment);
+    // Without rows nothing says that `k` fits into memory, and nothing is stored.
+    let (k_of_rows, segments) = if n == 0 { (0, 0) } else { (k, k.div_ceil(segment)) };
     let steps: Vec<usize> = (0..segments)
-        .map(|s| segment.min(k - s * segment).div_ceil(values).next_multiple_of(group))
+        .map(|s| segment.min(k_of_rows - s * segment).div_ceil(values).next_multiple_of(group))
         .collect();
     let panels = n.div_ceil(columns);
     let panel_bytes = steps.iter().sum::<usize>() * columns * values * bits / 8;
@@ -120,6 +135,7 @@ fn pack(
         bits,
         columns,
         tallest,
+        gemv_rows,
         unpacks,
         data: Vec::new(),
         panel_bytes,
@@ -135,6 +151,9 @@ fn pack(
         (Codes::Bytes(codes), Arithmetic::Ordered) => quads::arrange(kernel, codes, (n, k), blocks),
         _ => Vec::new(),
     };
+    if panels == 0 {
+        return packed;
+    }
     let mut rows = Rows::new(&packed, values);
     for (panel, bytes) in
         bytemuck::cast_slice_mut(&mut data).chunks_exact_mut(panel_bytes.max(1)).enumerate()
@@ -280,10 +299,10 @@ impl PackedWeights {
         let segments = self.segments();
         let (panel, column) = (n / self.columns, n % self.columns);
         for (s, codes) in row.chunks(self.segment).enumerate() {
-            let from = match weights.sharing {
-                Sharing::Tensor => 0,
-                Sharing::Channel => n,
-                Sharing::Block(_) => n * segments + s,
+            let from = match weights.granularity {
+                Granularity::PerTensor => 0,
+                Granularity::PerChannel(_) => n,
+                Granularity::PerBlock(_) => n * segments + s,
             };
             let at = |word| self.word(word, panel, s) + column;
             let [scale, term, zero_at] = [Words::SCALES, Words::TERMS, self.words.zeros()].map(at);

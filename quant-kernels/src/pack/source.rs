@@ -3,7 +3,7 @@
 use crate::elementwise::affine::Affine;
 use crate::elementwise::min_max::Ends;
 use crate::isa::{Isa, Operation};
-use crate::scheme::{Grid, NonFinite, Range};
+use crate::scheme::{CodeRange, Grid, NonFinite, QuantParams, Range};
 
 /// What the products need to know of a row.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,12 @@ pub(crate) struct Row {
 impl Row {
     pub(crate) fn new(scale: f32, zero_point: i32) -> Self {
         Self { scale, zero: zero_point + 128 }
+    }
+}
+
+impl From<QuantParams> for Row {
+    fn from(params: QuantParams) -> Self {
+        Self::new(params.scale(), params.zero_point().into())
     }
 }
 
@@ -76,11 +82,17 @@ impl Source for CodeRows<'_> {
 /// Floats that are quantized with parameters given or found.
 #[derive(Clone, Copy)]
 pub(crate) struct FloatRows<'a> {
-    pub(crate) values: &'a [f32],
-    pub(crate) k: usize,
-    pub(crate) range: RangeOf,
-    pub(crate) qmin: i32,
-    pub(crate) qmax: i32,
+    values: &'a [f32],
+    k: usize,
+    range: RangeOf,
+    qmin: i32,
+    qmax: i32,
+}
+
+impl<'a> FloatRows<'a> {
+    pub(crate) fn new(values: &'a [f32], k: usize, range: RangeOf, codes: CodeRange) -> Self {
+        Self { values, k, range, qmin: codes.min().into(), qmax: codes.max().into() }
+    }
 }
 
 /// Where the parameters of float rows come from.
@@ -112,7 +124,7 @@ impl Source for FloatRows<'_> {
                     return Err(first(values, row * self.k, |value| !value.is_finite()));
                 }
                 let (lo, hi) = ends.range();
-                Ok(row_of(grid, lo, hi))
+                Ok(params_of(grid, lo, hi).into())
             }
         }
     }
@@ -148,10 +160,10 @@ impl FloatRows<'_> {
 }
 
 /// Rules 1 and 2 for a finite range.
-pub(crate) fn row_of(grid: Grid, lo: f32, hi: f32) -> Row {
+pub(crate) fn params_of(grid: Grid, lo: f32, hi: f32) -> QuantParams {
     // Neither can fail: the ends are finite, and an f32 scale of a finite range is finite.
     let params = Range::new(lo.min(0.0), hi.max(0.0)).and_then(|range| grid.params(range).ok());
-    params.map_or(Row::new(1.0, 0), |of| Row::new(of.scale, i32::from(of.zero_point)))
+    params.unwrap_or(QuantParams::UNIT)
 }
 
 #[cold]

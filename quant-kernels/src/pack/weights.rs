@@ -1,8 +1,9 @@
 //! Quantized weights as they are stored, and what must hold before they are packed.
 
-use crate::bits::SubByte;
+use crate::bits::BitWidth;
 use crate::dispatch::Kernel;
 use crate::error::PackError;
+use crate::scheme::Granularity;
 
 /// Quantized weights as they are stored: `[n, k]`, row-major.
 #[derive(Clone, Copy, Debug)]
@@ -13,8 +14,8 @@ pub struct Weights<'a> {
     pub k: usize,
     /// `n` rows of `k` codes.
     pub codes: Codes<'a>,
-    /// Which codes share a scale and a zero point.
-    pub sharing: Sharing,
+    /// Which codes share a scale and a zero point; channels are rows, [`Axis::FIRST`](crate::scheme::Axis::FIRST).
+    pub granularity: Granularity,
     /// One scale per tensor, per row, or per block of each row (row-major).
     pub scales: &'a [f32],
     /// As many zero points, or none if all are zero.
@@ -27,23 +28,12 @@ pub enum Codes<'a> {
     /// One byte each.
     Bytes(&'a [i8]),
     /// Packed; every row starts on a byte boundary.
-    Packed(SubByte, &'a [u8]),
-}
-
-/// Which codes of a weight matrix `[n, k]` share a scale and a zero point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
-    /// All.
-    Tensor,
-    /// Those of one output (a row).
-    Channel,
-    /// This many neighbours in a row; the last block of a row may be shorter.
-    Block(usize),
+    Packed(BitWidth, &'a [u8]),
 }
 
 /// Checks lengths and limits; returns the length of a segment.
 pub(crate) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
-    let &Weights { n, k, codes, sharing, scales, zero_points } = weights;
+    let &Weights { n, k, codes, granularity, scales, zero_points } = weights;
     let (expected, found) = match codes {
         Codes::Bytes(codes) => (n.checked_mul(k), codes.len()),
         Codes::Packed(width, codes) => (n.checked_mul(width.row_bytes(k)), codes.len()),
@@ -51,11 +41,14 @@ pub(crate) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
     if expected != Some(found) {
         return Err(PackError::CodesLength { n, k, found });
     }
-    let (segment, params) = match sharing {
-        Sharing::Tensor => (k.max(1), 1),
-        Sharing::Channel => (k.max(1), n),
-        Sharing::Block(0) => return Err(PackError::EmptyBlock),
-        Sharing::Block(len) => (len.min(k.max(1)), n * k.div_ceil(len)),
+    let (segment, params) = match granularity {
+        Granularity::PerTensor => (k.max(1), 1),
+        Granularity::PerChannel(axis) if axis.resolve(2) == Some(0) => (k.max(1), n),
+        Granularity::PerChannel(axis) => return Err(PackError::Axis { axis }),
+        // Cannot overflow: with rows, `k` is at most four times the bytes there are.
+        Granularity::PerBlock(block) => {
+            (block.len().min(k.max(1)), n.saturating_mul(k.div_ceil(block.len())))
+        }
     };
     if scales.len() != params {
         return Err(PackError::ScalesLength { expected: params, found: scales.len() });

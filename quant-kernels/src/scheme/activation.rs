@@ -5,7 +5,7 @@ use core::str::FromStr;
 
 use alloc::string::{String, ToString};
 
-use super::{Grid, Mapping, QuantizationType, ScaleType};
+use super::{Grid, Mapping, NameError, QuantizationType, ScaleType};
 
 /// How an activation is quantized on its way into an integer product.
 ///
@@ -23,7 +23,7 @@ use super::{Grid, Mapping, QuantizationType, ScaleType};
 /// use quant_kernels::scheme::ActivationScheme;
 /// let scheme: ActivationScheme = "dynamic".parse()?;
 /// assert_eq!(scheme.to_string(), "dynamic-per-row-affine");
-/// # Ok::<(), quant_kernels::scheme::ActivationSchemeError>(())
+/// # Ok::<(), quant_kernels::scheme::NameError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -32,7 +32,7 @@ pub enum ActivationScheme {
     #[default]
     Float,
     /// Quantized to 8 bits by the range found on the way (rule 7).
-    Dynamic(Dynamic),
+    Dynamic(DynamicQuantization),
     /// Quantized, per tensor, by a range found in calibration.
     Static {
         /// The type of the codes.
@@ -44,7 +44,8 @@ pub enum ActivationScheme {
 
 impl ActivationScheme {
     /// 8 bits, affine, by the range that each row has.
-    pub const DYNAMIC: Self = Self::Dynamic(Dynamic { mapping: Mapping::Affine, per_row: true });
+    pub const DYNAMIC: Self =
+        Self::Dynamic(DynamicQuantization { mapping: Mapping::Affine, per_row: true });
 
     /// 8 bits, affine, by a range found in calibration.
     pub const STATIC: Self = Self::Static { ty: QuantizationType::QInt8, mapping: Mapping::Affine };
@@ -53,7 +54,7 @@ impl ActivationScheme {
     pub fn grid(self) -> Option<Grid> {
         match self {
             Self::Float => None,
-            Self::Dynamic(Dynamic { mapping, .. }) => {
+            Self::Dynamic(DynamicQuantization { mapping, .. }) => {
                 Some(Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32))
             }
             Self::Static { ty, mapping } => Some(Grid::new(ty, mapping, ScaleType::F32)),
@@ -65,7 +66,7 @@ impl fmt::Display for ActivationScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Float => f.write_str("float"),
-            Self::Dynamic(Dynamic { mapping, per_row }) => {
+            Self::Dynamic(DynamicQuantization { mapping, per_row }) => {
                 let unit = if *per_row { "row" } else { "tensor" };
                 write!(f, "dynamic-per-{unit}-{mapping}")
             }
@@ -74,11 +75,14 @@ impl fmt::Display for ActivationScheme {
     }
 }
 
+const EXPECTED: &str = "float, dynamic, static, dynamic-per-(row|tensor)-(affine|symmetric) or \
+                        static-(affine|symmetric)-int(2..8)";
+
 /// All schemes.
 fn all() -> impl Iterator<Item = ActivationScheme> {
     let mappings = [Mapping::Affine, Mapping::Symmetric];
     let dynamic = [true, false].into_iter().flat_map(move |per_row| {
-        mappings.map(|mapping| ActivationScheme::Dynamic(Dynamic { mapping, per_row }))
+        mappings.map(|mapping| ActivationScheme::Dynamic(DynamicQuantization { mapping, per_row }))
     });
     let fixed = QuantizationType::ALL
         .into_iter()
@@ -87,65 +91,35 @@ fn all() -> impl Iterator<Item = ActivationScheme> {
 }
 
 impl FromStr for ActivationScheme {
-    type Err = ActivationSchemeError;
+    type Err = NameError;
 
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
+    fn from_str(name: &str) -> Result<Self, NameError> {
         match name {
             "dynamic" => Ok(Self::DYNAMIC),
             "static" => Ok(Self::STATIC),
-            _ => all()
-                .find(|scheme| scheme.to_string() == name)
-                .ok_or_else(|| ActivationSchemeError { name: name.into() }),
+            _ => all().find(|scheme| scheme.to_string() == name).ok_or_else(|| {
+                let names = all().map(|scheme| scheme.to_string());
+                let candidates = names.chain(["dynamic", "static"].map(String::from));
+                NameError::new(name, "activation scheme", EXPECTED, candidates)
+            }),
         }
     }
 }
 
 /// How activations are quantized by the range they have (rule 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dynamic {
+pub struct DynamicQuantization {
     /// Affine, unless told otherwise.
     pub mapping: Mapping,
     /// Whether each row has its own range, so that its result does not depend on the others.
     pub per_row: bool,
 }
 
-impl Default for Dynamic {
+impl Default for DynamicQuantization {
     fn default() -> Self {
         Self { mapping: Mapping::Affine, per_row: true }
     }
 }
-
-/// How activations are quantized when their range is fixed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Static {
-    /// The scale.
-    pub scale: f32,
-    /// The zero point.
-    pub zero_point: i8,
-    /// The least and the greatest code.
-    pub range: (i8, i8),
-}
-
-/// A string is not the name of an activation scheme.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ActivationSchemeError {
-    /// The string.
-    pub name: String,
-}
-
-impl fmt::Display for ActivationSchemeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is not the name of an activation scheme; there are float, dynamic, static, \
-             dynamic-per-(row|tensor)-(affine|symmetric) and static-(affine|symmetric)-int(2..8)",
-            self.name
-        )
-    }
-}
-
-impl core::error::Error for ActivationSchemeError {}
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for ActivationScheme {
@@ -174,5 +148,7 @@ mod tests {
             assert_eq!(scheme.to_string().parse(), Ok(scheme));
         }
         assert!("dynamic-per-channel-affine".parse::<ActivationScheme>().is_err());
+        let error = "dinamic".parse::<ActivationScheme>().unwrap_err();
+        assert_eq!(error.nearest(), Some("dynamic"));
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Mapping, QuantizationType, Range, ScaleType, f16_to_f32, f32_to_f16};
+use super::{Mapping, QuantParams, QuantizationType, Range, ScaleType, f16_to_f32, f32_to_f16};
 
 /// The codes and scales that one group of elements may use: a scheme without its granularity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl Grid {
     /// A scale that would be zero, subnormal or infinite in the type it is stored in.
     pub fn params(self, range: Range) -> Result<QuantParams, ScaleError> {
         let fitted = fit(range, self.mapping, self.code_range());
-        Ok(QuantParams { scale: self.store(fitted.scale)?, ..fitted })
+        QuantParams::new(self.store(fitted.scale())?, fitted.zero_point())
     }
 
     /// `scale` rounded to the type it is stored in.
@@ -79,7 +79,8 @@ impl Grid {
     #[inline]
     pub fn quantize(self, value: f32, params: QuantParams) -> i8 {
         let (qmin, qmax) = self.code_range();
-        (round_code(value / params.scale) + i32::from(params.zero_point)).clamp(qmin, qmax) as i8
+        (round_code(value / params.scale()) + i32::from(params.zero_point())).clamp(qmin, qmax)
+            as i8
     }
 }
 
@@ -92,7 +93,7 @@ impl Grid {
 /// use quant_kernels::scheme::{self, Mapping, Range};
 /// let range = Range::new(-1.8, 0.5).unwrap();
 /// let params = scheme::fit(range, Mapping::Affine, (-64, 64));
-/// assert_eq!(params.zero_point, 36);
+/// assert_eq!(params.zero_point(), 36);
 /// ```
 pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantParams {
     let (lo, hi) = (f64::from(range.lo()), f64::from(range.hi()));
@@ -101,7 +102,7 @@ pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantPar
         Mapping::Affine => (hi - lo) / f64::from(qmax - qmin),
     };
     if scale < f64::from(f32::MIN_POSITIVE) {
-        return QuantParams { scale: 1.0, zero_point: 0 };
+        return QuantParams::UNIT;
     }
     let zero_point = match mapping {
         Mapping::Symmetric => 0,
@@ -109,25 +110,9 @@ pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantPar
             rne(f64::from(qmin) - lo / scale).clamp(f64::from(qmin), f64::from(qmax)) as i8
         }
     };
-    QuantParams { scale: scale as f32, zero_point }
-}
-
-/// The scale and zero point that one group of elements shares.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct QuantParams {
-    /// The step between neighbouring codes: positive, finite and normal.
-    pub scale: f32,
-    /// The code of 0.
-    pub zero_point: i8,
-}
-
-impl QuantParams {
-    /// The value of `code`: `f32(q - z) * s`.
-    #[inline]
-    pub fn dequantize(self, code: i8) -> f32 {
-        (i32::from(code) - i32::from(self.zero_point)) as f32 * self.scale
-    }
+    // Of finite ends, the scale is finite: (MAX − MIN) / 3 still is, and checked above not to be
+    // subnormal. Codes of fewer than two bits, whose scale may be infinite, keep the unit scale.
+    QuantParams::new(scale as f32, zero_point).unwrap_or(QuantParams::UNIT)
 }
 
 /// `rne(v)` for codes: exact where `|v| ≤ 512`, saturated to ±512 beyond.
@@ -221,7 +206,7 @@ mod tests {
     fn narrow_ranges_get_the_unit_scale() {
         for range in [Range::ZERO, Range::new(-1e-45, 1e-44).unwrap()] {
             for grid in [AFFINE8, SYM8] {
-                assert_eq!(grid.params(range), Ok(QuantParams { scale: 1.0, zero_point: 0 }));
+                assert_eq!(grid.params(range), Ok(QuantParams::UNIT));
             }
         }
     }
@@ -238,7 +223,7 @@ mod tests {
         for ty in QuantizationType::ALL {
             let grid = Grid::new(ty, Mapping::Affine, ScaleType::F32);
             let params = grid.params(range).unwrap();
-            assert!(params.scale.is_finite());
+            assert!(params.scale().is_finite());
         }
     }
 
@@ -246,7 +231,7 @@ mod tests {
     fn f16_scales_are_rounded_first_and_refused_when_not_normal() {
         let grid = Grid::new(QuantizationType::QInt4, Mapping::Symmetric, ScaleType::F16);
         let params = grid.params(Range::new(-1.0, 1.0).unwrap()).unwrap();
-        assert_eq!(params.scale, f16_to_f32(f32_to_f16(1.0 / 7.0)));
+        assert_eq!(params.scale(), f16_to_f32(f32_to_f16(1.0 / 7.0)));
         for magnitude in [1e-6, 1e9] {
             let error = grid.params(Range::new(0.0, magnitude).unwrap()).unwrap_err();
             assert_eq!(error.stored_as, ScaleType::F16);

@@ -8,15 +8,18 @@ mod f16;
 mod grid;
 mod groups;
 mod name;
+mod name_error;
 pub mod packing;
+mod quantization;
 mod range;
 mod types;
 
-pub use activation::{ActivationScheme, ActivationSchemeError, Dynamic, Static};
+pub use activation::{ActivationScheme, DynamicQuantization};
 pub use f16::{f16_to_f32, f32_to_f16};
-pub use grid::{Grid, QuantParams, ScaleError, fit};
+pub use grid::{Grid, ScaleError, fit};
 pub use groups::{Group, Groups, LayoutError};
-pub use name::SchemeNameError;
+pub use name_error::NameError;
+pub use quantization::{CodeRange, QuantParams, Quantization};
 pub use range::{NonFinite, Range};
 pub use types::{
     Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType,

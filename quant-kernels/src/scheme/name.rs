@@ -5,51 +5,65 @@
 use core::fmt;
 use core::str::FromStr;
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 
-use super::{Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType};
+use super::{
+    Axis, Block, Granularity, Mapping, NameError, QuantizationScheme, QuantizationType, ScaleType,
+};
 
-macro_rules! refusal {
-    () => {
-        "not the name of a scheme, which is per-(tensor|channel|block)-(symmetric|affine)-int(2..8), \
-         then :axis=N for a channel, :len=N and :scale=f16 for a block"
-    };
-}
+const EXPECTED: &str = "per-(tensor|channel|block)-(symmetric|affine)-int(2..8), then :axis=N for \
+                        channels, :len=N and :scale=f16 for blocks; or int8, int4, int2, q8_0, q4_0";
 
 /// Why a string is refused, for messages at compile time.
-pub const REFUSAL: &str = refusal!();
+pub const REFUSAL: &str = "not the name of a quantization scheme, which is \
+    per-(tensor|channel|block)-(symmetric|affine)-int(2..8), then :axis=N for channels, :len=N and \
+    :scale=f16 for blocks; or int8, int4, int2, q8_0, q4_0";
 
-/// A string is not the name of a scheme.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SchemeNameError {
-    /// The string.
-    pub name: String,
-}
-
-impl fmt::Display for SchemeNameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, concat!("`{}` is ", refusal!()), self.name)
-    }
-}
-
-impl core::error::Error for SchemeNameError {}
+/// Short names, and what they stand for.
+const ALIASES: [(&str, QuantizationScheme); 5] = {
+    use QuantizationScheme::{PerBlockSymmetric, PerChannelSymmetric};
+    use QuantizationType::{QInt2, QInt4, QInt8};
+    let halves = Block::DEFAULT.with_f16_scales();
+    [
+        ("int8", PerChannelSymmetric(QInt8, Axis::FIRST)),
+        ("int4", PerBlockSymmetric(QInt4, Block::DEFAULT)),
+        ("int2", PerBlockSymmetric(QInt2, Block::DEFAULT)),
+        ("q8_0", PerBlockSymmetric(QInt8, halves)),
+        ("q4_0", PerBlockSymmetric(QInt4, halves)),
+    ]
+};
 
 impl QuantizationScheme {
     /// The scheme with this name, or `None`.
     ///
-    /// `per-tensor-`, `per-channel-` or `per-block-`; `symmetric-` or `affine-`; `int2` to
-    /// `int8`; then, after a colon each, `axis=N` for channels (0 if left out) and `len=N` and
-    /// `scale=f16` for blocks (32 and f32 if left out). It is `const`: a wrong name can be a
-    /// compile error.
+    /// A name is `per-tensor-`, `per-channel-` or `per-block-`; `symmetric-` or `affine-`
+    /// (symmetric if left out); `int2` to `int8`; then, after a colon each, `axis=N` for channels
+    /// (default 0) and `len=N` and `scale=f16` for blocks (default 32 and f32). An underscore may
+    /// stand for a hyphen. Short names are:
+    ///
+    /// | name | stands for |
+    /// |---|---|
+    /// | `int8` | `per-channel-symmetric-int8` |
+    /// | `int4`, `int2` | `per-block-symmetric-int4`, `per-block-symmetric-int2` |
+    /// | `q8_0`, `q4_0` | `per-block-symmetric-int8:scale=f16`, `per-block-symmetric-int4:scale=f16` |
+    ///
+    /// The function is `const`, so that a wrong name can be a compile error.
     ///
     /// ```
     /// use quant_kernels::scheme::QuantizationScheme;
     /// const SCHEME: QuantizationScheme =
     ///     QuantizationScheme::from_name("per-channel-symmetric-int8:axis=-1").unwrap();
+    /// assert_eq!(QuantizationScheme::from_name("per_channel_int8:axis=-1"), Some(SCHEME));
     /// assert!(QuantizationScheme::from_name("per-tensor-symmetric-int9").is_none());
     /// ```
     pub const fn from_name(name: &str) -> Option<Self> {
+        let mut alias = 0;
+        while alias < ALIASES.len() {
+            if let Some([]) = strip(name.as_bytes(), ALIASES[alias].0.as_bytes()) {
+                return Some(ALIASES[alias].1);
+            }
+            alias += 1;
+        }
         let rest = name.as_bytes();
         let (mut granularity, rest) = if let Some(rest) = strip(rest, b"per-tensor-") {
             (Granularity::PerTensor, rest)
@@ -64,6 +78,8 @@ impl QuantizationScheme {
             (Mapping::Symmetric, rest)
         } else if let Some(rest) = strip(rest, b"affine-int") {
             (Mapping::Affine, rest)
+        } else if let Some(rest) = strip(rest, b"int") {
+            (Mapping::Symmetric, rest)
         } else {
             return None;
         };
@@ -103,12 +119,13 @@ impl QuantizationScheme {
     }
 }
 
-/// `bytes` after `prefix`, if it starts with it. (`strip_prefix` is not `const`.)
+/// `bytes` after `prefix`, if it starts with it, an underscore standing for any hyphen.
+/// (`strip_prefix` is not `const`.)
 const fn strip<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     let Some((head, rest)) = bytes.split_at_checked(prefix.len()) else { return None };
     let mut i = 0;
     while i < prefix.len() {
-        if head[i] != prefix[i] {
+        if head[i] != prefix[i] && !(head[i] == b'_' && prefix[i] == b'-') {
             return None;
         }
         i += 1;
@@ -118,9 +135,9 @@ const fn strip<'a>(bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
 
 /// The decimal number at the start of `bytes`, with an optional minus, and what follows it.
 const fn signed(bytes: &[u8]) -> Option<(i32, &[u8])> {
-    let (negative, mut rest) = match strip(bytes, b"-") {
-        Some(rest) => (true, rest),
-        None => (false, bytes),
+    let (negative, mut rest) = match bytes {
+        [b'-', rest @ ..] => (true, rest),
+        _ => (false, bytes),
     };
     let mut value: i32 = 0;
     let before = rest.len();
@@ -164,11 +181,30 @@ impl fmt::Display for QuantizationScheme {
 }
 
 impl FromStr for QuantizationScheme {
-    type Err = SchemeNameError;
+    type Err = NameError;
 
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::from_name(name).ok_or_else(|| SchemeNameError { name: name.into() })
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::from_name(name).ok_or_else(|| not_a_scheme(name))
     }
+}
+
+fn not_a_scheme(name: &str) -> NameError {
+    // Parameters after a colon are not corrected.
+    let (base, parameters) = name.split_at(name.find(':').unwrap_or(name.len()));
+    let granularities = [
+        Granularity::PerTensor,
+        Granularity::PerChannel(Axis::FIRST),
+        Granularity::PerBlock(Block::DEFAULT),
+    ];
+    let schemes = granularities.into_iter().flat_map(|granularity| {
+        [Mapping::Symmetric, Mapping::Affine].into_iter().flat_map(move |mapping| {
+            QuantizationType::ALL.map(|ty| QuantizationScheme::new(ty, mapping, granularity))
+        })
+    });
+    let aliases = ALIASES.iter().map(|alias| alias.0.to_string());
+    let candidates = schemes.map(|scheme| scheme.to_string()).chain(aliases);
+    NameError::new(base, "quantization scheme", EXPECTED, candidates)
+        .with_suffix(parameters, |name| QuantizationScheme::from_name(name).is_some())
 }
 
 #[cfg(feature = "serde")]
@@ -191,7 +227,6 @@ impl<'de> serde::Deserialize<'de> for QuantizationScheme {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
 
     fn all_schemes() -> impl Iterator<Item = QuantizationScheme> {
         let granularities = [
@@ -235,7 +270,11 @@ mod tests {
     fn wrong_names_are_refused_whole() {
         for name in [
             "",
-            "int8",
+            "int9",
+            "int88",
+            "q4_1",
+            "q4-0",
+            "per-tensor-int",
             "per-tensor",
             "per-tensor-symmetric-",
             "per-tensor-symmetric-int",
@@ -257,6 +296,36 @@ mod tests {
         ] {
             let error = name.parse::<QuantizationScheme>().unwrap_err();
             assert!(error.to_string().contains(name));
+        }
+    }
+
+    #[test]
+    fn short_names_and_underscores_are_read() {
+        for (name, full) in [
+            ("int8", "per-channel-symmetric-int8"),
+            ("int4", "per-block-symmetric-int4"),
+            ("int2", "per-block-symmetric-int2"),
+            ("q8_0", "per-block-symmetric-int8:scale=f16"),
+            ("q4_0", "per-block-symmetric-int4:scale=f16"),
+            ("per-tensor-int5", "per-tensor-symmetric-int5"),
+            ("per_channel_int4", "per-channel-symmetric-int4"),
+            ("per_block_affine_int4:len=64", "per-block-affine-int4:len=64"),
+        ] {
+            assert_eq!(name.parse::<QuantizationScheme>().unwrap().to_string(), full, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_scheme_is_suggested() {
+        let error = |name: &str| name.parse::<QuantizationScheme>().unwrap_err();
+        for (name, full) in [
+            ("per-tensor-symetric-int8", Some("per-tensor-symmetric-int8")),
+            ("perchannel-affine-int4:axis=1", Some("per-channel-affine-int4:axis=1")),
+            ("per-block-affine-int9:len=64", Some("per-block-affine-int8:len=64")),
+            ("per-chanel-affine-int4:len=64", None),
+            ("bfloat16", None),
+        ] {
+            assert_eq!(error(name).nearest(), full, "{name}");
         }
     }
 }

@@ -290,7 +290,7 @@ pub enum Granularity {
 /// assert_eq!(scheme, QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8));
 /// let scheme: QuantizationScheme = "per-block-affine-int4:len=64:scale=f16".parse()?;
 /// assert_eq!(scheme.to_string(), "per-block-affine-int4:len=64:scale=f16");
-/// # Ok::<(), quant_kernels::scheme::SchemeNameError>(())
+/// # Ok::<(), quant_kernels::scheme::NameError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum QuantizationScheme {

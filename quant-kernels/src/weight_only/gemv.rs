@@ -21,9 +21,9 @@
 //! they do in a loop where none waits for another; other mixtures of them do not change much.
 
 use super::{AHEAD, FloatProduct, PIECE, Rearranged, float_zeros};
-use crate::isa::Isa;
 use crate::isa::lanes::{WIDEST, load, store};
 use crate::isa::permuted::BLOCK;
+use crate::isa::{Isa, Operation};
 use core::array::from_fn;
 use core::ops::Range;
 
@@ -54,10 +54,18 @@ struct Room<I: Isa, const R: usize> {
     ends: [[f32; BLOCK]; R],
 }
 
-impl FloatProduct<'_> {
-    /// `R` rows, which are all.
+/// `R` rows, which are all; `PACKED` is whether codes have 4 bits, which are read as they are stored.
+pub(crate) struct Gemv<'a, const R: usize, const PACKED: bool>(pub(super) FloatProduct<'a>);
+
+impl<const R: usize, const PACKED: bool> Operation for Gemv<'_, R, PACKED> {
+    type Output = ();
+
     #[inline(always)]
-    pub(crate) fn few<I: Isa, const R: usize>(&self, isa: I) {
+    fn run<I: Isa>(self, isa: I) {
+        // In a `const` block, so that what never runs is not compiled.
+        if const { R > I::GEMV_ROWS || PACKED && I::VALUES != 4 } {
+            unreachable!("more rows have other loops, and steps of two values are never packed");
+        }
         let mut room = Room { rearranged: from_fn(|_| Rearranged::new()), ends: [[0.0; BLOCK]; R] };
         let count = match R {
             _ if alone::<I, R>() => 1,
@@ -65,30 +73,32 @@ impl FloatProduct<'_> {
             1 => GROUP,
             _ => 2,
         };
-        for first in self.panels.clone().step_by(count) {
-            let panels = first..self.panels.end.min(first + count);
-            if self.weights.has_zeros() {
-                self.group::<I, R, true>(isa, panels, &mut room);
+        for first in self.0.panels.clone().step_by(count) {
+            let panels = first..self.0.panels.end.min(first + count);
+            if self.0.weights.has_zeros() {
+                self.group::<I, true>(isa, panels, &mut room);
             } else {
-                self.group::<I, R, false>(isa, panels, &mut room);
+                self.group::<I, false>(isa, panels, &mut room);
             }
         }
     }
+}
 
+impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
     /// `ZEROS` is whether there are zero points: one operation more for each code.
     #[inline(always)]
-    fn group<I: Isa, const R: usize, const ZEROS: bool>(
+    fn group<I: Isa, const ZEROS: bool>(
         &self,
         isa: I,
         panels: Range<usize>,
         room: &mut Room<I, R>,
     ) {
         let mut y: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
-        let (segments, mut step) = (self.weights.segments(), 0);
+        let (segments, mut step) = (self.0.weights.segments(), 0);
         for segment in 0..segments {
-            let p = self.products::<I, R, ZEROS>(isa, panels.clone(), (segment, step), room);
+            let p = self.products::<I, ZEROS>(isa, panels.clone(), (segment, step), room);
             for ((panel, y), p) in panels.clone().zip(&mut y).zip(&p) {
-                let scales = self.weights.columns_of::<I>(panel, segment).scales;
+                let scales = self.0.weights.columns_of::<I>(panel, segment).scales;
                 let scales = load(isa, scales);
                 for r in 0..R {
                     for v in 0..2 {
@@ -97,37 +107,37 @@ impl FloatProduct<'_> {
                     }
                 }
             }
-            step += self.weights.steps[segment];
+            step += self.0.weights.steps[segment];
         }
         for (panel, y) in panels.zip(&y) {
             let mut rows = [[0.0; WIDEST]; R];
             for r in 0..R {
                 store(isa, y[r], &mut rows[r]);
             }
-            self.finish::<I>(isa, panel, 0..R, &mut rows, 0);
+            self.0.finish::<I>(isa, panel, 0..R, &mut rows, 0);
         }
     }
 
     /// `p` of a segment that starts with `step`.
     #[inline(always)]
-    fn products<I: Isa, const R: usize, const ZEROS: bool>(
+    fn products<I: Isa, const ZEROS: bool>(
         &self,
         isa: I,
         panels: Range<usize>,
         (segment, step): (usize, usize),
         room: &mut Room<I, R>,
     ) -> [Sums<I, R>; GROUP] {
-        let range = self.weights.segment_range(segment);
+        let range = self.0.weights.segment_range(segment);
         let mut p: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
         let mut zeros = [[isa.splat(0.0); 2]; GROUP];
         if ZEROS {
             for (panel, zeros) in panels.clone().zip(&mut zeros) {
-                *zeros = float_zeros(isa, self.weights.columns_of::<I>(panel, segment));
+                *zeros = float_zeros(isa, self.0.weights.columns_of::<I>(panel, segment));
             }
         }
         // Turns that a panel has at once.
         let visit = if alone::<I, R>() { PIECE / TURN } else { 1 };
-        let piece = if self.direct::<I>() { range.len().max(1) } else { PIECE };
+        let piece = if self.direct() { range.len().max(1) } else { PIECE };
         for k in range.clone().step_by(piece) {
             let len = piece.min(range.end - k);
             let step = step + (k - range.start) / I::VALUES;
@@ -139,7 +149,7 @@ impl FloatProduct<'_> {
             if R == 1 && panels.len() == self.abreast::<I>() {
                 for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / TURN))] {
                     let sums = p.as_flattened_mut();
-                    if !self.packed_nibbles::<I>() {
+                    if !PACKED {
                         row_of_bytes::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
                     } else if I::LANES == 16 {
                         row_of_nibbles::<I, 4, ZEROS>(isa, x, codes, first, &zeros, sums);
@@ -157,7 +167,7 @@ impl FloatProduct<'_> {
                         for turn in start..x[0].len().min(start + visit) {
                             sums.x = x_of(turn);
                             let turn = first + turn;
-                            if self.packed_nibbles::<I>() {
+                            if PACKED {
                                 sums.add_packed::<ZEROS>(&codes[i][turn]);
                             } else {
                                 sums.add_stored::<ZEROS>(codes[i], turn);
@@ -176,16 +186,16 @@ impl FloatProduct<'_> {
     #[inline(always)]
     fn abreast<I: Isa>(&self) -> usize {
         match I::LANES {
-            16 if self.packed_nibbles::<I>() => 4,
-            8 if self.direct::<I>() => 3,
+            16 if PACKED => 4,
+            8 if self.direct() => 3,
             _ => 0,
         }
     }
 
     /// Whether codes are used as they are stored, so that there is no need for pieces.
     #[inline(always)]
-    fn direct<I: Isa>(&self) -> bool {
-        self.packed_nibbles::<I>() || self.weights.bits == 8 && !I::ORDERED
+    fn direct(&self) -> bool {
+        PACKED || self.0.weights.bits == 8
     }
 
     /// `len` codes from `step` on.
@@ -198,11 +208,11 @@ impl FloatProduct<'_> {
         room: &'b mut Rearranged<I>,
     ) -> &'b [I::Step] {
         let steps = len.div_ceil(I::VALUES);
-        if self.packed_nibbles::<I>() {
+        if PACKED {
             // Two steps of four values in each packed one.
-            &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)]
+            &self.0.weights.panel(panel)[step / 2..][..steps.div_ceil(2)]
         } else {
-            self.codes::<I>(panel, step, steps, room)
+            self.0.codes::<I>(panel, step, steps, room)
         }
     }
 
@@ -210,14 +220,14 @@ impl FloatProduct<'_> {
     /// as far as codes are. So are the products: sums are never -0, and nothing else would change by
     /// adding 0.
     #[inline(always)]
-    fn rows<'b, const R: usize>(
+    fn rows<'b>(
         &'b self,
         k: usize,
         len: usize,
         ends: &'b mut [[f32; BLOCK]; R],
     ) -> (Rows<'b, R>, Rows<'b, R>) {
         let (whole, rest) = (len / BLOCK * BLOCK, len % BLOCK);
-        let row = |r: usize| &self.x[r * self.weights.k + k..][..len];
+        let row = |r: usize| &self.0.x[r * self.0.weights.k + k..][..len];
         for r in 0..R {
             ends[r] = [0.0; BLOCK];
             ends[r][..rest].copy_from_slice(&row(r)[whole..]);

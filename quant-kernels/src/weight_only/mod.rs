@@ -14,7 +14,9 @@
 //! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
 //! by all rows; with few rows they are not even stored. The dequantized matrix never exists.
 
-mod gemv;
+pub(crate) mod gemv;
+
+use self::gemv::Gemv;
 
 use crate::dispatch::Kernel;
 use crate::error::LinearError;
@@ -73,16 +75,8 @@ impl<I: Isa> Rearranged<I> {
 }
 
 impl Kernel {
-    /// `x · wᵀ` for floats `x` `[m, k]` that stay floats.
-    ///
-    /// Weights that [`PackedWeights::for_floats`] has packed are the fastest.
-    ///
-    /// # Errors
-    /// - the weights are packed for another kernel;
-    /// - a slice has the wrong length;
-    /// - codes are to be in a range that has none;
-    /// - integer sums are asked for.
-    pub fn linear_weight_only(
+    /// [`Kernel::linear`] for [`Activations::Float`](crate::Activations::Float).
+    pub(crate) fn linear_weight_only(
         self,
         weights: &PackedWeights,
         x: &[f32],
@@ -94,7 +88,7 @@ impl Kernel {
         let call =
             Call { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
         call.check(&output)?;
-        if matches!(output, Output::Sums(_)) {
+        if matches!(output, Output::I32(_)) {
             return Err(LinearError::NoIntegerSums);
         }
         length("activations", m.saturating_mul(weights.k), x.len())?;
@@ -110,7 +104,7 @@ impl Kernel {
                 // whole call.
                 let product =
                     unsafe { FloatProduct::new(weights, x, m, panels, epilogue, target, sums) };
-                self.multiply(weights.arithmetic, product);
+                product.run_on(self);
             }
         });
         Ok(())
@@ -144,31 +138,32 @@ impl<'a> FloatProduct<'a> {
     ) -> Self {
         Self { weights, x, m, panels, epilogue, target, sums }
     }
+
+    /// Few rows, of which each number has loops of its own, or any number.
+    fn run_on(self, kernel: Kernel) {
+        let (arithmetic, packed) = (self.weights.arithmetic, self.weights.bits == 4);
+        if self.m > self.weights.gemv_rows {
+            return kernel.multiply_floats(arithmetic, self);
+        }
+        macro_rules! rows {
+            ($($rows:literal)+) => {
+                match (self.m, packed) {
+                    $(($rows, true) => kernel.run_as(arithmetic, Gemv::<$rows, true>(self)),
+                    ($rows, false) => kernel.run_as(arithmetic, Gemv::<$rows, false>(self)),)+
+                    _ => {}
+                }
+            };
+        }
+        rows!(1 2 3 4 5 6 7 8);
+    }
 }
 
 impl Operation for FloatProduct<'_> {
     type Output = ();
 
+    /// Any number of rows.
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        match self.m {
-            1 => self.few::<I, 1>(isa),
-            2 => self.few::<I, 2>(isa),
-            3 => self.few::<I, 3>(isa),
-            4 => self.few::<I, 4>(isa),
-            // There are 32 registers.
-            5 if I::LANES == 16 => self.few::<I, 5>(isa),
-            6 if I::LANES == 16 => self.few::<I, 6>(isa),
-            7 if I::LANES == 16 => self.few::<I, 7>(isa),
-            8 if I::LANES == 16 => self.few::<I, 8>(isa),
-            _ => self.many::<I>(isa),
-        }
-    }
-}
-
-impl FloatProduct<'_> {
-    #[inline(always)]
-    fn many<I: Isa>(mut self, isa: I) {
+    fn run<I: Isa>(mut self, isa: I) {
         let sums = core::mem::take(&mut self.sums);
         let (p, y) = sums.split_at_mut(sums.len() / 2);
         let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
@@ -184,7 +179,9 @@ impl FloatProduct<'_> {
             }
         }
     }
+}
 
+impl FloatProduct<'_> {
     #[inline(always)]
     fn block<I: Isa>(
         &self,
@@ -382,7 +379,7 @@ impl FloatProduct<'_> {
                     affine.codes(isa, &values, &mut codes);
                     write(&out, start, &codes[..count]);
                 }
-                Target::Sums(_) => {}
+                Target::I32(_) => {}
             }
         }
     }

@@ -23,7 +23,7 @@ mod training;
 pub use convert::ConvertError;
 pub use quantizer::{ActivationError, ActivationMode, ActivationQuantizer};
 
-pub use crate::scheme::{ActivationScheme, ActivationSchemeError};
+pub use crate::scheme::ActivationScheme;
 
 #[doc(hidden)]
 pub use self::{

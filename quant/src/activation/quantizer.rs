@@ -5,12 +5,14 @@ use std::sync::Mutex;
 
 use super::observation::{Observation, locked};
 use super::saved;
-use super::state::{Fixed, Observing, State, fixed};
+use super::state::{Fixed, Observing, State};
 use super::training::ActivationTraining;
 use crate::calibration::CalibrationMethod;
-use crate::kernel::{Dynamic, Static};
 use crate::module::{ParamId, StateLeaf, Walk, Walker, WalkerMut};
-use crate::scheme::{ActivationScheme, NonFinite, QuantParams, ScaleError};
+use crate::scheme::{
+    ActivationScheme, DynamicQuantization, Grid, NonFinite, QuantParams, Quantization, ScaleError,
+    ScaleType,
+};
 
 /// Says how the input of a layer is quantized; it is beside the layer's parameters, and saved with
 /// them.
@@ -48,9 +50,9 @@ pub enum ActivationMode {
     /// The input stays float, and its range is observed.
     Observing,
     /// The input is quantized by the range that it has.
-    Dynamic(Dynamic),
+    Dynamic(DynamicQuantization),
     /// The input is quantized by a fixed range.
-    Static(Static),
+    Static(Quantization),
 }
 
 impl ActivationQuantizer {
@@ -69,7 +71,8 @@ impl ActivationQuantizer {
             }
             State::Dynamic(dynamic) => ActivationMode::Dynamic(*dynamic),
             State::Static(Fixed { ty, mapping, params }) => {
-                ActivationMode::Static(fixed(*params, ty.code_range(*mapping)))
+                let grid = Grid::new(*ty, *mapping, ScaleType::F32);
+                ActivationMode::Static(Quantization::new(*params, grid))
             }
         }
     }
@@ -183,10 +186,11 @@ impl ActivationQuantizer {
         let seen = locked(&observing.seen);
         let in_training = observing.training.as_ref().and_then(|training| training.params(&seen));
         let params = match in_training {
-            Some(QuantParams { scale, zero_point }) => {
-                let stored = seen.grid().store(scale);
-                Some(stored.map(|scale| QuantParams { scale, zero_point }))
-            }
+            Some(params) => Some(
+                seen.grid()
+                    .store(params.scale())
+                    .and_then(|scale| QuantParams::new(scale, params.zero_point())),
+            ),
             None => seen.params(),
         };
         Some(params.transpose())

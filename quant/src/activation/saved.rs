@@ -14,8 +14,9 @@ use super::observation::{Observation, locked};
 use super::state::{Fixed, Observing, State};
 use super::training::ActivationTraining;
 use crate::calibration::{AnyObserver, CalibrationMethod};
-use crate::kernel::Dynamic;
-use crate::scheme::{ActivationScheme, Mapping, QuantParams, QuantizationType};
+use crate::scheme::{
+    ActivationScheme, DynamicQuantization, Mapping, QuantParams, QuantizationType,
+};
 
 /// The name of the format in records.
 pub(crate) const RECORD_KIND: &str = "activation/1";
@@ -32,13 +33,13 @@ fn config() -> impl bincode::config::Config {
 pub(super) fn encode(state: &State) -> Option<Vec<u8>> {
     match state {
         State::Float => None,
-        State::Dynamic(Dynamic { mapping, per_row }) => {
+        State::Dynamic(DynamicQuantization { mapping, per_row }) => {
             Some(vec![0, mapping_byte(*mapping), (*per_row).into()])
         }
         State::Static(Fixed { ty, mapping, params }) => {
             let mut bytes = vec![1, mapping_byte(*mapping), ty.bits() as u8];
-            bytes.push(params.zero_point as u8);
-            bytes.extend(params.scale.to_le_bytes());
+            bytes.push(params.zero_point() as u8);
+            bytes.extend(params.scale().to_le_bytes());
             Some(bytes)
         }
         State::Observing(Observing { seen, training: None, .. }) => observation(&locked(seen)),
@@ -117,13 +118,13 @@ pub(super) fn decode(
     match *bytes {
         [0, mapping, per_row] => {
             let per_row = flag(per_row)?;
-            Ok(State::Dynamic(Dynamic { mapping: read_mapping(mapping)?, per_row }))
+            Ok(State::Dynamic(DynamicQuantization { mapping: read_mapping(mapping)?, per_row }))
         }
         [1, mapping, bits, zero_point, a, b, c, d] => {
-            let params = QuantParams {
-                scale: f32::from_le_bytes([a, b, c, d]),
-                zero_point: zero_point as i8,
-            };
+            let scale = f32::from_le_bytes([a, b, c, d]);
+            let params = QuantParams::new(scale, zero_point as i8).map_err(|_| {
+                format!("the activation's scale is {scale:e}, not a positive normal f32")
+            })?;
             let (ty, mapping) = (read_type(bits)?, read_mapping(mapping)?);
             checked(Fixed { ty, mapping, params }).map(State::Static)
         }
@@ -185,11 +186,8 @@ fn read_type(bits: u8) -> Result<QuantizationType, String> {
 
 /// Parameters that a kernel can use.
 fn checked(fixed: Fixed) -> Result<Fixed, String> {
-    let QuantParams { scale, zero_point } = fixed.params;
+    let zero_point = fixed.params.zero_point();
     let (qmin, qmax) = fixed.ty.code_range(fixed.mapping);
-    if !(scale.is_normal() && scale > 0.0) {
-        return Err(format!("the activation's scale is {scale:e}, not a positive normal f32"));
-    }
     let is_code = (qmin..=qmax).contains(&zero_point.into());
     if !is_code || fixed.mapping == Mapping::Symmetric && zero_point != 0 {
         return Err(format!("the activation's zero point is {zero_point}, which is no code"));

@@ -6,8 +6,9 @@ use std::sync::Mutex;
 
 use super::observation::{Observation, locked};
 use super::training::ActivationTraining;
-use crate::kernel::{Dynamic, Static};
-use crate::scheme::{ActivationScheme, Mapping, QuantParams, QuantizationType};
+use crate::scheme::{
+    ActivationScheme, DynamicQuantization, Mapping, QuantParams, Quantization, QuantizationType,
+};
 
 /// What an activation quantizer is doing.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +17,7 @@ pub(super) enum State {
     Float,
     /// To be quantized, but neither prepared nor calibrated yet.
     Pending(ActivationScheme),
-    Dynamic(Dynamic),
+    Dynamic(DynamicQuantization),
     Static(Fixed),
     Observing(Observing),
 }
@@ -48,16 +49,11 @@ impl Observing {
     }
 
     /// The parameters in training, as a kernel takes them.
-    pub(super) fn fixed(&self) -> Option<Static> {
+    pub(super) fn fixed(&self) -> Option<Quantization> {
         let training = self.training.as_ref()?;
         let seen = locked(&self.seen);
-        Some(fixed(training.params(&seen)?, seen.grid().code_range()))
+        Some(Quantization::new(training.params(&seen)?, seen.grid()))
     }
-}
-
-pub(super) fn fixed(params: QuantParams, (qmin, qmax): (i32, i32)) -> Static {
-    let QuantParams { scale, zero_point } = params;
-    Static { scale, zero_point, range: (qmin as i8, qmax as i8) }
 }
 
 impl fmt::Debug for Observing {

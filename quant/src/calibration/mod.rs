@@ -33,8 +33,8 @@ pub use moving_average::{MovingAverageCalibration, MovingAverageObserver};
 pub use mse::MseCalibration;
 pub use percentile::PercentileCalibration;
 
-use crate::kernel::{Damage, Kernel};
-use crate::scheme::{Grid, NonFinite, QuantParams, Range};
+use crate::kernel::{Kernel, QuantError};
+use crate::scheme::{Grid, NonFinite, QuantParams, Quantization, Range};
 
 /// How the range of a tensor is found.
 ///
@@ -94,7 +94,6 @@ pub trait Observer {
 }
 
 /// What quantizing `values` on `grid` does to them.
-pub(crate) fn damage(grid: Grid, values: &[f32], params: QuantParams) -> Damage {
-    let (qmin, qmax) = grid.code_range();
-    Kernel::current().damage(values, params.scale, params.zero_point.into(), qmin, qmax)
+pub(crate) fn quant_error(grid: Grid, values: &[f32], params: QuantParams) -> QuantError {
+    Kernel::current().quant_error(values, Quantization::new(params, grid))
 }

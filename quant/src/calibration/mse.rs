@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Histogram, MinMaxCalibration, damage};
+use super::{Calibration, Histogram, MinMaxCalibration, quant_error};
 use crate::scheme::{Grid, Mapping, NonFinite, Range};
 
 /// The range that minimises the squared error between values and what their codes stand for.
@@ -47,7 +47,7 @@ impl Calibration for MseCalibration {
 /// The squared error of `values` quantized over `range`; infinite where the grid has no scale.
 fn weight_error(values: &[f32], grid: Grid, range: Range) -> f64 {
     match grid.params(range) {
-        Ok(params) => damage(grid, values, params).noise,
+        Ok(params) => quant_error(grid, values, params).noise,
         Err(_) => f64::INFINITY,
     }
 }
@@ -148,7 +148,7 @@ mod tests {
 
     fn noise(values: &[f32], grid: Grid, calibration: impl Calibration) -> f64 {
         let range = calibration.weight_range(values, grid).unwrap();
-        damage(grid, values, grid.params(range).unwrap()).noise
+        quant_error(grid, values, grid.params(range).unwrap()).noise
     }
 
     #[test]

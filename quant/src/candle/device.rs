@@ -14,9 +14,9 @@ use super::op::straight_through;
 use super::product::Conv;
 use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::fake::{FakeGroups, gradient_scale};
-use crate::kernel::{Kernel, Static};
+use crate::kernel::Kernel;
 use crate::nn::{Conv2dOptions, ExecuteError};
-use crate::scheme::{Granularity, Group, NonFinite};
+use crate::scheme::{Granularity, Group, NonFinite, Quantization};
 use crate::tensor::QuantizedTensor;
 use crate::training::learned_scale;
 
@@ -88,7 +88,7 @@ fn first_nan(x: &Tensor) -> CandleResult<Option<NonFinite>> {
 
 /// The input as whole numbers, and as what they stand for, with gradients.
 struct Input {
-    fixed: Static,
+    fixed: Quantization,
     /// `q - z`
     steps: Tensor,
     graph: Tensor,
@@ -109,12 +109,13 @@ impl Input {
         Self::fixed(x, fixed, learned_scale(input)).map_err(backend)
     }
 
-    fn fixed(x: &Tensor, fixed: Static, scale: Option<&Tensor>) -> CandleResult<Self> {
+    fn fixed(x: &Tensor, fixed: Quantization, scale: Option<&Tensor>) -> CandleResult<Self> {
         /// Adding it leaves no bit for a fraction: the addition rounds half to even.
         const MAGIC: f64 = 12_582_912.0; // 1.5 · 2^23
-        let Static { scale: s, zero_point, range: (qmin, qmax) } = fixed;
-        let (z, held) = (f64::from(zero_point), x.detach());
-        let s = Tensor::new(s, x.device())?;
+        let Quantization { params, codes } = fixed;
+        let (qmin, qmax) = (codes.min(), codes.max());
+        let (z, held) = (f64::from(params.zero_point()), x.detach());
+        let s = Tensor::new(params.scale(), x.device())?;
         let quotient = held.broadcast_div(&s)?;
         let code = ((quotient.clamp(-512.0, 512.0)? + MAGIC)? - MAGIC)?;
         let steps = code.clamp(f64::from(qmin) - z, f64::from(qmax) - z)?;
@@ -132,8 +133,9 @@ impl Input {
 
     /// The largest of the whole numbers.
     fn largest(&self) -> u64 {
-        let Static { zero_point, range: (qmin, qmax), .. } = self.fixed;
-        let z = i32::from(zero_point);
+        let Quantization { params, codes } = self.fixed;
+        let (qmin, qmax) = (codes.min(), codes.max());
+        let z = i32::from(params.zero_point());
         (i32::from(qmax) - z).max(z - i32::from(qmin)).unsigned_abs().into()
     }
 }
@@ -144,7 +146,7 @@ fn steps(codes: &QuantizedTensor, of: &Tensor) -> CandleResult<(Tensor, u64)> {
     let mut largest = 0.0f32;
     for Group { index, elements } in codes.groups().runs() {
         for step in &mut steps[elements] {
-            *step -= f32::from(codes.params(index).zero_point);
+            *step -= f32::from(codes.params(index).zero_point());
             largest = largest.max(step.abs());
         }
     }
@@ -185,7 +187,7 @@ fn scales(
     block: usize,
 ) -> CandleResult<Tensor> {
     let group = |n: usize| if codes.scales().len() == 1 { 0 } else { n * blocks + block };
-    let scale = |n: usize| input.fixed.scale * codes.scales()[group(n)];
+    let scale = |n: usize| input.fixed.params.scale() * codes.scales()[group(n)];
     Tensor::from_vec((0..outputs).map(scale).collect::<Vec<f32>>(), outputs, input.steps.device())
 }
 

@@ -18,7 +18,7 @@ use crate::scheme::{Granularity, Groups};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let grid = Grid::new(QuantizationType::QInt4, Mapping::Symmetric, ScaleType::F32);
-/// let fake = FakeQuantizer::new(grid, QuantParams { scale: 0.5, zero_point: 0 });
+/// let fake = FakeQuantizer::new(grid, QuantParams::new(0.5, 0).unwrap());
 /// let x = Var::new(&[0.6f32, 9.0], &Device::Cpu)?;
 /// let y = FakeQuantize::per_tensor(fake).apply(&x)?;
 /// assert_eq!(y.to_vec1::<f32>()?, [0.5, 3.5]);

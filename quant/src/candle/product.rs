@@ -9,13 +9,13 @@ use super::storage::{Storage, values};
 use super::{backend, device};
 use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::fake::{FakeGroups, FakeQuantizer};
-use crate::kernel::{Dynamic, Kernel, Static};
+use crate::kernel::Kernel;
 use crate::module::Param;
 use crate::nn::host::conv::{self, Geometry};
 use crate::nn::host::integer::{self, Operands, Rows};
 use crate::nn::host::{check_bias, check_linear};
 use crate::nn::{Conv2dOptions, ExecuteError};
-use crate::scheme::{Grid, Mapping, QuantizationType, Range, ScaleType};
+use crate::scheme::{DynamicQuantization, Grid, Mapping, QuantizationType, Range, ScaleType};
 use crate::tensor::QuantizedTensor;
 use crate::training::{FakeWeight, learned_scale};
 
@@ -102,7 +102,7 @@ fn fake_input(
             }
             .map_err(backend)
         }
-        ActivationMode::Dynamic(Dynamic { mapping, per_row }) => {
+        ActivationMode::Dynamic(DynamicQuantization { mapping, per_row }) => {
             let grid = Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32);
             let mut y = vec![0.0; held.len()];
             let row = if per_row { row } else { held.len() }.max(1);
@@ -125,10 +125,10 @@ fn enter(x: &Tensor, input: &ActivationQuantizer) -> Result<(), ExecuteError> {
         input.observe(&values(x).map_err(backend)?)?;
     }
     match input.mode() {
-        ActivationMode::Static(Static { scale, .. }) => {
+        ActivationMode::Static(fixed) => {
             let grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
             let refused = |source| ExecuteError::Scale { layer: input.name(), source };
-            grid.store(scale).map(drop).map_err(refused)
+            grid.store(fixed.params.scale()).map(drop).map_err(refused)
         }
         _ => Ok(()),
     }

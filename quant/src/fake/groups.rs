@@ -15,7 +15,7 @@ use crate::scheme::{Group, Groups};
 ///
 /// let groups = Groups::new(&[2, 2], Granularity::PerChannel(Axis::FIRST))?;
 /// let grid = Grid::new(QuantizationType::QInt4, Mapping::Symmetric, ScaleType::F32);
-/// let row = |scale| FakeQuantizer::new(grid, QuantParams { scale, zero_point: 0 });
+/// let row = |scale| FakeQuantizer::new(grid, QuantParams::new(scale, 0).unwrap());
 /// let fake = FakeGroups::new(groups, vec![row(0.5), row(2.0)]).unwrap();
 /// assert_eq!(fake.forward(&[0.6, 9.0, 0.6, 9.0]), [0.5, 3.5, 0.0, 8.0]);
 /// # Ok::<(), quant::scheme::LayoutError>(())

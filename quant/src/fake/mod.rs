@@ -37,8 +37,8 @@ mod groups;
 
 pub use groups::FakeGroups;
 
-use crate::kernel::{Kernel, Static};
-use crate::scheme::{Grid, QuantParams, round_code};
+use crate::kernel::Kernel;
+use crate::scheme::{CodeRange, Grid, QuantParams, Quantization, round_code};
 
 /// Quantizes the values of one group and makes them float again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +53,7 @@ impl FakeQuantizer {
     /// With the codes of `grid` and these parameters.
     pub fn new(grid: Grid, params: QuantParams) -> Self {
         let (qmin, qmax) = grid.code_range();
-        Self { scale: params.scale, zero_point: params.zero_point.into(), qmin, qmax }
+        Self { scale: params.scale(), zero_point: params.zero_point().into(), qmin, qmax }
     }
 
     /// The same with another scale.
@@ -78,10 +78,11 @@ impl FakeQuantizer {
         const PIECE: usize = 4096;
         assert_eq!(x.len(), y.len(), "one output for each value");
         let (kernel, mut codes) = (Kernel::current(), [0; PIECE]);
+        let quantization = self.quantization();
         for (x, y) in x.chunks(PIECE).zip(y.chunks_mut(PIECE)) {
             let codes = &mut codes[..x.len()];
-            kernel.quantize(x, self.scale, self.zero_point, self.qmin, self.qmax, codes);
-            kernel.dequantize(codes, self.scale, self.zero_point, y);
+            kernel.quantize(x, quantization, codes);
+            kernel.dequantize(codes, quantization.params, y);
         }
     }
 
@@ -131,15 +132,24 @@ impl FakeQuantizer {
         round_code(x / self.scale) + self.zero_point
     }
 
+    fn quantization(self) -> Quantization {
+        let [zero_point, qmin, qmax] =
+            [self.zero_point, self.qmin, self.qmax].map(|code| code as i8);
+        let codes = CodeRange::new(qmin, qmax).unwrap_or(CodeRange::FULL);
+        Quantization { params: QuantParams::from_checked(self.scale, zero_point), codes }
+    }
+
     fn is_inside(self, code: i32) -> bool {
         (self.qmin..=self.qmax).contains(&code)
     }
 }
 
 /// Of an activation whose range is fixed.
-impl From<Static> for FakeQuantizer {
-    fn from(Static { scale, zero_point, range: (qmin, qmax) }: Static) -> Self {
-        Self { scale, zero_point: zero_point.into(), qmin: qmin.into(), qmax: qmax.into() }
+impl From<Quantization> for FakeQuantizer {
+    fn from(Quantization { params, codes }: Quantization) -> Self {
+        let [zero_point, qmin, qmax] =
+            [params.zero_point(), codes.min(), codes.max()].map(i32::from);
+        Self { scale: params.scale(), zero_point, qmin, qmax }
     }
 }
 

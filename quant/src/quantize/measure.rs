@@ -6,7 +6,7 @@ use super::outcome::Expected;
 use super::planner::Choice;
 use super::weights;
 use crate::calibration;
-use crate::kernel::Damage;
+use crate::kernel::QuantError;
 use crate::module::ParamId;
 use crate::scheme::{Mapping, QuantizationScheme, packing};
 
@@ -44,17 +44,17 @@ pub(super) fn measure(
 
 fn expect(Fitted { scheme, groups, params }: &Fitted, values: &[f32]) -> (Expected, f64) {
     let grid = scheme.grid();
-    let mut damage = Damage::default();
+    let mut error = QuantError::default();
     let each = weights::for_each_group(*groups, values, |group, values| {
-        damage = damage.and(calibration::damage(grid, values, params[group]));
+        error = error.and(calibration::quant_error(grid, values, params[group]));
         Ok::<(), core::convert::Infallible>(())
     });
     let Ok(()) = each;
-    let scales = params.iter().map(|params| params.scale);
+    let scales = params.iter().map(|params| params.scale());
     let expected = Expected {
         scales: (scales.clone().fold(f32::INFINITY, f32::min), scales.fold(0.0, f32::max)),
-        sqnr_db: damage.sqnr_db(),
-        max_abs_error: damage.largest,
+        sqnr_db: error.sqnr_db(),
+        max_abs_error: error.largest,
     };
-    (expected, damage.noise)
+    (expected, error.noise)
 }

@@ -5,10 +5,10 @@ use core::ops::Range;
 
 use super::buffer::Buffer;
 use super::error::TensorError;
-use crate::kernel::{Kernel, SubByte};
+use crate::kernel::{BitWidth, Kernel};
 use crate::scheme::{
-    Grid, Group, Groups, Mapping, QuantParams, QuantizationScheme, QuantizationType, ScaleType,
-    packing,
+    Grid, Group, Groups, Mapping, QuantParams, Quantization, QuantizationScheme, QuantizationType,
+    ScaleType, packing,
 };
 
 /// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
@@ -68,10 +68,10 @@ impl QuantizedTensor {
         params: &[QuantParams],
     ) -> Self {
         let codes = quantize_rows(shape, scheme, groups, values, params).into();
-        let scales: Vec<f32> = params.iter().map(|params| params.scale).collect();
+        let scales: Vec<f32> = params.iter().map(|params| params.scale()).collect();
         let zero_points = match scheme.mapping() {
             Mapping::Symmetric => Vec::new(),
-            Mapping::Affine => params.iter().map(|params| params.zero_point).collect(),
+            Mapping::Affine => params.iter().map(|params| params.zero_point()).collect(),
         };
         let (scales, zero_points) = (scales.into(), zero_points.into());
         Self { shape: shape.into(), scheme, groups, codes, scales, zero_points }
@@ -137,9 +137,10 @@ impl QuantizedTensor {
     /// The scale and zero point of any group, for loops over many.
     fn all_params(&self) -> impl Fn(usize) -> QuantParams {
         let (scales, zero_points) = (self.scales(), self.zero_points());
-        |group| QuantParams {
-            scale: scales[group],
-            zero_point: zero_points.get(group).copied().unwrap_or(0),
+        // Scales were checked when the tensor was made.
+        |group| {
+            let zero_point = zero_points.get(group).copied().unwrap_or(0);
+            QuantParams::from_checked(scales[group], zero_point)
         }
     }
 
@@ -264,21 +265,18 @@ fn quantize_row(
 }
 
 fn quantize_run(grid: Grid, params: QuantParams, values: &[f32], codes: &mut [i8]) {
-    let (qmin, qmax) = grid.code_range();
-    let zero_point = i32::from(params.zero_point);
-    Kernel::current().quantize(values, params.scale, zero_point, qmin, qmax, codes);
+    Kernel::current().quantize(values, Quantization::new(params, grid), codes);
 }
 
 fn dequantize_run(params: QuantParams, codes: &[i8], values: &mut [f32]) {
-    let zero_point = i32::from(params.zero_point);
-    Kernel::current().dequantize(codes, params.scale, zero_point, values);
+    Kernel::current().dequantize(codes, params, values);
 }
 
 /// The width of codes that share a byte, or `None` where each has its own.
-fn sub_byte(ty: QuantizationType) -> Option<SubByte> {
+fn sub_byte(ty: QuantizationType) -> Option<BitWidth> {
     match ty.storage_bits() {
-        4 => Some(SubByte::Four),
-        2 => Some(SubByte::Two),
+        4 => Some(BitWidth::Four),
+        2 => Some(BitWidth::Two),
         _ => None,
     }
 }

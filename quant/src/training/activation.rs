@@ -68,8 +68,8 @@ impl FakeActivation {
         if self.phase == Phase::Observe && phase != Phase::Observe {
             let Some(params) = observed else { return false };
             if let Some(scale) = &self.scale {
-                self.zero_point = params.zero_point;
-                if set(scale, vec![params.scale]).is_err() {
+                self.zero_point = params.zero_point();
+                if set(scale, vec![params.scale()]).is_err() {
                     return false;
                 }
             }
@@ -100,7 +100,8 @@ impl ActivationTraining for FakeActivation {
         match self.scale.as_ref().and_then(Param::as_float) {
             Some(scale) => {
                 let scale = FloatTensor::values(scale).first().copied().unwrap_or(0.0);
-                Some(QuantParams { scale, zero_point: self.zero_point })
+                // Whoever runs the layer refuses a scale that is not positive and normal.
+                Some(QuantParams::from_checked(scale, self.zero_point))
             }
             None => seen.range().and_then(|range| seen.grid().params(range).ok()),
         }

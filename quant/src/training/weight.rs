@@ -119,15 +119,16 @@ impl FakeWeight {
         let param = |(group, &scale): (usize, &f32)| {
             let scale = grid.store(scale).map_err(|source| WeightError::Scale { group, source })?;
             let zero_point = zero_points.as_ref().map_or(0, |all| all[group] as i8);
-            Ok(QuantParams { scale, zero_point })
+            QuantParams::new(scale, zero_point)
+                .map_err(|source| WeightError::Scale { group, source })
         };
         scales.iter().enumerate().map(param).collect()
     }
 
     fn store(&self, params: &[QuantParams]) -> Result<(), TensorError> {
-        set(&self.scale, params.iter().map(|params| params.scale).collect())?;
+        set(&self.scale, params.iter().map(|params| params.scale()).collect())?;
         let Some(zero_point) = &self.zero_point else { return Ok(()) };
-        set(zero_point, params.iter().map(|params| params.zero_point.into()).collect())
+        set(zero_point, params.iter().map(|params| params.zero_point().into()).collect())
     }
 }
 

@@ -4,15 +4,15 @@ use candle_core::{Device, Tensor, Var};
 use candle_tests::values;
 use quant::candle::FakeQuantize;
 use quant::fake::{FakeGroups, FakeQuantizer};
-use quant::kernel::Static;
 use quant::scheme::Groups;
 use quant::{Axis, Granularity};
 use serde_json::Value;
 use tests::golden::{float, floats, int, rows};
+use tests::kernels::quantization;
 
 fn fake(row: &Value) -> FakeQuantizer {
     let range = (int(&row["quant_min"]), int(&row["quant_max"]));
-    Static { scale: float(&row["scale"]), zero_point: int(&row["zero_point"]), range }.into()
+    quantization(float(&row["scale"]), int(&row["zero_point"]), range).into()
 }
 
 fn plus_zero(values: Vec<f32>) -> Vec<f32> {

@@ -17,9 +17,8 @@ use burn_tensor::quantization::QuantScheme;
 use burn_tensor::{Device, Tensor, TensorData};
 use data::Draw;
 use measure::{Report, Subject};
-use quant::kernel::{
-    Codes, Dynamic, Epilogue, Kernel, Output, PackedWeights, Scratch, Sharing, Weights,
-};
+use quant::kernel::{Activations, Codes, Epilogue, Kernel, Output, PackedWeights, Scratch, Weights};
+use quant::scheme::{Axis, DynamicQuantization, Granularity};
 
 /// `m`, `k`, `n`: as in the bench `gemm`.
 const SHAPES: [(usize, usize, usize); 11] = [
@@ -76,15 +75,15 @@ fn ours<'a>(
 ) -> Subject<'a> {
     let kernel = Kernel::selected().expect("QUANT_KERNEL names a kernel of this machine");
     let codes = Codes::Bytes(&data.codes);
-    let (sharing, scales) = (Sharing::Channel, &data.scales[..]);
-    let weights = Weights { n, k, codes, sharing, scales, zero_points: &[] };
+    let (granularity, scales) = (Granularity::PerChannel(Axis::FIRST), &data.scales[..]);
+    let weights = Weights { n, k, codes, granularity, scales, zero_points: &[] };
     let weights = PackedWeights::new(kernel, &weights).expect("the shape fits the codes");
     let (mut out, mut scratch) = (vec![0.0; m * n], Scratch::new());
     let name = format!("quant int8 dynamic {}", kernel.name());
     Subject::new(name, move || {
-        let (dynamic, epilogue) = (Dynamic::default(), Epilogue::default());
+        let (dynamic, epilogue) = (DynamicQuantization::default(), Epilogue::default());
         let output = Output::F32(&mut out);
-        let done = kernel.linear_dynamic(&weights, x, m, dynamic, &epilogue, output, &mut scratch);
+        let done = kernel.linear(&weights, Activations::Dynamic { values: x, m, quantization: dynamic }, &epilogue, output, &mut scratch);
         done.expect("the layer fits its input");
     })
 }

@@ -162,6 +162,8 @@ impl Isa for Avx512Vnni {
     const VALUES: usize = 4;
     // 12 rows · 2 vectors = 24 sums, 2 vectors of codes and a broadcast: 27 of 32 registers.
     const ROWS: usize = 12;
+    // With 32 registers.
+    const GEMV_ROWS: usize = 8;
     const GROUP: usize = 2;
 
     #[inline(always)]

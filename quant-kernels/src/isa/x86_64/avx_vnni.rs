@@ -4,6 +4,7 @@
 //! have a faster kernel; with the feature `_evex` those without the first have this one too, so that it
 //! is tested wherever there is VNNI.
 
+use super::Avx2;
 use super::vnni::{self, Vnni};
 use super::ymm::Ymm;
 use crate::isa::Operation;
@@ -38,6 +39,16 @@ impl AvxVnni {
         #[cfg(feature = "_evex")]
         let proof = proof.or_else(|| Evex::new().map(Self::Evex));
         proof
+    }
+
+    /// The instruction set without VNNI, for operations that do not multiply integers: they share its
+    /// code, which has the same panels.
+    pub(crate) fn avx2(self) -> Avx2 {
+        match self {
+            Self::Vex(isa) => Avx2::from_proof(isa),
+            #[cfg(feature = "_evex")]
+            Self::Evex(isa) => Avx2::from_proof(isa),
+        }
     }
 
     /// Runs an operation compiled for this instruction set.
@@ -101,6 +112,7 @@ impl<D: Dot> Isa for D {
     const VALUES: usize = 4;
     // 6 rows · 2 vectors = 12 sums, 2 vectors of codes and a broadcast: 15 of 16 registers.
     const ROWS: usize = 6;
+    const GEMV_ROWS: usize = 4;
     const GROUP: usize = 2;
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use rten_tensor::NdTensorView;
 use super::super::{Conv2dOptions, ExecuteError, Pool};
 use super::float;
 use crate::activation::ActivationQuantizer;
-use crate::kernel::{ConvShape, Images};
+use crate::kernel::ConvShape;
 
 /// The shape that the kernels know for a weight `[out, in / groups, height, width]`.
 fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvShape {
@@ -15,7 +15,7 @@ fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvShape {
     ConvShape {
         in_channels: group_in * groups,
         out_channels,
-        window: [height, width],
+        kernel_size: [height, width],
         stride,
         padding,
         dilation,
@@ -34,6 +34,14 @@ pub(crate) struct Geometry {
     pub(crate) output: [usize; 2],
 }
 
+/// Images of floats: `[batch, channel, height, width]`.
+#[derive(Clone, Copy)]
+pub(crate) struct FloatImages<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) batch: usize,
+    pub(crate) size: [usize; 2],
+}
+
 impl Geometry {
     /// The shape of the result: `[batch, out, height, width]`.
     pub(crate) fn output_dims(&self) -> [usize; 4] {
@@ -41,8 +49,8 @@ impl Geometry {
     }
 
     /// The images of these values.
-    pub(crate) fn images<'a>(&self, values: &'a [f32]) -> Images<'a, f32> {
-        Images { values, batch: self.batch, size: self.size }
+    pub(crate) fn images<'a>(&self, values: &'a [f32]) -> FloatImages<'a> {
+        FloatImages { values, batch: self.batch, size: self.size }
     }
 
     /// Input and output channels of a group.
@@ -63,7 +71,7 @@ impl Geometry {
 
     /// Places in a window.
     fn places(&self) -> usize {
-        self.shape.window[0] * self.shape.window[1]
+        self.shape.kernel_size[0] * self.shape.kernel_size[1]
     }
 
     /// Elements that one output of a group is a sum over.
@@ -95,7 +103,7 @@ pub(crate) fn check(
 
 /// Whether a window of this shape can be moved at all.
 fn is_possible(shape: &ConvShape) -> bool {
-    let ConvShape { out_channels, groups, window, stride, dilation, .. } = *shape;
+    let ConvShape { out_channels, groups, kernel_size: window, stride, dilation, .. } = *shape;
     let extents = [window, stride, dilation];
     groups > 0 && out_channels.is_multiple_of(groups) && !extents.as_flattened().contains(&0)
 }
@@ -154,7 +162,7 @@ fn unfold(x: &[f32], geometry: &Geometry, patches: &mut [f32]) {
 /// `None` in the padding.
 fn for_each_pixel(geometry: &Geometry, place: usize, mut f: impl FnMut(usize, Option<usize>)) {
     let Geometry { size, shape, output, .. } = *geometry;
-    let ConvShape { window, stride, padding, dilation, .. } = shape;
+    let ConvShape { kernel_size: window, stride, padding, dilation, .. } = shape;
     let place = [place / window[1], place % window[1]];
     let at = |axis: usize, output: usize| {
         let position = output * stride[axis] + place[axis] * dilation[axis];

@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::super::ExecuteError;
+use super::conv::FloatImages;
 use crate::activation::{ActivationMode, ActivationQuantizer};
 use crate::kernel::{
-    Codes, ConvShape, Epilogue, Images, Kernel, LookupError, Output, PackedConv, PackedWeights,
-    Scratch, Sharing, SubByte, Table, Weights,
+    Activations, BitWidth, Codes, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel,
+    LookupError, Output, PackedConv, PackedWeights, Scratch, Weights,
 };
 use crate::module::Cache;
-use crate::scheme::Granularity;
+use crate::scheme::{Axis, Granularity};
 use crate::tensor::QuantizedTensor;
 
 /// What a product takes besides its weight.
@@ -74,18 +75,18 @@ fn multiply(
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
-    with_scratch(|scratch| match input.mode() {
-        ActivationMode::Dynamic(dynamic) => {
-            kernel.linear_dynamic(packed, x, rows, dynamic, &epilogue, output, scratch)
+    let m = rows;
+    let activations = match input.mode() {
+        ActivationMode::Dynamic(quantization) => {
+            Activations::Dynamic { values: x, m, quantization }
         }
-        ActivationMode::Static(fixed) => {
-            kernel.linear_static(packed, x, rows, fixed, &epilogue, output, scratch)
-        }
+        ActivationMode::Static(quantization) => Activations::Static { values: x, m, quantization },
         ActivationMode::Float | ActivationMode::Observing | ActivationMode::Pending(_) => {
-            kernel.linear_weight_only(packed, x, rows, &epilogue, output, scratch)
+            Activations::Float { values: x, m }
         }
-    })
-    .map_err(|error| ExecuteError::product(input, error))
+    };
+    with_scratch(|scratch| kernel.linear(packed, activations, &epilogue, output, scratch))
+        .map_err(|error| ExecuteError::product(input, error))
 }
 
 fn pack(
@@ -110,24 +111,23 @@ fn weights<'a>(
     let scheme = tensor.scheme();
     let n = tensor.shape().first().copied().unwrap_or(0);
     let k = tensor.shape()[1..].iter().product();
-    let sharing = match scheme.granularity() {
-        Granularity::PerTensor => Sharing::Tensor,
+    let granularity = match scheme.granularity() {
         Granularity::PerChannel(axis) if axis.resolve(tensor.shape().len()) == Some(0) => {
-            Sharing::Channel
+            Granularity::PerChannel(Axis::FIRST)
         }
-        Granularity::PerBlock(block) => Sharing::Block(block.len()),
         Granularity::PerChannel(_) => {
             let expected = "channels along axis 0, the outputs";
             return Err(ExecuteError::Scheme { layer: input.name(), scheme, expected });
         }
+        granularity => granularity,
     };
     let codes = match scheme.quantization_type().storage_bits() {
         8 => Codes::Bytes(bytemuck::cast_slice(tensor.packed_codes())),
-        4 => Codes::Packed(SubByte::Four, tensor.packed_codes()),
-        _ => Codes::Packed(SubByte::Two, tensor.packed_codes()),
+        4 => Codes::Packed(BitWidth::Four, tensor.packed_codes()),
+        _ => Codes::Packed(BitWidth::Two, tensor.packed_codes()),
     };
     let (scales, zero_points) = (tensor.scales(), tensor.zero_points());
-    Ok(Weights { n, k, codes, sharing, scales, zero_points })
+    Ok(Weights { n, k, codes, granularity, scales, zero_points })
 }
 
 /// Rows of a quantized table, `[rows, columns]`, into `y`.
@@ -137,8 +137,8 @@ pub(crate) fn embedding(
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let layer = ActivationQuantizer::new();
-    let Weights { n, k, codes, sharing, scales, zero_points } = weights(tensor, &layer)?;
-    let table = Table { rows: n, columns: k, codes, sharing, scales, zero_points };
+    let Weights { n, k, codes, granularity, scales, zero_points } = weights(tensor, &layer)?;
+    let table = EmbeddingWeights { rows: n, columns: k, codes, granularity, scales, zero_points };
     Kernel::selected()?.embedding(&table, indices, y).map_err(|error| match error {
         LookupError::UnknownRow { position, id, rows } => {
             ExecuteError::Index { position, index: id, rows }
@@ -155,7 +155,7 @@ struct PackedFor {
 
 /// The convolution of images with a parameter's weight, into `y`.
 pub(crate) fn conv2d(
-    operands: Operands<'_, Images<'_, f32>>,
+    operands: Operands<'_, FloatImages<'_>>,
     shape: ConvShape,
     weight: &QuantizedTensor,
     cache: &Cache,
@@ -174,7 +174,7 @@ pub(crate) fn conv2d(
 /// The same for a weight that no parameter holds.
 #[cfg(feature = "candle")]
 pub(crate) fn conv2d_once(
-    operands: Operands<'_, Images<'_, f32>>,
+    operands: Operands<'_, FloatImages<'_>>,
     shape: ConvShape,
     weight: &QuantizedTensor,
     y: &mut [f32],
@@ -202,20 +202,24 @@ fn pack_conv(
 fn convolve(
     kernel: Kernel,
     packed: &PackedConv,
-    Operands { x: images, bias, input }: Operands<'_, Images<'_, f32>>,
+    Operands { x: images, bias, input }: Operands<'_, FloatImages<'_>>,
     y: &mut [f32],
 ) -> Result<(), ExecuteError> {
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
-    with_scratch(|scratch| match input.mode() {
-        ActivationMode::Dynamic(dynamic) => {
-            kernel.conv2d_dynamic(packed, images, dynamic, &epilogue, output, scratch)
+    let FloatImages { values, batch, size } = images;
+    let images = match input.mode() {
+        ActivationMode::Dynamic(quantization) => {
+            Images::Dynamic { values, batch, size, quantization }
         }
-        ActivationMode::Static(fixed) => {
-            kernel.conv2d_static(packed, images, fixed, &epilogue, output, scratch)
+        ActivationMode::Static(quantization) => {
+            Images::Static { values, batch, size, quantization }
         }
-        ActivationMode::Float | ActivationMode::Observing | ActivationMode::Pending(_) => Ok(()),
-    })
-    .map_err(|error| ExecuteError::convolution(input, error))
+        ActivationMode::Float | ActivationMode::Observing | ActivationMode::Pending(_) => {
+            return Ok(());
+        }
+    };
+    with_scratch(|scratch| kernel.conv2d(packed, images, &epilogue, output, scratch))
+        .map_err(|error| ExecuteError::convolution(input, error))
 }
 
 thread_local! {

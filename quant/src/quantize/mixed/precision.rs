@@ -7,7 +7,7 @@ use core::str::FromStr;
 use crate::calibration::{CalibrationMethod, CalibrationNameError};
 use crate::module::ParamId;
 use crate::quantize::recipe::Rule;
-use crate::scheme::{QuantizationScheme, SchemeNameError};
+use crate::scheme::{NameError, QuantizationScheme};
 
 /// What may become of a parameter: it stays float, or is quantized by a scheme whose ranges a
 /// calibration finds.
@@ -96,7 +96,7 @@ pub struct PrecisionNameError {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Part {
-    Scheme(SchemeNameError),
+    Scheme(NameError),
     Calibration(CalibrationNameError),
 }
 

@@ -28,6 +28,7 @@ impl Isa for Avx2 {
     // 4 rows · 2 vectors = 8 sums in i16, 4 vectors of codes, 2 temporaries, a mask, ones: 16
     // registers. The sums in i32 are needed once in eight steps and wait in memory.
     const ROWS: usize = 4;
+    const GEMV_ROWS: usize = 4;
     const UNSIGNED_CODES: bool = true;
 
     #[inline(always)]

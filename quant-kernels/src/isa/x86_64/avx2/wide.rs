@@ -193,6 +193,7 @@ impl<C: Code> Isa for Avx2Wide<C> {
     const VALUES: usize = 2;
     // 4 rows · 2 vectors = 8 sums, 4 vectors of codes, 2 broadcasts, 2 temporaries: 16 registers.
     const ROWS: usize = 4;
+    const GEMV_ROWS: usize = 4;
     const GROUP: usize = 2;
     const BASES: bool = true;
     const CROSSES: bool = true;
