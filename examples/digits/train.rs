@@ -10,8 +10,8 @@ use std::error::Error;
 use examples::digits::{self, Samples};
 use examples::mlp::{Mlp, accuracy};
 use examples::train;
-use quant::nn::ExecuteError;
 use quant::{BincodeRecorder, Module};
+use quant_nn::ForwardError;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (train_on, held_out) = digits::load();
@@ -28,6 +28,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn measure(model: &Mlp, samples: &Samples) -> Result<f64, ExecuteError> {
+fn measure(model: &Mlp, samples: &Samples) -> Result<f64, ForwardError> {
     Ok(accuracy(&model.predict(&samples.images)?, &samples.digits))
 }

@@ -1,5 +1,5 @@
 //! MiniLM-L6, a sentence encoder, written as somebody would write it for floats: the layers of
-//! `quant::nn` and ndarray.
+//! `quant_nn` and ndarray.
 
 mod load;
 mod model;

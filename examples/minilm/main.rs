@@ -17,8 +17,8 @@ use clap::{Parser, ValueEnum};
 use indicatif::ProgressIterator;
 use minilm::{MiniLm, Tokenizer, Tokens, load};
 use ndarray::{Array2, Axis};
-use quant::nn::ExecuteError;
 use quant::{ActivationScheme, BincodeRecorder, CalibrationMethod, Module, Recipe, Rule};
+use quant_nn::ForwardError;
 use serde::Serialize;
 
 /// The most words of a sentence; the model was trained with as many.
@@ -168,7 +168,7 @@ fn recipe(scheme: Scheme) -> Result<Option<Recipe>, Box<dyn Error + Send + Sync>
 }
 
 /// The embeddings of all sentences, and how long they took.
-fn embed(model: &MiniLm, batches: &[Tokens]) -> Result<(Array2<f32>, f64), ExecuteError> {
+fn embed(model: &MiniLm, batches: &[Tokens]) -> Result<(Array2<f32>, f64), ForwardError> {
     if let Some(first) = batches.first() {
         model.forward(first)?; // Weights are packed when first used.
     }

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, ArrayD, Axis, IxDyn, s};
 use quant::Module;
-use quant::nn::{Embedding, Execute, ExecuteError, LayerNorm, Linear, Unary, attention};
+use quant_nn::{Backend, Embedding, ForwardError, LayerNorm, Linear, Unary, attention};
 use serde::Deserialize;
 
 /// The numbers in a checkpoint's `config.json`.
@@ -92,7 +92,7 @@ impl MiniLm {
     ///
     /// # Errors
     /// A word that the model does not know, or what the layers refuse.
-    pub fn forward(&self, tokens: &Tokens) -> Result<Array2<f32>, ExecuteError> {
+    pub fn forward(&self, tokens: &Tokens) -> Result<Array2<f32>, ForwardError> {
         let mut hidden = self.embeddings.forward(tokens)?;
         for layer in &self.layers {
             hidden = layer.forward(&hidden, &tokens.lengths)?;
@@ -102,7 +102,7 @@ impl MiniLm {
 }
 
 impl Embeddings {
-    fn forward(&self, tokens: &Tokens) -> Result<ArrayD<f32>, ExecuteError> {
+    fn forward(&self, tokens: &Tokens) -> Result<ArrayD<f32>, ForwardError> {
         let positions: Vec<u32> =
             tokens.lengths.iter().flat_map(|&length| 0..length as u32).collect();
         let segments = vec![0; tokens.ids.len()];
@@ -129,7 +129,7 @@ impl Layer {
         }
     }
 
-    fn forward(&self, x: &ArrayD<f32>, lengths: &[usize]) -> Result<ArrayD<f32>, ExecuteError> {
+    fn forward(&self, x: &ArrayD<f32>, lengths: &[usize]) -> Result<ArrayD<f32>, ForwardError> {
         let (q, k) = (self.query.forward(x)?, self.key.forward(x)?);
         let seen = attention(&q, &k, &self.value.forward(x)?, self.heads, lengths)?;
         let x = self.attention_norm.forward(&(self.attention.forward(&seen)? + x))?;

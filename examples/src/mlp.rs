@@ -2,8 +2,8 @@
 //! quantization; then one derive, and one field more so that it can run in integers.
 
 use ndarray::{Array1, Array2, ArrayD};
-use quant::nn::{Execute, ExecuteError};
 use quant::{ActivationQuantizer, Module, Param};
+use quant_nn::{Backend, ForwardError};
 
 /// Three layers with a `ReLU` between.
 #[derive(Clone, Debug, Module)]
@@ -46,7 +46,7 @@ impl Mlp {
     ///
     /// # Errors
     /// Images of another size, or a NaN where activations are quantized.
-    pub fn forward(&self, images: &ArrayD<f32>) -> Result<ArrayD<f32>, ExecuteError> {
+    pub fn forward(&self, images: &ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError> {
         let relu = |x: ArrayD<f32>| x.mapv_into(|x| x.max(0.0));
         let hidden = relu(self.fc1.forward(images)?);
         let hidden = relu(self.fc2.forward(&hidden)?);
@@ -57,7 +57,7 @@ impl Mlp {
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub fn predict(&self, images: &ArrayD<f32>) -> Result<Array1<usize>, ExecuteError> {
+    pub fn predict(&self, images: &ArrayD<f32>) -> Result<Array1<usize>, ForwardError> {
         let scores = self.forward(images)?;
         Ok(scores.rows().into_iter().map(|scores| argmax(scores.iter().copied())).collect())
     }
@@ -95,7 +95,7 @@ impl Dense {
     ///
     /// # Errors
     /// Rows of another length, or a NaN where the input is quantized.
-    pub fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>, ExecuteError> {
+    pub fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError> {
         ArrayD::linear(x, &self.weight, Some(&self.bias), &self.input)
     }
 }

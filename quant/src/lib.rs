@@ -37,11 +37,11 @@
 //! 4. A [`ModuleVisitor`] sees every parameter and a [`ModuleMapper`] replaces it;
 //!    [`Module::dequantize`] is one.
 //!
-//! 5. With the feature `nn`, layers run in integers: an [`ActivationQuantizer`] beside the weight
-//!    says how the input is quantized, on the way or by a range that [`Module::calibrate`] found;
-//!    see [`activation`] and `quant::nn`.
-//! 6. With the feature `candle`, a model is trained for few bits, and its integers give the bits
-//!    of its forward pass in training; see `quant::training`. [`fake`] has the numbers of it.
+//! 5. The layers of the crate `quant-nn` run in integers: an [`ActivationQuantizer`] beside the
+//!    weight says how the input is quantized, by the range of each batch or by a range that
+//!    [`Module::calibrate`] found; see [`activation`].
+//! 6. With its feature `candle`, `quant-nn` trains a model for few bits, and the trained model's
+//!    integers give the bits of its forward pass in training.
 //! 7. A [`MixedPrecision`] chooses the scheme of each parameter within a budget of bytes, and
 //!    [`Sensitivity`] ranks parameters by what quantizing them does to a loss.
 //! 8. The crate `quant-formats` shows it all as one HTML page, and plans, quantizes and converts
@@ -102,30 +102,19 @@
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
 //! | `rayon` | no | products of integers and the loading of records run on the calling thread alone |
 //! | `mmap` | no | there is no [`MappedRecord`](record): models are read into memory, not borrowed from a file |
-//! | `nn` | no | there are no layers that execute; it brings `rayon`, and float products and functions by the crates of `rten` |
-//! | `candle` | no | candle's tensors are no storages, and models are not trained with quantization; it brings `nn`, and candle with its hundred crates |
+//! | `candle` | no | [`FloatTensor`] is not implemented for candle's `Tensor` and `Var` |
 
 extern crate alloc;
-// The derive writes `::quant`; this crate's own layers use it.
-#[cfg(feature = "nn")]
-extern crate self as quant;
 
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
-#[cfg(feature = "candle")]
-pub mod candle;
-pub mod fake;
 mod model;
 pub mod module;
-#[cfg(feature = "nn")]
-pub mod nn;
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;
 pub mod tensor;
-#[cfg(feature = "candle")]
-pub mod training;
 
 #[doc(hidden)]
 pub mod __private;

@@ -2,10 +2,10 @@
 
 use ndarray::{ArrayD, IxDyn};
 use quant::activation::{ActivationError, ActivationMode, ActivationQuantizer, ConvertError};
-use quant::nn::{ExecuteError, Linear};
 use quant::quantize::{CalibrateError, UnmatchedRule};
 use quant::scheme::ActivationScheme;
 use quant::{BincodeRecorder, Module, QuantizeError, Recipe, Rule};
+use quant_nn::{ForwardError, Linear};
 use tests::errors::chain;
 
 #[derive(Clone, Debug, Module)]
@@ -27,7 +27,7 @@ impl Net {
         }
     }
 
-    fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>, ExecuteError> {
+    fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError> {
         self.second.forward(&self.first.forward(x)?)
     }
 }
@@ -166,7 +166,7 @@ fn a_nan_is_an_error_that_names_the_layer() {
     for net in [observing, calibrated().convert().unwrap(), dynamic.unwrap()] {
         let mut x = batch(1.0);
         x[[1, 2]] = f32::NAN;
-        let Err(ExecuteError::Activation(error)) = net.forward(&x) else { panic!("no error") };
+        let Err(ForwardError::Activation(error)) = net.forward(&x) else { panic!("no error") };
         let ActivationError::NonFinite { id, source } = error else { panic!("{error}") };
         assert_eq!(id, "first.input");
         assert_eq!(source.index, 6);
@@ -203,7 +203,7 @@ fn a_float_weight_behind_a_quantized_input_is_an_error_with_the_path() {
     let recipe = Recipe::new().activations(ActivationScheme::DYNAMIC);
     let net = Net::new().prepare(&recipe).unwrap();
     let error = net.forward(&batch(1.0)).unwrap_err();
-    assert!(matches!(error, ExecuteError::FloatWeight { .. }), "{error}");
+    assert!(matches!(error, ForwardError::FloatWeight { .. }), "{error}");
     assert!(error.to_string().starts_with("first.input: "), "{error}");
 }
 

@@ -1,6 +1,6 @@
 //! Fake quantization against `PyTorch`: values and gradients.
 
-use quant::fake::{FakeQuantizer, gradient_scale};
+use quant_nn::fake_quant::{FakeQuantizer, gradient_scale};
 use serde_json::Value;
 use tests::golden::{float, floats, int, rows};
 use tests::kernels::quantization;

@@ -1,7 +1,7 @@
 //! Float layers against plain loops.
 
 use ndarray::{ArrayD, IxDyn};
-use quant::nn::{Execute, LayerNorm, Linear, Unary, attention};
+use quant_nn::{Backend, LayerNorm, Linear, Unary, attention};
 use tests::arrays::random;
 
 fn close(a: &ArrayD<f32>, b: &ArrayD<f32>) {

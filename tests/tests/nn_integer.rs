@@ -1,12 +1,12 @@
 //! Layers in integers, against the numerics written out as loops.
 
 use ndarray::{ArrayD, IxDyn};
-use quant::nn::{
-    BatchNorm2d, Conv2d, Conv2dOptions, Embedding, Execute, ExecuteError, Linear, Pool,
-};
 use quant::scheme::fit;
 use quant::{
     ActivationScheme, Mapping, Module, Param, QuantParams, QuantizationScheme, Range, Recipe,
+};
+use quant_nn::{
+    Backend, BatchNorm2d, Conv2d, Conv2dOptions, Embedding, ForwardError, Linear, Pool,
 };
 use tests::arrays::random;
 use tests::kernels::in_pool;
@@ -137,7 +137,7 @@ fn shapes_and_schemes_that_do_not_fit_are_errors_with_the_layer() {
     let by_column = recipe("per-channel-symmetric-int8:axis=1", ActivationScheme::DYNAMIC);
     let layer = quantized(Linear::new(random(&[3, 4], 3), None).unwrap(), &by_column);
     let error = layer.forward(&random(&[2, 4], 1)).unwrap_err();
-    assert!(matches!(error, ExecuteError::Scheme { .. }), "{error}");
+    assert!(matches!(error, ForwardError::Scheme { .. }), "{error}");
 }
 
 #[test]
@@ -155,12 +155,12 @@ fn embeddings_look_up_rows_float_or_quantized() {
         assert_eq!(rows.index_axis(ndarray::Axis(0), 0), all.index_axis(ndarray::Axis(0), 9));
     }
     let error = table.forward(&[1, 10]).unwrap_err();
-    assert_eq!(error, ExecuteError::Index { position: 1, index: 10, rows: 10 });
+    assert_eq!(error, ForwardError::Index { position: 1, index: 10, rows: 10 });
 
     let narrow = Embedding::new(random(&[10, 0], 3)).unwrap();
     assert_eq!(narrow.forward(&[9, 9]).unwrap().shape(), [2, 0]);
     let error = narrow.forward(&[1, 10]).unwrap_err();
-    assert_eq!(error, ExecuteError::Index { position: 1, index: 10, rows: 10 });
+    assert_eq!(error, ForwardError::Index { position: 1, index: 10, rows: 10 });
 }
 
 /// Convolution as its definition says, in f64.

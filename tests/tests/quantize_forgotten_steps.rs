@@ -2,10 +2,10 @@
 
 use ndarray::{Array, ArrayD, IxDyn};
 use quant::activation::{ActivationError, ActivationMode, ConvertError};
-use quant::nn::{ExecuteError, Linear};
 use quant::quantize::{CalibrateError, Reason};
 use quant::scheme::ActivationScheme;
 use quant::{BincodeRecorder, Module, QuantizeError, Recipe, Rule};
+use quant_nn::{ForwardError, Linear};
 
 #[derive(Clone, Debug, Module)]
 struct Net {
@@ -25,7 +25,7 @@ fn recipe(activations: ActivationScheme) -> Recipe {
     Recipe::new().scheme("per-channel-symmetric-int8".parse().unwrap()).activations(activations)
 }
 
-fn forward(net: &Net, x: ArrayD<f32>) -> Result<ArrayD<f32>, ExecuteError> {
+fn forward(net: &Net, x: ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError> {
     net.fc.forward(&x)
 }
 
@@ -36,7 +36,7 @@ fn a_forward_pass_without_prepare_is_refused() {
         assert_eq!(net.fc.input.mode(), ActivationMode::Pending(scheme));
         let error = forward(&net, x()).unwrap_err();
         let expected = ActivationError::Pending { id: "fc.input".into(), scheme };
-        assert_eq!(error, ExecuteError::Activation(expected));
+        assert_eq!(error, ForwardError::Activation(expected));
         assert!(error.to_string().starts_with("fc.input: "), "{error}");
     }
 }
@@ -74,7 +74,7 @@ fn a_forward_pass_without_convert_is_refused() {
     let net = net.calibrate(&recipe, [x()], forward).unwrap();
     let error = forward(&net, x()).unwrap_err();
     let expected = ActivationError::Unconverted { id: "fc.input".into() };
-    assert_eq!(error, ExecuteError::Activation(expected));
+    assert_eq!(error, ForwardError::Activation(expected));
     // A second calibration goes on.
     assert!(net.calibrate(&recipe, [x()], forward).is_ok());
 }

@@ -20,10 +20,10 @@ use candle_core::{Device, Tensor};
 use examples::digits::{self, Samples};
 use examples::mlp::{self, accuracy};
 use ndarray::Axis;
-use quant::training::{Adam, Qat, QatOptions, cross_entropy, distillation};
 use quant::{
     ActivationScheme, BincodeRecorder, CalibrationMethod, Module, MseCalibration, Recipe, Record,
 };
+use quant_nn::training::{Adam, Qat, QatOptions, cross_entropy, distillation};
 use serde::Serialize;
 use training::curves::{Curve, Points, svg};
 use training::epochs::{batches, rate};

@@ -3,7 +3,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use quant::Module;
-use quant::nn::{Execute, ExecuteError, Linear, Unary};
+use quant_nn::{Backend, ForwardError, Linear, Unary};
 
 /// 64-32-32-10.
 #[derive(Clone, Debug, Module)]
@@ -27,7 +27,7 @@ impl Trainee {
     }
 
     /// Scores, `[n, 10]`, of images, `[n, 64]`.
-    pub(crate) fn forward(&self, images: &Tensor) -> std::result::Result<Tensor, ExecuteError> {
+    pub(crate) fn forward(&self, images: &Tensor) -> std::result::Result<Tensor, ForwardError> {
         let hidden = Var::unary(self.fc1.forward(images)?, Unary::Relu)?;
         let hidden = Var::unary(self.fc2.forward(&hidden)?, Unary::Relu)?;
         self.fc3.forward(&hidden)

@@ -21,12 +21,12 @@ use std::time::Instant;
 use candle_core::{Device, Var};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::ArrayD;
-use quant::nn::FoldNorms;
-use quant::training::{Adam, Qat, QatOptions, cross_entropy, distillation, learning};
 use quant::{
     ActivationScheme, BincodeRecorder, CalibrationMethod, FloatTensor, Module, MseCalibration,
     Recipe, Record, Recorder,
 };
+use quant_nn::FoldNorms;
+use quant_nn::training::{Adam, Qat, QatOptions, cross_entropy, distillation, learning};
 use training::curves::{Curve, Points, svg};
 use training::epochs::{batches, rate};
 use training::teacher;

@@ -1,9 +1,9 @@
 //! A small convolutional network, written once for every storage.
 
-use quant::nn::{
-    BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Execute, ExecuteError, Linear, Pool, Unary,
-};
 use quant::{FloatTensor, Module, Param, TensorError};
+use quant_nn::{
+    Backend, BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, ForwardError, Linear, Pool, Unary,
+};
 
 /// Two convolutions with norms, two dense layers (after `LeNet-5`).
 #[derive(Clone, Debug, Module)]
@@ -67,9 +67,9 @@ fn dense<T: FloatTensor>(
     Linear::new(weight(make, &shape, rng)?, Some(bias))
 }
 
-impl<T: Execute> LeNet<T> {
+impl<T: Backend> LeNet<T> {
     /// Scores, `[n, 10]`, of images, `[n, 1, 28, 28]`.
-    pub(crate) fn forward(&self, images: &T::Activation) -> Result<T::Activation, ExecuteError> {
+    pub(crate) fn forward(&self, images: &T::Activation) -> Result<T::Activation, ForwardError> {
         let pool = Pool::Max { size: [2, 2], stride: [2, 2] };
         let x = T::unary(self.conv1.forward(images)?, Unary::Relu)?;
         let x = T::pool2d(&x, pool)?;

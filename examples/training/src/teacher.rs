@@ -4,7 +4,7 @@ use std::error::Error;
 
 use candle_core::{Device, Tensor};
 use ndarray::ArrayD;
-use quant::nn::ExecuteError;
+use quant_nn::ForwardError;
 
 /// What the teacher, `forward`, says of images.
 ///
@@ -12,7 +12,7 @@ use quant::nn::ExecuteError;
 /// Those of candle or of the teacher.
 pub fn scores(
     images: &Tensor,
-    forward: impl FnOnce(&ArrayD<f32>) -> Result<ArrayD<f32>, ExecuteError>,
+    forward: impl FnOnce(&ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError>,
 ) -> Result<Tensor, Box<dyn Error>> {
     let images = ArrayD::from_shape_vec(images.dims(), images.flatten_all()?.to_vec1()?)?;
     let scores = forward(&images)?;

@@ -6,6 +6,8 @@
 
 mod array;
 mod buffer;
+#[cfg(feature = "candle")]
+mod candle;
 mod error;
 pub(crate) mod float;
 pub(crate) mod host;
@@ -14,6 +16,8 @@ mod ndarray;
 mod quantized;
 mod shared;
 
+#[cfg(feature = "candle")]
+pub use candle::CandleDevice;
 pub use error::TensorError;
 pub use quantized::QuantizedTensor;
 pub use shared::SharedTensor;

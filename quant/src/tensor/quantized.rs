@@ -59,8 +59,9 @@ impl QuantizedTensor {
         Ok(Self { shape: shape.into(), scheme, groups, codes, scales, zero_points })
     }
 
-    /// Quantizes `values`, whose groups have been given `params` on the scheme's grid.
-    pub(crate) fn quantize(
+    /// Quantizes `values` by the `params` of each group, which lie on the scheme's grid.
+    #[doc(hidden)]
+    pub fn quantize(
         shape: &[usize],
         scheme: QuantizationScheme,
         groups: Groups,

@@ -2,8 +2,8 @@
 
 use candle_core::{Device, Tensor, Var};
 use ndarray::{ArrayD, IxDyn};
-use quant::training::{QatOptions, StepSize};
 use quant::{ActivationScheme, Recipe};
+use quant_nn::training::{QatOptions, StepSize};
 
 /// Scales of weights and activations are learned.
 pub const LEARNED: QatOptions =

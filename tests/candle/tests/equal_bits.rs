@@ -5,14 +5,14 @@ use candle_core::{Tensor, Var};
 use candle_tests::{LEARNED, RANGES, array, array_bits, bits, random, recipe, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
-use quant::candle::as_on_a_device;
-use quant::kernel::Dynamic;
-use quant::nn::{
-    BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Embedding, Execute, ExecuteError, FoldNorms,
+use quant::scheme::DynamicQuantization;
+use quant::{ActivationScheme, FloatTensor, Mapping, Module, Param, QuantizationType, Recipe};
+use quant_nn::candle::as_on_a_device;
+use quant_nn::training::{Adam, Qat, QatOptions};
+use quant_nn::{
+    Backend, BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Embedding, FoldNorms, ForwardError,
     LayerNorm, Linear, Pool, Unary,
 };
-use quant::training::{Adam, Qat, QatOptions};
-use quant::{ActivationScheme, FloatTensor, Mapping, Module, Param, QuantizationType, Recipe};
 
 /// Every layer type in one model.
 #[derive(Clone, Debug, Module)]
@@ -78,7 +78,7 @@ impl<T: FloatTensor> Everything<T> {
 }
 
 /// Numbers of any storage as the activation of a model.
-trait Shaped: Execute {
+trait Shaped: Backend {
     fn reshaped(x: &Self::Activation, shape: &[usize]) -> Self::Activation;
     fn elements(x: &Self::Activation) -> usize;
 }
@@ -103,7 +103,7 @@ impl Shaped for ArrayD<f32> {
 
 impl<T: Shaped> Everything<T> {
     /// 16 words to an image of 16 × 16, and on through every layer.
-    fn forward(&self, words: &[u32]) -> Result<T::Activation, ExecuteError> {
+    fn forward(&self, words: &[u32]) -> Result<T::Activation, ForwardError> {
         let x = self.table.forward(words)?;
         let x = T::reshaped(&x, &[words.len() / 16, 1, 16, 16]);
         let x = T::unary(self.first.forward(&x)?, Unary::Relu)?;
@@ -179,7 +179,7 @@ fn every_layer_in_every_granularity_gives_equal_bits() {
 fn dynamic_and_narrow_activations_give_equal_bits() {
     for mapping in [Mapping::Affine, Mapping::Symmetric] {
         for per_row in [true, false] {
-            let dynamic = ActivationScheme::Dynamic(Dynamic { mapping, per_row });
+            let dynamic = ActivationScheme::Dynamic(DynamicQuantization { mapping, per_row });
             compare(&recipe("per-channel-symmetric-int8", dynamic), LEARNED, 5, 1);
         }
         for ty in [QuantizationType::QInt4, QuantizationType::QInt2] {

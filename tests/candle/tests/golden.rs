@@ -2,10 +2,10 @@
 
 use candle_core::{Device, Tensor, Var};
 use candle_tests::values;
-use quant::candle::FakeQuantize;
-use quant::fake::{FakeGroups, FakeQuantizer};
 use quant::scheme::Groups;
 use quant::{Axis, Granularity};
+use quant_nn::candle::FakeQuantize;
+use quant_nn::fake_quant::{FakeGroups, FakeQuantizer};
 use serde_json::Value;
 use tests::golden::{float, floats, int, rows};
 use tests::kernels::quantization;

@@ -3,17 +3,16 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_tests::{LEARNED, RANGES, bits, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
-use quant::candle::as_on_a_device;
-use quant::nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, ExecuteError, FoldNorms, Linear};
-use quant::record::RecordState;
-use quant::training::{
-    Adam, OptimizerError, Phase, Qat, QatError, QatOptions, Sgd, cross_entropy, distillation,
-    learning,
-};
 use quant::{
     ActivationMode, ActivationScheme, BincodeRecorder, Difference, Module, Param, Recipe, Record,
     RecordError, Recorder, Rule, WeightError,
 };
+use quant_nn::candle::as_on_a_device;
+use quant_nn::training::{
+    Adam, OptimizerError, Phase, Qat, QatError, QatOptions, Sgd, cross_entropy, distillation,
+    learning,
+};
+use quant_nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, FoldNorms, ForwardError, Linear};
 
 #[derive(Clone, Debug, Module)]
 struct Mlp {
@@ -29,7 +28,7 @@ impl Mlp {
         Self { fc1: layer(9, 6, seed), fc2: layer(4, 9, seed + 2) }
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor, ExecuteError> {
+    fn forward(&self, x: &Tensor) -> Result<Tensor, ForwardError> {
         self.fc2.forward(&self.fc1.forward(x)?.relu().unwrap())
     }
 }
@@ -243,7 +242,7 @@ fn bad_numbers_are_errors_with_the_layer() {
     let x = tensor(&[3, 6], 1);
     let nan = Tensor::full(f32::NAN, (3, 6), &Device::Cpu).unwrap();
     let error = qat.model().forward(&nan).unwrap_err();
-    assert!(matches!(error, ExecuteError::Activation(_)), "{error}");
+    assert!(matches!(error, ForwardError::Activation(_)), "{error}");
     assert!(error.to_string().starts_with("fc1.input: element 0 is NaN"), "{error}");
     let on_a_device = as_on_a_device(|| qat.model().forward(&nan)).unwrap_err();
     assert_eq!(on_a_device, error);
@@ -280,7 +279,7 @@ fn bad_numbers_are_errors_with_the_layer() {
     };
     set("fc1.weight.scale", -0.5);
     let error = qat.model().forward(&x).unwrap_err();
-    assert!(matches!(error, ExecuteError::Weight { source: WeightError::Scale { .. }, .. }));
+    assert!(matches!(error, ForwardError::Weight { source: WeightError::Scale { .. }, .. }));
     set("fc1.weight.scale", 0.5);
     set("fc2.input.scale", f32::NAN);
     let error = qat.model().forward(&x).unwrap_err();
@@ -379,7 +378,7 @@ fn check(name: &str, x: &Var, loss: &dyn Fn(&Tensor) -> Tensor) {
 
 #[test]
 fn layers_have_the_gradients_of_finite_differences() {
-    use quant::nn::{Embedding, Execute, LayerNorm, Pool, Unary};
+    use quant_nn::{Backend, Embedding, LayerNorm, Pool, Unary};
     let weighted = |y: Tensor| {
         let weights = tensor(y.dims(), 77);
         (y * weights).unwrap().sum_all().unwrap()

@@ -1,0 +1,297 @@
+//! Training where the integer kernels cannot run: on integer-valued floats.
+//!
+//! Codes minus their zero points are small whole numbers. A product of floats sums them exactly
+//! while every sum stays below 2^24, whatever the order. A layer whose sums could be larger is cut
+//! along K into segments that are exact, and the segments' sums are added as integers. Scaling
+//! and bias follow rule 6, so the result has the bits of the kernels.
+
+use core::cell::Cell;
+
+use candle_core::{DType, Result as CandleResult, Tensor};
+
+use super::backend;
+use super::op::straight_through;
+use super::product::Conv;
+use crate::error::ForwardError;
+use crate::fake_quant::{FakeGroups, gradient_scale};
+use crate::ops::Conv2dOptions;
+use crate::training::learned_scale;
+use quant::activation::{ActivationMode, ActivationQuantizer};
+use quant::scheme::{Granularity, Group, NonFinite, Quantization};
+use quant::tensor::QuantizedTensor;
+use quant_kernels::Kernel;
+
+/// Whole numbers up to this one are exact in f32.
+const EXACT: u64 = 1 << 24;
+
+thread_local! {
+    static FORCED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs products in training as a device without integer kernels runs them, on whole numbers in
+/// f32: to see that they give the same bits.
+pub fn as_on_a_device<R>(f: impl FnOnce() -> R) -> R {
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    let _reset = Reset(FORCED.replace(true));
+    f()
+}
+
+/// Whether `x` is to be computed here.
+pub(super) fn is_used(x: &Tensor) -> bool {
+    !x.device().is_cpu() || FORCED.get()
+}
+
+/// `y`, which is `fake` of `weight`, with gradients.
+pub(super) fn fake_weight(
+    weight: &Tensor,
+    scale: Option<&Tensor>,
+    fake: &FakeGroups,
+    y: Vec<f32>,
+) -> CandleResult<Tensor> {
+    let (shape, device) = (weight.shape(), weight.device());
+    let x = super::tensor::values(weight)?;
+    let mask = Tensor::from_vec(fake.backward(&x, &vec![1.0; x.len()]), shape, device)?;
+    let mut surrogate = weight.mul(&mask)?;
+    if let Some(scale) = scale {
+        let mut slopes = vec![0.0; x.len()];
+        let mut groups = vec![0u32; x.len()];
+        for Group { index, elements } in fake.groups().runs() {
+            let quantizer = fake.quantizers()[index];
+            let g = gradient_scale(x.len() / fake.quantizers().len(), quantizer.qmax());
+            for at in elements {
+                slopes[at] = g * quantizer.slope(x[at]);
+                groups[at] = index as u32;
+            }
+        }
+        let count = x.len();
+        let of_group = scale.index_select(&Tensor::from_vec(groups, count, device)?, 0)?;
+        let slopes = Tensor::from_vec(slopes, count, device)?;
+        surrogate = surrogate.add(&of_group.mul(&slopes)?.reshape(shape)?)?;
+    }
+    straight_through(&Tensor::from_vec(y, shape, device)?, &surrogate)
+}
+
+/// The first NaN of an input, which the kernels refuse, too; infinities saturate.
+fn first_nan(x: &Tensor) -> CandleResult<Option<NonFinite>> {
+    // NaN alone differs from itself. Where it is, is looked for on the host, and only if it is.
+    if x.ne(x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
+        return Ok(None);
+    }
+    let values = super::tensor::values(x)?;
+    let index = Kernel::current().first_nan(&values);
+    Ok(index.map(|index| NonFinite { index, value: values[index] }))
+}
+
+/// The input as whole numbers, and as what they stand for, with gradients.
+struct Input {
+    fixed: Quantization,
+    /// `q - z`
+    steps: Tensor,
+    graph: Tensor,
+}
+
+impl Input {
+    fn new(x: &Tensor, input: &ActivationQuantizer) -> Result<Self, ForwardError> {
+        let ActivationMode::Static(fixed) = input.mode() else {
+            let reason = format!(
+                "{}: away from the CPU, only static activations can be trained",
+                input.name()
+            );
+            return Err(ForwardError::Backend(reason));
+        };
+        if let Some(source) = first_nan(x).map_err(backend)? {
+            return Err(ForwardError::Activation(input.non_finite(source)));
+        }
+        Self::fixed(x, fixed, learned_scale(input)).map_err(backend)
+    }
+
+    fn fixed(x: &Tensor, fixed: Quantization, scale: Option<&Tensor>) -> CandleResult<Self> {
+        /// Adding it leaves no bit for a fraction: the addition rounds half to even.
+        const MAGIC: f64 = 12_582_912.0; // 1.5 · 2^23
+        let Quantization { params, codes } = fixed;
+        let (qmin, qmax) = (codes.min(), codes.max());
+        let (z, held) = (f64::from(params.zero_point()), x.detach());
+        let s = Tensor::new(params.scale(), x.device())?;
+        let quotient = held.broadcast_div(&s)?;
+        let code = ((quotient.clamp(-512.0, 512.0)? + MAGIC)? - MAGIC)?;
+        let steps = code.clamp(f64::from(qmin) - z, f64::from(qmax) - z)?;
+        let inside = code.eq(&steps)?.to_dtype(DType::F32)?;
+        let mut surrogate = x.mul(&inside)?;
+        if let Some(scale) = scale {
+            let slopes = (&steps - quotient.mul(&inside)?)?;
+            let g = gradient_scale(x.elem_count(), qmax.into());
+            let scale = (scale.to_device(x.device())? * f64::from(g))?;
+            surrogate = surrogate.add(&slopes.broadcast_mul(&scale)?)?;
+        }
+        let graph = straight_through(&steps.broadcast_mul(&s)?, &surrogate)?;
+        Ok(Self { fixed, steps, graph })
+    }
+
+    /// The largest of the whole numbers.
+    fn largest(&self) -> u64 {
+        let Quantization { params, codes } = self.fixed;
+        let (qmin, qmax) = (codes.min(), codes.max());
+        let z = i32::from(params.zero_point());
+        (i32::from(qmax) - z).max(z - i32::from(qmin)).unsigned_abs().into()
+    }
+}
+
+/// The codes of a weight, less their zero points; and the largest of them.
+fn steps(codes: &QuantizedTensor, of: &Tensor) -> CandleResult<(Tensor, u64)> {
+    let mut steps: Vec<f32> = codes.codes().into_iter().map(f32::from).collect();
+    let mut largest = 0.0f32;
+    for Group { index, elements } in codes.groups().runs() {
+        for step in &mut steps[elements] {
+            *step -= f32::from(codes.params(index).zero_point());
+            largest = largest.max(step.abs());
+        }
+    }
+    Ok((Tensor::from_vec(steps, codes.shape(), of.device())?, largest as u64))
+}
+
+/// How many products of such numbers can be summed exactly, at least one.
+fn exact_terms(input: &Input, largest: u64) -> usize {
+    ((EXACT - 1) / (input.largest() * largest).max(1)).max(1) as usize
+}
+
+/// The exact sum of segments that `segment` computes, each of at most `length` of `count`.
+fn sum_of_segments(
+    count: usize,
+    length: usize,
+    segment: impl Fn(usize, usize) -> CandleResult<Tensor>,
+) -> CandleResult<Tensor> {
+    if count <= length {
+        return segment(0, count);
+    }
+    let mut sum: Option<Tensor> = None;
+    for start in (0..count).step_by(length) {
+        let part = segment(start, length.min(count - start))?.to_dtype(DType::I64)?;
+        sum = Some(sum.map_or(Ok(part.clone()), |sum| sum + &part)?);
+    }
+    match sum {
+        Some(sum) => sum.to_dtype(DType::F32),
+        None => segment(0, 0),
+    }
+}
+
+/// The scales `sa · sw` of the outputs (of one block along K).
+fn scales(
+    codes: &QuantizedTensor,
+    input: &Input,
+    outputs: usize,
+    blocks: usize,
+    block: usize,
+) -> CandleResult<Tensor> {
+    let group = |n: usize| if codes.scales().len() == 1 { 0 } else { n * blocks + block };
+    let scale = |n: usize| input.fixed.params.scale() * codes.scales()[group(n)];
+    Tensor::from_vec((0..outputs).map(scale).collect::<Vec<f32>>(), outputs, input.steps.device())
+}
+
+/// `x · wᵀ + b`
+pub(super) fn linear(
+    x: &Tensor,
+    codes: &QuantizedTensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    input: &ActivationQuantizer,
+) -> Result<Tensor, ForwardError> {
+    let x = Input::new(x, input)?;
+    let run = || {
+        let (outputs, inputs) = weight.dims2()?;
+        let rows = x.steps.elem_count() / inputs.max(1);
+        let block = match codes.scheme().granularity() {
+            Granularity::PerBlock(block) => block.len(),
+            _ => inputs,
+        };
+        let blocks = inputs.div_ceil(block.max(1));
+        let a = x.steps.reshape((rows, inputs))?;
+        let (w, largest) = steps(codes, weight)?;
+        let terms = exact_terms(&x, largest);
+        let mut y: Option<Tensor> = None;
+        for number in 0..blocks {
+            let start = number * block;
+            let acc = sum_of_segments(block.min(inputs - start), terms, |at, len| {
+                let of = |t: &Tensor| t.narrow(1, start + at, len)?.contiguous();
+                of(&a)?.matmul(&of(&w)?.t()?)
+            })?;
+            let scaled = acc.broadcast_mul(&scales(codes, &x, outputs, blocks, number)?)?;
+            y = Some(y.map_or(Ok(scaled.clone()), |y| y + &scaled)?);
+        }
+        let zeros = || Tensor::zeros((rows, outputs), DType::F32, x.steps.device());
+        let y = y.map_or_else(zeros, Ok)?;
+        let float = x.graph.reshape((rows, inputs))?.matmul(&weight.t()?)?;
+        let (y, float) = match bias {
+            Some(bias) => (y.broadcast_add(&bias.detach())?, float.broadcast_add(bias)?),
+            None => (y, float),
+        };
+        let mut shape = x.steps.dims().to_vec();
+        shape.pop();
+        shape.push(outputs);
+        straight_through(&y, &float)?.reshape(shape)
+    };
+    run().map_err(backend)
+}
+
+/// The convolution in floats, by candle.
+pub(super) fn float_conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    options: Conv2dOptions,
+) -> CandleResult<Tensor> {
+    let Conv2dOptions { stride, padding, dilation, groups } = options;
+    if stride[0] != stride[1] || dilation[0] != dilation[1] {
+        candle_core::bail!("candle has one stride and one dilation for both axes");
+    }
+    let x = x.pad_with_zeros(2, padding[0], padding[0])?;
+    let x = x.pad_with_zeros(3, padding[1], padding[1])?;
+    let y = x.conv2d(weight, 0, stride[0], dilation[0], groups)?;
+    match bias {
+        Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
+        None => Ok(y),
+    }
+}
+
+/// The convolution in whole numbers, cut along the input channels.
+pub(super) fn conv2d(
+    x: &Tensor,
+    codes: &QuantizedTensor,
+    weight: &Tensor,
+    conv: &Conv<'_>,
+) -> Result<Tensor, ForwardError> {
+    let Conv { bias, options, input } = *conv;
+    let x = Input::new(x, input)?;
+    let run = || {
+        let (outputs, channels, height, width) = weight.dims4()?;
+        let (w, largest) = steps(codes, weight)?;
+        let at_once = exact_terms(&x, largest) / (height * width).max(1);
+        if at_once == 0 || (options.groups > 1 && channels > at_once) {
+            candle_core::bail!(
+                "{}: {channels} channels of {height} × {width} pixels do not add up below 2^24, \
+                 and cannot be cut",
+                input.name()
+            );
+        }
+        let acc = if options.groups > 1 {
+            float_conv2d(&x.steps, &w, None, options)?
+        } else {
+            sum_of_segments(channels, at_once, |at, len| {
+                let of = |t: &Tensor| t.narrow(1, at, len)?.contiguous();
+                float_conv2d(&of(&x.steps)?, &of(&w)?, None, options)
+            })?
+        };
+        let scales = scales(codes, &x, outputs, 1, 0)?.reshape((1, outputs, 1, 1))?;
+        let y = acc.broadcast_mul(&scales)?;
+        let y = match bias {
+            Some(bias) => y.broadcast_add(&bias.detach().reshape((1, outputs, 1, 1))?)?,
+            None => y,
+        };
+        straight_through(&y, &float_conv2d(&x.graph, weight, bias, options)?)
+    };
+    run().map_err(backend)
+}

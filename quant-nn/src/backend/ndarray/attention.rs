@@ -1,0 +1,106 @@
+//! Scaled dot-product attention.
+
+use ndarray::ArrayD;
+use rayon::prelude::*;
+use rten_tensor::NdTensorView;
+
+use super::{array, float};
+use crate::error::ForwardError;
+use quant::tensor::FloatTensor;
+
+/// `softmax(q · kᵀ / √d) · v` for each of `heads` heads and each of the sequences that lie one
+/// after the other in the rows of `q`, `k` and `v`, all `[tokens, heads · d]`; in floats.
+///
+/// `lengths` are the numbers of rows of the sequences. None sees another, and there is no
+/// padding: the result of a sequence does not depend on what else is in the batch.
+///
+/// # Errors
+/// Shapes that differ, columns that `heads` does not divide, or lengths that do not sum up to the
+/// number of rows.
+pub fn attention(
+    q: &ArrayD<f32>,
+    k: &ArrayD<f32>,
+    v: &ArrayD<f32>,
+    heads: usize,
+    lengths: &[usize],
+) -> Result<ArrayD<f32>, ForwardError> {
+    let refuse = |expected: String, found: &[usize]| {
+        Err(ForwardError::Shape { layer: "attention".into(), expected, found: found.into() })
+    };
+    let &[tokens, columns] = q.shape() else {
+        return refuse("[tokens, columns]".into(), q.shape());
+    };
+    for other in [k, v] {
+        if other.shape() != q.shape() {
+            return refuse(format!("{:?}", q.shape()), other.shape());
+        }
+    }
+    if heads == 0 || !columns.is_multiple_of(heads) {
+        return refuse(format!("[tokens, a multiple of {heads}]"), q.shape());
+    }
+    let sum = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
+    if sum != Some(tokens) {
+        return refuse(format!("lengths that sum up to {tokens}"), lengths);
+    }
+    let (q, k, v) = (q.values(), k.values(), v.values());
+    let shape = Heads { columns, width: columns / heads };
+    let mut y = vec![0.0; tokens * columns];
+    let mut rest = &mut y[..];
+    let mut start = 0;
+    let mut sequences = Vec::new();
+    for &length in lengths {
+        let (own, after) = rest.split_at_mut(length * columns);
+        let range = start * columns..(start + length) * columns;
+        sequences.push((length, [&q[range.clone()], &k[range.clone()], &v[range]], own));
+        (rest, start) = (after, start + length);
+    }
+    sequences.into_par_iter().for_each(|(length, qkv, y)| shape.sequence(length, qkv, y));
+    Ok(array(&[tokens, columns], y))
+}
+
+#[derive(Clone, Copy)]
+struct Heads {
+    columns: usize,
+    /// Columns of one head.
+    width: usize,
+}
+
+impl Heads {
+    /// All heads of one sequence.
+    fn sequence(self, length: usize, qkv: [&[f32]; 3], y: &mut [f32]) {
+        if length == 0 || self.width == 0 {
+            return;
+        }
+        let outputs: Vec<_> = (0..self.columns / self.width)
+            .into_par_iter()
+            .map(|head| self.head(head, length, qkv))
+            .collect();
+        for (head, output) in outputs.iter().enumerate() {
+            for (y, output) in y.chunks_mut(self.columns).zip(output.chunks(self.width)) {
+                y[head * self.width..][..self.width].copy_from_slice(output);
+            }
+        }
+    }
+
+    fn head(self, head: usize, length: usize, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
+        let [q, k, v] = [q, k, v].map(|values| self.view(head, length, values));
+        let mut scores = vec![0.0; length * length];
+        let scale = 1.0 / (self.width as f32).sqrt();
+        float::product(q, k.transposed(), scale, &mut scores);
+        scores.chunks_mut(length).for_each(float::softmax_row);
+        let mut y = vec![0.0; length * self.width];
+        float::product(NdTensorView::from_data([length, length], &*scores), v, 1.0, &mut y);
+        y
+    }
+
+    /// The columns of one head.
+    fn view(self, head: usize, length: usize, values: &[f32]) -> NdTensorView<'_, f32, 2> {
+        let strides = [self.columns, 1];
+        NdTensorView::from_slice_with_strides(
+            [length, self.width],
+            &values[head * self.width..],
+            strides,
+        )
+        .expect("the columns of a head lie within the rows")
+    }
+}

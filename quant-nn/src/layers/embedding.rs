@@ -1,0 +1,39 @@
+//! Tables of vectors.
+
+use ndarray::ArrayD;
+
+use crate::backend::Backend;
+use crate::error::ForwardError;
+use quant::module::Param;
+use quant::tensor::{FloatTensor, TensorError};
+
+/// A vector for each index.
+#[derive(Clone, Debug, quant::Module)]
+pub struct Embedding<T: FloatTensor = ArrayD<f32>> {
+    /// `[num_embeddings, embedding_dim]`
+    pub weight: Param<T>,
+}
+
+impl<T: FloatTensor> Embedding<T> {
+    /// The table `[num_embeddings, embedding_dim]`.
+    ///
+    /// # Errors
+    /// A weight that has not two axes.
+    pub fn new(weight: T) -> Result<Self, TensorError> {
+        match &*weight.shape() {
+            [_, _] => {}
+            shape => return Err(TensorError::rank(2, shape)),
+        }
+        Ok(Self { weight: Param::new(weight) })
+    }
+}
+
+impl<T: Backend> Embedding<T> {
+    /// The vectors of `indices`: `[indices, embedding_dim]`.
+    ///
+    /// # Errors
+    /// An index out of range.
+    pub fn forward(&self, indices: &[u32]) -> Result<T::Activation, ForwardError> {
+        T::embedding(indices, &self.weight)
+    }
+}

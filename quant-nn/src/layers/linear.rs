@@ -1,0 +1,62 @@
+//! Dense layers.
+
+use ndarray::ArrayD;
+
+use crate::backend::Backend;
+use crate::error::ForwardError;
+use quant::activation::ActivationQuantizer;
+use quant::module::Param;
+use quant::tensor::{FloatTensor, TensorError};
+
+/// `y = x · wᵀ + b`.
+#[derive(Clone, Debug, quant::Module)]
+pub struct Linear<T: FloatTensor = ArrayD<f32>> {
+    /// `[out, in]`
+    pub weight: Param<T>,
+    /// `[out]`
+    pub bias: Option<Param<T>>,
+    /// How the input is quantized.
+    pub input: ActivationQuantizer,
+}
+
+impl<T: FloatTensor> Linear<T> {
+    /// The layer with this weight, `[out, in]`, and bias, `[out]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit each other.
+    pub fn new(weight: T, bias: Option<T>) -> Result<Self, TensorError> {
+        let shape = weight.shape();
+        let &[outputs, _] = &*shape else { return Err(TensorError::rank(2, &shape)) };
+        if let Some(bias) = &bias
+            && *bias.shape() != [outputs]
+        {
+            return Err(TensorError::shape(&[outputs], &bias.shape()));
+        }
+        drop(shape);
+        Ok(Self {
+            weight: Param::new(weight),
+            bias: bias.map(Param::new),
+            input: ActivationQuantizer::new(),
+        })
+    }
+
+    /// The length of an input row.
+    pub fn in_features(&self) -> usize {
+        self.weight.shape().get(1).copied().unwrap_or(0)
+    }
+
+    /// The length of an output row.
+    pub fn out_features(&self) -> usize {
+        self.weight.shape().first().copied().unwrap_or(0)
+    }
+}
+
+impl<T: Backend> Linear<T> {
+    /// `[…, in]` to `[…, out]`.
+    ///
+    /// # Errors
+    /// See [`Backend::linear`].
+    pub fn forward(&self, x: &T::Activation) -> Result<T::Activation, ForwardError> {
+        T::linear(x, &self.weight, self.bias.as_ref(), &self.input)
+    }
+}

@@ -1,0 +1,141 @@
+//! How the input of a layer is quantized while the layer is trained.
+
+use std::boxed::Box;
+
+use candle_core::{Device, Tensor, Var};
+
+use super::phase::{Phase, StepSize, learns_ranges};
+use super::weight::set;
+use quant::activation::{ActivationQuantizer, ActivationTraining, Observation};
+use quant::module::{Param, Walk, Walker, WalkerMut};
+use quant::scheme::QuantParams;
+use quant::tensor::FloatTensor;
+
+/// Attached to an observing activation quantizer.
+#[derive(Clone)]
+pub(crate) struct FakeActivation {
+    phase: Phase,
+    /// What is learned, if it is: 0 while activations are observed. On the host.
+    scale: Option<Param<Tensor>>,
+    /// Beside a learned scale.
+    zero_point: i8,
+}
+
+/// Begins training, if the activation is observing.
+pub(super) fn begin(activation: &mut ActivationQuantizer, steps: StepSize) {
+    activation.begin_training(|| Box::new(FakeActivation::new(steps)));
+}
+
+/// The phase of the activation's training; `None` if it is not in training.
+pub(super) fn phase(activation: &ActivationQuantizer) -> Option<Phase> {
+    Some(FakeActivation::of(activation)?.phase)
+}
+
+/// Whether the activation can go on to a phase that quantizes.
+pub(super) fn is_ready(activation: &ActivationQuantizer) -> bool {
+    activation.training().is_none() || activation.observed_params().is_some()
+}
+
+/// Changes the phase, if the activation is in training; says whether there is a range to go on
+/// with, and changes nothing if there is none.
+pub(super) fn set_phase(activation: &mut ActivationQuantizer, phase: Phase) -> bool {
+    let observed = activation.observed_params();
+    let Some((training, _)) = activation.training_mut() else { return true };
+    let Some(fake) = training.downcast_mut::<FakeActivation>() else { return true };
+    fake.set_phase(phase, observed)
+}
+
+/// The scale of the activation, if it is learned now.
+pub(crate) fn learned_scale(activation: &ActivationQuantizer) -> Option<&Tensor> {
+    let fake = FakeActivation::of(activation).filter(|fake| fake.phase == Phase::Fake)?;
+    fake.scale.as_ref()?.as_float()
+}
+
+impl FakeActivation {
+    fn new(steps: StepSize) -> Self {
+        let scale = (steps == StepSize::Learned).then(|| {
+            let var = Var::from_vec(vec![0.0f32], 1, &Device::Cpu);
+            Param::new(var.expect("the host has room for one number").into_inner())
+        });
+        Self { phase: Phase::Observe, scale, zero_point: 0 }
+    }
+
+    fn of(activation: &ActivationQuantizer) -> Option<&Self> {
+        activation.training()?.downcast_ref()
+    }
+
+    fn set_phase(&mut self, phase: Phase, observed: Option<QuantParams>) -> bool {
+        if self.phase == Phase::Observe && phase != Phase::Observe {
+            let Some(params) = observed else { return false };
+            if let Some(scale) = &self.scale {
+                self.zero_point = params.zero_point();
+                if set(scale, vec![params.scale()]).is_err() {
+                    return false;
+                }
+            }
+        }
+        self.phase = phase;
+        true
+    }
+}
+
+impl ActivationTraining for FakeActivation {
+    fn boxed_clone(&self) -> Box<dyn ActivationTraining> {
+        Box::new(self.clone())
+    }
+
+    fn observes(&self) -> bool {
+        let moves = match self.phase {
+            Phase::Observe => true,
+            Phase::Fake => self.scale.is_none(),
+            Phase::Frozen => false,
+        };
+        moves && learns_ranges()
+    }
+
+    fn params(&self, seen: &Observation) -> Option<QuantParams> {
+        if self.phase == Phase::Observe {
+            return None;
+        }
+        match self.scale.as_ref().and_then(Param::as_float) {
+            Some(scale) => {
+                let scale = FloatTensor::values(scale).first().copied().unwrap_or(0.0);
+                // Whoever runs the layer refuses a scale that is not positive and normal.
+                Some(QuantParams::from_checked(scale, self.zero_point))
+            }
+            None => seen.range().and_then(|range| seen.grid().params(range).ok()),
+        }
+    }
+
+    fn save(&self) -> [u8; 2] {
+        [self.phase as u8, self.zero_point as u8]
+    }
+
+    fn load(&mut self, [phase, zero_point]: [u8; 2], seen: &Observation) -> Result<(), String> {
+        let phase = Phase::ALL.into_iter().find(|&known| known as u8 == phase);
+        let phase = phase.ok_or("the activation is in an unknown phase of training")?;
+        let zero_point = zero_point as i8;
+        let (qmin, qmax) = seen.grid().code_range();
+        if !(qmin..=qmax).contains(&zero_point.into()) {
+            return Err(format!(
+                "the activation's zero point is {zero_point}, which is not a code"
+            ));
+        }
+        (self.phase, self.zero_point) = (phase, zero_point);
+        Ok(())
+    }
+}
+
+impl Walk for FakeActivation {
+    fn walk(&self, walker: &mut Walker<'_>) {
+        if let Some(scale) = &self.scale {
+            scale.walk(&mut walker.scale());
+        }
+    }
+
+    fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
+        if let Some(scale) = &mut self.scale {
+            scale.walk_mut(&mut walker.scale());
+        }
+    }
+}

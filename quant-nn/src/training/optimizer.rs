@@ -1,0 +1,254 @@
+//! Optimizers whose state is a module: saved and loaded like a model.
+//!
+//! They ask the model for its variables at every step, by path. A model may be loaded, mapped or
+//! put into training in between, and no stale variable is moved instead of the one in use.
+
+use core::fmt;
+use std::collections::BTreeMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Error, Tensor, Var};
+
+use crate::backend::candle::variable;
+use quant::module::{Param, ParamId, Walk, for_each};
+use quant::scheme::NonFinite;
+use quant::tensor::FloatTensor;
+use quant_kernels::Kernel;
+
+/// A variable of a model.
+struct Trainable {
+    id: ParamId,
+    var: Var,
+    /// Whether it is a learned scale.
+    is_scale: bool,
+}
+
+fn trainables(model: &(impl Walk + ?Sized)) -> Vec<Trainable> {
+    let mut all = Vec::new();
+    for_each(model, |site, param| {
+        if let Some(var) = variable(param) {
+            let (id, is_scale) = (site.path.into(), site.is_scale);
+            all.push(Trainable { id, var, is_scale });
+        }
+    });
+    all
+}
+
+impl Trainable {
+    /// The gradient, if there is one.
+    fn gradient(&self, gradients: &GradStore) -> Result<Option<Tensor>, OptimizerError> {
+        let Some(gradient) = gradients.get(self.var.as_tensor()) else { return Ok(None) };
+        let values = FloatTensor::values(gradient);
+        Kernel::current()
+            .min_max(&values)
+            .map_err(|source| OptimizerError::NonFinite { id: self.id.clone(), source })?;
+        Ok(Some(gradient.detach()))
+    }
+
+    /// Moves the variable by `-rate · direction`. A learned scale moves by that share of itself,
+    /// and at most to its half or double: steps of one size suit no scale, and it stays positive.
+    fn step(&self, direction: &Tensor, rate: f64) -> Result<(), OptimizerError> {
+        let now = self.var.as_detached_tensor();
+        let moved = || {
+            if self.is_scale {
+                now.mul(&direction.affine(-rate, 1.0)?.clamp(0.5, 2.0)?)
+            } else {
+                now.sub(&(direction * rate)?)
+            }
+        };
+        moved().and_then(|moved| self.var.set(&moved)).map_err(|e| self.failed(&e))
+    }
+
+    fn failed(&self, error: &Error) -> OptimizerError {
+        OptimizerError::Backend { id: self.id.clone(), reason: error.to_string() }
+    }
+}
+
+/// Moves every variable of a model that has a gradient in the direction that `direction` makes of
+/// it; others stay.
+fn descend(
+    model: &(impl Walk + ?Sized),
+    gradients: &GradStore,
+    rate: f64,
+    mut direction: impl FnMut(&Trainable, Tensor) -> Result<Tensor, OptimizerError>,
+) -> Result<(), OptimizerError> {
+    for it in trainables(model) {
+        if let Some(gradient) = it.gradient(gradients)? {
+            it.step(&direction(&it, gradient)?, rate)?;
+        }
+    }
+    Ok(())
+}
+
+/// A tensor of zeros for each variable of a model.
+type PerParam = BTreeMap<String, Param<Tensor>>;
+
+fn zeros(model: &(impl Walk + ?Sized)) -> Result<PerParam, OptimizerError> {
+    let zeros = trainables(model).into_iter().map(|it| {
+        let zeros = it.var.as_tensor().zeros_like().map_err(|e| it.failed(&e))?;
+        Ok((it.id.to_string(), Param::new(zeros.detach())))
+    });
+    let zeros: PerParam = zeros.collect::<Result<_, _>>()?;
+    if zeros.is_empty() { Err(OptimizerError::NoVariables) } else { Ok(zeros) }
+}
+
+/// The tensor beside a variable.
+fn beside<'a>(all: &'a mut PerParam, it: &Trainable) -> Result<&'a mut Tensor, OptimizerError> {
+    all.get_mut(it.id.as_str())
+        .and_then(Param::as_float_mut)
+        .filter(|tensor| tensor.shape() == it.var.as_tensor().shape())
+        .ok_or_else(|| OptimizerError::UnknownParam { id: it.id.clone() })
+}
+
+/// Adam (Kingma and Ba, 2015), with `β1` .9, `β2` .999 and `ε` 1e-8.
+///
+/// ```text
+/// m = β1 m + (1 - β1) g      v = β2 v + (1 - β2) g²
+/// w = w - rate · (m / (1 - β1^t)) / (sqrt(v / (1 - β2^t)) + ε)
+/// ```
+/// A learned scale is multiplied by `1 - rate · …` instead, clamped to `0.5 ..= 2`.
+#[derive(Clone, Debug, quant::Module)]
+pub struct Adam {
+    first: PerParam,
+    second: PerParam,
+    /// `β1^t` and `β2^t`.
+    powers: Param<[f32; 2]>,
+}
+
+const BETA: [f64; 2] = [0.9, 0.999];
+const EPSILON: f64 = 1e-8;
+
+impl Adam {
+    /// For the variables of `model`; of a model in training, its learned scales among them.
+    ///
+    /// # Errors
+    /// A model without variables.
+    pub fn new(model: &(impl Walk + ?Sized)) -> Result<Self, OptimizerError> {
+        let (first, second) = (zeros(model)?, zeros(model)?);
+        Ok(Self { first, second, powers: Param::new([1.0; 2]) })
+    }
+
+    /// Moves every variable that has a gradient; others stay.
+    ///
+    /// # Errors
+    /// A variable that the optimizer was not made for, a gradient that is not finite (before that
+    /// variable is moved), or a failing device.
+    pub fn step(
+        &mut self,
+        model: &(impl Walk + ?Sized),
+        gradients: &GradStore,
+        rate: f64,
+    ) -> Result<(), OptimizerError> {
+        let powers = self.powers.as_float_mut().ok_or(OptimizerError::Quantized)?;
+        for (power, beta) in powers.iter_mut().zip(BETA) {
+            *power *= beta as f32;
+        }
+        let [one, two] = powers.map(|power| 1.0 / (1.0 - f64::from(power)));
+        descend(model, gradients, rate, |it, g| {
+            let m = beside(&mut self.first, it)?;
+            let v = beside(&mut self.second, it)?;
+            let moved = || -> candle_core::Result<_> {
+                let m = ((&*m * BETA[0])? + (&g * (1.0 - BETA[0]))?)?;
+                let v = ((&*v * BETA[1])? + (g.sqr()? * (1.0 - BETA[1]))?)?;
+                let direction = ((&m * one)? / ((&v * two)?.sqrt()? + EPSILON)?)?;
+                Ok((m, v, direction))
+            };
+            let (new_m, new_v, direction) = moved().map_err(|e| it.failed(&e))?;
+            (*m, *v) = (new_m, new_v);
+            Ok(direction)
+        })
+    }
+}
+
+/// Gradient descent with momentum: `v = momentum · v + g`, `w = w - rate · v`.
+#[derive(Clone, Debug, quant::Module)]
+pub struct Sgd {
+    velocity: PerParam,
+    #[module(skip)]
+    momentum: f64,
+}
+
+impl Sgd {
+    /// For the variables of `model`; without momentum, 0.
+    ///
+    /// # Errors
+    /// A model without variables.
+    pub fn new(model: &(impl Walk + ?Sized), momentum: f64) -> Result<Self, OptimizerError> {
+        Ok(Self { velocity: zeros(model)?, momentum })
+    }
+
+    /// As [`Adam::step`]. A learned scale moves by `rate · v` too, at most to its half or double.
+    ///
+    /// # Errors
+    /// As [`Adam::step`].
+    pub fn step(
+        &mut self,
+        model: &(impl Walk + ?Sized),
+        gradients: &GradStore,
+        rate: f64,
+    ) -> Result<(), OptimizerError> {
+        descend(model, gradients, rate, |it, g| {
+            let velocity = beside(&mut self.velocity, it)?;
+            let moved = (&*velocity * self.momentum).and_then(|v| v + &g);
+            *velocity = moved.map_err(|e| it.failed(&e))?;
+            if it.is_scale {
+                // `step` multiplies by the scale.
+                velocity.div(&it.var.as_detached_tensor()).map_err(|e| it.failed(&e))
+            } else {
+                Ok(velocity.clone())
+            }
+        })
+    }
+}
+
+/// A step cannot be made.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum OptimizerError {
+    /// The model has no parameter that is a variable of candle.
+    NoVariables,
+    /// The optimizer was made for a model that has no such variable, or one of another shape.
+    UnknownParam {
+        /// The variable.
+        id: ParamId,
+    },
+    /// A gradient is NaN or infinite.
+    NonFinite {
+        /// The variable.
+        id: ParamId,
+        /// Where in its gradient.
+        source: NonFinite,
+    },
+    /// The optimizer's own state was quantized.
+    Quantized,
+    /// candle failed.
+    Backend {
+        /// The variable.
+        id: ParamId,
+        /// What it said.
+        reason: String,
+    },
+}
+
+impl fmt::Display for OptimizerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoVariables => f.write_str("the model has no parameter that is a variable"),
+            Self::UnknownParam { id } => {
+                write!(f, "{id}: the optimizer was made for a model without this variable")
+            }
+            Self::NonFinite { id, source } => write!(f, "{id}: the gradient: {source}"),
+            Self::Quantized => f.write_str("the optimizer's state is quantized"),
+            Self::Backend { id, reason } => write!(f, "{id}: {reason}"),
+        }
+    }
+}
+
+impl core::error::Error for OptimizerError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::NonFinite { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! How a weight is quantized while it is trained.
+
+use std::boxed::Box;
+use std::sync::Arc;
+
+use candle_core::{Tensor, Var};
+
+use super::phase::{Phase, StepSize};
+use crate::backend::candle::{as_variable, variable};
+use quant::module::{Attachment, Param, ParamMut, Walk, Walker, WalkerMut};
+use quant::quantize::{Choice, WeightError, WeightRange, params};
+use quant::scheme::{Groups, Mapping, QuantParams, QuantizationScheme};
+use quant::tensor::{FloatTensor, QuantizedTensor, TensorError};
+use quant_kernels::Kernel;
+
+/// Attached to a float parameter in training: its scheme, and the scales it has or learns.
+///
+/// `scale` and `zero_point` are leaves of the model, below the parameter, so that optimizers and
+/// records find them. Scales that are all 0 have not been set yet: that happens at their first
+/// use, because a weight into which a norm is folded is known only to its layer.
+#[derive(Clone)]
+pub(crate) struct FakeWeight {
+    scheme: QuantizationScheme,
+    calibration: Arc<dyn WeightRange>,
+    steps: StepSize,
+    phase: Phase,
+    /// `[groups]`
+    scale: Param<Tensor>,
+    /// `[groups]`, whole numbers; only of affine schemes.
+    zero_point: Option<Param<Tensor>>,
+}
+
+/// Attaches to `param` what it needs to be trained for `choice`.
+pub(super) fn begin(
+    param: &mut dyn ParamMut,
+    choice: &Choice,
+    steps: StepSize,
+) -> Result<(), TensorError> {
+    let refuse = |reason: &str| Err(TensorError::Storage(reason.into()));
+    let view = param.view();
+    if view.is_quantized() {
+        return refuse("the parameter is quantized already");
+    }
+    let fake = match variable(view) {
+        None => return refuse("the storage is not a variable of candle"),
+        Some(var) if var.dtype() != candle_core::DType::F32 => {
+            return refuse("the storage is not of the type f32");
+        }
+        Some(var) => FakeWeight::new(choice, steps, &var)?,
+    };
+    param.attach(Some(Box::new(fake)))
+}
+
+impl FakeWeight {
+    /// For this weight, in the phase that observes.
+    fn new(choice: &Choice, steps: StepSize, weight: &Var) -> Result<Self, TensorError> {
+        let (scheme, calibration) = choice.parts().ok_or_else(|| {
+            TensorError::Storage("the calibration is not of this crate, and has only a name".into())
+        })?;
+        let groups = Groups::new(weight.dims(), scheme.granularity())?.count();
+        let zeros =
+            || match Var::from_vec(vec![0.0f32; groups], groups, weight.as_tensor().device()) {
+                Ok(zeros) => Ok(Param::new(zeros.into_inner())),
+                Err(error) => Err(TensorError::Storage(error.to_string())),
+            };
+        let zero_point = match scheme.mapping() {
+            Mapping::Symmetric => None,
+            Mapping::Affine => Some(zeros()?),
+        };
+        let phase = Phase::Observe;
+        Ok(Self { scheme, calibration, steps, phase, scale: zeros()?, zero_point })
+    }
+
+    /// What is attached to `param`, in a phase that quantizes.
+    pub(crate) fn active<T: FloatTensor>(param: &Param<T>) -> Option<&Self> {
+        param.attachment::<Self>().filter(|fake| fake.is_active())
+    }
+
+    pub(crate) fn set_phase(&mut self, phase: Phase) {
+        self.phase = phase;
+    }
+
+    /// Whether the weight is quantized in this phase.
+    fn is_active(&self) -> bool {
+        self.phase != Phase::Observe
+    }
+
+    /// The scales, if they are learned now.
+    pub(crate) fn learned_scale(&self) -> Option<&Tensor> {
+        let learns = self.steps == StepSize::Learned && self.phase == Phase::Fake;
+        self.scale.as_float().filter(|_| learns)
+    }
+
+    /// The weight with these values, quantized.
+    pub(crate) fn quantized(
+        &self,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<QuantizedTensor, WeightError> {
+        let groups = Groups::new(shape, self.scheme.granularity())?;
+        Kernel::current().min_max(values).map_err(WeightError::NonFinite)?;
+        let params = self.params(groups, values)?;
+        Ok(QuantizedTensor::quantize(shape, self.scheme, groups, values, &params))
+    }
+
+    fn params(&self, groups: Groups, values: &[f32]) -> Result<Vec<QuantParams>, WeightError> {
+        let grid = self.scheme.grid();
+        let found = || params(groups, grid, values, &*self.calibration);
+        if self.steps == StepSize::FromRange && self.phase == Phase::Fake {
+            return found();
+        }
+        let scales = stored(&self.scale);
+        if scales.iter().all(|&scale| scale == 0.0) {
+            let found = found()?;
+            self.store(&found).map_err(WeightError::Tensor)?;
+            return Ok(found);
+        }
+        let zero_points = self.zero_point.as_ref().map(stored);
+        let param = |(group, &scale): (usize, &f32)| {
+            let scale = grid.store(scale).map_err(|source| WeightError::Scale { group, source })?;
+            let zero_point = zero_points.as_ref().map_or(0, |all| all[group] as i8);
+            QuantParams::new(scale, zero_point)
+                .map_err(|source| WeightError::Scale { group, source })
+        };
+        scales.iter().enumerate().map(param).collect()
+    }
+
+    fn store(&self, params: &[QuantParams]) -> Result<(), TensorError> {
+        set(&self.scale, params.iter().map(|params| params.scale()).collect())?;
+        let Some(zero_point) = &self.zero_point else { return Ok(()) };
+        set(zero_point, params.iter().map(|params| params.zero_point().into()).collect())
+    }
+}
+
+impl Attachment for FakeWeight {
+    fn boxed_clone(&self) -> Box<dyn Attachment> {
+        Box::new(self.clone())
+    }
+}
+
+impl Walk for FakeWeight {
+    fn walk(&self, walker: &mut Walker<'_>) {
+        self.scale.walk(&mut walker.scale());
+        if let Some(zero_point) = &self.zero_point {
+            zero_point.walk(&mut walker.attached("zero_point"));
+        }
+    }
+
+    fn walk_mut(&mut self, walker: &mut WalkerMut<'_>) {
+        self.scale.walk_mut(&mut walker.scale());
+        if let Some(zero_point) = &mut self.zero_point {
+            zero_point.walk_mut(&mut walker.attached("zero_point"));
+        }
+    }
+}
+
+fn stored(param: &Param<Tensor>) -> Vec<f32> {
+    param.as_float().map(|value| FloatTensor::values(value).into_owned()).unwrap_or_default()
+}
+
+/// Sets the variable that `param` holds.
+pub(crate) fn set(param: &Param<Tensor>, values: Vec<f32>) -> Result<(), TensorError> {
+    let var = param.as_float().and_then(as_variable);
+    let var = var.ok_or_else(|| TensorError::Storage("the tensor is not a variable".into()))?;
+    Tensor::from_vec(values, var.dims(), var.as_tensor().device())
+        .and_then(|tensor| var.set(&tensor))
+        .map_err(|error| TensorError::Storage(error.to_string()))
+}
