@@ -99,6 +99,7 @@ impl Kernel {
     ///
     /// For work that cannot fail. All kernels give the same bits, so nothing is wrong but the
     /// speed; whoever can report an error calls [`Kernel::selected`] first.
+    #[inline]
     pub fn current() -> Self {
         // Called once per group of weights, so the result is not cloned.
         #[cfg(feature = "std")]
@@ -224,6 +225,7 @@ impl fmt::Display for Kernel {
 }
 
 #[cfg(feature = "std")]
+#[inline]
 fn selection() -> &'static Result<Kernel, KernelUnavailable> {
     static SELECTION: std::sync::OnceLock<Result<Kernel, KernelUnavailable>> =
         std::sync::OnceLock::new();
