@@ -289,7 +289,7 @@ fn a_plan_for_another_model_names_all_differences() {
     let error = plan.apply(found).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "the plan was made for another model: shape has shape [4], planned was [3]; gone is not \
+        "the plan was made for another model: shape has shape [4], but the plan has [3]; gone is not \
          in the model; float is quantized in one and float in the other; new is not in the plan"
     );
     let QuantizeError::PlanMismatch(differences) = error else { panic!() };

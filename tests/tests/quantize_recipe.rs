@@ -158,7 +158,7 @@ fn rules_without_effect_are_all_reported_with_the_nearest_paths() {
     );
     assert_eq!(
         rules[1].to_string(),
-        "rule 2 `layers.1.weight` comes too late: rule 1 `layers.**` matches first"
+        "rule 2 `layers.1.weight` has no effect: rule 1 `layers.**` matches the same paths first"
     );
     assert_eq!(rules.len(), 3);
     assert_eq!(

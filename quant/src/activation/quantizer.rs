@@ -14,7 +14,7 @@ use crate::scheme::{
     ScaleType,
 };
 
-/// Says how the input of a layer is quantized; it is beside the layer's parameters, and saved with
+/// How the input of a layer is quantized: a state leaf beside the layer's parameters, saved with
 /// them.
 ///
 /// A new one is float. [`Module::prepare`](crate::Module::prepare) makes it dynamic or lets it
@@ -38,7 +38,7 @@ pub struct ActivationQuantizer {
     state: State,
 }
 
-/// What an [`ActivationQuantizer`] does.
+/// How an [`ActivationQuantizer`] treats its input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ActivationMode {
@@ -61,7 +61,7 @@ impl ActivationQuantizer {
         Self::default()
     }
 
-    /// What it does.
+    /// How the input is quantized now.
     pub fn mode(&self) -> ActivationMode {
         match &self.state {
             State::Float => ActivationMode::Float,

@@ -27,8 +27,8 @@ impl Observer for AnyObserver {
         }
     }
 
-    /// Takes in what another observer of the same kind has seen; one of another kind is of
-    /// another calibration, and is left out.
+    /// Merges what another observer of the same kind has seen. An observer of another kind belongs to
+    /// another calibration and is ignored.
     fn merge(&mut self, other: &Self) {
         match (self, other) {
             (Self::MinMax(a), Self::MinMax(b)) => a.merge(b),

@@ -20,13 +20,13 @@ const ZERO: usize = BINS / 2;
 /// Added to bins that are empty, so that no logarithm is of zero.
 const SMOOTHING: f64 = 1e-4;
 
-/// The range `±t` for which the distribution of the values, reduced to 128 levels, has the least
-/// Kullback-Leibler divergence from what it was; cut off where the values end.
+/// The range `±t` with the least Kullback-Leibler divergence between the distribution of the values
+/// and the same distribution reduced to 128 levels. The range ends where the values end.
 ///
-/// What lies outside of `±t` is counted in the outermost bins, as saturation does. Bins, candidates
-/// and formula are those of ONNX Runtime's entropy calibration, which took them from `TensorRT`:
-/// 2,048 bins over the largest magnitude, and the bin that begins at zero in the middle, so that
-/// the range reaches one bin farther above zero than below.
+/// Values outside of `±t` count in the outermost bins, as saturation would put them there. Bins,
+/// candidates and formula are those of ONNX Runtime's entropy calibration, which follows `TensorRT`:
+/// 2,048 bins over the largest magnitude, with the bin that begins at zero in the middle. The range
+/// therefore reaches one bin farther above zero than below.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntropyCalibration {}
 
@@ -46,7 +46,7 @@ impl Calibration for EntropyCalibration {
         let counts = centred(histogram, full.magnitude());
         let best = (LEVELS / 2..=ZERO)
             .map(|reach| (divergence(&counts, reach), reach))
-            // The first of equals, as the smaller range has the finer steps.
+            // Among equals the first: a smaller range has smaller steps.
             .min_by(|a, b| a.0.total_cmp(&b.0));
         let (start, end) = best.map_or((0, BINS), |(_, reach)| window(reach));
         let edge =
@@ -62,12 +62,12 @@ fn window(reach: usize) -> (usize, usize) {
 
 /// Counts in bins from `-magnitude` to `magnitude`.
 ///
-/// The histogram's own bins, of which there are up to eight times as many, go where they begin.
+/// A bin of the histogram, which has up to eight times as many, counts where it begins.
 fn centred(histogram: &Histogram, magnitude: f32) -> Vec<f64> {
     let mut counts = alloc::vec![0.0; BINS];
     let magnitude = f64::from(magnitude);
     for bin in histogram.bins().filter(|bin| bin.count > 0) {
-        // Multiplied first: a quotient that is a whole number is exact then.
+        // Multiply first, so that a quotient that is a whole number is exact.
         let at = (bin.start + magnitude) * ZERO as f64 / magnitude;
         // The lowest bin may begin below the least value; with nothing but zeros `at` is NaN.
         // The cast takes both to the first bin.
@@ -76,8 +76,8 @@ fn centred(histogram: &Histogram, magnitude: f32) -> Vec<f64> {
     counts
 }
 
-/// The divergence of the distribution within `reach` bins of the middle, what is outside counted
-/// at the ends, from the same reduced to [`LEVELS`] levels.
+/// The divergence between the distribution within `reach` bins of the middle, with the rest counted
+/// at its ends, and the same distribution reduced to [`LEVELS`] levels.
 fn divergence(counts: &[f64], reach: usize) -> f64 {
     let (start, end) = window(reach);
     let inside = &counts[start..end];
@@ -92,15 +92,14 @@ fn divergence(counts: &[f64], reach: usize) -> f64 {
     }
 }
 
-/// In each bin its level's count, divided by the number of the level's bins that have something in
-/// `reference`, rounded down. (Bins that have nothing get as much. Both as in the implementation
-/// this follows.)
+/// For each bin: the count of its level, divided by the number of the level's bins that are not
+/// empty in `reference`, rounded down. Empty bins get the same share, as in ONNX Runtime.
 fn reduce(inside: &[f64], reference: &[f64]) -> Vec<f64> {
     let merged = inside.len() / LEVELS;
     let mut reduced = alloc::vec![0.0; inside.len()];
     for level in 0..LEVELS {
         let bins = level * merged..(level + 1) * merged;
-        // The last level has what is left over; its bins do not.
+        // The last level also counts the remaining bins, which get no share.
         let counted = if level + 1 == LEVELS { bins.start..inside.len() } else { bins.clone() };
         let sum: f64 = inside[counted].iter().sum();
         let filled = reference[bins.clone()].iter().filter(|&&count| count != 0.0).count();
@@ -111,7 +110,7 @@ fn reduce(inside: &[f64], reference: &[f64]) -> Vec<f64> {
     reduced
 }
 
-/// Moves a little from the bins that have something to those that have nothing.
+/// Moves a little from the bins that are not empty to the empty ones.
 fn smooth(mut counts: Vec<f64>) -> Option<Vec<f64>> {
     let empty = counts.iter().filter(|&&count| count == 0.0).count();
     let filled = counts.len() - empty;

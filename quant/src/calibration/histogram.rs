@@ -1,9 +1,9 @@
 //! Exact counts in bins whose width is a power of two.
 //!
-//! Bins lie on multiples of their width, and the width is the smallest power of two with which
-//! [`MAX_BINS`] bins hold everything that was seen, and zero. When the range outgrows the bins,
-//! the width doubles and neighbours are added. So a histogram depends on the multiset of values
-//! alone: not on the order, the batches, the threads or the machine; and merging two is exact.
+//! Bins begin at multiples of their width. The width is the smallest power of two with which
+//! [`MAX_BINS`] bins hold every value seen, and zero. When the range outgrows the bins, the width
+//! doubles and neighbouring bins are added up. A histogram therefore depends on the values alone,
+//! not on their order, the batches, the threads or the machine, and merging two is exact.
 
 use alloc::vec::Vec;
 
@@ -19,7 +19,7 @@ pub(super) const MAX_BINS: usize = 1 << 14;
 /// The exponent of the smallest f32: no bin is narrower.
 const MIN_EXPONENT: i32 = -149;
 
-/// How often values were seen, in bins of a width that is a power of two.
+/// Counts of the values seen, in bins whose width is a power of two.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "RawHistogram", into = "RawHistogram")]
 pub struct Histogram {
@@ -32,14 +32,14 @@ pub struct Histogram {
     seen: Option<(u32, u32)>,
 }
 
-/// Some of the values, all of them counted in one bin.
+/// The values counted in one bin.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
-    /// Where the bin begins.
+    /// The start of the bin, inclusive.
     pub start: f64,
-    /// Where it ends: the next begins here.
+    /// The end of the bin, exclusive: the start of the next.
     pub end: f64,
-    /// The number of values `x` with `start ≤ x < end`.
+    /// The number of values `x` with `start <= x < end`.
     pub count: u64,
 }
 

@@ -66,7 +66,7 @@ impl Calibration for CalibrationMethod {
         }
     }
 
-    /// An observer of another method has seen nothing for this one.
+    /// An observer of another method gives `None`.
     fn range(&self, observer: &AnyObserver, grid: Grid) -> Option<Range> {
         match (self, observer) {
             (Self::MinMax(calibration), AnyObserver::MinMax(seen)) => calibration.range(seen, grid),

@@ -8,7 +8,7 @@ use super::{Calibration, Observer};
 use crate::kernel::Kernel;
 use crate::scheme::{Grid, NonFinite, Range};
 
-/// The range from the least to the greatest value: nothing saturates.
+/// The range from the least to the greatest value: no value saturates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MinMaxCalibration {}
 

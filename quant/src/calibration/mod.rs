@@ -1,9 +1,10 @@
 //! From values to the range that codes must cover: calibrations and their observers.
 //!
-//! A [`Calibration`] is a setting: what a user writes down, puts into a recipe, or passes to a
-//! [`Quantizer`](crate::Quantizer). The [`Observer`] it makes is a state: it sees values piece by
-//! piece, can be merged with one that saw others, and names a range in the end. Weights are seen
-//! whole, so [`Calibration::weight_range`] may do better than stream them.
+//! A [`Calibration`] is a setting, which a recipe or a [`Quantizer`](crate::Quantizer) holds. It makes
+//! an [`Observer`], which is a state: it receives values batch by batch, can be merged with another
+//! observer of the same calibration, and gives a range at the end. A weight is known as a whole, so
+//! [`Calibration::weight_range`] may use better methods than an observer. This room imports `scheme`
+//! and the kernels only. Start reading in `min_max.rs`.
 
 #[cfg(feature = "std")]
 mod any;
@@ -58,19 +59,19 @@ use crate::scheme::{Grid, NonFinite, QuantParams, Quantization, Range};
 /// }
 /// ```
 pub trait Calibration {
-    /// What sees the values.
+    /// The observer that receives values for this calibration.
     type Observer: Observer;
 
     /// The name in plans and recipes, with parameters if there are any.
     fn name(&self) -> Cow<'static, str>;
 
-    /// A new observer, which has seen nothing.
+    /// A new observer that has seen no values.
     fn observer(&self) -> Self::Observer;
 
     /// The range that the codes of `grid` should cover, or `None` if nothing was seen.
     fn range(&self, observer: &Self::Observer, grid: Grid) -> Option<Range>;
 
-    /// The range for the values of one group of a weight, all at hand.
+    /// The range for all values of one group of a weight.
     ///
     /// # Errors
     /// The first value that is NaN or infinite.
@@ -81,19 +82,19 @@ pub trait Calibration {
     }
 }
 
-/// What has been seen of a stream of values.
+/// The state of a calibration: what it has seen of a stream of values.
 pub trait Observer {
-    /// Sees a batch of values.
+    /// Receives a batch of values.
     ///
     /// # Errors
-    /// The first value that is NaN or infinite; the observer is then as it was before the batch.
+    /// The first value that is NaN or infinite. The observer is then unchanged.
     fn observe(&mut self, values: &[f32]) -> Result<(), NonFinite>;
 
-    /// Takes in what another observer of the same calibration has seen.
+    /// Merges what another observer of the same calibration has seen.
     fn merge(&mut self, other: &Self);
 }
 
-/// What quantizing `values` on `grid` does to them.
+/// The error of quantizing `values` on `grid`.
 pub(crate) fn quant_error(grid: Grid, values: &[f32], params: QuantParams) -> QuantError {
     Kernel::current().quant_error(values, Quantization::new(params, grid))
 }

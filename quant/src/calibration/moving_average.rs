@@ -10,7 +10,8 @@ use crate::scheme::{Grid, NonFinite, Range};
 
 /// The moving average of each batch's minimum and maximum.
 ///
-/// The first batch sets both; after it `lo += c · (min - lo)` and `hi += c · (max - hi)`, in f32.
+/// The first batch sets both. Each later batch moves them, in f32: `lo += c · (min - lo)` and
+/// `hi += c · (max - hi)`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "f32", into = "f32")]
 pub struct MovingAverageCalibration {
@@ -18,18 +19,18 @@ pub struct MovingAverageCalibration {
 }
 
 impl MovingAverageCalibration {
-    /// With a constant from above 0 to 1, or `None`.
+    /// The calibration with this constant, or `None` unless `0 < c <= 1`.
     pub fn new(constant: f32) -> Option<Self> {
         (constant > 0.0 && constant <= 1.0).then_some(Self { constant })
     }
 
-    /// The weight of a new batch.
+    /// The weight `c` of a new batch.
     pub fn constant(self) -> f32 {
         self.constant
     }
 }
 
-/// The constant 0.01.
+/// `c` = 0.01.
 impl Default for MovingAverageCalibration {
     fn default() -> Self {
         Self { constant: 0.01 }
@@ -70,7 +71,7 @@ impl Calibration for MovingAverageCalibration {
     }
 }
 
-/// The averages so far. They depend on how values are cut into batches, and on the order.
+/// The averages so far. They depend on the order of the batches, and on where batches end.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MovingAverageObserver {
     constant: f32,
@@ -85,7 +86,7 @@ impl MovingAverageObserver {
         if self.batches == 0 { None } else { Range::new(self.lo, self.hi) }
     }
 
-    /// The averages as they are; `None` before the first batch.
+    /// The averages, not widened to hold zero; `None` before the first batch.
     pub fn averages(&self) -> Option<(f32, f32)> {
         (self.batches > 0).then_some((self.lo, self.hi))
     }
@@ -107,7 +108,7 @@ impl Observer for MovingAverageObserver {
         Ok(())
     }
 
-    /// Averages weighted by the number of batches: which of the two came first is not known.
+    /// Weights both averages by their numbers of batches, because the order is unknown.
     fn merge(&mut self, other: &Self) {
         let batches = self.batches.saturating_add(other.batches);
         if batches == 0 {

@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::{Calibration, Histogram, MinMaxCalibration, quant_error};
 use crate::scheme::{Grid, Mapping, NonFinite, Range};
 
-/// The range that minimises the squared error between values and what their codes stand for.
+/// The range that minimises the squared error between values and their dequantized codes.
 ///
-/// A range smaller than that of the values makes a few saturate and gives all others finer
-/// steps. At 8 bits that seldom pays for weights; at 4 bits and below it does. The search tries
-/// narrower ends in steps of 1/64 of the range, then of 1/512 around the best; it never does
-/// worse than [`MinMaxCalibration`]. Weights are searched by their values, activations by their
-/// [`Histogram`].
+/// With a range smaller than that of the values, a few values saturate and all others get smaller
+/// steps. That seldom pays at 8 bits for weights, and pays at 4 bits and below. The search tries
+/// narrower ends in steps of 1/64 of the range, then of 1/512 around the best. It is never worse than
+/// [`MinMaxCalibration`]. For weights it uses the values, for activations their [`Histogram`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MseCalibration {}
 
@@ -31,8 +30,8 @@ impl Calibration for MseCalibration {
     fn range(&self, histogram: &Histogram, grid: Grid) -> Option<Range> {
         let full = histogram.range()?;
         let found = search(full, grid.mapping(), |range| histogram_error(histogram, grid, range).1);
-        // Inside a bin an error changes by no more than half the bin's width. Only a range that is
-        // better whatever the values in the bins are is better for certain.
+        // Inside a bin an error changes by at most half the bin's width. A range counts as better only
+        // if it is better for all values that the bins may hold.
         let certain = histogram_error(histogram, grid, found).2;
         let possible = histogram_error(histogram, grid, full).0;
         Some(if certain < possible { found } else { full })
@@ -52,8 +51,8 @@ fn weight_error(values: &[f32], grid: Grid, range: Range) -> f64 {
     }
 }
 
-/// The least, the likely and the greatest squared error of the values counted, quantized over
-/// `range`: for values at the middle of their bins, and half a bin's width of error to either side.
+/// The least, the likely and the greatest squared error of the counted values, quantized over
+/// `range`: for values in the middle of their bins, and half a bin's width of error to either side.
 fn histogram_error(histogram: &Histogram, grid: Grid, range: Range) -> (f64, f64, f64) {
     let Ok(params) = grid.params(range) else {
         return (f64::INFINITY, f64::INFINITY, f64::INFINITY);
@@ -75,10 +74,10 @@ fn square(x: f64) -> f64 {
     x * x
 }
 
-/// What a range's ends are counted in: 512 parts are the whole.
+/// The unit of a range's ends: 512 parts are the whole.
 const WHOLE: u32 = 512;
 
-/// How many parts of the full range's low and high end a candidate has.
+/// The low and the high end of a candidate, in parts of the full range's.
 type Parts = [u32; 2];
 
 /// Which ends of the range a pass of the search moves.
@@ -125,7 +124,7 @@ pub(super) fn search(full: Range, mapping: Mapping, error: impl Fn(Range) -> f64
     range(best.0)
 }
 
-/// The best of `best` and the candidates that differ from it by what `pass` sets to `parts`.
+/// The best of `best` and the candidates whose ends `pass` sets to `parts`.
 fn least(
     best: (Parts, f64),
     parts: impl Iterator<Item = u32>,

@@ -1,4 +1,4 @@
-//! A range that leaves a share of the values out.
+//! The range that holds a given share of the values.
 
 use alloc::borrow::Cow;
 
@@ -9,8 +9,9 @@ use crate::scheme::{Grid, Mapping, Range};
 
 /// The range that holds `percentile` per cent of the values.
 ///
-/// Symmetric: of the magnitudes. Affine: half of what is left out lies below the range and half
-/// above. The ends are those of bins: each is within one bin of the exact order statistic.
+/// With a symmetric mapping the percentile is one of magnitudes. With an affine mapping half of the
+/// remaining values lie below the range and half above. The ends are ends of bins: each is within one
+/// bin of the exact order statistic.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct PercentileCalibration {
@@ -18,20 +19,20 @@ pub struct PercentileCalibration {
 }
 
 impl PercentileCalibration {
-    /// With a percentile from above 0 to 100, or `None`.
+    /// The calibration with this percentile, or `None` unless `0 < percentile <= 100`.
     pub fn new(percentile: f64) -> Option<Self> {
         (percentile > 0.0 && percentile <= 100.0).then_some(Self { percentile })
     }
 
-    /// The share of the values inside, in per cent.
+    /// The share of the values inside of the range, in per cent.
     pub fn percentile(self) -> f64 {
         self.percentile
     }
 
-    /// How many of `count` values may stay outside.
+    /// The number of `count` values that may stay outside.
     ///
-    /// 99.99 is no binary fraction, so 99.99 per cent of 100,000 is not 99,990 but a little beside
-    /// it. That little would decide about a value, which at the far end is a long way.
+    /// 99.99 is not a binary fraction, so 99.99 per cent of 100,000 is not exactly 99,990. Without
+    /// rounding, that small error would include or exclude a whole value, which may be far away.
     fn outside(self, count: u64) -> f64 {
         let count = count as f64;
         let inside = self.percentile * count / 100.0;
@@ -96,7 +97,7 @@ impl Calibration for PercentileCalibration {
     }
 }
 
-/// The first of `ends`, each with a count, at which more than `out` values have been passed.
+/// The first of `ends`, each with a count, at which the counts add up to more than `out`.
 fn reach(ends: impl Iterator<Item = (f64, u64)>, out: f64) -> f64 {
     let mut passed = 0;
     let mut last = 0.0;
@@ -114,7 +115,7 @@ fn reach(ends: impl Iterator<Item = (f64, u64)>, out: f64) -> f64 {
 fn magnitude_above(histogram: &Histogram, out: f64) -> f64 {
     let mut low = histogram.bins().filter(|bin| bin.start < 0.0).peekable();
     let mut high = histogram.bins().rev().filter(|bin| bin.start >= 0.0).peekable();
-    // From the outside in: whichever side reaches farther comes next.
+    // From the outside in: the side that reaches farther comes next.
     let ends = core::iter::from_fn(|| {
         let below = low.peek().map_or(0.0, |bin| -bin.start);
         let above = high.peek().map_or(0.0, |bin| bin.end);

@@ -1,4 +1,4 @@
-//! The name of a parameter.
+//! The path of a parameter.
 
 use alloc::string::String;
 use core::borrow::Borrow;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A parameter's path from the root of its model: `layers.0.weight`.
 ///
 /// The steps are field names, positions in vectors, arrays and tuples, keys of maps and names of
-/// enum variants. A path is the same in every run, and is what recipes, errors and files use.
+/// enum variants. A path is the same in every run. Recipes, errors and files use it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ParamId(String);
@@ -20,7 +20,7 @@ impl ParamId {
         Self(path.into())
     }
 
-    /// The path.
+    /// The path as a string, its steps joined by dots.
     pub fn as_str(&self) -> &str {
         &self.0
     }

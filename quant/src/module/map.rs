@@ -8,7 +8,7 @@ use super::leaf::StateLeaf;
 use super::walk::{LeavesMut, ParamMut, Site, Walk, walk_mut};
 use crate::tensor::{Tensor, TensorError};
 
-/// Replaces the parameters of a model, one by one.
+/// Replaces the parameters of a model one by one.
 ///
 /// ```
 /// use quant::{Module, ModuleMapper, Param, ParamId, Tensor};
@@ -26,15 +26,15 @@ pub trait ModuleMapper {
     fn map_float(&mut self, id: ParamId, tensor: Tensor) -> Tensor;
 }
 
-/// Replaces the parameters of a model, one by one, and may fail.
+/// Replaces the parameters of a model one by one, up to the first error.
 pub trait TryModuleMapper {
-    /// Why a parameter cannot be replaced.
+    /// The error that ends the map.
     type Error;
 
     /// Makes one parameter, float or quantized, into another of the same shape.
     ///
     /// # Errors
-    /// Any; it ends the map, and reaches the caller with the parameter's path.
+    /// Any error ends the map. It reaches the caller with the parameter's path.
     fn try_map_float(&mut self, id: ParamId, tensor: Tensor) -> Result<Tensor, Self::Error>;
 }
 
@@ -44,17 +44,17 @@ pub trait TryModuleMapper {
 pub enum MapError<E> {
     /// The mapper failed.
     Mapper {
-        /// The parameter.
+        /// The path of the parameter.
         id: ParamId,
-        /// Why.
+        /// The mapper's error.
         source: E,
     },
     /// The mapper returned a tensor of another shape, or one that the parameter's storage cannot
     /// hold.
     Tensor {
-        /// The parameter.
+        /// The path of the parameter.
         id: ParamId,
-        /// Why.
+        /// Why the tensor does not fit.
         source: TensorError,
     },
 }
@@ -142,9 +142,9 @@ pub(crate) fn try_map<M: Walk, E>(
     }
 }
 
-/// Gives a parameter what became of it, which has its shape.
+/// Puts the mapped tensor, which must have the parameter's shape, into the parameter.
 ///
-/// A storage that is quantized cannot refuse a shape, but it could not be made float again.
+/// A quantized parameter would accept any shape, but could not be made float again.
 fn put_back(param: &mut dyn ParamMut, shape: &[usize], tensor: Tensor) -> Result<(), TensorError> {
     if tensor.shape() == shape {
         param.put(tensor)

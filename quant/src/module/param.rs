@@ -1,4 +1,4 @@
-//! Parameters: a storage of floats, or what it was quantized to.
+//! A parameter: float in its own storage, or quantized.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -11,7 +11,7 @@ use super::view::ParamView;
 use super::walk::{Attachment, ParamMut, Walk, Walker, WalkerMut};
 use crate::tensor::{FloatTensor, QuantizedTensor, Repr, Tensor, TensorError};
 
-/// A parameter of a model: a float tensor of type `T`, or the quantized tensor made of it.
+/// A parameter of a model: a float tensor of type `T`, or the quantized tensor made from it.
 ///
 /// ```
 /// use quant::Param;
@@ -31,7 +31,7 @@ pub struct Param<T: FloatTensor> {
 
 enum State<T: FloatTensor> {
     Float(T),
-    /// With the place where the float tensor lived, and will live again.
+    /// With the device of the float tensor, for when the parameter is float again.
     Quantized(QuantizedTensor, T::Device),
 }
 
@@ -109,7 +109,7 @@ impl<T: FloatTensor> Param<T> {
         }
     }
 
-    /// What is computed from the value and kept beside it, such as packed weights.
+    /// The cache of values computed from the parameter, such as packed weights.
     #[cfg(feature = "std")]
     pub fn cache(&self) -> &Cache {
         &self.cache
@@ -128,7 +128,7 @@ impl<T: FloatTensor> Param<T> {
         }
     }
 
-    /// Where the float tensor lives, or will live when the parameter is float again.
+    /// The device of the float tensor, also while the parameter is quantized.
     pub fn device(&self) -> T::Device {
         match &self.state {
             State::Float(value) => value.device(),

@@ -6,7 +6,7 @@ use core::any::Any;
 use crate::scheme::element_count;
 use crate::tensor::{FloatTensor, QuantizedTensor, Tensor};
 
-/// A parameter seen by reference, whatever its storage.
+/// A parameter by reference, whatever its storage.
 #[derive(Clone, Copy)]
 pub struct ParamView<'a>(View<'a>);
 
@@ -17,7 +17,7 @@ enum View<'a> {
     Quantized(&'a QuantizedTensor),
 }
 
-/// What of [`FloatTensor`] does not name the type.
+/// The methods of [`FloatTensor`] that do not mention the type.
 trait FloatView {
     fn shape(&self) -> Cow<'_, [usize]>;
     fn values(&self) -> Cow<'_, [f32]>;
@@ -58,8 +58,8 @@ impl<'a> ParamView<'a> {
         }
     }
 
-    /// The values in row-major order: borrowed if the storage has them so, dequantized if the
-    /// parameter is quantized.
+    /// The values in row-major order: borrowed if the storage holds them in this order, dequantized
+    /// if the parameter is quantized.
     pub fn values(self) -> Cow<'a, [f32]> {
         match self.0 {
             View::Float(value) => value.values(),
@@ -95,7 +95,7 @@ impl<'a> ParamView<'a> {
         self.quantized().is_some()
     }
 
-    /// The float storage, if its type is `T` and it says so by [`FloatTensor::as_any`].
+    /// The float storage, if its type is `T` and it implements [`FloatTensor::as_any`].
     pub fn downcast_ref<T: FloatTensor + 'static>(self) -> Option<&'a T> {
         self.as_any()?.downcast_ref()
     }

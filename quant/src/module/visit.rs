@@ -34,7 +34,7 @@ pub trait ModuleVisitor {
     fn visit_state(&mut self, _id: ParamId, _leaf: &dyn StateLeaf) {}
 }
 
-/// What is known of a parameter without its values.
+/// The path, shape and scheme of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParamInfo {
@@ -57,7 +57,7 @@ impl ParamInfo {
 
     /// The number of elements.
     pub fn element_count(&self) -> usize {
-        // A storage that counts its elements has no more of them than this.
+        // A storage cannot have more elements than this.
         element_count(&self.shape).unwrap_or(usize::MAX)
     }
 }

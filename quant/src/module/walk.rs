@@ -58,9 +58,7 @@ pub trait Walk {
     fn walk_mut(&mut self, walker: &mut WalkerMut<'_>);
 }
 
-/// What an attribute on a field asks of the parameters below it.
-///
-/// The innermost one wins.
+/// What an attribute on a field says about the parameters below it. The innermost attribute counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Directive {
@@ -174,7 +172,7 @@ macro_rules! walker {
     ($(#[$doc:meta])* $name:ident, $leaves:ident) => {
         $(#[$doc])*
         pub struct $name<'a> {
-            /// Grown by each child's walker, and cut back when that is dropped.
+            /// Each child's walker appends its name, and removes it when dropped.
             path: &'a mut String,
             outer: usize,
             directive: Option<Directive>,

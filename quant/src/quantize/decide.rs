@@ -10,7 +10,7 @@ use crate::activation::for_each_activation;
 use crate::module::{ParamId, ParamInfo, ParamView, Site, Walk, for_each};
 use crate::scheme::{ActivationScheme, QuantizationScheme};
 
-/// One parameter as it was found, with what was decided about it.
+/// A parameter, and the planner's decision about it.
 #[derive(Clone)]
 pub struct Decided {
     /// The parameter's path, shape and scheme.
@@ -90,8 +90,8 @@ pub(super) fn decide_activations(
 
 /// Whether the weights beside the input at this path stay float on purpose.
 ///
-/// Where nothing of the model is quantized, before or by this planner, the planner is one for
-/// inputs alone, and another one quantizes the weights.
+/// If no weight of the model is quantized, before or by this planner, then the planner decides about
+/// inputs only, and another planner quantizes the weights.
 fn keeps_float_weights(decided: &[Decided], input: &ParamId) -> bool {
     let layer = input.as_str().rfind('.').map_or("", |dot| &input.as_str()[..=dot]);
     let becomes_integer = |one: &Decided| one.info.scheme.is_some() || one.scheme().is_some();
@@ -102,7 +102,7 @@ fn keeps_float_weights(decided: &[Decided], input: &ParamId) -> bool {
     weights.peek().is_some() && !weights.any(becomes_integer) && decided.iter().any(becomes_integer)
 }
 
-/// Why nothing can be decided about a parameter, if so.
+/// The reason why a parameter stays as it is, whatever the planner says.
 fn settled(info: &ParamInfo) -> Option<Reason> {
     if info.scheme.is_some() {
         Some(Reason::AlreadyQuantized)

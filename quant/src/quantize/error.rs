@@ -14,11 +14,11 @@ use crate::scheme::QuantizationScheme;
 pub enum QuantizeError {
     /// A parameter cannot be quantized by the scheme chosen for it.
     Param {
-        /// The parameter.
+        /// The path of the parameter.
         id: ParamId,
         /// The scheme.
         scheme: QuantizationScheme,
-        /// Why.
+        /// Why the scheme does not work.
         source: WeightError,
     },
     /// A walk shows one path twice.
@@ -26,13 +26,13 @@ pub enum QuantizeError {
         /// The path.
         id: ParamId,
     },
-    /// Rules of a recipe match nothing, or nothing that earlier ones leave: all of them.
+    /// Rules of a recipe that match no path, or only paths that earlier rules match: all of them.
     Rules(Vec<UnmatchedRule>),
-    /// A plan was made for another model: all differences.
+    /// The plan was made for another model: all differences.
     PlanMismatch(Vec<PlanDifference>),
     /// A plan that was read from a file names a calibration that is not one of this crate.
     UnknownCalibration {
-        /// The parameter.
+        /// The path of the parameter.
         id: ParamId,
         /// The calibration's name.
         name: String,
@@ -63,16 +63,16 @@ pub enum UnmatchedRule {
         rule: usize,
         /// Its pattern.
         pattern: String,
-        /// The paths most like it, most alike first.
+        /// The paths most similar to the pattern, the most similar first.
         nearest: Vec<String>,
     },
-    /// Every path that matches was taken by earlier rules.
+    /// Earlier rules match every path that this rule matches.
     Shadowed {
         /// The rule's position.
         rule: usize,
         /// Its pattern.
         pattern: String,
-        /// The position of the first rule that took one of its paths.
+        /// The position of the first such rule.
         by: usize,
         /// That rule's pattern.
         by_pattern: String,
@@ -83,19 +83,19 @@ pub enum UnmatchedRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlanDifference {
-    /// The plan has a parameter that the model has not.
+    /// The plan has a parameter that the model does not have.
     Missing {
-        /// The parameter.
+        /// The path of the parameter.
         id: ParamId,
     },
-    /// The model has a parameter that the plan has not.
+    /// The model has a parameter that the plan does not have.
     Unplanned {
-        /// The parameter.
+        /// The path of the parameter.
         id: ParamId,
     },
-    /// The parameter's shape is another one.
+    /// The parameter has different shapes in plan and model.
     Shape {
-        /// The parameter.
+        /// The path of the parameter.
         id: ParamId,
         /// The shape in the plan.
         planned: Vec<usize>,
@@ -104,7 +104,7 @@ pub enum PlanDifference {
     },
     /// The parameter is quantized in one and float in the other.
     Type {
-        /// The parameter.
+        /// The path of the parameter.
         id: ParamId,
     },
 }
@@ -161,7 +161,7 @@ impl fmt::Display for UnmatchedRule {
             }
             Self::Shadowed { rule, pattern, by, by_pattern } => write!(
                 f,
-                "rule {rule} `{pattern}` comes too late: rule {by} `{by_pattern}` matches first"
+                "rule {rule} `{pattern}` has no effect: rule {by} `{by_pattern}` matches the same paths first"
             ),
         }
     }
@@ -173,7 +173,7 @@ impl fmt::Display for PlanDifference {
             Self::Missing { id } => write!(f, "{id} is not in the model"),
             Self::Unplanned { id } => write!(f, "{id} is not in the plan"),
             Self::Shape { id, planned, found } => {
-                write!(f, "{id} has shape {found:?}, planned was {planned:?}")
+                write!(f, "{id} has shape {found:?}, but the plan has {planned:?}")
             }
             Self::Type { id } => write!(f, "{id} is quantized in one and float in the other"),
         }

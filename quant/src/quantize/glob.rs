@@ -1,4 +1,4 @@
-//! Patterns of paths.
+//! Patterns that match paths.
 
 /// Whether `pattern` matches the whole of `path`.
 ///

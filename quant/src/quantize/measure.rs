@@ -1,4 +1,4 @@
-//! What quantizing one parameter costs and gives: bytes, and the error to expect.
+//! The bytes and the expected error of quantizing one parameter.
 
 use super::error::QuantizeError;
 use super::fit::{Fitted, fit};
@@ -20,7 +20,7 @@ fn byte_count(shape: &[usize], scheme: QuantizationScheme, groups: usize) -> u64
     (codes.unwrap_or(0) + groups * (scheme.scale_type().bytes() + zero_point)) as u64
 }
 
-/// What quantizing one tensor gives.
+/// The result of quantizing one tensor.
 pub(super) struct Measured {
     pub(super) bytes: u64,
     /// `Σ (x - x̂)²`.

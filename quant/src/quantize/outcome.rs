@@ -16,22 +16,22 @@ use crate::scheme::{ActivationScheme, QuantizationScheme};
 pub struct PlannedActivation {
     /// The path of the layer's [`ActivationQuantizer`](crate::activation::ActivationQuantizer).
     pub id: ParamId,
-    /// How.
+    /// The scheme of the input.
     pub scheme: ActivationScheme,
     /// How ranges are found, if the scheme is static.
     pub calibration: CalibrationMethod,
-    /// Why.
+    /// The reason for the scheme.
     pub reason: Reason,
 }
 
-/// What is done to a parameter.
+/// What happens to a parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Action {
     /// It is quantized.
     Quantize {
-        /// How.
+        /// The scheme.
         scheme: QuantizationScheme,
         /// The name of the calibration that finds the ranges.
         calibration: Cow<'static, str>,
@@ -40,12 +40,12 @@ pub enum Action {
     KeepFloat,
     /// It is quantized already and stays as it is.
     KeepQuantized {
-        /// How.
+        /// The scheme.
         scheme: QuantizationScheme,
     },
 }
 
-/// Why something is done to a parameter.
+/// The reason for an outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -57,13 +57,13 @@ pub enum Reason {
         /// Its pattern.
         pattern: String,
     },
-    /// An attribute stands on its field, or on one around it.
+    /// An attribute of its field, or of an outer field.
     Attribute,
     /// By default, rank 2 and above is quantized, and rank 0 and 1 is not.
     Rank(usize),
     /// The recipe has no rule for it, and no scheme of its own.
     NoRule,
-    /// The recipe says it for everything that no rule matches.
+    /// The recipe's own scheme, for what no rule matches.
     Recipe,
     /// It is the best choice within a budget of bytes.
     Budget,

@@ -20,8 +20,8 @@ use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What becomes of every parameter of a model, and why.
 ///
-/// It prints as a table, serializes, and is applied to the model it was made for (or another of
-/// the same paths and shapes).
+/// It prints as a table and serializes. It can be applied to the model it was made for, or to another
+/// model with the same paths and shapes.
 ///
 /// ```
 /// use quant::quantize::Action;
@@ -73,8 +73,9 @@ impl Plan {
         &self.params
     }
 
-    /// The activations in the order of the model; empty if the planner has no say in them. They
-    /// are for information: [`Module::prepare`](crate::Module::prepare) does what they say.
+    /// The inputs of layers in the order of the model; empty if the planner decides about weights
+    /// only. [`apply`](Self::apply) leaves inputs that are to be quantized pending, and
+    /// [`Module::prepare`](crate::Module::prepare) does what they say.
     pub fn activations(&self) -> &[PlannedActivation] {
         &self.activations
     }
@@ -129,8 +130,7 @@ pub fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, 
     Ok(fit_one(decided, param)?.0)
 }
 
-/// Does to one tensor what was decided about its parameter, and says what that was: `None` if it
-/// stays as it is.
+/// Quantizes one tensor as decided; `None` if it stays as it is.
 pub fn quantize_one(
     decided: Decided,
     tensor: &Tensor,

@@ -17,8 +17,8 @@ use crate::scheme::QuantizationScheme;
 pub trait Planner {
     /// A decision for each of `candidates`, in their order.
     ///
-    /// Candidates that have no elements or are quantized already are among them, so that a rule
-    /// which matches one has matched; what is decided about them is not carried out.
+    /// Candidates without elements, and quantized ones, are included, so that a rule that matches one
+    /// of them has an effect. Decisions about them are ignored.
     ///
     /// # Errors
     /// The planner's rules do not fit the model.
@@ -69,12 +69,12 @@ by_reference! { &P, &mut P }
 pub struct Candidate {
     /// Path, shape and type.
     pub info: ParamInfo,
-    /// The innermost attribute that stands over it.
+    /// The directive of the innermost field that has one.
     pub directive: Option<Directive>,
 }
 
 impl Candidate {
-    /// A parameter that stands in a file, where it has no attributes.
+    /// A parameter of a file, which has no attributes.
     pub fn new(
         id: impl Into<ParamId>,
         shape: impl Into<Vec<usize>>,
@@ -107,7 +107,7 @@ impl Decision {
         Self { choice: Some(Choice::new(scheme, calibration)), reason }
     }
 
-    /// What an attribute or, without one, the rank asks for.
+    /// The decision of the attribute or, without one, of the rank.
     pub(super) fn by_default(candidate: &Candidate, choice: &Choice) -> Self {
         let rank = candidate.info.shape.len();
         match candidate.directive {
@@ -126,7 +126,7 @@ impl Decision {
     }
 }
 
-/// A scheme, and how its ranges are found.
+/// A scheme and a calibration.
 #[derive(Clone)]
 pub struct Choice {
     pub(super) scheme: QuantizationScheme,

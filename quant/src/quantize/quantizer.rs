@@ -9,7 +9,7 @@ use crate::calibration::Calibration;
 use crate::module::Walk;
 use crate::scheme::QuantizationScheme;
 
-/// Quantizes every parameter of rank 2 and above by one scheme and calibration.
+/// Quantizes every parameter of rank 2 and above by one scheme and one calibration.
 ///
 /// Parameters of rank 0 and 1 (biases, norms) stay float. An attribute on a field overrules the
 /// rank: `#[module(quantize)]`, `#[module(keep)]`, `#[module(scheme = …)]`.
@@ -31,9 +31,9 @@ use crate::scheme::QuantizationScheme;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quantizer<C> {
-    /// How ranges are found.
+    /// The calibration that finds the ranges.
     pub calibration: C,
-    /// How tensors are quantized.
+    /// The scheme of all quantized parameters.
     pub scheme: QuantizationScheme,
 }
 

@@ -1,4 +1,4 @@
-//! Rules by path.
+//! Rules for the parameters at given paths.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -18,8 +18,8 @@ use crate::scheme::{ActivationScheme, QuantizationScheme};
 ///
 /// The first rule whose pattern matches a parameter's path decides. Where none matches, the
 /// recipe's own scheme is used as a [`Quantizer`](crate::Quantizer) uses one; without a scheme
-/// the parameter stays float. A rule that matches no parameter, or only ones that earlier rules
-/// have taken, is an error: a misspelled path does not pass in silence.
+/// the parameter stays float. A rule that matches no parameter, or only parameters that earlier rules
+/// match, is an error, so that a misspelled path is found.
 ///
 /// A recipe is a Rust value and a file, here in TOML:
 ///
@@ -48,8 +48,8 @@ use crate::scheme::{ActivationScheme, QuantizationScheme};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Patterns: `*` stands for any run of characters within one step of a path, `**` for any number
-/// of steps, `?` for one character, `[ab]` for one of those, `{a,b}` for either.
+/// In patterns, `*` matches any characters within one step of a path, `**` any number of steps, `?`
+/// one character, `[ab]` one of these characters, and `{a,b}` one of these words.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {
@@ -79,27 +79,26 @@ impl Recipe {
         Self { scheme: Some(scheme), ..self }
     }
 
-    /// The calibration where a rule names none; min-max if this is not called.
+    /// The calibration for rules that name none. Default: min-max.
     #[must_use]
     pub fn calibration(self, calibration: CalibrationMethod) -> Self {
         Self { calibration: Some(calibration), ..self }
     }
 
-    /// How activations are quantized that no rule matches; float if this is not called.
+    /// The scheme for inputs that no rule matches. Default: float.
     #[must_use]
     pub fn activations(self, scheme: ActivationScheme) -> Self {
         Self { activations: Some(scheme), ..self }
     }
 
-    /// How the ranges of static activations are found where a rule says nothing else; min-max if
-    /// this is not called.
+    /// The calibration of static inputs, for rules that name none. Default: min-max.
     #[must_use]
     pub fn activation_calibration(self, calibration: CalibrationMethod) -> Self {
         Self { activation_calibration: Some(calibration), ..self }
     }
 
-    /// Leaves NaN and infinite activations out of calibration, and counts them, where they would
-    /// be an error; see [`ActivationQuantizer::skipped`](crate::activation::ActivationQuantizer::skipped).
+    /// Calibration leaves NaN and infinite values out and counts them, where they would be an error
+    /// otherwise; see [`ActivationQuantizer::skipped`](crate::activation::ActivationQuantizer::skipped).
     #[must_use]
     pub fn skip_non_finite(self) -> Self {
         Self { skip_non_finite: true, ..self }
@@ -110,7 +109,7 @@ impl Recipe {
         self.activation_calibration.is_some()
     }
 
-    /// Adds a rule after those before.
+    /// Adds a rule after the existing ones.
     #[must_use]
     pub fn rule(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
@@ -235,7 +234,7 @@ impl Plan {
     }
 }
 
-/// The three paths that look most like `pattern`, most alike first.
+/// The three paths most similar to `pattern`, the most similar first.
 fn nearest(pattern: &str, paths: &[&str]) -> Vec<String> {
     let alike = |path: &&str| strsim::normalized_levenshtein(pattern, path);
     let mut ranked: Vec<_> = paths.iter().map(|path| (alike(path), *path)).collect();
@@ -310,7 +309,7 @@ impl Rule {
         glob::escape(path)
     }
 
-    /// The calibration, in place of the recipe's. A rule that keeps has no use for one.
+    /// The calibration, in place of the recipe's. A rule that keeps ignores it.
     #[must_use]
     pub fn calibration(self, calibration: CalibrationMethod) -> Self {
         match self.action {
@@ -352,7 +351,7 @@ impl Rule {
     }
 }
 
-/// [`Rule`] as it is written.
+/// [`Rule`] as a file has it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {

@@ -1,4 +1,4 @@
-//! How much each parameter matters: quantized alone, and evaluated.
+//! The loss with each parameter quantized alone.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -18,7 +18,7 @@ use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What quantizing each parameter alone does to a loss, most harmful first.
 ///
-/// It prints as a table, serializes, and gives weights to a choice within a budget:
+/// It prints as a table, serializes, and gives the weights for a choice within a budget:
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -62,13 +62,13 @@ pub struct Sensitivity {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LayerSensitivity {
-    /// The path.
+    /// The path of the parameter.
     pub id: ParamId,
-    /// How it was quantized.
+    /// The scheme it was quantized by.
     pub scheme: QuantizationScheme,
-    /// The loss with this parameter quantized, and all others as they are.
+    /// The loss with only this parameter quantized.
     pub loss: f64,
-    /// How much that is above the loss of the model as it is; below 0 where it is better.
+    /// `loss - baseline`; negative where quantizing improves the loss.
     pub delta: f64,
     /// `Σ (x - x̂)²` over the parameter's values.
     pub noise: f64,
@@ -79,7 +79,7 @@ pub struct LayerSensitivity {
 }
 
 impl LayerSensitivity {
-    /// The bytes that quantizing it saves; 0 if it takes more then.
+    /// The bytes that quantizing saves; 0 if it saves none.
     pub fn bytes_saved(&self) -> u64 {
         self.bytes_before.saturating_sub(self.bytes_after)
     }
@@ -89,10 +89,9 @@ impl Sensitivity {
     /// Quantizes one parameter at a time as `planner`, a [`Quantizer`](crate::Quantizer) or a
     /// [`Recipe`](crate::Recipe), decides, evaluates `loss`, and puts the parameter back.
     ///
-    /// Parameters that the planner keeps, or that are quantized already, stay as they are, and
-    /// activations too. The model is not copied: there is room for one more parameter. It is what
-    /// it was afterwards, also after an error. The time is that of one loss more than there are
-    /// parameters to quantize.
+    /// Parameters that the planner keeps, quantized ones and inputs stay as they are. The model is not
+    /// copied; memory holds one more parameter. Afterwards the model is unchanged, also after an
+    /// error. The loss is computed once more than there are parameters to quantize.
     ///
     /// # Errors
     /// The planner's, or a weight that cannot be quantized, before any loss is computed; the
@@ -113,7 +112,7 @@ impl Sensitivity {
             swap(model, &id, float)?;
             layers.push(trial.into_layer(loss?, baseline));
         }
-        // Stable: where losses are equal, the order is the model's.
+        // The sort is stable: equal losses keep the order of the model.
         layers.sort_by(|a, b| b.delta.total_cmp(&a.delta));
         Ok(Self { baseline, layers })
     }
@@ -135,10 +134,9 @@ impl Sensitivity {
     /// weight = (loss - baseline) / Σ (x - x̂)²
     /// ```
     ///
-    /// It supposes that the loss grows with the squared error, which holds for errors that are
-    /// small, and where the model's loss is near a minimum. Where the loss did not grow it is no
-    /// measure; such a parameter, and one without an error, gets the least weight of the others,
-    /// or 1 if there are none. With 0 any number of bits would do for it.
+    /// This assumes that the loss grows with the squared error, which holds for small errors near a
+    /// minimum of the loss. A parameter whose loss did not grow, or that has no error, gets the least
+    /// weight of the others, or 1 if there are none. A weight of 0 would allow any number of bits.
     pub fn weights(&self) -> BTreeMap<ParamId, f64> {
         let weight = |layer: &LayerSensitivity| {
             let weight = layer.delta / layer.noise;

@@ -9,7 +9,7 @@ use crate::scheme::{
 };
 use crate::tensor::{QuantizedTensor, TensorError};
 
-/// How the range of a group of weights is found: what of [`Calibration`] needs no type.
+/// The part of [`Calibration`] that is object-safe.
 pub trait WeightRange: Send + Sync {
     /// The range for the values of one group.
     ///
@@ -26,8 +26,7 @@ impl<C: Calibration + Send + Sync> WeightRange for C {
 
 /// Quantizes a tensor given by its shape and its values in row-major order.
 ///
-/// This is what [`quantize_weights`](crate::Module::quantize_weights) does to one parameter, for
-/// those who have no module.
+/// [`quantize_weights`](crate::Module::quantize_weights) does the same to each parameter of a model.
 ///
 /// ```
 /// use quant::quantize::quantize_values;
@@ -54,7 +53,7 @@ pub fn quantize_values<C: Calibration + Send + Sync>(
     Ok(QuantizedTensor::quantize(shape, scheme, groups, values, &params))
 }
 
-/// The range of each group, and from it the parameters.
+/// The scale and zero point of each group, by its range.
 pub fn params(
     groups: Groups,
     grid: Grid,
@@ -73,7 +72,7 @@ pub fn params(
     Ok(params)
 }
 
-/// `error`, whose index counts within a group, with the index in the tensor.
+/// `error` with its index in the tensor, in place of the index in the group.
 fn within(groups: Groups, group: usize, error: NonFinite) -> NonFinite {
     let index = groups.runs_of(group).flatten().nth(error.index).unwrap_or(error.index);
     NonFinite { index, ..error }
@@ -81,7 +80,7 @@ fn within(groups: Groups, group: usize, error: NonFinite) -> NonFinite {
 
 /// Calls `f` with the values of each group, in order.
 ///
-/// The values are those of the tensor where the group is one run, and a copy where it is not.
+/// The values are borrowed if the group is contiguous, and copied otherwise.
 pub(super) fn for_each_group<E>(
     groups: Groups,
     values: &[f32],
@@ -110,8 +109,8 @@ pub(super) fn for_each_group<E>(
 
 /// Calls `f` with each column of rows of `columns` values.
 ///
-/// Columns are gathered sixteen at a time: that many floats are a cache line, and reading each
-/// line once is what counts.
+/// Columns are gathered sixteen at a time: sixteen floats are a cache line, and each line is read
+/// once.
 fn for_each_column<E>(
     columns: usize,
     values: &[f32],

@@ -6,15 +6,15 @@ use alloc::vec::Vec;
 use super::error::{TensorError, check_len};
 use super::float::FloatTensor;
 
-/// `f32`, `[f32; N]`, `[[f32; M]; N]`…: types that are floats side by side.
+/// `f32`, `[f32; N]`, `[[f32; M]; N]`…: types whose memory is that of an array of floats.
 pub trait Nested: Sized + sealed::Sealed {
     /// Appends the extents of the axes.
     #[doc(hidden)]
     fn push_shape(shape: &mut Vec<usize>);
-    /// The floats of neighbours.
+    /// The floats of a slice of such values.
     #[doc(hidden)]
     fn flatten(items: &[Self]) -> &[f32];
-    /// Takes the next value's floats from the front of `values`; enough are there.
+    /// Takes one value's floats from the front of `values`, which has enough.
     #[doc(hidden)]
     fn take(values: &mut core::slice::Iter<'_, f32>) -> Self;
 }

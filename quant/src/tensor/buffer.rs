@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
-/// Elements that a tensor owns, or that lie in memory it shares, such as a mapped file.
+/// Elements that a tensor owns, or that are in shared memory, such as a mapped file.
 pub(crate) struct Buffer<T>(Repr<T>);
 
 enum Repr<T> {
@@ -13,18 +13,18 @@ enum Repr<T> {
     Shared(Shared),
 }
 
-/// Memory that its tensors keep alive.
+/// Shared memory, which the tensors in it keep alive.
 ///
-/// The bytes must be the same whenever they are asked for, for as long as the owner lives.
+/// The bytes must stay the same as long as the owner lives.
 #[cfg(feature = "mmap")]
 pub(crate) type Owner = alloc::sync::Arc<dyn Bytes>;
 
-/// What shared memory must be; a tensor can go wherever its elements can.
+/// The bounds of shared memory: a tensor is `Send` and `Sync` if its elements are.
 #[cfg(feature = "mmap")]
 pub(crate) trait Bytes:
     AsRef<[u8]> + Send + Sync + core::panic::UnwindSafe + core::panic::RefUnwindSafe
 {
-    /// Says that these bytes are about to be looked at.
+    /// Announces that these bytes are about to be read.
     fn will_need(&self, _start: usize, _len: usize) {}
 }
 
@@ -36,8 +36,8 @@ struct Shared {
 }
 
 impl<T: bytemuck::Pod> Buffer<T> {
-    /// The elements in a range of an owner's bytes; `None` if there is no such range, or if it
-    /// does not start and end where an element may.
+    /// The elements in a range of an owner's bytes; `None` if the range is out of bounds or not
+    /// aligned to elements.
     #[cfg(feature = "mmap")]
     pub(crate) fn shared(owner: &Owner, range: core::ops::Range<usize>) -> Option<Self> {
         let bytes = (**owner).as_ref().get(range.clone())?;
@@ -66,7 +66,7 @@ impl<T> From<Vec<T>> for Buffer<T> {
     }
 }
 
-/// Found anew each time where shared: loops take the slice once, in front.
+/// Shared elements are looked up on each call, so loops take the slice once, before they start.
 impl<T: bytemuck::Pod> Deref for Buffer<T> {
     type Target = [T];
 
@@ -91,7 +91,7 @@ impl<T: Clone> Clone for Buffer<T> {
     }
 }
 
-/// Equal elements, wherever they lie.
+/// Equal when the elements are equal, owned or shared.
 impl<T: bytemuck::Pod + PartialEq> PartialEq for Buffer<T> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other

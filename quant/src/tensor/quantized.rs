@@ -13,7 +13,7 @@ use crate::scheme::{
 
 /// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
 ///
-/// Its parts always fit each other: whoever holds one need not check it.
+/// Codes, scales, zero points, scheme and shape always fit each other: the constructors check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedTensor {
     shape: Vec<usize>,
@@ -26,15 +26,14 @@ pub struct QuantizedTensor {
 }
 
 impl QuantizedTensor {
-    /// The tensor made of these parts.
+    /// The tensor of these codes, scales and zero points.
     ///
     /// `codes` are packed by row as [`packing`] says; `scales` and `zero_points` have one entry
     /// for each group, in the order of [`Groups`]; a symmetric scheme has no zero points.
     ///
     /// # Errors
-    /// The first part that does not fit, as a [`TensorError`]: a length, a code or a zero point
-    /// outside of the scheme's range, padding that is not zero, a scale that is not a positive
-    /// normal number of its type.
+    /// The first thing that does not fit: a length, a code or a zero point outside of the scheme's
+    /// range, padding that is not zero, or a scale that is not a positive normal number of its type.
     pub fn from_parts(
         shape: &[usize],
         scheme: QuantizationScheme,
@@ -45,7 +44,7 @@ impl QuantizedTensor {
         Self::from_buffers(shape, scheme, codes.into(), scales.into(), zero_points.into())
     }
 
-    /// [`from_parts`](Self::from_parts), of parts that may be borrowed.
+    /// As [`from_parts`](Self::from_parts), from buffers that may be shared.
     pub(crate) fn from_buffers(
         shape: &[usize],
         scheme: QuantizationScheme,
@@ -59,7 +58,7 @@ impl QuantizedTensor {
         Ok(Self { shape: shape.into(), scheme, groups, codes, scales, zero_points })
     }
 
-    /// Quantizes `values` by the `params` of each group, which lie on the scheme's grid.
+    /// Quantizes `values` with `params`, which has an entry for each group.
     #[doc(hidden)]
     pub fn quantize(
         shape: &[usize],
@@ -78,7 +77,7 @@ impl QuantizedTensor {
         Self { shape: shape.into(), scheme, groups, codes, scales, zero_points }
     }
 
-    /// A tensor of no elements, to stand in for one that is being worked on.
+    /// A tensor without elements, in the place of one that was moved out.
     pub(crate) fn placeholder() -> Self {
         let scheme = QuantizationScheme::PerTensorSymmetric(crate::scheme::QuantizationType::QInt8);
         let groups = Groups::new(&[], scheme.granularity()).expect("a scalar has one group");
@@ -97,12 +96,12 @@ impl QuantizedTensor {
         &self.shape
     }
 
-    /// How the tensor is quantized.
+    /// The scheme of the codes and scales.
     pub fn scheme(&self) -> QuantizationScheme {
         self.scheme
     }
 
-    /// Which elements share a scale.
+    /// The groups of elements that share a scale.
     pub fn groups(&self) -> Groups {
         self.groups
     }
@@ -112,7 +111,7 @@ impl QuantizedTensor {
         &self.codes
     }
 
-    /// The codes, one to the byte, in row-major order.
+    /// The codes, one per byte, in row-major order.
     pub fn codes(&self) -> Vec<i8> {
         packing::unpack(&self.codes, &self.shape, self.scheme.quantization_type())
     }
@@ -135,7 +134,7 @@ impl QuantizedTensor {
         self.all_params()(group)
     }
 
-    /// The scale and zero point of any group, for loops over many.
+    /// A function from a group to its scale and zero point, for loops over many groups.
     fn all_params(&self) -> impl Fn(usize) -> QuantParams {
         let (scales, zero_points) = (self.scales(), self.zero_points());
         // Scales were checked when the tensor was made.
@@ -145,7 +144,7 @@ impl QuantizedTensor {
         }
     }
 
-    /// Whether the codes lie in a mapped record.
+    /// Whether the codes are borrowed from a mapped record.
     pub fn is_borrowed(&self) -> bool {
         self.codes.is_shared()
     }
@@ -164,8 +163,8 @@ impl QuantizedTensor {
         values
     }
 
-    /// The values in row-major order, as [`dequantize`](Self::dequantize) gives them, into memory
-    /// that is there already: finding 64 MiB of it takes longer than filling them.
+    /// As [`dequantize`](Self::dequantize), into memory of the caller. Allocating 64 MiB takes longer
+    /// than filling them.
     ///
     /// # Panics
     /// If `values` is not as long as the tensor.
@@ -273,7 +272,7 @@ fn dequantize_run(params: QuantParams, codes: &[i8], values: &mut [f32]) {
     Kernel::current().dequantize(codes, params, values);
 }
 
-/// The width of codes that share a byte, or `None` where each has its own.
+/// The bit width of codes that share a byte, or `None` if each code has its own.
 fn sub_byte(ty: QuantizationType) -> Option<BitWidth> {
     match ty.storage_bits() {
         4 => Some(BitWidth::Four),
@@ -327,7 +326,7 @@ fn check_params(
 fn is_storable(scale: f32, stored_as: ScaleType) -> bool {
     match stored_as {
         ScaleType::F32 => scale.is_normal() && scale > 0.0,
-        // From 2^-14, the least normal half, to below 2^16, without the 13 bits that a half lacks.
+        // From 2^-14, the least normal f16, to below 2^16, without the 13 bits that an f16 lacks.
         ScaleType::F16 => {
             let bits = scale.to_bits();
             (0x3880_0000..0x4780_0000).contains(&bits) && bits & 0x1FFF == 0
@@ -369,12 +368,12 @@ fn first_outside(codes: &[u8], scheme: QuantizationScheme) -> Option<usize> {
     }
 }
 
-/// Every record that is loaded passes here: the search is for a chunk, by one maximum that
-/// compilers make vectors of, and only in the chunk found for a byte.
+/// Every loaded record passes here. The search finds a chunk first, by a maximum that compilers
+/// vectorize, and a byte only within that chunk.
 fn first_outside_of<const BITS: u32>(codes: &[u8], range: Range<i32>) -> Option<usize> {
     const CHUNK: usize = 4096;
     let (sign, mask) = (1u8 << (BITS - 1), 0xFF >> (8 - BITS));
-    // With its sign bit flipped a code counts up from the type's least: so do these.
+    // With the sign bit flipped, codes order as unsigned numbers.
     let least = (range.start as u8 & mask) ^ sign;
     let span = (range.end - 1 - range.start) as u8;
     let distance = |byte: u8| {

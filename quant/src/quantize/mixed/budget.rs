@@ -1,4 +1,4 @@
-//! How many bytes there are to spend.
+//! The bytes that the parameters of a model may take.
 
 use alloc::string::String;
 use core::fmt;
@@ -7,8 +7,8 @@ use core::str::FromStr;
 /// The most bytes that the parameters of a model may take: a number, or a share of what they
 /// take now.
 ///
-/// Codes, scales and zero points count, and parameters that stay float; a record adds its header
-/// and the padding between its sections.
+/// Codes, scales, zero points and float parameters count. A record adds its header and the padding
+/// between its sections.
 ///
 /// ```
 /// use quant::quantize::mixed::Budget;
