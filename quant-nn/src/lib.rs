@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! Layers that execute, float or quantized, over one definition for every kind of tensor.
 //!
 //! A layer holds parameters and, where its product can be done in integers, an
