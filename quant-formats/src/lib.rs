@@ -133,12 +133,9 @@ pub trait Checkpoint: Send + Sync {
     /// The states cannot be read.
     fn manifest(&self) -> Result<Manifest, RecordError> {
         let entry = |it: &Entry| RecordEntry::new(it.id.clone(), it.shape.clone(), it.scheme());
-        Ok(Manifest {
-            metadata: self.metadata().clone(),
-            entries: self.entries().iter().map(entry).collect(),
-            states: self.states()?,
-            max_shard_size: None,
-        })
+        Ok(Manifest::new(self.entries().iter().map(entry))
+            .with_metadata(self.metadata().clone())
+            .with_states(self.states()?))
     }
 
     /// The position of the tensor of this name.

@@ -45,7 +45,7 @@ pub fn create(
 ) -> Result<Box<dyn CheckpointWriter>, RecordError> {
     let path = path.as_ref();
     match Format::of_path(path)? {
-        Format::Record => Ok(Box::new(RecordWriter::begin(path, manifest)?)),
+        Format::Record => Ok(Box::new(RecordWriter::create(path, manifest)?)),
         format if manifest.max_shard_size.is_some() => {
             Err(FormatError::Parts { path: path.into(), format }.into())
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn manifest(tensor: &Tensor) -> Manifest {
-        Manifest { entries: vec![RecordEntry::of("w", tensor)], ..Manifest::default() }
+        Manifest::new([RecordEntry::of("w", tensor)])
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
     fn two_states_of_one_name_are_refused() {
         let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
         let state = || RecordState { id: "s".into(), kind: "k".into(), data: vec![1] };
-        let twice = || Manifest { states: vec![state(), state()], ..manifest(&tensor) };
+        let twice = || manifest(&tensor).with_states([state(), state()]);
         let file = Cursor::new(Vec::new());
         let json = JsonWriter::new(file.clone(), twice()).err();
         assert!(

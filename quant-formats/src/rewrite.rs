@@ -209,12 +209,10 @@ fn write<R: Send>(
     each: impl Fn(usize) -> Result<(R, Tensor), CheckpointError> + Sync,
     mut done: impl FnMut(R),
 ) -> Result<(), CheckpointError> {
-    let manifest = Manifest {
-        metadata: from.metadata().clone(),
-        entries: entries.clone(),
-        states: from.states()?,
-        max_shard_size: options.max_part_size,
-    };
+    let manifest = Manifest::new(entries.clone())
+        .with_metadata(from.metadata().clone())
+        .with_states(from.states()?)
+        .with_max_shard_size(options.max_part_size);
     let mut writer: Box<dyn CheckpointWriter> = create(to, manifest)?;
     in_order(from, &entries, options, each, |index, (said, tensor)| {
         done(said);

@@ -1,7 +1,7 @@
-"""Reads a record, from docs/record-format.md alone: numpy and the standard library, no bincode.
+"""Reads a record as docs/record-format.md describes it, with numpy and the standard library.
 
-    read_record.py RECORD                 lists what is in it
-    read_record.py RECORD EXPECTED.json   compares it, bit by bit
+    read_record.py RECORD                 lists its content
+    read_record.py RECORD EXPECTED.json   compares its content bit by bit
 """
 
 import json
@@ -20,7 +20,7 @@ PER_TENSOR, PER_CHANNEL, PER_BLOCK = 0, 1, 2
 
 
 class RecordError(Exception):
-    """The bytes are not a record, or a damaged one."""
+    """The bytes are not a valid record."""
 
 
 def check(condition, message):
@@ -33,7 +33,7 @@ def align(position):
 
 
 class Cursor:
-    """Reads the header's numbers, strings and lists, in bincode's fixed-width little-endian form."""
+    """Decodes the numbers, strings and lists of a header."""
 
     def __init__(self, data):
         self.data, self.at = data, 0
@@ -63,16 +63,16 @@ class Cursor:
 
 
 class Sections:
-    """Hands out sections, which lie end to end and fill the file."""
+    """Returns the sections of a file, which lie end to end."""
 
     def __init__(self, data, start):
         self.data, self.at = data, start
 
     def take(self, name, section):
         offset, length, crc = section
-        check(offset == self.at, f"{name}: a section is not where the one before it ends")
+        check(offset == self.at, f"{name}: a section does not start where the previous one ends")
         self.at = align(offset + length)
-        check(self.at <= len(self.data), f"{name}: a section reaches past the end")
+        check(self.at <= len(self.data), f"{name}: a section extends past the end")
         payload = self.data[offset : offset + length]
         check(zlib.crc32(payload) == crc, f"{name}: damaged")
         check(not any(self.data[offset + length : self.at]), f"{name}: padding is not zero")
@@ -80,7 +80,7 @@ class Sections:
 
 
 def unpack(payload, shape, bits):
-    """The codes, one to the element: rows start on a byte, element 0 in the low bits."""
+    """The codes as integers: rows start on a byte, with element 0 in the low bits."""
     storage = 8 if bits > 4 else 4 if bits > 2 else 2
     row = shape[-1] if shape else 1
     rows = int(np.prod(shape[:-1], dtype=np.int64)) if shape else 1
@@ -92,7 +92,7 @@ def unpack(payload, shape, bits):
 
 
 def spread(parameters, shape, granularity, axis, block):
-    """One scale or zero point for each element."""
+    """Broadcasts scales or zero points to the shape of the tensor."""
     if granularity == PER_TENSOR or not shape:
         return parameters.reshape((1,) * len(shape))
     if granularity == PER_CHANNEL:
@@ -117,17 +117,17 @@ def dequantize(shape, encoding, payloads):
 def values(shape, encoding, payloads):
     if encoding[0] == FLOAT32:
         return np.frombuffer(payloads[0], "<f4").reshape(shape)
-    check(encoding[0] == QUANTIZED, "an unknown kind of tensor")
+    check(encoding[0] == QUANTIZED, "unknown kind of tensor")
     return dequantize(shape, encoding, payloads)
 
 
 def header(data):
-    """Where the header is, once prelude and checksum are right."""
+    """Checks the prelude; returns the header and the start of the sections."""
     check(data[:8] == MAGIC, "not a record")
     check(len(data) >= PRELUDE, "truncated")
     version, crc, header_len, file_len = struct.unpack("<IIQQ", data[8:PRELUDE])
-    check(version == 1, f"version {version} is not known")
-    check(file_len == len(data), f"{len(data)} bytes, not {file_len}")
+    check(version == 1, f"unsupported version {version}")
+    check(file_len == len(data), f"the file has {len(data)} bytes, expected {file_len}")
     end = PRELUDE + header_len
     check(zlib.crc32(data[16:end], zlib.crc32(data[:12])) == crc, "the header is damaged")
     check(not any(data[end : align(end)]), "padding is not zero")
@@ -135,7 +135,7 @@ def header(data):
 
 
 def read(path):
-    """Metadata, tensors by name as float32 arrays, and states by path as (kind, bytes)."""
+    """Returns metadata, tensors as float32 arrays by name, and states as (kind, bytes) by path."""
     with open(path, "rb") as file:
         data = file.read()
     cursor, start = header(data)

@@ -313,13 +313,8 @@ fn tensors_are_written_in_the_order_that_was_declared() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.safetensors");
     let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
-    let manifest = || Manifest {
-        entries: vec![
-            quant::RecordEntry::new("a", [2], None),
-            quant::RecordEntry::new("b", [2], None),
-        ],
-        ..Manifest::default()
-    };
+    let manifest =
+        || Manifest::new(["a", "b"].map(|name| quant::RecordEntry::new(name, [2], None)));
     let mut writer = quant_formats::create(&path, manifest()).unwrap();
     assert!(matches!(
         writer.write("b", &tensor),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quant::record::{MappedRecord, Verify};
+use quant::record::{Manifest, MappedRecord, Verify};
 use quant::{
     BincodeRecorder, Module, Record, RecordEntry, RecordError, RecordFile, RecordWriter, Recorder,
     Tensor,
@@ -77,8 +77,9 @@ const WAYS: [Save; 4] = [
 ];
 
 fn stream(record: &Record, path: &Path, max: u64) -> Result<(), RecordError> {
-    let entries = record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect();
-    let mut writer = RecordWriter::create_sharded(path, max, Default::default(), entries, vec![])?;
+    let entries = record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor));
+    let manifest = Manifest::new(entries).with_max_shard_size(max);
+    let mut writer = RecordWriter::create(path, manifest)?;
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor)?;
     }

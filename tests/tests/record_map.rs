@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use quant::record::{MappedRecord, RecordFormatError, SectionKind, Verify};
+use quant::record::{Manifest, MappedRecord, RecordFormatError, SectionKind, Verify};
 use quant::{
     BincodeRecorder, MinMaxCalibration, Module, Param, Quantizer, Record, RecordEntry, RecordError,
     RecordFile, RecordWriter, Recorder, SharedTensor, Tensor,
@@ -224,8 +224,8 @@ fn threads_touch_one_map_at_the_same_time() {
 
 /// A record of `tensors` float tensors of a MiB each.
 fn large(path: &Path, tensors: usize) {
-    let entries = (0..tensors).map(|i| RecordEntry::new(i.to_string(), [512, 512], None)).collect();
-    let mut writer = RecordWriter::create(path, Default::default(), entries, vec![]).unwrap();
+    let entries = (0..tensors).map(|i| RecordEntry::new(i.to_string(), [512, 512], None));
+    let mut writer = RecordWriter::create(path, Manifest::new(entries)).unwrap();
     for i in 0..tensors {
         let tensor = Tensor::from_values(&[512, 512], vec![i as f32; 512 * 512]).unwrap();
         writer.write(&i.to_string(), &tensor).unwrap();

@@ -180,6 +180,25 @@ fn states_and_tensors_may_share_a_path() {
     assert_eq!(load(&record.save_bytes(&native()).unwrap()).states(), [state(&[2])]);
 }
 
+/// A quadratic search for names would take minutes here.
+#[test]
+fn records_of_many_tensors_and_states_round_trip() {
+    let tensor = Tensor::from_values(&[], vec![1.0]).unwrap();
+    let mut record: Record = (0..50_000).map(|i| (i.to_string(), tensor.clone())).collect();
+    for i in 0..50_000 {
+        let state = RecordState { id: i.to_string().into(), kind: "test".into(), data: vec![1] };
+        record.insert_state(state);
+    }
+    let bytes = record.save_bytes(&native()).unwrap();
+    let again = load(&bytes);
+    assert!(again == record);
+    assert!(Record::from_module(&again).unwrap() == record);
+    let Err(RecordError::Differences(found)) = untrained().load_record(again) else {
+        panic!("a record of another model")
+    };
+    assert_eq!(found.len(), 100_000 + untrained().params().len());
+}
+
 #[test]
 fn a_record_is_a_model_without_types() {
     struct Names(Vec<String>);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quant::record::{RecordFormatError, RecordState, ShardIndexError};
+use quant::record::{Manifest, RecordFormatError, RecordState, ShardIndexError};
 use quant::{
     BincodeRecorder, Module, Record, RecordEntry, RecordError, RecordFile, RecordWriter, Recorder,
     Tensor,
@@ -139,7 +139,9 @@ fn streamed_shards_equal_saved_ones() {
         record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect::<Vec<_>>();
     let (metadata, states) = (record.metadata().clone(), record.states().to_vec());
     let path = other.path().join("model.quant");
-    let mut writer = RecordWriter::create_sharded(&path, 700, metadata, entries, states).unwrap();
+    let manifest =
+        Manifest::new(entries).with_metadata(metadata).with_states(states).with_max_shard_size(700);
+    let mut writer = RecordWriter::create(&path, manifest).unwrap();
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor).unwrap();
         assert!(!path.exists());
@@ -160,7 +162,7 @@ fn dropping_a_writer_removes_its_shards() {
     let entries =
         record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect::<Vec<_>>();
     let mut writer =
-        RecordWriter::create_sharded(&path, 700, Default::default(), entries, vec![]).unwrap();
+        RecordWriter::create(&path, Manifest::new(entries).with_max_shard_size(700)).unwrap();
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor).unwrap();
     }
@@ -468,11 +470,9 @@ fn rejects_fifos_without_blocking() {
 fn rejects_an_index_that_would_be_too_long() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("n".repeat(200));
-    let entries = (0..5000).map(|i| RecordEntry::new(i.to_string(), [], None)).collect();
-    let Err(error) = RecordWriter::create_sharded(&path, 0, Default::default(), entries, vec![])
-    else {
-        panic!("refused")
-    };
+    let entries = (0..5000).map(|i| RecordEntry::new(i.to_string(), [], None));
+    let manifest = Manifest::new(entries).with_max_shard_size(0);
+    let Err(error) = RecordWriter::create(&path, manifest) else { panic!("refused") };
     assert!(
         matches!(
             error,

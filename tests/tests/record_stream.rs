@@ -1,11 +1,10 @@
 //! Records written one tensor at a time.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
-use quant::record::{ManifestError, RecordFormatError, RecordState};
+use quant::record::{Manifest, ManifestError, RecordFormatError, RecordState};
 use quant::{
     BincodeRecorder, MinMaxCalibration, Module, Quantizer, Record, RecordEntry, RecordError,
     RecordWriter, Tensor, quantize_values,
@@ -19,7 +18,8 @@ fn entries(record: &Record) -> Vec<RecordEntry> {
 
 fn begin(record: &Record, path: &Path) -> RecordWriter {
     let (metadata, states) = (record.metadata().clone(), record.states().to_vec());
-    RecordWriter::create(path, metadata, entries(record), states).unwrap()
+    let manifest = Manifest::new(entries(record)).with_metadata(metadata).with_states(states);
+    RecordWriter::create(path, manifest).unwrap()
 }
 
 fn streamed(record: &Record, path: &Path) {
@@ -165,7 +165,8 @@ fn rejects_invalid_declarations_before_a_file_is_created() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let refused = |entries: Vec<RecordEntry>, states: Vec<RecordState>| {
-        let Err(error) = RecordWriter::create(&path, BTreeMap::new(), entries, states) else {
+        let Err(error) = RecordWriter::create(&path, Manifest::new(entries).with_states(states))
+        else {
             panic!("refused")
         };
         assert!(names(directory.path()).is_empty());

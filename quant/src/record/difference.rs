@@ -1,8 +1,9 @@
 //! Differences between a record and a model.
 
+use core::fmt;
+
 use crate::module::ParamId;
 use crate::tensor::TensorError;
-use core::fmt;
 
 /// A difference between a record and the model that it was to be loaded into.
 #[derive(Clone, Debug, PartialEq)]

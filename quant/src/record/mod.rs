@@ -73,8 +73,8 @@
 //! version, which older versions of this library reject by its number. Nothing in a record is
 //! ignored, so no change goes unnoticed.
 
-// `format` says what the bytes mean, `read` and `write` move them, and `recorder` puts these
-// together. `collection`, `load` and `write` walk models; nothing here knows layers or plans.
+// Start at `format`, which defines the bytes; `read` and `write` import it, and `recorder` and `map`
+// import those. `collection`, `load` and `write` walk models. Nothing here imports plans or layers.
 
 mod collection;
 mod difference;
@@ -114,8 +114,7 @@ pub use write::{
 };
 
 /// What crates for other file formats share with this one; see [`__private`](crate::__private).
-#[doc(hidden)]
-pub mod hooks {
+pub(crate) mod hooks {
     pub use super::format::layout::is_record;
     pub use super::format::validate::check_distinct;
     pub use super::read::elements::{Element, fix_endian, read_elements, reserve};

@@ -14,7 +14,7 @@ use crate::record::regular::check_regular;
 pub(crate) trait Files: Clone {
     type File: Write + Seek;
 
-    /// Creates a file that does not exist yet. Nobody gets access to it whom `permissions` deny it.
+    /// Creates a file that does not exist yet, accessible to no more users than `permissions` allow.
     fn create_new(&self, path: &Path, permissions: Option<&Permissions>) -> io::Result<Self::File>;
     fn set_permissions(&self, file: &Self::File, permissions: Permissions) -> io::Result<()>;
     /// Brings the content of a file to the disk.

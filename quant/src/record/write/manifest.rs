@@ -6,7 +6,17 @@ use crate::module::{Leaves, ParamView, Site, StateLeaf, Walk, walk};
 use crate::record::format::entry::{RecordEntry, RecordState};
 
 /// Declares the content of a file before it is written: everything but the values of its tensors.
+///
+/// ```
+/// use quant::record::{Manifest, RecordEntry};
+///
+/// let manifest = Manifest::new([RecordEntry::new("layers.0.weight", [64, 32], None)])
+///     .with_metadata([("license".to_owned(), "MIT".to_owned())])
+///     .with_max_shard_size(1 << 30);
+/// assert_eq!(manifest.entries.len(), 1);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Manifest {
     /// The metadata of the user, by key.
     pub metadata: BTreeMap<String, String>,
@@ -20,6 +30,32 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// The manifest of a file with these tensors, without metadata and states.
+    pub fn new(entries: impl IntoIterator<Item = RecordEntry>) -> Self {
+        Self { entries: entries.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Adds metadata. Pairs replace earlier ones with the same key.
+    #[must_use]
+    pub fn with_metadata(mut self, pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.metadata.extend(pairs);
+        self
+    }
+
+    /// Adds states of modules.
+    #[must_use]
+    pub fn with_states(mut self, states: impl IntoIterator<Item = RecordState>) -> Self {
+        self.states.extend(states);
+        self
+    }
+
+    /// Splits the record into shards of at most `bytes` bytes; `None` writes a single file.
+    #[must_use]
+    pub fn with_max_shard_size(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.max_shard_size = bytes.into();
+        self
+    }
+
     /// The manifest of a file that holds `model`. Pairs of `metadata` replace those of the model.
     pub fn of_model(model: &dyn Walk, metadata: &BTreeMap<String, String>) -> Self {
         let mut manifest = Self::default();

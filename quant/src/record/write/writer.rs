@@ -1,6 +1,5 @@
 //! The public writer of records, one tensor at a time.
 
-use alloc::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::atomic::System;
@@ -8,7 +7,6 @@ use super::error::WriteError;
 use super::manifest::Manifest;
 use super::stream::Stream;
 use crate::record::error::RecordError;
-use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::tensor::Tensor;
 
 /// Writes a record to a file one tensor at a time, so that only one needs to be in memory.
@@ -19,14 +17,14 @@ use crate::tensor::Tensor;
 /// [`BincodeRecorder`](crate::record::BincodeRecorder).
 ///
 /// ```
-/// use quant::record::{RecordEntry, RecordFile, RecordWriter};
 /// use quant::Tensor;
+/// use quant::record::{Manifest, RecordEntry, RecordFile, RecordWriter};
 ///
 /// # let directory = std::env::temp_dir().join(format!("quant-doc-writer-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory)?;
 /// # let path = directory.join("model.quant");
-/// let entries = vec![RecordEntry::new("a", [2], None), RecordEntry::new("b", [], None)];
-/// let mut writer = RecordWriter::create(&path, Default::default(), entries, vec![])?;
+/// let entries = [RecordEntry::new("a", [2], None), RecordEntry::new("b", [], None)];
+/// let mut writer = RecordWriter::create(&path, Manifest::new(entries))?;
 /// writer.write("a", &Tensor::from_values(&[2], vec![1.0, 2.0])?)?;
 /// writer.write("b", &Tensor::from_values(&[], vec![3.0])?)?;
 /// writer.finish()?;
@@ -42,42 +40,12 @@ pub struct RecordWriter {
 }
 
 impl RecordWriter {
-    /// Begins a record with this metadata, these tensors and these states of modules.
+    /// Begins the record that `manifest` declares.
     ///
     /// # Errors
     /// [`RecordError::Format`] before anything is written: duplicate names, a shape and scheme that do
     /// not form a tensor, a header beyond the limit. [`RecordError::Io`].
-    pub fn create(
-        path: impl AsRef<Path>,
-        metadata: BTreeMap<String, String>,
-        entries: Vec<RecordEntry>,
-        states: Vec<RecordState>,
-    ) -> Result<Self, RecordError> {
-        Self::begin(path, Manifest { metadata, entries, states, max_shard_size: None })
-    }
-
-    /// Begins a record in shards of at most `max_shard_size` bytes, or of a single tensor that is
-    /// larger; see
-    /// [`BincodeRecorder::with_max_shard_size`](crate::record::BincodeRecorder::with_max_shard_size).
-    ///
-    /// # Errors
-    /// Those of [`create`](Self::create).
-    pub fn create_sharded(
-        path: impl AsRef<Path>,
-        max_shard_size: u64,
-        metadata: BTreeMap<String, String>,
-        entries: Vec<RecordEntry>,
-        states: Vec<RecordState>,
-    ) -> Result<Self, RecordError> {
-        let max_shard_size = Some(max_shard_size);
-        Self::begin(path, Manifest { metadata, entries, states, max_shard_size })
-    }
-
-    /// Begins the record that `manifest` declares.
-    ///
-    /// # Errors
-    /// Those of [`create`](Self::create).
-    pub fn begin(path: impl AsRef<Path>, manifest: Manifest) -> Result<Self, RecordError> {
+    pub fn create(path: impl AsRef<Path>, manifest: Manifest) -> Result<Self, RecordError> {
         let path = path.as_ref();
         let stream =
             Stream::create(System, path, manifest).map_err(|error| in_file(error, path))?;
