@@ -227,7 +227,7 @@ fn what_cannot_be_done_is_said_with_a_code_and_leaves_the_output_alone() {
         (vec!["quantize", "model.safetensors", "-o", "no/a.quant"], 3, "no/a.quant: "),
         ([&["quantize"], &to_old[..], &["--recipe", "bad.toml"]].concat(), 2, "`nothing.*`"),
         ([&["quantize"], &to_old[..], &["--recipe", "worse.toml"]].concat(), 2, "worse.toml: "),
-        ([&["quantize"], &to_old[..], &["--scheme", "int8"]].concat(), 2, "invalid value 'int8'"),
+        ([&["quantize"], &to_old[..], &["--scheme", "int9"]].concat(), 2, "invalid value 'int9'"),
         ([&["quantize"], &to_old[..], &["--max-memory", "24MiB"]].concat(), 2, "--max-memory"),
         (vec!["quantize", "model.safetensors"], 2, "--output"),
         (vec!["verify", "none.quant"], 1, ""),

@@ -67,7 +67,7 @@ fn what_is_no_checkpoint_is_refused() {
         (file("", r#""w": {"shape": [1], "values": [1e39]}"#), "w: `1e39` is no value of it"),
         (file("", r#""w": {"shape": [1], "values": ["nan 0x3f800000"]}"#), "w: `\"nan 0x3f8"),
         (file("", r#""w": {"shape": [1]}"#), "w: `neither `values` nor"),
-        (file("", r#""w": {"shape": [1], "scheme": "int8", "scales": [1], "codes": [1]}"#), "w: "),
+        (file("", r#""w": {"shape": [1], "scheme": "int9", "scales": [1], "codes": [1]}"#), "w: "),
         (int8(r#""shape": [1], "scales": [1], "codes": [-128]"#), "w: `-128` is no value of it"),
         (int8(r#""shape": [2], "scales": [1], "codes": [1]"#), "w: "),
         (int8(r#""shape": [1], "scales": [0], "codes": [1]"#), "w: not a valid tensor: "),
