@@ -2,7 +2,7 @@
 
 use ndarray::{Array, ArrayD, IxDyn};
 use quant::activation::{ActivationError, ActivationMode, ConvertError};
-use quant::quantize::{CalibrateError, Reason};
+use quant::quantize::{CalibrateError, Reason, Warning};
 use quant::scheme::ActivationScheme;
 use quant::{BincodeRecorder, Module, QuantizeError, Recipe, Rule};
 use quant_nn::{ForwardError, Linear};
@@ -127,4 +127,22 @@ fn a_closure_may_return_a_boxed_error_and_the_question_mark_takes_it() {
         Ok(net().calibrate(&recipe(ActivationScheme::STATIC), [()], fails)?)
     }
     assert_eq!(run().unwrap_err().to_string(), "batch 0: no such file");
+}
+
+#[test]
+fn a_plan_warns_of_a_scheme_that_no_kernel_runs() {
+    let schemes = [
+        ("per-channel-symmetric-int8", None),
+        ("per-block-symmetric-int4:len=3", None),
+        ("per-channel-symmetric-int8:axis=-1", Some(Warning::NoKernel)),
+    ];
+    for (scheme, warning) in schemes {
+        let recipe =
+            Recipe::new().scheme(scheme.parse().unwrap()).activations(ActivationScheme::DYNAMIC);
+        let plan = recipe.plan(&net()).unwrap();
+        assert_eq!(plan.params()[0].warning, warning, "{scheme}");
+        assert_eq!(plan.to_string().contains("no kernel runs this scheme"), warning.is_some());
+        let result = forward(&net().quantize(&recipe).unwrap(), x());
+        assert_eq!(result.is_err(), warning.is_some(), "{scheme}");
+    }
 }

@@ -5,7 +5,9 @@
 use core::fmt;
 use core::str::FromStr;
 
-use alloc::string::{String, ToString};
+#[cfg(feature = "serde")]
+use alloc::string::String;
+use alloc::string::ToString;
 
 use super::{
     Axis, Block, Granularity, Mapping, NameError, QuantizationScheme, QuantizationType, ScaleType,

@@ -7,6 +7,7 @@
 
 use alloc::vec::Vec;
 
+#[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
 use super::Observer;
@@ -20,8 +21,9 @@ pub(super) const MAX_BINS: usize = 1 << 14;
 const MIN_EXPONENT: i32 = -149;
 
 /// Counts of the values seen, in bins whose width is a power of two.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "RawHistogram", into = "RawHistogram")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "RawHistogram", into = "RawHistogram"))]
 pub struct Histogram {
     /// The width of a bin is `2^exponent`.
     exponent: i32,
@@ -178,7 +180,7 @@ impl Observer for Histogram {
 }
 
 /// [`Histogram`] as it is serialized, before it is checked.
-#[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 struct RawHistogram {
     lo: Option<f32>,
     hi: Option<f32>,

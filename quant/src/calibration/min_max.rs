@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 
+#[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, Observer};
@@ -9,7 +10,8 @@ use crate::kernel::Kernel;
 use crate::scheme::{Grid, NonFinite, Range};
 
 /// The range from the least to the greatest value: no value saturates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct MinMaxCalibration {}
 
 impl Calibration for MinMaxCalibration {
@@ -29,7 +31,8 @@ impl Calibration for MinMaxCalibration {
 }
 
 /// The least and the greatest value seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct MinMaxObserver {
     seen: Option<Range>,
 }

@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 
+#[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, Observer};
@@ -12,8 +13,9 @@ use crate::scheme::{Grid, NonFinite, Range};
 ///
 /// The first batch sets both. Each later batch moves them, in f32: `lo += c · (min - lo)` and
 /// `hi += c · (max - hi)`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f32", into = "f32")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "f32", into = "f32"))]
 pub struct MovingAverageCalibration {
     constant: f32,
 }
@@ -72,7 +74,8 @@ impl Calibration for MovingAverageCalibration {
 }
 
 /// The averages so far. They depend on the order of the batches, and on where batches end.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct MovingAverageObserver {
     constant: f32,
     batches: u64,

@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 
+#[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, Histogram, MinMaxCalibration, quant_error};
@@ -13,7 +14,8 @@ use crate::scheme::{Grid, Mapping, NonFinite, Range};
 /// steps. That seldom pays at 8 bits for weights, and pays at 4 bits and below. The search tries
 /// narrower ends in steps of 1/64 of the range, then of 1/512 around the best. It is never worse than
 /// [`MinMaxCalibration`]. For weights it uses the values, for activations their [`Histogram`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 pub struct MseCalibration {}
 
 impl Calibration for MseCalibration {

@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 
+#[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, Histogram};
@@ -12,8 +13,9 @@ use crate::scheme::{Grid, Mapping, Range};
 /// With a symmetric mapping the percentile is one of magnitudes. With an affine mapping half of the
 /// remaining values lie below the range and half above. The ends are ends of bins: each is within one
 /// bin of the exact order statistic.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "f64", into = "f64")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "f64", into = "f64"))]
 pub struct PercentileCalibration {
     percentile: f64,
 }

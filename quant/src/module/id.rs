@@ -4,14 +4,16 @@ use alloc::string::String;
 use core::borrow::Borrow;
 use core::fmt;
 
+#[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
 /// A parameter's path from the root of its model: `layers.0.weight`.
 ///
 /// The steps are field names, positions in vectors, arrays and tuples, keys of maps and names of
 /// enum variants. A path is the same in every run. Recipes, errors and files use it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
 pub struct ParamId(String);
 
 impl ParamId {

@@ -43,7 +43,7 @@ mod weights;
 pub use self::{
     activations::CalibrateError,
     error::{PlanDifference, UnmatchedRule},
-    outcome::{Action, Expected, PlannedActivation, Reason},
+    outcome::{Action, Expected, PlannedActivation, Reason, Warning},
     plan::PlannedParam,
     planner::{Candidate, Decision, Planner},
     sensitivity::{LayerSensitivity, Sensitivity, SensitivityError},

@@ -113,3 +113,22 @@ impl fmt::Display for Reason {
         }
     }
 }
+
+/// Something that a plan points out about a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Warning {
+    /// The parameter is the weight of a layer with an activation quantizer, and no kernel runs its
+    /// scheme: channels that are not the outputs (the first axis), or, where inputs are quantized,
+    /// blocks in a convolution. The layer's forward pass will be an error.
+    NoKernel,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoKernel => f.write_str("no kernel runs this scheme"),
+        }
+    }
+}

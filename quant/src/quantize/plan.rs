@@ -11,11 +11,11 @@ use super::decide::{Decided, decide, decide_activations, try_map};
 use super::error::QuantizeError;
 use super::fit::Fitted;
 use super::measure::measure;
-use super::outcome::{Action, Expected, PlannedActivation, Reason};
+use super::outcome::{Action, Expected, PlannedActivation, Reason, Warning};
 use super::planner::{Choice, Planner};
 use super::table;
 use crate::module::{ParamId, ParamView, Walk};
-use crate::scheme::ActivationScheme;
+use crate::scheme::{ActivationScheme, Granularity, QuantizationScheme};
 use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What becomes of every parameter of a model, and why.
@@ -63,6 +63,9 @@ pub struct PlannedParam {
     pub bytes_after: u64,
     /// What quantization is going to do to it; `None` when it is not quantized.
     pub expected: Option<Expected>,
+    /// Something to look at before the plan is applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<Warning>,
     #[serde(skip)]
     pub(super) calibration: PlannedCalibration,
 }
@@ -118,11 +121,29 @@ pub(crate) fn plan(
     let params = try_map(decided, model, |decided, param| {
         let (mut planned, fitted) = fit_one(decided, param)?;
         if let Some(fitted) = fitted {
+            let input = activations.iter().find(|input| are_beside(&input.id, &planned.id));
+            let runs = input.is_none_or(|input| runs(&planned.shape, fitted.scheme, input.scheme));
+            planned.warning = (!runs).then_some(Warning::NoKernel);
             planned.calibration.keep(fitted, &param.values());
         }
         Ok::<_, QuantizeError>(planned)
     })?;
     Ok(Plan { params, activations })
+}
+
+/// Whether two leaves have the same parent.
+fn are_beside(a: &ParamId, b: &ParamId) -> bool {
+    let parent = |id: &ParamId| id.as_str().rsplit_once('.').map(|(parent, _)| parent.to_owned());
+    parent(a) == parent(b)
+}
+
+/// Whether a layer with this input can run with a weight of this shape and scheme.
+fn runs(shape: &[usize], scheme: QuantizationScheme, input: ActivationScheme) -> bool {
+    match scheme.granularity() {
+        Granularity::PerChannel(axis) => axis.resolve(shape.len()) == Some(0),
+        Granularity::PerBlock(_) => shape.len() <= 2 || input == ActivationScheme::Float,
+        _ => true,
+    }
 }
 
 /// What is planned for one parameter.
@@ -154,6 +175,7 @@ fn fit_one(
         bytes_before: before,
         bytes_after: before,
         expected: None,
+        warning: None,
         calibration: PlannedCalibration::default(),
         id: info.id,
         shape: info.shape,
@@ -218,7 +240,10 @@ impl PlannedParam {
             self.bytes_after.to_string(),
             sqnr,
             error,
-            self.reason.to_string(),
+            match self.warning {
+                None => self.reason.to_string(),
+                Some(warning) => alloc::format!("{}; {warning}", self.reason),
+            },
         ]
     }
 }
