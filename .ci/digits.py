@@ -1,6 +1,6 @@
-"""Checks what the digits example measures, and that the README's table says the same.
+"""Checks what the digits example measures, and that the table of the guide says the same.
 
-    python3 .ci/digits.py digits.json README.md
+    python3 .ci/digits.py digits.json docs/guide.md
 """
 
 import json
@@ -22,11 +22,11 @@ BOUNDS = {
 }
 
 
-def main(measured_path, readme_path):
+def main(measured_path, guide_path):
     with open(measured_path, encoding="utf-8") as file:
         measured = json.load(file)
-    with open(readme_path, encoding="utf-8") as file:
-        readme = file.read()
+    with open(guide_path, encoding="utf-8") as file:
+        guide = file.read()
     mistakes = [f"{name} is missing" for name in BOUNDS.keys() - measured.keys()]
     for name, row in measured.items():
         accuracy, share = BOUNDS[name]
@@ -35,8 +35,8 @@ def main(measured_path, readme_path):
         if row["bytes"] > share * measured["f32"]["bytes"]:
             mistakes.append(f"{name}: {row['bytes']} bytes are above {share} of the float file")
         line = rf"\| `{name}` \| {100 * row['accuracy']:.2f} % \| {row['bytes']} \|"
-        if not re.search(line, readme):
-            mistakes.append(f"{name}: the README has no line {line}")
+        if not re.search(line, guide):
+            mistakes.append(f"{name}: the guide has no line {line}")
     for mistake in mistakes:
         print(mistake)
     if mistakes:
