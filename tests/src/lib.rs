@@ -8,8 +8,12 @@ pub mod kernels;
 pub mod mutate;
 pub mod record;
 
-/// The README's example is compiled and run as a test of this crate: the package of `quant` has
-/// the README, but not where the repository has it.
+/// The examples of the README and the guide are compiled and run as tests of this crate: the
+/// packages have the README, but not where the repository has it.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-pub struct ReadMe;
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    pub struct ReadMe;
+    #[doc = include_str!("../../docs/guide.md")]
+    pub struct Guide;
+}
