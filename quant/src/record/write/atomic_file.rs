@@ -31,7 +31,8 @@ use super::shard_names::own_shards;
 /// assert!(!path.exists());
 /// file.commit()?;
 /// assert_eq!(std::fs::read(&path)?, b"layers.0.weight\n");
-/// # std::fs::remove_dir_all(&directory)
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[must_use = "a file that is not committed is removed"]
 pub struct AtomicFile {
@@ -90,7 +91,8 @@ impl Seek for AtomicFile {
 /// # let path = directory.join("names.txt");
 /// quant::record::write_file(&path, |writer| writeln!(writer, "layers.0.weight"))?;
 /// assert_eq!(std::fs::read(&path)?, b"layers.0.weight\n");
-/// # std::fs::remove_dir_all(&directory)
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 ///
 /// # Errors
