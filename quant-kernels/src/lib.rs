@@ -5,18 +5,77 @@
 // A loop over the indices of fixed arrays is what becomes whole vectors; and it reads alike for one
 // array and for three.
 #![allow(clippy::needless_range_loop)]
-//! What quantized numbers mean, and the loops over them.
+//! Exact int8 and int4 matrix products, and the quantization around them.
 //!
-//! [`scheme`] holds code types, mappings, granularities, scales and zero points; [`Kernel`] runs
-//! the loops. Every kernel gives the same bits on every CPU.
+//! Activations of 8 bits are multiplied with weights of 8, 4 or 2 bits, and products are summed in
+//! i32 without saturation. Every kernel gives the same bits on every CPU, for every input.
+//!
+//! ```
+//! use quant_kernels::scheme::{Axis, Granularity};
+//! use quant_kernels::{Activations, Codes, Epilogue, Kernel, Output, PackedWeights, Scratch, Weights};
+//!
+//! // Two outputs, three inputs: w = [[1, 2, 3], [-4, 5, -6]], each row with a scale.
+//! let kernel = Kernel::current();
+//! let weights = PackedWeights::new(kernel, &Weights {
+//!     n: 2,
+//!     k: 3,
+//!     codes: Codes::Bytes(&[1, 2, 3, -4, 5, -6]),
+//!     granularity: Granularity::PerChannel(Axis::FIRST),
+//!     scales: &[0.5, 0.25],
+//!     zero_points: &[],
+//! })?;
+//! let x = Activations::Codes { codes: &[7, -8, 9], m: 1, scales: &[0.1], zero_points: &[] };
+//! let (mut sums, mut scratch) = ([0; 2], Scratch::new());
+//! kernel.linear(&weights, x, &Epilogue::default(), Output::I32(&mut sums), &mut scratch)?;
+//! assert_eq!(sums, [18, -122]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Which function for which job
+//!
+//! | job | function |
+//! |---|---|
+//! | int8 × int8, int8 × int4 or int8 × int2 | [`Kernel::linear`] with [`Activations::Codes`] |
+//! | float activations, quantized by their own range | [`Activations::Dynamic`] |
+//! | float activations, quantized by a calibrated range | [`Activations::Static`] |
+//! | float activations times quantized weights (weight-only) | [`Activations::Float`] and [`PackedWeights::for_floats`] |
+//! | accumulators, floats, or int8 outputs; bias and `relu` | [`Output`], [`Epilogue`] |
+//! | two-dimensional convolution | [`PackedConv`], [`Kernel::conv2d`] |
+//! | rows of a quantized table | [`Kernel::embedding`] |
+//! | floats to codes and back | [`Kernel::quantize`], [`Kernel::dequantize`]; packed: [`Kernel::quantize_packed`] |
+//! | codes of 4 and 2 bits to bytes and back | [`Kernel::pack`], [`Kernel::unpack`], [`scheme::packing`] |
+//! | a range, and the first value that is not finite | [`Kernel::min_max`], [`Kernel::first_nan`] |
+//! | the error of quantization | [`Kernel::quant_error`] |
+//! | scales and zero points for a range | [`scheme::Grid::params`] |
+//!
+//! Weights are packed once, for one kernel, and refused by any other. A [`Scratch`] is kept between
+//! calls, which then allocate nothing.
+//!
+//! # Kernels
+//!
+//! [`Kernel::selected`] is the fastest kernel of this machine, or the one that the environment
+//! variable `QUANT_KERNEL` names:
+//!
+//! | name | needs | integer products |
+//! |---|---|---|
+//! | `scalar` | nothing; always compiled, defines the answer | plain multiplications |
+//! | `avx2` | AVX2 and FMA | `vpmaddubsw` where the packed codes prove that i16 cannot overflow, else `vpmaddwd` |
+//! | `avx-vnni` | AVX2, FMA and AVX-VNNI | `vpdpbusd` on 256 bits |
+//! | `avx512-vnni` | AVX-512 F, BW, DQ, VL and VNNI | `vpdpbusd` on 512 bits |
 //!
 //! # Features
 //!
 //! | feature | default | without it |
 //! |---|---|---|
-//! | `std` | yes | the CPU is not asked which kernel it has, and `QUANT_KERNEL` is not read |
+//! | `std` | yes | the crate is `no_std` with `alloc`; only CPU features that the compiler was told to enable are used, and `QUANT_KERNEL` is not read |
 //! | `rayon` | no | products run on the calling thread alone |
-//! | `serde` | no | schemes and ranges are not serializable |
+//! | `serde` | no | schemes, ranges and parameters are not serializable |
+//!
+//! The crate depends on `bytemuck` alone unless a feature is chosen.
+
+// Modules import downwards: `scheme` → `isa` → `dispatch`, `parallel` → `elementwise` → `bits` →
+// `pack` → `gemm` → `weight_only`, `conv`, `embedding`. A further architecture is one folder beside
+// `isa/x86_64` with one file per kernel, and its entries in `dispatch`.
 
 extern crate alloc;
 #[cfg(feature = "std")]

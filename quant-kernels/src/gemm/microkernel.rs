@@ -16,6 +16,7 @@
 //! With K of a few hundred, what surrounds the loop counts, too. So what does not depend on the panel
 //! is found once per tile, bounds of an output included.
 
+use crate::elementwise::affine::Affine;
 use crate::gemm::epilogue::{Epilogue, Target};
 use crate::gemm::macrokernel::{FEW_ROWS, Prepared, Product};
 use crate::gemm::shared::{Shared, SharedRows};
@@ -316,9 +317,8 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             Target::F32(out) => write(self.product, &out, &lanes, (self.first, panel)),
             Target::I8(out, affine) => {
                 let mut codes = [[0; WIDEST]; R];
-                for r in 0..R {
-                    affine.codes(isa, &lanes[r], &mut codes[r]);
-                }
+                let (lanes, codes_of) = (&lanes[..], &mut codes[..]);
+                self.product.weights.kernel.run(QuantizeLanes { affine, lanes, codes: codes_of });
                 write(self.product, &out, &codes, (self.first, panel));
             }
             Target::I32(_) => {}
@@ -339,6 +339,24 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             isa.store_sums(sums[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
         }
         write(self.product, out, &lanes, (self.first, panel));
+    }
+}
+
+/// Codes of the outputs of a tile and a panel: code that tiles of every height share.
+struct QuantizeLanes<'a> {
+    affine: Affine,
+    lanes: &'a [[f32; WIDEST]],
+    codes: &'a mut [[i8; WIDEST]],
+}
+
+impl Operation for QuantizeLanes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        for (lanes, codes) in self.lanes.iter().zip(self.codes) {
+            self.affine.codes(isa, lanes, codes);
+        }
     }
 }
 

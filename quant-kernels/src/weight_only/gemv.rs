@@ -114,7 +114,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             for r in 0..R {
                 store(isa, y[r], &mut rows[r]);
             }
-            self.0.finish::<I>(isa, panel, 0..R, &mut rows, 0);
+            self.0.finish::<I>(panel, 0..R, &mut rows, 0);
         }
     }
 
@@ -136,7 +136,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             }
         }
         // Turns that a panel has at once.
-        let visit = if alone::<I, R>() { PIECE / TURN } else { 1 };
+        let visit = if const { alone::<I, R>() } { PIECE / TURN } else { 1 };
         let piece = if self.direct() { range.len().max(1) } else { PIECE };
         for k in range.clone().step_by(piece) {
             let len = piece.min(range.end - k);
@@ -146,12 +146,12 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
                 codes[i] = self.codes_for_few(panel, step, len, rearranged);
             }
             let (whole, rest) = self.rows(k, len, &mut room.ends);
-            if R == 1 && panels.len() == self.abreast::<I>() {
+            if const { R == 1 } && panels.len() == self.abreast::<I>() {
                 for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / TURN))] {
                     let sums = p.as_flattened_mut();
                     if !PACKED {
                         row_of_bytes::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
-                    } else if I::LANES == 16 {
+                    } else if const { I::LANES == 16 } {
                         row_of_nibbles::<I, 4, ZEROS>(isa, x, codes, first, &zeros, sums);
                     } else {
                         row_of_nibbles::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
@@ -306,7 +306,7 @@ fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
             isa.prefetch(step, AHEAD);
             let lanes = [isa.lanes(step, 0), isa.lanes(step, 1)];
             add!(isa.byte: 0 1; x, lanes, zeros[i], sums[i]);
-            if I::VALUES == 4 {
+            if const { I::VALUES == 4 } {
                 add!(isa.byte: 2 3; x, lanes, zeros[i], sums[i]);
             }
         }
@@ -353,7 +353,7 @@ impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
                 };
             }
             each!(0 1);
-            if I::VALUES == 4 {
+            if const { I::VALUES == 4 } {
                 each!(2 3);
             }
         }

@@ -220,7 +220,7 @@ impl FloatProduct<'_> {
             }
         }
         for (i, panel) in panels.enumerate() {
-            self.finish::<I>(isa, panel, rows.clone(), y, i * I::COLUMNS);
+            self.finish::<I>(panel, rows.clone(), y, i * I::COLUMNS);
         }
     }
 
@@ -346,38 +346,53 @@ impl FloatProduct<'_> {
         }
     }
 
-    /// Writes the columns of a panel, which are those of `y` from `at` on.
+    /// Writes the columns of a panel, which are those of `y` from `at` on: code that all numbers of
+    /// rows share.
+    fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]], at: usize) {
+        let columns = I::COLUMNS;
+        self.weights.kernel.run(Finish { product: self, columns, panel, rows, y, at });
+    }
+}
+
+/// The epilogue of some rows and a panel of `columns`.
+struct Finish<'a> {
+    product: &'a FloatProduct<'a>,
+    columns: usize,
+    panel: usize,
+    rows: Range<usize>,
+    y: &'a mut [[f32; WIDEST]],
+    at: usize,
+}
+
+impl Operation for Finish<'_> {
+    type Output = ();
+
     #[inline(always)]
-    fn finish<I: Isa>(
-        &self,
-        isa: I,
-        panel: usize,
-        rows: Range<usize>,
-        y: &mut [[f32; WIDEST]],
-        at: usize,
-    ) {
-        let first = panel * I::COLUMNS;
-        let count = I::COLUMNS.min(self.weights.n - first);
+    fn run<I: Isa>(self, isa: I) {
+        let Self { product, columns, panel, rows, y, at } = self;
+        let FloatProduct { weights, epilogue, target, .. } = product;
+        let first = panel * columns;
+        let count = columns.min(weights.n - first);
         for (row, y) in rows.zip(y) {
-            let y = &mut y[at..][..I::COLUMNS];
-            if let Some(bias) = self.epilogue.bias {
+            let y = &mut y[at..][..columns];
+            if let Some(bias) = epilogue.bias {
                 for j in 0..count {
                     y[j] += bias[first + j];
                 }
             }
-            if self.epilogue.relu {
-                for j in 0..I::COLUMNS {
-                    y[j] = if y[j] > 0.0 { y[j] } else { 0.0 };
+            if epilogue.relu {
+                for y in y.iter_mut() {
+                    *y = if *y > 0.0 { *y } else { 0.0 };
                 }
             }
-            let start = row * self.weights.n + first;
-            match self.target {
-                Target::F32(out) => write(&out, start, &y[..count]),
+            let start = row * weights.n + first;
+            match target {
+                Target::F32(out) => write(out, start, &y[..count]),
                 Target::I8(out, affine) => {
                     let (mut values, mut codes) = ([0.0; WIDEST], [0; WIDEST]);
-                    values[..I::COLUMNS].copy_from_slice(y);
+                    values[..columns].copy_from_slice(y);
                     affine.codes(isa, &values, &mut codes);
-                    write(&out, start, &codes[..count]);
+                    write(out, start, &codes[..count]);
                 }
                 Target::I32(_) => {}
             }
@@ -423,7 +438,7 @@ fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece, at: usize) {
 fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece, at: usize) {
     for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
         store_each!(0 1; isa.byte(step), |k| out[k], at);
-        if I::VALUES == 4 {
+        if const { I::VALUES == 4 } {
             store_each!(2 3; isa.byte(step), |k| out[k], at);
         }
     }
