@@ -13,9 +13,9 @@ pub(crate) enum Arithmetic {
     /// Any 8 bits.
     FullRange,
     /// 8 bits in an [`order`](super::order) of their own.
-    Ordered,
+    Permuted,
     /// At most 4 bits.
-    FewBits,
+    SubByte,
 }
 
 /// One way to run the loops of this module, on this machine.
@@ -158,7 +158,7 @@ impl Kernel {
     }
 
     /// Whether codes of 8 bits are faster in an [`order`](super::order) of their own.
-    pub(crate) const fn orders(self) -> bool {
+    pub(crate) const fn permutes(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return matches!(self.0, Token::Avx2(_));
         #[cfg(not(target_arch = "x86_64"))]
@@ -178,7 +178,7 @@ impl Kernel {
     pub(crate) fn multiply<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
-            (Token::Avx2(isa), Arithmetic::Ordered) => isa.run_ordered(operation),
+            (Token::Avx2(isa), Arithmetic::Permuted) => isa.run_permuted(operation),
             #[cfg(target_arch = "x86_64")]
             (Token::AvxVnni(isa), _) => isa.run(operation),
             _ => self.run_as(arithmetic, operation),
@@ -193,7 +193,7 @@ impl Kernel {
     ) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
-            (Token::Avx2(isa), Arithmetic::Ordered) => isa.run_ordered(operation),
+            (Token::Avx2(isa), Arithmetic::Permuted) => isa.run_permuted(operation),
             _ => self.run_as(arithmetic, operation),
         }
     }

@@ -86,9 +86,9 @@ pub enum PackError {
         channels: usize,
     },
     /// A convolution whose window, stride, dilation or number of channels is 0.
-    EmptyWindow,
+    EmptyKernel,
     /// A convolution whose weights are quantized in blocks.
-    BlockedWindow,
+    BlockedConv,
 }
 
 impl fmt::Display for PackError {
@@ -112,10 +112,10 @@ impl fmt::Display for PackError {
             Self::Groups { groups, channels } => {
                 write!(f, "{groups} groups do not divide {channels} channels")
             }
-            Self::EmptyWindow => {
+            Self::EmptyKernel => {
                 f.write_str("a convolution needs channels, a window, a stride and a dilation")
             }
-            Self::BlockedWindow => {
+            Self::BlockedConv => {
                 f.write_str("a convolution's weights cannot be quantized in blocks")
             }
         }
@@ -149,7 +149,7 @@ pub enum LinearError {
     NonFinite(NonFinite),
     /// Integer sums were asked for, but there is no single one per output: each block along K has
     /// its own, and weight-only execution has none.
-    NoIntegerSums,
+    NoSingleAccumulator,
 }
 
 impl fmt::Display for LinearError {
@@ -162,7 +162,7 @@ impl fmt::Display for LinearError {
                 write!(f, "{of}: {found} elements where {expected} are needed")
             }
             Self::NonFinite(_) => f.write_str("an activation cannot be quantized"),
-            Self::NoIntegerSums => f.write_str(
+            Self::NoSingleAccumulator => f.write_str(
                 "outputs have no single integer sum: weights have blocks along k, or are the only \
                  thing that is quantized",
             ),
@@ -190,7 +190,7 @@ impl From<NonFinite> for LinearError {
 #[non_exhaustive]
 pub enum ConvError {
     /// The window does not fit into the padded image.
-    Window {
+    KernelTooLarge {
         /// Height and width of the image.
         size: [usize; 2],
     },
@@ -206,7 +206,7 @@ pub enum ConvError {
 impl fmt::Display for ConvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Window { size: [height, width] } => {
+            Self::KernelTooLarge { size: [height, width] } => {
                 write!(f, "the window does not fit into an image of {height} × {width}")
             }
             Self::TooLarge { size: [height, width] } => {
@@ -223,7 +223,7 @@ impl fmt::Display for ConvError {
 impl core::error::Error for ConvError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Window { .. } | Self::TooLarge { .. } => None,
+            Self::KernelTooLarge { .. } | Self::TooLarge { .. } => None,
             Self::Linear(error) => error.source(),
         }
     }

@@ -323,9 +323,9 @@ fn impossible_convolutions_are_refused() {
     let bad = ConvShape { groups: 3, ..shape };
     assert_eq!(pack(bad, weights), PackError::Groups { groups: 3, channels: 4 });
     let bad = ConvShape { stride: [0, 1], ..shape };
-    assert_eq!(pack(bad, weights), PackError::EmptyWindow);
+    assert_eq!(pack(bad, weights), PackError::EmptyKernel);
     let blocks = Weights { granularity: blocks(36), scales: &[1.0; 2], ..weights };
-    assert_eq!(pack(shape, blocks), PackError::BlockedWindow);
+    assert_eq!(pack(shape, blocks), PackError::BlockedConv);
     let packed = PackedConv::new(kernel, shape, &weights).unwrap();
     let images =
         Images::Codes { codes: &[0; 8], batch: 1, size: [1, 2], params: QuantParams::UNIT };
@@ -336,7 +336,7 @@ fn impossible_convolutions_are_refused() {
         Output::F32(&mut []),
         &mut Scratch::new(),
     );
-    assert_eq!(result, Err(ConvError::Window { size: [1, 2] }));
+    assert_eq!(result, Err(ConvError::KernelTooLarge { size: [1, 2] }));
 }
 
 /// Sizes that are zero, or whose products leave `usize`.

@@ -779,7 +779,7 @@ fn what_cannot_be_packed_or_called_is_refused() {
     let blocks = Weights { granularity: blocks(2), scales: &[1.0; 6], ..good };
     let blocks = PackedWeights::new(Kernel::SCALAR, &blocks).unwrap();
     let error = call(Kernel::SCALAR, &blocks, &[0.0; 8], Output::I32(&mut [0; 6])).unwrap_err();
-    assert_eq!(error, LinearError::NoIntegerSums);
+    assert_eq!(error, LinearError::NoSingleAccumulator);
     if Kernel::fastest() != Kernel::SCALAR {
         let error = call(Kernel::fastest(), &packed, &[0.0; 8], Output::F32(&mut out)).unwrap_err();
         let (packed_for, called) = ("scalar", Kernel::fastest().name());

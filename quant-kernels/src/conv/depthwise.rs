@@ -4,7 +4,7 @@
 //! ```text
 //! for y, for x in steps of PIXELS
 //!   sums = -za · Σ w                                             (PIXELS of them)
-//!   for i, for j in the window
+//!   for i, for j in the weights
 //!     sums[p] += a[y·stride + i·dilation, (x + p)·stride + j·dilation] · w[i, j]
 //! ```
 
@@ -18,10 +18,10 @@ use crate::isa::Operation;
 use alloc::vec::Vec;
 
 impl Image<'_> {
-    /// Sums the window of each output channel over its plane.
-    pub(super) fn windows(
+    /// Sums the weights of each output channel over its plane.
+    pub(super) fn depthwise(
         &self,
-        windows: &[i16],
+        kernels: &[i16],
         scales: &[f32],
         planes: &mut Vec<u8>,
         mut output: Output<'_>,
@@ -32,17 +32,17 @@ impl Image<'_> {
         let plane = grown(planes, size + PIXELS * shape.stride[1], 0);
         let pixels = self.geometry.pixels();
         let per_channel = shape.group_out();
-        for (channel, window) in windows.chunks(shape.kernel_len()).enumerate() {
+        for (channel, weights) in kernels.chunks(shape.kernel_len()).enumerate() {
             if channel % per_channel == 0 {
                 self.lay_out(channel / per_channel, &mut plane[..size]);
             }
-            self.kernel.run(Window {
+            self.kernel.run(Channel {
                 geometry: self.geometry,
                 plane,
-                window,
-                term: window
-                    .iter()
-                    .fold(0, |term: i32, code| term.wrapping_sub(self.row.zero * i32::from(*code))),
+                weights,
+                compensation: weights.iter().fold(0, |compensation: i32, code| {
+                    compensation.wrapping_sub(self.row.zero * i32::from(*code))
+                }),
                 scale: self.row.scale * scales[channel],
                 bias: self.epilogue.bias.map(|bias| bias[channel]),
                 relu: self.epilogue.relu,
@@ -53,12 +53,12 @@ impl Image<'_> {
 }
 
 /// One channel of a depthwise convolution.
-struct Window<'a> {
+struct Channel<'a> {
     geometry: &'a Geometry<'a>,
     plane: &'a [u8],
-    window: &'a [i16],
+    weights: &'a [i16],
     /// `-za · Σ w`.
-    term: i32,
+    compensation: i32,
     /// `sa * sw`.
     scale: f32,
     bias: Option<f32>,
@@ -66,7 +66,7 @@ struct Window<'a> {
     output: Output<'a>,
 }
 
-impl Operation for Window<'_> {
+impl Operation for Channel<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -87,7 +87,7 @@ impl Operation for Window<'_> {
     }
 }
 
-impl Window<'_> {
+impl Channel<'_> {
     /// Sums for neighbouring pixels, `STRIDE` apart in the plane (0: known at run time only).
     ///
     /// `Σ (a - za) · w = Σ a · w - za · Σ w`.
@@ -95,10 +95,10 @@ impl Window<'_> {
     fn sums<const STRIDE: usize>(&self, y: usize, x: usize) -> [i32; PIXELS] {
         let Geometry { shape, padded, .. } = self.geometry;
         let stride = if STRIDE == 0 { shape.stride[1] } else { STRIDE };
-        let mut sums = [self.term; PIXELS];
-        for (i, weights) in self.window.chunks(shape.kernel_size[1]).enumerate() {
+        let mut sums = [self.compensation; PIXELS];
+        for (i, row_weights) in self.weights.chunks(shape.kernel_size[1]).enumerate() {
             let row = y * shape.stride[0] + i * shape.dilation[0];
-            for (j, weight) in weights.iter().enumerate() {
+            for (j, weight) in row_weights.iter().enumerate() {
                 let start = row * padded[1] + x * stride + j * shape.dilation[1];
                 let codes = &self.plane[start..start + PIXELS * stride];
                 for i in 0..PIXELS {
@@ -120,7 +120,7 @@ impl Window<'_> {
         let mut values = [0.0; PIXELS];
         for at in (0..PIXELS).step_by(I::LANES) {
             let lanes = at..at + I::LANES;
-            let sums = isa.to_floats(isa.load_sums(&sums[lanes.clone()]));
+            let sums = isa.to_floats(isa.load_ints(&sums[lanes.clone()]));
             let mut scaled = isa.mul(sums, isa.splat(self.scale));
             if let Some(bias) = self.bias {
                 scaled = isa.add(scaled, isa.splat(bias));

@@ -2,9 +2,10 @@
 //! are the rows, its channels the columns. A patch is gathered when its tile is prepared.
 
 use super::layout::Image;
+use super::pointwise::PointwiseRows;
 use super::shape::Geometry;
 use crate::error::ConvError;
-use crate::gemm::driver::Call;
+use crate::gemm::driver::GemmCall;
 use crate::gemm::epilogue::{Epilogue, Output, Strides};
 use crate::gemm::scratch::{Scratch, grown};
 use crate::isa::Isa;
@@ -32,42 +33,23 @@ impl Image<'_> {
             let epilogue = Epilogue { bias, relu: self.epilogue.relu };
             let strides = Strides { row: 1, column: pixels };
             let (kernel, m) = (self.kernel, pixels);
-            let call = Call { kernel, weights, m, epilogue: &epilogue, strides };
+            let call = GemmCall { kernel, weights, m, epilogue: &epilogue, strides };
             let output = output.part(group * n * pixels, n * pixels);
             if shape.is_pointwise() {
-                let source = Pixels { codes: laid_out, channels: shape.group_in(), row: self.row };
+                let source =
+                    PointwiseRows { codes: laid_out, channels: shape.group_in(), row: self.row };
                 call.run(source, output, scratch)?;
             } else {
-                call.run(Patches::new(self.geometry, self.row, laid_out), output, scratch)?;
+                call.run(Im2col::new(self.geometry, self.row, laid_out), output, scratch)?;
             }
         }
         Ok(())
     }
 }
 
-/// Pixels of an image as rows of activations.
+/// Im2col of an image as rows of activations, one for each pixel of the output.
 #[derive(Clone, Copy)]
-struct Pixels<'a> {
-    codes: &'a [u8],
-    channels: usize,
-    row: Row,
-}
-
-impl Source for Pixels<'_> {
-    #[inline(always)]
-    fn row(&self, _: impl Isa, _: usize) -> Result<Row, NonFinite> {
-        Ok(self.row)
-    }
-
-    #[inline(always)]
-    fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
-        codes.copy_from_slice(&self.codes[row * self.channels + k..][..codes.len()]);
-    }
-}
-
-/// Patches of an image as rows of activations, one for each pixel of the output.
-#[derive(Clone, Copy)]
-struct Patches<'a> {
+struct Im2col<'a> {
     codes: &'a [u8],
     row: Row,
     /// Codes that are neighbours in the patch and in the image.
@@ -81,7 +63,7 @@ struct Patches<'a> {
     out_width: usize,
 }
 
-impl<'a> Patches<'a> {
+impl<'a> Im2col<'a> {
     fn new(geometry: &Geometry<'_>, row: Row, codes: &'a [u8]) -> Self {
         let Geometry { shape, padded, out, .. } = geometry;
         let channels = shape.group_in();
@@ -98,7 +80,7 @@ impl<'a> Patches<'a> {
     }
 }
 
-impl Source for Patches<'_> {
+impl Source for Im2col<'_> {
     #[inline(always)]
     fn row(&self, _: impl Isa, _: usize) -> Result<Row, NonFinite> {
         Ok(self.row)
@@ -107,11 +89,11 @@ impl Source for Patches<'_> {
     #[inline(always)]
     fn fill_part(&self, _: Row, row: usize, k: usize, mut codes: &mut [u8]) {
         let (y, x) = (row / self.out_width, row % self.out_width);
-        let patch = y * self.strides[1] + x * self.strides[0];
+        let first = y * self.strides[1] + x * self.strides[0];
         let (mut run, mut skip) = (k / self.run, k % self.run);
         while !codes.is_empty() {
             let (down, right) = (run / self.runs, run % self.runs);
-            let start = patch + down * self.steps[1] + right * self.steps[0] + skip;
+            let start = first + down * self.steps[1] + right * self.steps[0] + skip;
             let len = codes.len().min(self.run - skip);
             let (now, later) = codes.split_at_mut(len);
             now.copy_from_slice(&self.codes[start..start + len]);

@@ -17,6 +17,7 @@ mod depthwise;
 mod im2col;
 mod layout;
 mod packed;
+mod pointwise;
 mod shape;
 
 pub use self::{packed::PackedConv, shape::ConvShape};
@@ -176,8 +177,8 @@ impl Kernel {
             let laid_out = &mut laid_out;
             result = match &weights.groups {
                 Groups::Matrices(groups) => one.matrices(groups, laid_out, output, scratch),
-                Groups::Windows { codes, scales } => {
-                    one.windows(codes, scales, laid_out, output);
+                Groups::Depthwise { codes, scales } => {
+                    one.depthwise(codes, scales, laid_out, output);
                     Ok(())
                 }
             };

@@ -24,7 +24,7 @@ pub(super) enum Groups {
     /// One matrix per group.
     Matrices(Vec<PackedWeights>),
     /// One window per output channel.
-    Windows { codes: Vec<i16>, scales: Vec<f32> },
+    Depthwise { codes: Vec<i16>, scales: Vec<f32> },
 }
 
 impl PackedConv {
@@ -44,13 +44,13 @@ impl PackedConv {
             return Err(PackError::CodesLength { n, k, found });
         }
         if matches!(weights.granularity, Granularity::PerBlock(_)) {
-            return Err(PackError::BlockedWindow);
+            return Err(PackError::BlockedConv);
         }
         // Everything about the slices, and rule 6 for the whole sum.
         check(weights)?;
         let codes = unpacked(kernel, weights);
         let groups = if shape.group_in() == 1 {
-            windows(&shape, weights, &codes)
+            depthwise(&shape, weights, &codes)
         } else {
             matrices(kernel, &shape, weights, &codes)?
         };
@@ -87,7 +87,7 @@ fn of_channel<T: Copy>(granularity: Granularity, all: &[T], channel: usize) -> O
     all.get(if granularity == Granularity::PerTensor { 0 } else { channel }).copied()
 }
 
-fn windows(shape: &ConvShape, weights: &Weights<'_>, codes: &[i8]) -> Groups {
+fn depthwise(shape: &ConvShape, weights: &Weights<'_>, codes: &[i8]) -> Groups {
     let mut shifted = Vec::with_capacity(codes.len());
     let mut scales = Vec::with_capacity(weights.n);
     for (channel, window) in codes.chunks(shape.kernel_len()).enumerate() {
@@ -95,7 +95,7 @@ fn windows(shape: &ConvShape, weights: &Weights<'_>, codes: &[i8]) -> Groups {
         shifted.extend(window.iter().map(|code| i16::from(*code) - i16::from(zero)));
         scales.push(of_channel(weights.granularity, weights.scales, channel).unwrap_or(1.0));
     }
-    Groups::Windows { codes: shifted, scales }
+    Groups::Depthwise { codes: shifted, scales }
 }
 
 /// Matrices whose rows are in the order of a patch: window first, then channel.

@@ -77,7 +77,7 @@ impl ConvShape {
         }
         let sizes = [self.kernel_size, self.stride, self.dilation];
         if sizes.as_flattened().contains(&0) || in_channels == 0 {
-            return Err(PackError::EmptyWindow);
+            return Err(PackError::EmptyKernel);
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ pub(super) struct Geometry<'a> {
 
 impl<'a> Geometry<'a> {
     pub(super) fn new(shape: &'a ConvShape, input: [usize; 2]) -> Result<Self, ConvError> {
-        let out = shape.output_size(input).ok_or(ConvError::Window { size: input })?;
+        let out = shape.output_size(input).ok_or(ConvError::KernelTooLarge { size: input })?;
         let too_large = ConvError::TooLarge { size: input };
         let padded = [0, 1].map(|i| shape.padded_along(input, i).unwrap_or(usize::MAX));
         // What is laid out of an image at most, and beyond which a depthwise kernel reads.

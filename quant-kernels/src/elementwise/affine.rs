@@ -1,10 +1,10 @@
 //! Rule 3 for slices of any length: the parameters in the form the loops want.
 
-use crate::isa::{Approximate, Isa, TOGETHER};
+use crate::isa::{Isa, QUANTIZE_LANES, Reciprocal};
 use crate::scheme::{QuantParams, Quantization, ROUNDING, rounded_code};
 
 /// As far from an integer as a product may be that is rounded as the quotient is.
-const DOUBTFUL: f32 = 0.5 - 1.0 / 8192.0;
+const NEAR_TIE: f32 = 0.5 - 1.0 / 8192.0;
 
 /// The parameters of rule 3, in the form the loops want.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Affine {
     /// clamping before rounding, since they are integers.
     range: (f32, f32),
     /// What vectors are quantized with.
-    pub(crate) approximate: Approximate,
+    pub(crate) approximate: Reciprocal,
 }
 
 impl Affine {
@@ -24,11 +24,11 @@ impl Affine {
     pub(crate) fn new(scale: f32, zero_point: i32, qmin: i32, qmax: i32) -> Self {
         let range = ((qmin - zero_point) as f32, (qmax - zero_point) as f32);
         let inverse = 1.0 / scale;
-        // Where the inverse has lost bits, every distance is doubtful.
-        let doubtful = if inverse.is_normal() { DOUBTFUL } else { 0.0 };
-        let approximate = Approximate {
+        // Where the inverse has lost bits, every distance is near_tie.
+        let near_tie = if inverse.is_normal() { NEAR_TIE } else { 0.0 };
+        let approximate = Reciprocal {
             inverse,
-            doubtful,
+            near_tie,
             zero_point: zero_point as i16 + 128,
             range: ((qmin + 128) as u8, (qmax + 128) as u8),
         };
@@ -59,13 +59,13 @@ impl Affine {
         values: &[f32; N],
         codes: &mut [T; N],
     ) {
-        let (pieces, rest) = values.as_chunks::<TOGETHER>();
-        let (outs, out_rest) = codes.as_chunks_mut::<TOGETHER>();
+        let (pieces, rest) = values.as_chunks::<QUANTIZE_LANES>();
+        let (outs, out_rest) = codes.as_chunks_mut::<QUANTIZE_LANES>();
         for (values, out) in pieces.iter().zip(outs) {
             self.piece(isa, values, out);
         }
         if !rest.is_empty() {
-            let (mut piece, mut out) = ([0.0; TOGETHER], [T::of(0); TOGETHER]);
+            let (mut piece, mut out) = ([0.0; QUANTIZE_LANES], [T::of(0); QUANTIZE_LANES]);
             piece[..rest.len()].copy_from_slice(rest);
             self.piece(isa, &piece, &mut out);
             out_rest.copy_from_slice(&out[..rest.len()]);
@@ -73,15 +73,20 @@ impl Affine {
     }
 
     #[inline(always)]
-    fn piece<T: Code>(self, isa: impl Isa, values: &[f32; TOGETHER], out: &mut [T; TOGETHER]) {
-        let mut codes = [0; TOGETHER];
+    fn piece<T: Code>(
+        self,
+        isa: impl Isa,
+        values: &[f32; QUANTIZE_LANES],
+        out: &mut [T; QUANTIZE_LANES],
+    ) {
+        let mut codes = [0; QUANTIZE_LANES];
         if isa.quantize(self.approximate, values, &mut codes) {
-            for i in 0..TOGETHER {
+            for i in 0..QUANTIZE_LANES {
                 out[i] = T::of(self.code(values[i]) as u8 ^ 0x80);
             }
             return;
         }
-        for i in 0..TOGETHER {
+        for i in 0..QUANTIZE_LANES {
             out[i] = T::of(codes[i]);
         }
     }

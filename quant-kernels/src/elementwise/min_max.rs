@@ -28,7 +28,7 @@ impl Kernel {
     pub fn min_max(self, values: &[f32]) -> Result<(f32, f32), NonFinite> {
         let mut range = (f32::INFINITY, f32::NEG_INFINITY);
         for (i, piece) in values.chunks(PIECE).enumerate() {
-            let (lo, hi, magnitude) = self.run(Range { values: piece });
+            let (lo, hi, magnitude) = self.run(MinMax { values: piece });
             if magnitude >= INFINITY_BITS {
                 return Err(first_non_finite(piece, i * PIECE));
             }
@@ -41,7 +41,7 @@ impl Kernel {
     /// The index of the first NaN, if there is one; infinities pass.
     pub fn first_nan(self, values: &[f32]) -> Option<usize> {
         values.chunks(PIECE).enumerate().find_map(|(i, piece)| {
-            let (_, _, magnitude) = self.run(Range { values: piece });
+            let (_, _, magnitude) = self.run(MinMax { values: piece });
             let found = (magnitude > INFINITY_BITS)
                 .then(|| piece.iter().position(|value| value.is_nan()))
                 .flatten();
@@ -70,11 +70,11 @@ fn greatest(a: f32, b: f32) -> f32 {
 
 /// Minimum, maximum, and the largest magnitude as bits: at least [`INFINITY_BITS`] if a value is
 /// not finite, more than that if one is NaN. (The range is then meaningless.)
-pub(crate) struct Range<'a> {
+pub(crate) struct MinMax<'a> {
     pub(crate) values: &'a [f32],
 }
 
-impl Operation for Range<'_> {
+impl Operation for MinMax<'_> {
     type Output = (f32, f32, u32);
 
     #[inline(always)]
@@ -102,25 +102,25 @@ impl Operation for Range<'_> {
     }
 }
 
-/// The ends of rule 1, as bits: two numbers per element, where [`Range`] needs three.
+/// The ends of rule 1, as bits: two numbers per element, where [`MinMax`] needs three.
 ///
 /// As signed integers, floats that are not negative are in their own order, and more than all others;
 /// as unsigned ones, negative floats are more than all others, and the least one is the largest. In
 /// both, infinities are beyond what is finite and NaN beyond infinities.
-pub(crate) struct Ends<'a> {
+pub(crate) struct FindRange<'a> {
     pub(crate) values: &'a [f32],
 }
 
 /// A range that includes 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bits {
+pub(crate) struct RangeBits {
     hi: i32,
     lo: u32,
 }
 
 const SIGN: u32 = 1 << 31;
 
-impl Bits {
+impl RangeBits {
     /// Whether there are only finite values.
     pub(crate) fn finite(self) -> bool {
         self.hi < INFINITY_BITS as i32 && self.lo < INFINITY_BITS | SIGN
@@ -137,13 +137,13 @@ impl Bits {
     }
 }
 
-impl Operation for Ends<'_> {
-    type Output = Bits;
+impl Operation for FindRange<'_> {
+    type Output = RangeBits;
 
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> Bits {
+    fn run<I: Isa>(self, isa: I) -> RangeBits {
         // Two chains, because a maximum has to wait for the one before it.
-        let mut ends = [(isa.zero(), isa.splat_sum(SIGN as i32)); 2];
+        let mut ends = [(isa.zero(), isa.splat_int(SIGN as i32)); 2];
         let mut steps = self.values.chunks_exact(2 * I::LANES);
         for step in &mut steps {
             for v in 0..2 {
@@ -152,15 +152,15 @@ impl Operation for Ends<'_> {
             }
         }
         let (mut hi, mut lo) = ([0; WIDEST], [0; WIDEST]);
-        isa.store_sums(isa.max(ends[0].0, ends[1].0), &mut hi[..I::LANES]);
-        isa.store_sums(isa.max_unsigned(ends[0].1, ends[1].1), &mut lo[..I::LANES]);
-        let mut all = Bits { hi: 0, lo: SIGN };
+        isa.store_ints(isa.max(ends[0].0, ends[1].0), &mut hi[..I::LANES]);
+        isa.store_ints(isa.max_unsigned(ends[0].1, ends[1].1), &mut lo[..I::LANES]);
+        let mut all = RangeBits { hi: 0, lo: SIGN };
         for i in 0..I::LANES {
-            all = Bits { hi: all.hi.max(hi[i]), lo: all.lo.max(lo[i] as u32) };
+            all = RangeBits { hi: all.hi.max(hi[i]), lo: all.lo.max(lo[i] as u32) };
         }
         for value in steps.remainder() {
             let bits = value.to_bits();
-            all = Bits { hi: all.hi.max(bits as i32), lo: all.lo.max(bits) };
+            all = RangeBits { hi: all.hi.max(bits as i32), lo: all.lo.max(bits) };
         }
         all
     }
@@ -209,7 +209,7 @@ mod tests {
                 .collect();
             let expected = values.iter().fold((0f32, 0f32), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
             for kernel in Kernel::available() {
-                let found = kernel.run(Ends { values: &values });
+                let found = kernel.run(FindRange { values: &values });
                 assert!(found.finite() && !found.nan());
                 assert_eq!(found.range(), expected);
                 for (bad, nan) in [
@@ -221,7 +221,7 @@ mod tests {
                     for at in 0..len.min(70) {
                         let mut values = values.clone();
                         values[at] = bad;
-                        let found = kernel.run(Ends { values: &values });
+                        let found = kernel.run(FindRange { values: &values });
                         assert_eq!((found.finite(), found.nan()), (false, nan));
                     }
                 }

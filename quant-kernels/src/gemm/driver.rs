@@ -1,4 +1,4 @@
-//! A product of rows with packed weights: what is prepared where, and which threads do which part.
+//! A product of rows with packed weights: what is packed where, and which threads do which part.
 //!
 //! ```text
 //! many rows   each worker: for some of its tiles
@@ -11,10 +11,10 @@ use crate::dispatch::Kernel;
 use crate::error::LinearError;
 use crate::gemm::check::length;
 use crate::gemm::epilogue::{Epilogue, Output, Strides, Target};
-use crate::gemm::macrokernel::{Prepared, Whole};
-use crate::gemm::scratch::{Room, Scratch, Worker, grown};
+use crate::gemm::macrokernel::{Gemm, PackedA};
+use crate::gemm::scratch::{PackedABuffers, Scratch, Worker, grown};
 use crate::isa::Line;
-use crate::pack::a::Prepare;
+use crate::pack::a::PackA;
 use crate::pack::b::PackedWeights;
 use crate::pack::source::{Row, Source};
 use crate::pack::tiling::Tiling;
@@ -22,13 +22,13 @@ use crate::parallel::{Shares, both, fork};
 use crate::scheme::NonFinite;
 use core::ops::Range;
 
-/// Bytes of prepared rows that are multiplied with all panels before the next ones are prepared:
+/// Bytes of packed rows that are multiplied with all panels before the next ones are packed:
 /// half of a small second-level cache, so that a panel finds room beside them.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// A product that is about to run.
 #[derive(Clone, Copy)]
-pub(crate) struct Call<'a> {
+pub(crate) struct GemmCall<'a> {
     pub(crate) kernel: Kernel,
     pub(crate) weights: &'a PackedWeights,
     pub(crate) m: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Call<'a> {
     pub(crate) strides: Strides,
 }
 
-impl Call<'_> {
+impl GemmCall<'_> {
     pub(crate) fn check(&self, output: &Output<'_>) -> Result<(), LinearError> {
         let weights = self.weights;
         if weights.kernel != self.kernel {
@@ -47,7 +47,7 @@ impl Call<'_> {
             length("bias", weights.n, bias.len())?;
         }
         if matches!(output, Output::I32(_)) && weights.segments() > 1 {
-            return Err(LinearError::NoIntegerSums);
+            return Err(LinearError::NoSingleAccumulator);
         }
         Ok(())
     }
@@ -66,33 +66,33 @@ impl Call<'_> {
         }
         let Self { weights, m, epilogue, strides, .. } = self;
         let count = scratch.workers_for(self.kernel, &[m, weights.n, weights.k.max(1)]);
-        let many = count == 1 || m.div_ceil(weights.tallest) >= 2 * count;
-        let tiling = Tiling::new(m, weights.tallest, if many { count } else { 1 });
+        let many = count == 1 || m.div_ceil(weights.mr) >= 2 * count;
+        let tiling = Tiling::new(m, weights.mr, if many { count } else { 1 });
         let target = Target::new(output);
-        let whole = Whole { weights, tiling, epilogue: *epilogue, target, strides };
+        let gemm = Gemm { weights, tiling, epilogue: *epilogue, target, strides };
         if many {
-            self.rows_apart(source, whole, &mut scratch.workers[..count]);
+            self.rows_apart(source, gemm, &mut scratch.workers[..count]);
         } else {
-            let slots = Slots::new(&mut scratch.shared, m, weights);
+            let slots = PackedASlots::new(&mut scratch.shared, m, weights);
             let workers = &mut scratch.workers[..count];
-            self.prepare_apart(source, tiling, 0..tiling.tiles(), slots, workers);
+            self.pack_apart(source, tiling, 0..tiling.tiles(), slots, workers);
             scratch.take_error()?;
-            let prepared = prepared(&scratch.shared, &whole, 0..m);
-            self.panels_apart(prepared, whole, &mut scratch.workers[..count]);
+            let packed_a = packed_a(&scratch.shared, &gemm, 0..m);
+            self.panels_apart(packed_a, gemm, &mut scratch.workers[..count]);
         }
         Ok(scratch.take_error()?)
     }
 
     /// Each worker quantizes its own rows and multiplies them with all weights: many rows.
-    fn rows_apart<S: Source>(&self, source: S, whole: Whole<'_>, workers: &mut [Worker]) {
-        let shares = Shares::new(whole.tiling.tiles(), workers.len());
+    fn rows_apart<S: Source>(&self, source: S, gemm: Gemm<'_>, workers: &mut [Worker]) {
+        let shares = Shares::new(gemm.tiling.tiles(), workers.len());
         let row_bytes = self.weights.lines * size_of::<Line>();
-        let at_a_time = (BLOCK_BYTES / row_bytes.max(1) / self.weights.tallest).max(1);
+        let at_a_time = (BLOCK_BYTES / row_bytes.max(1) / self.weights.mr).max(1);
         fork(workers, &|worker| {
             while let Some(share) = shares.next() {
                 for start in share.clone().step_by(at_a_time) {
                     let tiles = start..share.end.min(start + at_a_time);
-                    if let Err(error) = self.rows(source, &whole, tiles, worker) {
+                    if let Err(error) = self.rows(source, &gemm, tiles, worker) {
                         worker.error = Some(error);
                         return;
                     }
@@ -105,35 +105,33 @@ impl Call<'_> {
     fn rows<S: Source>(
         &self,
         source: S,
-        whole: &Whole<'_>,
+        gemm: &Gemm<'_>,
         tiles: Range<usize>,
         worker: &mut Worker,
     ) -> Result<(), NonFinite> {
-        let rows = whole.tiling.rows_of(tiles.clone());
-        let slots = Slots::new(&mut worker.room, rows.len(), self.weights);
-        self.prepare(source, whole.tiling, tiles.clone(), slots)?;
-        let prepared = prepared(&worker.room, whole, rows);
-        let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
-        // SAFETY: shares have no tile in common, and the target is borrowed mutably for the whole
+        let rows = gemm.tiling.rows_of(tiles.clone());
+        let slots = PackedASlots::new(&mut worker.packed_a, rows.len(), self.weights);
+        self.pack(source, gemm.tiling, tiles.clone(), slots)?;
+        let packed_a = packed_a(&worker.packed_a, gemm, rows);
+        let unpacked = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
+        // SAFETY: shares have no tile in common, and the target is borrowed mutably for the gemm
         // call. Different elements have different places (`Strides`).
-        let part = unsafe { whole.part(tiles, 0..self.weights.panels(), prepared, room) };
-        part.run();
+        let block = unsafe { gemm.block(tiles, 0..self.weights.panels(), packed_a, unpacked) };
+        block.run();
         Ok(())
     }
 
     /// Each worker quantizes a part of the rows, for all of them.
-    fn prepare_apart<S: Source>(
+    fn pack_apart<S: Source>(
         &self,
         source: S,
         tiling: Tiling,
         tiles: Range<usize>,
-        slots: Slots<'_>,
+        slots: PackedASlots<'_>,
         workers: &mut [Worker],
     ) {
         if workers.len() < 2 || tiles.len() < 2 {
-            if let (Err(error), [worker, ..]) =
-                (self.prepare(source, tiling, tiles, slots), workers)
-            {
+            if let (Err(error), [worker, ..]) = (self.pack(source, tiling, tiles, slots), workers) {
                 worker.error = Some(error);
             }
             return;
@@ -145,34 +143,34 @@ impl Call<'_> {
         let rows = tiling.rows_of(first.clone()).len();
         let (before, after) = slots.split_at(rows, self.weights);
         both(
-            || self.prepare_apart(source, tiling, first, before, left),
-            || self.prepare_apart(source, tiling, second, after, right),
+            || self.pack_apart(source, tiling, first, before, left),
+            || self.pack_apart(source, tiling, second, after, right),
         );
     }
 
-    fn prepare<S: Source>(
+    fn pack<S: Source>(
         &self,
         source: S,
         tiling: Tiling,
         tiles: Range<usize>,
-        slots: Slots<'_>,
+        slots: PackedASlots<'_>,
     ) -> Result<(), NonFinite> {
         let Self { kernel, weights, .. } = *self;
-        let Slots { lines, rows, sums, starts } = slots;
-        let prepare = Prepare { source, weights, tiling, tiles, lines, rows, sums, starts };
-        kernel.run_as(weights.arithmetic, prepare)
+        let PackedASlots { lines, rows, row_offsets, row_init } = slots;
+        let pack = PackA { source, weights, tiling, tiles, lines, rows, row_offsets, row_init };
+        kernel.run_as(weights.arithmetic, pack)
     }
 
     /// Each worker multiplies all rows with its own panels: few rows.
-    fn panels_apart(&self, prepared: Prepared<'_>, whole: Whole<'_>, workers: &mut [Worker]) {
+    fn panels_apart(&self, packed_a: PackedA<'_>, gemm: Gemm<'_>, workers: &mut [Worker]) {
         let shares = Shares::new(self.weights.panels(), workers.len());
         fork(workers, &|worker| {
             while let Some(panels) = shares.next() {
-                let room = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
-                let tiles = 0..whole.tiling.tiles();
+                let unpacked = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
+                let tiles = 0..gemm.tiling.tiles();
                 // SAFETY: shares have no panel in common; else as above.
-                let part = unsafe { whole.part(tiles, panels, prepared, room) };
-                part.run();
+                let block = unsafe { gemm.block(tiles, panels, packed_a, unpacked) };
+                block.run();
             }
         });
     }
@@ -183,22 +181,26 @@ impl Call<'_> {
     }
 }
 
-/// Where some rows are prepared.
-struct Slots<'a> {
+/// Where some rows are packed.
+struct PackedASlots<'a> {
     lines: &'a mut [Line],
     rows: &'a mut [Row],
-    sums: &'a mut [i32],
-    starts: &'a mut [i32],
+    row_offsets: &'a mut [i32],
+    row_init: &'a mut [i32],
 }
 
-impl<'a> Slots<'a> {
-    fn new(room: &'a mut Room, rows: usize, weights: &PackedWeights) -> Self {
+impl<'a> PackedASlots<'a> {
+    fn new(buffers: &'a mut PackedABuffers, rows: usize, weights: &PackedWeights) -> Self {
         let each = rows * weights.segments();
         Self {
-            lines: grown(&mut room.lines, rows * weights.lines, Line::ZERO),
-            rows: grown(&mut room.rows, rows, Row::new(1.0, 0)),
-            sums: grown(&mut room.sums, if weights.has_zeros() { each } else { 0 }, 0),
-            starts: grown(&mut room.starts, if weights.row_starts { each } else { 0 }, 0),
+            lines: grown(&mut buffers.lines, rows * weights.lines, Line::ZERO),
+            rows: grown(&mut buffers.rows, rows, Row::new(1.0, 0)),
+            row_offsets: grown(
+                &mut buffers.row_offsets,
+                if weights.has_zero_points() { each } else { 0 },
+                0,
+            ),
+            row_init: grown(&mut buffers.row_init, if weights.row_init { each } else { 0 }, 0),
         }
     }
 
@@ -207,23 +209,29 @@ impl<'a> Slots<'a> {
         let each = rows * weights.segments();
         let (lines, other_lines) = self.lines.split_at_mut(rows * weights.lines);
         let (rows, other_rows) = self.rows.split_at_mut(rows);
-        let (sums, other_sums) = self.sums.split_at_mut(each.min(self.sums.len()));
-        let (starts, other_starts) = self.starts.split_at_mut(each.min(self.starts.len()));
+        let (row_offsets, other_offsets) =
+            self.row_offsets.split_at_mut(each.min(self.row_offsets.len()));
+        let (row_init, other_init) = self.row_init.split_at_mut(each.min(self.row_init.len()));
         (
-            Self { lines, rows, sums, starts },
-            Self { lines: other_lines, rows: other_rows, sums: other_sums, starts: other_starts },
+            Self { lines, rows, row_offsets, row_init },
+            Self {
+                lines: other_lines,
+                rows: other_rows,
+                row_offsets: other_offsets,
+                row_init: other_init,
+            },
         )
     }
 }
 
-fn prepared<'a>(room: &'a Room, whole: &Whole<'_>, rows: Range<usize>) -> Prepared<'a> {
-    let weights = whole.weights;
+fn packed_a<'a>(buffers: &'a PackedABuffers, gemm: &Gemm<'_>, rows: Range<usize>) -> PackedA<'a> {
+    let weights = gemm.weights;
     let each = rows.len() * weights.segments();
-    Prepared {
+    PackedA {
         first: rows.start,
-        lines: &room.lines[..rows.len() * weights.lines],
-        rows: &room.rows[..rows.len()],
-        sums: &room.sums[..if weights.has_zeros() { each } else { 0 }],
-        starts: &room.starts[..if weights.row_starts { each } else { 0 }],
+        lines: &buffers.lines[..rows.len() * weights.lines],
+        rows: &buffers.rows[..rows.len()],
+        row_offsets: &buffers.row_offsets[..if weights.has_zero_points() { each } else { 0 }],
+        row_init: &buffers.row_init[..if weights.row_init { each } else { 0 }],
     }
 }

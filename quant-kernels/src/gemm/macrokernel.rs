@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! for some panels                     they stay in the second-level cache
-//!   for tile                          up to ROWS rows
-//!     for panel                       COLUMNS outputs, all of K: see `tile`
+//!   for tile                          up to MR rows
+//!     for panel                       NR outputs, all of K: see `tile`
 //! ```
-//! K is not cut: a panel is read once per tile, COLUMNS · K bytes for ROWS · COLUMNS · K products,
+//! K is not cut: a panel is read once per tile, NR · K bytes for MR · NR · K products,
 //! which every cache delivers in time; in return, sums never leave the registers.
 
 use crate::gemm::epilogue::{Epilogue, Strides, Target};
-use crate::gemm::microkernel::Tiles;
+use crate::gemm::microkernel::Microkernel;
 use crate::isa::Line;
 use crate::pack::b::PackedWeights;
 use crate::pack::source::Row;
@@ -22,33 +22,33 @@ use core::ops::Range;
 pub(crate) const FEW_ROWS: usize = 8;
 
 /// Some tiles times some panels.
-pub(crate) struct Product<'a> {
+pub(crate) struct Macrokernel<'a> {
     pub(crate) weights: &'a PackedWeights,
     pub(crate) tiling: Tiling,
     tiles: Range<usize>,
     panels: Range<usize>,
-    pub(crate) prepared: Prepared<'a>,
+    pub(crate) packed_a: PackedA<'a>,
     pub(crate) epilogue: Epilogue<'a>,
     pub(crate) target: Target<'a>,
     pub(crate) strides: Strides,
-    /// Room for a panel of unpacked codes.
+    /// PackedABuffers for a panel of unpacked codes.
     unpacked: &'a mut [Line],
 }
 
-/// Rows as [`Prepare`](super::rows::Prepare) left them.
+/// Rows as [`PackA`](super::rows::PackA) left them.
 #[derive(Clone, Copy)]
-pub(crate) struct Prepared<'a> {
+pub(crate) struct PackedA<'a> {
     /// The row that comes first.
     pub(crate) first: usize,
     pub(crate) lines: &'a [Line],
     pub(crate) rows: &'a [Row],
-    pub(crate) sums: &'a [i32],
-    pub(crate) starts: &'a [i32],
+    pub(crate) row_offsets: &'a [i32],
+    pub(crate) row_init: &'a [i32],
 }
 
 /// The whole product that parts are taken of.
 #[derive(Clone, Copy)]
-pub(crate) struct Whole<'a> {
+pub(crate) struct Gemm<'a> {
     pub(crate) weights: &'a PackedWeights,
     pub(crate) tiling: Tiling,
     pub(crate) epilogue: Epilogue<'a>,
@@ -56,31 +56,41 @@ pub(crate) struct Whole<'a> {
     pub(crate) strides: Strides,
 }
 
-impl<'a> Whole<'a> {
+impl<'a> Gemm<'a> {
     /// The part for some tiles and panels.
     ///
     /// # Safety
     /// - No other part that runs at the same time has both a tile and a panel in common with this
     ///   one, and nothing else refers to the output meanwhile.
     /// - Different elements of the product have different places under `strides`.
-    pub(crate) unsafe fn part(
+    pub(crate) unsafe fn block(
         &self,
         tiles: Range<usize>,
         panels: Range<usize>,
-        prepared: Prepared<'a>,
+        packed_a: PackedA<'a>,
         unpacked: &'a mut [Line],
-    ) -> Product<'a> {
+    ) -> Macrokernel<'a> {
         let Self { weights, tiling, epilogue, target, strides } = *self;
-        Product { weights, tiling, tiles, panels, prepared, epilogue, target, strides, unpacked }
+        Macrokernel {
+            weights,
+            tiling,
+            tiles,
+            panels,
+            packed_a,
+            epilogue,
+            target,
+            strides,
+            unpacked,
+        }
     }
 }
 
 /// Bytes of panels that a tile is multiplied with before the next tile is: more of an output's row is
 /// written at a time, and a tile is read less often. They are half of what a small second-level cache
-/// has left beside prepared rows.
+/// has left beside packed_a rows.
 const PANEL_BYTES: usize = 128 << 10;
 
-impl Product<'_> {
+impl Macrokernel<'_> {
     /// Writes its outputs.
     pub(crate) fn run(mut self) {
         let room = core::mem::take(&mut self.unpacked);
@@ -100,8 +110,8 @@ impl Product<'_> {
 
     /// Whether a panel is unpacked once for all tiles.
     fn unpacks_panels(&self) -> bool {
-        let rows = self.prepared.rows.len();
-        match (self.weights.bits, self.weights.unpacks) {
+        let rows = self.packed_a.rows.len();
+        match (self.weights.bits, self.weights.unpack_above) {
             (8, 0) => false,
             (2, _) | (_, 0) => rows > FEW_ROWS || self.tiles.len() > 1,
             (_, most) => rows > most,
@@ -113,16 +123,16 @@ impl Product<'_> {
         let (weights, packed) = (self.weights, self.weights.bits < 8 && unpacked.is_none());
         for tiles in self.tiling.of_a_height(self.tiles.clone()) {
             let panels = panels.clone();
-            // Tiles of every height have code of their own, with all sums in registers.
+            // Microkernel of every height have code of their own, with all sums in registers.
             macro_rules! heights {
                 ($($height:literal)+) => {
                     match (self.tiling.rows(tiles.start).len(), packed) {
-                        $(($height, true) => weights.multiply(Tiles::<$height, true> {
+                        $(($height, true) => weights.multiply(Microkernel::<$height, true> {
                             product: self, tiles, panels, unpacked,
                         }),
                         ($height, false) => {
                             let tiles =
-                                Tiles::<$height, false> { product: self, tiles, panels, unpacked };
+                                Microkernel::<$height, false> { product: self, tiles, panels, unpacked };
                             match unpacked {
                                 None => weights.multiply(tiles),
                                 Some(_) => weights.multiply_unpacked(tiles),

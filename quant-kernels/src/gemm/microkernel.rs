@@ -1,15 +1,15 @@
-//! Tiles of rows times panels: the inner part of a [`Product`].
+//! Microkernel of rows times panels: the inner part of a [`Macrokernel`].
 //!
 //! ```text
 //! for tile, panel
 //!   for segment
-//!     sums = what is known before     ROWS · COLUMNS sums in registers
+//!     acc = what is known before     MR · NR acc in registers
 //!     for line, step                  one broadcast per row, two loads of codes
-//!       sums += activations · codes
-//!     outputs from sums, scales
+//!       acc += activations · codes
+//!     outputs from acc, scales
 //! ```
 //! Every number of rows, and whether codes are packed, has a function of its own, in which little but
-//! one loop and its sums is alive: in a larger one, the compiler (of Rust 1.95) would leave sums in
+//! one loop and its acc is alive: in a larger one, the compiler (of Rust 1.95) would leave acc in
 //! memory. For the same reason loops over rows go by number, and what they read has a length that is
 //! known when compiled: they are unrolled, and no sum has an index that is not known.
 //!
@@ -18,10 +18,10 @@
 
 use crate::elementwise::affine::Affine;
 use crate::gemm::epilogue::{Epilogue, Target};
-use crate::gemm::macrokernel::{FEW_ROWS, Prepared, Product};
+use crate::gemm::macrokernel::{FEW_ROWS, Macrokernel, PackedA};
 use crate::gemm::shared::{Shared, SharedRows};
 use crate::isa::Operation;
-use crate::isa::lanes::{WIDEST, add, load, load_sums, store};
+use crate::isa::lanes::{WIDEST, add, load, load_ints, store};
 use crate::isa::{Isa, Line};
 use crate::pack::b::Columns;
 use crate::pack::source::Row;
@@ -29,23 +29,23 @@ use crate::pack::unpack::unpack_steps;
 use bytemuck::Zeroable;
 use core::ops::Range;
 
-/// Tiles of `R` rows times panels, whose codes are packed or not.
-pub(crate) struct Tiles<'a, const R: usize, const PACKED: bool> {
-    pub(crate) product: &'a Product<'a>,
+/// Microkernel of `R` rows times panels, whose codes are packed or not.
+pub(crate) struct Microkernel<'a, const R: usize, const PACKED: bool> {
+    pub(crate) product: &'a Macrokernel<'a>,
     pub(crate) tiles: Range<usize>,
     pub(crate) panels: Range<usize>,
     /// The one panel, if it is unpacked already.
     pub(crate) unpacked: Option<&'a [Line]>,
 }
 
-impl<const R: usize, const PACKED: bool> Operation for Tiles<'_, R, PACKED> {
+impl<const R: usize, const PACKED: bool> Operation for Microkernel<'_, R, PACKED> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         // In a `const` block, so that what never runs is not compiled.
-        if const { R > I::ROWS || PACKED && (I::VALUES != 4 || I::ORDERED) } {
-            unreachable!("tiles are at most {} rows, and only few bits are packed", I::ROWS);
+        if const { R > I::MR || PACKED && (I::KR != 4 || I::PERMUTED) } {
+            unreachable!("tiles are at most {} rows, and only few bits are packed", I::MR);
         }
         let Self { product, tiles, panels, unpacked } = self;
         let mut parts = Parts([[0.0; WIDEST]; R]);
@@ -58,7 +58,7 @@ impl<const R: usize, const PACKED: bool> Operation for Tiles<'_, R, PACKED> {
                     Some(unpacked) => bytemuck::cast_slice(unpacked),
                     None => product.weights.panel(number),
                 };
-                tile.times::<I>(isa, Panel { number, steps }, &mut parts);
+                tile.multiply::<I>(isa, Panel { number, steps }, &mut parts);
             }
         }
     }
@@ -71,14 +71,14 @@ struct Parts<const R: usize>([[f32; WIDEST]; R]);
 
 /// What one panel after the other is multiplied with.
 struct Tile<'a, const R: usize, const PACKED: bool> {
-    product: &'a Product<'a>,
+    product: &'a Macrokernel<'a>,
     /// The first row.
     first: usize,
     lines: &'a [[Line; R]],
     rows: &'a [Row; R],
     /// Of each segment, one for each row; so `starts`. Either may be empty.
-    sums: &'a [[i32; R]],
-    starts: &'a [[i32; R]],
+    row_offsets: &'a [[i32; R]],
+    row_init: &'a [[i32; R]],
     /// The output's rows, if they are floats and columns are neighbours.
     out: Option<SharedRows<'a, f32>>,
 }
@@ -93,15 +93,15 @@ struct Panel<'a, T> {
 
 impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     #[inline(always)]
-    fn new(product: &'a Product<'a>, first: usize) -> Self {
-        let Prepared { first: before, lines, rows, sums, starts } = product.prepared;
+    fn new(product: &'a Macrokernel<'a>, first: usize) -> Self {
+        let PackedA { first: before, lines, rows, row_offsets, row_init } = product.packed_a;
         let (start, segments) = (first - before, product.weights.segments());
         let per_row = product.weights.lines;
         let of_rows = |all: &'a [i32]| {
             let all = if all.is_empty() { all } else { &all[start * segments..][..R * segments] };
             all.as_chunks().0
         };
-        let Product { target, strides, .. } = product;
+        let Macrokernel { target, strides, .. } = product;
         let out = match target {
             Target::F32(out) if strides.column == 1 => {
                 Some(out.rows(strides.place(first, 0), strides.row, R, product.weights.n))
@@ -114,17 +114,17 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             out,
             lines: lines[start * per_row..][..R * per_row].as_chunks().0,
             rows: &rows[start..][..R].as_chunks().0[0],
-            sums: of_rows(sums),
-            starts: of_rows(starts),
+            row_offsets: of_rows(row_offsets),
+            row_init: of_rows(row_init),
         }
     }
 
     /// The outputs of a panel.
     #[inline(always)]
-    fn times<I: Isa>(&self, isa: I, panel: Panel<'_, I::Step>, Parts(parts): &mut Parts<R>) {
+    fn multiply<I: Isa>(&self, isa: I, panel: Panel<'_, I::KStep>, Parts(parts): &mut Parts<R>) {
         let weights = self.product.weights;
         // Codes in an order are one segment.
-        let segments = if I::ORDERED { 1 } else { weights.segments() };
+        let segments = if I::PERMUTED { 1 } else { weights.segments() };
         let (mut step, mut line) = (0, 0);
         if segments != 1 {
             parts.fill([0.0; WIDEST]);
@@ -134,16 +134,16 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             let count = steps.div_ceil(Line::STEPS);
             let lines = &self.lines[line..line + count];
             let columns = weights.columns_of::<I>(panel.number, segment);
-            let mut sums = self.without_zeros::<I>(isa, columns, segment);
-            self.accumulate::<I>(isa, &mut sums, panel, lines, step..step + steps);
+            let mut acc = self.initial_accumulators::<I>(isa, columns, segment);
+            self.accumulate::<I>(isa, &mut acc, panel, lines, step..step + steps);
             if let Target::I32(out) = self.product.target {
-                return self.write_sums::<I>(isa, &out, panel.number, &sums);
+                return self.write_accumulators::<I>(isa, &out, panel.number, &acc);
             }
-            let mut values = self.scaled::<I>(isa, sums, columns);
+            let mut values = self.scaled::<I>(isa, acc, columns);
             if segments == 1 {
                 return self.finish::<I>(isa, panel.number, values);
             }
-            // In memory, because registers have no room for them beside the sums.
+            // In memory, because registers have no room for them beside the acc.
             for r in 0..R {
                 values[r] = add(isa, load(isa, &parts[r]), values[r]);
                 store(isa, values[r], &mut parts[r]);
@@ -152,7 +152,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         }
         if let Target::I32(out) = self.product.target {
             // There are no inputs.
-            return self.write_sums::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
+            return self.write_accumulators::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
         }
         let mut values = [[isa.splat(0.0); 2]; R];
         for r in 0..R {
@@ -161,44 +161,44 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         self.finish::<I>(isa, panel.number, values);
     }
 
-    /// Adds `Σ a · code` over a segment, and what goes with it: see [`Isa::BASES`], [`Isa::CROSSES`] and
+    /// Adds `Σ a · code` over a segment, and what goes with it: see [`Isa::COLUMN_INIT`], [`Isa::WINOGRAD`] and
     /// [`Isa::UNSIGNED_CODES`].
     #[inline(always)]
     fn accumulate<I: Isa>(
         &self,
         isa: I,
-        sums: &mut [[I::Sums; 2]; R],
-        panel: Panel<'_, I::Step>,
+        acc: &mut [[I::Ints; 2]; R],
+        panel: Panel<'_, I::KStep>,
         lines: &[[Line; R]],
         steps: Range<usize>,
     ) {
         if PACKED {
-            self.packed_sums::<I>(isa, sums, panel, lines, steps);
-        } else if const { I::ORDERED } {
-            let order = self.product.weights.orders.of(panel.number);
-            isa.accumulate_ordered::<R>(sums, lines, panel.steps, order);
+            self.accumulate_packed::<I>(isa, acc, panel, lines, steps);
+        } else if const { I::PERMUTED } {
+            let order = self.product.weights.permutations.of(panel.number);
+            isa.accumulate_permuted::<R>(acc, lines, panel.steps, order);
         } else {
             for (a, b) in lines.iter().zip(panel.steps[steps].chunks(Line::STEPS)) {
-                isa.accumulate::<R>(sums, a, b);
+                isa.accumulate::<R>(acc, a, b);
             }
         }
     }
 
     /// Adds the products of packed codes, which are unpacked on the way.
     #[inline(always)]
-    fn packed_sums<I: Isa>(
+    fn accumulate_packed<I: Isa>(
         &self,
         isa: I,
-        sums: &mut [[I::Sums; 2]; R],
-        panel: Panel<'_, I::Step>,
+        acc: &mut [[I::Ints; 2]; R],
+        panel: Panel<'_, I::KStep>,
         lines: &[[Line; R]],
         steps: Range<usize>,
     ) {
         let bits = self.product.weights.bits;
-        if const { I::UNPACKS > 0 } && bits == 4 {
+        if const { I::UNPACK_ABOVE > 0 } && bits == 4 {
             let steps = &panel.steps[steps.start / 2..steps.end / 2];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / 2)) {
-                isa.accumulate_packed::<R>(sums, a, b);
+                isa.accumulate_packed::<R>(acc, a, b);
             }
             return;
         }
@@ -208,53 +208,54 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         let per_byte = 8 / bits;
         let steps = &panel.steps[steps.start / per_byte..steps.end / per_byte];
         let steps = lines.iter().zip(steps.chunks(Line::STEPS / per_byte));
-        let mut piece = [I::Step::zeroed(); Line::STEPS];
+        let mut piece = [I::KStep::zeroed(); Line::STEPS];
         for (a, b) in steps {
             let piece = &mut piece[..b.len() * per_byte];
             unpack_steps::<I>(self.product.weights, b, piece);
-            isa.accumulate::<R>(sums, a, piece);
+            isa.accumulate::<R>(acc, a, piece);
         }
     }
 
     /// What `Σ (a - za) · (code - zw)` has beside `Σ a · code`. Sums start with it, because whoever
     /// adds it at the end waits for it.
     #[inline(always)]
-    fn without_zeros<I: Isa>(
+    fn initial_accumulators<I: Isa>(
         &self,
         isa: I,
         columns: Columns<'_>,
         segment: usize,
-    ) -> [[I::Sums; 2]; R] {
-        let mut sums = [[isa.zero(); 2]; R];
-        if I::BASES {
-            sums = [load_sums(isa, columns.bases); R];
+    ) -> [[I::Ints; 2]; R] {
+        let mut acc = [[isa.zero(); 2]; R];
+        if I::COLUMN_INIT {
+            acc = [load_ints(isa, columns.column_init); R];
         }
-        if I::ROW_STARTS {
-            let starts = &self.starts[segment];
+        if I::ROW_INIT {
+            let init = &self.row_init[segment];
             for r in 0..R {
-                let start = isa.splat_sum(starts[r]);
+                let start = isa.splat_int(init[r]);
                 for v in 0..2 {
-                    sums[r][v] = isa.add_sums(sums[r][v], start);
+                    acc[r][v] = isa.add_ints(acc[r][v], start);
                 }
             }
         }
-        let terms = load_sums(isa, columns.terms);
+        let offsets = load_ints(isa, columns.column_offsets);
         for r in 0..R {
-            let zero = isa.splat_sum(self.rows[r].zero);
+            let zero = isa.splat_int(self.rows[r].zero);
             for v in 0..2 {
-                sums[r][v] = isa.subtract_product(sums[r][v], zero, terms[v]);
+                acc[r][v] = isa.subtract_product(acc[r][v], zero, offsets[v]);
             }
         }
-        if !columns.zeros.is_empty() {
-            let (zeros, row_sums) = (load_sums(isa, columns.zeros), &self.sums[segment]);
+        if !columns.zero_points.is_empty() {
+            let (zero_points, row_offsets) =
+                (load_ints(isa, columns.zero_points), &self.row_offsets[segment]);
             for r in 0..R {
-                let sum = isa.splat_sum(row_sums[r]);
+                let sum = isa.splat_int(row_offsets[r]);
                 for v in 0..2 {
-                    sums[r][v] = isa.subtract_product(sums[r][v], sum, zeros[v]);
+                    acc[r][v] = isa.subtract_product(acc[r][v], sum, zero_points[v]);
                 }
             }
         }
-        sums
+        acc
     }
 
     /// `f32(sum) * (sa * sw)`.
@@ -262,7 +263,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     fn scaled<I: Isa>(
         &self,
         isa: I,
-        sums: [[I::Sums; 2]; R],
+        acc: [[I::Ints; 2]; R],
         columns: Columns<'_>,
     ) -> [[I::Floats; 2]; R] {
         let scales = load(isa, columns.scales);
@@ -271,7 +272,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             let scale = isa.splat(self.rows[r].scale);
             for v in 0..2 {
                 let scale = isa.mul(scale, scales[v]);
-                values[r][v] = isa.mul(isa.to_floats(sums[r][v]), scale);
+                values[r][v] = isa.mul(isa.to_floats(acc[r][v]), scale);
             }
         }
         values
@@ -281,7 +282,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     #[inline(always)]
     fn finish<I: Isa>(&self, isa: I, panel: usize, mut values: [[I::Floats; 2]; R]) {
         let Epilogue { bias, relu } = self.product.epilogue;
-        let columns = panel * I::COLUMNS..(panel + 1) * I::COLUMNS;
+        let columns = panel * I::NR..(panel + 1) * I::NR;
         if let Some(bias) = bias {
             let bias = match bias.get(columns.clone()) {
                 Some(bias) => load(isa, bias),
@@ -326,17 +327,17 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     }
 
     #[inline(always)]
-    fn write_sums<I: Isa>(
+    fn write_accumulators<I: Isa>(
         &self,
         isa: I,
         out: &Shared<'_, i32>,
         panel: usize,
-        sums: &[[I::Sums; 2]; R],
+        acc: &[[I::Ints; 2]; R],
     ) {
         let mut lanes = [[0; WIDEST]; R];
         for r in 0..R {
-            isa.store_sums(sums[r][0], &mut lanes[r][..I::LANES]);
-            isa.store_sums(sums[r][1], &mut lanes[r][I::LANES..I::COLUMNS]);
+            isa.store_ints(acc[r][0], &mut lanes[r][..I::LANES]);
+            isa.store_ints(acc[r][1], &mut lanes[r][I::LANES..I::NR]);
         }
         write(self.product, out, &lanes, (self.first, panel));
     }
@@ -368,18 +369,18 @@ impl Operation for QuantizeLanes<'_> {
 /// that do not need it are smaller without it.
 #[inline(never)]
 fn write<E: Copy>(
-    product: &Product<'_>,
+    product: &Macrokernel<'_>,
     out: &Shared<'_, E>,
     lanes: &[[E; WIDEST]],
     (first, panel): (usize, usize),
 ) {
-    let columns = product.weights.columns;
+    let columns = product.weights.nr;
     let count = columns.min(product.weights.n - panel * columns);
     let start = product.strides.place(first, panel * columns);
     if product.strides.column == 1 {
         for (r, lanes) in lanes.iter().enumerate() {
             // SAFETY: these are places of this tile and this panel, which no other part has
-            // (`Whole::part`), and the slice is gone before the next one is made.
+            // (`Gemm::part`), and the slice is gone before the next one is made.
             let out = unsafe { out.slice(start + r * product.strides.row, count) };
             out.copy_from_slice(&lanes[..count]);
         }

@@ -15,7 +15,7 @@ pub use epilogue::{Epilogue, Output};
 pub use scratch::Scratch;
 
 use self::check::{length, one_or_each};
-use self::driver::Call;
+use self::driver::GemmCall;
 use self::epilogue::Strides;
 use crate::dispatch::Kernel;
 use crate::error::LinearError;
@@ -132,6 +132,6 @@ impl Kernel {
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
         let strides = Strides::by_rows(weights.n);
-        Call { kernel: self, weights, m, epilogue, strides }.run(source, output, scratch)
+        GemmCall { kernel: self, weights, m, epilogue, strides }.run(source, output, scratch)
     }
 }

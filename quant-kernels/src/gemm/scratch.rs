@@ -1,4 +1,4 @@
-//! Room to work in, and how many threads use it.
+//! PackedABuffers to work in, and how many threads use it.
 
 use crate::dispatch::Kernel;
 use crate::isa::Line;
@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 /// use. The outputs do not depend on that number.
 #[derive(Debug)]
 pub struct Scratch {
-    pub(crate) shared: Room,
+    pub(crate) shared: PackedABuffers,
     /// An image of a convolution, and the same in another order.
     pub(crate) codes: Vec<i8>,
     pub(crate) laid_out: Vec<u8>,
@@ -23,19 +23,19 @@ pub struct Scratch {
 /// What one thread needs for itself.
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
-    pub(crate) room: Room,
+    pub(crate) packed_a: PackedABuffers,
     pub(crate) unpacked: Vec<Line>,
-    pub(crate) floats: Vec<f32>,
+    pub(crate) accumulators: Vec<f32>,
     pub(crate) error: Option<NonFinite>,
 }
 
-/// Prepared rows.
+/// PackedA rows.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct PackedABuffers {
     pub(crate) lines: Vec<Line>,
     pub(crate) rows: Vec<Row>,
-    pub(crate) sums: Vec<i32>,
-    pub(crate) starts: Vec<i32>,
+    pub(crate) row_offsets: Vec<i32>,
+    pub(crate) row_init: Vec<i32>,
 }
 
 impl Default for Scratch {
@@ -45,12 +45,12 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// Room for calls on the calling thread.
+    /// PackedABuffers for calls on the calling thread.
     pub fn new() -> Self {
         Self::with_threads(1)
     }
 
-    /// Room for calls that may use up to `threads` threads of the current rayon pool.
+    /// PackedABuffers for calls that may use up to `threads` threads of the current rayon pool.
     ///
     /// Fewer are used where the work is too small to be shared, and one without the feature
     /// `rayon`. Calls from outside the pool find its threads later than calls from one of its threads do,
@@ -58,7 +58,7 @@ impl Scratch {
     pub fn with_threads(threads: usize) -> Self {
         let threads = if cfg!(feature = "rayon") { threads.max(1) } else { 1 };
         let workers = core::iter::repeat_with(Worker::default).take(threads).collect();
-        Self { shared: Room::default(), codes: Vec::new(), laid_out: Vec::new(), workers }
+        Self { shared: PackedABuffers::default(), codes: Vec::new(), laid_out: Vec::new(), workers }
     }
 
     /// The most threads a call uses.

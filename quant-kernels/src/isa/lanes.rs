@@ -7,9 +7,9 @@ pub(crate) const WIDEST: usize = 32;
 
 /// A number for each column of a panel.
 #[inline(always)]
-pub(crate) fn load_sums<I: Isa>(isa: I, lanes: &[i32]) -> [I::Sums; 2] {
+pub(crate) fn load_ints<I: Isa>(isa: I, lanes: &[i32]) -> [I::Ints; 2] {
     let lanes = halves(lanes, I::LANES);
-    [isa.load_sums(lanes[0]), isa.load_sums(lanes[1])]
+    [isa.load_ints(lanes[0]), isa.load_ints(lanes[1])]
 }
 
 /// The parts for the two vectors of a panel.
@@ -28,7 +28,7 @@ pub(crate) fn load<I: Isa>(isa: I, lanes: &[f32]) -> [I::Floats; 2] {
 #[inline(always)]
 pub(crate) fn store<I: Isa>(isa: I, values: [I::Floats; 2], lanes: &mut [f32]) {
     isa.store(values[0], &mut lanes[..I::LANES]);
-    isa.store(values[1], &mut lanes[I::LANES..I::COLUMNS]);
+    isa.store(values[1], &mut lanes[I::LANES..I::NR]);
 }
 
 #[inline(always)]

@@ -9,9 +9,9 @@ pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86_64;
 
-pub(crate) use reciprocal::{Approximate, TOGETHER};
+pub(crate) use reciprocal::{QUANTIZE_LANES, Reciprocal};
 
-use permuted::Order;
+use permuted::PanelPermutation;
 
 use bytemuck::Pod;
 
@@ -54,24 +54,24 @@ unsafe impl Pod for Line {}
 /// An instruction set; holding a value of it is the proof that this CPU has it.
 ///
 /// A *step* is the smallest piece of an integer product: 32 bits of activations of one row
-/// against [`Isa::VALUES`] codes for each of the [`Isa::COLUMNS`] columns of a panel. The
+/// against [`Isa::KR`] codes for each of the [`Isa::NR`] columns of a panel. The
 /// accumulators of two vectors hold one row of a panel.
 pub(crate) trait Isa: Copy + Send + Sync {
     /// Sums in i32, one lane per column.
-    type Sums: Copy;
+    type Ints: Copy;
     /// Floats, one lane per column.
     type Floats: Copy;
     /// The codes of one step, for two vectors of columns.
-    type Step: Pod;
+    type KStep: Pod;
 
     /// Columns in a vector.
     const LANES: usize;
     /// Columns in a panel.
-    const COLUMNS: usize = 2 * Self::LANES;
+    const NR: usize = 2 * Self::LANES;
     /// Values along K in a step: four bytes, or two i16.
-    const VALUES: usize;
-    /// Rows of the tallest tile of integer products.
-    const ROWS: usize;
+    const KR: usize;
+    /// Rows of the mr tile of integer products.
+    const MR: usize;
     /// The most rows for which products of floats have loops of their own: [`Gemv`]; 0 where those for
     /// any number of rows do.
     ///
@@ -80,23 +80,23 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// Segments are filled up to so many steps.
     const GROUP: usize = 1;
     /// Whether sums start with what is known of the codes of a column.
-    const BASES: bool = false;
+    const COLUMN_INIT: bool = false;
     /// Whether weights are in an [`order`](super::order) of their own.
-    const ORDERED: bool = false;
+    const PERMUTED: bool = false;
     /// Whether activations are added to codes before they are multiplied (Winograd, "A new algorithm
     /// for inner product", 1968): of two steps, which hold `a` and `c` of a row and `w` and `x` of a
     /// column, `(a + x) · (c + w) = a · w + c · x + a · c + w · x`. What rows and columns give for
     /// themselves is subtracted once per sum, and the other half of the products is saved.
-    const CROSSES: bool = false;
+    const WINOGRAD: bool = false;
     /// Whether codes of at most 4 bits are multiplied as they are stored, which is unsigned, code +
     /// half, and activations are signed. Unpacking is shorter then; `half · Σ a` is subtracted once per
     /// sum.
     const UNSIGNED_CODES: bool = false;
     /// Whether sums start with something of a row alone.
-    const ROW_STARTS: bool = Self::CROSSES || Self::UNSIGNED_CODES;
+    const ROW_INIT: bool = Self::WINOGRAD || Self::UNSIGNED_CODES;
 
     /// No sum yet.
-    fn zero(self) -> Self::Sums;
+    fn zero(self) -> Self::Ints;
 
     /// Adds the products of `a` and `b`, exactly: a line, or less of it at the end of a segment, but a
     /// multiple of [`Isa::GROUP`] steps.
@@ -105,73 +105,73 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// plus half of their range if that is how they are multiplied ([`Isa::UNSIGNED_CODES`]).
     fn accumulate<const R: usize>(
         self,
-        sums: &mut [[Self::Sums; 2]; R],
+        sums: &mut [[Self::Ints; 2]; R],
         a: &[Line; R],
-        b: &[Self::Step],
+        b: &[Self::KStep],
     );
 
     /// The most rows for which [`Isa::accumulate_packed`] is faster than unpacking a panel once, for
     /// all tiles; 0 where it is not there.
-    const UNPACKS: usize = 0;
+    const UNPACK_ABOVE: usize = 0;
 
-    /// As [`Isa::UNPACKS`] for codes of 8 bits, which are widened to i16 as they are loaded, or once for
+    /// As [`Isa::UNPACK_ABOVE`] for codes of 8 bits, which are widened to i16 as they are loaded, or once for
     /// all tiles; 0 where they are multiplied as they are.
-    const WIDENS: usize = 0;
+    const WIDEN_ABOVE: usize = 0;
 
     /// [`Isa::accumulate`] for packed steps of 4 bits, which hold two steps each: without a way
     /// through memory.
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
-        _sums: &mut [[Self::Sums; 2]; R],
+        _sums: &mut [[Self::Ints; 2]; R],
         _a: &[Line; R],
-        _b: &[Self::Step],
+        _b: &[Self::KStep],
     ) {
     }
 
     /// [`Isa::accumulate`] for all codes of a panel, which are in an [`order`](super::order).
     #[inline(always)]
-    fn accumulate_ordered<const R: usize>(
+    fn accumulate_permuted<const R: usize>(
         self,
-        _sums: &mut [[Self::Sums; 2]; R],
+        _sums: &mut [[Self::Ints; 2]; R],
         _a: &[[Line; R]],
-        _b: &[Self::Step],
-        _order: Order<'_>,
+        _b: &[Self::KStep],
+        _order: PanelPermutation<'_>,
     ) {
     }
 
     /// The codes of a step for the columns of vector `v`, a lane of 32 bits for each: what
     /// [`Isa::byte`] and [`Isa::nibble`] take apart.
-    fn lanes(self, step: &Self::Step, v: usize) -> Self::Sums;
+    fn lanes(self, step: &Self::KStep, v: usize) -> Self::Ints;
 
     /// Value `J` along K of a step, whose codes have a byte each.
-    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats;
+    fn byte<const J: usize>(self, lanes: Self::Ints) -> Self::Floats;
 
     /// Asks for a step so many bytes further on, if there is one.
     #[inline(always)]
-    fn prefetch(self, _step: &Self::Step, _bytes: usize) {}
+    fn prefetch(self, _step: &Self::KStep, _bytes: usize) {}
 
     /// Value `J` along K, of eight, of each lane of a packed step of 4 bits: two steps of four values
     /// (see [`nibble_at`]). Steps of two values are never packed.
-    fn nibble<const J: usize>(self, lanes: Self::Sums) -> Self::Floats;
+    fn nibble<const J: usize>(self, lanes: Self::Ints) -> Self::Floats;
 
     /// The same sum in each lane.
-    fn splat_sum(self, value: i32) -> Self::Sums;
+    fn splat_int(self, value: i32) -> Self::Ints;
 
     /// Reads the lanes.
-    fn load_sums(self, from: &[i32]) -> Self::Sums;
+    fn load_ints(self, from: &[i32]) -> Self::Ints;
 
     /// Writes the lanes.
-    fn store_sums(self, sums: Self::Sums, out: &mut [i32]);
+    fn store_ints(self, sums: Self::Ints, out: &mut [i32]);
 
     /// `a + b`, wrapping.
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
     /// `sum - a * b`, wrapping.
-    fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    fn subtract_product(self, sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
     /// Rounded to the nearest float, ties to even.
-    fn to_floats(self, sums: Self::Sums) -> Self::Floats;
+    fn to_floats(self, sums: Self::Ints) -> Self::Floats;
 
     /// The same value in each lane.
     fn splat(self, value: f32) -> Self::Floats;
@@ -192,22 +192,22 @@ pub(crate) trait Isa: Copy + Send + Sync {
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
     /// The bits of floats.
-    fn bits(self, from: &[f32]) -> Self::Sums;
+    fn bits(self, from: &[f32]) -> Self::Ints;
 
     /// The larger one as a signed number.
-    fn max(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    fn max(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
     /// The larger one as an unsigned number.
-    fn max_unsigned(self, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    fn max_unsigned(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
     /// Codes plus 128, if the result is `false`; some may be wrong if it is `true`: see
     /// [`Affine::codes`](super::elementwise::Affine::codes).
     #[inline(always)]
     fn quantize(
         self,
-        by: Approximate,
-        values: &[f32; TOGETHER],
-        codes: &mut [u8; TOGETHER],
+        by: Reciprocal,
+        values: &[f32; QUANTIZE_LANES],
+        codes: &mut [u8; QUANTIZE_LANES],
     ) -> bool {
         by.quantize(values, codes)
     }

@@ -4,36 +4,40 @@ use crate::scheme::{ROUNDING, rounded_code};
 
 /// Rule 3 by a product instead of a quotient, for codes plus 128.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Approximate {
+pub(crate) struct Reciprocal {
     /// `1 / scale`, rounded.
     pub(crate) inverse: f32,
     /// The distance from an integer at which `value * inverse` may be rounded to another one than
     /// `value / scale`.
-    pub(crate) doubtful: f32,
+    pub(crate) near_tie: f32,
     pub(crate) zero_point: i16,
     pub(crate) range: (u8, u8),
 }
 
 /// Values that are quantized together.
-pub(crate) const TOGETHER: usize = 32;
+pub(crate) const QUANTIZE_LANES: usize = 32;
 
-impl Approximate {
+impl Reciprocal {
     /// [`Isa::quantize`] in plain Rust.
     #[inline(always)]
-    pub(crate) fn quantize(self, values: &[f32; TOGETHER], codes: &mut [u8; TOGETHER]) -> bool {
+    pub(crate) fn quantize(
+        self,
+        values: &[f32; QUANTIZE_LANES],
+        codes: &mut [u8; QUANTIZE_LANES],
+    ) -> bool {
         let zero = f32::from(self.zero_point);
         let (lo, hi) = (f32::from(self.range.0) - zero, f32::from(self.range.1) - zero);
-        let mut doubtful = false;
-        for i in 0..TOGETHER {
+        let mut near_tie = false;
+        for i in 0..QUANTIZE_LANES {
             let quotient = values[i] * self.inverse;
             let quotient = if quotient < hi { quotient } else { hi };
             let quotient = if quotient > lo { quotient } else { lo };
             let sum = quotient + ROUNDING;
             // Both differences are exact: the nearest integer, and how far it is.
             let distance = quotient - (sum - ROUNDING);
-            doubtful |= distance.abs() >= self.doubtful;
+            near_tie |= distance.abs() >= self.near_tie;
             codes[i] = (rounded_code(sum) + i32::from(self.zero_point)) as u8;
         }
-        doubtful
+        near_tie
     }
 }

@@ -6,25 +6,25 @@ use crate::isa::{Isa, Line, nibble_at};
 pub(crate) struct Scalar;
 
 impl Isa for Scalar {
-    type Sums = [i32; 4];
+    type Ints = [i32; 4];
     type Floats = [f32; 4];
-    type Step = [[[i8; 4]; 4]; 2];
+    type KStep = [[[i8; 4]; 4]; 2];
 
     const LANES: usize = 4;
-    const VALUES: usize = 4;
-    const ROWS: usize = 2;
+    const KR: usize = 4;
+    const MR: usize = 2;
 
     #[inline(always)]
-    fn zero(self) -> Self::Sums {
+    fn zero(self) -> Self::Ints {
         [0; 4]
     }
 
     #[inline(always)]
     fn accumulate<const R: usize>(
         self,
-        sums: &mut [[Self::Sums; 2]; R],
+        sums: &mut [[Self::Ints; 2]; R],
         a: &[Line; R],
-        b: &[Self::Step],
+        b: &[Self::KStep],
     ) {
         for (s, step) in b.iter().enumerate() {
             for (sums, a) in sums.iter_mut().zip(a) {
@@ -39,47 +39,47 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn lanes(self, step: &Self::Step, v: usize) -> Self::Sums {
+    fn lanes(self, step: &Self::KStep, v: usize) -> Self::Ints {
         step[v].map(|codes| i32::from_le_bytes(codes.map(|code| code as u8)))
     }
 
     #[inline(always)]
-    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+    fn byte<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
         lanes.map(|lane| f32::from(lane.to_le_bytes()[J] as i8))
     }
 
     #[inline(always)]
-    fn nibble<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+    fn nibble<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
         lanes.map(|lane| ((lane >> (4 * nibble_at(J)) & 15) - 8) as f32)
     }
 
     #[inline(always)]
-    fn splat_sum(self, value: i32) -> Self::Sums {
+    fn splat_int(self, value: i32) -> Self::Ints {
         [value; 4]
     }
 
     #[inline(always)]
-    fn load_sums(self, from: &[i32]) -> Self::Sums {
+    fn load_ints(self, from: &[i32]) -> Self::Ints {
         [from[0], from[1], from[2], from[3]]
     }
 
     #[inline(always)]
-    fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
+    fn store_ints(self, sums: Self::Ints, out: &mut [i32]) {
         out.copy_from_slice(&sums);
     }
 
     #[inline(always)]
-    fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+    fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
         [0, 1, 2, 3].map(|i| a[i].wrapping_add(b[i]))
     }
 
     #[inline(always)]
-    fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+    fn subtract_product(self, sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints {
         [0, 1, 2, 3].map(|i| sum[i].wrapping_sub(a[i].wrapping_mul(b[i])))
     }
 
     #[inline(always)]
-    fn to_floats(self, sums: Self::Sums) -> Self::Floats {
+    fn to_floats(self, sums: Self::Ints) -> Self::Floats {
         sums.map(|sum| sum as f32)
     }
 
@@ -114,17 +114,17 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn bits(self, from: &[f32]) -> Self::Sums {
+    fn bits(self, from: &[f32]) -> Self::Ints {
         [0, 1, 2, 3].map(|i| from[i].to_bits() as i32)
     }
 
     #[inline(always)]
-    fn max(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+    fn max(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
         [0, 1, 2, 3].map(|i| a[i].max(b[i]))
     }
 
     #[inline(always)]
-    fn max_unsigned(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+    fn max_unsigned(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
         [0, 1, 2, 3].map(|i| (a[i] as u32).max(b[i] as u32) as i32)
     }
 

@@ -25,7 +25,7 @@ use core::array::from_fn;
 use core::ops::Range;
 
 /// Quantizes the rows of some tiles.
-pub(crate) struct Prepare<'a, S> {
+pub(crate) struct PackA<'a, S> {
     pub(crate) source: S,
     pub(crate) weights: &'a PackedWeights,
     pub(crate) tiling: Tiling,
@@ -34,13 +34,13 @@ pub(crate) struct Prepare<'a, S> {
     pub(crate) lines: &'a mut [Line],
     pub(crate) rows: &'a mut [Row],
     /// `[tile][segment][row]`; empty if the weights do not need them.
-    pub(crate) sums: &'a mut [i32],
+    pub(crate) row_offsets: &'a mut [i32],
     /// `[tile][segment][row]`: what sums start with on account of the row; empty unless
-    /// [`PackedWeights::row_starts`].
-    pub(crate) starts: &'a mut [i32],
+    /// [`PackedWeights::row_init`].
+    pub(crate) row_init: &'a mut [i32],
 }
 
-impl<S: Source> Operation for Prepare<'_, S> {
+impl<S: Source> Operation for PackA<'_, S> {
     type Output = Result<(), NonFinite>;
 
     #[inline(always)]
@@ -49,7 +49,7 @@ impl<S: Source> Operation for Prepare<'_, S> {
         let first = self.tiling.rows(self.tiles.start).start;
         for tile in self.tiles.clone() {
             let rows = self.tiling.rows(tile);
-            let place = Place { first, lines: (rows.start - first) * lines_per_row, rows };
+            let place = TilePlace { first, lines: (rows.start - first) * lines_per_row, rows };
             let rows = &place.rows;
             // All of them before the first is filled: what a row waits for at its end, the next one
             // need not wait for.
@@ -57,7 +57,7 @@ impl<S: Source> Operation for Prepare<'_, S> {
                 self.rows[row - first] = self.source.row(isa, row)?;
             }
             for row in rows.clone() {
-                self.prepare_row(isa, &place, row);
+                self.pack_row(isa, &place, row);
             }
         }
         Ok(())
@@ -65,7 +65,7 @@ impl<S: Source> Operation for Prepare<'_, S> {
 }
 
 /// Where a tile is in what is prepared.
-struct Place {
+struct TilePlace {
     /// The first row of all that are prepared.
     first: usize,
     rows: Range<usize>,
@@ -73,37 +73,37 @@ struct Place {
     lines: usize,
 }
 
-impl<S: Source> Prepare<'_, S> {
+impl<S: Source> PackA<'_, S> {
     #[inline(always)]
-    fn prepare_row<I: Isa>(&mut self, isa: I, place: &Place, row: usize) {
-        const { assert!(!I::UNSIGNED_CODES || I::VALUES == 4 && !I::CROSSES) };
+    fn pack_row<I: Isa>(&mut self, isa: I, place: &TilePlace, row: usize) {
+        const { assert!(!I::UNSIGNED_CODES || I::KR == 4 && !I::WINOGRAD) };
         let weights = self.weights;
         // AVX2 prepares rows for codes in an order, too, which are not unsigned.
-        let signed = I::UNSIGNED_CODES && weights.row_starts;
-        let Place { first, ref rows, lines } = *place;
+        let signed = I::UNSIGNED_CODES && weights.row_init;
+        let TilePlace { first, ref rows, lines } = *place;
         let of = self.rows[row - first];
         let mut groups = self.lines[lines..].chunks_exact_mut(rows.len());
         for segment in 0..weights.segments() {
             let range = weights.segment_range(segment);
             let (mut sum, mut start) = (0, 0i32);
-            for k in range.clone().step_by(Line::STEPS * I::VALUES) {
+            for k in range.clone().step_by(Line::STEPS * I::KR) {
                 let (Some(group), left) = (groups.next(), range.end - k) else { break };
-                let mut line = if I::VALUES == 4 {
+                let mut line = if I::KR == 4 {
                     bytes(isa, &self.source, of, (row, k), left)
                 } else {
                     words(isa, &self.source, of, (row, k), left)
                 };
-                if signed || !self.sums.is_empty() {
+                if signed || !self.row_offsets.is_empty() {
                     sum += sum_of(&line);
                 }
                 if signed {
                     make_signed(&mut line, left);
                 }
-                if I::CROSSES {
-                    start = start.wrapping_sub(cross_of(&line));
+                if I::WINOGRAD {
+                    start = start.wrapping_sub(products_of(&line));
                 }
                 // What is ordered has four values in a step: known when compiled.
-                if I::VALUES == 4 && weights.arithmetic == Arithmetic::Ordered {
+                if I::KR == 4 && weights.arithmetic == Arithmetic::Permuted {
                     place_quarters(line, row - rows.start, group);
                 } else {
                     group[row - rows.start] = line;
@@ -115,11 +115,11 @@ impl<S: Source> Prepare<'_, S> {
             }
             let to = (rows.start - first) * weights.segments() + segment * rows.len();
             let to = to + (row - rows.start);
-            if !self.sums.is_empty() {
-                self.sums[to] = sum;
+            if !self.row_offsets.is_empty() {
+                self.row_offsets[to] = sum;
             }
-            if I::CROSSES || signed {
-                self.starts[to] = start;
+            if I::WINOGRAD || signed {
+                self.row_init[to] = start;
             }
         }
         if signed {
@@ -201,9 +201,9 @@ fn make_signed(line: &mut Line, left: usize) {
     }
 }
 
-/// What a line of i16 gives for itself where activations are added to codes: see [`Isa::CROSSES`].
+/// What a line of i16 gives for itself where activations are added to codes: see [`Isa::WINOGRAD`].
 #[inline(always)]
-fn cross_of(line: &Line) -> i32 {
+fn products_of(line: &Line) -> i32 {
     let words: &[i16; 32] = bytemuck::cast_ref(line);
     // Each pair times its neighbour, which gives everything twice, as one instruction does it.
     let neighbours: [i16; 32] = from_fn(|i| words[i ^ 2]);

@@ -1,11 +1,11 @@
 //! Weights in the order in which a kernel reads them.
 //!
 //! ```text
-//! weights   panel 0 │ panel 1 │ …                 COLUMNS outputs each, the last one filled up
+//! weights   panel 0 │ panel 1 │ …                 NR outputs each, the last one filled up
 //! panel     segment 0 │ segment 1 │ …             one per block along K, or one for all of K
 //! segment   step 0 │ step 1 │ …                   filled up to whole groups of steps; K may be in
 //!                                               an `order` of its own
-//! step      column 0: VALUES codes │ column 1 │ …
+//! step      column 0: KR codes │ column 1 │ …
 //! ```
 //! Codes of 4 and 2 bits stay packed: a step then holds two or four steps, the first in the low
 //! bits, as unsigned numbers (code + 8 or + 2). What fills up is code 0; activations there are 0, which
@@ -21,7 +21,7 @@
 
 use crate::dispatch::{Arithmetic, Kernel};
 use crate::isa::{Isa, Line, Operation};
-use crate::pack::permutation::Orders;
+use crate::pack::permutation::Permutations;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -35,13 +35,13 @@ pub struct PackedWeights {
     /// Length of a segment, at most `k`.
     pub(crate) segment: usize,
     pub(crate) bits: usize,
-    pub(crate) columns: usize,
+    pub(crate) nr: usize,
     /// [`Isa::GEMV_ROWS`].
     pub(crate) gemv_rows: usize,
-    /// Rows of the tallest tile.
-    pub(crate) tallest: usize,
-    /// [`Isa::UNPACKS`], or [`Isa::WIDENS`] of codes of 8 bits.
-    pub(crate) unpacks: usize,
+    /// Rows of the mr tile.
+    pub(crate) mr: usize,
+    /// [`Isa::UNPACK_ABOVE`], or [`Isa::WIDEN_ABOVE`] of codes of 8 bits.
+    pub(crate) unpack_above: usize,
     pub(crate) data: Vec<Line>,
     /// Bytes of a panel as stored.
     pub(crate) panel_bytes: usize,
@@ -49,33 +49,33 @@ pub struct PackedWeights {
     pub(crate) steps: Vec<usize>,
     /// Lines of one prepared row of activations: each segment starts with a new one.
     pub(crate) lines: usize,
-    /// Empty, unless `arithmetic` is [`Arithmetic::Ordered`].
-    pub(crate) orders: Orders,
-    /// `[panel][segment][word][column]`: see [`Words`].
+    /// Empty, unless `arithmetic` is [`Arithmetic::Permuted`].
+    pub(crate) permutations: Permutations,
+    /// `[panel][segment][word][column]`: see [`ColumnWords`].
     pub(crate) parameters: Vec<i32>,
-    pub(crate) words: Words,
-    /// Whether sums start with something of a row alone: [`Isa::ROW_STARTS`].
-    pub(crate) row_starts: bool,
+    pub(crate) words: ColumnWords,
+    /// Whether sums start with something of a row alone: [`Isa::ROW_INIT`].
+    pub(crate) row_init: bool,
 }
 
-/// What [`Columns`] has: the bits of scales, terms, bases, zero points; the latter two if needed.
+/// What [`Columns`] has: the bits of scales, column_offsets, column_init, zero points; the latter two if needed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Words {
-    pub(crate) bases: bool,
-    pub(crate) zeros: bool,
+pub(crate) struct ColumnWords {
+    pub(crate) column_init: bool,
+    pub(crate) zero_points: bool,
 }
 
-impl Words {
+impl ColumnWords {
     pub(crate) const SCALES: usize = 0;
-    pub(crate) const TERMS: usize = 1;
-    pub(crate) const BASES: usize = 2;
+    pub(crate) const COLUMN_OFFSETS: usize = 1;
+    pub(crate) const COLUMN_INIT: usize = 2;
 
-    pub(crate) fn zeros(self) -> usize {
-        2 + usize::from(self.bases)
+    pub(crate) fn zero_points_at(self) -> usize {
+        2 + usize::from(self.column_init)
     }
 
     pub(crate) fn count(self) -> usize {
-        self.zeros() + usize::from(self.zeros)
+        self.zero_points_at() + usize::from(self.zero_points)
     }
 }
 
@@ -83,11 +83,11 @@ impl Words {
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<'a> {
     pub(crate) scales: &'a [f32],
-    pub(crate) terms: &'a [i32],
+    pub(crate) column_offsets: &'a [i32],
     /// Empty if all are zero.
-    pub(crate) zeros: &'a [i32],
-    /// Where sums start, if not at 0: [`Isa::BASES`].
-    pub(crate) bases: &'a [i32],
+    pub(crate) zero_points: &'a [i32],
+    /// Where sums start, if not at 0: [`Isa::COLUMN_INIT`].
+    pub(crate) column_init: &'a [i32],
 }
 
 impl PackedWeights {
@@ -109,7 +109,7 @@ impl PackedWeights {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let words = self.parameters.len() * size_of::<i32>();
-        self.data.len() * size_of::<Line>() + self.orders.bytes() + words
+        self.data.len() * size_of::<Line>() + self.permutations.bytes() + words
     }
 
     /// Runs an operation with the instruction set that multiplies these weights.
@@ -123,7 +123,7 @@ impl PackedWeights {
     }
 
     pub(crate) fn panels(&self) -> usize {
-        self.n.div_ceil(self.columns)
+        self.n.div_ceil(self.nr)
     }
 
     pub(crate) fn segments(&self) -> usize {
@@ -137,8 +137,8 @@ impl PackedWeights {
     }
 
     /// Whether some zero point is not zero.
-    pub(crate) fn has_zeros(&self) -> bool {
-        self.words.zeros
+    pub(crate) fn has_zero_points(&self) -> bool {
+        self.words.zero_points
     }
 
     /// What packed codes are stored with, to be unsigned.
@@ -148,7 +148,7 @@ impl PackedWeights {
 
     /// 0 if panels are multiplied as they are stored, whatever the number of rows.
     pub(crate) fn unpacked_panel_bytes(&self) -> usize {
-        match (self.bits, self.unpacks) {
+        match (self.bits, self.unpack_above) {
             (8, 0) => 0,
             (8, _) => self.panel_bytes * 2,
             (bits, _) => self.panel_bytes * 8 / bits,
@@ -164,18 +164,18 @@ impl PackedWeights {
     /// What belongs to the columns of a panel, for the instruction set that multiplies these weights.
     #[inline(always)]
     pub(crate) fn columns_of<I: Isa>(&self, panel: usize, segment: usize) -> Columns<'_> {
-        debug_assert_eq!(self.words.bases, I::BASES);
-        let words = Words { bases: I::BASES, ..self.words };
-        let each = words.count() * I::COLUMNS;
+        debug_assert_eq!(self.words.column_init, I::COLUMN_INIT);
+        let words = ColumnWords { column_init: I::COLUMN_INIT, ..self.words };
+        let each = words.count() * I::NR;
         let at = (panel * self.segments() + segment) * each;
-        let (scales, rest) = self.parameters[at..][..each].split_at(I::COLUMNS);
-        let (terms, rest) = rest.split_at(I::COLUMNS);
-        let (bases, zeros) = rest.split_at(if I::BASES { I::COLUMNS } else { 0 });
-        Columns { scales: bytemuck::cast_slice(scales), terms, zeros, bases }
+        let (scales, rest) = self.parameters[at..][..each].split_at(I::NR);
+        let (column_offsets, rest) = rest.split_at(I::NR);
+        let (column_init, zero_points) = rest.split_at(if I::COLUMN_INIT { I::NR } else { 0 });
+        Columns { scales: bytemuck::cast_slice(scales), column_offsets, zero_points, column_init }
     }
 
-    /// Where a word of [`Words`] is.
+    /// Where a word of [`ColumnWords`] is.
     pub(crate) fn word(&self, word: usize, panel: usize, segment: usize) -> usize {
-        ((panel * self.segments() + segment) * self.words.count() + word) * self.columns
+        ((panel * self.segments() + segment) * self.words.count() + word) * self.nr
     }
 }

@@ -1,12 +1,12 @@
 //! Writes the panels of packed weights, whose layout [`b`](super::b) describes.
 
-use super::b::{PackedWeights, Words};
-use super::permutation::{Arrangement, Orders};
+use super::b::{ColumnWords, PackedWeights};
+use super::permutation::{BlockPermutation, Permutations};
 use super::quads;
 use super::weights::{Codes, Weights, check, unpack_row};
 use crate::dispatch::{Arithmetic, Kernel};
 use crate::error::PackError;
-use crate::isa::permuted::{BLOCK, MIRRORED};
+use crate::isa::permuted::{BLOCK, NEGATED};
 use crate::isa::{Isa, Line, Operation};
 use crate::scheme::Granularity;
 use alloc::vec;
@@ -36,7 +36,7 @@ impl PackedWeights {
     pub fn for_floats(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
         let segment = check(weights)?;
         let arithmetic = match weights.codes {
-            Codes::Packed(..) => Arithmetic::FewBits,
+            Codes::Packed(..) => Arithmetic::SubByte,
             Codes::Bytes(_) => Arithmetic::FullRange,
         };
         Ok(pack(kernel, arithmetic, weights, segment))
@@ -44,48 +44,48 @@ impl PackedWeights {
 }
 
 /// What the layout needs to know of an instruction set.
-struct Shape {
-    values: usize,
-    columns: usize,
-    tallest: usize,
+struct PanelShape {
+    kr: usize,
+    nr: usize,
+    mr: usize,
     gemv_rows: usize,
-    unpacks: usize,
-    widens: usize,
+    unpack_above: usize,
+    widen_above: usize,
     group: usize,
-    bases: bool,
-    crosses: bool,
-    row_starts: bool,
+    column_init: bool,
+    winograd: bool,
+    row_init: bool,
 }
 
-struct ShapeOf;
+struct PanelShapeOf;
 
-impl Operation for ShapeOf {
-    type Output = Shape;
+impl Operation for PanelShapeOf {
+    type Output = PanelShape;
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> Shape {
-        Shape {
-            values: I::VALUES,
-            columns: I::COLUMNS,
-            tallest: I::ROWS,
+    fn run<I: Isa>(self, _: I) -> PanelShape {
+        PanelShape {
+            kr: I::KR,
+            nr: I::NR,
+            mr: I::MR,
             gemv_rows: I::GEMV_ROWS,
-            unpacks: I::UNPACKS,
-            widens: I::WIDENS,
+            unpack_above: I::UNPACK_ABOVE,
+            widen_above: I::WIDEN_ABOVE,
             group: I::GROUP,
-            bases: I::BASES,
-            crosses: I::CROSSES,
-            row_starts: I::ROW_STARTS,
+            column_init: I::COLUMN_INIT,
+            winograd: I::WINOGRAD,
+            row_init: I::ROW_INIT,
         }
     }
 }
 
 fn arithmetic(kernel: Kernel, weights: &Weights<'_>, segment: usize) -> Arithmetic {
     match weights.codes {
-        Codes::Packed(..) => Arithmetic::FewBits,
+        Codes::Packed(..) => Arithmetic::SubByte,
         Codes::Bytes(codes) => {
             let whole = weights.k > 0 && segment >= weights.k;
-            if whole && kernel.orders() && quads::pays(kernel, codes, weights.n, weights.k) {
-                Arithmetic::Ordered
+            if whole && kernel.permutes() && quads::pays(kernel, codes, weights.n, weights.k) {
+                Arithmetic::Permuted
             } else {
                 Arithmetic::FullRange
             }
@@ -99,33 +99,34 @@ fn pack(
     weights: &Weights<'_>,
     segment: usize,
 ) -> PackedWeights {
-    let Shape {
-        values,
-        columns,
-        tallest,
+    let PanelShape {
+        kr,
+        nr,
+        mr,
         gemv_rows,
-        unpacks,
-        widens,
+        unpack_above,
+        widen_above,
         group,
-        bases,
-        crosses,
-        row_starts,
-    } = kernel.multiply(arithmetic, ShapeOf);
+        column_init,
+        winograd,
+        row_init,
+    } = kernel.multiply(arithmetic, PanelShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Packed codes are multiplied 8 steps at a time by every kernel.
-    let (bits, group, unpacks) = match codes {
-        Codes::Packed(width, _) => (width.bits(), 8, unpacks),
-        Codes::Bytes(_) => (8, group, widens),
+    let (bits, group, unpack_above) = match codes {
+        Codes::Packed(width, _) => (width.bits(), 8, unpack_above),
+        Codes::Bytes(_) => (8, group, widen_above),
     };
     // Without rows nothing says that `k` fits into memory, and nothing is stored.
     let (k_of_rows, segments) = if n == 0 { (0, 0) } else { (k, k.div_ceil(segment)) };
     let steps: Vec<usize> = (0..segments)
-        .map(|s| segment.min(k_of_rows - s * segment).div_ceil(values).next_multiple_of(group))
+        .map(|s| segment.min(k_of_rows - s * segment).div_ceil(kr).next_multiple_of(group))
         .collect();
-    let panels = n.div_ceil(columns);
-    let panel_bytes = steps.iter().sum::<usize>() * columns * values * bits / 8;
+    let panels = n.div_ceil(nr);
+    let panel_bytes = steps.iter().sum::<usize>() * nr * kr * bits / 8;
     let mut data = vec![Line::ZERO; (panels * panel_bytes).div_ceil(size_of::<Line>())];
-    let words = Words { bases, zeros: weights.zero_points.iter().any(|zero| *zero != 0) };
+    let words =
+        ColumnWords { column_init, zero_points: weights.zero_points.iter().any(|zero| *zero != 0) };
     let mut packed = PackedWeights {
         kernel,
         arithmetic,
@@ -133,48 +134,50 @@ fn pack(
         k,
         segment,
         bits,
-        columns,
-        tallest,
+        nr,
+        mr,
         gemv_rows,
-        unpacks,
+        unpack_above,
         data: Vec::new(),
         panel_bytes,
-        orders: Orders::new(steps.iter().sum::<usize>() * values / BLOCK),
+        permutations: Permutations::new(steps.iter().sum::<usize>() * kr / BLOCK),
         lines: steps.iter().map(|steps| steps.div_ceil(Line::STEPS)).sum(),
         steps,
-        parameters: vec![0; panels * segments * words.count() * columns],
+        parameters: vec![0; panels * segments * words.count() * nr],
         words,
-        row_starts,
+        row_init,
     };
-    let blocks = packed.orders.blocks();
-    let arrangements = match (codes, arithmetic) {
-        (Codes::Bytes(codes), Arithmetic::Ordered) => quads::arrange(kernel, codes, (n, k), blocks),
+    let blocks = packed.permutations.blocks();
+    let permutations = match (codes, arithmetic) {
+        (Codes::Bytes(codes), Arithmetic::Permuted) => {
+            quads::arrange(kernel, codes, (n, k), blocks)
+        }
         _ => Vec::new(),
     };
     if panels == 0 {
         return packed;
     }
-    let mut rows = Rows::new(&packed, values);
+    let mut rows = PanelRows::new(&packed, kr);
     for (panel, bytes) in
         bytemuck::cast_slice_mut(&mut data).chunks_exact_mut(panel_bytes.max(1)).enumerate()
     {
         rows.read(weights, &mut packed, panel);
         match arithmetic {
-            Arithmetic::Ordered => {
-                let arrangements = &arrangements[panel * blocks..][..blocks];
-                rows.order(&mut packed, panel, arrangements);
+            Arithmetic::Permuted => {
+                let permutations = &permutations[panel * blocks..][..blocks];
+                rows.permute(&mut packed, panel, permutations);
             }
-            Arithmetic::FullRange if crosses => rows.cross(&mut packed, panel),
+            Arithmetic::FullRange if winograd => rows.sum_of_products(&mut packed, panel),
             _ => {}
         }
-        rows.write(bits, values, columns, bytes);
+        rows.write(bits, kr, nr, bytes);
     }
     packed.data = data;
     packed
 }
 
 /// The codes of a panel, a row for each column, with segments filled up to whole steps by code 0.
-struct Rows {
+struct PanelRows {
     codes: Vec<i8>,
     /// From row to row: not a multiple of the distance at which a cache's sets repeat, since the
     /// rows are read side by side.
@@ -186,21 +189,21 @@ struct Rows {
     len: usize,
 }
 
-impl Rows {
-    fn new(packed: &PackedWeights, values: usize) -> Self {
+impl PanelRows {
+    fn new(packed: &PackedWeights, kr: usize) -> Self {
         let mut len = 0;
         let mut offsets = Vec::with_capacity(packed.steps.len());
         for steps in &packed.steps {
             offsets.push(len);
-            len += steps * values;
+            len += steps * kr;
         }
         let stride = len.next_multiple_of(64) + 64;
-        let (codes, row) = (vec![0; stride * packed.columns], vec![0; packed.k]);
+        let (codes, row) = (vec![0; stride * packed.nr], vec![0; packed.k]);
         Self { codes, stride, row, offsets, len }
     }
 
     fn read(&mut self, weights: &Weights<'_>, packed: &mut PackedWeights, panel: usize) {
-        let first = panel * packed.columns;
+        let first = panel * packed.nr;
         for (at, to) in self.codes.chunks_exact_mut(self.stride).enumerate() {
             to.fill(0);
             if first + at >= weights.n {
@@ -216,19 +219,24 @@ impl Rows {
 
     /// Brings codes into an order, and mirrors those that want it: their part that does not depend
     /// on activations is what sums start with.
-    fn order(&mut self, packed: &mut PackedWeights, panel: usize, arrangements: &[Arrangement]) {
-        packed.orders.push(arrangements);
-        let order = packed.orders.of(panel);
-        let at = packed.word(Words::BASES, panel, 0);
-        let bases = &mut packed.parameters[at..];
+    fn permute(
+        &mut self,
+        packed: &mut PackedWeights,
+        panel: usize,
+        permutations: &[BlockPermutation],
+    ) {
+        packed.permutations.push(permutations);
+        let order = packed.permutations.of(panel);
+        let at = packed.word(ColumnWords::COLUMN_INIT, panel, 0);
+        let column_init = &mut packed.parameters[at..];
         let mut row = vec![0; self.len];
-        for (codes, base) in self.codes.chunks_exact_mut(self.stride).zip(bases) {
+        for (codes, base) in self.codes.chunks_exact_mut(self.stride).zip(column_init) {
             let blocks = order.patterns.iter().zip(order.sources);
             for ((pattern, source), to) in blocks.zip(row.as_chunks_mut::<{ BLOCK }>().0) {
                 let from = &codes[usize::from(*source) * BLOCK..][..BLOCK];
                 for (to, at) in to.iter_mut().zip(pattern) {
-                    *to = from[usize::from(at & !MIRRORED)];
-                    if at & MIRRORED != 0 {
+                    *to = from[usize::from(at & !NEGATED)];
+                    if at & NEGATED != 0 {
                         *base += 255 * i32::from(*to);
                         *to = -*to;
                     }
@@ -238,40 +246,40 @@ impl Rows {
         }
     }
 
-    /// What sums of [`Isa::CROSSES`] hold of codes alone.
-    fn cross(&self, packed: &mut PackedWeights, panel: usize) {
+    /// What sums of [`Isa::WINOGRAD`] hold of codes alone.
+    fn sum_of_products(&self, packed: &mut PackedWeights, panel: usize) {
         for (column, codes) in self.codes.chunks_exact(self.stride).enumerate() {
             for (s, start) in self.offsets.iter().enumerate() {
                 let end = self.offsets.get(s + 1).map_or(self.len, |end| *end);
-                let fours = codes[*start..end].as_chunks::<4>().0;
-                let products = fours.iter().map(|of| {
+                let quads = codes[*start..end].as_chunks::<4>().0;
+                let products = quads.iter().map(|of| {
                     let [a, b, c, d] = of.map(i32::from);
                     a * c + b * d
                 });
-                let to = packed.word(Words::BASES, panel, s) + column;
+                let to = packed.word(ColumnWords::COLUMN_INIT, panel, s) + column;
                 packed.parameters[to] = products.fold(0, i32::wrapping_sub);
             }
         }
     }
 
-    fn write(&self, bits: usize, values: usize, columns: usize, out: &mut [u8]) {
-        match (bits, values) {
-            (8, 4) => self.write_steps::<4, 4>(columns, out, |codes| codes.map(|code| code as u8)),
-            (8, _) => self.write_steps::<2, 2>(columns, out, |codes| codes.map(|code| code as u8)),
-            (4, _) => self.write_steps::<4, 8>(columns, out, squeeze::<4, 8>),
-            _ => self.write_steps::<4, 16>(columns, out, squeeze::<4, 16>),
+    fn write(&self, bits: usize, kr: usize, nr: usize, out: &mut [u8]) {
+        match (bits, kr) {
+            (8, 4) => self.write_steps::<4, 4>(nr, out, |codes| codes.map(|code| code as u8)),
+            (8, _) => self.write_steps::<2, 2>(nr, out, |codes| codes.map(|code| code as u8)),
+            (4, _) => self.write_steps::<4, 8>(nr, out, pack_codes::<4, 8>),
+            _ => self.write_steps::<4, 16>(nr, out, pack_codes::<4, 16>),
         }
     }
 
     /// Writes steps of `V` bytes per column, made of `C` codes each.
     fn write_steps<const V: usize, const C: usize>(
         &self,
-        columns: usize,
+        nr: usize,
         out: &mut [u8],
         of: impl Fn(&[i8; C]) -> [u8; V],
     ) {
         let out = out.as_chunks_mut::<V>().0;
-        for (i, step) in out.chunks_exact_mut(columns).enumerate() {
+        for (i, step) in out.chunks_exact_mut(nr).enumerate() {
             let rows = self.codes.chunks_exact(self.stride);
             for (out, row) in step.iter_mut().zip(rows) {
                 if let Some(codes) = row[..self.len][i * C..].first_chunk() {
@@ -283,7 +291,7 @@ impl Rows {
 }
 
 /// Puts `C / V` steps of a column into one, the first in the low bits, as `code + half`.
-fn squeeze<const V: usize, const C: usize>(codes: &[i8; C]) -> [u8; V] {
+fn pack_codes<const V: usize, const C: usize>(codes: &[i8; C]) -> [u8; V] {
     let bits = 8 * V / C;
     let (half, mask) = (1 << (bits - 1), (1u8 << bits) - 1);
     let mut bytes = [0; V];
@@ -297,7 +305,7 @@ fn squeeze<const V: usize, const C: usize>(codes: &[i8; C]) -> [u8; V] {
 impl PackedWeights {
     fn set_parameters(&mut self, weights: &Weights<'_>, n: usize, row: &[i8]) {
         let segments = self.segments();
-        let (panel, column) = (n / self.columns, n % self.columns);
+        let (panel, column) = (n / self.nr, n % self.nr);
         for (s, codes) in row.chunks(self.segment).enumerate() {
             let from = match weights.granularity {
                 Granularity::PerTensor => 0,
@@ -305,12 +313,14 @@ impl PackedWeights {
                 Granularity::PerBlock(_) => n * segments + s,
             };
             let at = |word| self.word(word, panel, s) + column;
-            let [scale, term, zero_at] = [Words::SCALES, Words::TERMS, self.words.zeros()].map(at);
+            let [scale, offset, zero_at] =
+                [ColumnWords::SCALES, ColumnWords::COLUMN_OFFSETS, self.words.zero_points_at()]
+                    .map(at);
             let zero = weights.zero_points.get(from).map_or(0, |zero| i32::from(*zero));
             let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
             self.parameters[scale] = weights.scales[from].to_bits() as i32;
-            self.parameters[term] = sum - zero * codes.len() as i32;
-            if self.has_zeros() {
+            self.parameters[offset] = sum - zero * codes.len() as i32;
+            if self.has_zero_points() {
                 self.parameters[zero_at] = zero;
             }
         }

@@ -1,9 +1,9 @@
 //! The search for quads of codes whose products can be summed in i16: see
 //! [`permutation`](super::permutation).
 
-use super::permutation::{Arrangement, Set};
+use super::permutation::{BlockPermutation, Set};
 use crate::dispatch::Kernel;
-use crate::isa::permuted::{BLOCK, Kind};
+use crate::isa::permuted::{BLOCK, BlockKind};
 use crate::isa::{Isa, Operation};
 use crate::parallel::both;
 use alloc::vec;
@@ -14,22 +14,22 @@ use core::array::from_fn;
 const LIMIT: i16 = 128;
 
 /// Columns of a panel.
-const COLUMNS: usize = 16;
+const NR: usize = 16;
 
 /// A code for each column.
-type Lanes = [i16; COLUMNS];
+type Lanes = [i16; NR];
 
 /// The codes of a block.
 type Codes = [Lanes; BLOCK];
 
 /// The time a block takes, as measured on one core of a Zen 4; the unit is what
 /// [`FULL_RANGE_COST`] has, too.
-const fn cost(kind: Kind) -> usize {
+const fn cost(kind: BlockKind) -> usize {
     match kind {
-        Kind::Fours => 83,
-        Kind::Half => 92,
-        Kind::Pairs => 100,
-        Kind::Wide => 150,
+        BlockKind::Quads => 83,
+        BlockKind::HalfQuads => 92,
+        BlockKind::Pairs => 100,
+        BlockKind::Wide => 150,
     }
 }
 
@@ -37,81 +37,81 @@ const fn cost(kind: Kind) -> usize {
 /// rows: a twentieth less with many, which is not known when weights are packed.
 const FULL_RANGE_COST: usize = 113;
 
-/// Some codes of a block, and which of them are mirrored.
+/// Some codes of a block, and which of them are negated.
 #[derive(Clone, Copy, Debug)]
 struct Group<const N: usize> {
     codes: [u8; N],
-    mirrored: Set,
+    negated: Set,
 }
 
 /// Finds the order of a block.
-struct Arrange<'a> {
+struct FindPermutation<'a> {
     codes: &'a Codes,
 }
 
-impl Operation for Arrange<'_> {
-    type Output = Arrangement;
+impl Operation for FindPermutation<'_> {
+    type Output = BlockPermutation;
 
     #[inline(always)]
-    fn run<I: Isa>(self, _: I) -> Arrangement {
+    fn run<I: Isa>(self, _: I) -> BlockPermutation {
         let block = Block::new(self.codes);
-        let (mut order, mut mirrored) = (from_fn(|i| i as u8), 0);
-        let kind = match block.fours() {
-            Found::Fours(fours) => {
-                place_fours(&fours, &mut order, &mut mirrored);
-                Kind::Fours
+        let (mut order, mut negated) = (from_fn(|i| i as u8), 0);
+        let kind = match block.quads() {
+            Found::Quads(quads) => {
+                place_quads(&quads, &mut order, &mut negated);
+                BlockKind::Quads
             }
-            Found::Half(fours, pairs) => {
-                place_fours(&fours, &mut order, &mut mirrored);
-                place_pairs(&pairs[..4], &mut order[8..], &mut mirrored);
-                Kind::Half
+            Found::HalfQuads(quads, pairs) => {
+                place_quads(&quads, &mut order, &mut negated);
+                place_pairs(&pairs[..4], &mut order[8..], &mut negated);
+                BlockKind::HalfQuads
             }
             Found::Nothing => match block.pairs(Set::MAX) {
                 Some(pairs) => {
-                    place_pairs(&pairs, &mut order, &mut mirrored);
-                    Kind::Pairs
+                    place_pairs(&pairs, &mut order, &mut negated);
+                    BlockKind::Pairs
                 }
-                None => Kind::Wide,
+                None => BlockKind::Wide,
             },
         };
-        Arrangement { kind, order, mirrored }
+        BlockPermutation { kind, order, negated }
     }
 }
 
 /// A step is two pairs, one for each half of its lanes, and two steps are added in i16: a four is a
 /// half of two steps.
-fn place_fours(fours: &[Group<4>], order: &mut [u8; BLOCK], mirrored: &mut Set) {
-    for (i, four) in fours.iter().enumerate() {
+fn place_quads(quads: &[Group<4>], order: &mut [u8; BLOCK], negated: &mut Set) {
+    for (i, quad) in quads.iter().enumerate() {
         let first = i / 2 * 8 + i % 2 * 2;
-        for (at, code) in [0, 1, 4, 5].into_iter().zip(four.codes) {
+        for (at, code) in [0, 1, 4, 5].into_iter().zip(quad.codes) {
             order[first + at] = code;
         }
-        *mirrored |= four.mirrored;
+        *negated |= quad.negated;
     }
 }
 
-fn place_pairs(pairs: &[Group<2>], order: &mut [u8], mirrored: &mut Set) {
+fn place_pairs(pairs: &[Group<2>], order: &mut [u8], negated: &mut Set) {
     for (pair, to) in pairs.iter().zip(order.as_chunks_mut::<2>().0) {
         *to = pair.codes;
-        *mirrored |= pair.mirrored;
+        *negated |= pair.negated;
     }
 }
 
 enum Found {
-    Fours([Group<4>; 4]),
-    Half([Group<4>; 2], [Group<2>; 8]),
+    Quads([Group<4>; 4]),
+    HalfQuads([Group<4>; 2], [Group<2>; 8]),
     Nothing,
 }
 
 struct Block<'a> {
     codes: &'a Codes,
-    /// What cannot be mirrored, because `128` is no code.
+    /// What cannot be negated, because `128` is no code.
     pinned: Set,
     /// The codes, largest first: they have the fewest partners.
     by_size: [u8; BLOCK],
 }
 
-/// Fours to look at before a block is taken to have too few: a few microseconds.
+/// Quads to look at before a block is taken to have too few: a few microseconds.
 const TRIES: usize = 1000;
 
 impl<'a> Block<'a> {
@@ -129,28 +129,28 @@ impl<'a> Block<'a> {
         Self { codes, pinned, by_size }
     }
 
-    /// Disjoint fours: the largest code left chooses three others, neither the largest nor the
+    /// Disjoint quads: the largest code left chooses three others, neither the largest nor the
     /// smallest first, so that the last ones find some, too.
     #[inline(always)]
-    fn fours(&self) -> Found {
+    fn quads(&self) -> Found {
         let (mut tries, mut found) = (TRIES, Found::Nothing);
         for three in &THREES_OF_15 {
-            let Some(first) = self.four(&self.by_size, three, &mut tries) else { continue };
+            let Some(first) = self.quad(&self.by_size, three, &mut tries) else { continue };
             let rest: [u8; 12] = without(&self.by_size, three);
             for three in &THREES_OF_11 {
-                let Some(second) = self.four(&rest, three, &mut tries) else { continue };
+                let Some(second) = self.quad(&rest, three, &mut tries) else { continue };
                 let rest: [u8; 8] = without(&rest, three);
                 for three in &THREES_OF_7 {
-                    let Some(third) = self.four(&rest, three, &mut tries) else { continue };
+                    let Some(third) = self.quad(&rest, three, &mut tries) else { continue };
                     let rest: [u8; 4] = without(&rest, three);
-                    if let Some(last) = self.four(&rest, &[0, 1, 2], &mut tries) {
-                        return Found::Fours([first, second, third, last]);
+                    if let Some(last) = self.quad(&rest, &[0, 1, 2], &mut tries) {
+                        return Found::Quads([first, second, third, last]);
                     }
                 }
                 if let Found::Nothing = found {
                     let left = rest.iter().fold(0, |left, code| left | 1 << code);
                     if let Some(pairs) = self.pairs(left) {
-                        found = Found::Half([first, second], pairs);
+                        found = Found::HalfQuads([first, second], pairs);
                     }
                 }
                 if tries == 0 {
@@ -166,7 +166,7 @@ impl<'a> Block<'a> {
 
     /// The first of `among` and three others, if they fit together.
     #[inline(always)]
-    fn four<const N: usize>(
+    fn quad<const N: usize>(
         &self,
         among: &[u8; N],
         three: &[u8; 3],
@@ -176,8 +176,8 @@ impl<'a> Block<'a> {
         let [i, j, k] = three.map(|at| among[usize::from(at) + 1]);
         let codes = [among[0], i, j, k];
         let [a, b, c, d] = codes.map(|code| &self.codes[usize::from(code)]);
-        let (mut room, mut least) = ([0; COLUMNS], 0);
-        for i in 0..COLUMNS {
+        let (mut room, mut least) = ([0; NR], 0);
+        for i in 0..NR {
             room[i] = 2 * LIMIT - a[i].abs() - b[i].abs() - c[i].abs() - d[i].abs();
             least |= room[i];
         }
@@ -191,8 +191,8 @@ impl<'a> Block<'a> {
             let (x, y) = (&ab[b], &cd[d]);
             if within(&if cd_too == 1 { difference(x, y) } else { sum(x, y) }, &room) {
                 let signs = [0, b, cd_too, cd_too ^ d];
-                if let Some(mirrored) = self.mirrored(&codes, &signs) {
-                    return Some(Group { codes, mirrored });
+                if let Some(negated) = self.negated(&codes, &signs) {
+                    return Some(Group { codes, negated });
                 }
             }
         }
@@ -202,21 +202,21 @@ impl<'a> Block<'a> {
     #[inline(always)]
     fn pair(&self, codes: [u8; 2]) -> Option<Group<2>> {
         let [a, b] = codes.map(|code| &self.codes[usize::from(code)]);
-        let mut room = [0; COLUMNS];
-        for i in 0..COLUMNS {
+        let mut room = [0; NR];
+        for i in 0..NR {
             room[i] = 2 * LIMIT - a[i].abs() - b[i].abs();
         }
         if within(&sum(a, b), &room) {
-            return Some(Group { codes, mirrored: 0 });
+            return Some(Group { codes, negated: 0 });
         }
         let fits = within(&difference(a, b), &room);
-        let mirrored = fits.then(|| self.mirrored(&codes, &[0, 1])).flatten()?;
-        Some(Group { codes, mirrored })
+        let negated = fits.then(|| self.negated(&codes, &[0, 1])).flatten()?;
+        Some(Group { codes, negated })
     }
 
     /// The codes whose sign is 1, or else the others: what matters is which signs are alike.
     #[inline(always)]
-    fn mirrored<const N: usize>(&self, codes: &[u8; N], signs: &[usize; N]) -> Option<Set> {
+    fn negated<const N: usize>(&self, codes: &[u8; N], signs: &[usize; N]) -> Option<Set> {
         let of = |sign| {
             let those = codes.iter().zip(signs).filter(|of| *of.1 == sign);
             those.fold(0, |set: Set, of| set | 1 << of.0)
@@ -243,8 +243,7 @@ impl<'a> Block<'a> {
             let of = (0..BLOCK).filter(|i| of >> i & 1 == 1);
             of.min_by_key(|i| (partners[*i] & left).count_ones())
         };
-        let (mut pairs, mut count, mut left) =
-            ([Group { codes: [0; 2], mirrored: 0 }; 8], 0, among);
+        let (mut pairs, mut count, mut left) = ([Group { codes: [0; 2], negated: 0 }; 8], 0, among);
         while let Some(first) = fewest(left, left) {
             left &= !(1 << first);
             let second = fewest(partners[first] & left, left)?;
@@ -271,7 +270,7 @@ fn difference(a: &Lanes, b: &Lanes) -> Lanes {
 #[inline(always)]
 fn within(sum: &Lanes, room: &Lanes) -> bool {
     let mut over = 0;
-    for i in 0..COLUMNS {
+    for i in 0..NR {
         over |= room[i] - sum[i].abs();
     }
     over >= 0
@@ -317,10 +316,10 @@ const fn threes<const COUNT: usize>(n: u8) -> [[u8; 3]; COUNT] {
     all
 }
 
-/// A block of a panel's rows, of which there are at most [`COLUMNS`].
+/// A block of a panel's rows, of which there are at most [`NR`].
 fn block<'a>(rows: impl Iterator<Item = &'a [i8]>, start: usize) -> Codes {
-    let mut codes = [[0; COLUMNS]; BLOCK];
-    for (column, row) in rows.enumerate().take(COLUMNS) {
+    let mut codes = [[0; NR]; BLOCK];
+    for (column, row) in rows.enumerate().take(NR) {
         for (codes, code) in codes.iter_mut().zip(row.get(start..).unwrap_or_default()) {
             codes[column] = i16::from(*code);
         }
@@ -335,12 +334,12 @@ pub(crate) fn arrange(
     codes: &[i8],
     (n, k): (usize, usize),
     blocks: usize,
-) -> Vec<Arrangement> {
-    let natural = Arrangement { kind: Kind::Wide, order: [0; BLOCK], mirrored: 0 };
-    let mut arrangements = vec![natural; n.div_ceil(COLUMNS) * blocks];
+) -> Vec<BlockPermutation> {
+    let natural = BlockPermutation { kind: BlockKind::Wide, order: [0; BLOCK], negated: 0 };
+    let mut permutations = vec![natural; n.div_ceil(NR) * blocks];
     let panels = Panels { kernel, codes, k: k.max(1), blocks: blocks.max(1) };
-    panels.arrange(0, &mut arrangements);
-    arrangements
+    panels.arrange(0, &mut permutations);
+    permutations
 }
 
 #[derive(Clone, Copy)]
@@ -353,7 +352,7 @@ struct Panels<'a> {
 
 impl Panels<'_> {
     /// Panels from `first` on.
-    fn arrange(self, first: usize, out: &mut [Arrangement]) {
+    fn arrange(self, first: usize, out: &mut [BlockPermutation]) {
         let count = out.len() / self.blocks;
         if count > 1 {
             let (left, right) = out.split_at_mut(count / 2 * self.blocks);
@@ -361,8 +360,8 @@ impl Panels<'_> {
             return both(|| self.arrange(first, left), || self.arrange(middle, right));
         }
         for (i, out) in out.iter_mut().enumerate() {
-            let rows = self.codes.chunks_exact(self.k).skip(first * COLUMNS).take(COLUMNS);
-            *out = self.kernel.run(Arrange { codes: &block(rows, i * BLOCK) });
+            let rows = self.codes.chunks_exact(self.k).skip(first * NR).take(NR);
+            *out = self.kernel.run(FindPermutation { codes: &block(rows, i * BLOCK) });
         }
     }
 }
@@ -373,12 +372,12 @@ const SAMPLES: usize = 8;
 /// Whether ordering these codes, `n` rows of `k`, makes products faster than those at full range.
 pub(crate) fn pays(kernel: Kernel, codes: &[i8], n: usize, k: usize) -> bool {
     let (mut total, mut blocks) = (0, 0);
-    let panels = n.div_ceil(COLUMNS);
+    let panels = n.div_ceil(NR);
     for panel in (0..panels).step_by(panels.div_ceil(SAMPLES).max(1)) {
-        let rows = || codes.chunks_exact(k.max(1)).skip(panel * COLUMNS).take(COLUMNS);
+        let rows = || codes.chunks_exact(k.max(1)).skip(panel * NR).take(NR);
         for start in (0..k).step_by(BLOCK) {
             let codes = &block(rows(), start);
-            total += cost(kernel.run(Arrange { codes }).kind);
+            total += cost(kernel.run(FindPermutation { codes }).kind);
             blocks += 1;
         }
     }
@@ -399,14 +398,19 @@ mod tests {
     }
 
     /// What the codes at some positions sum to, the positive and the negative ones apart.
-    fn sums(codes: &Codes, arrangement: &Arrangement, at: &[usize], column: usize) -> [i32; 2] {
+    fn sums(
+        codes: &Codes,
+        permutation: &BlockPermutation,
+        at: &[usize],
+        column: usize,
+    ) -> [i32; 2] {
         let mut sums = [0; 2];
         for at in at {
-            let code = usize::from(arrangement.order[*at]);
+            let code = usize::from(permutation.order[*at]);
             let value = i32::from(codes[code][column]);
-            let mirrored = arrangement.mirrored >> code & 1 == 1;
-            let value = if mirrored { -value } else { value };
-            assert!(!mirrored || value < 128, "an i8 holds what is mirrored");
+            let negated = permutation.negated >> code & 1 == 1;
+            let value = if negated { -value } else { value };
+            assert!(!negated || value < 128, "an i8 holds what is negated");
             sums[usize::from(value < 0)] += value.abs();
         }
         sums
@@ -418,15 +422,15 @@ mod tests {
         for largest in 1..=128 {
             for _ in 0..20 {
                 let codes = codes(&mut state, largest);
-                let of = Kernel::SCALAR.run(Arrange { codes: &codes });
+                let of = Kernel::SCALAR.run(FindPermutation { codes: &codes });
                 kinds[of.kind as usize] += 1;
                 let all = of.order.iter().fold(0u16, |all, code| all | 1 << code);
                 assert_eq!(all, Set::MAX);
-                let fours = [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]];
+                let quads = [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]];
                 let count = [4, 2, 0, 0][of.kind as usize];
-                let pairs = if of.kind == Kind::Wide { 0..0 } else { 2 * count..8 };
-                for column in 0..COLUMNS {
-                    for four in &fours[..count] {
+                let pairs = if of.kind == BlockKind::Wide { 0..0 } else { 2 * count..8 };
+                for column in 0..NR {
+                    for four in &quads[..count] {
                         assert!(sums(&codes, &of, four, column).iter().all(|sum| *sum <= 128));
                     }
                     for pair in pairs.clone() {
@@ -441,12 +445,12 @@ mod tests {
 
     #[test]
     fn a_code_that_has_no_negative_is_not_mirrored() {
-        let mut codes = [[1; COLUMNS]; BLOCK];
+        let mut codes = [[1; NR]; BLOCK];
         codes[3][5] = -128;
-        codes[7] = [100; COLUMNS];
-        let of = Kernel::SCALAR.run(Arrange { codes: &codes });
-        assert_eq!(of.mirrored >> 3 & 1, 0);
-        assert_eq!(of.kind, Kind::Fours);
+        codes[7] = [100; NR];
+        let of = Kernel::SCALAR.run(FindPermutation { codes: &codes });
+        assert_eq!(of.negated >> 3 & 1, 0);
+        assert_eq!(of.kind, BlockKind::Quads);
     }
 
     #[test]

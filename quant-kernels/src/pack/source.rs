@@ -1,7 +1,7 @@
 //! Where rows of activations come from: codes, or floats that are quantized on the way.
 
 use crate::elementwise::affine::Affine;
-use crate::elementwise::min_max::Ends;
+use crate::elementwise::min_max::FindRange;
 use crate::isa::{Isa, Operation};
 use crate::scheme::{CodeRange, Grid, NonFinite, QuantParams, Range};
 
@@ -113,13 +113,13 @@ impl Source for FloatRows<'_> {
         match self.range {
             RangeOf::Finite(of) => Ok(of),
             RangeOf::Given(of) => {
-                if (Ends { values }).run(isa).nan() {
+                if (FindRange { values }).run(isa).nan() {
                     return Err(first(values, row * self.k, |value| value.is_nan()));
                 }
                 Ok(of)
             }
             RangeOf::Row(grid) => {
-                let ends = Ends { values }.run(isa);
+                let ends = FindRange { values }.run(isa);
                 if !ends.finite() {
                     return Err(first(values, row * self.k, |value| !value.is_finite()));
                 }

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-/// How rows are cut into tiles of nearly the same height, none taller than the kernel's tallest.
+/// How rows are cut into tiles of nearly the same height, none taller than the kernel's mr.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tiling {
     rows: usize,
@@ -11,8 +11,8 @@ pub(crate) struct Tiling {
 
 impl Tiling {
     /// `workers` share the tiles, and none of them has more than another, if there are rows enough.
-    pub(crate) fn new(rows: usize, tallest: usize, workers: usize) -> Self {
-        let tiles = rows.div_ceil(tallest).next_multiple_of(workers);
+    pub(crate) fn new(rows: usize, mr: usize, workers: usize) -> Self {
+        let tiles = rows.div_ceil(mr).next_multiple_of(workers);
         Self { rows, tiles: tiles.min(rows) }
     }
 
@@ -48,14 +48,14 @@ mod tests {
 
     #[test]
     fn tiles_of_a_height_are_all_tiles_in_order() {
-        for (rows, tallest, workers) in [(1, 4, 1), (7, 4, 2), (43, 12, 1), (44, 12, 3)] {
-            let tiling = Tiling::new(rows, tallest, workers);
+        for (rows, mr, workers) in [(1, 4, 1), (7, 4, 2), (43, 12, 1), (44, 12, 3)] {
+            let tiling = Tiling::new(rows, mr, workers);
             for start in 0..tiling.tiles() {
                 let mut end = start;
                 for tiles in tiling.of_a_height(start..tiling.tiles()) {
                     assert_eq!(tiles.start, end);
                     let height = tiling.rows(tiles.start).len();
-                    assert!((1..=tallest).contains(&height));
+                    assert!((1..=mr).contains(&height));
                     assert!(tiles.clone().all(|tile| tiling.rows(tile).len() == height));
                     end = tiles.end;
                 }

@@ -34,8 +34,8 @@ impl Operation for Unpack<'_> {
 #[inline(always)]
 pub(crate) fn unpack_steps<I: Isa>(
     weights: &PackedWeights,
-    packed: &[I::Step],
-    out: &mut [I::Step],
+    packed: &[I::KStep],
+    out: &mut [I::KStep],
 ) {
     let half = if I::UNSIGNED_CODES { 0 } else { weights.half() };
     unpack::<I>(weights.bits, packed, out, half);
@@ -44,7 +44,7 @@ pub(crate) fn unpack_steps<I: Isa>(
 /// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`, and gives
 /// them less `half`, or less 0.
 #[inline(always)]
-pub(crate) fn unpack<I: Isa>(bits: usize, packed: &[I::Step], out: &mut [I::Step], half: u8) {
+pub(crate) fn unpack<I: Isa>(bits: usize, packed: &[I::KStep], out: &mut [I::KStep], half: u8) {
     match bits {
         4 => unpack_bits::<I, 4>(packed, out, half),
         _ => unpack_bits::<I, 2>(packed, out, half),
@@ -52,13 +52,13 @@ pub(crate) fn unpack<I: Isa>(bits: usize, packed: &[I::Step], out: &mut [I::Step
 }
 
 #[inline(always)]
-fn unpack_bits<I: Isa, const BITS: usize>(packed: &[I::Step], out: &mut [I::Step], half: u8) {
+fn unpack_bits<I: Isa, const BITS: usize>(packed: &[I::KStep], out: &mut [I::KStep], half: u8) {
     let mask = ((1u16 << BITS) - 1) as u8;
     for (packed, out) in packed.iter().zip(out.chunks_exact_mut(8 / BITS)) {
-        let packed = &bytemuck::bytes_of(packed)[..size_of::<I::Step>()];
+        let packed = &bytemuck::bytes_of(packed)[..size_of::<I::KStep>()];
         for (j, out) in out.iter_mut().enumerate() {
-            let out = &mut bytemuck::bytes_of_mut(out)[..size_of::<I::Step>()];
-            for i in 0..size_of::<I::Step>() {
+            let out = &mut bytemuck::bytes_of_mut(out)[..size_of::<I::KStep>()];
+            for i in 0..size_of::<I::KStep>() {
                 out[i] = (packed[i] >> (j * BITS) & mask).wrapping_sub(half);
             }
         }

@@ -20,7 +20,7 @@
 //! and AVX-512, one row of 4096² does 61 GOP/s, and 65 in a cache. The operations would fit 82, as
 //! they do in a loop where none waits for another; other mixtures of them do not change much.
 
-use super::{AHEAD, FloatProduct, PIECE, Rearranged, float_zeros};
+use super::{AHEAD, FloatProduct, PIECE, UnpackedSteps, float_zeros};
 use crate::isa::lanes::{WIDEST, load, store};
 use crate::isa::permuted::BLOCK;
 use crate::isa::{Isa, Operation};
@@ -31,16 +31,16 @@ use core::ops::Range;
 const GROUP: usize = 4;
 
 /// Values along K in a turn: one packed step of 4 bits, or two of bytes.
-const TURN: usize = 8;
+const K_CHUNK: usize = 8;
 
 /// Whether a panel has sums enough of its own, and registers for them, so that none need be in memory
 /// and no other has turns.
-const fn alone<I: Isa, const R: usize>() -> bool {
+const fn one_panel<I: Isa, const R: usize>() -> bool {
     R * I::LANES >= 64
 }
 
 /// A part of each row, in turns.
-type Rows<'a, const R: usize> = [&'a [[f32; TURN]]; R];
+type Rows<'a, const R: usize> = [&'a [[f32; K_CHUNK]]; R];
 
 /// Two vectors of columns of a panel.
 type Vectors<I> = [<I as Isa>::Floats; 2];
@@ -49,8 +49,8 @@ type Vectors<I> = [<I as Isa>::Floats; 2];
 type Sums<I, const R: usize> = [Vectors<I>; R];
 
 /// What a group of panels has room in.
-struct Room<I: Isa, const R: usize> {
-    rearranged: [Rearranged<I>; GROUP],
+struct PackedABuffers<I: Isa, const R: usize> {
+    unpacked: [UnpackedSteps<I>; GROUP],
     ends: [[f32; BLOCK]; R],
 }
 
@@ -63,19 +63,20 @@ impl<const R: usize, const PACKED: bool> Operation for Gemv<'_, R, PACKED> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         // In a `const` block, so that what never runs is not compiled.
-        if const { R > I::GEMV_ROWS || PACKED && I::VALUES != 4 } {
+        if const { R > I::GEMV_ROWS || PACKED && I::KR != 4 } {
             unreachable!("more rows have other loops, and steps of two values are never packed");
         }
-        let mut room = Room { rearranged: from_fn(|_| Rearranged::new()), ends: [[0.0; BLOCK]; R] };
+        let mut room =
+            PackedABuffers { unpacked: from_fn(|_| UnpackedSteps::new()), ends: [[0.0; BLOCK]; R] };
         let count = match R {
-            _ if alone::<I, R>() => 1,
-            1 if self.abreast::<I>() > 0 => self.abreast::<I>(),
+            _ if one_panel::<I, R>() => 1,
+            1 if self.panels_in_registers::<I>() > 0 => self.panels_in_registers::<I>(),
             1 => GROUP,
             _ => 2,
         };
         for first in self.0.panels.clone().step_by(count) {
             let panels = first..self.0.panels.end.min(first + count);
-            if self.0.weights.has_zeros() {
+            if self.0.weights.has_zero_points() {
                 self.group::<I, true>(isa, panels, &mut room);
             } else {
                 self.group::<I, false>(isa, panels, &mut room);
@@ -91,7 +92,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         &self,
         isa: I,
         panels: Range<usize>,
-        room: &mut Room<I, R>,
+        room: &mut PackedABuffers<I, R>,
     ) {
         let mut y: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
         let (segments, mut step) = (self.0.weights.segments(), 0);
@@ -125,7 +126,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         isa: I,
         panels: Range<usize>,
         (segment, step): (usize, usize),
-        room: &mut Room<I, R>,
+        room: &mut PackedABuffers<I, R>,
     ) -> [Sums<I, R>; GROUP] {
         let range = self.0.weights.segment_range(segment);
         let mut p: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
@@ -136,18 +137,18 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             }
         }
         // Turns that a panel has at once.
-        let visit = if const { alone::<I, R>() } { PIECE / TURN } else { 1 };
+        let visit = if const { one_panel::<I, R>() } { PIECE / K_CHUNK } else { 1 };
         let piece = if self.direct() { range.len().max(1) } else { PIECE };
         for k in range.clone().step_by(piece) {
             let len = piece.min(range.end - k);
-            let step = step + (k - range.start) / I::VALUES;
-            let mut codes: [&[I::Step]; GROUP] = [&[]; GROUP];
-            for (i, (panel, rearranged)) in panels.clone().zip(&mut room.rearranged).enumerate() {
-                codes[i] = self.codes_for_few(panel, step, len, rearranged);
+            let step = step + (k - range.start) / I::KR;
+            let mut codes: [&[I::KStep]; GROUP] = [&[]; GROUP];
+            for (i, (panel, unpacked)) in panels.clone().zip(&mut room.unpacked).enumerate() {
+                codes[i] = self.codes_of(panel, step, len, unpacked);
             }
             let (whole, rest) = self.rows(k, len, &mut room.ends);
-            if const { R == 1 } && panels.len() == self.abreast::<I>() {
-                for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / TURN))] {
+            if const { R == 1 } && panels.len() == self.panels_in_registers::<I>() {
+                for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / K_CHUNK))] {
                     let sums = p.as_flattened_mut();
                     if !PACKED {
                         row_of_bytes::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
@@ -159,7 +160,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
                 }
                 continue;
             }
-            for (x, first) in [(whole, 0), (rest, len / BLOCK * (BLOCK / TURN))] {
+            for (x, first) in [(whole, 0), (rest, len / BLOCK * (BLOCK / K_CHUNK))] {
                 for start in (0..x[0].len()).step_by(visit) {
                     for i in 0..panels.len().min(GROUP) {
                         let x_of = |turn: usize| x.map(|x| &x[turn]);
@@ -184,7 +185,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
     /// Panels whose sums of one row are in registers together: 8 vectors of 32, and 6 of 16. None where
     /// there are no vectors, or turns are as fast.
     #[inline(always)]
-    fn abreast<I: Isa>(&self) -> usize {
+    fn panels_in_registers<I: Isa>(&self) -> usize {
         match I::LANES {
             16 if PACKED => 4,
             8 if self.direct() => 3,
@@ -200,14 +201,14 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
 
     /// `len` codes from `step` on.
     #[inline(always)]
-    fn codes_for_few<'b, I: Isa>(
+    fn codes_of<'b, I: Isa>(
         &'b self,
         panel: usize,
         step: usize,
         len: usize,
-        room: &'b mut Rearranged<I>,
-    ) -> &'b [I::Step] {
-        let steps = len.div_ceil(I::VALUES);
+        room: &'b mut UnpackedSteps<I>,
+    ) -> &'b [I::KStep] {
+        let steps = len.div_ceil(I::KR);
         if PACKED {
             // Two steps of four values in each packed one.
             &self.0.weights.panel(panel)[step / 2..][..steps.div_ceil(2)]
@@ -234,7 +235,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         }
         (
             from_fn(|r| row(r)[..whole].as_chunks().0),
-            from_fn(|r| &ends[r].as_chunks().0[..rest.div_ceil(TURN)]),
+            from_fn(|r| &ends[r].as_chunks().0[..rest.div_ceil(K_CHUNK)]),
         )
     }
 }
@@ -257,8 +258,8 @@ macro_rules! add {
 #[inline(always)]
 fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
     isa: I,
-    x: &[[f32; TURN]],
-    codes: [&[I::Step]; GROUP],
+    x: &[[f32; K_CHUNK]],
+    codes: [&[I::KStep]; GROUP],
     first: usize,
     zeros: &[Vectors<I>; GROUP],
     p: &mut [Vectors<I>],
@@ -288,25 +289,25 @@ fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
 #[inline(always)]
 fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
     isa: I,
-    x: &[[f32; TURN]],
-    codes: [&[I::Step]; GROUP],
+    x: &[[f32; K_CHUNK]],
+    codes: [&[I::KStep]; GROUP],
     first: usize,
     zeros: &[Vectors<I>; GROUP],
     p: &mut [Vectors<I>],
 ) {
     let mut sums = [[isa.splat(0.0); 2]; P];
     sums.copy_from_slice(&p[..P]);
-    let first = first * (TURN / I::VALUES);
+    let first = first * (K_CHUNK / I::KR);
     // Where codes end, `x` is filled up by 0.
-    let count = (x.len() * (TURN / I::VALUES)).min(codes[0].len().saturating_sub(first));
+    let count = (x.len() * (K_CHUNK / I::KR)).min(codes[0].len().saturating_sub(first));
     let codes = codes.map(|codes| codes.get(first..first + count).unwrap_or_default());
-    for (s, x) in x.as_flattened().chunks_exact(I::VALUES).enumerate().take(count) {
+    for (s, x) in x.as_flattened().chunks_exact(I::KR).enumerate().take(count) {
         for i in 0..P {
             let step = &codes[i][s];
             isa.prefetch(step, AHEAD);
             let lanes = [isa.lanes(step, 0), isa.lanes(step, 1)];
             add!(isa.byte: 0 1; x, lanes, zeros[i], sums[i]);
-            if const { I::VALUES == 4 } {
+            if const { I::KR == 4 } {
                 add!(isa.byte: 2 3; x, lanes, zeros[i], sums[i]);
             }
         }
@@ -317,7 +318,7 @@ fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
 /// A panel's turn.
 struct TurnSums<'a, I: Isa, const R: usize> {
     isa: I,
-    x: [&'a [f32; TURN]; R],
+    x: [&'a [f32; K_CHUNK]; R],
     zeros: Vectors<I>,
     p: Sums<I, R>,
 }
@@ -325,7 +326,7 @@ struct TurnSums<'a, I: Isa, const R: usize> {
 impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
     /// Products with a packed step of 4 bits.
     #[inline(always)]
-    fn add_packed<const ZEROS: bool>(&mut self, step: &I::Step) {
+    fn add_packed<const ZEROS: bool>(&mut self, step: &I::KStep) {
         self.isa.prefetch(step, AHEAD);
         let lanes = [self.isa.lanes(step, 0), self.isa.lanes(step, 1)];
         macro_rules! each {
@@ -338,12 +339,12 @@ impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
 
     /// Products with codes of a byte.
     #[inline(always)]
-    fn add_stored<const ZEROS: bool>(&mut self, codes: &[I::Step], turn: usize) {
-        let per_turn = TURN / I::VALUES;
+    fn add_stored<const ZEROS: bool>(&mut self, codes: &[I::KStep], turn: usize) {
+        let per_turn = K_CHUNK / I::KR;
         for (s, step) in codes[turn * per_turn..].iter().enumerate().take(per_turn) {
             self.isa.prefetch(step, AHEAD);
             let lanes = [self.isa.lanes(step, 0), self.isa.lanes(step, 1)];
-            let first = s * I::VALUES;
+            let first = s * I::KR;
             macro_rules! each {
                 ($($j:literal)+) => {
                     $(self.add::<ZEROS>(
@@ -353,7 +354,7 @@ impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
                 };
             }
             each!(0 1);
-            if const { I::VALUES == 4 } {
+            if const { I::KR == 4 } {
                 each!(2 3);
             }
         }
@@ -366,7 +367,7 @@ impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
             let weights = if ZEROS { self.isa.sub(codes[v], self.zeros[v]) } else { codes[v] };
             for r in 0..R {
                 // `j` is less; the compiler cannot know.
-                let x = self.isa.splat(self.x[r][j % TURN]);
+                let x = self.isa.splat(self.x[r][j % K_CHUNK]);
                 self.p[r][v] = self.isa.fused(x, weights, self.p[r][v]);
             }
         }

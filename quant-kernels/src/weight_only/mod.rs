@@ -21,16 +21,16 @@ use self::gemv::Gemv;
 use crate::dispatch::Kernel;
 use crate::error::LinearError;
 use crate::gemm::check::length;
-use crate::gemm::driver::Call;
+use crate::gemm::driver::GemmCall;
 use crate::gemm::epilogue::{Epilogue, Output, Strides, Target};
 use crate::gemm::scratch::{Scratch, grown};
 use crate::gemm::shared::Shared;
 use crate::isa::Isa;
 use crate::isa::Operation;
 use crate::isa::lanes::{WIDEST, load, store};
-use crate::isa::permuted::MIRRORED;
+use crate::isa::permuted::NEGATED;
 use crate::pack::b::{Columns, PackedWeights};
-use crate::pack::permutation::Places;
+use crate::pack::permutation::InversePermutation;
 use crate::pack::tiling::Tiling;
 use crate::pack::unpack::unpack;
 use crate::parallel::{Shares, fork};
@@ -42,10 +42,10 @@ use core::ops::Range;
 /// cache.
 const PIECE: usize = 64;
 
-/// Rows of the tallest tile: 6 rows · 2 vectors = 12 sums, two vectors of weights and a broadcast, 15 of
+/// Rows of the mr tile: 6 rows · 2 vectors = 12 sums, two vectors of weights and a broadcast, 15 of
 /// 16 registers. Its rows of activations, which may all fall into the same set of a first-level
 /// cache, still find room there (it has eight ways). With more registers, eight rows are no faster.
-const ROWS: usize = 6;
+const MR: usize = 6;
 
 /// Bytes by which few rows ask for codes before they need them. The CPU does as much by itself, but
 /// not beyond the end of a page, and not as soon.
@@ -62,15 +62,15 @@ const MOST_PANELS: usize = 4;
 /// of them.
 type Piece = [[f32; WIDEST]; PIECE];
 
-/// Room for a piece of codes that are not as they are stored, up to 8 steps more than it has.
-struct Rearranged<I: Isa> {
-    steps: [I::Step; PIECE / 2 + 8],
+/// PackedABuffers for a piece of codes that are not as they are stored, up to 8 steps more than it has.
+struct UnpackedSteps<I: Isa> {
+    steps: [I::KStep; PIECE / 2 + 8],
 }
 
-impl<I: Isa> Rearranged<I> {
+impl<I: Isa> UnpackedSteps<I> {
     #[inline(always)]
     fn new() -> Self {
-        Self { steps: [I::Step::zeroed(); PIECE / 2 + 8] }
+        Self { steps: [I::KStep::zeroed(); PIECE / 2 + 8] }
     }
 }
 
@@ -86,10 +86,10 @@ impl Kernel {
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
         let call =
-            Call { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
+            GemmCall { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
         call.check(&output)?;
         if matches!(output, Output::I32(_)) {
-            return Err(LinearError::NoIntegerSums);
+            return Err(LinearError::NoSingleAccumulator);
         }
         length("activations", m.saturating_mul(weights.k), x.len())?;
         length("output", m.saturating_mul(weights.n), output.len())?;
@@ -99,7 +99,7 @@ impl Kernel {
         let shares = Shares::new(weights.panels(), count);
         fork(&mut scratch.workers[..count], &|worker| {
             while let Some(panels) = shares.next() {
-                let sums = grown(&mut worker.floats, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
+                let sums = grown(&mut worker.accumulators, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
                 // SAFETY: shares have no panel in common, and the target is borrowed mutably for the
                 // whole call.
                 let product =
@@ -168,7 +168,7 @@ impl Operation for FloatProduct<'_> {
         let (p, y) = sums.split_at_mut(sums.len() / 2);
         let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
         let mut piece: Piece = [[0.0; WIDEST]; PIECE];
-        let mut room = from_fn(|_| Rearranged::new());
+        let mut room = from_fn(|_| UnpackedSteps::new());
         for first in self.panels.clone().step_by(group::<I>()) {
             let panels = first..self.panels.end.min(first + group::<I>());
             for start in (0..self.m).step_by(BLOCK_ROWS) {
@@ -189,7 +189,7 @@ impl FloatProduct<'_> {
         panels: Range<usize>,
         rows: Range<usize>,
         (p, y): (&mut [[f32; WIDEST]], &mut [[f32; WIDEST]]),
-        (piece, room): (&mut Piece, &mut [Rearranged<I>; MOST_PANELS]),
+        (piece, room): (&mut Piece, &mut [UnpackedSteps<I>; MOST_PANELS]),
     ) {
         let segments = self.weights.segments();
         y.fill([0.0; WIDEST]);
@@ -199,20 +199,20 @@ impl FloatProduct<'_> {
             p.fill([0.0; WIDEST]);
             for k in range.clone().step_by(PIECE) {
                 let ks = k..range.end.min(k + PIECE);
-                let step = first + (k - range.start) / I::VALUES;
+                let step = first + (k - range.start) / I::KR;
                 for ((i, panel), room) in panels.clone().enumerate().zip(room.iter_mut()) {
                     let at = (panel, segment, step);
-                    self.dequantize::<I>(isa, at, ks.len(), piece, i * I::COLUMNS, room);
+                    self.dequantize::<I>(isa, at, ks.len(), piece, i * I::NR, room);
                 }
                 self.multiply::<I>(isa, panels.len(), rows.clone(), ks, piece, p);
             }
             first += self.weights.steps[segment];
             for (i, panel) in panels.clone().enumerate() {
                 let scales = self.weights.columns_of::<I>(panel, segment).scales;
-                let (scales, at) = (&scales[..I::COLUMNS], i * I::COLUMNS);
+                let (scales, at) = (&scales[..I::NR], i * I::NR);
                 for (y, p) in y.iter_mut().zip(p.iter()) {
-                    let (y, p) = (&mut y[at..][..I::COLUMNS], &p[at..][..I::COLUMNS]);
-                    for j in 0..I::COLUMNS {
+                    let (y, p) = (&mut y[at..][..I::NR], &p[at..][..I::NR]);
+                    for j in 0..I::NR {
                         let scaled = p[j] * scales[j];
                         y[j] = if segments == 1 { scaled } else { y[j] + scaled };
                     }
@@ -220,14 +220,14 @@ impl FloatProduct<'_> {
             }
         }
         for (i, panel) in panels.enumerate() {
-            self.finish::<I>(panel, rows.clone(), y, i * I::COLUMNS);
+            self.finish::<I>(panel, rows.clone(), y, i * I::NR);
         }
     }
 
     /// Whether codes are of 4 bits, which are read as they are stored.
     #[inline(always)]
     fn packed_nibbles<I: Isa>(&self) -> bool {
-        I::VALUES == 4 && self.weights.bits == 4
+        I::KR == 4 && self.weights.bits == 4
     }
 
     /// `q - z` of a piece, as floats: exact. Written from column `at` on.
@@ -239,9 +239,9 @@ impl FloatProduct<'_> {
         len: usize,
         piece: &mut Piece,
         at: usize,
-        room: &mut Rearranged<I>,
+        room: &mut UnpackedSteps<I>,
     ) {
-        let steps = len.div_ceil(I::VALUES);
+        let steps = len.div_ceil(I::KR);
         if self.packed_nibbles::<I>() {
             // Two steps of four values in each packed one.
             let packed = &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)];
@@ -249,7 +249,7 @@ impl FloatProduct<'_> {
         } else {
             bytes(isa, self.codes::<I>(panel, step, steps, room), piece, at);
         }
-        if self.weights.has_zeros() {
+        if self.weights.has_zero_points() {
             let zeros = float_zeros(isa, self.weights.columns_of::<I>(panel, segment));
             for codes in piece.iter_mut().take(len) {
                 for v in 0..2 {
@@ -268,12 +268,12 @@ impl FloatProduct<'_> {
         panel: usize,
         step: usize,
         steps: usize,
-        room: &'b mut Rearranged<I>,
-    ) -> &'b [I::Step] {
-        let codes: &[I::Step] = self.weights.panel(panel);
+        room: &'b mut UnpackedSteps<I>,
+    ) -> &'b [I::KStep] {
+        let codes: &[I::KStep] = self.weights.panel(panel);
         let per_byte = 8 / self.weights.bits;
-        if I::ORDERED {
-            let places = self.weights.orders.places(panel);
+        if I::PERMUTED {
+            let places = self.weights.permutations.places(panel);
             along_k::<I>(codes, places, step / 4, &mut room.steps[..steps.next_multiple_of(4)]);
         } else if per_byte == 1 {
             return &codes[step..][..steps];
@@ -297,20 +297,20 @@ impl FloatProduct<'_> {
         piece: &Piece,
         p: &mut [[f32; WIDEST]],
     ) {
-        let tiling = Tiling::new(rows.len(), ROWS, 1);
+        let tiling = Tiling::new(rows.len(), MR, 1);
         for tile in 0..tiling.tiles() {
             let tile = tiling.rows(tile);
             let p = &mut p[tile.clone()];
             let start = rows.start + tile.start;
             for panel in 0..panels {
-                let at = panel * I::COLUMNS;
+                let at = panel * I::NR;
                 match tile.len() {
                     1 => self.tile::<I, 1>(isa, start, ks.clone(), piece, p, at),
                     2 => self.tile::<I, 2>(isa, start, ks.clone(), piece, p, at),
                     3 => self.tile::<I, 3>(isa, start, ks.clone(), piece, p, at),
                     4 => self.tile::<I, 4>(isa, start, ks.clone(), piece, p, at),
                     5 => self.tile::<I, 5>(isa, start, ks.clone(), piece, p, at),
-                    _ => self.tile::<I, ROWS>(isa, start, ks.clone(), piece, p, at),
+                    _ => self.tile::<I, MR>(isa, start, ks.clone(), piece, p, at),
                 }
             }
         }
@@ -349,7 +349,7 @@ impl FloatProduct<'_> {
     /// Writes the columns of a panel, which are those of `y` from `at` on: code that all numbers of
     /// rows share.
     fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]], at: usize) {
-        let columns = I::COLUMNS;
+        let columns = I::NR;
         self.weights.kernel.run(Finish { product: self, columns, panel, rows, y, at });
     }
 }
@@ -402,15 +402,14 @@ impl Operation for Finish<'_> {
 
 /// Panels that share a row of a piece.
 const fn group<I: Isa>() -> usize {
-    WIDEST / I::COLUMNS
+    WIDEST / I::NR
 }
 
 /// The zero points of a panel.
 #[inline(always)]
 fn float_zeros<I: Isa>(isa: I, columns: Columns<'_>) -> [I::Floats; 2] {
-    let zeros = columns.zeros;
-    [&zeros[..I::LANES], &zeros[I::LANES..I::COLUMNS]]
-        .map(|zeros| isa.to_floats(isa.load_sums(zeros)))
+    let zeros = columns.zero_points;
+    [&zeros[..I::LANES], &zeros[I::LANES..I::NR]].map(|zeros| isa.to_floats(isa.load_ints(zeros)))
 }
 
 /// Stores what a method returns for each value of a step, which it is compiled for.
@@ -427,7 +426,7 @@ macro_rules! store_each {
 
 /// Packed codes of 4 bits as floats.
 #[inline(always)]
-fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece, at: usize) {
+fn nibbles<I: Isa>(isa: I, packed: &[I::KStep], piece: &mut Piece, at: usize) {
     for (step, out) in packed.iter().zip(piece.as_chunks_mut::<8>().0) {
         store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), |k| out[k], at);
     }
@@ -435,10 +434,10 @@ fn nibbles<I: Isa>(isa: I, packed: &[I::Step], piece: &mut Piece, at: usize) {
 
 /// Codes of a byte as floats.
 #[inline(always)]
-fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece, at: usize) {
-    for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::VALUES)) {
+fn bytes<I: Isa>(isa: I, codes: &[I::KStep], piece: &mut Piece, at: usize) {
+    for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::KR)) {
         store_each!(0 1; isa.byte(step), |k| out[k], at);
-        if const { I::VALUES == 4 } {
+        if const { I::KR == 4 } {
             store_each!(2 3; isa.byte(step), |k| out[k], at);
         }
     }
@@ -447,18 +446,23 @@ fn bytes<I: Isa>(isa: I, codes: &[I::Step], piece: &mut Piece, at: usize) {
 /// Blocks of codes in an [`order`](super::order), from `first` of K on, as they were before: byte by
 /// byte, because weights for floats are packed without an order.
 #[inline(always)]
-fn along_k<I: Isa>(codes: &[I::Step], places: Places<'_>, first: usize, out: &mut [I::Step]) {
-    let columns = I::COLUMNS;
+fn along_k<I: Isa>(
+    codes: &[I::KStep],
+    places: InversePermutation<'_>,
+    first: usize,
+    out: &mut [I::KStep],
+) {
+    let columns = I::NR;
     let codes: &[[i8; 4]] = bytemuck::cast_slice(codes);
     let out: &mut [[i8; 4]] = bytemuck::cast_slice_mut(out);
     for (b, out) in out.chunks_exact_mut(4 * columns).enumerate() {
         let codes = &codes[usize::from(places.blocks[first + b]) * 4 * columns..][..4 * columns];
         for (i, place) in places.positions[first + b].iter().enumerate() {
-            let at = usize::from(place % MIRRORED);
+            let at = usize::from(place % NEGATED);
             for column in 0..columns {
                 let code = codes[at / 4 * columns + column][at % 4];
-                let mirrored = place / MIRRORED == 1;
-                out[i / 4 * columns + column][i % 4] = if mirrored { -code } else { code };
+                let negated = place / NEGATED == 1;
+                out[i / 4 * columns + column][i % 4] = if negated { -code } else { code };
             }
         }
     }

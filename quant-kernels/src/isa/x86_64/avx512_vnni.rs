@@ -1,8 +1,8 @@
 //! AVX-512 with VNNI.
 
 use super::vnni::{self, Vnni};
-use crate::isa::{Approximate, TOGETHER};
 use crate::isa::{Isa, Line, nibble_at};
+use crate::isa::{QUANTIZE_LANES, Reciprocal};
 use core::arch::x86_64::*;
 
 /// What four bits stand for.
@@ -78,8 +78,8 @@ impl Avx512Vnni {
     fn store_codes(self, packed: __m512i, range: (u8, u8), to: &mut [u8; 32]) {
         // SAFETY: `self` proves AVX-512BW.
         let packed = unsafe { _mm512_packus_epi16(packed, packed) };
-        // Groups of four: those of both vectors alternate, and all are there twice.
-        let order = self.load_sums(&[0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0]);
+        // Groups of quad: those of both vectors alternate, and all are there twice.
+        let order = self.load_ints(&[0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0]);
         // SAFETY: `self` proves AVX-512F.
         let codes = unsafe { _mm512_permutexvar_epi32(order, packed) };
         // SAFETY: `self` proves AVX-512F.
@@ -99,7 +99,7 @@ impl Avx512Vnni {
     /// Some bits of each lane, of which others are turned, read as floats.
     #[inline(always)]
     fn turned(self, lanes: __m512i, some: i32, turned: i32) -> __m512 {
-        let (some, turned) = (self.splat_sum(some), self.splat_sum(turned));
+        let (some, turned) = (self.splat_int(some), self.splat_int(turned));
         // `a ^ b & c`.
         // SAFETY: `self` proves AVX-512F.
         let bits = unsafe { _mm512_ternarylogic_epi32::<0x78>(turned, lanes, some) };
@@ -145,7 +145,7 @@ impl Vnni for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn unpacked(self, step: &Self::Step, v: usize) -> [__m512i; 2] {
+    fn unpacked(self, step: &Self::KStep, v: usize) -> [__m512i; 2] {
         let packed = self.lanes(step, v);
         // SAFETY: `self` proves AVX-512 BW.
         let high = unsafe { _mm512_srli_epi16::<4>(packed) };
@@ -154,14 +154,14 @@ impl Vnni for Avx512Vnni {
 }
 
 impl Isa for Avx512Vnni {
-    type Sums = __m512i;
+    type Ints = __m512i;
     type Floats = __m512;
-    type Step = [[i8; 64]; 2];
+    type KStep = [[i8; 64]; 2];
 
     const LANES: usize = 16;
-    const VALUES: usize = 4;
+    const KR: usize = 4;
     // 12 rows · 2 vectors = 24 sums, 2 vectors of codes and a broadcast: 27 of 32 registers.
-    const ROWS: usize = 12;
+    const MR: usize = 12;
     // With 32 registers.
     const GEMV_ROWS: usize = 8;
     const GROUP: usize = 2;
@@ -177,33 +177,33 @@ impl Isa for Avx512Vnni {
         self,
         sums: &mut [[__m512i; 2]; R],
         a: &[Line; R],
-        b: &[Self::Step],
+        b: &[Self::KStep],
     ) {
         vnni::accumulate(self, sums, a, b);
     }
 
     // As for the kernel with 256 bits.
-    const UNPACKS: usize = 256;
+    const UNPACK_ABOVE: usize = 256;
 
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
         sums: &mut [[__m512i; 2]; R],
         a: &[Line; R],
-        b: &[Self::Step],
+        b: &[Self::KStep],
     ) {
         vnni::accumulate_packed(self, sums, a, b);
     }
 
     #[inline(always)]
-    fn lanes(self, step: &Self::Step, v: usize) -> __m512i {
+    fn lanes(self, step: &Self::KStep, v: usize) -> __m512i {
         let codes: &[i8; 64] = &step[v];
         // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
         unsafe { _mm512_loadu_si512(codes.as_ptr().cast()) }
     }
 
     #[inline(always)]
-    fn prefetch(self, step: &Self::Step, bytes: usize) {
+    fn prefetch(self, step: &Self::KStep, bytes: usize) {
         super::prefetch(step, bytes);
     }
 
@@ -219,7 +219,7 @@ impl Isa for Avx512Vnni {
                 self.sub(float, self.splat(((1 << exponent) + 128) as f32))
             }
             // A product with 1 at byte 2 and with 0 beside it.
-            2 => self.to_floats(self.dot(self.zero(), self.splat_sum(1 << 16), lanes)),
+            2 => self.to_floats(self.dot(self.zero(), self.splat_int(1 << 16), lanes)),
             _ => self.to_floats(self.top_byte(lanes)),
         }
     }
@@ -242,27 +242,27 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn splat_sum(self, value: i32) -> __m512i {
+    fn splat_int(self, value: i32) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_set1_epi32(value) }
     }
 
     #[inline(always)]
-    fn load_sums(self, from: &[i32]) -> __m512i {
+    fn load_ints(self, from: &[i32]) -> __m512i {
         let from: &[i32; 16] = from.try_into().expect("a lane each");
         // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are read.
         unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
     }
 
     #[inline(always)]
-    fn store_sums(self, sums: __m512i, out: &mut [i32]) {
+    fn store_ints(self, sums: __m512i, out: &mut [i32]) {
         let out: &mut [i32; 16] = out.try_into().expect("a lane each");
         // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are written.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
     }
 
     #[inline(always)]
-    fn add_sums(self, a: __m512i, b: __m512i) -> __m512i {
+    fn add_ints(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_add_epi32(a, b) }
     }
@@ -321,7 +321,7 @@ impl Isa for Avx512Vnni {
 
     #[inline(always)]
     fn bits(self, from: &[f32]) -> __m512i {
-        self.load_sums(bytemuck::cast_slice(from))
+        self.load_ints(bytemuck::cast_slice(from))
     }
 
     #[inline(always)]
@@ -341,9 +341,9 @@ impl Isa for Avx512Vnni {
     #[inline(always)]
     fn quantize(
         self,
-        by: Approximate,
-        values: &[f32; TOGETHER],
-        codes: &mut [u8; TOGETHER],
+        by: Reciprocal,
+        values: &[f32; QUANTIZE_LANES],
+        codes: &mut [u8; QUANTIZE_LANES],
     ) -> bool {
         let inverse = self.splat(by.inverse);
         let [low, high] = [&values[..16], &values[16..]];
@@ -352,7 +352,7 @@ impl Isa for Avx512Vnni {
         let packed = self.pack(self.round(low), self.round(high), by.zero_point);
         self.store_codes(packed, by.range, codes);
         let farthest = self.farthest(self.distance(low), self.distance(high));
-        self.any_at_least(farthest, by.doubtful)
+        self.any_at_least(farthest, by.near_tie)
     }
 
     #[inline(always)]

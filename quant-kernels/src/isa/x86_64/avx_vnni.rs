@@ -98,7 +98,7 @@ impl<D: Dot> Vnni for D {
     }
 
     #[inline(always)]
-    fn unpacked(self, step: &Self::Step, v: usize) -> [__m256i; 2] {
+    fn unpacked(self, step: &Self::KStep, v: usize) -> [__m256i; 2] {
         let [low, high] = self.ymm_halves(&step[v]);
         [self.ymm_less_half(low), self.ymm_less_half(high)]
     }
@@ -107,21 +107,21 @@ impl<D: Dot> Vnni for D {
 impl<D: Dot> Isa for D {
     ymm_isa!();
 
-    type Step = [[i8; 32]; 2];
+    type KStep = [[i8; 32]; 2];
 
-    const VALUES: usize = 4;
+    const KR: usize = 4;
     // 6 rows · 2 vectors = 12 sums, 2 vectors of codes and a broadcast: 15 of 16 registers.
-    const ROWS: usize = 6;
+    const MR: usize = 6;
     const GEMV_ROWS: usize = 4;
     const GROUP: usize = 2;
 
     #[inline(always)]
-    fn lanes(self, step: &Self::Step, v: usize) -> __m256i {
+    fn lanes(self, step: &Self::KStep, v: usize) -> __m256i {
         self.ymm_codes(&step[v])
     }
 
     #[inline(always)]
-    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+    fn byte<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
         self.ymm_byte::<J>(lanes)
     }
 
@@ -130,21 +130,21 @@ impl<D: Dot> Isa for D {
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
-        b: &[Self::Step],
+        b: &[Self::KStep],
     ) {
         vnni::accumulate(self, sums, a, b);
     }
 
     // The products need two of a Zen 4's pipes, and the others have time to unpack. With so many rows
     // as this it is no faster any more. Measured in the encoding of AVX-512, which has 32 registers.
-    const UNPACKS: usize = 256;
+    const UNPACK_ABOVE: usize = 256;
 
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
-        b: &[Self::Step],
+        b: &[Self::KStep],
     ) {
         vnni::accumulate_packed(self, sums, a, b);
     }

@@ -6,15 +6,15 @@ use crate::isa::{Isa, Line};
 pub(super) trait Vnni: Isa {
     /// Adds four products of an unsigned byte of `a` and a signed byte of `b` to each sum, exactly.
     /// Activations are the unsigned side (their code plus 128).
-    fn dot(self, sums: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums;
+    fn dot(self, sums: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
     /// The codes of 4 bits for the columns of vector `v`: those in the low halves of the bytes, and
     /// those in the high halves.
-    fn unpacked(self, step: &Self::Step, v: usize) -> [Self::Sums; 2];
+    fn unpacked(self, step: &Self::KStep, v: usize) -> [Self::Ints; 2];
 }
 
 /// Sums of the rows of a tile.
-type Sums<V, const R: usize> = [[<V as Isa>::Sums; 2]; R];
+type Sums<V, const R: usize> = [[<V as Isa>::Ints; 2]; R];
 
 /// A sum waits four or five cycles for the one before it, in which two pipes could start eight or
 /// ten. Fewer rows than this have two sums for each column, in turns.
@@ -26,7 +26,7 @@ pub(super) fn accumulate<V: Vnni, const R: usize>(
     vnni: V,
     sums: &mut Sums<V, R>,
     a: &[Line; R],
-    b: &[V::Step],
+    b: &[V::KStep],
 ) {
     let mut others = [[vnni.zero(); 2]; R];
     const { assert!(V::GROUP == 2) };
@@ -44,7 +44,7 @@ pub(super) fn accumulate_packed<V: Vnni, const R: usize>(
     vnni: V,
     sums: &mut Sums<V, R>,
     a: &[Line; R],
-    b: &[V::Step],
+    b: &[V::KStep],
 ) {
     let mut others = [[vnni.zero(); 2]; R];
     for (s, step) in b.iter().enumerate().take(Line::STEPS / 2) {
@@ -62,10 +62,10 @@ fn add<V: Vnni, const R: usize>(
     sums: &mut Sums<V, R>,
     a: &[Line; R],
     step: usize,
-    codes: [V::Sums; 2],
+    codes: [V::Ints; 2],
 ) {
     for r in 0..R {
-        let values = vnni.splat_sum(a[r].0[step] as i32);
+        let values = vnni.splat_int(a[r].0[step] as i32);
         sums[r][0] = vnni.dot(sums[r][0], values, codes[0]);
         sums[r][1] = vnni.dot(sums[r][1], values, codes[1]);
     }
@@ -86,7 +86,7 @@ fn join<V: Vnni, const R: usize>(vnni: V, sums: &mut Sums<V, R>, others: &Sums<V
     if R < ROWS_WITH_SUMS_ENOUGH {
         for r in 0..R {
             for v in 0..2 {
-                sums[r][v] = vnni.add_sums(sums[r][v], others[r][v]);
+                sums[r][v] = vnni.add_ints(sums[r][v], others[r][v]);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What the kernels with 256-bit vectors share.
 
 use crate::isa::nibble_at;
-use crate::isa::{Approximate, TOGETHER};
+use crate::isa::{QUANTIZE_LANES, Reciprocal};
 use core::arch::x86_64::*;
 
 /// All bits that the exponents of `2^23`, `2^19`, `2^15` and `2^11` have, at their place.
@@ -66,7 +66,7 @@ pub(super) unsafe trait Ymm: Copy {
         match J {
             0 | 1 => {
                 let exponent = 23 - 8 * J as i32;
-                let byte = self.ymm_and(lanes, self.ymm_splat_sum(255 << (8 * J)));
+                let byte = self.ymm_and(lanes, self.ymm_splat_int(255 << (8 * J)));
                 let float = self.ymm_xor(byte, (exponent + 127) << 23 | 128 << (8 * J));
                 self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 128) as f32))
             }
@@ -78,16 +78,16 @@ pub(super) unsafe trait Ymm: Copy {
     /// Value `J` of a packed step of 4 bits, as a float: as in [`Ymm::ymm_byte`], with the exponent that
     /// makes the lowest bit of the code worth 1.
     ///
-    /// Half a lane has four codes, and all bits that some code's exponent has are put above them at once.
+    /// HalfQuads a lane has four codes, and all bits that some code's exponent has are put above them at once.
     /// The mask that selects a code selects its own exponent, too.
     #[inline(always)]
     fn ymm_nibble<const J: usize>(self, lanes: __m256i) -> __m256 {
         let (half, at) = (nibble_at(J) / 4, 4 * (nibble_at(J) % 4) as i32);
         let codes = if half == 0 { lanes } else { self.ymm_shift_down::<16>(lanes) };
-        let codes = self.ymm_below(codes, self.ymm_splat_sum(NIBBLE_EXPONENTS));
+        let codes = self.ymm_below(codes, self.ymm_splat_int(NIBBLE_EXPONENTS));
         let exponent = 23 - at;
         let mask = (exponent + 127) << 23 | 15 << at;
-        let float = self.ymm_as_floats(self.ymm_and(codes, self.ymm_splat_sum(mask)));
+        let float = self.ymm_as_floats(self.ymm_and(codes, self.ymm_splat_int(mask)));
         self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 8) as f32))
     }
 
@@ -114,7 +114,7 @@ pub(super) unsafe trait Ymm: Copy {
     #[inline(always)]
     fn ymm_xor(self, lanes: __m256i, bits: i32) -> __m256 {
         // SAFETY: `self` proves AVX2.
-        self.ymm_as_floats(unsafe { _mm256_xor_si256(lanes, self.ymm_splat_sum(bits)) })
+        self.ymm_as_floats(unsafe { _mm256_xor_si256(lanes, self.ymm_splat_int(bits)) })
     }
 
     #[inline(always)]
@@ -143,27 +143,27 @@ pub(super) unsafe trait Ymm: Copy {
     }
 
     #[inline(always)]
-    fn ymm_splat_sum(self, value: i32) -> __m256i {
+    fn ymm_splat_int(self, value: i32) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_set1_epi32(value) }
     }
 
     #[inline(always)]
-    fn ymm_load_sums(self, from: &[i32]) -> __m256i {
+    fn ymm_load_ints(self, from: &[i32]) -> __m256i {
         let from: &[i32; 8] = from.try_into().expect("a lane each");
         // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
     }
 
     #[inline(always)]
-    fn ymm_store_sums(self, sums: __m256i, out: &mut [i32]) {
+    fn ymm_store_ints(self, sums: __m256i, out: &mut [i32]) {
         let out: &mut [i32; 8] = out.try_into().expect("a lane each");
         // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are written.
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) }
     }
 
     #[inline(always)]
-    fn ymm_add_sums(self, a: __m256i, b: __m256i) -> __m256i {
+    fn ymm_add_ints(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_add_epi32(a, b) }
     }
@@ -231,9 +231,9 @@ pub(super) unsafe trait Ymm: Copy {
     #[inline(always)]
     fn ymm_quantize(
         self,
-        by: Approximate,
-        values: &[f32; TOGETHER],
-        codes: &mut [u8; TOGETHER],
+        by: Reciprocal,
+        values: &[f32; QUANTIZE_LANES],
+        codes: &mut [u8; QUANTIZE_LANES],
     ) -> bool {
         let inverse = self.ymm_splat(by.inverse);
         let [mut quotients, mut distances] = [[self.ymm_splat(0.0); 4]; 2];
@@ -249,7 +249,7 @@ pub(super) unsafe trait Ymm: Copy {
         self.ymm_store_codes(low, high, by.range, codes);
         let [a, b, c, d] = distances;
         let farthest = self.ymm_greatest(self.ymm_greatest(a, b), self.ymm_greatest(c, d));
-        self.ymm_any_at_least(farthest, by.doubtful)
+        self.ymm_any_at_least(farthest, by.near_tie)
     }
 
     /// `a` where it is less than `b`, else `b`, for NaN too.
@@ -275,7 +275,7 @@ pub(super) unsafe trait Ymm: Copy {
     /// Without the sign.
     #[inline(always)]
     fn ymm_size(self, a: __m256) -> __m256 {
-        let mask = self.ymm_as_floats(self.ymm_splat_sum(i32::MAX));
+        let mask = self.ymm_as_floats(self.ymm_splat_int(i32::MAX));
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_and_ps(a, mask) }
     }
@@ -296,8 +296,8 @@ pub(super) unsafe trait Ymm: Copy {
     fn ymm_store_codes(self, low: __m256i, high: __m256i, range: (u8, u8), to: &mut [u8; 32]) {
         // SAFETY: `self` proves AVX2.
         let packed = unsafe { _mm256_packus_epi16(low, high) };
-        // Groups of four: those of both halves alternate.
-        let order = self.ymm_load_sums(&[0, 4, 1, 5, 2, 6, 3, 7]);
+        // Groups of quad: those of both halves alternate.
+        let order = self.ymm_load_ints(&[0, 4, 1, 5, 2, 6, 3, 7]);
         // SAFETY: `self` proves AVX2.
         let codes = unsafe { _mm256_permutevar8x32_epi32(packed, order) };
         // SAFETY: `self` proves AVX2.
@@ -345,43 +345,43 @@ pub(super) unsafe trait Ymm: Copy {
 /// The part of [`Isa`](crate::isa::Isa) that is the same for all of them.
 macro_rules! ymm_isa {
     () => {
-        type Sums = core::arch::x86_64::__m256i;
+        type Ints = core::arch::x86_64::__m256i;
         type Floats = core::arch::x86_64::__m256;
 
         const LANES: usize = 8;
 
         #[inline(always)]
-        fn zero(self) -> Self::Sums {
+        fn zero(self) -> Self::Ints {
             self.ymm_zero()
         }
 
         #[inline(always)]
-        fn splat_sum(self, value: i32) -> Self::Sums {
-            self.ymm_splat_sum(value)
+        fn splat_int(self, value: i32) -> Self::Ints {
+            self.ymm_splat_int(value)
         }
 
         #[inline(always)]
-        fn load_sums(self, from: &[i32]) -> Self::Sums {
-            self.ymm_load_sums(from)
+        fn load_ints(self, from: &[i32]) -> Self::Ints {
+            self.ymm_load_ints(from)
         }
 
         #[inline(always)]
-        fn store_sums(self, sums: Self::Sums, out: &mut [i32]) {
-            self.ymm_store_sums(sums, out);
+        fn store_ints(self, sums: Self::Ints, out: &mut [i32]) {
+            self.ymm_store_ints(sums, out);
         }
 
         #[inline(always)]
-        fn add_sums(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
-            self.ymm_add_sums(a, b)
+        fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
+            self.ymm_add_ints(a, b)
         }
 
         #[inline(always)]
-        fn subtract_product(self, sum: Self::Sums, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        fn subtract_product(self, sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints {
             self.ymm_subtract_product(sum, a, b)
         }
 
         #[inline(always)]
-        fn to_floats(self, sums: Self::Sums) -> Self::Floats {
+        fn to_floats(self, sums: Self::Ints) -> Self::Floats {
             self.ymm_to_floats(sums)
         }
 
@@ -411,12 +411,12 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
-        fn prefetch(self, step: &Self::Step, bytes: usize) {
+        fn prefetch(self, step: &Self::KStep, bytes: usize) {
             $crate::isa::x86_64::prefetch(step, bytes);
         }
 
         #[inline(always)]
-        fn nibble<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+        fn nibble<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
             self.ymm_nibble::<J>(lanes)
         }
 
@@ -431,26 +431,26 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
-        fn bits(self, from: &[f32]) -> Self::Sums {
-            self.ymm_load_sums(bytemuck::cast_slice(from))
+        fn bits(self, from: &[f32]) -> Self::Ints {
+            self.ymm_load_ints(bytemuck::cast_slice(from))
         }
 
         #[inline(always)]
-        fn max(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        fn max(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
             self.ymm_max(a, b)
         }
 
         #[inline(always)]
-        fn max_unsigned(self, a: Self::Sums, b: Self::Sums) -> Self::Sums {
+        fn max_unsigned(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
             self.ymm_max_unsigned(a, b)
         }
 
         #[inline(always)]
         fn quantize(
             self,
-            by: $crate::isa::Approximate,
-            values: &[f32; $crate::isa::TOGETHER],
-            codes: &mut [u8; $crate::isa::TOGETHER],
+            by: $crate::isa::Reciprocal,
+            values: &[f32; $crate::isa::QUANTIZE_LANES],
+            codes: &mut [u8; $crate::isa::QUANTIZE_LANES],
         ) -> bool {
             self.ymm_quantize(by, values, codes)
         }

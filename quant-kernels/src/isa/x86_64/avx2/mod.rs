@@ -2,15 +2,15 @@
 //!
 //! It has no instruction that sums products of bytes in i32, so there are three ways to be exact:
 //!
-//! - [`Avx2Ordered`](ordered::Avx2Ordered), for 8-bit codes like those of real weights: `vpmaddubsw`,
+//! - [`Avx2Permuted`](permuted::Avx2Permuted), for 8-bit codes like those of real weights: `vpmaddubsw`,
 //!   with K in an [`order`](crate::kernel::order) in which four products can be summed in i16.
 //! - [`Avx2Wide`](wide::Avx2Wide), for any codes: `vpmaddwd` on sums of activations and codes, which
 //!   needs half of the multiplications.
 //! - [`Avx2`], for codes of at most 4 bits: `vpmaddubsw` sums pairs of products of bytes in i16, and
 //!   eight such sums fit i16 together before they have to be widened.
 
-mod few_bits;
-mod ordered;
+mod permuted;
+mod sub_byte;
 mod wide;
 
 use self::wide::Code;
@@ -59,13 +59,13 @@ impl Avx2 {
 
     /// [`Avx2::run`] with an order.
     #[inline]
-    pub(crate) fn run_ordered<O: Operation>(self, operation: O) -> O::Output {
+    pub(crate) fn run_permuted<O: Operation>(self, operation: O) -> O::Output {
         #[target_feature(enable = "avx2", enable = "fma")]
-        fn enabled<O: Operation>(isa: ordered::Avx2Ordered, operation: O) -> O::Output {
+        fn enabled<O: Operation>(isa: permuted::Avx2Permuted, operation: O) -> O::Output {
             operation.run(isa)
         }
         // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
-        unsafe { enabled(ordered::Avx2Ordered(self), operation) }
+        unsafe { enabled(permuted::Avx2Permuted(self), operation) }
     }
 
     /// Pairs of products of unsigned and signed bytes, in i16.
@@ -100,7 +100,7 @@ impl Avx2 {
         for r in 0..R {
             for v in 0..2 {
                 let wide = self.wide_pairs(pairs[r][v], self.ones());
-                sums[r][v] = self.ymm_add_sums(sums[r][v], wide);
+                sums[r][v] = self.ymm_add_ints(sums[r][v], wide);
             }
         }
     }

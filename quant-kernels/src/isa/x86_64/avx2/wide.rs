@@ -2,7 +2,7 @@
 //!
 //! `vpmaddwd` sums pairs of products of i16 in i32. Nothing can overflow, whatever the values, but it
 //! does half as many products as `vpmaddubsw`. So activations are added to codes first, which halves
-//! the number of products ([`Isa::CROSSES`]): three additions, which any of four pipes does, and one
+//! the number of products ([`Isa::WINOGRAD`]): three additions, which any of four pipes does, and one
 //! multiplication, which two do, instead of two of each. Sums of bytes fit i16, and i32 wraps to what
 //! the difference with the parts that are subtracted fits again.
 //!
@@ -32,7 +32,7 @@ pub(crate) struct Avx2Wide<C>(Avx2, PhantomData<C>);
 unsafe impl<C: Code> Ymm for Avx2Wide<C> {}
 
 /// Codes of a step.
-type Step<C> = [[C; 16]; 2];
+type KStep<C> = [[C; 16]; 2];
 
 // In these macros a line is an instruction.
 
@@ -81,7 +81,7 @@ macro_rules! four_rows {
             sums: &mut [[__m256i; 2]; 4],
             a: &[Line; 4],
             half: usize,
-            steps: &[Step<Self>; STEPS],
+            steps: &[KStep<Self>; STEPS],
         ) {
             // Vectors can be operands only where the function itself enables the instruction set.
             #[target_feature(enable = "avx2")]
@@ -90,7 +90,7 @@ macro_rules! four_rows {
                 sums: &mut [[__m256i; 2]; 4],
                 a: &[Line; 4],
                 half: usize,
-                steps: &[Step<C>; STEPS],
+                steps: &[KStep<C>; STEPS],
             ) {
                 const { assert!(32 * size_of::<C>() == 2 * $bytes) };
                 let [[s00, s01], [s10, s11], [s20, s21], [s30, s31]] = sums;
@@ -135,7 +135,7 @@ pub(crate) trait Code: Pod + Send + Sync {
         sums: &mut [[__m256i; 2]; 4],
         a: &[Line; 4],
         half: usize,
-        steps: &[Step<Self>; STEPS],
+        steps: &[KStep<Self>; STEPS],
     );
 }
 
@@ -170,7 +170,7 @@ impl<C: Code> Avx2Wide<C> {
     /// the same.
     #[inline(always)]
     fn low(self, lanes: __m256i) -> __m256i {
-        self.0.wide_pairs(lanes, self.ymm_splat_sum(1))
+        self.0.wide_pairs(lanes, self.ymm_splat_int(1))
     }
 
     #[inline(always)]
@@ -180,7 +180,7 @@ impl<C: Code> Avx2Wide<C> {
     }
 
     #[inline(always)]
-    fn widen(self, from: &Step<C>) -> [__m256i; 2] {
+    fn widen(self, from: &KStep<C>) -> [__m256i; 2] {
         [C::widen(self.0, &from[0]), C::widen(self.0, &from[1])]
     }
 }
@@ -188,24 +188,24 @@ impl<C: Code> Avx2Wide<C> {
 impl<C: Code> Isa for Avx2Wide<C> {
     ymm_isa!();
 
-    type Step = Step<C>;
+    type KStep = KStep<C>;
 
-    const VALUES: usize = 2;
+    const KR: usize = 2;
     // 4 rows · 2 vectors = 8 sums, 4 vectors of codes, 2 broadcasts, 2 temporaries: 16 registers.
-    const ROWS: usize = 4;
+    const MR: usize = 4;
     const GEMV_ROWS: usize = 4;
     const GROUP: usize = 2;
-    const BASES: bool = true;
-    const CROSSES: bool = true;
-    const WIDENS: usize = 32;
+    const COLUMN_INIT: bool = true;
+    const WINOGRAD: bool = true;
+    const WIDEN_ABOVE: usize = 32;
 
     #[inline(always)]
-    fn lanes(self, step: &Step<C>, v: usize) -> __m256i {
+    fn lanes(self, step: &KStep<C>, v: usize) -> __m256i {
         C::widen(self.0, &step[v])
     }
 
     #[inline(always)]
-    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+    fn byte<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
         // Each lane holds two codes as i16.
         let code = if J == 0 { self.low(lanes) } else { self.high(lanes) };
         self.ymm_to_floats(code)
@@ -216,7 +216,7 @@ impl<C: Code> Isa for Avx2Wide<C> {
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
-        b: &[Step<C>],
+        b: &[KStep<C>],
     ) {
         let mut done = 0;
         if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
@@ -234,7 +234,7 @@ impl<C: Code> Isa for Avx2Wide<C> {
                 for v in 0..2 {
                     let a = self.0.add_i16(values[0], second[v]);
                     let b = self.0.add_i16(values[1], first[v]);
-                    sums[r][v] = self.ymm_add_sums(sums[r][v], self.0.wide_pairs(a, b));
+                    sums[r][v] = self.ymm_add_ints(sums[r][v], self.0.wide_pairs(a, b));
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! for kind of block, block
 //!   bring the next block of activations into its order
-//!   for two steps of this block             in blocks of fours; else one by one
+//!   for two steps of this block             in blocks of quads; else one by one
 //!     sums += i32(pairs of products + pairs of products)
 //! ```
 //! Two pipes do 3 multiplications in 64 products; with one step at a time, 4. Measured on one core of a
@@ -12,13 +12,13 @@
 //! counts: an order of two blocks of one row, instead of one of two rows, made products 5 % slower.
 //!
 //! Tried and left. Assembly for four rows, which keeps every sum in a register, is no faster, in any of
-//! hundreds of orders: whatever stands where, additions take a tenth of the multiplying pipes. `vpsignb`,
+//! hundreds of permutations: whatever stands where, additions take a tenth of the multiplying pipes. `vpsignb`,
 //! which fits with nearly any weights, has one more operation in the same pipes. A constant added to
-//! each four, so that its range is centred, fits with nearly any weights, too, but every pipe is then
+//! each quad, so that its range is centred, fits with nearly any weights, too, but every pipe is then
 //! busy: 245.
 
 use super::Avx2;
-use crate::isa::permuted::{BLOCK, Kind, MIRRORED, Order};
+use crate::isa::permuted::{BLOCK, BlockKind, NEGATED, PanelPermutation};
 use crate::isa::x86_64::ymm::Ymm;
 use crate::isa::{Isa, Line};
 use core::arch::x86_64::{
@@ -30,16 +30,16 @@ use core::arch::x86_64::{
 
 /// AVX2 for 8-bit codes in an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Avx2Ordered(pub(super) Avx2);
+pub(crate) struct Avx2Permuted(pub(super) Avx2);
 
 // SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
-unsafe impl Ymm for Avx2Ordered {}
+unsafe impl Ymm for Avx2Permuted {}
 
 /// Codes of a step.
-type Step = [[i8; 32]; 2];
+type KStep = [[i8; 32]; 2];
 
-/// Orders and sources of what is left of a panel, for two blocks each.
-type Orders<'a> =
+/// Permutations and sources of what is left of a panel, for two blocks each.
+type Permutations<'a> =
     core::iter::Zip<core::slice::Iter<'a, [[u8; BLOCK]; 2]>, core::slice::Iter<'a, [u16; 2]>>;
 
 /// The activations of a block of each row.
@@ -54,9 +54,9 @@ type Ordered<const R: usize> = [[u32; BLOCK / 4]; R];
 struct Ahead<const R: usize>([[Ordered<R>; 2]; 2]);
 
 /// Two blocks of codes.
-type TwoBlocks = [[Step; 4]; 2];
+type TwoBlocks = [[KStep; 4]; 2];
 
-impl Avx2Ordered {
+impl Avx2Permuted {
     /// Blocks of a kind, two at a time; `now` holds the activations of the first two, and those of
     /// whatever comes next at the end.
     #[inline(always)]
@@ -65,11 +65,11 @@ impl Avx2Ordered {
         sums: &mut [[__m256i; 2]; R],
         a: &[Block<R>],
         b: &[TwoBlocks],
-        orders: &mut Orders<'_>,
+        permutations: &mut Permutations<'_>,
         [now, next]: &mut [&mut [Ordered<R>; 2]; 2],
     ) {
         for [first, second] in b {
-            if let Some(order) = orders.next() {
+            if let Some(order) = permutations.next() {
                 self.reorder(a, order, next);
             }
             self.block::<R, KIND>(sums, &now[0], first);
@@ -83,25 +83,25 @@ impl Avx2Ordered {
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &Ordered<R>,
-        [first, second, third, fourth]: &[Step; 4],
+        [first, second, third, fourth]: &[KStep; 4],
     ) {
         match kind(KIND) {
-            Kind::Fours => {
-                self.fours(sums, a, 0, [first, second]);
-                self.fours(sums, a, 2, [third, fourth]);
+            BlockKind::Quads => {
+                self.quads(sums, a, 0, [first, second]);
+                self.quads(sums, a, 2, [third, fourth]);
             }
-            Kind::Half => {
-                self.fours(sums, a, 0, [first, second]);
+            BlockKind::HalfQuads => {
+                self.quads(sums, a, 0, [first, second]);
                 self.pairs(sums, a, 2, third);
                 self.pairs(sums, a, 3, fourth);
             }
-            Kind::Pairs => {
+            BlockKind::Pairs => {
                 self.pairs(sums, a, 0, first);
                 self.pairs(sums, a, 1, second);
                 self.pairs(sums, a, 2, third);
                 self.pairs(sums, a, 3, fourth);
             }
-            Kind::Wide => {
+            BlockKind::Wide => {
                 self.wide(sums, a, 0, first);
                 self.wide(sums, a, 1, second);
                 self.wide(sums, a, 2, third);
@@ -112,12 +112,12 @@ impl Avx2Ordered {
 
     /// Two steps, from `s` on, together in i16.
     #[inline(always)]
-    fn fours<const R: usize>(
+    fn quads<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &Ordered<R>,
         s: usize,
-        [first, second]: [&Step; 2],
+        [first, second]: [&KStep; 2],
     ) {
         let first = [self.ymm_codes(&first[0]), self.ymm_codes(&first[1])];
         let second = [self.ymm_codes(&second[0]), self.ymm_codes(&second[1])];
@@ -126,7 +126,7 @@ impl Avx2Ordered {
             for v in 0..2 {
                 let pairs = [self.0.pairs(values[0], first[v]), self.0.pairs(values[1], second[v])];
                 let wide = self.0.wide_pairs(self.0.add_i16(pairs[0], pairs[1]), self.0.ones());
-                sums[r][v] = self.ymm_add_sums(sums[r][v], wide);
+                sums[r][v] = self.ymm_add_ints(sums[r][v], wide);
             }
         }
     }
@@ -138,14 +138,14 @@ impl Avx2Ordered {
         sums: &mut [[__m256i; 2]; R],
         a: &Ordered<R>,
         s: usize,
-        b: &Step,
+        b: &KStep,
     ) {
         let codes = [self.ymm_codes(&b[0]), self.ymm_codes(&b[1])];
         for r in 0..R {
             let values = self.ymm_broadcast(a[r][s]);
             for v in 0..2 {
                 let wide = self.0.wide_pairs(self.0.pairs(values, codes[v]), self.0.ones());
-                sums[r][v] = self.ymm_add_sums(sums[r][v], wide);
+                sums[r][v] = self.ymm_add_ints(sums[r][v], wide);
             }
         }
     }
@@ -157,7 +157,7 @@ impl Avx2Ordered {
         sums: &mut [[__m256i; 2]; R],
         a: &Ordered<R>,
         s: usize,
-        b: &Step,
+        b: &KStep,
     ) {
         let codes = [self.signed(&b[0]), self.signed(&b[1])];
         for r in 0..R {
@@ -165,7 +165,7 @@ impl Avx2Ordered {
             for v in 0..2 {
                 for i in 0..2 {
                     let wide = self.0.wide_pairs(values[i], codes[v][i]);
-                    sums[r][v] = self.ymm_add_sums(sums[r][v], wide);
+                    sums[r][v] = self.ymm_add_ints(sums[r][v], wide);
                 }
             }
         }
@@ -196,7 +196,7 @@ impl Avx2Ordered {
         [even, odd]
     }
 
-    /// Two blocks of each row in their order; mirrored activations are `255 - a`.
+    /// Two blocks of each row in their order; negated activations are `255 - a`.
     #[inline(always)]
     fn reorder<const R: usize>(
         self,
@@ -207,16 +207,16 @@ impl Avx2Ordered {
         for i in 0..2 {
             let a = &a[usize::from(sources[i])];
             let pattern = self.twice(&patterns[i]);
-            let mirrored = self.mirrored(pattern);
+            let negated = self.negated(pattern);
             // By number, because iterators over parts of two rows stay loops.
             for two in 0..R / 2 {
                 let rows = self.ymm_bytes(&a.as_flattened().as_chunks().0[two]);
-                let rows = self.mirror(self.shuffle(rows, pattern), mirrored);
+                let rows = self.negate(self.shuffle(rows, pattern), negated);
                 self.store(rows, &mut to[i].as_flattened_mut().as_chunks_mut().0[two]);
             }
             if R % 2 == 1 {
                 let row = self.shuffle(self.twice(&a[R - 1]), pattern);
-                self.store_half(self.mirror(row, mirrored), &mut to[i][R - 1]);
+                self.store_half(self.negate(row, negated), &mut to[i][R - 1]);
             }
         }
     }
@@ -252,80 +252,80 @@ impl Avx2Ordered {
 
     /// All bits of the bytes that a pattern mirrors.
     #[inline(always)]
-    fn mirrored(self, pattern: __m256i) -> __m256i {
+    fn negated(self, pattern: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
-        let unmirrored = unsafe { _mm256_set1_epi8(MIRRORED as i8 - 1) };
+        let positive = unsafe { _mm256_set1_epi8(NEGATED as i8 - 1) };
         // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_cmpgt_epi8(pattern, unmirrored) }
+        unsafe { _mm256_cmpgt_epi8(pattern, positive) }
     }
 
     #[inline(always)]
-    fn mirror(self, bytes: __m256i, mirrored: __m256i) -> __m256i {
+    fn negate(self, bytes: __m256i, negated: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_xor_si256(bytes, mirrored) }
+        unsafe { _mm256_xor_si256(bytes, negated) }
     }
 }
 
 /// The kind of this number.
-const fn kind(number: u8) -> Kind {
+const fn kind(number: u8) -> BlockKind {
     match number {
-        0 => Kind::Fours,
-        1 => Kind::Half,
-        2 => Kind::Pairs,
-        _ => Kind::Wide,
+        0 => BlockKind::Quads,
+        1 => BlockKind::HalfQuads,
+        2 => BlockKind::Pairs,
+        _ => BlockKind::Wide,
     }
 }
 
-impl Isa for Avx2Ordered {
+impl Isa for Avx2Permuted {
     ymm_isa!();
 
-    type Step = Step;
+    type KStep = KStep;
 
-    const VALUES: usize = 4;
+    const KR: usize = 4;
     // 4 rows · 2 vectors = 8 sums, 4 vectors of codes, 2 broadcasts, a temporary, ones: 16 registers.
-    const ROWS: usize = 4;
+    const MR: usize = 4;
     // Two blocks.
-    const GROUP: usize = 2 * BLOCK / Self::VALUES;
-    const BASES: bool = true;
-    const ORDERED: bool = true;
+    const GROUP: usize = 2 * BLOCK / Self::KR;
+    const COLUMN_INIT: bool = true;
+    const PERMUTED: bool = true;
 
     #[inline(always)]
-    fn lanes(self, step: &Step, v: usize) -> __m256i {
+    fn lanes(self, step: &KStep, v: usize) -> __m256i {
         self.ymm_codes(&step[v])
     }
 
     #[inline(always)]
-    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+    fn byte<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
         self.ymm_byte::<J>(lanes)
     }
 
     /// Codes of this kind have an order.
     #[inline(always)]
-    fn accumulate<const R: usize>(self, _: &mut [[__m256i; 2]; R], _: &[Line; R], _: &[Step]) {}
+    fn accumulate<const R: usize>(self, _: &mut [[__m256i; 2]; R], _: &[Line; R], _: &[KStep]) {}
 
     #[inline(always)]
-    fn accumulate_ordered<const R: usize>(
+    fn accumulate_permuted<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[[Line; R]],
-        b: &[Step],
-        order: Order<'_>,
+        b: &[KStep],
+        order: PanelPermutation<'_>,
     ) {
         let quarters: &[[u8; BLOCK]] = bytemuck::cast_slice(a.as_flattened());
         let a = quarters.as_chunks().0;
-        let mut orders = order.patterns.as_chunks().0.iter().zip(order.sources.as_chunks().0);
+        let mut permutations = order.patterns.as_chunks().0.iter().zip(order.sources.as_chunks().0);
         let mut ahead = Ahead([[[[0; BLOCK / 4]; R]; 2]; 2]);
-        if let Some(order) = orders.next() {
+        if let Some(order) = permutations.next() {
             self.reorder(a, order, &mut ahead.0[0]);
         }
-        let [fours, half, pairs, _] = order.pairs;
-        let (fours, b) = b.as_chunks::<4>().0.as_chunks().0.split_at(fours);
+        let [quads, half, pairs, _] = order.pairs;
+        let (quads, b) = b.as_chunks::<4>().0.as_chunks().0.split_at(quads);
         let (half, b) = b.split_at(half);
         let (pairs, wide) = b.split_at(pairs);
-        let (orders, rows) = (&mut orders, &mut ahead.0.each_mut());
-        self.blocks::<R, { Kind::Fours as u8 }>(sums, a, fours, orders, rows);
-        self.blocks::<R, { Kind::Half as u8 }>(sums, a, half, orders, rows);
-        self.blocks::<R, { Kind::Pairs as u8 }>(sums, a, pairs, orders, rows);
-        self.blocks::<R, { Kind::Wide as u8 }>(sums, a, wide, orders, rows);
+        let (permutations, rows) = (&mut permutations, &mut ahead.0.each_mut());
+        self.blocks::<R, { BlockKind::Quads as u8 }>(sums, a, quads, permutations, rows);
+        self.blocks::<R, { BlockKind::HalfQuads as u8 }>(sums, a, half, permutations, rows);
+        self.blocks::<R, { BlockKind::Pairs as u8 }>(sums, a, pairs, permutations, rows);
+        self.blocks::<R, { BlockKind::Wide as u8 }>(sums, a, wide, permutations, rows);
     }
 }

@@ -17,34 +17,34 @@ use core::arch::x86_64::__m256i;
 const _: () = assert!(STEPS * 2 * 15 * 128 <= i16::MAX as usize);
 
 /// Codes of a step, one by one, or of two, packed.
-type Step = [[i8; 32]; 2];
+type KStep = [[i8; 32]; 2];
 
 impl Isa for Avx2 {
     ymm_isa!();
 
-    type Step = Step;
+    type KStep = KStep;
 
-    const VALUES: usize = 4;
+    const KR: usize = 4;
     // 4 rows · 2 vectors = 8 sums in i16, 4 vectors of codes, 2 temporaries, a mask, ones: 16
     // registers. The sums in i32 are needed once in eight steps and wait in memory.
-    const ROWS: usize = 4;
+    const MR: usize = 4;
     const GEMV_ROWS: usize = 4;
     const UNSIGNED_CODES: bool = true;
 
     #[inline(always)]
-    fn lanes(self, step: &Step, v: usize) -> __m256i {
+    fn lanes(self, step: &KStep, v: usize) -> __m256i {
         self.ymm_codes(&step[v])
     }
 
     #[inline(always)]
-    fn byte<const J: usize>(self, lanes: Self::Sums) -> Self::Floats {
+    fn byte<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
         self.ymm_byte::<J>(lanes)
     }
 
     /// The pair sums of eight steps are added in i16 before they are widened, which saves the two
     /// operations of widening for all but one of them.
     #[inline(always)]
-    fn accumulate<const R: usize>(self, sums: &mut [[__m256i; 2]; R], a: &[Line; R], b: &[Step]) {
+    fn accumulate<const R: usize>(self, sums: &mut [[__m256i; 2]; R], a: &[Line; R], b: &[KStep]) {
         for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
             if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
                 self.four_rows(sums, a, half, steps);
@@ -61,7 +61,7 @@ impl Isa for Avx2 {
 
     // Unpacking takes as long as half of the products of one row, and a panel that is unpacked needs
     // twice the room in the cache: with up to eight tiles it does not pay to do it once for all.
-    const UNPACKS: usize = 32;
+    const UNPACK_ABOVE: usize = 32;
 
     /// As [`Isa::accumulate`]: four packed steps are eight.
     #[inline(always)]
@@ -69,7 +69,7 @@ impl Isa for Avx2 {
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
-        b: &[Step],
+        b: &[KStep],
     ) {
         for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
             if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
@@ -180,7 +180,7 @@ macro_rules! four_rows {
             sums: &mut [[__m256i; 2]; 4],
             a: &[Line; 4],
             half: usize,
-            steps: &[Step; $count],
+            steps: &[KStep; $count],
         ) {
             // Vectors can be operands only where the function itself enables the instruction set.
             #[target_feature(enable = "avx2")]
@@ -189,7 +189,7 @@ macro_rules! four_rows {
                 sums: &mut [[__m256i; 2]; 4],
                 a: &[Line; 4],
                 half: usize,
-                steps: &[Step; $count],
+                steps: &[KStep; $count],
                 [mask, ones]: [__m256i; 2],
             ) {
                 // SAFETY: the instructions are those of AVX2, which is enabled here. They read all of
@@ -221,7 +221,7 @@ macro_rules! four_rows {
                 }
             }
             // SAFETY: `self` proves AVX2.
-            unsafe { enabled(sums, a, half, steps, [self.ymm_splat_sum(0x0f0f_0f0f), self.ones()]) }
+            unsafe { enabled(sums, a, half, steps, [self.ymm_splat_int(0x0f0f_0f0f), self.ones()]) }
         }
     };
 }

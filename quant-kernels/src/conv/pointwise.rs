@@ -1,0 +1,25 @@
+//! Convolutions with a kernel of one position: the rows of the product are the positions of the image.
+
+use crate::isa::Isa;
+use crate::pack::source::{Row, Source};
+use crate::scheme::NonFinite;
+
+/// PointwiseRows of an image as rows of activations.
+#[derive(Clone, Copy)]
+pub(super) struct PointwiseRows<'a> {
+    pub(super) codes: &'a [u8],
+    pub(super) channels: usize,
+    pub(super) row: Row,
+}
+
+impl Source for PointwiseRows<'_> {
+    #[inline(always)]
+    fn row(&self, _: impl Isa, _: usize) -> Result<Row, NonFinite> {
+        Ok(self.row)
+    }
+
+    #[inline(always)]
+    fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
+        codes.copy_from_slice(&self.codes[row * self.channels + k..][..codes.len()]);
+    }
+}
