@@ -1,4 +1,6 @@
-//! Which kernels this machine has, and which one is used: decided here, once.
+//! Detects the kernels of this machine and chooses one, once.
+//!
+//! Imports `isa` and `error`. Start with [`Kernel`].
 
 use crate::error::KernelUnavailable;
 use crate::isa::Operation;
@@ -7,20 +9,20 @@ use crate::isa::scalar::Scalar;
 use crate::isa::x86_64::{Avx2, Avx512Vnni, AvxVnni};
 use core::fmt;
 
-/// What the codes of packed weights can be, where a kernel has a way of its own for either.
+/// The arithmetic that packed weights are laid out for, where a kernel has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arithmetic {
-    /// Any 8 bits.
+    /// 8-bit codes of any value.
     FullRange,
-    /// 8 bits in an [`order`](super::order) of their own.
+    /// 8-bit codes in a [`permutation`](crate::pack::permutation) along K.
     Permuted,
-    /// At most 4 bits.
+    /// Codes of at most 4 bits.
     SubByte,
 }
 
-/// One way to run the loops of this module, on this machine.
+/// An implementation of the loops in this crate, for one instruction set.
 ///
-/// A value can be had only where the CPU supports it, so no method checks again.
+/// A value exists only where the CPU supports the instruction set, so methods do not check again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Kernel(Token);
 
@@ -37,13 +39,13 @@ enum Token {
 
 struct Entry {
     name: &'static str,
-    /// What the CPU must have, for an error message.
+    /// The CPU features it needs, for an error message.
     needs: &'static str,
     new: fn() -> Option<Token>,
 }
 
-/// Slowest first. The tests run over this list through [`Kernel::NAMES`], so an entry added here
-/// is a kernel tested there.
+/// Slowest first. The tests iterate over this list through [`Kernel::NAMES`], so they cover every entry
+/// added here.
 const KERNELS: [Entry; 4] = [
     Entry { name: "scalar", needs: "nothing", new: || Some(Token::Scalar(Scalar)) },
     Entry { name: "avx2", needs: "avx2 and fma", new: avx2 },
@@ -75,14 +77,14 @@ fn absent() -> Option<Token> {
 }
 
 impl Kernel {
-    /// The names of all kernels, slowest first, whether this machine has them or not.
+    /// The names of all kernels, slowest first, including those that this machine does not support.
     pub const NAMES: [&'static str; 4] =
         [KERNELS[0].name, KERNELS[1].name, KERNELS[2].name, KERNELS[3].name];
 
-    /// The kernel that defines the answer; every machine has it.
+    /// The portable kernel, which defines the result and runs on every machine.
     pub const SCALAR: Self = Self(Token::Scalar(Scalar));
 
-    /// The fastest kernel of this machine, or the one `QUANT_KERNEL` names.
+    /// The fastest kernel of this machine, or the one that `QUANT_KERNEL` names.
     ///
     /// The environment is read at the first call only.
     ///
@@ -95,10 +97,10 @@ impl Kernel {
         Ok(Self::fastest())
     }
 
-    /// [`Kernel::selected`], or the fastest kernel where the selection failed.
+    /// [`Kernel::selected`], or the fastest kernel if the selection failed.
     ///
-    /// For work that cannot fail. All kernels give the same bits, so nothing is wrong but the
-    /// speed; whoever can report an error calls [`Kernel::selected`] first.
+    /// For operations that cannot return an error. All kernels give the same bits, so a failed selection
+    /// affects only speed; to report it, call [`Kernel::selected`] first.
     #[inline]
     pub fn current() -> Self {
         // Called once per group of weights, so the result is not cloned.
@@ -109,20 +111,20 @@ impl Kernel {
         Self::fastest()
     }
 
-    /// The fastest kernel of this machine, whatever `QUANT_KERNEL` says.
+    /// The fastest kernel of this machine; ignores `QUANT_KERNEL`.
     pub fn fastest() -> Self {
         Self::available().last().unwrap_or(Self::SCALAR)
     }
 
-    /// All kernels of this machine, slowest first.
+    /// All kernels that this machine supports, slowest first.
     pub fn available() -> impl Iterator<Item = Self> {
         KERNELS.iter().filter_map(|entry| (entry.new)().map(Self))
     }
 
-    /// The kernel of this name.
+    /// The kernel with this name.
     ///
     /// # Errors
-    /// No kernel has this name, or this CPU lacks what the kernel needs.
+    /// There is no kernel with this name, or this CPU does not support it.
     pub fn named(name: &str) -> Result<Self, KernelUnavailable> {
         let Entry { name: requested, needs, new } =
             KERNELS.into_iter().find(|entry| entry.name == name).ok_or_else(|| {
@@ -131,7 +133,7 @@ impl Kernel {
         new().map(Self).ok_or(KernelUnavailable::Unsupported { requested, needs })
     }
 
-    /// The name by which [`Kernel::named`] and `QUANT_KERNEL` know this kernel.
+    /// The name that [`Kernel::named`] and `QUANT_KERNEL` take.
     pub const fn name(self) -> &'static str {
         match self.0 {
             Token::Scalar(_) => KERNELS[0].name,
@@ -144,7 +146,7 @@ impl Kernel {
         }
     }
 
-    /// Runs an operation that does not multiply integers.
+    /// Runs an operation without integer products.
     pub(crate) fn run<O: Operation>(self, operation: O) -> O::Output {
         match self.0 {
             Token::Scalar(isa) => operation.run(isa),
@@ -157,7 +159,7 @@ impl Kernel {
         }
     }
 
-    /// Whether codes of 8 bits are faster in an [`order`](super::order) of their own.
+    /// Whether 8-bit codes are multiplied faster in a [`permutation`](crate::pack::permutation).
     pub(crate) const fn permutes(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return matches!(self.0, Token::Avx2(_));
@@ -165,7 +167,7 @@ impl Kernel {
         false
     }
 
-    /// [`Kernel::run`] for work that reads the layout of weights packed with this arithmetic.
+    /// [`Kernel::run`] for an operation that reads weights packed for this arithmetic.
     pub(crate) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
@@ -174,7 +176,7 @@ impl Kernel {
         }
     }
 
-    /// [`Kernel::run_as`] for work that multiplies integers.
+    /// [`Kernel::run_as`] for integer products.
     pub(crate) fn multiply<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
@@ -185,7 +187,7 @@ impl Kernel {
         }
     }
 
-    /// [`Kernel::run_as`] for work that turns integers into floats and multiplies those.
+    /// [`Kernel::run_as`] for products of floats with codes.
     pub(crate) fn multiply_floats<O: Operation>(
         self,
         arithmetic: Arithmetic,
@@ -198,7 +200,7 @@ impl Kernel {
         }
     }
 
-    /// [`Kernel::multiply`] for codes that are [unpacked](super::unpack) already.
+    /// [`Kernel::multiply`] for panels that are [unpacked](crate::pack::unpack) already.
     pub(crate) fn multiply_unpacked<O: Operation>(
         self,
         arithmetic: Arithmetic,

@@ -1,22 +1,22 @@
-//! Work shared by the threads of a rayon pool; on the calling thread without the feature `rayon`.
+//! Work shared by the threads of a rayon pool, or done by the calling thread without the feature `rayon`.
 //!
-//! Imports nothing of this crate.
+//! Imports nothing of this crate. Start with [`fork`].
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Parts of `0 .. all`, handed out one by one to whoever asks next.
+/// Distributes `0 .. all` in shares, one at a time, to the workers that ask for the next.
 ///
-/// Equal parts would make a call as slow as its slowest thread, which may have been woken late or
-/// have lost its core for a while; the other takes more parts meanwhile. Those that are one longer come
-/// first: a longer one at the end is what the others would wait for.
+/// Equal shares for all workers would make a call as slow as its slowest thread, which may have woken late
+/// or lost its core for a while; now the others take more shares meanwhile. The longer shares come first,
+/// so that nobody waits for a longer one at the end.
 pub(crate) struct Shares {
     all: usize,
     parts: usize,
     next: AtomicUsize,
 }
 
-/// Parts per worker: the last one is what a worker may have to wait for.
+/// Shares per worker. A worker waits for at most one share of another.
 const SHARES: usize = 6;
 
 impl Shares {
@@ -26,7 +26,7 @@ impl Shares {
     }
 
     pub(crate) fn next(&self) -> Option<Range<usize>> {
-        // Nothing but the number itself is shared by way of it.
+        // Relaxed, because threads share nothing else through this number.
         let part = self.next.fetch_add(1, Ordering::Relaxed);
         if part >= self.parts {
             return None;
@@ -37,7 +37,7 @@ impl Shares {
     }
 }
 
-/// Runs `work` with each worker, on as many threads as there are workers.
+/// Runs `work` with each worker, on as many threads.
 pub(crate) fn fork<W: Send>(workers: &mut [W], work: &(impl Fn(&mut W) + Sync)) {
     match workers {
         [] => {}
@@ -49,25 +49,25 @@ pub(crate) fn fork<W: Send>(workers: &mut [W], work: &(impl Fn(&mut W) + Sync)) 
     }
 }
 
-/// Whether the caller is a thread of a pool.
+/// Whether the calling thread belongs to a pool.
 #[cfg(feature = "rayon")]
 pub(crate) fn in_pool() -> bool {
     rayon::current_thread_index().is_some()
 }
 
-/// There is no pool.
+/// Whether the calling thread belongs to a pool, which does not exist.
 #[cfg(not(feature = "rayon"))]
 pub(crate) fn in_pool() -> bool {
     false
 }
 
-/// Does both, at once if another thread has time.
+/// Runs both closures, in parallel if another thread is idle.
 #[cfg(feature = "rayon")]
 pub(crate) fn both(left: impl FnOnce() + Send, right: impl FnOnce() + Send) {
     rayon::join(left, right);
 }
 
-/// Does both.
+/// Runs both closures.
 #[cfg(not(feature = "rayon"))]
 pub(crate) fn both(left: impl FnOnce(), right: impl FnOnce()) {
     left();

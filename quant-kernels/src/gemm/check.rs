@@ -1,8 +1,8 @@
-//! Checks of lengths and ranges.
+//! Checks of lengths.
 
 use crate::error::LinearError;
 
-/// No slice has as many elements as a product that saturates.
+/// A product of sizes that saturates is longer than any slice.
 pub(crate) fn length(of: &'static str, expected: usize, found: usize) -> Result<(), LinearError> {
     if expected == found { Ok(()) } else { Err(LinearError::Length { of, expected, found }) }
 }

@@ -1,10 +1,10 @@
-//! A product of rows with packed weights: what is packed where, and which threads do which part.
+//! The driver of integer products: which thread packs and multiplies which part.
 //!
 //! ```text
-//! many rows   each worker: for some of its tiles
-//!               quantize the rows, multiply them with all panels
-//! few rows    each worker: quantize a part of the rows
-//!             each worker: multiply all rows with its own panels
+//! many rows   each worker, for some tiles:
+//!               packs their rows, multiplies them with all panels
+//! few rows    each worker: packs some of the rows
+//!             each worker: multiplies all rows with some of the panels
 //! ```
 
 use crate::dispatch::Kernel;
@@ -22,8 +22,8 @@ use crate::parallel::{Shares, both, fork};
 use crate::scheme::NonFinite;
 use core::ops::Range;
 
-/// Bytes of packed rows that are multiplied with all panels before the next ones are packed:
-/// half of a small second-level cache, so that a panel finds room beside them.
+/// Bytes of packed rows that are multiplied with all panels before more rows are packed: half of a small
+/// second-level cache, which leaves room for a panel.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// A product that is about to run.
@@ -52,7 +52,7 @@ impl GemmCall<'_> {
         Ok(())
     }
 
-    /// The rows of the source times the weights; the caller has checked the source's length.
+    /// Writes the product of the rows with the weights; the caller has checked the length of the source.
     pub(crate) fn run<S: Source>(
         self,
         source: S,
@@ -83,7 +83,7 @@ impl GemmCall<'_> {
         Ok(scratch.take_error()?)
     }
 
-    /// Each worker quantizes its own rows and multiplies them with all weights: many rows.
+    /// Many rows: each worker packs some rows and multiplies them with all panels.
     fn rows_apart<S: Source>(&self, source: S, gemm: Gemm<'_>, workers: &mut [Worker]) {
         let shares = Shares::new(gemm.tiling.tiles(), workers.len());
         let row_bytes = self.weights.lines * size_of::<Line>();
@@ -101,7 +101,7 @@ impl GemmCall<'_> {
         });
     }
 
-    /// Some tiles times all panels. No other worker has these tiles at the same time.
+    /// Multiplies some tiles with all panels. No other worker has these tiles at the same time.
     fn rows<S: Source>(
         &self,
         source: S,
@@ -121,7 +121,7 @@ impl GemmCall<'_> {
         Ok(())
     }
 
-    /// Each worker quantizes a part of the rows, for all of them.
+    /// Each worker packs some of the rows.
     fn pack_apart<S: Source>(
         &self,
         source: S,
@@ -161,7 +161,7 @@ impl GemmCall<'_> {
         kernel.run_as(weights.arithmetic, pack)
     }
 
-    /// Each worker multiplies all rows with its own panels: few rows.
+    /// Few rows: each worker multiplies all rows with some of the panels.
     fn panels_apart(&self, packed_a: PackedA<'_>, gemm: Gemm<'_>, workers: &mut [Worker]) {
         let shares = Shares::new(self.weights.panels(), workers.len());
         fork(workers, &|worker| {
@@ -181,7 +181,7 @@ impl GemmCall<'_> {
     }
 }
 
-/// Where some rows are packed.
+/// The buffers that some rows are packed into.
 struct PackedASlots<'a> {
     lines: &'a mut [Line],
     rows: &'a mut [Row],
@@ -204,7 +204,7 @@ impl<'a> PackedASlots<'a> {
         }
     }
 
-    /// Those of the first rows, and those of the others.
+    /// Splits the buffers after `rows` rows.
     fn split_at(self, rows: usize, weights: &PackedWeights) -> (Self, Self) {
         let each = rows * weights.segments();
         let (lines, other_lines) = self.lines.split_at_mut(rows * weights.lines);

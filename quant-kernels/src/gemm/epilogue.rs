@@ -1,19 +1,19 @@
-//! From integer sums to outputs (`docs/numerics.md`, rule 6).
+//! From accumulators to outputs (`docs/numerics.md`, rule 6).
 
 use super::shared::Shared;
 use crate::elementwise::affine::Affine;
 use crate::scheme::Quantization;
 
-/// What happens to each output after the product.
+/// Operations that are applied to each output after the product.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
-    /// One value per output, added last. Without it nothing is added.
+    /// One value per output, added last. If `None`, nothing is added.
     pub bias: Option<&'a [f32]>,
-    /// Whether negative outputs (and NaN) become `+0.0`.
+    /// Whether negative outputs and NaN become `+0.0`.
     pub relu: bool,
 }
 
-/// Where outputs go, `[m, n]` in row-major order.
+/// The destination of outputs, `[m, n]` in row-major order.
 #[derive(Debug)]
 pub enum Output<'a> {
     /// As floats.
@@ -25,7 +25,7 @@ pub enum Output<'a> {
         /// How outputs become codes.
         quantization: Quantization,
     },
-    /// As integer accumulators; scales and epilogue are not applied.
+    /// As accumulators; scales and the epilogue are not applied.
     I32(&'a mut [i32]),
 }
 
@@ -38,7 +38,7 @@ impl Output<'_> {
         }
     }
 
-    /// `len` elements from `start` on.
+    /// The `len` elements from `start` on.
     pub(crate) fn part(&mut self, start: usize, len: usize) -> Output<'_> {
         let part = start..start + len;
         match self {
@@ -51,7 +51,7 @@ impl Output<'_> {
     }
 }
 
-/// [`Output`] as threads share it.
+/// [`Output`] in a form that threads share.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {
     F32(Shared<'a, f32>),
@@ -69,9 +69,9 @@ impl<'a> Target<'a> {
     }
 }
 
-/// Where element `[row, column]` of a product of `[m, n]` is in the output: `row · row_stride +
-/// column · column_stride`. One of the two is 1, and the other is `n` or `m`, or more: different
-/// elements have different places.
+/// The position of element `[row, column]` of a product `[m, n]` in the output: `row · self.row +
+/// column · self.column`. One of the two strides is 1, and the other is at least `n` or `m`, so that
+/// different elements have different positions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strides {
     pub(crate) row: usize,
@@ -79,12 +79,12 @@ pub(crate) struct Strides {
 }
 
 impl Strides {
-    /// Rows of `n` elements, one after the other.
+    /// Rows of `n` contiguous elements.
     pub(crate) fn by_rows(n: usize) -> Self {
         Self { row: n, column: 1 }
     }
 
-    /// The place of an element.
+    /// The position of an element.
     #[inline(always)]
     pub(crate) fn place(self, row: usize, column: usize) -> usize {
         row * self.row + column * self.column

@@ -1,12 +1,13 @@
-//! The integer product (`docs/numerics.md`, rule 6): tiles of rows against panels of weights.
+//! The macrokernel of integer products (`docs/numerics.md`, rule 6): tiles of rows times panels of
+//! weights.
 //!
 //! ```text
 //! for some panels                     they stay in the second-level cache
 //!   for tile                          up to MR rows
-//!     for panel                       NR outputs, all of K: see `tile`
+//!     for panel                       NR outputs, all of K: see `microkernel`
 //! ```
-//! K is not cut: a panel is read once per tile, NR · K bytes for MR · NR · K products,
-//! which every cache delivers in time; in return, sums never leave the registers.
+//! K is not split: a panel is read once per tile, NR · K bytes for MR · NR · K products, which every cache
+//! delivers in time, and accumulators stay in registers.
 
 use crate::gemm::epilogue::{Epilogue, Strides, Target};
 use crate::gemm::microkernel::Microkernel;
@@ -17,8 +18,8 @@ use crate::pack::tiling::Tiling;
 use crate::pack::unpack::Unpack;
 use core::ops::Range;
 
-/// The most rows, of one tile, for which codes are unpacked piece by piece in the cache, where that is
-/// not done in registers: once for a panel, it takes as long as the products of one row.
+/// The most rows, of a single tile, for which codes are unpacked piece by piece in the cache where
+/// registers do not suffice. Unpacking a panel once takes as long as the products of one row.
 pub(crate) const FEW_ROWS: usize = 8;
 
 /// Some tiles times some panels.
@@ -31,14 +32,14 @@ pub(crate) struct Macrokernel<'a> {
     pub(crate) epilogue: Epilogue<'a>,
     pub(crate) target: Target<'a>,
     pub(crate) strides: Strides,
-    /// PackedABuffers for a panel of unpacked codes.
+    /// Memory for a panel of unpacked codes.
     unpacked: &'a mut [Line],
 }
 
-/// Rows as [`PackA`](super::rows::PackA) left them.
+/// Rows that [`PackA`](crate::pack::a::PackA) has packed.
 #[derive(Clone, Copy)]
 pub(crate) struct PackedA<'a> {
-    /// The row that comes first.
+    /// The index of the first row.
     pub(crate) first: usize,
     pub(crate) lines: &'a [Line],
     pub(crate) rows: &'a [Row],
@@ -46,7 +47,7 @@ pub(crate) struct PackedA<'a> {
     pub(crate) row_init: &'a [i32],
 }
 
-/// The whole product that parts are taken of.
+/// The whole product.
 #[derive(Clone, Copy)]
 pub(crate) struct Gemm<'a> {
     pub(crate) weights: &'a PackedWeights,
@@ -57,12 +58,12 @@ pub(crate) struct Gemm<'a> {
 }
 
 impl<'a> Gemm<'a> {
-    /// The part for some tiles and panels.
+    /// The block of the product for some tiles and panels.
     ///
     /// # Safety
-    /// - No other part that runs at the same time has both a tile and a panel in common with this
-    ///   one, and nothing else refers to the output meanwhile.
-    /// - Different elements of the product have different places under `strides`.
+    /// - No other block that runs at the same time shares both a tile and a panel with this one, and nothing
+    ///   else refers to the output meanwhile.
+    /// - Different elements of the product have different positions under `strides`.
     pub(crate) unsafe fn block(
         &self,
         tiles: Range<usize>,
@@ -85,13 +86,13 @@ impl<'a> Gemm<'a> {
     }
 }
 
-/// Bytes of panels that a tile is multiplied with before the next tile is: more of an output's row is
-/// written at a time, and a tile is read less often. They are half of what a small second-level cache
-/// has left beside packed_a rows.
+/// Bytes of panels that a tile is multiplied with before the next tile: longer runs of an output row are
+/// written at a time, and a tile is read less often. Half of what packed rows leave of a small second-level
+/// cache.
 const PANEL_BYTES: usize = 128 << 10;
 
 impl Macrokernel<'_> {
-    /// Writes its outputs.
+    /// Writes the outputs.
     pub(crate) fn run(mut self) {
         let room = core::mem::take(&mut self.unpacked);
         if self.unpacks_panels() {
@@ -118,12 +119,12 @@ impl Macrokernel<'_> {
         }
     }
 
-    /// All tiles times some panels; one of them, if it is unpacked already.
+    /// Multiplies all tiles with some panels, or with one that is unpacked already.
     fn tiles(&self, panels: Range<usize>, unpacked: Option<&[Line]>) {
         let (weights, packed) = (self.weights, self.weights.bits < 8 && unpacked.is_none());
         for tiles in self.tiling.of_a_height(self.tiles.clone()) {
             let panels = panels.clone();
-            // Microkernel of every height have code of their own, with all sums in registers.
+            // Each height of a tile has a function of its own, which keeps all accumulators in registers.
             macro_rules! heights {
                 ($($height:literal)+) => {
                     match (self.tiling.rows(tiles.start).len(), packed) {

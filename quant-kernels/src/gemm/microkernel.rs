@@ -1,20 +1,20 @@
-//! Microkernel of rows times panels: the inner part of a [`Macrokernel`].
+//! The microkernel of integer products: tiles of rows times panels.
 //!
 //! ```text
 //! for tile, panel
 //!   for segment
-//!     acc = what is known before     MR · NR acc in registers
-//!     for line, step                  one broadcast per row, two loads of codes
+//!     acc = row and column offsets        MR · NR accumulators in registers
+//!     for line, k-step                    a broadcast per row, two loads of codes
 //!       acc += activations · codes
 //!     outputs from acc, scales
 //! ```
-//! Every number of rows, and whether codes are packed, has a function of its own, in which little but
-//! one loop and its acc is alive: in a larger one, the compiler (of Rust 1.95) would leave acc in
-//! memory. For the same reason loops over rows go by number, and what they read has a length that is
-//! known when compiled: they are unrolled, and no sum has an index that is not known.
+//! Each number of rows, with packed codes or without, has a function of its own, with few live values
+//! besides one loop and its accumulators. In a larger function, the compiler (of Rust 1.95) leaves
+//! accumulators in memory. For the same reason loops over rows use indices, over arrays of a length known
+//! at compile time: they are unrolled, and every accumulator has a constant index.
 //!
-//! With K of a few hundred, what surrounds the loop counts, too. So what does not depend on the panel
-//! is found once per tile, bounds of an output included.
+//! With K of a few hundred, the code around the loop takes a visible share of the time. So everything that
+//! does not depend on the panel, including the bounds of the output, is computed once per tile.
 
 use crate::elementwise::affine::Affine;
 use crate::gemm::epilogue::{Epilogue, Target};
@@ -29,12 +29,12 @@ use crate::pack::unpack::unpack_steps;
 use bytemuck::Zeroable;
 use core::ops::Range;
 
-/// Microkernel of `R` rows times panels, whose codes are packed or not.
+/// Tiles of `R` rows times panels, whose codes are packed or not.
 pub(crate) struct Microkernel<'a, const R: usize, const PACKED: bool> {
     pub(crate) product: &'a Macrokernel<'a>,
     pub(crate) tiles: Range<usize>,
     pub(crate) panels: Range<usize>,
-    /// The one panel, if it is unpacked already.
+    /// The codes of the only panel, if it is unpacked already.
     pub(crate) unpacked: Option<&'a [Line]>,
 }
 
@@ -43,13 +43,13 @@ impl<const R: usize, const PACKED: bool> Operation for Microkernel<'_, R, PACKED
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // In a `const` block, so that what never runs is not compiled.
+        // A `const` block, so that instances that never run are not compiled.
         if const { R > I::MR || PACKED && (I::KR != 4 || I::PERMUTED) } {
             unreachable!("tiles are at most {} rows, and only few bits are packed", I::MR);
         }
         let Self { product, tiles, panels, unpacked } = self;
         let mut parts = Parts([[0.0; WIDEST]; R]);
-        // They stay in memory, where their alignment is of use.
+        // Keeps them in memory, where they force the alignment of the stack.
         core::hint::black_box(&mut parts);
         for tile in tiles {
             let tile = Tile::<R, PACKED>::new(product, product.tiling.rows(tile).start);
@@ -64,22 +64,22 @@ impl<const R: usize, const PACKED: bool> Operation for Microkernel<'_, R, PACKED
     }
 }
 
-/// The outputs of a panel so far, segment by segment. Aligned, because the compiler then aligns the
-/// stack, and so the place of every vector that waits in memory: up to 2 % of the time of a product.
+/// The outputs of a panel, summed over its segments so far. The alignment makes the compiler align the
+/// stack, and with it every spilled vector: up to 2 % of the time of a product.
 #[repr(align(64))]
 struct Parts<const R: usize>([[f32; WIDEST]; R]);
 
-/// What one panel after the other is multiplied with.
+/// A tile of rows.
 struct Tile<'a, const R: usize, const PACKED: bool> {
     product: &'a Macrokernel<'a>,
     /// The first row.
     first: usize,
     lines: &'a [[Line; R]],
     rows: &'a [Row; R],
-    /// Of each segment, one for each row; so `starts`. Either may be empty.
+    /// For each segment, a value per row; so `row_init`. Either may be empty.
     row_offsets: &'a [[i32; R]],
     row_init: &'a [[i32; R]],
-    /// The output's rows, if they are floats and columns are neighbours.
+    /// The rows of the output, if it holds floats and the columns of a row are contiguous.
     out: Option<SharedRows<'a, f32>>,
 }
 
@@ -87,7 +87,7 @@ struct Tile<'a, const R: usize, const PACKED: bool> {
 #[derive(Clone, Copy)]
 struct Panel<'a, T> {
     number: usize,
-    /// As they are stored, or unpacked already.
+    /// As stored, or unpacked.
     steps: &'a [T],
 }
 
@@ -119,11 +119,11 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         }
     }
 
-    /// The outputs of a panel.
+    /// Writes the outputs of a panel.
     #[inline(always)]
     fn multiply<I: Isa>(&self, isa: I, panel: Panel<'_, I::KStep>, Parts(parts): &mut Parts<R>) {
         let weights = self.product.weights;
-        // Codes in an order are one segment.
+        // Permuted codes have one segment.
         let segments = if I::PERMUTED { 1 } else { weights.segments() };
         let (mut step, mut line) = (0, 0);
         if segments != 1 {
@@ -143,7 +143,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             if segments == 1 {
                 return self.finish::<I>(isa, panel.number, values);
             }
-            // In memory, because registers have no room for them beside the acc.
+            // In memory: the accumulators take the registers.
             for r in 0..R {
                 values[r] = add(isa, load(isa, &parts[r]), values[r]);
                 store(isa, values[r], &mut parts[r]);
@@ -151,7 +151,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             (step, line) = (step + steps, line + count);
         }
         if let Target::I32(out) = self.product.target {
-            // There are no inputs.
+            // K is 0.
             return self.write_accumulators::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
         }
         let mut values = [[isa.splat(0.0); 2]; R];
@@ -161,8 +161,8 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         self.finish::<I>(isa, panel.number, values);
     }
 
-    /// Adds `Σ a · code` over a segment, and what goes with it: see [`Isa::COLUMN_INIT`], [`Isa::WINOGRAD`] and
-    /// [`Isa::UNSIGNED_CODES`].
+    /// Adds `Σ a · code` over a segment, with the terms that [`Isa::COLUMN_INIT`], [`Isa::WINOGRAD`] and
+    /// [`Isa::UNSIGNED_CODES`] describe.
     #[inline(always)]
     fn accumulate<I: Isa>(
         &self,
@@ -184,7 +184,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         }
     }
 
-    /// Adds the products of packed codes, which are unpacked on the way.
+    /// Adds the products of packed codes, which are unpacked on the fly.
     #[inline(always)]
     fn accumulate_packed<I: Isa>(
         &self,
@@ -216,8 +216,8 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         }
     }
 
-    /// What `Σ (a - za) · (code - zw)` has beside `Σ a · code`. Sums start with it, because whoever
-    /// adds it at the end waits for it.
+    /// Zero-point compensation: the difference of `Σ (a - za) · (code - zw)` and `Σ a · code`. Accumulators
+    /// start with it, since adding it at the end would extend the chain of dependent operations.
     #[inline(always)]
     fn initial_accumulators<I: Isa>(
         &self,
@@ -258,7 +258,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         acc
     }
 
-    /// `f32(sum) * (sa * sw)`.
+    /// `f32(acc) * (sa * sw)`.
     #[inline(always)]
     fn scaled<I: Isa>(
         &self,
@@ -278,7 +278,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         values
     }
 
-    /// Adds the bias, and writes outputs, or their codes.
+    /// Applies the epilogue and writes outputs.
     #[inline(always)]
     fn finish<I: Isa>(&self, isa: I, panel: usize, mut values: [[I::Floats; 2]; R]) {
         let Epilogue { bias, relu } = self.product.epilogue;
@@ -343,7 +343,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     }
 }
 
-/// Codes of the outputs of a tile and a panel: code that tiles of every height share.
+/// Quantizes the outputs of a tile and a panel: code that tiles of every height share.
 struct QuantizeLanes<'a> {
     affine: Affine,
     lanes: &'a [[f32; WIDEST]],
@@ -361,12 +361,10 @@ impl Operation for QuantizeLanes<'_> {
     }
 }
 
-/// Writes a tile of rows from `first` on times a panel, without the columns that only fill up the
-/// last panel: neighbours together, which are those of a row in a matrix, and those of a column in
-/// an image.
+/// Writes the outputs of a tile and a panel, without the padding columns of the last panel. Contiguous
+/// elements are written together: those of a row of a matrix, or those of a column of an image.
 ///
-/// A function of its own: it does nothing that an instruction set would do better, and the tiles
-/// that do not need it are smaller without it.
+/// Not inlined: no instruction set would make it faster, and tiles that do not need it stay smaller.
 #[inline(never)]
 fn write<E: Copy>(
     product: &Macrokernel<'_>,

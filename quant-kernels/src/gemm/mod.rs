@@ -1,7 +1,7 @@
 //! The integer product (`docs/numerics.md`, rule 6).
 //!
-//! Imports `pack` and what is below it. Start with `driver`, which says who computes what; the loops
-//! are in `macrokernel` and `microkernel`.
+//! Imports `pack` and the layers below. Start with `driver`, which assigns work to threads; the loops are
+//! in `macrokernel` and `microkernel`.
 
 pub(crate) mod check;
 pub(crate) mod driver;
@@ -27,33 +27,33 @@ use crate::scheme::{DynamicQuantization, Grid, Quantization, QuantizationType, S
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Activations<'a> {
-    /// Codes.
+    /// 8-bit codes.
     Codes {
         /// `m` rows of `k` codes.
         codes: &'a [i8],
-        /// Rows.
+        /// The number of rows.
         m: usize,
-        /// One scale for all rows, or one for each.
+        /// One scale for all rows, or one per row.
         scales: &'a [f32],
-        /// As many zero points, or one, or none if all are zero.
+        /// One zero point for all rows, or one per row; empty if all are zero.
         zero_points: &'a [i8],
     },
-    /// Floats, quantized to 8 bits by the range they have (rule 7).
+    /// Floats that are quantized to 8 bits by the range that they have (rule 7).
     Dynamic {
         /// `m` rows of `k` values.
         values: &'a [f32],
-        /// Rows.
+        /// The number of rows.
         m: usize,
         /// Mapping and granularity.
         quantization: DynamicQuantization,
     },
-    /// Floats, quantized with parameters from calibration.
+    /// Floats that are quantized with parameters from calibration.
     Static {
         /// `m` rows of `k` values.
         values: &'a [f32],
-        /// Rows.
+        /// The number of rows.
         m: usize,
-        /// Parameters and codes for all rows.
+        /// The same for all rows.
         quantization: Quantization,
     },
     /// Floats that are not quantized: weight-only (rule 11). Weights packed by

@@ -1,4 +1,4 @@
-//! PackedABuffers to work in, and how many threads use it.
+//! Buffers for products, and the number of threads that use them.
 
 use crate::dispatch::Kernel;
 use crate::isa::Line;
@@ -7,20 +7,20 @@ use crate::parallel::in_pool;
 use crate::scheme::NonFinite;
 use alloc::vec::Vec;
 
-/// Buffers that calls share, so that none of them allocates once they have grown to the largest.
+/// Buffers that calls reuse; once they have grown to the largest call, nothing is allocated.
 ///
-/// It belongs to one thread at a time; [`Scratch::with_threads`] says how many threads a call may
-/// use. The outputs do not depend on that number.
+/// A value belongs to one thread at a time. [`Scratch::with_threads`] limits the threads that a call may
+/// use. Outputs do not depend on that number.
 #[derive(Debug)]
 pub struct Scratch {
     pub(crate) shared: PackedABuffers,
-    /// An image of a convolution, and the same in another order.
+    /// The codes of an image, and the same laid out for the product.
     pub(crate) codes: Vec<i8>,
     pub(crate) laid_out: Vec<u8>,
     pub(crate) workers: Vec<Worker>,
 }
 
-/// What one thread needs for itself.
+/// The buffers of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
     pub(crate) packed_a: PackedABuffers,
@@ -29,7 +29,7 @@ pub(crate) struct Worker {
     pub(crate) error: Option<NonFinite>,
 }
 
-/// PackedA rows.
+/// Packed rows.
 #[derive(Debug, Default)]
 pub(crate) struct PackedABuffers {
     pub(crate) lines: Vec<Line>,
@@ -45,28 +45,28 @@ impl Default for Scratch {
 }
 
 impl Scratch {
-    /// PackedABuffers for calls on the calling thread.
+    /// Buffers for calls that run on the calling thread alone.
     pub fn new() -> Self {
         Self::with_threads(1)
     }
 
-    /// PackedABuffers for calls that may use up to `threads` threads of the current rayon pool.
+    /// Buffers for calls that may use up to `threads` threads of the current rayon pool.
     ///
-    /// Fewer are used where the work is too small to be shared, and one without the feature
-    /// `rayon`. Calls from outside the pool find its threads later than calls from one of its threads do,
-    /// and share less; `ThreadPool::install`, around all that a model does, is how to be one of them.
+    /// A product that is too small uses fewer, and without the feature `rayon` every product uses one. Outside
+    /// a pool each product costs 5–60 µs to hand over, so only large ones run in parallel; run the whole model
+    /// in `ThreadPool::install` to avoid that.
     pub fn with_threads(threads: usize) -> Self {
         let threads = if cfg!(feature = "rayon") { threads.max(1) } else { 1 };
         let workers = core::iter::repeat_with(Worker::default).take(threads).collect();
         Self { shared: PackedABuffers::default(), codes: Vec::new(), laid_out: Vec::new(), workers }
     }
 
-    /// The most threads a call uses.
+    /// The most threads that a call uses.
     pub fn threads(&self) -> usize {
         self.workers.len()
     }
 
-    /// Workers for as many products of 8-bit codes as these numbers, multiplied, which may not fit.
+    /// The workers for a product of these sizes, counted in 8-bit multiplications.
     pub(crate) fn workers_for(&self, kernel: Kernel, factors: &[usize]) -> usize {
         let products = factors.iter().fold(1, |all: usize, factor| all.saturating_mul(*factor));
         let each = match kernel {
@@ -83,20 +83,20 @@ impl Scratch {
     }
 }
 
-/// The fastest kernel does this many products in 6 to 12 µs from the cache. A thread of the pool that
-/// still looks for work, as it does for about 20 µs after the last, halves the time even of so little; one
-/// that sleeps comes too late, and waking it takes 8 µs. With two threads, one row times 2.4 million codes
+/// The fastest kernel does this many multiplications in 6 to 12 µs from the cache. A pool thread that is
+/// still looking for work, as it does for about 20 µs after the last task, halves even so short a time; one
+/// that sleeps comes too late, and takes 8 µs to wake. With two threads, one row times 2.4 million codes
 /// takes 17 instead of 29 µs in the first case, 29 to 32 in the second.
 const PRODUCTS_PER_THREAD: usize = 1 << 20;
 
-/// The same for loops without vectors, which take about 100 µs for them, whoever calls.
+/// The same without vectors: about 100 µs, inside a pool or outside.
 const SCALAR_PRODUCTS_PER_THREAD: usize = 1 << 18;
 
-/// A caller outside the pool hands everything over and waits, which takes 5 µs more if threads look for
-/// work, and 15 to 60 if they sleep. So many products take 40 to 80.
+/// A caller outside the pool hands over its whole product and waits. That adds 5 µs if pool threads are
+/// looking for work, and 15 to 60 µs if they sleep; so many multiplications take 40 to 80 µs.
 const PRODUCTS_PER_THREAD_FROM_OUTSIDE: usize = 1 << 23;
 
-/// Makes a buffer long enough; what is in it is unspecified.
+/// Grows a buffer to `len` elements, whose values are unspecified.
 pub(crate) fn grown<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) -> &mut [T] {
     if buffer.len() < len {
         buffer.resize(len, filler);

@@ -3,7 +3,7 @@
 use core::marker::PhantomData;
 use core::ops::Range;
 
-/// An output that several threads fill, each its own elements.
+/// An output that several threads write, each its own elements.
 pub(crate) struct Shared<'a, T> {
     start: *mut T,
     len: usize,
@@ -29,7 +29,7 @@ impl<'a, T> Shared<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), owner: PhantomData }
     }
 
-    /// Elements of the output.
+    /// Some elements of the output.
     ///
     /// # Panics
     /// The elements are not within the output.
@@ -42,7 +42,7 @@ impl<'a, T> Shared<'a, T> {
         unsafe { row.columns(0, 0..len) }
     }
 
-    /// `count` rows of `len` elements, `stride` apart, checked once for all that is made of them.
+    /// `count` rows of `len` elements, `stride` apart, whose bounds are checked once.
     ///
     /// # Panics
     /// The elements are not within the output.
@@ -62,7 +62,7 @@ impl<'a, T> Shared<'a, T> {
     }
 }
 
-/// Rows of an output that several threads fill.
+/// Rows of an output that several threads write.
 pub(crate) struct SharedRows<'a, T> {
     first: *mut T,
     stride: usize,

@@ -5,20 +5,20 @@ use crate::isa::Isa;
 /// Columns of the widest panel.
 pub(crate) const WIDEST: usize = 32;
 
-/// A number for each column of a panel.
+/// Loads an integer for each column of a panel.
 #[inline(always)]
 pub(crate) fn load_ints<I: Isa>(isa: I, lanes: &[i32]) -> [I::Ints; 2] {
     let lanes = halves(lanes, I::LANES);
     [isa.load_ints(lanes[0]), isa.load_ints(lanes[1])]
 }
 
-/// The parts for the two vectors of a panel.
+/// The slices for the two vectors of a panel.
 #[inline(always)]
 fn halves<T>(lanes: &[T], each: usize) -> [&[T]; 2] {
     [&lanes[..each], &lanes[each..2 * each]]
 }
 
-/// A value for each column of a panel.
+/// Loads a float for each column of a panel.
 #[inline(always)]
 pub(crate) fn load<I: Isa>(isa: I, lanes: &[f32]) -> [I::Floats; 2] {
     let lanes = halves(lanes, I::LANES);

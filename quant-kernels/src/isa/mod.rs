@@ -1,6 +1,6 @@
-//! What an algorithm may ask of an instruction set.
+//! The operations that an instruction set provides.
 //!
-//! Imports [`scheme`](crate::scheme) alone. Start with [`Isa`]; [`scalar`] defines the answer.
+//! Imports [`scheme`](crate::scheme) alone. Start with [`Isa`]; [`scalar`] defines the results.
 
 pub(crate) mod lanes;
 pub(crate) mod permuted;
@@ -15,17 +15,17 @@ use permuted::PanelPermutation;
 
 use bytemuck::Pod;
 
-/// A piece of work that is compiled once for every instruction set.
+/// An operation that is compiled once for each instruction set.
 ///
-/// `run` has to be `#[inline(always)]`, as has everything it calls in its loops: only what is
-/// inlined into the function that enables an instruction set is compiled with it. A closure is not:
-/// it is a function of its own, so loops are written as loops.
+/// `run`, and every function called in its loops, must be `#[inline(always)]`: only code that is inlined
+/// into the function that enables an instruction set is compiled for it. A closure is a function of its
+/// own and is not, so loops are written as loops.
 pub(crate) trait Operation {
     type Output;
     fn run<I: Isa>(self, isa: I) -> Self::Output;
 }
 
-/// A cache line of prepared activations: 16 groups of 32 bits, each the input of one step.
+/// A cache line of packed activations: 16 groups of 32 bits, one for each k-step.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Line(pub(crate) [u32; Self::STEPS]);
@@ -51,58 +51,57 @@ unsafe impl bytemuck::Zeroable for Line {}
 // SAFETY: as above.
 unsafe impl Pod for Line {}
 
-/// An instruction set; holding a value of it is the proof that this CPU has it.
+/// An instruction set. A value of an implementing type proves that the CPU supports it.
 ///
-/// A *step* is the smallest piece of an integer product: 32 bits of activations of one row
-/// against [`Isa::KR`] codes for each of the [`Isa::NR`] columns of a panel. The
-/// accumulators of two vectors hold one row of a panel.
+/// A *k-step* is the smallest unit of an integer product: 32 bits of activations of one row against
+/// [`Isa::KR`] codes for each of the [`Isa::NR`] columns of a panel. Two vectors of accumulators hold one
+/// row of a panel.
 pub(crate) trait Isa: Copy + Send + Sync {
-    /// Sums in i32, one lane per column.
+    /// i32, one lane per column.
     type Ints: Copy;
-    /// Floats, one lane per column.
+    /// f32, one lane per column.
     type Floats: Copy;
-    /// The codes of one step, for two vectors of columns.
+    /// The codes of a k-step for two vectors of columns.
     type KStep: Pod;
 
-    /// Columns in a vector.
+    /// Columns of a vector.
     const LANES: usize;
-    /// Columns in a panel.
+    /// Columns of a panel.
     const NR: usize = 2 * Self::LANES;
-    /// Values along K in a step: four bytes, or two i16.
+    /// Values along K in a k-step: four bytes, or two i16.
     const KR: usize;
-    /// Rows of the mr tile of integer products.
+    /// Rows of the tallest tile of an integer product.
     const MR: usize;
-    /// The most rows for which products of floats have loops of their own: [`Gemv`]; 0 where those for
-    /// any number of rows do.
+    /// The most rows for which float products have a specialized loop, [`Gemv`]; 0 if none.
     ///
     /// [`Gemv`]: crate::weight_only::gemv::Gemv
     const GEMV_ROWS: usize = 0;
-    /// Segments are filled up to so many steps.
+    /// Segments are padded to a multiple of this many k-steps.
     const GROUP: usize = 1;
-    /// Whether sums start with what is known of the codes of a column.
+    /// Whether accumulators start with a value that depends on the column alone.
     const COLUMN_INIT: bool = false;
-    /// Whether weights are in an [`order`](super::order) of their own.
+    /// Whether weights are stored in a [`permutation`](crate::pack::permutation).
     const PERMUTED: bool = false;
-    /// Whether activations are added to codes before they are multiplied (Winograd, "A new algorithm
-    /// for inner product", 1968): of two steps, which hold `a` and `c` of a row and `w` and `x` of a
-    /// column, `(a + x) · (c + w) = a · w + c · x + a · c + w · x`. What rows and columns give for
-    /// themselves is subtracted once per sum, and the other half of the products is saved.
+    /// Whether the product is computed as a Winograd inner product ("A new algorithm for inner product",
+    /// 1968), which adds activations to codes before it multiplies. For two k-steps that hold `a` and `c` of
+    /// a row and `w` and `x` of a column, `(a + x) · (c + w) = a · w + c · x + a · c + w · x`. The last two
+    /// terms depend on the row or the column alone; they are subtracted once per accumulator, which saves half
+    /// of the multiplications.
     const WINOGRAD: bool = false;
-    /// Whether codes of at most 4 bits are multiplied as they are stored, which is unsigned, code +
-    /// half, and activations are signed. Unpacking is shorter then; `half · Σ a` is subtracted once per
-    /// sum.
+    /// Whether codes of at most 4 bits are multiplied as stored, unsigned (`code + half`), with signed
+    /// activations. This shortens unpacking; `half · Σ a` is subtracted once per accumulator.
     const UNSIGNED_CODES: bool = false;
-    /// Whether sums start with something of a row alone.
+    /// Whether accumulators start with a value that depends on the row alone.
     const ROW_INIT: bool = Self::WINOGRAD || Self::UNSIGNED_CODES;
 
-    /// No sum yet.
+    /// Zero in each lane.
     fn zero(self) -> Self::Ints;
 
-    /// Adds the products of `a` and `b`, exactly: a line, or less of it at the end of a segment, but a
-    /// multiple of [`Isa::GROUP`] steps.
+    /// Adds the products of `a` and `b` to the accumulators, exactly. `b` has at most a line of k-steps, and
+    /// a multiple of [`Isa::GROUP`].
     ///
-    /// Where codes are of at most 4 bits, the number of steps is a multiple of 8, and `b` holds them
-    /// plus half of their range if that is how they are multiplied ([`Isa::UNSIGNED_CODES`]).
+    /// For codes of at most 4 bits, the number of k-steps is a multiple of 8, and `b` holds `code + half` if
+    /// [`Isa::UNSIGNED_CODES`].
     fn accumulate<const R: usize>(
         self,
         sums: &mut [[Self::Ints; 2]; R],
@@ -110,16 +109,16 @@ pub(crate) trait Isa: Copy + Send + Sync {
         b: &[Self::KStep],
     );
 
-    /// The most rows for which [`Isa::accumulate_packed`] is faster than unpacking a panel once, for
-    /// all tiles; 0 where it is not there.
+    /// The most rows for which [`Isa::accumulate_packed`] is faster than unpacking a panel once for all
+    /// tiles; 0 if it is not implemented.
     const UNPACK_ABOVE: usize = 0;
 
-    /// As [`Isa::UNPACK_ABOVE`] for codes of 8 bits, which are widened to i16 as they are loaded, or once for
-    /// all tiles; 0 where they are multiplied as they are.
+    /// The most rows for which 8-bit codes are widened to i16 at each load, instead of once for all tiles; 0
+    /// if they are not widened.
     const WIDEN_ABOVE: usize = 0;
 
-    /// [`Isa::accumulate`] for packed steps of 4 bits, which hold two steps each: without a way
-    /// through memory.
+    /// [`Isa::accumulate`] for packed k-steps of 4-bit codes, two k-steps in each, which are unpacked in
+    /// registers.
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
@@ -129,7 +128,8 @@ pub(crate) trait Isa: Copy + Send + Sync {
     ) {
     }
 
-    /// [`Isa::accumulate`] for all codes of a panel, which are in an [`order`](super::order).
+    /// [`Isa::accumulate`] for all codes of a panel, which are in a
+    /// [`permutation`](crate::pack::permutation).
     #[inline(always)]
     fn accumulate_permuted<const R: usize>(
         self,
@@ -140,46 +140,46 @@ pub(crate) trait Isa: Copy + Send + Sync {
     ) {
     }
 
-    /// The codes of a step for the columns of vector `v`, a lane of 32 bits for each: what
-    /// [`Isa::byte`] and [`Isa::nibble`] take apart.
+    /// The codes of a k-step for the columns of vector `v`, 32 bits in each lane: the argument of
+    /// [`Isa::byte`] and [`Isa::nibble`].
     fn lanes(self, step: &Self::KStep, v: usize) -> Self::Ints;
 
-    /// Value `J` along K of a step, whose codes have a byte each.
+    /// Value `J` along K of a k-step of 8-bit codes.
     fn byte<const J: usize>(self, lanes: Self::Ints) -> Self::Floats;
 
-    /// Asks for a step so many bytes further on, if there is one.
+    /// Prefetches the k-step that lies `bytes` after this one.
     #[inline(always)]
     fn prefetch(self, _step: &Self::KStep, _bytes: usize) {}
 
-    /// Value `J` along K, of eight, of each lane of a packed step of 4 bits: two steps of four values
-    /// (see [`nibble_at`]). Steps of two values are never packed.
+    /// Value `J` along K, 0 to 7, of a packed k-step of 4-bit codes: two k-steps of four values (see
+    /// [`nibble_at`]). K-steps of two values are never packed.
     fn nibble<const J: usize>(self, lanes: Self::Ints) -> Self::Floats;
 
-    /// The same sum in each lane.
+    /// The same integer in each lane.
     fn splat_int(self, value: i32) -> Self::Ints;
 
-    /// Reads the lanes.
+    /// Loads a vector.
     fn load_ints(self, from: &[i32]) -> Self::Ints;
 
-    /// Writes the lanes.
+    /// Stores a vector.
     fn store_ints(self, sums: Self::Ints, out: &mut [i32]);
 
     /// `a + b`, wrapping.
     fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
-    /// `sum - a * b`, wrapping.
+    /// `acc - a * b`, wrapping.
     fn subtract_product(self, sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
     /// Rounded to the nearest float, ties to even.
     fn to_floats(self, sums: Self::Ints) -> Self::Floats;
 
-    /// The same value in each lane.
+    /// The same float in each lane.
     fn splat(self, value: f32) -> Self::Floats;
 
-    /// Reads the lanes.
+    /// Loads a vector.
     fn load(self, from: &[f32]) -> Self::Floats;
 
-    /// Writes the lanes.
+    /// Stores a vector.
     fn store(self, floats: Self::Floats, out: &mut [f32]);
 
     /// `a + b`.
@@ -188,20 +188,20 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// `a - b`.
     fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
-    /// `a * b`. Never fused with an addition: that would give other bits.
+    /// `a * b`. It must not be fused with an addition, which would give other bits.
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
-    /// The bits of floats.
+    /// Loads floats as their bits.
     fn bits(self, from: &[f32]) -> Self::Ints;
 
-    /// The larger one as a signed number.
+    /// The signed maximum.
     fn max(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
-    /// The larger one as an unsigned number.
+    /// The unsigned maximum.
     fn max_unsigned(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
-    /// Codes plus 128, if the result is `false`; some may be wrong if it is `true`: see
-    /// [`Affine::codes`](super::elementwise::Affine::codes).
+    /// Writes `code + 128` of each value and returns `false`; or returns `true` if some may be wrong. See
+    /// [`Affine::codes`](crate::elementwise::affine::Affine::codes).
     #[inline(always)]
     fn quantize(
         self,
@@ -215,12 +215,12 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// `a * b + c`, rounded once.
     fn fused(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
 
-    /// `a` where it is greater than 0, else `+0.0`.
+    /// `a` if it is greater than 0, else `+0.0`.
     fn relu(self, a: Self::Floats) -> Self::Floats;
 }
 
-/// Which four bits of a lane, from the low end, are value `j` along K of a packed step of 4 bits: its
-/// first step is in the low halves of the bytes.
+/// The position, counted in nibbles from the low end of a lane, of value `j` along K of a packed k-step of
+/// 4-bit codes. The first k-step is in the low nibbles of the bytes.
 pub(crate) const fn nibble_at(j: usize) -> usize {
     j % 4 * 2 + j / 4
 }

@@ -1,18 +1,18 @@
-//! The order of a panel's codes, as the instruction set that multiplies them reads it.
+//! The permutation of a panel of codes, as the instruction set reads it.
 
-/// Codes that are ordered together: those a 128-bit shuffle can reach.
+/// Codes along K that are permuted together: the reach of a 128-bit shuffle.
 pub(crate) const BLOCK: usize = 16;
 
 /// How the products of a block are summed, fastest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum BlockKind {
-    /// Four in i16.
+    /// Four products are summed in i16.
     Quads,
-    /// Four in i16 in the first half of the block, two in the second.
+    /// Four products in the first half of the block, two in the second.
     HalfQuads,
-    /// Two in i16.
+    /// Two products.
     Pairs,
-    /// Codes and activations are widened to i16 first.
+    /// Codes and activations are widened to i16 before they are multiplied.
     Wide,
 }
 
@@ -20,15 +20,16 @@ impl BlockKind {
     pub(crate) const ALL: [Self; 4] = [Self::Quads, Self::HalfQuads, Self::Pairs, Self::Wide];
 }
 
-/// The order of a panel, for who reads blocks as they are stored.
+/// The permutation of a panel, for reading blocks in the order of storage.
 #[derive(Clone, Copy)]
 pub(crate) struct PanelPermutation<'a> {
-    /// Codes in the low bits, as a shuffle wants them; [`NEGATED`] where activations are `255 - a`.
+    /// The index of each code within its block, as a shuffle takes it; [`NEGATED`] is set where activations
+    /// are replaced by `255 - a`.
     pub(crate) patterns: &'a [[u8; BLOCK]],
     pub(crate) sources: &'a [u16],
-    /// Pairs of stored blocks of each kind, one kind after the other.
+    /// Pairs of stored blocks of each kind, in the order of kinds.
     pub(crate) pairs: [usize; BlockKind::ALL.len()],
 }
 
-/// Set in a pattern or a position whose code is negated. A shuffle ignores this bit.
+/// The bit of a shuffle index that marks a negated code. The shuffle ignores it.
 pub(crate) const NEGATED: u8 = 0x40;

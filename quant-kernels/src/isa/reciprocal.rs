@@ -1,24 +1,24 @@
-//! Quantization by a multiplication with `1 / scale`, which is right except near ties.
+//! Quantization by a multiplication with `1 / scale`, which is exact except near ties.
 
 use crate::scheme::{ROUNDING, rounded_code};
 
-/// Rule 3 by a product instead of a quotient, for codes plus 128.
+/// The parameters of rule 3 for a multiplication, giving `code + 128`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reciprocal {
     /// `1 / scale`, rounded.
     pub(crate) inverse: f32,
-    /// The distance from an integer at which `value * inverse` may be rounded to another one than
-    /// `value / scale`.
+    /// The distance from an integer from which on `value * inverse` and `value / scale` may round to
+    /// different integers.
     pub(crate) near_tie: f32,
     pub(crate) zero_point: i16,
     pub(crate) range: (u8, u8),
 }
 
-/// Values that are quantized together.
+/// Values that [`Isa::quantize`](super::Isa::quantize) takes.
 pub(crate) const QUANTIZE_LANES: usize = 32;
 
 impl Reciprocal {
-    /// [`Isa::quantize`] in plain Rust.
+    /// [`Isa::quantize`](super::Isa::quantize) in portable Rust.
     #[inline(always)]
     pub(crate) fn quantize(
         self,
@@ -33,7 +33,7 @@ impl Reciprocal {
             let quotient = if quotient < hi { quotient } else { hi };
             let quotient = if quotient > lo { quotient } else { lo };
             let sum = quotient + ROUNDING;
-            // Both differences are exact: the nearest integer, and how far it is.
+            // Both differences are exact: the nearest integer, and the distance to it.
             let distance = quotient - (sum - ROUNDING);
             near_tie |= distance.abs() >= self.near_tie;
             codes[i] = (rounded_code(sum) + i32::from(self.zero_point)) as u8;

@@ -221,7 +221,7 @@ impl serde::Serialize for QuantizationScheme {
 impl<'de> serde::Deserialize<'de> for QuantizationScheme {
     /// Deserializes from the name.
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = <String as serde::Deserialize>::deserialize(deserializer)?;
+        let name = <alloc::string::String as serde::Deserialize>::deserialize(deserializer)?;
         name.parse().map_err(serde::de::Error::custom)
     }
 }
