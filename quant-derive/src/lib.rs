@@ -1,8 +1,8 @@
 //! `#[derive(Module)]` for the `quant` crate, which re-exports it: depend on that.
 //!
-//! An item flows one way: from syn's tree to ours (`ast`, with the attributes read by `attr`),
-//! through the rules about more than one of them (`check`), to the impl (`expand`, with the bounds
-//! of `bound`). Mistakes are collected on the way (`ctxt`) and shown together.
+//! Data flows in one direction: from syn's tree to our own (`ast`, whose attributes `attr` reads),
+//! through the rules that involve several attributes (`check`), to the impl (`expand`, with the bounds
+//! of `bound`). Mistakes are collected in `ctxt` and reported together.
 
 mod ast;
 mod attr;
@@ -16,7 +16,8 @@ mod tests;
 
 use proc_macro::TokenStream;
 
-/// Derives `quant::Module`: the walk over the parameters of a struct or enum.
+/// Implements `quant::module::Walk`, the walk over the parameters of a struct or enum. The type is a
+/// `quant::Module` by that.
 ///
 /// ```
 /// use quant::{Module, Param};
@@ -222,8 +223,8 @@ use proc_macro::TokenStream;
 /// # Generic types
 ///
 /// The impl has the bounds of the item and one more for each field that is walked and whose type
-/// mentions a type parameter: that this type is a module. So the `T` of a `Param<T>` is bounded as the
-/// item says, the `L` of a `Vec<L>` has to be a module, and a `PhantomData<B>` asks nothing of `B`.
+/// mentions a type parameter: that this type is a module. So the `T` of a `Param<T>` has the bounds of
+/// the item, the `L` of a `Vec<L>` has to be a module, and a `PhantomData<B>` needs no bound on `B`.
 ///
 /// ```
 /// # use quant::{FloatTensor, Module, Param};
@@ -236,15 +237,15 @@ use proc_macro::TokenStream;
 /// ```
 ///
 /// For a field whose type mentions the item itself, such as `inner`, a bound would be circular. In its
-/// place stand bounds for the type arguments, elements and items of which that type is made and which
-/// mention a parameter but not the item. This takes the item's own name or `Self`: behind an alias it
-/// is not seen, and two generic items that hold each other cannot derive `Module` both.
+/// place are bounds for those type arguments, elements and items of the type that mention a parameter
+/// but not the item. The item is recognized by its own name or `Self`, not behind an alias, and two
+/// generic items that contain each other cannot both derive `Module`.
 ///
 /// # What is written
 ///
-/// One `impl` with the two methods of the trait, each of which takes `self` apart without leaving out a
-/// field. For a struct of three layers it is 22 lines of `rustc -Zunpretty=expanded`. It needs no
-/// prelude, and names of its own begin with two underscores.
+/// One `impl` of `quant::module::Walk`. Both methods destructure `self` without leaving out a field. For
+/// a struct of three layers that is 23 lines of `rustc -Zunpretty=expanded`. The code needs no
+/// prelude, and its own names begin with two underscores.
 #[proc_macro_derive(Module, attributes(module))]
 pub fn derive_module(input: TokenStream) -> TokenStream {
     expand::derive(input.into()).into()

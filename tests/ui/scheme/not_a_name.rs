@@ -2,7 +2,7 @@ use quant::Module;
 
 #[derive(Module)]
 struct Layer {
-    #[module(scheme = "int8")]
+    #[module(scheme = "int9")]
     inner: u8,
 }
 

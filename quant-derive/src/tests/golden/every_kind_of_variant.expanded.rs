@@ -1,10 +1,10 @@
 const _: () = {
     use ::quant as __quant;
-    use __quant::Module as __M;
+    use __quant::module::Walk as __M;
     #[automatically_derived]
     #[allow(deprecated)]
     impl __M for Layer {
-        fn walk(&self, __walker: &mut __quant::Walker<'_>) {
+        fn walk(&self, __walker: &mut __quant::module::Walker<'_>) {
             match self {
                 Self::None {} => {}
                 Self::Linear { 0: __1, 1: _ } => {
@@ -17,7 +17,7 @@ const _: () = {
                 }
             }
         }
-        fn walk_mut(&mut self, __walker: &mut __quant::WalkerMut<'_>) {
+        fn walk_mut(&mut self, __walker: &mut __quant::module::WalkerMut<'_>) {
             match self {
                 Self::None {} => {}
                 Self::Linear { 0: __1, 1: _ } => {

@@ -1,6 +1,6 @@
 const _: () = {
     use ::quant as __quant;
-    use __quant::Module as __M;
+    use __quant::module::Walk as __M;
     #[automatically_derived]
     #[allow(deprecated)]
     impl<'a, L: Layer, T: FloatTensor, const N: usize> __M for Net<'a, L, T, N>
@@ -9,7 +9,7 @@ const _: () = {
         [L; N]: __M,
         Param<T>: __M,
     {
-        fn walk(&self, __walker: &mut __quant::Walker<'_>) {
+        fn walk(&self, __walker: &mut __quant::module::Walker<'_>) {
             let Self {
                 name: __0,
                 layers: __1,
@@ -24,7 +24,7 @@ const _: () = {
             <Param<T> as __M>::walk(__3, &mut __walker.field("shift"));
             <usize as __M>::walk(__4, &mut __walker.field("width"));
         }
-        fn walk_mut(&mut self, __walker: &mut __quant::WalkerMut<'_>) {
+        fn walk_mut(&mut self, __walker: &mut __quant::module::WalkerMut<'_>) {
             let Self {
                 name: __0,
                 layers: __1,

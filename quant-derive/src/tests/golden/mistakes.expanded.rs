@@ -6,30 +6,30 @@
 }
 const _: () = {
     use ::quant as __quant;
-    use __quant::Module as __M;
+    use __quant::module::Walk as __M;
     #[automatically_derived]
     #[allow(deprecated)]
     impl<T: FloatTensor> __M for Layer<T>
     where
         Param<T>: __M,
     {
-        fn walk(&self, __walker: &mut __quant::Walker<'_>) {
+        fn walk(&self, __walker: &mut __quant::module::Walker<'_>) {
             let Self { name: _, weight: __1, bias: __2 } = self;
             <Param<
                 T,
             > as __M>::walk(
                 __1,
-                &mut __walker.field_with("weight", __quant::Directive::Quantize),
+                &mut __walker.field_with("weight", __quant::module::Directive::Quantize),
             );
             <Param<T> as __M>::walk(__2, &mut __walker.field("bias"));
         }
-        fn walk_mut(&mut self, __walker: &mut __quant::WalkerMut<'_>) {
+        fn walk_mut(&mut self, __walker: &mut __quant::module::WalkerMut<'_>) {
             let Self { name: _, weight: __1, bias: __2 } = self;
             <Param<
                 T,
             > as __M>::walk_mut(
                 __1,
-                &mut __walker.field_with("weight", __quant::Directive::Quantize),
+                &mut __walker.field_with("weight", __quant::module::Directive::Quantize),
             );
             <Param<T> as __M>::walk_mut(__2, &mut __walker.field("bias"));
         }
