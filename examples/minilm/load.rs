@@ -23,7 +23,7 @@ pub fn load(folder: &Path, record: Option<&Path>) -> Result<MiniLm, LoadError> {
         return Ok(model.load_file(record, &BincodeRecorder::default())?);
     }
     // What sentence embeddings have no use for.
-    let rename = Rename::new().omit(r"^embeddings\.position_ids$")?.omit(r"^pooler\.")?;
+    let rename = Rename::new().omit("embeddings.position_ids").omit("pooler.**");
     let recorder = SafetensorsRecorder::default().rename(rename);
     Ok(model.load_file(folder.join("model.safetensors"), &recorder)?)
 }

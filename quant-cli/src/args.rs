@@ -1,18 +1,33 @@
-//! What can be asked for.
+//! The arguments of every command.
 
 use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use quant::{Budget, CalibrationMethod, Precision, QuantizationScheme};
+use quant::calibration::CalibrationMethod;
+use quant::quantize::ByteSize;
+use quant::quantize::mixed::{Budget, Precision};
+use quant::scheme::QuantizationScheme;
 
 const AFTER_HELP: &str = "\
-Files: a record of this library (.quant), safetensors (.safetensors, or the .index.json of one in \
-parts), or JSON (.json). What is read is recognized by its content, what is written by its \
-extension. A file that is written has its old content, or none, until the new one is complete.
+Examples:
+  quant inspect model.safetensors
+  quant plan model.safetensors --budget 30% --write-recipe recipe.toml
+  quant quantize model.safetensors -o model.quant --recipe recipe.toml
+  quant quantize model.safetensors -o clipped.quant --calibration percentile:99.9 --keep '**.head.*'
+  quant diff model.safetensors model.quant --min-sqnr 10
+  quant report model.safetensors --against model.quant
 
-Exit codes: 0 done; 1 a difference or damage was found; 2 wrong arguments or a recipe that does \
-not fit; 3 a file cannot be read or written; 130 interrupted.";
+Files: records (.quant), safetensors (.safetensors, or the .safetensors.index.json of shards) and \
+JSON (.json). The content of an input decides its format, the extension of an output decides that \
+of the output. An output keeps its old content until the new content is complete.
+
+Sizes: kB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB powers of 1024. Printed sizes \
+are decimal.
+
+Exit codes: 0 success; 1 a difference or damage was found; 2 invalid arguments, or a recipe or \
+pattern that does not fit the checkpoint; 3 a file cannot be read or written; 130 interrupted. \
+With --json, an error is a JSON object on standard error.";
 
 /// Quantize, inspect, compare and convert checkpoints of neural networks.
 #[derive(Parser)]
@@ -24,38 +39,54 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Show what a checkpoint holds: a tree of tensors with shapes, types, ranges and sizes
+    /// Show the tensors of a checkpoint as a tree, with shapes, types, ranges and sizes
     Inspect(Inspect),
-    /// Show what quantizing would do to every tensor, without doing it
+    /// Show what `quantize` would do to every tensor, without writing anything
     Plan(Plan),
     /// Quantize a checkpoint
     Quantize(Quantize),
-    /// Make every quantized tensor float again
+    /// Convert every quantized tensor of a checkpoint to float
     Dequantize(Copy),
-    /// Copy a checkpoint into another format
+    /// Copy a checkpoint to another format
     Convert(Copy),
-    /// Compare two checkpoints tensor by tensor: what is missing, noise ratio, largest error
+    /// Compare two checkpoints tensor by tensor
     Diff(Diff),
-    /// Compare all checksums with the bytes
+    /// Compare the checksums of checkpoints with their bytes
     Verify(Verify),
-    /// Write a page that shows what quantization does to every tensor
+    /// Write an HTML page that shows what quantization does to every tensor
     Report(Report),
-    /// Print the completions for a shell
+    /// Print shell completions
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page, or write one for each command into a directory
+    /// Print the manual page, or write one page for each command to a directory
     Man {
-        /// The directory
+        /// An existing directory
         directory: Option<PathBuf>,
     },
 }
 
-/// A checkpoint, under other names if asked.
+impl Command {
+    /// Whether results and errors are printed as JSON.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Inspect(args) => args.json,
+            Self::Plan(args) => args.json,
+            Self::Quantize(args) => args.json,
+            Self::Dequantize(args) | Self::Convert(args) => args.json,
+            Self::Diff(args) => args.json,
+            Self::Verify(args) => args.json,
+            Self::Report(args) => args.json,
+            Self::Completions { .. } | Self::Man { .. } => false,
+        }
+    }
+}
+
+/// A checkpoint, and how its tensors are renamed.
 #[derive(Args)]
 pub(crate) struct Input {
-    /// The checkpoint
+    /// The checkpoint to read
     #[arg(value_name = "IN")]
     pub(crate) path: PathBuf,
 
@@ -65,43 +96,45 @@ pub(crate) struct Input {
 
 #[derive(Args)]
 pub(crate) struct Names {
-    /// Replace what matches a regular expression in the names of tensors ($1 or ${1}: the first
-    /// group); may be given several times, each rule sees what those before it made
-    #[arg(long, num_args = 2, value_names = ["PATTERN", "REPLACEMENT"], action = clap::ArgAction::Append)]
+    /// Replace every match of a regular expression in the names of tensors; $1 or ${1} stands for
+    /// its first group. May be repeated: rules apply in order
+    #[arg(long, num_args = 2, value_names = ["REGEX", "REPLACEMENT"], action = clap::ArgAction::Append)]
     pub(crate) rename: Vec<String>,
 
-    /// Leave out tensors whose name matches a regular expression
-    #[arg(long, value_name = "PATTERN")]
+    /// Leave out tensors whose name, before renaming, matches a pattern as of --keep. May be
+    /// repeated
+    #[arg(long, value_name = "GLOB")]
     pub(crate) omit: Vec<String>,
 }
 
 /// How tensors are quantized.
 #[derive(Args)]
 pub(crate) struct Choice {
-    /// How tensors of two axes and more are quantized, such as per-tensor-affine-int8 or
+    /// The scheme of tensors with two or more axes, such as per-tensor-affine-int8 or
     /// per-block-symmetric-int4:len=32
     #[arg(long, value_name = "SCHEME", default_value = "per-channel-symmetric-int8")]
     pub(crate) scheme: QuantizationScheme,
 
-    /// How ranges are found: min-max, mse, percentile=99.9, entropy
+    /// How ranges are found: min-max, mse, percentile:99.9, entropy [default: min-max]
     #[arg(long, value_name = "METHOD")]
     pub(crate) calibration: Option<CalibrationMethod>,
 
-    /// Leave tensors whose path matches a pattern float (*: within a step, **: any steps); may be
-    /// given several times
-    #[arg(long, value_name = "PATH")]
+    /// Keep tensors float whose name matches a pattern: * matches within a part between dots, **
+    /// any number of parts. May be repeated
+    #[arg(long, value_name = "GLOB")]
     pub(crate) keep: Vec<String>,
 
-    /// A recipe in TOML that says it all, by rules
+    /// Read schemes, calibrations and rules from a recipe in TOML
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "calibration", "keep"])]
     pub(crate) recipe: Option<PathBuf>,
 
-    /// Choose a scheme for each tensor that makes the expected error least within this size of all
-    /// tensors: 45%, 24MB, 16MiB
-    #[arg(long, value_name = "SIZE", conflicts_with = "scheme")]
+    /// Choose a scheme for each tensor so that the sum of squared errors is minimal and all tensors
+    /// take at most this size: 45%, 24MB, 16MiB
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["scheme", "calibration"])]
     pub(crate) budget: Option<Budget>,
 
-    /// What the budget is spent on: schemes, each with its calibration if not min-max, and float
+    /// What --budget chooses from: schemes, each `by` a calibration other than min-max if named,
+    /// and float
     #[arg(
         long,
         value_name = "SCHEME,…",
@@ -119,13 +152,13 @@ pub(crate) struct Choice {
 
 #[derive(Args)]
 pub(crate) struct Work {
-    /// The number of threads [default: all of the machine's]
+    /// The number of threads, at most 4 for each CPU [default: one for each CPU]
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<NonZero<usize>>,
 
-    /// The most memory to take, such as 256MiB
-    #[arg(long, value_name = "SIZE", value_parser = super::output::parse_bytes)]
-    pub(crate) max_memory: Option<u64>,
+    /// The memory to use at most, such as 256MB
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_memory: Option<ByteSize>,
 }
 
 #[derive(Args)]
@@ -137,8 +170,8 @@ pub(crate) struct Inspect {
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Show this many steps of each path, and sums below
-    #[arg(long, value_name = "N")]
+    /// Show this many levels of the tree, and totals for what lies deeper
+    #[arg(long, value_name = "N", conflicts_with = "json")]
     pub(crate) depth: Option<NonZero<usize>>,
 
     /// Print JSON
@@ -157,7 +190,7 @@ pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) work: Work,
 
-    /// Write the choice as a recipe, to be read, changed and used again
+    /// Write the plan as a recipe, which `quantize` accepts
     #[arg(long, value_name = "FILE")]
     pub(crate) write_recipe: Option<PathBuf>,
 
@@ -188,12 +221,12 @@ pub(crate) struct Quantize {
 #[derive(Args)]
 pub(crate) struct Output {
     /// The file to write: .quant, .safetensors or .json
-    #[arg(long, short, value_name = "OUT")]
-    pub(crate) output: PathBuf,
+    #[arg(id = "output", long, short, value_name = "OUT")]
+    pub(crate) path: PathBuf,
 
-    /// Write a record in parts of at most this size, such as 2GB, and an index of them
-    #[arg(long, value_name = "SIZE", value_parser = super::output::parse_bytes)]
-    pub(crate) max_part_size: Option<u64>,
+    /// Write a record as shards of at most this size, such as 2GB, and an index of them
+    #[arg(long, value_name = "SIZE", value_parser = shard_size, alias = "max-part-size")]
+    pub(crate) max_shard_size: Option<ByteSize>,
 }
 
 #[derive(Args)]
@@ -214,24 +247,23 @@ pub(crate) struct Copy {
 
 #[derive(Args)]
 pub(crate) struct Diff {
-    /// The one
+    /// The first checkpoint; --rename and --omit apply to it
     #[arg(value_name = "A")]
     pub(crate) first: PathBuf,
 
-    /// The other
+    /// The second checkpoint
     #[arg(value_name = "B")]
     pub(crate) second: PathBuf,
 
-    /// Rename the tensors of A; see `quant inspect --help`
     #[command(flatten)]
     pub(crate) names: Names,
 
-    /// Let tensors pass as equal whose signal-to-noise ratio is at least this many dB
-    #[arg(long, value_name = "DB")]
+    /// Accept changed tensors whose signal-to-noise ratio is at least this many dB
+    #[arg(long, value_name = "DB", value_parser = decibels)]
     pub(crate) min_sqnr: Option<f64>,
 
-    /// Show tensors that are equal, too
-    #[arg(long)]
+    /// Show equal tensors, too
+    #[arg(long, conflicts_with = "json")]
     pub(crate) all: bool,
 
     /// Print JSON
@@ -259,7 +291,7 @@ pub(crate) struct Report {
     #[arg(long, short, value_name = "PAGE", default_value = "report.html")]
     pub(crate) output: PathBuf,
 
-    /// Compare with this quantized checkpoint, in place of quantizing
+    /// Compare with this quantized checkpoint instead of quantizing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "recipe", "calibration", "keep", "budget"])]
     pub(crate) against: Option<PathBuf>,
 
@@ -268,4 +300,36 @@ pub(crate) struct Report {
 
     #[command(flatten)]
     pub(crate) work: Work,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Parses a ratio in dB, which NaN is not.
+fn decibels(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("expected a finite number".into()),
+    }
+}
+
+fn shard_size(text: &str) -> Result<ByteSize, String> {
+    match text.parse() {
+        Ok(ByteSize(0)) => Err("a shard has at least one byte".into()),
+        Ok(size) => Ok(size),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

@@ -1,29 +1,40 @@
-//! What a command says when it cannot go on.
+//! Why a command stopped, as a message, JSON and an exit code.
 
 use std::error::Error;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use quant::quantize::{QuantizeError, UnmatchedRule};
 use quant::record::{RecordError, RecordFormatError};
 use quant_formats::CheckpointError;
+use serde::Serialize;
 
-/// Why a command has stopped.
+use crate::args::Choice;
+use crate::output::printable;
+use crate::signals;
+
+/// Why a command stopped.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The arguments, or the recipe, do not fit: exit code 2.
-    Asked { message: String, help: Option<String> },
+    /// The arguments are invalid, or do not fit the checkpoint: exit code 2.
+    Usage { message: String, help: Option<String> },
     /// A file cannot be read or written: exit code 3.
     File { path: PathBuf, source: Box<dyn Error + Send + Sync>, help: Option<String> },
-    /// Somebody has pressed control-C: exit code 130.
+    /// A signal arrived: exit code 130.
     Interrupted,
-    /// Nothing can be printed.
+    /// Standard output cannot be written: exit code 3.
     Output(io::Error),
 }
 
 impl Failure {
-    pub(crate) fn asked(message: impl Into<String>) -> Self {
-        Self::Asked { message: message.into(), help: None }
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), help: None }
+    }
+
+    /// An error of the arguments or of a recipe, about the file at `path`.
+    pub(crate) fn usage_of(path: &Path, error: &(dyn Error + 'static)) -> Self {
+        Self::usage(format!("{}: {}", path.display(), chain(error)))
     }
 
     pub(crate) fn file(path: &Path, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -33,19 +44,19 @@ impl Failure {
     pub(crate) fn help(self, text: impl Into<String>) -> Self {
         let text = Some(text.into());
         match self {
-            Self::Asked { message, .. } => Self::Asked { message, help: text },
+            Self::Usage { message, .. } => Self::Usage { message, help: text },
             Self::File { path, source, .. } => Self::File { path, source, help: text },
             other => other,
         }
     }
 
-    /// An error of a record, about the file at `path`.
+    /// An error of reading the checkpoint at `path`.
     pub(crate) fn record(path: &Path, error: RecordError) -> Self {
         let help = match &error {
             RecordError::Format { source, .. } => match source {
                 RecordFormatError::SectionChecksum { .. }
                 | RecordFormatError::HeaderChecksum { .. } => {
-                    Some("the file has been damaged; `quant verify` lists all damage")
+                    Some("the file is damaged; `quant verify` lists all damage")
                 }
                 RecordFormatError::Truncated { .. } => {
                     Some("the file is incomplete; copy it again")
@@ -55,15 +66,33 @@ impl Failure {
             },
             _ => None,
         };
-        let failure = Self::file(path, error);
+        let failure = Self::of_record(path, error);
         match help {
             Some(help) => failure.help(help),
             None => failure,
         }
     }
 
-    /// An error of rewriting the checkpoint at `from` to `to`.
-    pub(crate) fn checkpoint(from: &Path, to: Option<&Path>, error: CheckpointError) -> Self {
+    /// The error itself, without the layer that names the file and says that it is invalid.
+    fn of_record(path: &Path, error: RecordError) -> Self {
+        match error {
+            RecordError::Io { path: Some(path), source } => Self::file(&path, source),
+            RecordError::Io { path: None, source } => Self::file(path, source),
+            RecordError::Format { path: Some(path), source } => Self::file(&path, source),
+            RecordError::Format { path: None, source } => Self::file(path, source),
+            RecordError::Recorder { path: Some(path), source } => Self::file(&path, source),
+            RecordError::Recorder { path: None, source } => Self::file(path, source),
+            other => Self::file(path, other),
+        }
+    }
+
+    /// An error of rewriting the checkpoint at `from` to `to`, as `choice` says.
+    pub(crate) fn checkpoint(
+        from: &Path,
+        to: Option<&Path>,
+        choice: Option<&Choice>,
+        error: CheckpointError,
+    ) -> Self {
         match error {
             CheckpointError::Cancelled => Self::Interrupted,
             CheckpointError::Record(error) => {
@@ -79,51 +108,134 @@ impl Failure {
                 );
                 Self::record(if read { from } else { to.unwrap_or(from) }, error)
             }
-            CheckpointError::Quantize(error) => Self::asked(format!("{}: {error}", from.display())),
-            CheckpointError::Mixed(error) => Self::asked(format!("{}: {error}", from.display())),
-            error @ CheckpointError::Memory { .. } => Self::asked(error.to_string())
-                .help("allow more by --max-memory; a tensor is quantized whole"),
+            CheckpointError::Quantize(error) => Self::quantize(from, choice, &error),
+            CheckpointError::Mixed(error) => Self::usage_of(from, &error),
+            CheckpointError::NothingToQuantize { all_quantized, .. } => {
+                let failure = Self::usage_of(from, &error);
+                if all_quantized {
+                    failure.help("`quant dequantize` makes a quantized checkpoint float")
+                } else {
+                    failure.help("`quant plan` shows the reason for each tensor")
+                }
+            }
+            CheckpointError::Memory { .. } => {
+                Self::usage_of(from, &error).help("allow more with --max-memory")
+            }
             error => Self::file(from, error),
+        }
+    }
+
+    fn quantize(from: &Path, choice: Option<&Choice>, error: &QuantizeError) -> Self {
+        match (error, choice) {
+            (QuantizeError::Rules(rules), Some(choice)) if choice.recipe.is_none() => {
+                let rules: Vec<String> = rules.iter().map(keep_without_effect).collect();
+                Self::usage(format!("{}: {}", from.display(), rules.join("; ")))
+                    .help("`quant inspect --quick` shows the names")
+            }
+            (QuantizeError::Param { id, .. }, _) => {
+                let failure = Self::usage_of(from, error);
+                failure.help(format!("--keep '{id}' leaves the tensor float"))
+            }
+            _ => Self::usage_of(from, error),
         }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Asked { .. } => 2,
+            Self::Usage { .. } => 2,
             Self::File { .. } | Self::Output(_) => 3,
-            Self::Interrupted => 130,
+            Self::Interrupted => signals::EXIT_CODE,
         }
     }
 
-    /// Whether the reader of what is printed has gone away: `quant inspect … | head`.
+    /// Whether the reader of standard output has gone away: `quant inspect … | head`.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+
+    /// Prints the error to standard error. Nothing can be done if that fails.
+    pub(crate) fn print(&self, json: bool) {
+        let mut stderr = io::stderr().lock();
+        if json {
+            let exit_code = self.exit_code();
+            let error = Message { message: self.to_string(), help: self.help_text(), exit_code };
+            let _ = crate::output::json(&mut stderr, &Document { error });
+            return;
+        }
+        let title = console::style("error:").for_stderr().red().bold();
+        let _ = writeln!(stderr, "{title} {}", printable(&self.to_string()));
+        if let Some(help) = self.help_text() {
+            let _ = writeln!(stderr, "  {}", printable(help));
+        }
+    }
+
+    fn help_text(&self) -> Option<&str> {
+        match self {
+            Self::Usage { help, .. } | Self::File { help, .. } => help.as_deref(),
+            Self::Interrupted | Self::Output(_) => None,
+        }
+    }
+}
+
+/// What is printed of an error under `--json`.
+#[derive(Serialize)]
+struct Document<'a> {
+    error: Message<'a>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    message: String,
+    help: Option<&'a str>,
+    exit_code: u8,
+}
+
+/// A rule that `--keep` has made, as the user wrote it.
+fn keep_without_effect(rule: &UnmatchedRule) -> String {
+    match rule {
+        UnmatchedRule::NoMatch { pattern, nearest, .. } if nearest.is_empty() => {
+            format!("--keep '{pattern}' matches no tensor")
+        }
+        UnmatchedRule::NoMatch { pattern, nearest, .. } => {
+            format!("--keep '{pattern}' matches no tensor; similar names: {}", nearest.join(", "))
+        }
+        UnmatchedRule::Shadowed { pattern, by_pattern, .. } => {
+            format!("--keep '{pattern}' matches nothing that --keep '{by_pattern}' does not match")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The message of an error, followed by those of its sources.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        // Errors of other crates may repeat the message of their source.
+        if !text.ends_with(&message) {
+            text = format!("{text}: {message}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let help = match self {
-            Self::Asked { message, help } => {
-                f.write_str(message)?;
-                help
-            }
-            Self::File { path, source, help } => {
+        match self {
+            Self::Usage { message, .. } => f.write_str(message),
+            Self::File { path, source, .. } => {
                 let (path, text) = (path.display().to_string(), chain(&**source));
                 // Errors of the system name the file already.
                 if text.starts_with(&path) {
-                    f.write_str(&text)?;
+                    f.write_str(&text)
                 } else {
-                    write!(f, "{path}: {text}")?;
+                    write!(f, "{path}: {text}")
                 }
-                help
             }
-            Self::Interrupted => return f.write_str("interrupted; nothing was written"),
-            Self::Output(error) => return write!(f, "cannot print: {error}"),
-        };
-        match help {
-            Some(help) => write!(f, "\n  {help}"),
-            None => Ok(()),
+            Self::Interrupted => f.write_str("interrupted; nothing was written"),
+            Self::Output(error) => write!(f, "standard output cannot be written: {error}"),
         }
     }
 }
@@ -132,19 +244,4 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
-}
-
-/// The message of an error, followed by those of its sources.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let message = error.to_string();
-        // Some errors repeat the message of their source.
-        if !text.ends_with(&message) {
-            text = format!("{text}: {message}");
-        }
-        source = error.source();
-    }
-    text
 }

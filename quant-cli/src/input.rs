@@ -1,39 +1,54 @@
 //! From arguments to checkpoints and recipes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use quant::{Recipe, Rule};
+use quant::quantize::{Recipe, Rule};
 use quant_formats::{Checkpoint, Format, Rename, RenameError};
 
 use crate::args::{Choice, Input, Names};
 use crate::error::{Failure, chain};
 
-/// Opens a checkpoint, under other names if asked.
-pub(crate) fn open(input: &Input) -> Result<Box<dyn Checkpoint>, Failure> {
+/// Opens a checkpoint and renames its tensors.
+pub(crate) fn open(input: &Input) -> Result<Checkpoint, Failure> {
     open_as(&input.path, &input.names)
 }
 
-pub(crate) fn open_as(path: &Path, names: &Names) -> Result<Box<dyn Checkpoint>, Failure> {
-    let rename = rename(names).map_err(|error| Failure::asked(error.to_string()))?;
-    let opened = quant_formats::open(path).map_err(|error| Failure::record(path, error))?;
-    rename.checkpoint(opened).map_err(|error| {
-        Failure::asked(format!("{}: {}", path.display(), chain(&error)))
+pub(crate) fn open_as(path: &Path, names: &Names) -> Result<Checkpoint, Failure> {
+    let rename = rename(names).map_err(|error| Failure::usage(chain(&error)))?;
+    let checkpoint = open_path(path)?;
+    rename.checkpoint(checkpoint).map_err(|error| {
+        Failure::usage(format!("{}: {}", path.display(), rename_message(names, &error)))
             .help("`quant inspect --quick` shows the names")
     })
 }
 
-fn rename(names: &Names) -> Result<Rename, RenameError> {
-    let mut rules = names.rename.chunks_exact(2);
-    let rename = rules.try_fold(Rename::new(), |rename, rule| rename.rule(&rule[0], &*rule[1]))?;
-    names.omit.iter().try_fold(rename, |rename, pattern| rename.omit(pattern))
+pub(crate) fn open_path(path: &Path) -> Result<Checkpoint, Failure> {
+    quant_formats::open(path).map_err(|error| Failure::record(path, error))
 }
 
-/// The recipe that the arguments ask for, without a budget.
+/// The rules of `--omit`, then those of `--rename`.
+fn rename(names: &Names) -> Result<Rename, RenameError> {
+    let rename = names.omit.iter().fold(Rename::new(), |rename, glob| rename.omit(glob));
+    let mut pairs = names.rename.chunks_exact(2);
+    pairs.try_fold(rename, |rename, pair| rename.replace(&pair[0], &*pair[1]))
+}
+
+fn rename_message(names: &Names, error: &RenameError) -> String {
+    match error {
+        RenameError::NoMatch { rule, pattern } if *rule < names.omit.len() => {
+            format!("--omit '{pattern}' matches no name")
+        }
+        RenameError::NoMatch { pattern, .. } => format!("--rename '{pattern}' matches no name"),
+        other => chain(other),
+    }
+}
+
+/// The recipe that the arguments describe, without a budget.
 pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
     if let Some(path) = &choice.recipe {
         let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, error))?;
         return toml::from_str(&text).map_err(|error| {
-            Failure::asked(format!("{}: {}", path.display(), error.to_string().trim_end()))
+            Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
         });
     }
     let recipe = match choice.budget {
@@ -41,23 +56,66 @@ pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
         None => Recipe::new().scheme(choice.scheme),
     };
     let recipe = choice.calibration.into_iter().fold(recipe, Recipe::calibration);
-    Ok(choice.keep.iter().fold(recipe, |recipe, path| recipe.rule(Rule::keep(path))))
+    Ok(choice.keep.iter().fold(recipe, |recipe, glob| recipe.rule(Rule::keep(glob))))
 }
 
-/// Checks, before any work, that a file can be written in the format that its name asks for.
-pub(crate) fn check_output(from: &Path, to: &Path) -> Result<(), Failure> {
-    Format::of_path(to).map_err(|error| Failure::asked(error.to_string()))?;
-    match (from.canonicalize(), to.canonicalize()) {
-        (Ok(from), Ok(to)) if from == to => {
-            Err(Failure::asked(format!("{}: would be read and written at once", to.display()))
-                .help("give the result a name of its own"))
+/// The files that a command reads, none of which it may write.
+pub(crate) struct Sources(Vec<PathBuf>);
+
+impl Sources {
+    /// The files of a checkpoint: with an index, its shards, too.
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Self {
+        Self(checkpoint.files().map(Path::to_owned).collect())
+    }
+
+    pub(crate) fn and(mut self, more: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        self.0.extend(more.into_iter().map(Into::into));
+        self
+    }
+
+    /// Checks, before any work, that `output` is a checkpoint's name and not one of these files.
+    pub(crate) fn check_checkpoint(&self, output: &Path) -> Result<(), Failure> {
+        let format = Format::of_path(output).map_err(|error| Failure::usage(error.to_string()))?;
+        self.check(output)?;
+        // A record in shards is removed with its index.
+        if format == Format::Record
+            && let Ok(replaced) = quant_formats::open(output)
+        {
+            replaced.files().try_for_each(|shard| self.check(shard))?;
         }
-        _ => Ok(()),
+        Ok(())
+    }
+
+    /// Checks, before any work, that `output` is not one of these files.
+    pub(crate) fn check(&self, output: &Path) -> Result<(), Failure> {
+        match self.0.iter().find(|source| is_same_file(source, output)) {
+            None => Ok(()),
+            Some(source) => {
+                let (output, source) = (output.display(), source.display());
+                Err(Failure::usage(format!("{output}: is an input, {source}"))
+                    .help("write to another name"))
+            }
+        }
     }
 }
 
-/// The length of a file.
-pub(crate) fn len(path: &Path) -> Result<u64, Failure> {
-    let metadata = std::fs::metadata(path).map_err(|error| Failure::file(path, error))?;
-    Ok(metadata.len())
+/// Whether two names lead to one file, through links of any kind.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path: &Path| std::fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+        matches!((id(a), id(b)), (Some(a), Some(b)) if a == b)
+    }
+    #[cfg(not(unix))]
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// The bytes of all files of a checkpoint.
+pub(crate) fn len(checkpoint: &Checkpoint) -> Result<u64, Failure> {
+    let len = |path: &Path| match std::fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) => Err(Failure::file(path, error)),
+    };
+    checkpoint.files().map(len).sum()
 }

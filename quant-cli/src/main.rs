@@ -1,4 +1,7 @@
-//! `quant`: the command line for checkpoints.
+//! The command `quant`: quantize, inspect, compare and convert checkpoints.
+//!
+//! [`args`] defines the arguments, [`commands`] has one file for each command, and
+//! [`error::Failure`] decides messages and exit codes. Start reading at [`main`].
 
 mod args;
 mod commands;
@@ -8,6 +11,7 @@ mod output;
 mod progress;
 mod signals;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,27 +23,36 @@ use commands::{
 use error::Failure;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(&cli) {
-        Ok(Answer::Yes) => ExitCode::SUCCESS,
-        Ok(Answer::No) => ExitCode::from(1),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return print_usage(&error),
+    };
+    // What is still buffered must not be lost without an error.
+    let result = run(&cli.command).and_then(|outcome| {
+        io::stdout().flush()?;
+        Ok(outcome)
+    });
+    match result {
+        Ok(Outcome::Success) => ExitCode::SUCCESS,
+        Ok(Outcome::Difference) => ExitCode::from(1),
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{} {failure}", console::style("error:").for_stderr().red().bold());
+            failure.print(cli.command.json());
             ExitCode::from(failure.exit_code())
         }
     }
 }
 
-/// What a command has found out.
-enum Answer {
-    Yes,
+/// The result of a command that ran to its end.
+enum Outcome {
+    /// Exit code 0.
+    Success,
     /// There is a difference, or damage: exit code 1.
-    No,
+    Difference,
 }
 
-fn run(cli: &Cli) -> Result<Answer, Failure> {
-    match &cli.command {
+fn run(command: &Command) -> Result<Outcome, Failure> {
+    match command {
         Command::Inspect(args) => inspect::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Quantize(args) => quantize::run(args),
@@ -50,5 +63,23 @@ fn run(cli: &Cli) -> Result<Answer, Failure> {
         Command::Report(args) => report::run(args),
         Command::Completions { shell } => completions::run(*shell),
         Command::Man { directory } => man::run(directory.as_deref()),
+    }
+}
+
+/// Prints the help, the version or what is wrong with the arguments.
+fn print_usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let text = error.render().to_string();
+        let failure = Failure::usage(text.trim_end().trim_start_matches("error: "));
+        failure.print(true);
+        return ExitCode::from(failure.exit_code());
+    }
+    match error.print() {
+        Err(failed) if !error.use_stderr() && failed.kind() != io::ErrorKind::BrokenPipe => {
+            let failure = Failure::from(failed);
+            failure.print(false);
+            ExitCode::from(failure.exit_code())
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
     }
 }

@@ -1,15 +1,36 @@
-//! Control-C.
+//! Control-C and termination.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Set when somebody presses control-C; the second time ends the process.
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// The exit code of an interrupted command.
+pub(crate) const EXIT_CODE: u8 = 130;
+
+/// A flag that the first signal sets, so that what was written can be removed; the second signal
+/// ends the process.
 pub(crate) fn cancelled() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // Without a handler the signal ends the process, as it would anyhow.
-        let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
-        let _ = signal_hook::flag::register(signal, Arc::clone(&flag));
+    let cancelled = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        exit_if(signal, &cancelled);
+        // Without a handler the signal ends the process, which is as good.
+        let _ = flag::register(signal, Arc::clone(&cancelled));
     }
-    flag
+    cancelled
+}
+
+/// Makes the first signal end the process: for commands that write no file.
+pub(crate) fn exit_at_once() {
+    let always = Arc::new(AtomicBool::new(true));
+    for signal in [SIGINT, SIGTERM] {
+        exit_if(signal, &always);
+    }
+}
+
+fn exit_if(signal: i32, condition: &Arc<AtomicBool>) {
+    // Without a handler the signal ends the process, which is as good.
+    let _ =
+        flag::register_conditional_shutdown(signal, i32::from(EXIT_CODE), Arc::clone(condition));
 }

@@ -1,7 +1,7 @@
-//! Which format a file has.
+//! Formats of files, and how they are told apart.
 
-use core::fmt;
 use std::error::Error;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use quant::record::RecordError;
@@ -10,11 +10,11 @@ use quant::record::RecordError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// The [record](quant::record) of this library.
+    /// The [record](quant::record) of the crate `quant`, in one file or shards.
     Record,
-    /// safetensors.
+    /// safetensors, in one file or shards.
     Safetensors,
-    /// JSON, for eyes.
+    /// JSON, for people and for text tools.
     Json,
 }
 
@@ -22,7 +22,7 @@ impl Format {
     /// The format in which a file of this name is written.
     ///
     /// # Errors
-    /// The extension is not one of `.quant`, `.safetensors` and `.json`.
+    /// The extension is not `.quant`, `.safetensors` or `.json`.
     pub fn of_path(path: &Path) -> Result<Self, FormatError> {
         let extension = path.extension().unwrap_or_default();
         let known = [Self::Record, Self::Safetensors, Self::Json];
@@ -50,27 +50,72 @@ impl fmt::Display for Format {
     }
 }
 
-/// A file's format is not known here.
+/// A well-known kind of file that this crate does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForeignFile {
+    /// A GGUF file, as llama.cpp has.
+    Gguf,
+    /// A zip archive, as `torch.save` and `numpy.savez` write.
+    Zip,
+    /// An HDF5 file, as Keras writes.
+    Hdf5,
+    /// The pointer that Git LFS leaves where a large file has not been downloaded.
+    LfsPointer,
+}
+
+impl ForeignFile {
+    /// The kind of a file that starts with these bytes.
+    pub(crate) fn recognize(start: &[u8]) -> Option<Self> {
+        const STARTS: [(&[u8], ForeignFile); 4] = [
+            (b"GGUF", ForeignFile::Gguf),
+            (b"PK\x03\x04", ForeignFile::Zip),
+            (b"\x89HDF\r\n\x1a\n", ForeignFile::Hdf5),
+            (b"version https://git-lfs.github.com/spec/", ForeignFile::LfsPointer),
+        ];
+        STARTS.iter().find(|(bytes, _)| start.starts_with(bytes)).map(|&(_, kind)| kind)
+    }
+}
+
+impl fmt::Display for ForeignFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gguf => "a GGUF file, which is not supported; convert it to safetensors",
+            Self::Zip => {
+                "a zip archive, as torch.save writes; save the tensors with the Python package \
+                 safetensors"
+            }
+            Self::Hdf5 => "an HDF5 file, which is not supported; convert it to safetensors",
+            Self::LfsPointer => {
+                "a Git LFS pointer; `git lfs pull` downloads the file that it stands for"
+            }
+        })
+    }
+}
+
+/// The format of a file is not supported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// The name's extension is that of no format.
+    /// The extension of an output is not `.quant`, `.safetensors` or `.json`.
     Extension {
-        /// The path.
+        /// The path of the output.
         path: PathBuf,
     },
-    /// Only records are written in parts.
-    Parts {
-        /// The path.
+    /// Only records are written in shards.
+    Shards {
+        /// The path of the output.
         path: PathBuf,
-        /// The format that was asked for.
+        /// The format of its extension.
         format: Format,
     },
-    /// The file does not start like one of any format.
-    Content {
-        /// The path.
-        path: PathBuf,
+    /// An input is a file of another kind.
+    Foreign {
+        /// The kind of file.
+        found: ForeignFile,
     },
+    /// An input starts like a file of no known format.
+    Unknown,
 }
 
 impl fmt::Display for FormatError {
@@ -78,17 +123,14 @@ impl fmt::Display for FormatError {
         match self {
             Self::Extension { path } => write!(
                 f,
-                "{}: the name should end in .quant, .safetensors or .json",
+                "{}: unknown extension; expected .quant, .safetensors or .json",
                 path.display()
             ),
-            Self::Parts { path, format } => {
-                write!(f, "{}: {format} is not written in parts, but records are", path.display())
+            Self::Shards { path, format } => {
+                write!(f, "{}: only records can be written in shards, not {format}", path.display())
             }
-            Self::Content { path } => write!(
-                f,
-                "{}: neither a record nor safetensors nor JSON of this library",
-                path.display()
-            ),
+            Self::Foreign { found } => found.fmt(f),
+            Self::Unknown => f.write_str("neither a record, nor safetensors, nor quant's JSON"),
         }
     }
 }
@@ -98,5 +140,23 @@ impl Error for FormatError {}
 impl From<FormatError> for RecordError {
     fn from(error: FormatError) -> Self {
         Self::recorder(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recognizes_files_of_other_kinds_by_their_first_bytes() {
+        for (start, expected) in [
+            (&b"GGUF\x03\0\0\0{"[..], Some(ForeignFile::Gguf)),
+            (b"PK\x03\x04", Some(ForeignFile::Zip)),
+            (b"version https://git-lfs.github.com/spec/v1\n", Some(ForeignFile::LfsPointer)),
+            (b"{}", None),
+            (b"", None),
+        ] {
+            assert_eq!(ForeignFile::recognize(start), expected);
+        }
     }
 }

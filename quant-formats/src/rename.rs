@@ -1,31 +1,33 @@
-//! Foreign names made to fit.
+//! Other names for the tensors of a foreign checkpoint.
 
-use core::fmt;
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
+use std::fmt;
+use std::path::Path;
 
-use regex_lite::Regex;
-
-use super::{Checkpoint, Entry, Format};
+use quant::__private::glob_matches;
 use quant::module::ParamId;
 use quant::record::{Record, RecordError, RecordState};
 use quant::tensor::Tensor;
+use regex_lite::Regex;
 
-/// Rules that give tensors other names, or leave them out.
+use crate::checkpoint::Checkpoint;
+use crate::entry::{Entry, StateEntry};
+use crate::format::Format;
+use crate::source::Source;
+
+/// Rules that rename tensors and states, or leave them out.
 ///
-/// Each rule has a regular expression, of which every match in a name is replaced; `$1` or `${1}`
-/// stands for what its first group matched. Rules are applied in their order, each to what those
-/// before it have made of a name. A rule without effect is an error, and so are two tensors that
-/// come to one name.
+/// Rules apply in order, each to the names that the rules before it have made. A rule without
+/// effect is an error, and so are two tensors, or two states, that get the same name.
 ///
 /// ```
 /// use quant_formats::Rename;
 ///
 /// let rename = Rename::new()
-///     .rule(r"^encoder\.layer\.(\d+)\.", "layers.${1}.")?
-///     .rule("LayerNorm", "norm")?
-///     .omit(r"\.position_ids$")?;
+///     .omit("**.position_ids")
+///     .replace(r"^encoder\.layer\.(\d+)\.", "layers.${1}.")?
+///     .replace("LayerNorm", "norm")?;
 /// let names = ["encoder.layer.0.LayerNorm.weight", "embeddings.position_ids"];
 /// assert_eq!(rename.names(&names)?, [Some("layers.0.norm.weight".into()), None]);
 /// # Ok::<(), quant_formats::RenameError>(())
@@ -36,11 +38,32 @@ pub struct Rename {
 }
 
 #[derive(Clone, Debug)]
-struct Rule {
-    pattern: Regex,
-    /// `None` leaves what matches out.
-    replacement: Option<String>,
+enum Rule {
+    Omit { glob: String },
+    Replace { regex: Regex, replacement: String },
 }
+
+impl Rule {
+    /// The new name, `None` for a name to be left out; an error if the rule does not match.
+    fn apply(&self, name: &str) -> Result<Option<String>, NoMatch> {
+        match self {
+            Self::Omit { glob } if glob_matches(glob, name) => Ok(None),
+            Self::Replace { regex, replacement } if regex.is_match(name) => {
+                Ok(Some(regex.replace_all(name, replacement).into_owned()))
+            }
+            _ => Err(NoMatch),
+        }
+    }
+
+    fn pattern(&self) -> &str {
+        match self {
+            Self::Omit { glob } => glob,
+            Self::Replace { regex, .. } => regex.as_str(),
+        }
+    }
+}
+
+struct NoMatch;
 
 impl Rename {
     /// No rules: every name stays.
@@ -48,27 +71,31 @@ impl Rename {
         Self::default()
     }
 
-    /// Adds a rule that replaces what matches.
+    /// Adds a rule that replaces every match of a regular expression; `$1` or `${1}` in the
+    /// replacement stands for its first group.
     ///
     /// # Errors
-    /// [`RenameError::Pattern`] for what is no regular expression.
-    pub fn rule(self, pattern: &str, replacement: impl Into<String>) -> Result<Self, RenameError> {
-        self.with(pattern, Some(replacement.into()))
-    }
-
-    /// Adds a rule that leaves out every tensor whose name matches somewhere.
-    ///
-    /// # Errors
-    /// [`RenameError::Pattern`] for what is no regular expression.
-    pub fn omit(self, pattern: &str) -> Result<Self, RenameError> {
-        self.with(pattern, None)
-    }
-
-    fn with(mut self, pattern: &str, replacement: Option<String>) -> Result<Self, RenameError> {
-        let compiled = Regex::new(pattern)
-            .map_err(|source| RenameError::Pattern { pattern: pattern.into(), source })?;
-        self.rules.push(Rule { pattern: compiled, replacement });
+    /// [`RenameError::Pattern`] if the pattern is not a regular expression.
+    pub fn replace(
+        mut self,
+        regex: &str,
+        replacement: impl Into<String>,
+    ) -> Result<Self, RenameError> {
+        let regex = Regex::new(regex).map_err(|source| RenameError::Pattern {
+            pattern: regex.into(),
+            source: Box::new(source),
+        })?;
+        self.rules.push(Rule::Replace { regex, replacement: replacement.into() });
         Ok(self)
+    }
+
+    /// Adds a rule that leaves out names that match a pattern as of a
+    /// [recipe](quant::quantize::Recipe): `*` matches within a part between dots, `**` any number
+    /// of parts.
+    #[must_use]
+    pub fn omit(mut self, glob: impl Into<String>) -> Self {
+        self.rules.push(Rule::Omit { glob: glob.into() });
+        self
     }
 
     /// Whether there are no rules.
@@ -76,35 +103,41 @@ impl Rename {
         self.rules.is_empty()
     }
 
-    /// The new name of each of `names`, or `None` for those that are left out.
+    /// The new name of each of `names`; `None` for a name that is left out.
     ///
     /// # Errors
-    /// A rule without effect, or two names that become one.
+    /// A rule has no effect, or two names become the same.
     pub fn names(&self, names: &[&str]) -> Result<Vec<Option<String>>, RenameError> {
+        Ok(self.tensors_and_states(names, &[])?.0)
+    }
+
+    /// The new names of tensors and of states, whose names need not differ from each other's.
+    #[allow(clippy::type_complexity)]
+    fn tensors_and_states(
+        &self,
+        tensors: &[&str],
+        states: &[&str],
+    ) -> Result<(Vec<Option<String>>, Vec<Option<String>>), RenameError> {
         let mut used = vec![false; self.rules.len()];
-        let renamed: Vec<_> = names.iter().map(|name| self.name(name, &mut used)).collect();
+        let mut renamed = |names: &[&str]| -> Vec<Option<String>> {
+            names.iter().map(|name| self.name(name, &mut used)).collect()
+        };
+        let (new_tensors, new_states) = (renamed(tensors), renamed(states));
         if let Some(rule) = used.iter().position(|used| !used) {
-            let pattern = self.rules[rule].pattern.as_str().into();
+            let pattern = self.rules[rule].pattern().into();
             return Err(RenameError::NoMatch { rule, pattern });
         }
-        let mut from = HashMap::new();
-        for (&old, new) in names.iter().zip(&renamed) {
-            if let Some(new) = new
-                && let Some(first) = from.insert(new, old)
-            {
-                let names = [first.into(), old.into()];
-                return Err(RenameError::Collision { name: new.as_str().into(), names });
-            }
-        }
-        Ok(renamed)
+        check_distinct(tensors, &new_tensors)?;
+        check_distinct(states, &new_states)?;
+        Ok((new_tensors, new_states))
     }
 
     fn name(&self, name: &str, used: &mut [bool]) -> Option<String> {
         let mut name = name.to_owned();
         for (rule, used) in self.rules.iter().zip(used) {
-            if rule.pattern.is_match(&name) {
+            if let Ok(renamed) = rule.apply(&name) {
                 *used = true;
-                name = rule.pattern.replace_all(&name, rule.replacement.as_ref()?).into_owned();
+                name = renamed?;
             }
         }
         Some(name)
@@ -119,20 +152,22 @@ impl Rename {
             return Ok(record);
         }
         let states: Vec<RecordState> = record.states().to_vec();
-        let tensors = record.iter().map(|(id, _)| id.as_str());
-        let old: Vec<_> = tensors.chain(states.iter().map(|state| state.id.as_str())).collect();
-        let mut new = self.names(&old)?.into_iter();
+        let (tensor_names, state_names) = {
+            let tensors: Vec<_> = record.iter().map(|(id, _)| id.as_str()).collect();
+            let states: Vec<_> = states.iter().map(|state| state.id.as_str()).collect();
+            self.tensors_and_states(&tensors, &states)?
+        };
         let mut renamed = Record::new();
         for (key, value) in record.metadata() {
             renamed.insert_metadata(key, value);
         }
-        for (_, tensor) in record {
-            if let Some(name) = new.next().flatten() {
+        for ((_, tensor), name) in record.into_iter().zip(tensor_names) {
+            if let Some(name) = name {
                 renamed.insert(name, tensor);
             }
         }
-        for state in states {
-            if let Some(name) = new.next().flatten() {
+        for (state, name) in states.into_iter().zip(state_names) {
+            if let Some(name) = name {
                 renamed.insert_state(RecordState { id: name.into(), ..state });
             }
         }
@@ -142,44 +177,58 @@ impl Rename {
     /// The checkpoint with other names.
     ///
     /// # Errors
-    /// As for [`names`](Self::names), or the states cannot be read.
-    pub fn checkpoint(
-        &self,
-        inner: Box<dyn Checkpoint>,
-    ) -> Result<Box<dyn Checkpoint>, RecordError> {
+    /// As for [`names`](Self::names).
+    pub fn checkpoint(&self, inner: Checkpoint) -> Result<Checkpoint, RenameError> {
         if self.is_empty() {
             return Ok(inner);
         }
-        let states = inner.states()?;
-        let tensors = inner.entries().iter().map(|entry| entry.id.as_str());
-        let old: Vec<_> = tensors.chain(states.iter().map(|state| state.id.as_str())).collect();
-        let mut new = self.names(&old)?.into_iter();
-        let mut renamed = Renamed { inner, entries: vec![], positions: vec![], states: vec![] };
-        for (position, entry) in renamed.inner.entries().iter().enumerate() {
-            if let Some(name) = new.next().flatten() {
-                renamed.entries.push(Entry { id: name.into(), ..entry.clone() });
-                renamed.positions.push(position);
+        let states = inner.state_entries();
+        let (tensor_names, state_names) = {
+            let tensors: Vec<_> = inner.entries().iter().map(|entry| entry.id.as_str()).collect();
+            let states: Vec<_> = states.iter().map(|state| state.id.as_str()).collect();
+            self.tensors_and_states(&tensors, &states)?
+        };
+        let (mut entries, mut positions) = (Vec::new(), Vec::new());
+        for (position, name) in tensor_names.into_iter().enumerate() {
+            if let Some(name) = name {
+                entries.push(Entry { id: name.into(), ..inner.entries()[position].clone() });
+                positions.push(position);
             }
         }
-        for state in states {
-            if let Some(name) = new.next().flatten() {
-                renamed.states.push(RecordState { id: name.into(), ..state });
-            }
-        }
-        Ok(Box::new(renamed))
+        let states = states
+            .into_iter()
+            .zip(state_names)
+            .map(|(state, name)| name.map(|name| StateEntry { id: name.into(), ..state }));
+        let states = states.collect();
+        Ok(Checkpoint::new(Renamed { inner, entries, positions, states }))
     }
 }
 
-/// A checkpoint seen under other names.
-struct Renamed {
-    inner: Box<dyn Checkpoint>,
-    entries: Vec<Entry>,
-    /// Those of the entries in the checkpoint itself.
-    positions: Vec<usize>,
-    states: Vec<RecordState>,
+/// Checks that no two of the new names are the same.
+fn check_distinct(old: &[&str], new: &[Option<String>]) -> Result<(), RenameError> {
+    let mut from = HashMap::new();
+    for (&old, new) in old.iter().zip(new) {
+        if let Some(new) = new
+            && let Some(first) = from.insert(new, old)
+        {
+            let names = [first.into(), old.into()];
+            return Err(RenameError::Collision { name: new.as_str().into(), names });
+        }
+    }
+    Ok(())
 }
 
-impl Checkpoint for Renamed {
+/// A checkpoint under other names.
+struct Renamed {
+    inner: Checkpoint,
+    entries: Vec<Entry>,
+    /// The position of each entry in `inner`.
+    positions: Vec<usize>,
+    /// The states of `inner`; `None` for those that are left out.
+    states: Vec<Option<StateEntry>>,
+}
+
+impl Source for Renamed {
     fn format(&self) -> Format {
         self.inner.format()
     }
@@ -192,12 +241,20 @@ impl Checkpoint for Renamed {
         &self.entries
     }
 
+    fn state_entries(&self) -> Vec<StateEntry> {
+        self.states.iter().flatten().cloned().collect()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        self.inner.files().collect()
+    }
+
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
         self.inner.read(self.positions[index])
     }
 
-    fn read_into(&self, index: usize, memory: Vec<f32>) -> Result<Tensor, RecordError> {
-        self.inner.read_into(self.positions[index], memory)
+    fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
+        self.inner.read_into(self.positions[index], allocation)
     }
 
     fn verify(&self, index: usize) -> Result<(), RecordError> {
@@ -205,33 +262,37 @@ impl Checkpoint for Renamed {
     }
 
     fn states(&self) -> Result<Vec<RecordState>, RecordError> {
-        Ok(self.states.clone())
+        let states = self.inner.states()?.into_iter().zip(&self.states);
+        let renamed = states.filter_map(|(state, renamed)| {
+            Some(RecordState { id: renamed.as_ref()?.id.clone(), ..state })
+        });
+        Ok(renamed.collect())
     }
 }
 
-/// Names cannot be replaced as asked.
+/// Names cannot be replaced by the rules.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RenameError {
-    /// The pattern is no regular expression.
+    /// A pattern is not a regular expression.
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
-        source: regex_lite::Error,
+        /// The reason.
+        source: Box<dyn Error + Send + Sync>,
     },
-    /// No name matches a rule's pattern, after the rules before it.
+    /// No name that the rules before it have made matches a rule.
     NoMatch {
         /// The rule's position, from 0.
         rule: usize,
         /// Its pattern.
         pattern: String,
     },
-    /// Two tensors come to one name.
+    /// Two tensors, or two states, get the same name.
     Collision {
         /// The new name.
         name: ParamId,
-        /// The old ones.
+        /// The old names.
         names: [ParamId; 2],
     },
 }
@@ -239,14 +300,10 @@ pub enum RenameError {
 impl fmt::Display for RenameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pattern { pattern, source } => {
-                write!(f, "`{pattern}` is no regular expression: {source}")
-            }
-            Self::NoMatch { rule, pattern } => {
-                write!(f, "renaming rule {rule} `{pattern}` matches no name")
-            }
+            Self::Pattern { pattern, .. } => write!(f, "`{pattern}` is not a regular expression"),
+            Self::NoMatch { pattern, .. } => write!(f, "the pattern `{pattern}` matches no name"),
             Self::Collision { name, names: [a, b] } => {
-                write!(f, "{name}: both {a} and {b} would have this name")
+                write!(f, "{name}: both `{a}` and `{b}` would get this name")
             }
         }
     }
@@ -255,7 +312,7 @@ impl fmt::Display for RenameError {
 impl Error for RenameError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Pattern { source, .. } => Some(source),
+            Self::Pattern { source, .. } => Some(&**source),
             _ => None,
         }
     }

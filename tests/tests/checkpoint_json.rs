@@ -23,9 +23,9 @@ fn every_kind_of_tensor_comes_back_with_its_metadata_and_states() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("a.json"), directory.path().join("a.quant"));
     std::fs::write(&from, &json).unwrap();
-    quant_formats::convert(&*quant_formats::open(&from).unwrap(), &to, Default::default()).unwrap();
+    quant_formats::convert(&quant_formats::open(&from).unwrap(), &to, Default::default()).unwrap();
     assert!(std::fs::read(&to).unwrap() == native(&record));
-    quant_formats::convert(&*quant_formats::open(&to).unwrap(), &from, Default::default()).unwrap();
+    quant_formats::convert(&quant_formats::open(&to).unwrap(), &from, Default::default()).unwrap();
     assert_eq!(std::fs::read(&from).unwrap(), json);
 }
 
@@ -41,7 +41,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_refused() {
+fn rejects_what_is_not_a_checkpoint() {
     let file = |states: &str, tensors: &str| {
         format!(
             r#"{{"format": "quant-json/1", "metadata": {{}}, "states": {{{states}}}, "tensors": {{{tensors}}}}}"#
@@ -53,27 +53,39 @@ fn what_is_no_checkpoint_is_refused() {
     for (text, expected) in [
         (String::new(), "not a checkpoint in JSON: EOF"),
         ("[]".into(), "not a checkpoint in JSON: "),
-        (file("", "").replace("json/1", "json/2"), "the format is `quant-json/2`"),
+        (file("", "").replace("json/1", "json/2"), "unknown format `quant-json/2`"),
         (
             file("", "").replace("\"states\"", "\"estates\""),
             "not a checkpoint in JSON: unknown field",
         ),
         (
             file("", r#""w": {"shape": [], "values": [1]}, "w": {"shape": [], "values": [1]}"#),
-            "w: the name is there twice",
+            "w: duplicate name",
         ),
         (file("", r#""w": {"shape": [2], "values": [1]}"#), "w: "),
-        (file("", r#""w": {"shape": [1], "values": ["one"]}"#), "w: `\"one\"` is no value of it"),
-        (file("", r#""w": {"shape": [1], "values": [1e39]}"#), "w: `1e39` is no value of it"),
-        (file("", r#""w": {"shape": [1], "values": ["nan 0x3f800000"]}"#), "w: `\"nan 0x3f8"),
-        (file("", r#""w": {"shape": [1]}"#), "w: `neither `values` nor"),
+        (file("", r#""w": {"shape": [1], "values": ["one"]}"#), "w: invalid value `\"one\"`"),
+        (file("", r#""w": {"shape": [1], "values": [1e39]}"#), "w: invalid value `1e39`"),
+        (
+            file("", r#""w": {"shape": [1], "values": ["nan 0x3f800000"]}"#),
+            "w: invalid value `\"nan 0x3f8",
+        ),
+        (file("", r#""w": {"shape": [1]}"#), "w: invalid value `neither `values` nor"),
         (file("", r#""w": {"shape": [1], "scheme": "int9", "scales": [1], "codes": [1]}"#), "w: "),
-        (int8(r#""shape": [1], "scales": [1], "codes": [-128]"#), "w: `-128` is no value of it"),
+        (int8(r#""shape": [1], "scales": [1], "codes": [-128]"#), "w: invalid value `-128`"),
         (int8(r#""shape": [2], "scales": [1], "codes": [1]"#), "w: "),
         (int8(r#""shape": [1], "scales": [0], "codes": [1]"#), "w: not a valid tensor: "),
-        (file(r#""s": {"kind": "k", "bytes": "0g"}"#, ""), "s: the bytes are not pairs"),
-        (file(r#""s": {"kind": "k", "bytes": "012"}"#, ""), "s: the bytes are not pairs"),
-        (file(r#""s": {"kind": "k", "bytes": "+1"}"#, ""), "s: the bytes are not pairs"),
+        (
+            file(r#""s": {"kind": "k", "bytes": "0g"}"#, ""),
+            "s: expected pairs of hexadecimal digits",
+        ),
+        (
+            file(r#""s": {"kind": "k", "bytes": "012"}"#, ""),
+            "s: expected pairs of hexadecimal digits",
+        ),
+        (
+            file(r#""s": {"kind": "k", "bytes": "+1"}"#, ""),
+            "s: expected pairs of hexadecimal digits",
+        ),
     ] {
         let error = chain(&load(text.as_bytes()).expect_err(expected));
         assert!(error.contains(&format!(": {expected}")), "{error:?} should be {expected:?}");

@@ -27,10 +27,10 @@ fn foreign() -> Record {
 
 fn rules() -> Rename {
     Rename::new()
-        .rule(r"^encoder\.layer\.(\d+)\.", "layers.$1.")
-        .and_then(|rename| rename.rule("dense.weight", "weight"))
-        .and_then(|rename| rename.rule("LayerNorm", "norm"))
-        .and_then(|rename| rename.omit("^pooler"))
+        .replace(r"^encoder\.layer\.(\d+)\.", "layers.$1.")
+        .and_then(|rename| rename.replace("dense.weight", "weight"))
+        .and_then(|rename| rename.replace("LayerNorm", "norm"))
+        .map(|rename| rename.omit("pooler.**"))
         .unwrap()
 }
 
@@ -58,14 +58,25 @@ fn a_checkpoint_is_seen_under_its_new_names() {
 }
 
 #[test]
-fn rules_that_do_nothing_or_too_much_are_errors() {
-    let error = Rename::new().rule("(", "").unwrap_err();
+fn rejects_rules_without_effect_and_collisions() {
+    let error = Rename::new().replace("(", "").unwrap_err();
     assert!(matches!(error, RenameError::Pattern { .. }));
-    assert!(error.to_string().starts_with("`(` is no regular expression: "));
-    let rename = Rename::new().rule("a", "b").and_then(|rename| rename.rule("a", "c")).unwrap();
+    assert!(std::error::Error::source(&error).is_some());
+    let rename =
+        Rename::new().replace("a", "b").and_then(|rename| rename.replace("a", "c")).unwrap();
     let error = rename.names(&["xa"]).unwrap_err();
-    assert_eq!(error.to_string(), "renaming rule 1 `a` matches no name");
-    let rename = Rename::new().rule(r"\d", "").unwrap();
+    assert!(matches!(error, RenameError::NoMatch { rule: 1, .. }), "{error:?}");
+    let rename = Rename::new().replace(r"\d", "").unwrap();
     let error = rename.names(&["w1", "w2"]).unwrap_err();
-    assert_eq!(error.to_string(), "w: both w1 and w2 would have this name");
+    assert_eq!(error.to_string(), "w: both `w1` and `w2` would get this name");
+}
+
+#[test]
+fn a_tensor_and_a_state_may_share_a_name() {
+    let mut record = foreign();
+    let (id, kind, data) = ("pooler.weight".into(), "kind".into(), vec![1]);
+    record.insert_state(quant::record::RecordState { id, kind, data });
+    let renamed = Rename::new().replace("pooler", "head").unwrap().record(record).unwrap();
+    assert_eq!(renamed.get("head.weight").unwrap().shape(), [1]);
+    assert_eq!(renamed.states()[0].id, "head.weight");
 }

@@ -7,14 +7,14 @@ use std::time::Instant;
 use quant_formats::{Checkpoint, CheckpointError, Options};
 use serde::Serialize;
 
-use crate::Answer;
+use crate::Outcome;
 use crate::args::Copy;
 use crate::error::Failure;
-use crate::input;
+use crate::input::{self, Sources};
 use crate::output::{self, bytes};
-use crate::progress::Progress;
+use crate::progress::Job;
 
-pub(crate) fn run(args: &Copy) -> Result<Answer, Failure> {
+pub(crate) fn run(args: &Copy) -> Result<Outcome, Failure> {
     copy(args, |from, to, options| quant_formats::convert(from, to, options))
 }
 
@@ -28,25 +28,27 @@ struct Summary {
     seconds: f64,
 }
 
-/// Copies a checkpoint by `write`, and says what came of it.
+/// Copies a checkpoint by `write`, and prints a summary.
 pub(super) fn copy(
     args: &Copy,
-    write: impl FnOnce(&dyn Checkpoint, &Path, Options<'_>) -> Result<(), CheckpointError>,
-) -> Result<Answer, Failure> {
-    let begun = Instant::now();
-    let (from, to) = (&args.input.path, &args.output.output);
+    write: impl FnOnce(&Checkpoint, &Path, Options<'_>) -> Result<(), CheckpointError>,
+) -> Result<Outcome, Failure> {
+    let started = Instant::now();
+    let (from, to) = (&args.input.path, &args.output.path);
     let checkpoint = input::open(&args.input)?;
-    input::check_output(from, to)?;
-    Progress::over(&*checkpoint)
-        .run(&args.work, args.output.max_part_size, |options| write(&*checkpoint, to, options))
-        .map_err(|error| Failure::checkpoint(from, Some(to), error))?;
+    Sources::of(&checkpoint).check_checkpoint(to)?;
+    Job::new()
+        .run(&checkpoint, &args.work, args.output.max_shard_size, |options| {
+            write(&checkpoint, to, options)
+        })
+        .map_err(|error| Failure::checkpoint(from, Some(to), None, error))?;
     let summary = Summary {
         input: from.display().to_string(),
         output: to.display().to_string(),
         tensors: checkpoint.entries().len(),
-        input_bytes: input::len(from)?,
-        output_bytes: input::len(to)?,
-        seconds: begun.elapsed().as_secs_f64(),
+        input_bytes: input::len(&checkpoint)?,
+        output_bytes: input::len(&input::open_path(to)?)?,
+        seconds: started.elapsed().as_secs_f64(),
     };
     let mut out = io::stdout().lock();
     if args.json {
@@ -54,7 +56,7 @@ pub(super) fn copy(
     } else {
         let Summary { output, tensors, input_bytes, output_bytes, seconds, .. } = summary;
         let (before, after) = (bytes(input_bytes), bytes(output_bytes));
-        writeln!(out, "{output}: {tensors} tensors, {after} of {before}, in {seconds:.2} s")?;
+        writeln!(out, "{output}: {tensors} tensors, {before} to {after}, in {seconds:.2} s")?;
     }
-    Ok(Answer::Yes)
+    Ok(Outcome::Success)
 }

@@ -1,19 +1,23 @@
 //! `quant man`
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use clap::CommandFactory;
 
-use crate::Answer;
+use crate::Outcome;
 use crate::args::Cli;
 use crate::error::Failure;
 
-pub(crate) fn run(directory: Option<&Path>) -> Result<Answer, Failure> {
+pub(crate) fn run(directory: Option<&Path>) -> Result<Outcome, Failure> {
     match directory {
-        None => clap_mangen::Man::new(Cli::command()).render(&mut io::stdout().lock())?,
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            io::stdout().lock().write_all(&page)?;
+        }
         Some(directory) => clap_mangen::generate_to(Cli::command(), directory)
             .map_err(|error| Failure::file(directory, error))?,
     }
-    Ok(Answer::Yes)
+    Ok(Outcome::Success)
 }

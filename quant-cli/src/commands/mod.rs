@@ -1,7 +1,7 @@
-//! One file for each command: it opens its input, does its work and prints.
+//! One file for each command: it opens its input, does its work and prints the result.
 //!
-//! A command imports [`args`](crate::args), [`input`](crate::input) and
-//! [`output`](crate::output). Start reading at `quantize`.
+//! Commands import `args`, `input`, `output`, `progress` and `error`; [`quantize`] and [`report`]
+//! also import [`plan`], and [`dequantize`] imports [`convert`]. Start reading at [`quantize`].
 
 pub(crate) mod completions;
 pub(crate) mod convert;

@@ -1,55 +1,98 @@
-//! `quant plan`
+//! `quant plan`, and what decides about tensors for `quantize` and `report`.
 
 use std::io::{self, Write};
 use std::path::Path;
 
-use quant::mixed::MixedChoice;
-use quant::{Action, MixedPrecision, Plan, PlannedParam, Planner};
+use quant::quantize::mixed::{MixedChoice, MixedPrecision};
+use quant::quantize::{Action, Plan, PlannedParam, Planner, Reason, Recipe};
 use quant_formats::Checkpoint;
+use serde::Serialize;
 
-use crate::Answer;
+use crate::Outcome;
 use crate::args::{self, Choice, Work};
-use crate::error::Failure;
-use crate::input;
-use crate::output::{self, Table, bytes, decibels, shape, value};
-use crate::progress::Progress;
+use crate::error::{Failure, chain};
+use crate::input::{self, Sources};
+use crate::output::{self, Table, bytes, decibels, note, percentage, printable_line, shape, value};
+use crate::progress::Job;
 
-pub(crate) fn run(args: &args::Plan) -> Result<Answer, Failure> {
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    unchanged: Vec<Unchanged>,
+    notes: Vec<String>,
+}
+
+pub(crate) fn run(args: &args::Plan) -> Result<Outcome, Failure> {
     let checkpoint = input::open(&args.input)?;
-    let planner = planner(&*checkpoint, &args.input.path, &args.choice, &args.work)?;
-    let plan = Progress::over(&*checkpoint)
-        .run(&args.work, None, |options| quant_formats::plan(&*checkpoint, &*planner, options))
-        .map_err(|error| Failure::checkpoint(&args.input.path, None, error))?;
+    if let Some(path) = &args.write_recipe {
+        Sources::of(&checkpoint).and(&args.choice.recipe).check(path)?;
+    }
+    let job = Job::new();
+    let chosen = planner(&checkpoint, &args.input.path, &args.choice, &job, &args.work)?;
+    let plan = job
+        .run(&checkpoint, &args.work, None, |options| {
+            quant_formats::plan(&checkpoint, &*chosen.planner, options)
+        })
+        .map_err(|error| Failure::checkpoint(&args.input.path, None, Some(&args.choice), error))?;
     if let Some(path) = &args.write_recipe {
         write_recipe(&plan, path)?;
     }
+    let (unchanged, notes) = (Unchanged::of(&checkpoint), chosen.notes);
     let mut out = io::stdout().lock();
     if args.json {
-        output::json(&mut out, &plan)?;
+        output::json(&mut out, &Document { plan: &plan, unchanged, notes })?;
     } else {
-        print(&plan, &mut out)?;
+        notes.iter().for_each(|text| note(text));
+        print(&plan, &args.choice, &mut out)?;
+        Unchanged::print(&unchanged, &mut out)?;
     }
-    Ok(Answer::Yes)
+    Ok(Outcome::Success)
 }
 
-/// What decides: a recipe, or the best choice within a budget.
+/// A planner, and what the user should know about it.
+pub(crate) struct Chosen {
+    pub(crate) planner: Box<dyn Planner>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// What decides about tensors: a recipe, or the best choice within a budget.
 pub(crate) fn planner(
-    checkpoint: &dyn Checkpoint,
+    checkpoint: &Checkpoint,
     path: &Path,
     choice: &Choice,
+    job: &Job,
     work: &Work,
-) -> Result<Box<dyn Planner>, Failure> {
+) -> Result<Chosen, Failure> {
     let recipe = input::recipe(choice)?;
-    let Some(budget) = choice.budget else { return Ok(Box::new(recipe)) };
+    let mut notes = Vec::new();
+    if has_activations(&recipe) {
+        notes.push(
+            "the activations of the recipe are ignored: a checkpoint has weights only; \
+             `Module::quantize` carries them out"
+                .to_owned(),
+        );
+    }
+    let Some(budget) = choice.budget else {
+        return Ok(Chosen { planner: Box::new(recipe), notes });
+    };
     let mixed = MixedPrecision::new(budget, choice.schemes.clone()).recipe(recipe);
-    let chosen = Progress::over(checkpoint)
-        .run(work, None, |options| quant_formats::choose(checkpoint, &mixed, options))
-        .map_err(|error| Failure::checkpoint(path, None, error))?;
+    let chosen = job
+        .run(checkpoint, work, None, |options| quant_formats::choose(checkpoint, &mixed, options))
+        .map_err(|error| Failure::checkpoint(path, None, Some(choice), error))?;
     if chosen.gap > 0.0 {
         let MixedChoice { error, gap, .. } = chosen;
-        eprintln!("note: the error {error:.4e} is at most {gap:.1e} above the least");
+        notes.push(format!("the error {error:.4e} is at most {gap:.1e} above the minimum"));
     }
-    Ok(Box::new(chosen))
+    Ok(Chosen { planner: Box::new(chosen), notes })
+}
+
+/// Whether a recipe says how activations are quantized.
+fn has_activations(recipe: &Recipe) -> bool {
+    let Ok(toml::Value::Table(recipe)) = toml::Value::try_from(recipe) else { return false };
+    let rules = recipe.get("rules").and_then(toml::Value::as_array);
+    recipe.contains_key("activations")
+        || rules.is_some_and(|rules| rules.iter().any(|rule| rule.get("activations").is_some()))
 }
 
 /// What decides, in a few words.
@@ -64,13 +107,13 @@ pub(crate) fn describe(choice: &Choice) -> String {
 }
 
 fn write_recipe(plan: &Plan, path: &Path) -> Result<(), Failure> {
-    let recipe = plan.to_recipe().map_err(|error| Failure::asked(error.to_string()))?;
+    let recipe = plan.to_recipe().map_err(|error| Failure::usage(chain(&error)))?;
     let text = toml::to_string(&recipe).map_err(|error| Failure::file(path, error))?;
-    output::replace(path, text.as_bytes())
+    output::write_file(path, text.as_bytes())
 }
 
 /// Prints a plan so that it fits a terminal.
-fn print(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
+fn print(plan: &Plan, choice: &Choice, out: &mut impl Write) -> io::Result<()> {
     let mut table = Table::new([
         "<tensor",
         "<shape",
@@ -79,23 +122,27 @@ fn print(plan: &Plan, out: &mut impl Write) -> io::Result<()> {
         "after",
         "SQNR",
         "max error",
-        "<because",
+        "<reason",
     ]);
     for param in plan.params() {
-        let cells = cells(param);
+        let cells = cells(param, choice);
         match param.action {
             Action::Quantize { .. } => table.row(cells),
             _ => table.dim_row(cells),
         }
     }
     table.print(out)?;
-    writeln!(out, "\n{}", summary(plan))
+    writeln!(out, "\n{}", summary(plan, "to be quantized"))
 }
 
-fn cells(param: &PlannedParam) -> [String; 8] {
+fn cells(param: &PlannedParam, choice: &Choice) -> [String; 8] {
     let (sqnr, error) = match param.expected {
         None => (String::new(), String::new()),
         Some(expected) => (decibels(expected.sqnr_db), value(expected.max_abs_error)),
+    };
+    let reason = match &param.reason {
+        Reason::Rule { pattern, .. } if choice.recipe.is_none() => format!("--keep '{pattern}'"),
+        reason => reason.to_string(),
     };
     [
         param.id.to_string(),
@@ -105,27 +152,56 @@ fn cells(param: &PlannedParam) -> [String; 8] {
         bytes(param.bytes_after),
         sqnr,
         error,
-        param.reason.to_string(),
+        reason,
     ]
 }
 
-/// `39 of 103 tensors quantized: 86.7 MiB to 22.0 MiB (0.254); lowest SQNR 31.2 dB, fc.weight`
-pub(crate) fn summary(plan: &Plan) -> String {
+/// `39 of 103 tensors quantized: 86.7 MB become 22.0 MB (25.4 %); lowest SQNR 31.2 dB, fc.weight`
+pub(crate) fn summary(plan: &Plan, participle: &str) -> String {
     let quantized = |param: &&PlannedParam| matches!(param.action, Action::Quantize { .. });
     let chosen: Vec<_> = plan.params().iter().filter(quantized).collect();
     let (before, after) = (plan.bytes_before(), plan.bytes_after());
-    let ratio = if before > 0 { after as f64 / before as f64 } else { 1.0 };
     let mut text = format!(
-        "{} of {} tensors quantized: {} become {} ({ratio:.3} of it)",
+        "{} of {} tensors {participle}: {} become {} ({})",
         chosen.len(),
         plan.params().len(),
         bytes(before),
-        bytes(after)
+        bytes(after),
+        percentage(after, before),
     );
     let noise = |param: &&PlannedParam| param.expected.and_then(|expected| expected.sqnr_db);
-    let worst = chosen.into_iter().filter_map(|param| Some((noise(&param)?, param)));
-    if let Some((sqnr, param)) = worst.min_by(|a, b| a.0.total_cmp(&b.0)) {
-        text += &format!("; lowest SQNR {sqnr:.1} dB, {}", param.id);
+    let with_noise = chosen.into_iter().filter_map(|param| Some((noise(&param)?, param)));
+    if let Some((sqnr, param)) = with_noise.min_by(|a, b| a.0.total_cmp(&b.0)) {
+        let name = printable_line(param.id.as_str());
+        text += &format!("; lowest SQNR {sqnr:.1} dB, {name}");
     }
     text
+}
+
+/// A tensor of a type that is never quantized, such as I64 or F64. It is copied as it is.
+#[derive(Serialize)]
+pub(crate) struct Unchanged {
+    name: String,
+    #[serde(rename = "type")]
+    dtype: String,
+}
+
+impl Unchanged {
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Vec<Self> {
+        let tensors = checkpoint.state_entries().into_iter().filter_map(|state| {
+            let dtype = state.kind.strip_prefix("tensor/")?.to_owned();
+            Some(Self { name: state.id.to_string(), dtype })
+        });
+        tensors.collect()
+    }
+
+    /// Prints a line, if there are any: `2 tensors are copied unchanged, such as ids (I64 [1, 512])`
+    pub(crate) fn print(all: &[Self], out: &mut impl Write) -> io::Result<()> {
+        let Some(Self { name, dtype }) = all.first() else { return Ok(()) };
+        let name = printable_line(name);
+        match all.len() {
+            1 => writeln!(out, "1 tensor is copied unchanged: {name} ({dtype})"),
+            n => writeln!(out, "{n} tensors are copied unchanged, such as {name} ({dtype})"),
+        }
+    }
 }

@@ -3,45 +3,16 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
+use quant::quantize::Plan;
 use serde::Serialize;
 
-use super::plan;
-use crate::Answer;
+use super::plan::{self, Unchanged};
+use crate::Outcome;
 use crate::args::Quantize;
 use crate::error::Failure;
-use crate::progress::Progress;
-use crate::{input, output};
-
-pub(crate) fn run(args: &Quantize) -> Result<Answer, Failure> {
-    let begun = Instant::now();
-    let (from, to) = (&args.input.path, &args.output.output);
-    let checkpoint = input::open(&args.input)?;
-    input::check_output(from, to)?;
-    let planner = plan::planner(&*checkpoint, from, &args.choice, &args.work)?;
-    let part = args.output.max_part_size;
-    let plan = Progress::over(&*checkpoint)
-        .run(&args.work, part, |options| {
-            quant_formats::quantize(&*checkpoint, &*planner, to, options)
-        })
-        .map_err(|error| Failure::checkpoint(from, Some(to), error))?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let mut out = io::stdout().lock();
-    if args.json {
-        let summary = Summary {
-            input: from.display().to_string(),
-            output: to.display().to_string(),
-            input_bytes: input::len(from)?,
-            output_bytes: input::len(to)?,
-            seconds,
-            plan: &plan,
-        };
-        output::json(&mut out, &summary)?;
-    } else {
-        writeln!(out, "{}", plan::summary(&plan))?;
-        writeln!(out, "{}: written in {seconds:.2} s", to.display())?;
-    }
-    Ok(Answer::Yes)
-}
+use crate::input::{self, Sources};
+use crate::output::{self, note};
+use crate::progress::Job;
 
 #[derive(Serialize)]
 struct Summary<'a> {
@@ -50,5 +21,43 @@ struct Summary<'a> {
     input_bytes: u64,
     output_bytes: u64,
     seconds: f64,
-    plan: &'a quant::Plan,
+    plan: &'a Plan,
+    unchanged: Vec<Unchanged>,
+    notes: Vec<String>,
+}
+
+pub(crate) fn run(args: &Quantize) -> Result<Outcome, Failure> {
+    let started = Instant::now();
+    let (from, to) = (&args.input.path, &args.output.path);
+    let checkpoint = input::open(&args.input)?;
+    Sources::of(&checkpoint).and(&args.choice.recipe).check_checkpoint(to)?;
+    let job = Job::new();
+    let chosen = plan::planner(&checkpoint, from, &args.choice, &job, &args.work)?;
+    let plan = job
+        .run(&checkpoint, &args.work, args.output.max_shard_size, |options| {
+            quant_formats::quantize(&checkpoint, &*chosen.planner, to, options)
+        })
+        .map_err(|error| Failure::checkpoint(from, Some(to), Some(&args.choice), error))?;
+    let seconds = started.elapsed().as_secs_f64();
+    let unchanged = Unchanged::of(&checkpoint);
+    let mut out = io::stdout().lock();
+    if args.json {
+        let summary = Summary {
+            input: from.display().to_string(),
+            output: to.display().to_string(),
+            input_bytes: input::len(&checkpoint)?,
+            output_bytes: input::len(&input::open_path(to)?)?,
+            seconds,
+            plan: &plan,
+            unchanged,
+            notes: chosen.notes,
+        };
+        output::json(&mut out, &summary)?;
+    } else {
+        chosen.notes.iter().for_each(|text| note(text));
+        writeln!(out, "{}", plan::summary(&plan, "quantized"))?;
+        Unchanged::print(&unchanged, &mut out)?;
+        writeln!(out, "{}: written in {seconds:.2} s", to.display())?;
+    }
+    Ok(Outcome::Success)
 }

@@ -2,35 +2,64 @@
 
 use std::io::{self, Write};
 
-use quant_formats::Options;
-use quant_formats::report;
+use quant_formats::report::{self, TensorReport};
+use serde::Serialize;
 
-use super::plan;
-use crate::Answer;
+use super::plan::{self, Chosen};
+use crate::Outcome;
 use crate::args::Report;
 use crate::error::Failure;
-use crate::progress::Progress;
-use crate::{input, output};
+use crate::input::{self, Sources};
+use crate::output::{self, bytes, note};
+use crate::progress::Job;
 
-pub(crate) fn run(args: &Report) -> Result<Answer, Failure> {
+#[derive(Serialize)]
+struct Summary<'a> {
+    input: String,
+    output: String,
+    output_bytes: u64,
+    tensors: Vec<Line<'a>>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    /// `None` where the tensor is not quantized, or no value differs.
+    sqnr_db: Option<f64>,
+    /// `None` where the tensor is not quantized.
+    max_abs_error: Option<f32>,
+}
+
+pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     let from = &args.input.path;
     let checkpoint = input::open(&args.input)?;
-    let progress = Progress::over(&*checkpoint);
+    let sources = Sources::of(&checkpoint).and(&args.choice.recipe);
+    let job = Job::new();
+    let mut notes = Vec::new();
     let (tensors, how) = match &args.against {
         Some(path) => {
-            let quantized =
-                quant_formats::open(path).map_err(|error| Failure::record(path, error))?;
-            let run =
-                |options: Options<'_>| report::tensors_against(&*checkpoint, &*quantized, options);
-            (progress.run(&args.work, None, run), path.display().to_string())
+            let quantized = input::open_path(path)?;
+            let read = quantized.files().map(std::path::Path::to_owned);
+            sources.and(read).check(&args.output)?;
+            let tensors = job.run(&checkpoint, &args.work, None, |options| {
+                report::tensors_against(&checkpoint, &quantized, options)
+            });
+            (tensors, path.display().to_string())
         }
         None => {
-            let planner = plan::planner(&*checkpoint, from, &args.choice, &args.work)?;
-            let run = |options: Options<'_>| report::tensors(&*checkpoint, &*planner, options);
-            (progress.run(&args.work, None, run), plan::describe(&args.choice))
+            sources.check(&args.output)?;
+            let Chosen { planner, notes: said } =
+                plan::planner(&checkpoint, from, &args.choice, &job, &args.work)?;
+            notes = said;
+            let tensors = job.run(&checkpoint, &args.work, None, |options| {
+                report::tensors(&checkpoint, &*planner, options)
+            });
+            (tensors, plan::describe(&args.choice))
         }
     };
-    let tensors = tensors.map_err(|error| Failure::checkpoint(from, None, error))?;
+    let tensors =
+        tensors.map_err(|error| Failure::checkpoint(from, None, Some(&args.choice), error))?;
     let title = from.file_name().unwrap_or(from.as_os_str()).to_string_lossy();
     let mut page = report::Report::new(title, tensors).metadata("quantized", how);
     for (key, value) in checkpoint.metadata() {
@@ -38,9 +67,32 @@ pub(crate) fn run(args: &Report) -> Result<Answer, Failure> {
     }
     let mut html = Vec::new();
     page.write_html(&mut html)?;
-    output::replace(&args.output, &html)?;
+    job.check()?;
+    output::write_file(&args.output, &html)?;
+    let summary = Summary {
+        input: from.display().to_string(),
+        output: args.output.display().to_string(),
+        output_bytes: html.len() as u64,
+        tensors: page.tensors().iter().map(Line::of).collect(),
+        notes,
+    };
     let mut out = io::stdout().lock();
-    let len = output::bytes(input::len(&args.output)?);
-    writeln!(out, "{}: {} tensors, {len}", args.output.display(), page.tensors().len())?;
-    Ok(Answer::Yes)
+    if args.json {
+        output::json(&mut out, &summary)?;
+    } else {
+        summary.notes.iter().for_each(|text| note(text));
+        let Summary { output, output_bytes, tensors, .. } = summary;
+        writeln!(out, "{output}: {} tensors, {}", tensors.len(), bytes(output_bytes))?;
+    }
+    Ok(Outcome::Success)
+}
+
+impl<'a> Line<'a> {
+    fn of(tensor: &'a TensorReport) -> Self {
+        Self {
+            name: tensor.id().as_str(),
+            sqnr_db: tensor.sqnr_db(),
+            max_abs_error: tensor.max_abs_error(),
+        }
+    }
 }

@@ -7,11 +7,12 @@ use quant::record::RecordError;
 use quant_formats::{Checkpoint, Format};
 use serde::Serialize;
 
-use crate::Answer;
+use crate::Outcome;
 use crate::args::Verify;
 use crate::error::{Failure, chain};
-use crate::output;
+use crate::output::{self, printable_line};
 use crate::progress::Progress;
+use crate::signals;
 
 #[derive(Serialize)]
 struct Verdict {
@@ -23,37 +24,49 @@ struct Verdict {
     damage: Vec<String>,
 }
 
-pub(crate) fn run(args: &Verify) -> Result<Answer, Failure> {
-    let verdicts: Vec<_> = args.files.iter().map(|path| verify(path)).collect();
+pub(crate) fn run(args: &Verify) -> Result<Outcome, Failure> {
+    signals::exit_at_once();
+    let mut verdicts = Vec::new();
+    // A file that cannot be read is an error, once the others have been verified.
+    let mut unreadable = None;
+    for path in &args.files {
+        match verify(path) {
+            Ok(verdict) => verdicts.push(verdict),
+            Err(failure) => unreadable = unreadable.or(Some(failure)),
+        }
+    }
     let mut out = io::stdout().lock();
     if args.json {
         output::json(&mut out, &verdicts)?;
     } else {
         verdicts.iter().try_for_each(|verdict| verdict.print(&mut out))?;
     }
-    let damaged = verdicts.iter().any(|verdict| !verdict.damage.is_empty());
-    Ok(if damaged { Answer::No } else { Answer::Yes })
-}
-
-fn verify(path: &Path) -> Verdict {
-    let path_text = path.display().to_string();
-    let checkpoint = match quant_formats::open(path) {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => {
-            let damage = vec![reason(&error)];
-            return Verdict { path: path_text, format: None, tensors: 0, checksums: false, damage };
-        }
-    };
-    Verdict {
-        path: path_text,
-        format: Some(checkpoint.format().to_string()),
-        tensors: checkpoint.entries().len(),
-        checksums: checkpoint.format() == Format::Record,
-        damage: damage(&*checkpoint),
+    match unreadable {
+        Some(failure) => Err(failure),
+        None if verdicts.iter().all(|verdict| verdict.damage.is_empty()) => Ok(Outcome::Success),
+        None => Ok(Outcome::Difference),
     }
 }
 
-fn damage(checkpoint: &dyn Checkpoint) -> Vec<String> {
+fn verify(path: &Path) -> Result<Verdict, Failure> {
+    let name = path.display().to_string();
+    match quant_formats::open(path) {
+        Ok(checkpoint) => Ok(Verdict {
+            path: name,
+            format: Some(checkpoint.format().to_string()),
+            tensors: checkpoint.entries().len(),
+            checksums: checkpoint.format() == Format::Record,
+            damage: damage(&checkpoint),
+        }),
+        Err(error @ RecordError::Io { .. }) => Err(Failure::record(path, error)),
+        Err(error) => {
+            let damage = vec![reason(&error)];
+            Ok(Verdict { path: name, format: None, tensors: 0, checksums: false, damage })
+        }
+    }
+}
+
+fn damage(checkpoint: &Checkpoint) -> Vec<String> {
     let progress = Progress::over(checkpoint);
     let mut damage = Vec::new();
     for (index, entry) in checkpoint.entries().iter().enumerate() {
@@ -65,27 +78,26 @@ fn damage(checkpoint: &dyn Checkpoint) -> Vec<String> {
     damage
 }
 
-impl Verdict {
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { path, tensors, damage, .. } = self;
-        if damage.is_empty() && self.checksums {
-            return writeln!(out, "{path}: {tensors} tensors, all checksums are right");
-        }
-        if damage.is_empty() {
-            return writeln!(
-                out,
-                "{path}: {tensors} tensors can be read; the format has no checksums"
-            );
-        }
-        writeln!(out, "{path}: DAMAGED")?;
-        damage.iter().try_for_each(|line| writeln!(out, "  {}", line.escape_debug()))
-    }
-}
-
 /// What is wrong, without the name of the file.
 fn reason(error: &RecordError) -> String {
     match error {
         RecordError::Format { source, .. } => chain(source),
         other => chain(other),
+    }
+}
+
+impl Verdict {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { path, tensors, damage, .. } = self;
+        if !damage.is_empty() {
+            writeln!(out, "{path}: DAMAGED")?;
+            return damage.iter().try_for_each(|line| writeln!(out, "  {}", printable_line(line)));
+        }
+        let result = if self.checksums {
+            "all checksums match"
+        } else {
+            "all can be read; the format has no checksums"
+        };
+        writeln!(out, "{path}: {tensors} tensors, {result}")
     }
 }

@@ -1,110 +1,110 @@
 //! Tables that fit a terminal.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use console::{Term, measure_text_width, style};
+use quant::__private::{line, widths};
+
+use super::printable_line;
+
+/// The most characters of a cell: a name may have as many as its file.
+const LONGEST: usize = 200;
 
 /// Rows of cells under a head.
 pub(crate) struct Table {
-    head: Vec<&'static str>,
-    /// Whether a column is a text, and not a number.
-    text: Vec<bool>,
+    head: Vec<String>,
+    /// Whether a column holds numbers, which are aligned right.
+    is_number: Vec<bool>,
     rows: Vec<Row>,
 }
 
 struct Row {
     cells: Vec<String>,
-    dim: bool,
+    is_dim: bool,
 }
 
 impl Table {
-    /// A table whose columns are texts where the head starts with `<`, and numbers elsewhere.
+    /// A table whose columns hold text where the head starts with `<`, and numbers elsewhere.
     pub(crate) fn new<const N: usize>(head: [&'static str; N]) -> Self {
-        let text = head.iter().map(|name| name.starts_with('<')).collect();
-        let head = head.iter().map(|name| name.trim_start_matches('<')).collect();
-        Self { head, text, rows: Vec::new() }
+        let is_number = head.iter().map(|name| !name.starts_with('<')).collect();
+        let head = head.iter().map(|name| name.trim_start_matches('<').to_owned()).collect();
+        Self { head, is_number, rows: Vec::new() }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.push(cells, false);
     }
 
-    /// A row that is not of the first interest.
+    /// Adds a secondary row, which is dimmed.
     pub(crate) fn dim_row<const N: usize>(&mut self, cells: [String; N]) {
         self.push(cells, true);
     }
 
-    fn push<const N: usize>(&mut self, cells: [String; N], dim: bool) {
-        // A name from a file may hold anything; what a terminal takes for a command is not printed.
-        let clean = |cell: String| cell.replace(|c: char| c.is_control(), "\u{fffd}");
-        self.rows.push(Row { cells: cells.into_iter().map(clean).collect(), dim });
+    fn push<const N: usize>(&mut self, cells: [String; N], is_dim: bool) {
+        let clean = |cell: &String| shortened(&printable_line(cell), LONGEST).into_owned();
+        self.rows.push(Row { cells: cells.iter().map(clean).collect(), is_dim });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Prints the table; on a terminal, texts are cut so that rows fit.
+    /// Prints the table; on a terminal, texts are shortened so that rows fit.
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let widths = self.fitted();
         if self.head.iter().any(|name| !name.is_empty()) {
-            let head: Vec<String> = self.head.iter().map(|&name| name.to_owned()).collect();
-            writeln!(out, "{}", style(self.line(&head, &widths)).bold())?;
+            writeln!(out, "{}", style(self.line(&self.head, &widths)).bold())?;
         }
         for row in &self.rows {
             let line = self.line(&row.cells, &widths);
-            if row.dim { writeln!(out, "{}", style(line).dim())? } else { writeln!(out, "{line}")? }
+            if row.is_dim {
+                writeln!(out, "{}", style(line).dim())?;
+            } else {
+                writeln!(out, "{line}")?;
+            }
         }
         Ok(())
     }
 
-    /// The width of each column.
+    /// The width of each column, reduced to those of a terminal.
     fn fitted(&self) -> Vec<usize> {
-        let width = |i: usize| {
-            let cells = self.rows.iter().map(|row| measure_text_width(&row.cells[i]));
-            cells.max().unwrap_or(0).max(measure_text_width(self.head[i]))
-        };
-        let mut widths: Vec<usize> = (0..self.head.len()).map(width).collect();
-        let Some((_, columns)) = Term::stdout().size_checked() else { return widths };
-        let total = |widths: &[usize]| widths.iter().sum::<usize>() + 2 * (widths.len() - 1);
+        let rows = self.rows.iter().map(|row| &row.cells).chain([&self.head]);
+        let widths = widths(self.head.len(), rows.map(Vec::as_slice), measure_text_width);
+        match Term::stdout().size_checked() {
+            Some((_, columns)) => self.reduced(widths, usize::from(columns)),
+            None => widths,
+        }
+    }
+
+    fn reduced(&self, mut widths: Vec<usize>, columns: usize) -> Vec<usize> {
         const LEAST: usize = 12;
-        while total(&widths) > usize::from(columns) {
-            let texts = (0..widths.len()).filter(|&i| self.text[i] && widths[i] > LEAST);
+        let total = |widths: &[usize]| widths.iter().sum::<usize>() + 2 * (widths.len() - 1);
+        while total(&widths) > columns {
+            let texts = (0..widths.len()).filter(|&i| !self.is_number[i] && widths[i] > LEAST);
             let Some(widest) = texts.max_by_key(|&i| widths[i]) else { break };
             widths[widest] -= 1;
         }
         widths
     }
 
-    fn line(&self, cells: &[String], widths: &[usize]) -> String {
-        let mut line = String::new();
-        for (i, (cell, &width)) in cells.iter().zip(widths).enumerate() {
-            let gap = if i > 0 { "  " } else { "" };
-            let cell = shortened(cell, width);
-            let fill = " ".repeat(width.saturating_sub(measure_text_width(&cell)));
-            let _ = if self.text[i] {
-                write!(line, "{gap}{cell}{fill}")
-            } else {
-                write!(line, "{gap}{fill}{cell}")
-            };
-        }
-        line.truncate(line.trim_end().len());
-        line
+    fn line(&self, cells: &[String], columns: &[usize]) -> String {
+        let fit = |(cell, &width): (&String, &usize)| shortened(cell, width).into_owned();
+        let cells: Vec<String> = cells.iter().zip(columns).map(fit).collect();
+        line(&cells, columns, |column| self.is_number[column], measure_text_width)
     }
 }
 
-/// The text in at most `width` columns: its end is what tells names apart.
-fn shortened(text: &str, width: usize) -> String {
-    let len = measure_text_width(text);
-    if len <= width {
-        return text.to_owned();
+/// The text in at most `width` columns: the end is kept, which tells names apart.
+fn shortened(text: &str, width: usize) -> Cow<'_, str> {
+    if measure_text_width(text) <= width {
+        return Cow::Borrowed(text);
     }
-    let indent = text.len() - text.trim_start().len();
+    let indent = text.chars().take_while(|&c| c == ' ').count().min(width);
     let keep = width.saturating_sub(indent + 1);
     let skip = text.chars().count().saturating_sub(keep);
     let end: String = text.chars().skip(skip).collect();
-    format!("{}…{end}", &text[..indent])
+    Cow::Owned(format!("{}…{end}", &text[..indent]))
 }
 
 #[cfg(test)]
@@ -116,5 +116,13 @@ mod tests {
         assert_eq!(shortened("encoder.layer.0.weight", 10), "….0.weight");
         assert_eq!(shortened("  encoder.weight", 9), "  …weight");
         assert_eq!(shortened("weight", 6), "weight");
+    }
+
+    #[test]
+    fn columns_of_text_are_reduced_to_the_terminal() {
+        let mut table = Table::new(["<tensor", "size"]);
+        table.row(["encoder.layer.0.weight".into(), "1".into()]);
+        assert_eq!(table.reduced(vec![22, 4], 20), [14, 4]);
+        assert_eq!(table.reduced(vec![22, 4], 5), [12, 4]);
     }
 }

@@ -1,45 +1,46 @@
-//! What can be wrong with a JSON checkpoint.
+//! Why a file is not a JSON checkpoint.
 
-use core::fmt;
 use std::error::Error;
+use std::fmt;
 
 use quant::module::ParamId;
 use quant::record::RecordError;
+use quant::scheme::NameError;
 
 /// A file is not a checkpoint in JSON.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JsonError {
-    /// It is not JSON, or has not the fields that it should have.
+    /// The file is not JSON, or has other fields than a checkpoint.
     Json {
         /// The parser's reason.
-        source: serde_json::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
-    /// Its format is another one.
+    /// The file has another format than `quant-json/1`.
     Format {
-        /// What it says.
+        /// The first 100 characters of the format that the file names.
         found: String,
     },
-    /// Two tensors, states or pairs have one name.
+    /// Two tensors, states or keys of metadata have the same name.
     DuplicateName {
         /// The name.
         id: ParamId,
     },
-    /// A value is not one of a tensor's.
+    /// A tensor has neither values nor codes, or one that is not a number of its type.
     Value {
         /// The tensor.
         id: ParamId,
         /// The value.
         value: String,
     },
-    /// The name of a tensor's scheme is not one.
+    /// A tensor's scheme has no valid name.
     Scheme {
         /// The tensor.
         id: ParamId,
-        /// What is wrong.
-        source: quant::scheme::NameError,
+        /// The reason.
+        source: NameError,
     },
-    /// The bytes of a state are not written in pairs of hexadecimal digits.
+    /// The bytes of a state are not pairs of hexadecimal digits.
     Hex {
         /// The state.
         id: ParamId,
@@ -49,14 +50,14 @@ pub enum JsonError {
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Json { source } => write!(f, "not a checkpoint in JSON: {source}"),
+            Self::Json { .. } => f.write_str("not a checkpoint in JSON"),
             Self::Format { found } => {
-                write!(f, "the format is `{found}`, and `{}` is read", super::FORMAT)
+                write!(f, "unknown format `{found}`; expected `{}`", super::FORMAT)
             }
-            Self::DuplicateName { id } => write!(f, "{id}: the name is there twice"),
-            Self::Value { id, value } => write!(f, "{id}: `{value}` is no value of it"),
-            Self::Scheme { id, source } => write!(f, "{id}: {source}"),
-            Self::Hex { id } => write!(f, "{id}: the bytes are not pairs of hexadecimal digits"),
+            Self::DuplicateName { id } => write!(f, "{id}: duplicate name"),
+            Self::Value { id, value } => write!(f, "{id}: invalid value `{value}`"),
+            Self::Scheme { id, .. } => write!(f, "{id}: invalid scheme"),
+            Self::Hex { id } => write!(f, "{id}: expected pairs of hexadecimal digits"),
         }
     }
 }
@@ -64,7 +65,7 @@ impl fmt::Display for JsonError {
 impl Error for JsonError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Json { source } => Some(source),
+            Self::Json { source } => Some(&**source),
             Self::Scheme { source, .. } => Some(source),
             _ => None,
         }

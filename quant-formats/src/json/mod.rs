@@ -1,4 +1,7 @@
-//! Checkpoints in JSON: small ones, for eyes and for `diff`.
+//! Checkpoints in JSON, for people and for text tools.
+//!
+//! [`reader`] reads a file whole, [`writer`] writes one tensor at a time; both import `quant` and
+//! nothing of this crate. Start reading at [`JsonRecorder`].
 
 mod error;
 mod reader;
@@ -8,20 +11,19 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 pub use error::JsonError;
-pub(super) use reader::parse;
-pub(super) use writer::JsonWriter;
+pub(crate) use reader::parse;
+pub(crate) use writer::JsonWriter;
 
-use super::Manifest;
 use quant::module::Walk;
-use quant::record::{Record, RecordError, Recorder};
+use quant::record::{Manifest, Record, RecordError, Recorder};
 
-/// What a file says first.
+/// The value of the field `format`.
 const FORMAT: &str = "quant-json/1";
 
-/// Loads and saves models in JSON, a row of a tensor to the line.
+/// Loads and saves models in JSON, with a line for each row of a tensor.
 ///
-/// Every value comes back with the same bits. It is for models that somebody wants to read: a
-/// record takes a tenth of the bytes and a hundredth of the time.
+/// Values keep their bits. Use JSON for small models and for inspection: a record takes a tenth of
+/// the bytes and a hundredth of the time.
 ///
 /// ```
 /// use quant::{Module, Param};
@@ -46,7 +48,7 @@ const FORMAT: &str = "quant-json/1";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A quantized tensor has `scheme`, `scales`, `zero_points` and `codes` in place of `values`. The
+/// A quantized tensor has `scheme`, `scales`, `zero_points` and `codes` instead of `values`. The
 /// bytes of a state are pairs of hexadecimal digits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JsonRecorder {
@@ -54,7 +56,7 @@ pub struct JsonRecorder {
 }
 
 impl JsonRecorder {
-    /// The recorder that adds this pair to what it saves.
+    /// Adds a key and its value to the metadata of saved files.
     #[must_use]
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());

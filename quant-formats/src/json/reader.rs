@@ -1,37 +1,38 @@
-//! Reading, whole.
+//! Reading a whole file.
 
-use core::fmt;
-use core::marker::PhantomData;
 use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
 
+use quant::__private::check_len;
+use quant::module::ParamId;
+use quant::record::{Record, RecordError, RecordFormatError, RecordState};
+use quant::scheme::{QuantizationScheme, packing};
+use quant::tensor::{QuantizedTensor, Tensor, TensorError};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{FORMAT, JsonError};
-use quant::__private::check_len;
-use quant::module::ParamId;
-use quant::record::{Record, RecordError, RecordFormatError, RecordState};
-use quant::scheme::packing;
-use quant::tensor::{QuantizedTensor, Tensor};
+use super::FORMAT;
+use super::error::JsonError;
 
-/// The record that a text describes.
+/// Parses a checkpoint.
 pub(crate) fn parse(text: &[u8]) -> Result<Record, RecordError> {
     let file: File<'_> =
-        serde_json::from_slice(text).map_err(|source| JsonError::Json { source })?;
+        serde_json::from_slice(text).map_err(|error| JsonError::Json { source: error.into() })?;
     if file.format != FORMAT {
         let found = file.format.chars().take(100).collect();
         return Err(JsonError::Format { found }.into());
     }
     let mut record = Record::new();
-    for (key, value) in file.metadata.distinct()? {
+    for (key, value) in file.metadata.unique()? {
         record.insert_metadata(key, value);
     }
-    for (name, raw) in file.tensors.distinct()? {
+    for (name, raw) in file.tensors.unique()? {
         let tensor = raw.tensor(&name)?;
         record.insert(name, tensor);
     }
-    for (name, RawState { kind, bytes }) in file.states.distinct()? {
+    for (name, RawState { kind, bytes }) in file.states.unique()? {
         let id = ParamId::new(name);
         let data = unhex(&bytes).ok_or_else(|| JsonError::Hex { id: id.clone() })?;
         record.insert_state(RecordState { id, kind, data });
@@ -56,8 +57,7 @@ struct RawState {
     bytes: String,
 }
 
-/// Numbers stay text until it is known what they are: through double precision, some would be
-/// rounded twice.
+/// Numbers stay text until they are parsed as f32: parsed as f64, some would be rounded twice.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTensor<'a> {
@@ -83,30 +83,42 @@ impl RawTensor<'_> {
                 Tensor::from_values(&shape, floats(name, &values)?)
             }
             (None, Some(scheme), Some(codes)) => {
-                let scheme: quant::scheme::QuantizationScheme =
+                let scheme =
                     scheme.parse().map_err(|source| JsonError::Scheme { id: id(), source })?;
-                let ty = scheme.quantization_type();
-                let (qmin, qmax) = ty.code_range(scheme.mapping());
-                let range = qmin..=qmax;
-                check_len(&shape, codes.len()).map_err(|source| {
-                    RecordError::from(RecordFormatError::Tensor { id: id(), source })
-                })?;
-                if let Some(code) = codes.iter().find(|&&code| !range.contains(&i32::from(code))) {
-                    return Err(JsonError::Value { id: id(), value: code.to_string() }.into());
-                }
-                let row = shape.last().copied().unwrap_or(1).max(1);
-                let codes = packing::pack(&codes, row, ty);
-                let scales = floats(name, &scales)?;
-                QuantizedTensor::from_parts(&shape, scheme, codes, scales, zero_points)
-                    .map(Tensor::from)
+                check_codes(&codes, scheme)
+                    .map_err(|code| JsonError::Value { id: id(), value: code.to_string() })?;
+                quantized(&shape, scheme, &codes, floats(name, &scales)?, zero_points)
             }
             _ => {
                 let value = "neither `values` nor `scheme`, `scales` and `codes`".into();
                 return Err(JsonError::Value { id: id(), value }.into());
             }
         };
-        made.map_err(|source| RecordError::from(RecordFormatError::Tensor { id: id(), source }))
+        made.map_err(|source| RecordFormatError::Tensor { id: id(), source }.into())
     }
+}
+
+/// Checks that codes are in the range of the scheme; the error is the first that is not.
+fn check_codes(codes: &[i8], scheme: QuantizationScheme) -> Result<(), i8> {
+    let (qmin, qmax) = scheme.quantization_type().code_range(scheme.mapping());
+    match codes.iter().find(|&&code| !(qmin..=qmax).contains(&i32::from(code))) {
+        Some(&code) => Err(code),
+        None => Ok(()),
+    }
+}
+
+fn quantized(
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    codes: &[i8],
+    scales: Vec<f32>,
+    zero_points: Vec<i8>,
+) -> Result<Tensor, TensorError> {
+    // Before rows are packed, whose length is a claim of the file.
+    check_len(shape, codes.len())?;
+    let row = shape.last().copied().unwrap_or(1).max(1);
+    let codes = packing::pack(codes, row, scheme.quantization_type());
+    QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points).map(Tensor::from)
 }
 
 fn floats(name: &str, values: &[&RawValue]) -> Result<Vec<f32>, JsonError> {
@@ -129,14 +141,14 @@ fn float(text: &str) -> Option<f32> {
                 let bits = u32::from_str_radix(bits.strip_suffix('"')?, 16).ok()?;
                 Some(f32::from_bits(bits)).filter(|value| value.is_nan())
             }
-            // What is too large is infinite here, and no number of JSON is that.
+            // A number that is too large is parsed as infinity, which JSON cannot express.
             None => text.parse().ok().filter(|value: &f32| value.is_finite()),
         },
     }
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    // `from_str_radix` would take a sign.
+    // `from_str_radix` accepts a sign.
     if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) || !text.len().is_multiple_of(2) {
         return None;
     }
@@ -144,15 +156,15 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     (0..text.len()).step_by(2).map(byte).collect()
 }
 
-/// A map in its order, with keys that may repeat.
+/// A map in the order of the file, with keys that may repeat.
 struct Pairs<T>(Vec<(String, T)>);
 
 impl<T> Pairs<T> {
-    /// The pairs, once no key is there twice.
-    fn distinct(self) -> Result<Vec<(String, T)>, JsonError> {
+    /// The pairs, whose keys must be unique.
+    fn unique(self) -> Result<Vec<(String, T)>, JsonError> {
         let mut seen = HashSet::new();
         match self.0.iter().find(|(key, _)| !seen.insert(key)) {
-            Some((twice, _)) => Err(JsonError::DuplicateName { id: twice.as_str().into() }),
+            Some((key, _)) => Err(JsonError::DuplicateName { id: key.as_str().into() }),
             None => Ok(self.0),
         }
     }

@@ -1,18 +1,20 @@
-//! Writing, a tensor at a time.
+//! Writing one tensor at a time.
 
-use core::fmt::{self, Display, Formatter};
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, Write};
 
-use super::{FORMAT, Manifest};
 use quant::__private::{DeclaredOrder, check_distinct};
-use quant::record::RecordError;
+use quant::record::{Manifest, RecordError, RecordState};
 use quant::tensor::Tensor;
 
-/// Writes tensors in the order of an manifest.
+use super::FORMAT;
+
+/// Writes tensors in the order of a manifest.
 pub(crate) struct JsonWriter<W> {
     file: W,
     order: DeclaredOrder,
-    /// What stands before the next tensor.
+    /// Written before the next tensor.
     separator: &'static str,
 }
 
@@ -23,21 +25,10 @@ impl<W: Write> JsonWriter<W> {
         check_distinct(states.iter().map(|state| state.id.as_str()))?;
         let order = DeclaredOrder::new(entries);
         write!(file, "{{\n  \"format\": \"{FORMAT}\",\n  \"metadata\": {{")?;
-        let mut separator = "\n";
-        for (key, value) in &metadata {
-            write!(file, "{separator}    {}: {}", Quoted(key), Quoted(value))?;
-            separator = ",\n";
-        }
-        write!(file, "{}}},\n  \"states\": {{", if metadata.is_empty() { "" } else { "\n  " })?;
-        separator = "\n";
-        for state in &states {
-            let (id, kind) = (Quoted(state.id.as_str()), Quoted(&state.kind));
-            write!(file, "{separator}    {id}: {{\"kind\": {kind}, \"bytes\": \"")?;
-            state.data.iter().try_for_each(|byte| write!(file, "{byte:02x}"))?;
-            write!(file, "\"}}")?;
-            separator = ",\n";
-        }
-        write!(file, "{}}},\n  \"tensors\": {{", if states.is_empty() { "" } else { "\n  " })?;
+        write_metadata(&mut file, &metadata)?;
+        write!(file, "}},\n  \"states\": {{")?;
+        write_states(&mut file, &states)?;
+        write!(file, "}},\n  \"tensors\": {{")?;
         Ok(Self { file, order, separator: "\n" })
     }
 
@@ -77,8 +68,27 @@ impl<W: Write> JsonWriter<W> {
     }
 }
 
-/// A list with a row of the last axis to the line.
-fn rows(file: &mut impl Write, shape: &[usize], values: &[impl Display]) -> std::io::Result<()> {
+fn write_metadata(file: &mut impl Write, pairs: &BTreeMap<String, String>) -> io::Result<()> {
+    for (number, (key, value)) in pairs.iter().enumerate() {
+        let separator = if number > 0 { ",\n" } else { "\n" };
+        write!(file, "{separator}    {}: {}", Quoted(key), Quoted(value))?;
+    }
+    file.write_all(if pairs.is_empty() { b"" } else { b"\n  " })
+}
+
+fn write_states(file: &mut impl Write, states: &[RecordState]) -> io::Result<()> {
+    for (number, state) in states.iter().enumerate() {
+        let separator = if number > 0 { ",\n" } else { "\n" };
+        let (id, kind) = (Quoted(state.id.as_str()), Quoted(&state.kind));
+        write!(file, "{separator}    {id}: {{\"kind\": {kind}, \"bytes\": \"")?;
+        state.data.iter().try_for_each(|byte| write!(file, "{byte:02x}"))?;
+        write!(file, "\"}}")?;
+    }
+    file.write_all(if states.is_empty() { b"" } else { b"\n  " })
+}
+
+/// A list with a line for each row of the last axis.
+fn rows(file: &mut impl Write, shape: &[usize], values: &[impl Display]) -> io::Result<()> {
     let row = shape.last().copied().unwrap_or(1).max(1);
     file.write_all(b"[")?;
     for (number, row) in values.chunks(row).enumerate() {
@@ -88,14 +98,14 @@ fn rows(file: &mut impl Write, shape: &[usize], values: &[impl Display]) -> std:
     file.write_all(if values.is_empty() { b"]" } else { b"\n      ]" })
 }
 
-fn list(file: &mut impl Write, values: impl Iterator<Item = impl Display>) -> std::io::Result<()> {
+fn list(file: &mut impl Write, values: impl Iterator<Item = impl Display>) -> io::Result<()> {
     for (number, value) in values.enumerate() {
         write!(file, "{}{value}", if number > 0 { ", " } else { "" })?;
     }
     Ok(())
 }
 
-/// A float in the fewest digits that lead back to it.
+/// A float in the fewest digits that are parsed as the same float.
 struct Value(f32);
 
 impl Display for Value {
@@ -109,7 +119,7 @@ impl Display for Value {
     }
 }
 
-/// A string as JSON has it.
+/// A string with JSON's quotes and escapes.
 struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {

@@ -1,19 +1,24 @@
-//! What quantization does to the tensors of a checkpoint, for a page.
+//! Reports on the tensors of a checkpoint.
 
-use super::TensorReport;
-use crate::rewrite::{decide, decided_entries, in_order};
-use crate::{Checkpoint, CheckpointError, Entry, Options, record_entries};
 use quant::__private::quantize_one;
 use quant::quantize::Planner;
 use quant::record::{RecordEntry, RecordError, RecordFormatError};
 use quant::tensor::{QuantizedTensor, Tensor, TensorError};
 
-/// Reports what quantizing a checkpoint would do to each tensor.
+use super::tensor::TensorReport;
+use crate::checkpoint::Checkpoint;
+use crate::entry::Entry;
+use crate::error::CheckpointError;
+use crate::options::Options;
+use crate::pipeline;
+use crate::rewrite::{decide, decided_entries};
+
+/// Reports what quantization would do to each tensor of a checkpoint, without writing anything.
 ///
 /// # Errors
-/// See [`CheckpointError`].
+/// A tensor cannot be read, or cannot be quantized as the planner decides.
 pub fn tensors(
-    from: &dyn Checkpoint,
+    from: &Checkpoint,
     planner: &dyn Planner,
     options: Options<'_>,
 ) -> Result<Vec<TensorReport>, CheckpointError> {
@@ -24,17 +29,18 @@ pub fn tensors(
         let report = one(&from.entries()[index], &tensor, quantized.as_ref())?;
         Ok(report.note(planned.reason.to_string()))
     };
-    gather(from, &decided_entries(&decided), options, each)
+    collect(from, &decided_entries(&decided), options, each)
 }
 
-/// Reports what has become of each tensor of a checkpoint in `quantized`, which has been made of
-/// it; tensors that are missing there have a note.
+/// Reports on each tensor of a checkpoint and the same tensor in `quantized`, a quantized copy.
+///
+/// A tensor that the copy lacks has a note.
 ///
 /// # Errors
-/// Tensors of one name and different shapes; otherwise see [`CheckpointError`].
+/// A tensor cannot be read, or has another shape in the copy.
 pub fn tensors_against(
-    from: &dyn Checkpoint,
-    quantized: &dyn Checkpoint,
+    from: &Checkpoint,
+    quantized: &Checkpoint,
     options: Options<'_>,
 ) -> Result<Vec<TensorReport>, CheckpointError> {
     let each = |index: usize| {
@@ -44,35 +50,34 @@ pub fn tensors_against(
             Some(other) => Ok(one(entry, &tensor, quantized.read(other)?.quantized())?),
         }
     };
-    gather(from, &record_entries(from, |_| None), options, each)
+    let floats: Vec<_> = from.entries().iter().map(|entry| entry.to_record(None)).collect();
+    collect(from, &floats, options, each)
 }
 
-fn gather(
-    from: &dyn Checkpoint,
+fn collect(
+    from: &Checkpoint,
     entries: &[RecordEntry],
     options: Options<'_>,
     each: impl Fn(usize) -> Result<TensorReport, CheckpointError> + Sync,
 ) -> Result<Vec<TensorReport>, CheckpointError> {
     let mut reports = Vec::new();
-    in_order(from, entries, options, each, |_, report| {
+    pipeline::run(from, entries, 0, options, each, |_, report| {
         reports.push(report);
         Ok(())
     })?;
     Ok(reports)
 }
 
-/// The report on one tensor, and on what it has become.
+/// The report on one tensor and its quantized version.
 fn one(
     entry: &Entry,
     tensor: &Tensor,
     quantized: Option<&QuantizedTensor>,
 ) -> Result<TensorReport, RecordError> {
-    let error = |source: TensorError| {
-        RecordError::from(RecordFormatError::Tensor { id: entry.id.clone(), source })
-    };
     if let Some(already) = tensor.quantized() {
         return Ok(TensorReport::of_quantized(entry.id.clone(), already));
     }
     let report = TensorReport::new(entry.id.clone(), &entry.shape, &tensor.values(), quantized);
+    let error = |source: TensorError| RecordFormatError::Tensor { id: entry.id.clone(), source };
     Ok(report.map_err(error)?.bytes_before(entry.bytes))
 }

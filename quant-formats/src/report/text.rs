@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use quant::quantize::ByteSize;
+
+use crate::text::is_invisible;
+
 /// The most characters that are shown of a name.
 const LONGEST: usize = 200;
 
@@ -21,22 +25,12 @@ impl fmt::Display for Text<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                c if c.is_control() || is_unseen(c) => f.write_char('\u{FFFD}')?,
+                c if c.is_control() || is_invisible(c) => f.write_char('\u{FFFD}')?,
                 c => f.write_char(c)?,
             }
         }
         Ok(())
     }
-}
-
-/// Marks of direction and width, with which one name can look like another.
-fn is_unseen(c: char) -> bool {
-    matches!(
-        c,
-        '\u{AD}' | '\u{61C}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-            | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}'
-            | '\u{E0000}'..='\u{E007F}'
-    )
 }
 
 /// A path in an element, as [`Text`], that may be broken after each step.
@@ -52,30 +46,12 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// A number of bytes, with a unit of SI.
+/// A number of bytes whose unit is not separated from it by a line break.
 pub(super) struct Bytes(pub(super) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut value = self.0 as f64;
-        for unit in ["B", "kB", "MB", "GB", "TB"] {
-            // 999.5 would be shown as 1000.
-            if value < 999.5 || unit == "TB" {
-                let digits = if unit == "B" { 0 } else { 3 - whole_digits(value) };
-                return write!(f, "{value:.digits$}\u{A0}{unit}");
-            }
-            value /= 1000.0;
-        }
-        Ok(())
-    }
-}
-
-/// Digits before the point, up to 3.
-fn whole_digits(value: f64) -> usize {
-    match value {
-        ..10.0 => 1,
-        ..100.0 => 2,
-        _ => 3,
+        f.write_str(&ByteSize(self.0).to_string().replace(' ', "\u{A0}"))
     }
 }
 
@@ -157,7 +133,7 @@ mod tests {
             (1000, "1.00 kB"),
             (90_868_376, "90.9 MB"),
             (999_960_000, "1.00 GB"),
-            (12_345_678_901_234_567, "12346 TB"),
+            (12_345_678_901_234_567, "12.3 PB"),
         ] {
             assert_eq!(Bytes(bytes).to_string().replace('\u{A0}', " "), text);
         }

@@ -1,10 +1,12 @@
-//! The types of element that the format knows.
+//! The element types of the format.
 
-use core::fmt;
+use std::fmt;
+
+use quant::__private::element_count;
 
 macro_rules! dtypes {
     ($($name:ident = $bits:literal),* $(,)?) => {
-        /// The type of a safetensors tensor's elements, by the name that the format gives it.
+        /// An element type, by its name in the format.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "the format's own names")]
         pub(crate) enum Dtype { $($name),* }
@@ -12,7 +14,7 @@ macro_rules! dtypes {
         impl Dtype {
             const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The format's name.
+            /// The name in the format.
             pub(crate) const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name)),* }
             }
@@ -38,9 +40,9 @@ impl Dtype {
         Self::ALL.iter().copied().find(|dtype| dtype.name() == name)
     }
 
-    /// The bytes of `shape`'s elements, if they can be counted and fill whole bytes.
+    /// The bytes of a tensor; `None` if `u64` cannot hold their number, or they are not whole.
     pub(crate) fn byte_count(self, shape: &[usize]) -> Option<u64> {
-        let elements = quant::__private::element_count(shape)?;
+        let elements = element_count(shape)?;
         let bits = (elements as u64).checked_mul(self.bits() as u64)?;
         bits.is_multiple_of(8).then_some(bits / 8)
     }
@@ -57,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_back_to_their_types() {
+    fn type_names_round_trip() {
         for &dtype in Dtype::ALL {
             assert_eq!(Dtype::of(dtype.name()), Some(dtype));
         }
@@ -65,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_that_fill_no_whole_byte_have_no_size() {
+    fn shapes_without_whole_bytes_have_no_size() {
         assert_eq!(Dtype::F4.byte_count(&[3]), None);
         assert_eq!(Dtype::F4.byte_count(&[4]), Some(2));
         assert_eq!(Dtype::F32.byte_count(&[]), Some(4));

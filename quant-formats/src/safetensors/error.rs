@@ -1,129 +1,129 @@
-//! What can be wrong with a safetensors file.
+//! Why a file is not valid safetensors.
 
-use core::fmt;
 use std::error::Error;
+use std::fmt;
 
 use quant::module::ParamId;
 use quant::record::RecordError;
 use quant::scheme::NameError;
 
-/// A file is not a safetensors file, or cannot become one.
+/// A file is not valid safetensors, or a model cannot be saved as safetensors.
 ///
-/// Where it concerns one tensor, its name comes first.
+/// Messages about a tensor start with its name.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SafetensorsError {
-    /// The header is longer than any that is read.
+    /// The header is longer than readers accept.
     HeaderTooLong {
-        /// Its length.
+        /// The length of the header's JSON in bytes.
         len: u64,
-        /// The limit.
+        /// The greatest length that is accepted.
         limit: u64,
     },
-    /// The file ends within its header, or before it.
+    /// The file ends before the end of its header.
     Truncated {
-        /// The file's length.
+        /// The length of the file in bytes.
         len: u64,
-        /// The length that it needs to have, as far as that could be read.
+        /// The least length that the header requires.
         expected: u64,
     },
-    /// The header is not the JSON that it should be.
+    /// The header, or an index, is not valid JSON of its kind.
     Json {
         /// The parser's reason.
-        source: serde_json::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
-    /// Two tensors have one name.
+    /// Two tensors have the same name.
     DuplicateName {
         /// The name.
         id: ParamId,
     },
-    /// The type of a tensor's elements is not one of the format.
+    /// The name of a tensor is reserved for metadata.
+    ReservedName {
+        /// The name.
+        id: ParamId,
+    },
+    /// A tensor has an element type that the format does not define.
     UnknownDtype {
         /// The tensor.
         id: ParamId,
-        /// The type's name.
+        /// The name of the type.
         dtype: String,
     },
-    /// A tensor's elements cannot be counted, or do not fill whole bytes.
+    /// The elements of a tensor cannot be counted, or do not fill whole bytes.
     Shape {
         /// The tensor.
         id: ParamId,
-        /// The shape.
+        /// The extent of each axis.
         shape: Vec<u64>,
     },
-    /// A tensor has not the bytes that its shape and type ask for.
+    /// The offsets of a tensor do not match its shape and type.
     Size {
         /// The tensor.
         id: ParamId,
-        /// The bytes that are needed.
+        /// The bytes that shape and type require.
         expected: u64,
-        /// Its offsets in the header.
+        /// The offsets of its first byte and of the byte after its last.
         offsets: [u64; 2],
     },
-    /// A tensor's bytes do not start where those before it end.
+    /// There is a gap between two tensors, or they overlap.
     Offset {
-        /// The tensor.
+        /// The tensor that comes second.
         id: ParamId,
-        /// Where they start.
+        /// The offset of its first byte.
         offset: u64,
-        /// Where they should start.
+        /// The offset at which the tensor before it ends.
         expected: u64,
     },
-    /// The tensors do not end where the file does.
+    /// The tensors do not end where the file ends.
     FileLen {
         /// The bytes after the header.
         found: u64,
         /// The bytes of all tensors.
         expected: u64,
     },
-    /// A quantized tensor lacks the tensor of its codes, scales or zero points.
-    MissingTensor {
+    /// The scales, zero points or codes of a quantized tensor are missing.
+    MissingComponent {
         /// The quantized tensor.
         id: ParamId,
-        /// The name of what is missing.
-        part: String,
+        /// The name of the missing tensor.
+        component: String,
     },
-    /// An index has a tensor in a file that does not have it.
-    MissingPart {
+    /// The shard that an index names for a tensor does not have it.
+    NotInShard {
         /// The tensor.
         id: ParamId,
-        /// The file.
-        part: String,
+        /// The shard.
+        shard: String,
     },
-    /// An index names a part that is no file beside it.
-    PartName {
-        /// The name.
+    /// An index names a shard that is not a file in its own directory.
+    ShardName {
+        /// The first 200 characters of the name.
         name: String,
     },
-    /// A part has a tensor that the index does not have there.
+    /// A shard has a tensor that the index does not list there.
     Unlisted {
         /// The tensor.
         id: ParamId,
-        /// The part.
-        part: String,
+        /// The shard.
+        shard: String,
     },
-    /// Codes, scales or zero points have another type or shape than the scheme asks for.
+    /// Codes, scales or zero points have another type or shape than the scheme requires.
     Layout {
         /// The tensor.
         id: ParamId,
-        /// What it should be.
+        /// The type and shape that the scheme requires.
         expected: String,
-        /// What it is.
+        /// The type and shape in the file.
         found: String,
     },
-    /// What the file says about how a tensor is quantized cannot be understood.
+    /// The description of a quantized tensor in the metadata is invalid.
     Description {
         /// The tensor.
         id: ParamId,
-        /// The description.
+        /// The first 200 characters of the description.
         description: String,
-        /// What is wrong with the scheme's name, if that is it.
+        /// Why its first word is not a scheme, if it is not.
         source: Option<NameError>,
-    },
-    /// A key of the metadata is one that describes quantized tensors.
-    ReservedKey {
-        /// The key.
-        key: String,
     },
 }
 
@@ -131,47 +131,49 @@ impl fmt::Display for SafetensorsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HeaderTooLong { len, limit } => {
-                write!(f, "not safetensors: the header has {len} bytes, and the limit is {limit}")
+                write!(f, "the header has {len} bytes, more than the limit of {limit}")
             }
             Self::Truncated { len, expected } => {
                 write!(f, "truncated: the file has {len} bytes of at least {expected}")
             }
-            Self::Json { source } => write!(f, "the header cannot be read: {source}"),
-            Self::DuplicateName { id } => write!(f, "{id}: the name is there twice"),
-            Self::UnknownDtype { id, dtype } => {
-                write!(f, "{id}: `{dtype}` is no type of safetensors")
+            Self::Json { .. } => f.write_str("the header is not valid JSON"),
+            Self::DuplicateName { id } => write!(f, "{id}: duplicate name"),
+            Self::ReservedName { id } => {
+                write!(f, "{id}: safetensors reserves this name for metadata")
             }
+            Self::UnknownDtype { id, dtype } => write!(f, "{id}: unknown type `{dtype}`"),
             Self::Shape { id, shape } => {
-                write!(f, "{id}: the elements of shape {shape:?} cannot be counted in whole bytes")
+                write!(f, "{id}: shape {shape:?} has no size in whole bytes")
             }
             Self::Size { id, expected, offsets: [start, end] } => {
-                write!(f, "{id}: takes {expected} bytes, but lies from byte {start} to {end}")
+                write!(f, "{id}: needs {expected} bytes, but its offsets are {start} and {end}")
             }
             Self::Offset { id, offset, expected } => {
-                write!(f, "{id}: starts at byte {offset}, and what is before it ends at {expected}")
+                write!(
+                    f,
+                    "{id}: starts at byte {offset} after a tensor that ends at byte {expected}"
+                )
             }
             Self::FileLen { found, expected } => {
-                write!(f, "the tensors take {expected} bytes, but {found} follow the header")
+                write!(f, "the tensors need {expected} bytes, but {found} follow the header")
             }
-            Self::MissingPart { id, part } => write!(f, "{id}: is not in `{part}`"),
-            Self::MissingTensor { id, part } => {
-                write!(f, "{id}: is quantized, but there is no `{part}`")
+            Self::NotInShard { id, shard } => {
+                write!(f, "{id}: missing in `{shard}`, where the index lists it")
             }
-            Self::PartName { name } => write!(f, "the index names `{name}`, no file beside it"),
-            Self::Unlisted { id, part } => {
-                write!(f, "{id}: is in `{part}`, but the index does not say so")
+            Self::MissingComponent { id, component } => {
+                write!(f, "{id}: `{component}` is missing, which this quantized tensor needs")
+            }
+            Self::ShardName { name } => {
+                write!(f, "the index names `{name}`, which is not a file beside it")
+            }
+            Self::Unlisted { id, shard } => {
+                write!(f, "{id}: the index does not list this tensor of `{shard}`")
             }
             Self::Layout { id, expected, found } => {
-                write!(f, "{id}: should be {expected}, and is {found}")
+                write!(f, "{id}: expected {expected}, found {found}")
             }
-            Self::Description { id, description, source: None } => {
-                write!(f, "{id}: `{description}` does not say how it is quantized")
-            }
-            Self::Description { id, description, source: Some(source) } => {
-                write!(f, "{id}: `{description}` does not say how it is quantized: {source}")
-            }
-            Self::ReservedKey { key } => {
-                write!(f, "metadata `{key}`: keys that start with `quant.` describe tensors")
+            Self::Description { id, description, .. } => {
+                write!(f, "{id}: invalid description of a quantized tensor: `{description}`")
             }
         }
     }
@@ -180,7 +182,7 @@ impl fmt::Display for SafetensorsError {
 impl Error for SafetensorsError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Json { source } => Some(source),
+            Self::Json { source } => Some(&**source),
             Self::Description { source: Some(source), .. } => Some(source),
             _ => None,
         }

@@ -1,19 +1,22 @@
-//! safetensors: the format in which checkpoints are published.
+//! safetensors: the format in which most checkpoints are published.
+//!
+//! `dtype`, `header` and `names` describe the format; `catalog` tells parameters, their scales and
+//! other tensors apart; `reader`, `shards`, `writer` and `recorder` do the work. Only those import
+//! other modules of this crate. Start reading at `header`, then `names`.
 
 mod catalog;
 mod dtype;
+mod elements;
 mod error;
 mod header;
 mod names;
-mod parts;
 mod reader;
 mod recorder;
+mod shards;
 mod writer;
 
 pub use error::SafetensorsError;
-pub(super) use parts::Parts;
-pub(super) use reader::SafetensorsFile;
+pub(crate) use reader::SafetensorsFile;
 pub use recorder::SafetensorsRecorder;
-pub(super) use writer::SafetensorsWriter;
-
-use super::{Checkpoint, Entry, Format, Manifest, Stored};
+pub(crate) use shards::Shards;
+pub(crate) use writer::SafetensorsWriter;

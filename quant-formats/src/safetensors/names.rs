@@ -1,7 +1,7 @@
-//! How a quantized tensor lies in a file that knows only plain ones.
+//! How a quantized tensor is stored in a format that has only plain ones.
 //!
-//! The codes have the tensor's own name, scale and zero point the name with a suffix, and a pair of
-//! the metadata has scheme and shape:
+//! The codes have the tensor's own name, scales and zero points the name with a suffix. The
+//! metadata has the scheme and the shape:
 //!
 //! ```text
 //! fc.weight             I8   [out, in]      codes; U8 [out, bytes of a row] where several share a byte
@@ -10,29 +10,35 @@
 //! __metadata__: "quant.tensor.fc.weight" = "per-channel-symmetric-int8 [out, in]"
 //! ```
 
-use super::SafetensorsError;
-use super::dtype::Dtype;
+use std::borrow::Cow;
+
 use quant::scheme::{
     Granularity, Groups, LayoutError, Mapping, QuantizationScheme, ScaleType, packing,
 };
 
-/// Keys that start like this are not the user's.
-pub(super) const RESERVED: &str = "quant.";
-/// Before a tensor's name: its scheme and shape.
+use super::dtype::Dtype;
+use super::error::SafetensorsError;
+
+/// The prefix of keys that this crate writes.
+const RESERVED: &str = "quant.";
+/// The prefix of a user's key that would otherwise look like one of this crate.
+const FOREIGN: &str = "foreign.";
+/// The prefix of the key for a tensor's scheme and shape; the tensor's name follows.
 pub(super) const TENSOR: &str = "quant.tensor.";
-/// Before a state's name: its kind. The tensor of its bytes has the same name.
+/// The prefix of the key for a state's kind; the state's name follows. The tensor with the bytes
+/// of the state is called like the key.
 pub(super) const STATE: &str = "quant.state.";
 
-/// Type and shape of each part of a quantized tensor.
-pub(super) struct Parts {
+/// Type and shape of the tensors that store a quantized tensor.
+pub(super) struct Components {
     pub(super) codes: (Dtype, Vec<usize>),
     pub(super) scales: (Dtype, Vec<usize>),
     pub(super) zero_points: Option<(Dtype, Vec<usize>)>,
 }
 
-impl Parts {
+impl Components {
     pub(super) fn of(shape: &[usize], scheme: QuantizationScheme) -> Result<Self, LayoutError> {
-        // Checks that the scheme fits the shape.
+        // Checks that the scheme is valid for the shape.
         let _ = Groups::new(shape, scheme.granularity())?;
         let ty = scheme.quantization_type();
         let codes = if ty.storage_bits() == 8 {
@@ -58,7 +64,7 @@ impl Parts {
     }
 }
 
-/// The shape of scales that broadcasts against the tensor's, or against its blocks.
+/// The shape of the scales, which broadcasts to that of the tensor, or of its blocks.
 fn group_shape(shape: &[usize], granularity: Granularity) -> Vec<usize> {
     match granularity {
         Granularity::PerTensor => Vec::new(),
@@ -107,4 +113,38 @@ pub(super) fn parse_description(
     let scheme = scheme.parse().map_err(|source| error(Some(source)))?;
     let shape = serde_json::from_str(shape).map_err(|_| error(None))?;
     Ok((scheme, shape))
+}
+
+/// The key under which a user's metadata is stored.
+pub(super) fn to_stored_key(key: &str) -> Cow<'_, str> {
+    if is_reserved(key) { format!("{FOREIGN}{key}").into() } else { key.into() }
+}
+
+/// The inverse of [`to_stored_key`]; other programs' keys that start with `quant.` stay.
+pub(super) fn to_user_key(stored: &str) -> &str {
+    stored.strip_prefix(FOREIGN).filter(|key| is_reserved(key)).unwrap_or(stored)
+}
+
+/// Whether a key looks like one of this crate, or like an escaped one.
+fn is_reserved(mut key: &str) -> bool {
+    while let Some(rest) = key.strip_prefix(FOREIGN) {
+        key = rest;
+    }
+    key.starts_with(RESERVED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_users_survive_whatever_they_start_with() {
+        for key in ["format", "quant.method", "foreign.quant.method", "foreign.x", "quant.tensor.w"]
+        {
+            let stored = to_stored_key(key);
+            assert!(!stored.starts_with(RESERVED), "{stored}");
+            assert_eq!(to_user_key(&stored), key);
+        }
+        assert_eq!(to_user_key("quant.method"), "quant.method");
+    }
 }

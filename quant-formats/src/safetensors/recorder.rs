@@ -1,21 +1,22 @@
-//! The recorder.
+//! Models from and to safetensors.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
-use super::writer::{Layout, WIDTHS};
-use super::{Manifest, reader};
-use crate::Rename;
 use quant::__private::Payload;
 use quant::Module;
 use quant::module::{ModuleVisitor, ParamId, ParamView, Walk};
-use quant::record::{ManifestError, Record, RecordEntry, RecordError, Recorder};
+use quant::record::{Manifest, ManifestError, Record, RecordEntry, RecordError, Recorder};
 use quant::tensor::QuantizedTensor;
+
+use super::reader;
+use super::writer::{Layout, WIDTHS};
+use crate::rename::Rename;
 
 /// Loads and saves models in safetensors files.
 ///
-/// Tensors of type F32, F16 and BF16 are parameters, in single precision from then on. A quantized
-/// parameter is written as its codes, scales and zero points, which torch reads as plain tensors:
+/// Tensors of the types F32, F16 and BF16 are loaded as parameters in single precision. A quantized
+/// parameter is saved as codes, scales and zero points, which torch loads as plain tensors:
 ///
 /// ```text
 /// fc.weight             I8   [out, in]      codes; U8 [out, bytes of a row] where several share a byte
@@ -24,8 +25,8 @@ use quant::tensor::QuantizedTensor;
 /// __metadata__: "quant.tensor.fc.weight" = "per-channel-symmetric-int8 [out, in]"
 /// ```
 ///
-/// so that `(w.float() - w_zero_point.float()) * w_scale` is the weight; blocks have one scale for
-/// each block of a row. Read back here, it is the quantized parameter again.
+/// The weight is `(w.float() - w_zero_point.float()) * w_scale`. Per block, there is one scale for
+/// each block of a row. This recorder loads the quantized parameter.
 ///
 /// ```
 /// use quant::{Module, Param};
@@ -36,7 +37,7 @@ use quant::tensor::QuantizedTensor;
 ///
 /// let foreign = vec![Param::new([1.0f32, 2.0])].save_bytes(&SafetensorsRecorder::default())?;
 ///
-/// let rename = Rename::new().rule(r"^(\d+)$", "layers.$1")?;
+/// let rename = Rename::new().replace(r"^(\d+)$", "layers.$1")?;
 /// let model = Model { layers: vec![Param::new([0.0; 2])] };
 /// let model = model.load_bytes(&foreign, &SafetensorsRecorder::default().rename(rename))?;
 /// assert_eq!(*model.layers[0].value(), [1.0, 2.0]);
@@ -49,14 +50,14 @@ pub struct SafetensorsRecorder {
 }
 
 impl SafetensorsRecorder {
-    /// The recorder that adds this pair to what it saves.
+    /// Adds a key and its value to the metadata of saved files.
     #[must_use]
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
     }
 
-    /// The recorder that renames what it loads.
+    /// Renames tensors and states that are loaded.
     #[must_use]
     pub fn rename(self, rename: Rename) -> Self {
         Self { rename, ..self }
@@ -67,8 +68,8 @@ impl Recorder for SafetensorsRecorder {
     fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
         let manifest = Manifest::of_model(model, &self.metadata);
         let layout = Layout::new(&manifest)?;
-        writer.write_all(&layout.header())?;
-        // The file has the widest elements first: one walk for each width.
+        writer.write_all(layout.header())?;
+        // The widest elements come first in the file: one walk for each width.
         for bits in WIDTHS {
             let entries = &manifest.entries;
             let mut pass = Pass { layout: &layout, bits, entries, at: 0, writer, result: Ok(()) };
@@ -92,7 +93,7 @@ impl Recorder for SafetensorsRecorder {
     }
 }
 
-/// Writes the parts of parameters whose elements have one width.
+/// Writes the values, scales and zero points whose elements have one width.
 struct Pass<'a> {
     layout: &'a Layout,
     bits: usize,

@@ -1,39 +1,42 @@
-//! Writing: a layout for all tensors, then their bytes, each where it belongs.
+//! Writing: first the layout of all tensors, then their bytes, each at its position.
 //!
-//! Wide elements lie before narrow ones, so that each starts on a multiple of its size however many
-//! tensors there are; the header names them in the model's order.
+//! Tensors with wide elements come first, so that every element is aligned to its size. The header
+//! lists tensors in the order of the model.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::io::{Seek, SeekFrom, Write};
+
+use quant::__private::{DeclaredOrder, Payload};
+use quant::record::{Manifest, RecordEntry, RecordError, RecordFormatError};
+use quant::tensor::{Tensor, TensorError};
 
 use super::catalog::foreign;
 use super::dtype::Dtype;
-use super::header::{Header, Slot};
-use super::names::{self, Parts};
-use super::{Manifest, SafetensorsError};
-use quant::__private::{DeclaredOrder, Payload};
-use quant::record::{RecordEntry, RecordError, RecordFormatError};
-use quant::tensor::{Tensor, TensorError};
+use super::error::SafetensorsError;
+use super::header::{self, Header, Slot};
+use super::names::{self, Components};
 
-/// The widths of elements in bits, in the order in which they lie in a file.
+/// The widths of elements in bits, in the order of a file.
 pub(super) const WIDTHS: [usize; 6] = [64, 32, 16, 8, 6, 4];
 
-/// Where everything of an manifest goes.
+/// The positions of all tensors and states of a manifest.
 pub(super) struct Layout {
     header: Header,
-    /// The slots of each entry: values, scales, zero points.
+    /// The position in the header of each entry's values, scales and zero points.
     entries: Vec<Vec<usize>>,
-    /// The slot of each state.
+    /// The position in the header of each state.
     states: Vec<usize>,
+    encoded: Vec<u8>,
 }
 
 impl Layout {
     pub(super) fn new(manifest: &Manifest) -> Result<Self, RecordError> {
-        let mut layout = Self { header: Header::default(), entries: vec![], states: vec![] };
+        let (entries, states, encoded) = (vec![], vec![], vec![]);
+        let mut layout = Self { header: Header::default(), entries, states, encoded };
         for (key, value) in &manifest.metadata {
-            if key.starts_with(names::RESERVED) {
-                return Err(SafetensorsError::ReservedKey { key: key.clone() }.into());
-            }
-            layout.header.metadata.insert(key.clone(), value.clone());
+            let key = names::to_stored_key(key).into_owned();
+            layout.header.metadata.insert(key, value.clone());
         }
         for entry in &manifest.entries {
             layout.entry(entry)?;
@@ -43,6 +46,7 @@ impl Layout {
         }
         layout.check_names()?;
         layout.place();
+        layout.encoded = layout.header.encode()?;
         Ok(layout)
     }
 
@@ -59,7 +63,8 @@ impl Layout {
                 source: TensorError::from(error),
             })
         };
-        let Parts { codes, scales, zero_points } = Parts::of(shape, scheme).map_err(error)?;
+        let Components { codes, scales, zero_points } =
+            Components::of(shape, scheme).map_err(error)?;
         let mut slots = vec![
             self.slot(id.as_str().into(), codes.0, codes.1)?,
             self.slot(names::scale_name(id.as_str()), scales.0, scales.1)?,
@@ -86,7 +91,7 @@ impl Layout {
         Ok(())
     }
 
-    /// Adds a tensor whose place is found later; its length stands for its bytes until then.
+    /// Adds a tensor to the header. Its bytes start at 0 until [`place`](Self::place) moves them.
     fn slot(
         &mut self,
         name: String,
@@ -102,9 +107,14 @@ impl Layout {
     }
 
     fn check_names(&self) -> Result<(), SafetensorsError> {
-        let mut names = std::collections::HashSet::new();
+        let mut names = HashSet::from([header::METADATA]);
         match self.header.tensors.iter().find(|slot| !names.insert(&slot.name)) {
-            Some(twice) => Err(SafetensorsError::DuplicateName { id: twice.name.as_str().into() }),
+            Some(Slot { name, .. }) if name == header::METADATA => {
+                Err(SafetensorsError::ReservedName { id: name.as_str().into() })
+            }
+            Some(Slot { name, .. }) => {
+                Err(SafetensorsError::DuplicateName { id: name.as_str().into() })
+            }
             None => Ok(()),
         }
     }
@@ -112,7 +122,7 @@ impl Layout {
     fn place(&mut self) {
         let slots = &mut self.header.tensors;
         let mut order: Vec<usize> = (0..slots.len()).collect();
-        order.sort_by_key(|&slot| core::cmp::Reverse(slots[slot].dtype.bits()));
+        order.sort_by_key(|&slot| Reverse(slots[slot].dtype.bits()));
         let mut at = 0;
         for slot in order {
             let len = slots[slot].bytes.end;
@@ -122,11 +132,11 @@ impl Layout {
     }
 
     /// The bytes before the first tensor.
-    pub(super) fn header(&self) -> Vec<u8> {
-        self.header.encode()
+    pub(super) fn header(&self) -> &[u8] {
+        &self.encoded
     }
 
-    /// The parts of an entry: values, scales, zero points.
+    /// The tensors of an entry: values, scales, zero points.
     pub(super) fn slots(&self, entry: usize) -> impl Iterator<Item = &Slot> {
         self.entries[entry].iter().map(|&slot| &self.header.tensors[slot])
     }
@@ -137,11 +147,11 @@ impl Layout {
     }
 }
 
-/// Writes tensors in the manifest's order to where the layout puts them.
+/// Writes tensors in the order of the manifest to their positions in the layout.
 pub(crate) struct SafetensorsWriter<W> {
     file: W,
     order: DeclaredOrder,
-    /// Where the first tensor lies.
+    /// The offset of the first tensor.
     data: u64,
     layout: Layout,
 }
@@ -150,9 +160,9 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
     pub(crate) fn new(mut file: W, manifest: Manifest) -> Result<Self, RecordError> {
         let layout = Layout::new(&manifest)?;
         let header = layout.header();
-        file.write_all(&header)?;
+        file.write_all(header)?;
         let data = header.len() as u64;
-        // Names that are there twice have been found by the layout.
+        // The layout has checked that names are unique.
         let mut writer = Self { file, order: DeclaredOrder::new(manifest.entries), data, layout };
         for (state, slot) in manifest.states.iter().zip(writer.layout.states.clone()) {
             writer.seek(slot)?;
@@ -170,8 +180,8 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
     /// Writes the next tensor.
     pub(crate) fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
         self.order.begin(id, tensor.into())?;
-        for (part, payload) in Payload::of(tensor.into()).iter().enumerate() {
-            if let Some(&slot) = self.layout.entries[self.order.position()].get(part) {
+        for (component, payload) in Payload::of(tensor.into()).iter().enumerate() {
+            if let Some(&slot) = self.layout.entries[self.order.position()].get(component) {
                 self.seek(slot)?;
                 payload.chunks(|bytes| self.file.write_all(bytes))?;
             }
@@ -180,7 +190,7 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
         Ok(())
     }
 
-    /// The file, once everything has been written.
+    /// Returns the file; an error if tensors are missing.
     pub(crate) fn finish(mut self) -> Result<W, RecordError> {
         self.order.check_finished()?;
         self.file.flush()?;

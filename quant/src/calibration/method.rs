@@ -139,12 +139,17 @@ pub struct CalibrationNameError {
 
 impl fmt::Display for CalibrationNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is not a calibration; there are min-max, moving-average and \
-             moving-average:CONSTANT, percentile and percentile:PERCENT, mse and entropy",
-            self.name
-        )
+        write!(f, "`{}` is not a calibration; ", self.name)?;
+        f.write_str(match self.name.split_once(':') {
+            Some(("percentile", _)) => "a percentile is greater than 0 and at most 100",
+            Some(("moving-average", _)) => {
+                "the constant of a moving average is greater than 0 and at most 1"
+            }
+            _ => {
+                "expected min-max, moving-average, moving-average:CONSTANT, percentile, \
+                 percentile:PERCENT, mse or entropy"
+            }
+        })
     }
 }
 

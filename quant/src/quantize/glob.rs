@@ -4,7 +4,7 @@
 ///
 /// Steps are separated by dots: `*` stands for any run of characters within a step, `**` for any
 /// number of steps, `?` for one character, `[ab]` for one of those and `{a,b}` for either.
-pub(super) fn matches(pattern: &str, path: &str) -> bool {
+pub fn matches(pattern: &str, path: &str) -> bool {
     // The crate knows paths of files; a step that holds a slash would be two to it, so slashes
     // change places with dots.
     let swap = |text: &str| -> alloc::string::String {

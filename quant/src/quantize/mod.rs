@@ -10,6 +10,8 @@ mod activations;
 #[cfg(feature = "std")]
 mod apply;
 #[cfg(feature = "std")]
+mod byte_size;
+#[cfg(feature = "std")]
 mod calibrated;
 #[cfg(feature = "std")]
 mod decide;
@@ -42,6 +44,7 @@ mod weights;
 #[cfg(feature = "std")]
 pub use self::{
     activations::CalibrateError,
+    byte_size::{ByteSize, ByteSizeError},
     error::{PlanDifference, UnmatchedRule},
     outcome::{Action, Expected, PlannedActivation, Reason, Warning},
     plan::PlannedParam,
@@ -74,5 +77,7 @@ pub use self::{
 #[cfg(feature = "std")]
 pub(crate) mod hooks {
     pub use super::decide::{Decided, decide_all};
+    pub use super::glob::matches as glob_matches;
     pub use super::plan::{plan_one, quantize_one};
+    pub use super::table::{line, widths};
 }

@@ -4,6 +4,8 @@ use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
+use crate::quantize::ByteSize;
+
 /// The most bytes that the parameters of a model may take: a number, or a share of what they
 /// take now.
 ///
@@ -62,44 +64,21 @@ impl fmt::Display for Budget {
     }
 }
 
-/// The units of a budget: of SI, and binary.
-const UNITS: [(&str, f64); 9] = [
-    ("", 1.0),
-    ("b", 1.0),
-    ("bytes", 1.0),
-    ("kb", 1e3),
-    ("mb", 1e6),
-    ("gb", 1e9),
-    ("kib", 1024.0),
-    ("mib", 1_048_576.0),
-    ("gib", 1_073_741_824.0),
-];
-
 impl FromStr for Budget {
     type Err = BudgetError;
 
-    /// A share, `45%`, or bytes, `1000000`, `24MB`, `1.5 GiB`: kB, MB and GB are powers of 1000,
-    /// KiB, MiB and GiB of 1024, in any case.
+    /// A share, `45%`, or a [`ByteSize`], `1000000`, `24MB`, `1.5 GiB`.
     fn from_str(text: &str) -> Result<Self, BudgetError> {
         let unknown = || BudgetError::Unknown { text: text.into() };
-        let trimmed = text.trim();
-        let end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
-        let (number, unit) = (&trimmed[..end], trimmed[end..].trim_start());
-        if unit == "%" {
-            let percent = number.parse().map_err(|_| unknown())?;
-            return Self::percent(percent).ok_or(BudgetError::Percent { percent });
-        }
-        let unit = unit.to_ascii_lowercase();
-        let (_, size) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(unknown)?;
-        if size == 1.0 {
-            return number.parse().map(Self::bytes).map_err(|_| unknown());
-        }
-        let bytes = number.parse::<f64>().map_err(|_| unknown())? * size;
-        // 2^64 is the first that does not fit; a cast would saturate.
-        if bytes < 18_446_744_073_709_551_616.0 {
-            Ok(Self::bytes(bytes.round() as u64))
-        } else {
-            Err(unknown())
+        match text.trim().strip_suffix('%') {
+            Some(number) => {
+                let percent = number.trim_end().parse().map_err(|_| unknown())?;
+                Self::percent(percent).ok_or(BudgetError::Percent { percent })
+            }
+            None => {
+                let ByteSize(bytes) = text.parse().map_err(|_| unknown())?;
+                Ok(Self::bytes(bytes))
+            }
         }
     }
 }

@@ -298,6 +298,12 @@ impl RecordFile {
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
+    /// The name, kind and number of bytes of each state, in the order of the file.
+    #[doc(hidden)]
+    pub fn state_sizes(&self) -> impl Iterator<Item = (&ParamId, &str, u64)> {
+        self.states.iter().map(|state| (&state.id, &*state.kind, state.section.len))
+    }
+
     /// Reads the states of modules, in the order of the file.
     ///
     /// # Errors

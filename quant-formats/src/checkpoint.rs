@@ -1,0 +1,118 @@
+//! An open checkpoint.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+
+use quant::module::ParamId;
+use quant::record::{Manifest, RecordError, RecordState};
+use quant::tensor::Tensor;
+
+use crate::entry::{Entry, StateEntry};
+use crate::format::Format;
+use crate::source::Source;
+
+/// An open file of named tensors, in any format; [`open`](crate::open) makes one.
+///
+/// The file's description of its tensors has been checked; their values have not been read.
+pub struct Checkpoint {
+    source: Box<dyn Source>,
+    positions: HashMap<ParamId, usize>,
+}
+
+impl Checkpoint {
+    pub(crate) fn new(source: impl Source + 'static) -> Self {
+        let ids = source.entries().iter().map(|entry| entry.id.clone());
+        let positions = ids.enumerate().map(|(position, id)| (id, position)).collect();
+        Self { source: Box::new(source), positions }
+    }
+
+    /// The file's format.
+    pub fn format(&self) -> Format {
+        self.source.format()
+    }
+
+    /// The metadata that users have stored in the file, by key.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        self.source.metadata()
+    }
+
+    /// The tensors, in the order of the file.
+    pub fn entries(&self) -> &[Entry] {
+        self.source.entries()
+    }
+
+    /// The position in [`entries`](Self::entries) of the tensor with this name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.positions.get(name).copied()
+    }
+
+    /// The states, in the order of the file. Their bytes are not read, except those of JSON.
+    pub fn state_entries(&self) -> Vec<StateEntry> {
+        self.source.state_entries()
+    }
+
+    /// Every file that is read: with an index, its shards, too.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.source.files().into_iter()
+    }
+
+    /// Reads the tensor at this position in [`entries`](Self::entries).
+    ///
+    /// # Errors
+    /// The file cannot be read, or it is damaged.
+    ///
+    /// # Panics
+    /// If `index` is out of bounds.
+    pub fn read(&self, index: usize) -> Result<Tensor, RecordError> {
+        self.source.read(index)
+    }
+
+    pub(crate) fn read_into(
+        &self,
+        index: usize,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        self.source.read_into(index, allocation)
+    }
+
+    /// Reads the bytes of a tensor and compares them with their checksum. In a format without
+    /// checksums, checks that the tensor can be read.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    ///
+    /// # Panics
+    /// If `index` is out of bounds.
+    pub fn verify(&self, index: usize) -> Result<(), RecordError> {
+        self.source.verify(index)
+    }
+
+    /// Reads all states: those of modules, and foreign tensors that are not float.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn states(&self) -> Result<Vec<RecordState>, RecordError> {
+        self.source.states()
+    }
+
+    /// The manifest of a copy, in which half precision becomes single precision.
+    ///
+    /// # Errors
+    /// The states cannot be read.
+    pub fn manifest(&self) -> Result<Manifest, RecordError> {
+        let entries = self.entries().iter().map(|entry| entry.to_record(entry.scheme()));
+        Ok(Manifest::new(entries)
+            .with_metadata(self.metadata().clone())
+            .with_states(self.states()?))
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("format", &self.format())
+            .field("entries", &self.entries())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,204 @@
+//! Writing a checkpoint tensor by tensor.
+
+use std::path::{Path, PathBuf};
+
+use quant::record::{AtomicFile, Manifest, RecordError, RecordWriter};
+use quant::tensor::Tensor;
+
+use crate::format::{Format, FormatError};
+use crate::json::JsonWriter;
+use crate::safetensors::SafetensorsWriter;
+use crate::sink::Sink;
+
+/// Starts writing a checkpoint in the format of the path's extension.
+///
+/// ```
+/// use quant::record::{Manifest, RecordEntry};
+/// use quant::tensor::Tensor;
+///
+/// # let directory = std::env::temp_dir().join(format!("quant-doc-create-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// # let path = directory.join("model.safetensors");
+/// let manifest = Manifest::new([RecordEntry::new("bias", [2], None)]);
+/// let mut writer = quant_formats::create(&path, manifest)?;
+/// writer.write("bias", &Tensor::from_values(&[2], vec![0.5, -1.0])?)?;
+/// writer.finish()?;
+///
+/// let checkpoint = quant_formats::open(&path)?;
+/// assert_eq!(*checkpoint.read(0)?.values(), [0.5, -1.0]);
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// The extension belongs to no format, the format cannot hold the manifest, or the file cannot be
+/// created.
+pub fn create(path: impl AsRef<Path>, manifest: Manifest) -> Result<CheckpointWriter, RecordError> {
+    let path = path.as_ref();
+    let format = Format::of_path(path)?;
+    if format == Format::Record {
+        return Ok(CheckpointWriter(Box::new(RecordWriter::create(path, manifest)?)));
+    }
+    if manifest.max_shard_size.is_some() {
+        return Err(FormatError::Shards { path: path.into(), format }.into());
+    }
+    let writer = ForeignWriter::create(path, format, manifest);
+    Ok(CheckpointWriter(Box::new(writer.map_err(|error| error.in_file(path))?)))
+}
+
+/// A checkpoint that is being written, one tensor at a time.
+///
+/// The path keeps its old content, or none, until [`finish`](Self::finish) returns. A writer that
+/// is dropped before leaves nothing behind.
+#[must_use = "a checkpoint that is not finished is removed"]
+pub struct CheckpointWriter(Box<dyn Sink>);
+
+impl CheckpointWriter {
+    /// Writes the next tensor of the manifest.
+    ///
+    /// # Errors
+    /// The tensor is not the next one of the manifest, or the file cannot be written.
+    pub fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
+        self.0.write(id, tensor)
+    }
+
+    /// Brings the file to the disk and gives it its name.
+    ///
+    /// # Errors
+    /// Tensors of the manifest are missing, or the file cannot be written.
+    pub fn finish(self) -> Result<(), RecordError> {
+        self.0.finish()
+    }
+}
+
+impl Sink for RecordWriter {
+    fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
+        Self::write(self, id, tensor)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), RecordError> {
+        Self::finish(*self)
+    }
+}
+
+/// A file of another format than the record.
+struct ForeignWriter {
+    path: PathBuf,
+    body: Body,
+}
+
+enum Body {
+    Json(JsonWriter<AtomicFile>),
+    Safetensors(SafetensorsWriter<AtomicFile>),
+}
+
+impl ForeignWriter {
+    fn create(path: &Path, format: Format, manifest: Manifest) -> Result<Self, RecordError> {
+        let file = AtomicFile::create(path)?;
+        let body = match format {
+            Format::Json => Body::Json(JsonWriter::new(file, manifest)?),
+            _ => Body::Safetensors(SafetensorsWriter::new(file, manifest)?),
+        };
+        Ok(Self { path: path.into(), body })
+    }
+}
+
+impl Sink for ForeignWriter {
+    fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
+        let written = match &mut self.body {
+            Body::Json(json) => json.write(id, tensor),
+            Body::Safetensors(safetensors) => safetensors.write(id, tensor),
+        };
+        written.map_err(|error| error.in_file(&self.path))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), RecordError> {
+        let Self { path, body } = *self;
+        let finished = match body {
+            Body::Json(json) => json.finish(),
+            Body::Safetensors(safetensors) => safetensors.finish(),
+        };
+        finished
+            .and_then(|file| file.commit().map_err(RecordError::from))
+            .map_err(|error| error.in_file(&path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Cursor, Seek, SeekFrom, Write};
+
+    use quant::record::{RecordEntry, RecordFormatError, RecordState};
+
+    use super::*;
+    use crate::safetensors::SafetensorsError;
+
+    /// A disk that is full while `full` is set.
+    struct Disk<'a> {
+        bytes: Cursor<Vec<u8>>,
+        full: &'a core::cell::Cell<bool>,
+    }
+
+    impl Write for Disk<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.full.get() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.bytes.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Disk<'_> {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.bytes.seek(to)
+        }
+    }
+
+    fn manifest(tensor: &Tensor) -> Manifest {
+        Manifest::new([RecordEntry::of("w", tensor)])
+    }
+
+    #[test]
+    fn a_failed_write_cannot_be_finished() {
+        let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
+        let full = core::cell::Cell::new(false);
+        let disk = || Disk { bytes: Cursor::default(), full: &full };
+        macro_rules! check {
+            ($writer:expr) => {
+                let mut writer = $writer.unwrap();
+                full.set(true);
+                assert!(matches!(writer.write("w", &tensor), Err(RecordError::Io { .. })));
+                full.set(false);
+                let again = writer.write("w", &tensor);
+                assert!(matches!(again, Err(RecordError::Manifest(_))));
+                assert!(matches!(writer.finish(), Err(RecordError::Manifest(_))));
+            };
+        }
+        check!(JsonWriter::new(disk(), manifest(&tensor)));
+        check!(SafetensorsWriter::new(disk(), manifest(&tensor)));
+    }
+
+    #[test]
+    fn rejects_two_states_of_one_name() {
+        let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
+        let state = || RecordState { id: "s".into(), kind: "k".into(), data: vec![1] };
+        let twice = || manifest(&tensor).with_states([state(), state()]);
+        let file = Cursor::new(Vec::new());
+        let json = JsonWriter::new(file.clone(), twice()).err();
+        assert!(
+            matches!(
+                json,
+                Some(RecordError::Format { source: RecordFormatError::DuplicateName { .. }, .. })
+            ),
+            "{json:?}"
+        );
+        let safetensors = SafetensorsWriter::new(file, twice()).err().unwrap();
+        let RecordError::Recorder { source, .. } = safetensors else { panic!("{safetensors:?}") };
+        let error = source.downcast::<SafetensorsError>().unwrap();
+        assert!(matches!(*error, SafetensorsError::DuplicateName { .. }), "{error:?}");
+    }
+}

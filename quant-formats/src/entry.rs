@@ -1,0 +1,106 @@
+//! What a checkpoint says about its tensors and states, without their values.
+
+use std::fmt;
+
+use quant::__private::element_count;
+use quant::module::ParamId;
+use quant::record::{RecordEntry, RecordState};
+use quant::scheme::QuantizationScheme;
+
+/// A tensor of a checkpoint, without its values.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The name, unique within the checkpoint.
+    pub id: ParamId,
+    /// The extent of each axis; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// How the values are stored.
+    pub stored: Stored,
+    /// The bytes of values, scales and zero points in the file, without padding.
+    pub bytes: u64,
+}
+
+impl Entry {
+    pub(crate) fn new(id: ParamId, shape: Vec<usize>, stored: Stored, bytes: u64) -> Self {
+        Self { id, shape, stored, bytes }
+    }
+
+    /// The entry of a tensor that is stored as in a record.
+    pub(crate) fn of_record(entry: RecordEntry) -> Self {
+        let bytes = entry.byte_count();
+        let RecordEntry { id, shape, scheme, .. } = entry;
+        Self { id, shape, stored: scheme.map_or(Stored::F32, Stored::Quantized), bytes }
+    }
+
+    /// The product of the shape's extents.
+    pub fn element_count(&self) -> usize {
+        // Checked when the entry was made.
+        element_count(&self.shape).unwrap_or(usize::MAX)
+    }
+
+    /// The bytes of all values in single precision.
+    pub(crate) fn float_bytes(&self) -> u64 {
+        4 * self.element_count() as u64
+    }
+
+    /// The quantization scheme; `None` for a float tensor.
+    pub fn scheme(&self) -> Option<QuantizationScheme> {
+        match self.stored {
+            Stored::Quantized(scheme) => Some(scheme),
+            Stored::F32 | Stored::F16 | Stored::Bf16 => None,
+        }
+    }
+
+    /// The entry of the same tensor in another file, with this scheme.
+    pub(crate) fn to_record(&self, scheme: Option<QuantizationScheme>) -> RecordEntry {
+        RecordEntry::new(self.id.clone(), self.shape.clone(), scheme)
+    }
+}
+
+/// How the values of a tensor are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Stored {
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 half precision; converted to single precision when read, exactly.
+    F16,
+    /// bfloat16; converted to single precision when read, exactly.
+    Bf16,
+    /// Codes with scales and zero points.
+    Quantized(QuantizationScheme),
+}
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::F32 => f.pad("f32"),
+            Self::F16 => f.pad("f16"),
+            Self::Bf16 => f.pad("bf16"),
+            Self::Quantized(scheme) => f.pad(&scheme.to_string()),
+        }
+    }
+}
+
+/// A state of a checkpoint, without its bytes: of a module, or a foreign tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StateEntry {
+    /// The name, unique among states.
+    pub id: ParamId,
+    /// The format of the bytes; `tensor/I64 [1, 512]` for a foreign tensor.
+    pub kind: String,
+    /// The number of bytes.
+    pub bytes: u64,
+}
+
+impl StateEntry {
+    pub(crate) fn new(id: ParamId, kind: String, bytes: u64) -> Self {
+        Self { id, kind, bytes }
+    }
+
+    pub(crate) fn of(state: &RecordState) -> Self {
+        Self::new(state.id.clone(), state.kind.clone(), state.data.len() as u64)
+    }
+}

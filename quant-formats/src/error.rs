@@ -1,0 +1,100 @@
+//! Why a job over a checkpoint fails.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+use quant::module::ParamId;
+use quant::quantize::mixed::MixedPrecisionError;
+use quant::quantize::{ByteSize, QuantizeError};
+use quant::record::RecordError;
+
+/// A checkpoint cannot be planned, quantized or copied.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// A file cannot be read or written.
+    Record(RecordError),
+    /// The checkpoint cannot be quantized as the planner decides.
+    Quantize(QuantizeError),
+    /// No choice of precisions fits the budget.
+    Mixed(MixedPrecisionError),
+    /// The planner decides to quantize nothing.
+    NothingToQuantize {
+        /// The number of tensors.
+        tensors: usize,
+        /// Whether there are tensors, and all of them are quantized already.
+        all_quantized: bool,
+    },
+    /// The checkpoint needs more memory than [`Options::max_memory`](crate::Options::max_memory).
+    Memory {
+        /// The tensor that needs most; `None` if states do.
+        id: Option<ParamId>,
+        /// The bytes that are enough for the whole checkpoint.
+        needed: u64,
+        /// The bytes that are allowed.
+        limit: u64,
+    },
+    /// The job was cancelled, and nothing was written.
+    Cancelled,
+    /// The operating system cannot start threads.
+    Threads {
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(error) => error.fmt(f),
+            Self::Quantize(error) => error.fmt(f),
+            Self::Mixed(error) => error.fmt(f),
+            Self::NothingToQuantize { all_quantized: true, tensors } => {
+                write!(f, "all {tensors} tensors are quantized already")
+            }
+            Self::NothingToQuantize { all_quantized: false, tensors } => {
+                write!(f, "0 of {tensors} tensors would be quantized")
+            }
+            Self::Memory { id, needed, limit } => {
+                if let Some(id) = id {
+                    write!(f, "{id}: ")?;
+                }
+                let (needed, limit) = (ByteSize(*needed), ByteSize(*limit));
+                write!(f, "{limit} of memory are too few; {needed} are enough for the whole file")
+            }
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Threads { .. } => f.write_str("cannot start threads"),
+        }
+    }
+}
+
+impl Error for CheckpointError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Record(error) => error.source(),
+            Self::Quantize(error) => error.source(),
+            Self::Mixed(error) => error.source(),
+            Self::Threads { source } => Some(source),
+            Self::NothingToQuantize { .. } | Self::Memory { .. } | Self::Cancelled => None,
+        }
+    }
+}
+
+impl From<RecordError> for CheckpointError {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
+    }
+}
+
+impl From<MixedPrecisionError> for CheckpointError {
+    fn from(error: MixedPrecisionError) -> Self {
+        Self::Mixed(error)
+    }
+}
+
+impl From<QuantizeError> for CheckpointError {
+    fn from(error: QuantizeError) -> Self {
+        Self::Quantize(error)
+    }
+}

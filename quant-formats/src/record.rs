@@ -1,0 +1,63 @@
+//! Records as checkpoints.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use quant::record::{RecordError, RecordFile, RecordState};
+use quant::tensor::Tensor;
+
+use crate::entry::{Entry, StateEntry};
+use crate::format::Format;
+use crate::source::Source;
+
+/// A record on disk, in one file or shards.
+pub(crate) struct Record {
+    path: PathBuf,
+    file: RecordFile,
+    entries: Vec<Entry>,
+}
+
+impl Record {
+    pub(crate) fn open(path: &Path) -> Result<Self, RecordError> {
+        let file = RecordFile::open(path)?;
+        let entries = file.entries().iter().cloned().map(Entry::of_record).collect();
+        Ok(Self { path: path.into(), file, entries })
+    }
+}
+
+impl Source for Record {
+    fn format(&self) -> Format {
+        Format::Record
+    }
+
+    fn metadata(&self) -> &BTreeMap<String, String> {
+        self.file.metadata()
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn state_entries(&self) -> Vec<StateEntry> {
+        let states = self.file.state_sizes();
+        states.map(|(id, kind, bytes)| StateEntry::new(id.clone(), kind.into(), bytes)).collect()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        // The index of shards is not among the paths of the record.
+        let shards = self.file.paths().filter(|path| *path != self.path);
+        std::iter::once(&*self.path).chain(shards).collect()
+    }
+
+    fn read(&self, index: usize) -> Result<Tensor, RecordError> {
+        self.file.read(index)
+    }
+
+    fn verify(&self, index: usize) -> Result<(), RecordError> {
+        self.file.verify(index)
+    }
+
+    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
+        self.file.states()
+    }
+}

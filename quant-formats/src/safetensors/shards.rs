@@ -1,0 +1,133 @@
+//! A checkpoint in shards, and the index that names them.
+//!
+//! `model.safetensors.index.json` names, for each tensor, a file in its own directory:
+//! `{"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
+
+use quant::record::{RecordError, RecordState};
+use quant::tensor::Tensor;
+use serde::Deserialize;
+
+use super::error::SafetensorsError;
+use super::reader::SafetensorsFile;
+use crate::entry::{Entry, StateEntry};
+use crate::format::Format;
+use crate::source::Source;
+
+/// Several safetensors files as one checkpoint.
+pub(crate) struct Shards {
+    index: PathBuf,
+    metadata: BTreeMap<String, String>,
+    entries: Vec<Entry>,
+    /// The shard of each entry, and the position there.
+    locations: Vec<(usize, usize)>,
+    shards: Vec<SafetensorsFile>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Shards {
+    /// Whether JSON is an index, and not a checkpoint.
+    pub(crate) fn is_index(text: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        struct Probe {
+            #[serde(default)]
+            weight_map: Option<serde::de::IgnoredAny>,
+        }
+        serde_json::from_slice::<Probe>(text).is_ok_and(|probe| probe.weight_map.is_some())
+    }
+
+    /// Opens all shards that an index names.
+    pub(crate) fn open(path: &Path, text: &[u8]) -> Result<Self, RecordError> {
+        let Index { weight_map } = serde_json::from_slice(text)
+            .map_err(|error| SafetensorsError::Json { source: error.into() })?;
+        let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
+        let mut listed: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for (tensor, shard) in &weight_map {
+            listed.entry(shard).or_default().insert(tensor);
+        }
+        let mut all = Self {
+            index: path.into(),
+            metadata: BTreeMap::new(),
+            entries: vec![],
+            locations: vec![],
+            shards: vec![],
+        };
+        for shard in shards {
+            all.add(shard, listed.remove(shard).unwrap_or_default())?;
+        }
+        Ok(all)
+    }
+
+    /// Opens a shard, whose tensors must be those that the index lists in it.
+    fn add(&mut self, name: &str, mut listed: HashSet<&str>) -> Result<(), RecordError> {
+        let mut components = Path::new(name).components();
+        if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
+            return Err(
+                SafetensorsError::ShardName { name: name.chars().take(200).collect() }.into()
+            );
+        }
+        let shard = SafetensorsFile::open(&self.index.with_file_name(name))?;
+        for (position, entry) in shard.entries().iter().enumerate() {
+            if !listed.remove(entry.id.as_str()) {
+                let (id, shard) = (entry.id.clone(), name.into());
+                return Err(SafetensorsError::Unlisted { id, shard }.into());
+            }
+            self.entries.push(entry.clone());
+            self.locations.push((self.shards.len(), position));
+        }
+        for other in shard.other_names() {
+            listed.remove(other);
+        }
+        if let Some(id) = listed.into_iter().min() {
+            let (id, shard) = (id.into(), name.into());
+            return Err(SafetensorsError::NotInShard { id, shard }.into());
+        }
+        self.metadata.extend(shard.metadata().clone());
+        self.shards.push(shard);
+        Ok(())
+    }
+}
+
+impl Source for Shards {
+    fn format(&self) -> Format {
+        Format::Safetensors
+    }
+
+    fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn state_entries(&self) -> Vec<StateEntry> {
+        self.shards.iter().flat_map(Source::state_entries).collect()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        let shards = self.shards.iter().flat_map(Source::files);
+        std::iter::once(&*self.index).chain(shards).collect()
+    }
+
+    fn read(&self, index: usize) -> Result<Tensor, RecordError> {
+        let (shard, position) = self.locations[index];
+        self.shards[shard].read(position)
+    }
+
+    fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
+        let (shard, position) = self.locations[index];
+        self.shards[shard].read_into(position, allocation)
+    }
+
+    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
+        let states = self.shards.iter().map(Source::states);
+        Ok(states.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+}

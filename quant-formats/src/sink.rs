@@ -1,0 +1,12 @@
+//! What each format implements to be written.
+
+use quant::record::RecordError;
+use quant::tensor::Tensor;
+
+/// A file that is being written in the order of its manifest.
+pub(crate) trait Sink {
+    fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError>;
+
+    /// Brings the file to the disk and gives it its name.
+    fn finish(self: Box<Self>) -> Result<(), RecordError>;
+}
