@@ -6,6 +6,7 @@ pub mod files;
 pub mod golden;
 pub mod kernels;
 pub mod mutate;
+pub mod random;
 pub mod record;
 
 /// The examples of the README and the guide are compiled and run as tests of this crate: the

@@ -1,6 +1,6 @@
 //! What an attacker, or a failing disk, does to a file.
 
-use crate::kernels::Random;
+use crate::random::Random;
 
 /// Changes `bytes` somewhere before `end`: a bit, a byte, a number, what follows, or the length.
 ///

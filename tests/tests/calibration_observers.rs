@@ -6,7 +6,7 @@ use quant::{
     MinMaxCalibration, MinMaxObserver, MovingAverageCalibration, MseCalibration, Observer,
     PercentileCalibration, QuantizationType, Range, ScaleType,
 };
-use tests::kernels::Random;
+use tests::random::Random;
 
 const AFFINE8: Grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
 const SYMMETRIC8: Grid = Grid::new(QuantizationType::QInt8, Mapping::Symmetric, ScaleType::F32);

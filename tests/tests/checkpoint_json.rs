@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder};
 use quant_formats::JsonRecorder;
-use tests::kernels::Random;
+use tests::random::Random;
 use tests::record::{chain, of_everything};
 
 fn load(text: &[u8]) -> Result<Record, RecordError> {

@@ -7,7 +7,7 @@ use quant::record::{Manifest, ManifestError, RecordState};
 use quant::{BincodeRecorder, Module, Record, RecordError, Recorder, Tensor};
 use quant_formats::{SafetensorsError, SafetensorsRecorder, Stored};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
-use tests::kernels::Random;
+use tests::random::Random;
 use tests::record::{chain, of_everything};
 
 fn recorder() -> SafetensorsRecorder {

@@ -7,7 +7,8 @@ use quant::kernel::{
 use quant::scheme::{Axis, DynamicQuantization, Granularity};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tests::kernels::{Random, kernels};
+use tests::kernels::kernels;
+use tests::random::Random;
 
 struct Counting;
 

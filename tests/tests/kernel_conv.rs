@@ -6,7 +6,8 @@ use quant::kernel::{
 };
 use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, QuantParams, Quantization};
 use quant::{Grid, Mapping, QuantizationType, Range, ScaleType};
-use tests::kernels::{Random, in_pool, kernels, packed_rows, quantization};
+use tests::kernels::{in_pool, kernels, packed_rows, quantization};
+use tests::random::Random;
 
 struct Case {
     shape: ConvShape,

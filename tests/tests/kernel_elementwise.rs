@@ -2,7 +2,8 @@
 
 use quant::kernel::{BitWidth, Kernel, KernelUnavailable};
 use quant::scheme::QuantParams;
-use tests::kernels::{Random, kernels, quantization};
+use tests::kernels::{kernels, quantization};
+use tests::random::Random;
 
 fn reference(value: f32, scale: f32, zero_point: i8, (qmin, qmax): (i8, i8)) -> i8 {
     let rounded = f64::from((value / scale).round_ties_even());

@@ -8,7 +8,8 @@ use quant::kernel::{
 use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, Quantization};
 use quant::{Grid, Mapping, NonFinite, QuantizationType, Range, ScaleType};
 use tests::golden;
-use tests::kernels::{Random, in_pool, kernels, packed_rows, quantization};
+use tests::kernels::{in_pool, kernels, packed_rows, quantization};
+use tests::random::Random;
 
 /// One of the ways to pack weights.
 type Pack = fn(Kernel, &Weights<'_>) -> Result<PackedWeights, PackError>;

@@ -14,6 +14,7 @@ use quant::{
     Module, Param, QuantizationScheme, QuantizationType, QuantizeError, Quantizer, Recipe, Rule,
 };
 use tests::errors::chain;
+use tests::random::Random;
 
 const INT8: QuantizationScheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
 const INT4: QuantizationScheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt4);
@@ -129,11 +130,8 @@ proptest! {
 
 /// A thousand tensors of six schemes: sizes repeat, as those of layers do, and errors do not.
 fn thousand(repeat: bool) -> Vec<Vec<Offer>> {
-    let mut state = 7u64;
-    let mut noise = move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 11) as f64 / (1u64 << 53) as f64
-    };
+    let mut random = Random(7);
+    let mut noise = move || random.fraction();
     let mut tensor = |i: usize| {
         let size = if repeat { [1, 4, 4, 16][i % 4] << 16 } else { (noise() * 1e7) as u64 + 64 };
         let energy = size as f64 * (4.0 * noise()).exp();

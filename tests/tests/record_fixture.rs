@@ -8,7 +8,7 @@ use std::process::Command;
 
 use quant::{BincodeRecorder, Module, Record, Recorder, Tensor};
 use serde_json::json;
-use tests::kernels::Random;
+use tests::random::Random;
 use tests::record::{bytes_of_everything, of_everything};
 
 fn fixture() -> PathBuf {

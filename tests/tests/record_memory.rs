@@ -7,7 +7,7 @@ use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quant::{BincodeRecorder, Module, Recorder, Tensor};
-use tests::kernels::Random;
+use tests::random::Random;
 use tests::record::{Draft, Entry, bytes_of_everything, of_everything, reseal};
 
 /// The system allocator, with counts of the bytes in use and of their maximum.

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use quant::{BincodeRecorder, Module, Record, RecordError, RecordFile, Recorder, Tensor};
-use tests::kernels::Random;
+use tests::random::Random;
 
 const TENSORS: usize = 6;
 const ELEMENTS: usize = 5000;

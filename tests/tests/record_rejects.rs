@@ -7,8 +7,8 @@ use std::io::{self, Read, Write};
 
 use quant::record::{ForeignFormat, ManifestError, RecordFormatError, SectionKind};
 use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder, Tensor, TensorError};
-use tests::kernels::Random;
 use tests::mutate::mutate;
+use tests::random::Random;
 use tests::record::{Draft, Entry, bytes_of_everything, chain, of_everything, reason, reseal};
 
 /// Loads from bytes, with known and unknown length; both must have the same result.

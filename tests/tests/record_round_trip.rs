@@ -9,7 +9,7 @@ use quant::{
     ModuleVisitor, Param, ParamId, ParamView, QuantizationScheme, Quantizer, Record, RecordError,
     Recorder, Tensor, TensorError,
 };
-use tests::kernels::Random;
+use tests::random::Random;
 use tests::record::of_everything;
 
 fn native() -> BincodeRecorder {

@@ -9,8 +9,8 @@ use quant::{
     Tensor,
 };
 use tests::files::names;
-use tests::kernels::Random;
 use tests::mutate::mutate;
+use tests::random::Random;
 use tests::record::{bytes_of_everything, chain, of_everything, reason};
 
 fn shards(directory: &Path) -> Vec<PathBuf> {

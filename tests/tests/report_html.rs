@@ -1,4 +1,4 @@
-//! The report: what is measured of a tensor, and a page that stands on its own.
+//! Reports: the statistics of a tensor, and a page that loads nothing else.
 
 use std::io;
 
@@ -7,15 +7,12 @@ use quant::{
     QuantizedTensor, Quantizer, TensorError, quantize_values,
 };
 use quant_formats::report::{Report, TensorReport};
+use tests::random::Random;
 
 /// Values as of a layer: roughly normal, and the same each time.
 fn normal(len: usize, seed: u64) -> Vec<f32> {
-    let mut state = seed;
-    let mut uniform = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..len).map(|_| 0.05 * (0..12).map(|_| uniform()).sum::<f32>()).collect()
+    let mut random = Random(seed);
+    (0..len).map(|_| 0.05 * random.normal()).collect()
 }
 
 fn scheme(name: &str) -> QuantizationScheme {
@@ -49,7 +46,7 @@ fn text(page: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A page of what is hard to show.
+/// A page of hostile names and extreme values.
 fn odd() -> Report {
     let hostile = "a</td><script>alert(1)</script>\"'&\u{202E}";
     let float = |name: &str, shape: &[usize], values: &[f32]| {
@@ -100,7 +97,7 @@ fn errors_are_those_that_a_plan_expects() {
 }
 
 #[test]
-fn the_most_damaged_tensor_comes_first() {
+fn the_tensor_with_the_lowest_sqnr_comes_first() {
     let report = odd();
     let order: Vec<_> = report.tensors().iter().map(|it| it.id().as_str()).collect();
     assert_eq!(order[0], "block");
@@ -114,7 +111,7 @@ fn the_most_damaged_tensor_comes_first() {
 }
 
 #[test]
-fn names_cannot_leave_their_place() {
+fn names_are_escaped() {
     let page = page(&odd());
     assert_eq!(page.matches("<script").count(), 1);
     assert!(!page.contains("alert(1)</script") && !page.contains("<i>not"));
@@ -126,7 +123,7 @@ fn names_cannot_leave_their_place() {
 }
 
 #[test]
-fn the_page_fetches_nothing() {
+fn the_page_loads_nothing_else() {
     let page = page(&odd());
     for word in ["http:", "https:", "//", "src=", "@import", "url("] {
         assert!(!page.contains(word), "{word}");
@@ -168,7 +165,7 @@ fn every_tag_is_closed_and_every_link_leads_somewhere() {
 }
 
 #[test]
-fn pictures_hold_numbers_only() {
+fn paths_of_pictures_have_numbers_only() {
     let page = page(&odd());
     for path in page.split(" d=\"").skip(1) {
         let path = path.split('"').next().unwrap();
@@ -203,7 +200,7 @@ fn the_same_report_is_the_same_page() {
 }
 
 #[test]
-fn the_head_adds_up() {
+fn totals_are_the_sums_of_all_tensors() {
     let float = TensorReport::new("norm", &[3], &[1.0; 3], None).unwrap();
     let half = TensorReport::new("half", &[50], &[1.0; 50], None).unwrap().bytes_before(100);
     let weight = tensor("fc.weight", &[32, 32], 1, "per-channel-symmetric-int8");
@@ -265,7 +262,7 @@ fn clipped_values_are_counted() {
 }
 
 #[test]
-fn what_is_not_finite_is_counted_and_left_out() {
+fn non_finite_values_are_counted_and_ignored() {
     let values = [f32::NAN, 1.0, f32::NEG_INFINITY, 3.0];
     let report = TensorReport::new("w", &[4], &values, None).unwrap();
     let page = page(&Report::new("", [report]));
@@ -275,18 +272,18 @@ fn what_is_not_finite_is_counted_and_left_out() {
 }
 
 #[test]
-fn without_floats_no_error_is_claimed() {
+fn without_float_values_the_error_is_unknown() {
     let values = normal(64, 1);
     let quantized = by_min_max(&[8, 8], &values, "per-channel-symmetric-int2");
     let report = TensorReport::of_quantized("w", &quantized);
     assert_eq!((report.sqnr_db(), report.max_abs_error()), (None, None));
     let text = text(&page(&Report::new("", [report])));
-    assert!(text.contains("Error not known: there are no floats"), "{text}");
+    assert!(text.contains("Error unknown: the float values are not available"), "{text}");
     assert!(text.contains("no errors are known"), "{text}");
 }
 
 #[test]
-fn tensors_that_do_not_fit_are_errors() {
+fn rejects_values_and_tensors_of_other_shapes() {
     let error = TensorReport::new("w", &[2, 3], &[0.0; 5], None).unwrap_err();
     assert_eq!(error, TensorError::Len { shape: vec![2, 3], expected: 6, found: 5 });
     let quantized = by_min_max(&[3, 2], &[0.0; 6], "per-tensor-affine-int8");
@@ -310,45 +307,5 @@ fn errors_of_the_writer_are_returned() {
     let report = odd();
     for room in (0..page(&report).len()).step_by(97) {
         assert_eq!(report.write_html(Full(room)).unwrap_err().kind(), io::ErrorKind::StorageFull);
-    }
-}
-
-/// Run it with `--ignored`, and open the pages that it names.
-#[test]
-#[ignore = "writes pages to look at"]
-fn writes_pages_to_look_at() {
-    let shapes = [
-        ("attention.query", [384, 384]),
-        ("attention.output", [384, 384]),
-        ("mlp.up", [1536, 384]),
-        ("mlp.down", [384, 1536]),
-    ];
-    let schemes =
-        ["per-channel-symmetric-int8", "per-tensor-affine-int4", "per-block-symmetric-int4"];
-    let mut tensors = Vec::new();
-    for layer in 0..6 {
-        for (i, (name, shape)) in shapes.into_iter().enumerate() {
-            let seed = layer as u64 * 10 + i as u64;
-            tensors.push(tensor(
-                &format!("layers.{layer}.{name}.weight"),
-                &shape,
-                seed,
-                schemes[(layer + i) % 3],
-            ));
-            let bias = TensorReport::new(
-                format!("layers.{layer}.{name}.bias"),
-                &[shape[0]],
-                &normal(shape[0], seed),
-                None,
-            );
-            tensors.push(bias.unwrap().note("rank 1"));
-        }
-    }
-    let transformer =
-        Report::new("A transformer of six layers", tensors).metadata("Source", "synthetic");
-    for (name, report) in [("report.html", transformer), ("odd.html", odd())] {
-        let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        report.write_html(std::fs::File::create(&path).map(io::BufWriter::new).unwrap()).unwrap();
-        println!("{}", path.display());
     }
 }

@@ -2,7 +2,7 @@
 
 use half::f16;
 use quant::scheme::{f16_to_f32, f32_to_f16};
-use tests::kernels::Random;
+use tests::random::Random;
 
 #[test]
 fn every_half_has_the_value_that_the_crate_half_gives_it() {

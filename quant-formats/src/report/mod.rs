@@ -1,9 +1,12 @@
-//! A page about what quantization did to a model: one HTML file that needs nothing else.
+//! The effect of quantization on a model, as one HTML page.
 //!
-//! A [`TensorReport`] keeps of one tensor what the page shows, in a few kilobytes, so that a
-//! program that holds one tensor at a time can make a [`Report`] of any number of them.
+//! A [`TensorReport`] holds what the page shows of one tensor, in less than 4 KiB, so that a program
+//! with one tensor in memory at a time can make a [`Report`] of any number of them. Imports run
+//! down: `page`, `detail`, `picture` and `text`, `tensor`, `measure`. Start reading at [`Report`].
 
 mod checkpoint;
+mod detail;
+mod measure;
 mod page;
 mod picture;
 mod tensor;

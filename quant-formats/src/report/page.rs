@@ -1,46 +1,48 @@
-//! The page.
+//! The page: title, totals, sizes and the table of tensors.
 
-use std::fmt::Write as _;
+use std::cmp::Reverse;
 use std::io::{self, Write};
 
-use super::picture::{Bars, HEIGHT, Outline, Ticks, WIDTH, marks, over};
-use super::tensor::{BINS, Channels, Damage, FAR, Levels, Quantized, TensorReport, sqnr_db};
-use super::text::{Bytes, Count, Path, Shape, Text, Value};
+use super::detail::write_detail;
+use super::measure::{BINS, Quantized, sqnr_db};
+use super::picture::{HEIGHT, Outline};
+use super::tensor::TensorReport;
+use super::text::{Bytes, Count, Path, Shape, Text, Value, decibels};
 
-/// The most tensors whose size has a bar.
-const SIZES: usize = 12;
+/// The number of tensors whose size has a bar.
+const SIZE_BARS: usize = 12;
 
-/// What quantization did to a model, as one HTML file.
+/// The effect of quantization on a model, as one HTML file.
 ///
-/// The file fetches nothing and runs on its own: pictures are inline SVG, and the only script,
-/// which sorts the table, is not needed to read it. It follows the reader's light or dark theme,
-/// and fits a phone. Each tensor takes up to 6 KB.
+/// The file loads nothing else: pictures are inline SVG, and the only script sorts the table. It
+/// follows the light or dark theme of the browser, and fits a phone. Each tensor takes at most 6
+/// kB.
 #[derive(Clone, Debug)]
 pub struct Report {
     title: String,
     metadata: Vec<(String, String)>,
-    /// Worst first.
+    /// Sorted by their rank.
     tensors: Vec<TensorReport>,
 }
 
 impl Report {
-    /// The report about `tensors`.
+    /// A report on these tensors, which are sorted by their errors.
     pub fn new(title: impl Into<String>, tensors: impl IntoIterator<Item = TensorReport>) -> Self {
         let mut tensors: Vec<_> = tensors.into_iter().collect();
-        // Stable: equal ones stay in the order of the model.
+        // Stable: tensors of one rank stay in the order of the model.
         tensors.sort_by(|a, b| rank(a).0.cmp(&rank(b).0).then(rank(a).1.total_cmp(&rank(b).1)));
         Self { title: title.into(), metadata: Vec::new(), tensors }
     }
 
-    /// Adds a line to the head of the page: the source, a date, a recipe.
+    /// Adds a line below the title, such as the source, a date or a recipe.
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.push((key.into(), value.into()));
         self
     }
 
-    /// The tensors, most damaged first: by signal-to-noise ratio, then exact ones, then those
-    /// whose error is not known, then float ones.
+    /// The tensors by signal-to-noise ratio, the lowest first; then exact ones, then those whose
+    /// error is unknown, then float ones.
     pub fn tensors(&self) -> &[TensorReport] {
         &self.tensors
     }
@@ -60,7 +62,7 @@ impl Report {
     /// ```
     ///
     /// # Errors
-    /// Those of `writer`, which is flushed.
+    /// `writer` fails to write or to flush.
     pub fn write_html(&self, mut writer: impl Write) -> io::Result<()> {
         let w = &mut writer;
         self.write_head(w)?;
@@ -78,7 +80,7 @@ impl Report {
         let (title, style) = (Text(&self.title), include_str!("style.css"));
         writeln!(w, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">")?;
         writeln!(w, "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">")?;
-        // Without it browsers ask the server for an icon.
+        // Without an icon, browsers request one from the server.
         writeln!(w, "<link rel=\"icon\" href=\"data:,\">")?;
         writeln!(w, "<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>")?;
         writeln!(w, "<header><h1><bdi>{title}</bdi></h1>")?;
@@ -117,11 +119,11 @@ impl Report {
         writeln!(w, "</dl>")
     }
 
-    /// The signal-to-noise ratio of all tensors that are quantized and known as floats.
+    /// The signal-to-noise ratio of all tensors whose error is known.
     fn overall(&self) -> (String, String) {
-        let known = || self.tensors.iter().filter_map(|tensor| tensor.damage.as_ref());
-        let signal: f64 = known().map(|damage| damage.signal).sum();
-        let noise: f64 = known().map(|damage| damage.noise).sum();
+        let known = || self.tensors.iter().filter_map(|tensor| tensor.error.as_ref());
+        let signal: f64 = known().map(|error| error.signal).sum();
+        let noise: f64 = known().map(|error| error.noise).sum();
         let of = match known().count() {
             1 => "over 1 tensor".into(),
             count => format!("over {count} tensors"),
@@ -135,13 +137,16 @@ impl Report {
 
     fn write_sizes(&self, w: &mut impl Write) -> io::Result<()> {
         let mut largest: Vec<_> = self.tensors.iter().enumerate().collect();
-        largest.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.bytes_before));
+        largest.sort_by_key(|(_, tensor)| Reverse(tensor.bytes_before));
         let Some(most) = largest.first().map(|(_, tensor)| tensor.bytes_before.max(1)) else {
             return Ok(());
         };
-        writeln!(w, "<h2>Size</h2>\n<p>Bytes before, pale, and after, full; largest first.</p>")?;
+        writeln!(
+            w,
+            "<h2>Size</h2>\n<p>Bytes before (pale) and after (full), the largest first.</p>"
+        )?;
         writeln!(w, "<ul class=\"sizes\">")?;
-        let shown = largest.len().min(SIZES);
+        let shown = largest.len().min(SIZE_BARS);
         for (number, tensor) in &largest[..shown] {
             let name = format!("<a href=\"#t{number}\">{}</a>", Path(tensor.id.as_str()));
             size(w, &name, tensor.bytes_before, tensor.bytes_after, most)?;
@@ -158,8 +163,8 @@ impl Report {
     fn write_table(&self, w: &mut impl Write) -> io::Result<()> {
         writeln!(
             w,
-            "<h2>Tensors</h2>\n<p>Most damaged first: SQNR is the ratio of the sum of squared \
-             values to that of squared errors. Histograms count on a logarithmic scale.</p>\n\
+            "<h2>Tensors</h2>\n<p>Lowest SQNR first: the ratio of the sum of squared values to \
+             the sum of squared errors. Histograms have a logarithmic scale.</p>\n\
              <table id=\"all\"><thead><tr><th class=\"w\" data-k scope=\"col\">Tensor</th>\
              <th class=\"h\" scope=\"col\">Values</th>\
              <th class=\"n\" data-k scope=\"col\">SQNR</th>\
@@ -177,10 +182,10 @@ impl Report {
     fn write_details(&self, w: &mut impl Write) -> io::Result<()> {
         writeln!(
             w,
-            "<h2>Each tensor</h2>\n<p>The histogram of values on a logarithmic scale, with zero as \
-             a line. Below it, in orange, the values that codes stand for; where a tensor has \
-             many scales, those of its finest and of its coarsest group. Dashed lines are the \
-             ends of the coarsest.</p>"
+            "<h2>Each tensor</h2>\n<p>The histogram of the values, on a logarithmic scale; the line \
+             marks zero. Below it, in orange, the values that codes represent: of the groups with \
+             the least and the greatest scale, if there are several. Dashed lines mark the range \
+             of the group with the greatest scale.</p>"
         )?;
         for (number, tensor) in self.tensors.iter().enumerate() {
             write_detail(w, number, tensor)?;
@@ -189,29 +194,25 @@ impl Report {
     }
 }
 
-/// Where a tensor comes in the table.
+/// The position of a tensor in the table.
 fn rank(tensor: &TensorReport) -> (u8, f64) {
-    match (&tensor.quantized, &tensor.damage) {
+    match (&tensor.quantized, &tensor.error) {
         (None, _) => (3, 0.0),
         (Some(_), None) => (2, 0.0),
-        (Some(_), Some(damage)) => match damage.sqnr_db() {
+        (Some(_), Some(error)) => match error.sqnr_db() {
             None => (1, 0.0),
             Some(db) => (0, db),
         },
     }
 }
 
-fn decibels(db: f64) -> String {
-    format!("{db:.1}\u{A0}dB")
-}
-
-/// `note` is HTML.
+/// A figure of the whole model; `note` is HTML.
 fn tile(w: &mut impl Write, name: &str, value: &str, note: &str) -> io::Result<()> {
     let small = if note.is_empty() { String::new() } else { format!("<small>{note}</small>") };
     writeln!(w, "<div><dt>{name}</dt><dd>{value}{small}</dd></div>")
 }
 
-/// `name` is HTML.
+/// A line with a bar; `name` is HTML.
 fn size(w: &mut impl Write, name: &str, before: u64, after: u64, most: u64) -> io::Result<()> {
     let share = |bytes: u64, of: u64| 100.0 * bytes as f64 / of.max(1) as f64;
     writeln!(
@@ -246,203 +247,26 @@ fn write_row(w: &mut impl Write, number: usize, tensor: &TensorReport) -> io::Re
         Value(tensor.values.hi.into()),
         Outline(&tensor.histogram),
     )?;
-    let sqnr = match &tensor.damage {
+    let sqnr = match &tensor.error {
         None => (String::new(), "\u{2013}".into()),
-        Some(damage) => match damage.sqnr_db() {
+        Some(error) => match error.sqnr_db() {
             None => ("1e9".into(), "exact".into()),
             Some(db) => (format!("{db:.3}"), decibels(db)),
         },
     };
-    let error = tensor.max_abs_error().map(f64::from);
-    let shown = error.map_or("\u{2013}".into(), |error| Value(error).to_string());
+    let largest = tensor.max_abs_error().map(f64::from);
+    let shown = largest.map_or("\u{2013}".into(), |largest| Value(largest).to_string());
     cell(w, "SQNR", &sqnr.0, &sqnr.1)?;
-    cell(w, "Largest error", &error.map_or(String::new(), |it| format!("{it:e}")), &shown)?;
-    let far = tensor.values.far;
-    cell(w, "Outliers", &far.to_string(), &Count(far).to_string())?;
+    cell(w, "Largest error", &largest.map_or(String::new(), |it| format!("{it:e}")), &shown)?;
+    let outliers = tensor.values.outliers;
+    cell(w, "Outliers", &outliers.to_string(), &Count(outliers).to_string())?;
     for (label, bytes) in [("Before", tensor.bytes_before), ("After", tensor.bytes_after)] {
         cell(w, label, &bytes.to_string(), &Bytes(bytes).to_string())?;
     }
     writeln!(w, "</tr>")
 }
 
-/// A number in the table, with what it is sorted by.
+/// A number in the table; `key` is the value to sort by.
 fn cell(w: &mut impl Write, label: &str, key: &str, shown: &str) -> io::Result<()> {
     write!(w, "<td class=\"n\" data-l=\"{label}\" data-v=\"{key}\">{shown}</td>")
-}
-
-fn write_detail(w: &mut impl Write, number: usize, tensor: &TensorReport) -> io::Result<()> {
-    let open = if number == 0 { " open" } else { "" };
-    let outcome = match (&tensor.quantized, &tensor.damage) {
-        (None, _) => "float".into(),
-        (Some(_), None) => "quantized".into(),
-        (Some(_), Some(damage)) => damage.sqnr_db().map_or("exact".into(), decibels),
-    };
-    writeln!(
-        w,
-        "<details id=\"t{number}\"{open}><summary>{}<span>{} · {outcome}</span>\
-         </summary><div><section>",
-        Path(tensor.id.as_str()),
-        Shape(&tensor.shape),
-    )?;
-    write_histogram(w, number, tensor)?;
-    if let Some(channels) = tensor.damage.as_ref().and_then(|damage| damage.channels.as_ref()) {
-        write_channels(w, channels)?;
-    }
-    writeln!(w, "</section><section>")?;
-    write_facts(w, tensor)?;
-    write_outliers(w, tensor)?;
-    writeln!(w, "</section></div></details>")
-}
-
-fn write_histogram(w: &mut impl Write, number: usize, tensor: &TensorReport) -> io::Result<()> {
-    let histogram = &tensor.histogram;
-    let coarsest = tensor.quantized.as_ref().map(|quantized| quantized.coarsest);
-    let most = histogram.bins.iter().copied().max().unwrap_or(0);
-    writeln!(
-        w,
-        "<h3>Values <span>up to {} in a bin</span></h3><div class=\"p\"><svg viewBox=\"0 0 {WIDTH} \
-         {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"histogram of the \
-         values\"><use href=\"#h{number}\" transform=\"scale({} 1)\"/>{}{}</svg></div>",
-        Count(most),
-        WIDTH / BINS as f64,
-        coarsest
-            .and_then(|levels| over(histogram, levels))
-            .map_or(String::new(), |it| it.to_string()),
-        marks(histogram, coarsest),
-    )?;
-    writeln!(
-        w,
-        "<div class=\"x\"><span>{}</span><span>{}</span></div>",
-        Value(histogram.lo),
-        Value(histogram.hi)
-    )?;
-    match &tensor.quantized {
-        Some(Quantized { groups: 1, finest, .. }) => write_levels(w, tensor, "", *finest),
-        Some(Quantized { groups, finest, coarsest, .. }) => {
-            write_levels(
-                w,
-                tensor,
-                &format!("finest of {} groups: ", Count(*groups as u64)),
-                *finest,
-            )?;
-            write_levels(w, tensor, "coarsest: ", *coarsest)
-        }
-        None => Ok(()),
-    }
-}
-
-fn write_levels(
-    w: &mut impl Write,
-    tensor: &TensorReport,
-    which: &str,
-    levels: Levels,
-) -> io::Result<()> {
-    let height = 14.0;
-    let over = &tensor.histogram;
-    let ticks = Ticks { levels, over, y: height / 2.0, height, class: "t" };
-    writeln!(
-        w,
-        "<div class=\"r\"><svg viewBox=\"0 0 {WIDTH} {height}\" preserveAspectRatio=\"none\" \
-         aria-hidden=\"true\">{ticks}</svg></div><div class=\"x\"><span>{which}{} levels from {} \
-         to {}, a step of {}</span></div>",
-        levels.count,
-        Value(levels.lo),
-        Value(levels.hi),
-        Value(levels.step),
-    )
-}
-
-fn write_channels(w: &mut impl Write, channels: &Channels) -> io::Result<()> {
-    let Channels { axis, count, worst } = channels;
-    let most = worst.iter().copied().fold(0.0, f64::max);
-    let each = match count.div_ceil(worst.len()) {
-        1 => "one bar each".into(),
-        some => format!("the worst of up to {some} in each bar"),
-    };
-    writeln!(
-        w,
-        "<h3>Error by channel <span>root mean square, up to {}; {} channels of axis {axis}, {each}\
-         </span></h3><div class=\"c\"><svg viewBox=\"0 0 {} {HEIGHT}\" \
-         preserveAspectRatio=\"none\" role=\"img\" aria-label=\"error by channel\">\
-         <path class=\"b\" d=\"{}\"/></svg></div><div class=\"x\"><span>0</span><span>{}</span>\
-         </div>",
-        Value(most),
-        Count(*count as u64),
-        worst.len(),
-        Bars(channels),
-        count - 1,
-    )
-}
-
-fn write_facts(w: &mut impl Write, tensor: &TensorReport) -> io::Result<()> {
-    let values = &tensor.values;
-    let mut facts: Vec<(&str, String)> = Vec::new();
-    match &tensor.quantized {
-        Some(quantized) => facts.push(("Scheme", quantized.scheme.to_string())),
-        None => facts.push(("Scheme", "stays float".into())),
-    }
-    if !tensor.note.is_empty() {
-        facts.push(("Because", Text(&tensor.note).to_string()));
-    }
-    if let Some(damage) = &tensor.damage {
-        facts.extend(damage_facts(damage, values.count));
-    } else if tensor.quantized.is_some() {
-        facts.push(("Error", "not known: there are no floats".into()));
-    }
-    let bytes = format!("{} → {}", Bytes(tensor.bytes_before), Bytes(tensor.bytes_after));
-    facts.push(("Bytes", bytes));
-    facts.push(("Values", Count(values.count).to_string()));
-    if values.non_finite > 0 {
-        let count = Count(values.non_finite);
-        facts.push(("NaN or infinite", format!("<span class=\"bad\">{count}</span>")));
-    }
-    facts.push(("Mean", Value(values.mean).to_string()));
-    facts.push(("Deviation", Value(values.deviation).to_string()));
-    facts.push(("Excess kurtosis", Value(values.excess_kurtosis).to_string()));
-    let mut list = String::new();
-    for (name, value) in facts {
-        write!(list, "<dt>{name}</dt><dd>{value}</dd>").expect("a string takes what is written");
-    }
-    writeln!(w, "<h3>Figures</h3><dl class=\"facts\">{list}</dl>")
-}
-
-fn damage_facts(damage: &Damage, count: u64) -> [(&'static str, String); 4] {
-    let rms = (damage.noise / count.max(1) as f64).sqrt();
-    let clipped = 100.0 * damage.clipped as f64 / count.max(1) as f64;
-    let clipped = match damage.clipped {
-        0 => "none".into(),
-        some => format!("{} ({clipped:.2}\u{A0}%)", Count(some)),
-    };
-    [
-        ("SQNR", damage.sqnr_db().map_or("exact".into(), decibels)),
-        ("Largest error", Value(damage.largest.into()).to_string()),
-        ("RMS error", Value(rms).to_string()),
-        ("Values clipped", clipped),
-    ]
-}
-
-fn write_outliers(w: &mut impl Write, tensor: &TensorReport) -> io::Result<()> {
-    let values = &tensor.values;
-    write!(w, "<h3>Outliers <span>beyond {FAR} standard deviations: {}", Count(values.far))?;
-    if values.furthest.is_empty() {
-        return writeln!(w, "</span></h3>");
-    }
-    writeln!(
-        w,
-        ", furthest first</span></h3><table><thead><tr><th scope=\"col\">Value</th><th class=\"n\" \
-         scope=\"col\">Deviations</th><th class=\"n\" scope=\"col\">Channel</th><th class=\"n\" \
-         scope=\"col\">Index</th></tr></thead><tbody>"
-    )?;
-    for outlier in &values.furthest {
-        let channel = outlier.channel.map_or("\u{2013}".into(), |it| it.to_string());
-        writeln!(
-            w,
-            "<tr><td>{}</td><td class=\"n\">{:.1}</td><td class=\"n\">{channel}</td>\
-             <td class=\"n\">{}</td></tr>",
-            Value(outlier.value.into()),
-            outlier.distance,
-            outlier.index,
-        )?;
-    }
-    writeln!(w, "</tbody></table>")
 }

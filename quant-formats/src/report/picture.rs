@@ -1,17 +1,17 @@
-//! Pictures: paths of SVG in boxes that the page stretches to its width.
+//! Pictures: SVG paths in boxes that the page stretches to its width.
 //!
-//! Text is not stretched, so it stands beside the pictures, in HTML.
+//! Text must not be stretched: it is HTML, beside the pictures.
 
 use std::fmt::{self, Write};
 
-use super::tensor::{Channels, Histogram, Levels};
+use super::measure::{Channels, Histogram, Levels};
 
 /// The height of the box of bars; its width is their number.
 pub(super) const HEIGHT: f64 = 100.0;
 /// The width of a box with a grid.
 pub(super) const WIDTH: f64 = 800.0;
-/// Above that many levels, a grid over the histogram would hide it.
-const FEW: u32 = 33;
+/// The most levels of a grid over a histogram: more would hide it.
+const MAX_GRID_LEVELS: u32 = 33;
 
 /// The outline of a histogram, with the logarithm of `1 + count` as the height.
 pub(super) struct Outline<'a>(pub(super) &'a Histogram);
@@ -34,7 +34,7 @@ impl fmt::Display for Bars<'_> {
     }
 }
 
-/// A line along the tops of bars of width 1, closed at the bottom.
+/// The outline of bars of width 1.
 fn steps(f: &mut fmt::Formatter<'_>, heights: impl Iterator<Item = f64>) -> fmt::Result {
     write!(f, "M0 {HEIGHT}")?;
     let (mut end, mut last) = (0, None);
@@ -52,11 +52,11 @@ fn steps(f: &mut fmt::Formatter<'_>, heights: impl Iterator<Item = f64>) -> fmt:
     write!(f, "H{end}V{HEIGHT}z")
 }
 
-/// The levels of a grid as ticks: one line as thick as they are high, dashed at the step.
+/// The levels of a grid as ticks: one dashed line, as thick as the ticks are high.
 pub(super) struct Ticks<'a> {
     pub(super) levels: Levels,
     pub(super) over: &'a Histogram,
-    /// The middle and the extent from top to bottom.
+    /// The vertical center and the height of the ticks.
     pub(super) y: f64,
     pub(super) height: f64,
     pub(super) class: &'static str,
@@ -66,7 +66,7 @@ impl fmt::Display for Ticks<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let per_unit = WIDTH / (self.over.hi - self.over.lo);
         let step = self.levels.step * per_unit;
-        // Ticks out of sight are not drawn: a grid may be much wider than the picture.
+        // Ticks outside the picture are not drawn: a grid may be much wider.
         let before = ((self.over.lo - self.levels.lo) / self.levels.step).ceil().max(0.0);
         let first = (self.levels.lo - self.over.lo) * per_unit + before * step;
         let last = ((self.levels.hi - self.over.lo) * per_unit).min(WIDTH);
@@ -77,7 +77,7 @@ impl fmt::Display for Ticks<'_> {
         let (from, to) = (first - thick / 2.0, last + thick / 2.0);
         let (y, height, class) = (self.y, self.height, self.class);
         write!(f, "<path class={class} stroke-width={height} ")?;
-        // A dash that never ends is a solid line: more ticks than there are points.
+        // Without gaps between the ticks, the line is solid.
         if step > thick {
             write!(f, "stroke-dasharray=\"{thick:.2} {:.4}\" ", step - thick)?;
         }
@@ -85,10 +85,10 @@ impl fmt::Display for Ticks<'_> {
     }
 }
 
-/// The grid over a histogram of this width and [`HEIGHT`], if its levels are few.
-pub(super) fn over(histogram: &Histogram, levels: Levels) -> Option<Ticks<'_>> {
+/// The grid of a histogram's height, unless it has too many levels.
+pub(super) fn grid_over(histogram: &Histogram, levels: Levels) -> Option<Ticks<'_>> {
     let y = HEIGHT / 2.0;
-    (levels.count <= FEW).then_some(Ticks {
+    (levels.count <= MAX_GRID_LEVELS).then_some(Ticks {
         levels,
         over: histogram,
         y,
@@ -97,7 +97,7 @@ pub(super) fn over(histogram: &Histogram, levels: Levels) -> Option<Ticks<'_>> {
     })
 }
 
-/// Where zero and the ends of the codes lie, as dashed lines.
+/// Lines at zero and at the least and the greatest level.
 pub(super) fn marks(histogram: &Histogram, levels: Option<Levels>) -> String {
     let x = |value: f64| (value - histogram.lo) / (histogram.hi - histogram.lo) * WIDTH;
     let mut path = String::new();
@@ -106,7 +106,7 @@ pub(super) fn marks(histogram: &Histogram, levels: Option<Levels>) -> String {
     for (value, class) in [zero].into_iter().chain(ends.into_iter().flatten()) {
         if (histogram.lo..=histogram.hi).contains(&value) {
             let line = write!(path, "<path class={class} d=\"M{:.1} 0V{HEIGHT}\"/>", x(value));
-            line.expect("a string takes what is written to it");
+            line.expect("a string can be written");
         }
     }
     path

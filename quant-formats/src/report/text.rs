@@ -1,4 +1,4 @@
-//! Words and numbers as a page shows them.
+//! Text and numbers in HTML.
 
 use std::fmt;
 
@@ -6,12 +6,11 @@ use quant::quantize::ByteSize;
 
 use crate::text::is_invisible;
 
-/// The most characters that are shown of a name.
+/// The most characters of a name.
 const LONGEST: usize = 200;
 
-/// Text in HTML, in an element or in an attribute: what has a meaning there is escaped, and what
-/// cannot be seen, or turns the order of what can, is replaced. Long text is cut, with an
-/// ellipsis.
+/// Text in an element or an attribute. HTML's special characters are escaped, control characters
+/// and invisible ones are replaced, and long text ends with an ellipsis.
 pub(super) struct Text<'a>(pub(super) &'a str);
 
 impl fmt::Display for Text<'_> {
@@ -33,7 +32,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// A path in an element, as [`Text`], that may be broken after each step.
+/// A name in an element, as [`Text`], with possible line breaks after dots and underscores.
 pub(super) struct Path<'a>(pub(super) &'a str);
 
 impl fmt::Display for Path<'_> {
@@ -46,7 +45,7 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-/// A number of bytes whose unit is not separated from it by a line break.
+/// A size without a line break before its unit.
 pub(super) struct Bytes(pub(super) u64);
 
 impl fmt::Display for Bytes {
@@ -75,7 +74,12 @@ impl fmt::Display for Value {
     }
 }
 
-/// A number of things, in groups of three digits.
+/// A ratio in dB.
+pub(super) fn decibels(db: f64) -> String {
+    format!("{db:.1}\u{A0}dB")
+}
+
+/// A count, in groups of three digits.
 pub(super) struct Count(pub(super) u64);
 
 impl fmt::Display for Count {
