@@ -9,12 +9,14 @@ pub mod mutate;
 pub mod random;
 pub mod record;
 
-/// The examples of the README and the guide are compiled and run as tests of this crate: the
-/// packages have the README, but not where the repository has it.
+/// The examples of the guide and of READMEs are compiled and run as tests of this crate: a package
+/// has its README, but not where the repository has it.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../../README.md")]
     pub struct ReadMe;
     #[doc = include_str!("../../docs/guide.md")]
     pub struct Guide;
+    #[doc = include_str!("../../quant-formats/README.md")]
+    pub struct QuantFormats;
 }
