@@ -6,7 +6,8 @@
 use std::path::Path;
 
 use minilm::{Config, MiniLm, Tokens};
-use quant::{ActivationScheme, Module, ModuleMapper, ParamId, Recipe, Tensor};
+use quant::scheme::ActivationScheme;
+use quant::{Module, ModuleMapper, ParamId, Recipe, Tensor};
 
 use crate::data::Random;
 use crate::measure::{Report, Subject};

@@ -9,10 +9,9 @@ use std::fs;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 
-use quant::{
-    BincodeRecorder, MinMaxCalibration, Module, QuantizationScheme, QuantizedTensor, Tensor,
-    quantize_values,
-};
+use quant::quantize::quantize_values;
+use quant::tensor::QuantizedTensor;
+use quant::{BincodeRecorder, MinMaxCalibration, Module, QuantizationScheme, Tensor};
 
 use crate::data::Random;
 use crate::measure::{Report, Subject};

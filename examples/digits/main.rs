@@ -12,9 +12,11 @@ use std::path::PathBuf;
 use examples::digits::{self, Samples};
 use examples::mlp::{Mlp, accuracy};
 use ndarray::{Array1, Axis};
+use quant::activation::ActivationMode;
+use quant::calibration::{CalibrationMethod, MseCalibration};
+use quant::scheme::ActivationScheme;
 use quant::{
-    ActivationMode, ActivationScheme, BincodeRecorder, CalibrationMethod, MinMaxCalibration,
-    Module, ModuleMapper, MseCalibration, ParamId, Quantizer, Recipe, Tensor,
+    BincodeRecorder, MinMaxCalibration, Module, ModuleMapper, ParamId, Quantizer, Recipe, Tensor,
 };
 use serde::Serialize;
 

@@ -17,7 +17,9 @@ use clap::{Parser, ValueEnum};
 use indicatif::ProgressIterator;
 use minilm::{MiniLm, Tokenizer, Tokens, load};
 use ndarray::{Array2, Axis};
-use quant::{ActivationScheme, BincodeRecorder, CalibrationMethod, Module, Recipe, Rule};
+use quant::calibration::CalibrationMethod;
+use quant::scheme::ActivationScheme;
+use quant::{BincodeRecorder, Module, Recipe, Rule};
 use quant_nn::ForwardError;
 use serde::Serialize;
 

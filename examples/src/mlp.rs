@@ -2,7 +2,8 @@
 //! quantization; then one derive, and one field more so that it can run in integers.
 
 use ndarray::{Array1, Array2, ArrayD};
-use quant::{ActivationQuantizer, Module, Param};
+use quant::activation::ActivationQuantizer;
+use quant::{Module, Param};
 use quant_nn::{Backend, ForwardError};
 
 /// Three layers with a `ReLU` between.

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use quant::{
-    ActivationQuantizer, ActivationScheme, BincodeRecorder, Module, Param, Recipe, Record,
-};
+use quant::activation::ActivationQuantizer;
+use quant::record::Record;
+use quant::scheme::ActivationScheme;
+use quant::{BincodeRecorder, Module, Param, Recipe};
 
 fn seed(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);

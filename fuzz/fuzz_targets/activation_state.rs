@@ -3,7 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use quant::record::RecordState;
-use quant::{ActivationQuantizer, Module, Record};
+use quant::activation::ActivationQuantizer;
+use quant::record::Record;
+use quant::Module;
 
 fn record(data: &[u8]) -> Record {
     let mut record = Record::new();

@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use quant_formats::{JsonRecorder};
-use quant::{BincodeRecorder, Module, Record, Recorder};
+use quant::record::{Record, Recorder};
+use quant::{BincodeRecorder, Module};
 
 /// The bytes of a record, in which a NaN is equal to itself.
 fn native(record: &Record) -> Vec<u8> {

@@ -5,7 +5,9 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use libfuzzer_sys::fuzz_target;
-use quant::{ActivationScheme, CalibrationMethod, QuantizationScheme};
+use quant::calibration::CalibrationMethod;
+use quant::scheme::ActivationScheme;
+use quant::QuantizationScheme;
 
 fn check<T: FromStr + Display + PartialEq + Debug>(name: &str) {
     if let Ok(value) = name.parse::<T>() {

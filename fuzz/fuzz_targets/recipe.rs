@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use quant::{ActivationQuantizer, Param, Recipe};
+use quant::activation::ActivationQuantizer;
+use quant::{Param, Recipe};
 
 fuzz_target!(|text: &str| {
     let Ok(recipe) = toml::from_str::<Recipe>(text) else { return };

@@ -2,7 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use quant::{BincodeRecorder, Module, Recorder};
+use quant::record::Recorder;
+use quant::{BincodeRecorder, Module};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes.to_vec();

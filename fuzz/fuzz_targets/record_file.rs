@@ -3,7 +3,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use quant::record::{MappedRecord, Verify};
-use quant::{BincodeRecorder, Module, RecordFile, Recorder};
+use quant::record::{RecordFile, Recorder};
+use quant::{BincodeRecorder, Module};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes.to_vec();

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
-use quant::{BincodeRecorder, Module, RecordFile, Recorder};
+use quant::record::{RecordFile, Recorder};
+use quant::{BincodeRecorder, Module};
 
 /// The parts of the sample, under names that the seeds have too.
 fn parts() -> &'static PathBuf {
@@ -13,7 +14,7 @@ fn parts() -> &'static PathBuf {
     PARTS.get_or_init(|| {
         let directory = quant_fuzz::directory();
         for (number, (id, tensor)) in quant_fuzz::sample().into_iter().enumerate() {
-            let part = quant::Record::from_iter([(id, tensor)]);
+            let part = quant::record::Record::from_iter([(id, tensor)]);
             let path = directory.join(number.to_string());
             part.save_file(path, &BincodeRecorder::default()).expect("room in the directory");
         }
@@ -36,6 +37,6 @@ fuzz_target!(|bytes: &[u8]| {
     }
     // What it claims to be its parts stays when it is replaced.
     let before = std::fs::read_dir(parts()).expect("it is there").count();
-    quant::Record::new().save_file(&path, &BincodeRecorder::default()).expect("it is a file");
+    quant::record::Record::new().save_file(&path, &BincodeRecorder::default()).expect("it is a file");
     assert_eq!(std::fs::read_dir(parts()).expect("it is there").count(), before);
 });

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use quant::record::RecordState;
-use quant::{QuantizedTensor, Record, Tensor};
+use quant::record::Record;
+use quant::tensor::QuantizedTensor;
+use quant::Tensor;
 
 /// Gives a record the right checksum of prelude and header.
 pub fn reseal_record(record: &mut [u8]) {

@@ -4,10 +4,10 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use quant::QuantizationScheme;
 use quant::calibration::CalibrationMethod;
 use quant::quantize::ByteSize;
 use quant::quantize::mixed::{Budget, Precision};
-use quant::scheme::QuantizationScheme;
 
 const AFTER_HELP: &str = "\
 Examples:

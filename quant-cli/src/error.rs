@@ -5,8 +5,10 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use quant::quantize::{QuantizeError, UnmatchedRule};
-use quant::record::{RecordError, RecordFormatError};
+use quant::QuantizeError;
+use quant::RecordError;
+use quant::quantize::UnmatchedRule;
+use quant::record::RecordFormatError;
 use quant_formats::CheckpointError;
 use serde::Serialize;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quant::quantize::{Recipe, Rule};
+use quant::{Recipe, Rule};
 use quant_formats::{Checkpoint, Format, Rename, RenameError};
 
 use crate::args::{Choice, Input, Names};

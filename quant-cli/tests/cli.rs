@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use quant::record::Record;
 use quant::record::RecordState;
-use quant::{BincodeRecorder, Module, Record, Tensor};
+use quant::{BincodeRecorder, Module, Tensor};
 use quant_formats::SafetensorsRecorder;
 use serde_json::Value;
 

@@ -74,7 +74,7 @@ fn scheme(field: &Field<'_>) -> Option<TokenStream> {
         Scheme::Name(name) => quote_spanned!(name.span()=> __quant::__private::scheme(#name)),
         Scheme::Expr(expr) => quote!(const { #expr }),
     };
-    Some(quote!(static #name: __quant::scheme::QuantizationScheme = #value;))
+    Some(quote!(static #name: __quant::QuantizationScheme = #value;))
 }
 
 fn scheme_name(field: &Field<'_>) -> Ident {

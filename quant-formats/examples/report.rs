@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::BufWriter;
 
-use quant::calibration::MinMaxCalibration;
+use quant::MinMaxCalibration;
 use quant::quantize::quantize_values;
 use quant_formats::report::{Report, TensorReport};
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 
-use quant::module::ParamId;
-use quant::record::{Manifest, RecordError, RecordState};
-use quant::tensor::Tensor;
+use quant::ParamId;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{Manifest, RecordState};
 
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;

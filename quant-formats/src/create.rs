@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use quant::record::{AtomicFile, Manifest, RecordError, RecordWriter};
-use quant::tensor::Tensor;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{AtomicFile, Manifest, RecordWriter};
 
 use crate::format::{Format, FormatError};
 use crate::json::JsonWriter;
@@ -14,7 +15,7 @@ use crate::sink::Sink;
 ///
 /// ```
 /// use quant::record::{Manifest, RecordEntry};
-/// use quant::tensor::Tensor;
+/// use quant::Tensor;
 ///
 /// # let directory = std::env::temp_dir().join(format!("quant-doc-create-{}", std::process::id()));
 /// # std::fs::create_dir_all(&directory)?;

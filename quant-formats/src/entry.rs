@@ -3,9 +3,9 @@
 use std::fmt;
 
 use quant::__private::element_count;
-use quant::module::ParamId;
+use quant::ParamId;
+use quant::QuantizationScheme;
 use quant::record::{RecordEntry, RecordState};
-use quant::scheme::QuantizationScheme;
 
 /// A tensor of a checkpoint, without its values.
 #[derive(Clone, Debug, PartialEq)]

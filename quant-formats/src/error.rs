@@ -4,10 +4,11 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use quant::module::ParamId;
+use quant::ParamId;
+use quant::QuantizeError;
+use quant::RecordError;
+use quant::quantize::ByteSize;
 use quant::quantize::mixed::MixedPrecisionError;
-use quant::quantize::{ByteSize, QuantizeError};
-use quant::record::RecordError;
 
 /// A checkpoint cannot be planned, quantized or copied.
 #[derive(Debug)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use quant::record::{Record, RecordEntry, RecordError, RecordState};
-use quant::tensor::Tensor;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{Record, RecordEntry, RecordState};
 
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;

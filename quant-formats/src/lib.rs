@@ -7,7 +7,7 @@
 //! quantized and converted, without the Rust types it was made from.
 //!
 //! ```
-//! use quant::quantize::Recipe;
+//! use quant::Recipe;
 //! use quant::{BincodeRecorder, Module, Param};
 //! use quant_formats::Options;
 //!

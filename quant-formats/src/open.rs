@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use quant::__private::is_record;
-use quant::record::RecordError;
+use quant::RecordError;
 
 use crate::checkpoint::Checkpoint;
 use crate::format::{ForeignFile, FormatError};

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
+use quant::Tensor;
 use quant::record::RecordEntry;
-use quant::tensor::Tensor;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::CheckpointError;

@@ -6,9 +6,10 @@ use std::fmt;
 use std::path::Path;
 
 use quant::__private::glob_matches;
-use quant::module::ParamId;
-use quant::record::{Record, RecordError, RecordState};
-use quant::tensor::Tensor;
+use quant::ParamId;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{Record, RecordState};
 use regex_lite::Regex;
 
 use crate::checkpoint::Checkpoint;
@@ -90,7 +91,7 @@ impl Rename {
     }
 
     /// Adds a rule that leaves out names that match a pattern as of a
-    /// [recipe](quant::quantize::Recipe): `*` matches within a part between dots, `**` any number
+    /// [recipe](quant::Recipe): `*` matches within a part between dots, `**` any number
     /// of parts.
     #[must_use]
     pub fn omit(mut self, glob: impl Into<String>) -> Self {

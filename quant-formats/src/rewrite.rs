@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use quant::__private::{Decided, decide_all, plan_one, quantize_one};
+use quant::Tensor;
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
-use quant::quantize::{Candidate, Plan, PlannedParam, Planner, QuantizeError};
+use quant::quantize::{Candidate, PlannedParam, Planner};
 use quant::record::{Manifest, RecordEntry};
-use quant::tensor::Tensor;
+use quant::{Plan, QuantizeError};
 
 use crate::checkpoint::Checkpoint;
 use crate::create::create;

@@ -1,7 +1,7 @@
 //! What each format implements to be written.
 
-use quant::record::RecordError;
-use quant::tensor::Tensor;
+use quant::RecordError;
+use quant::Tensor;
 
 /// A file that is being written in the order of its manifest.
 pub(crate) trait Sink {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use quant::record::{RecordError, RecordState};
-use quant::tensor::Tensor;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::RecordState;
 
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;

@@ -2,10 +2,11 @@
 
 use core::fmt;
 
+use quant::ParamId;
+use quant::QuantizationScheme;
 use quant::activation::{ActivationError, ActivationMode, ActivationQuantizer};
-use quant::module::ParamId;
 use quant::quantize::WeightError;
-use quant::scheme::{QuantizationScheme, ScaleError};
+use quant::scheme::ScaleError;
 use quant::tensor::TensorError;
 use quant_kernels::{ConvError, KernelUnavailable, LinearError, PackError};
 

@@ -1,69 +1,72 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(not(feature = "std"), no_std)]
-// Only the kernels and the map of a file have reasons for it, and write them down.
+// Only the map of a file needs it, and argues each block.
 #![deny(unsafe_code)]
-//! The serde of quantization.
+//! Quantization for the models you already have: the serde of quantization.
 //!
-//! `serde` does not own your structs, and neither does this crate: derive [`Module`] on the model
-//! you have, wrap its parameters in [`Param`], and it can be quantized, inspected, saved, loaded
-//! and made float again.
+//! Derive [`Module`] on your own struct and wrap its tensors in [`Param`]. The model can then be
+//! planned, quantized, calibrated, saved, loaded and made float again.
 //!
 //! ```
 //! use ndarray::{Array1, Array2};
-//! use quant::{BincodeRecorder, MinMaxCalibration, Module, Param, QuantizationScheme, QuantizationType, Quantizer};
+//! use quant::prelude::*;
 //!
 //! #[derive(Module)]
 //! struct Dense { weight: Param<Array2<f32>>, bias: Param<Array1<f32>> }
 //!
 //! let dense = Dense { weight: Array2::from_elem((32, 64), 0.5).into(), bias: Array1::zeros(32).into() };
-//! let scheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
-//! let mut quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme };
-//! println!("{}", quantizer.plan(&dense)?); // what becomes of every parameter, and why
-//! let dense = dense.quantize_weights(&mut quantizer)?;
+//! let recipe = Recipe::new().scheme("int8".parse()?);
+//! println!("{}", recipe.plan(&dense)?); // what happens to every parameter, and why
+//! let dense = dense.quantize(&recipe)?;
 //! let record: Vec<u8> = dense.save_bytes(&BincodeRecorder::default())?; // or save_file, load_file
-//! # assert!(dense.weight.is_quantized() && !dense.bias.is_quantized());
+//! assert!(dense.weight.is_quantized() && !dense.bias.is_quantized());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # The way through
+//! # Step by step
 //!
-//! 1. A [`Quantizer`] (one scheme for all) or a [`Recipe`] (rules by path, in Rust or TOML) makes
-//!    a [`Plan`]: for every parameter an outcome, the reason, the bytes before and after and the
-//!    expected error. [`Plan::apply`] quantizes, or changes nothing and says why.
-//!    [`Module::quantize_weights`] is both in one.
-//! 2. A [`Calibration`] finds the range that the codes of each group must cover.
-//! 3. [`Module::save_file`] and [`Module::load_file`] write and read a self-describing record
-//!    that is checked whole before it is believed; see [`record`].
-//! 4. A [`ModuleVisitor`] sees every parameter and a [`ModuleMapper`] replaces it;
-//!    [`Module::dequantize`] is one.
+//! 1. A [`Recipe`] (rules by path, in Rust or TOML) or a [`Quantizer`] (one scheme for all) makes a
+//!    [`Plan`]: for every parameter an outcome, the reason, the bytes before and after, and the
+//!    expected error. [`Module::quantize`] plans and applies.
+//! 2. A [`Calibration`](calibration::Calibration) finds the range that the codes of a group cover.
+//! 3. [`Module::save_file`] and [`Module::load_file`] write and read a self-describing, checksummed
+//!    record; see [`record`].
+//! 4. An [`ActivationQuantizer`](activation::ActivationQuantizer) beside a weight says how the input
+//!    of the layer is quantized: dynamically, or by a range that [`Module::quantize_with`] finds from
+//!    batches. The layers of the crate `quant-nn` then run in integers, and yours can; `quant-nn` also
+//!    trains models for few bits.
+//! 5. [`MixedPrecision`](quantize::mixed::MixedPrecision) chooses a scheme for each parameter within a
+//!    budget of bytes. [`Sensitivity`](quantize::Sensitivity) measures which parameters a loss
+//!    depends on.
+//! 6. The crate `quant-formats` converts and quantizes checkpoints tensor by tensor and makes reports;
+//!    `quant-cli` is the command line.
 //!
-//! 5. The layers of the crate `quant-nn` run in integers: an [`ActivationQuantizer`] beside the
-//!    weight says how the input is quantized, by the range of each batch or by a range that
-//!    [`Module::calibrate`] found; see [`activation`].
-//! 6. With its feature `candle`, `quant-nn` trains a model for few bits, and the trained model's
-//!    integers give the bits of its forward pass in training.
-//! 7. A [`MixedPrecision`] chooses the scheme of each parameter within a budget of bytes, and
-//!    [`Sensitivity`] ranks parameters by what quantizing them does to a loss.
-//! 8. The crate `quant-formats` shows it all as one HTML page, and plans, quantizes and converts
-//!    checkpoints of any format tensor by tensor; `quant-cli` is the command line for it.
+//! A parameter is identified by its path, such as `layers.0.weight`, in rules, errors and files. A
+//! step that a recipe asks for and that was forgotten is an error with the path.
 //!
-//! A parameter is its path: `layers.0.weight`. Rules, errors and files use it.
+//! One parameter may be used twice in a forward pass, as a tied output head is: it is one field,
+//! visited, quantized and stored once. Two fields cannot share a tensor.
+//!
+//! # Without the derive
+//!
+//! Implement [`Walk`](module::Walk) by hand; its page has an example. Without a model,
+//! [`quantize_values`](quantize::quantize_values) quantizes one tensor.
 //!
 //! # Which scheme
 //!
 //! | you want | take | because |
 //! |---|---|---|
-//! | a safe start | `per-channel-symmetric-int8` | a scale for each row costs little and contains outliers; fast in integers |
-//! | the least to explain | `per-tensor-symmetric-int8` | one scale; good where rows are alike |
-//! | ranges far from symmetric | `per-tensor-affine-int8` and its kin | no codes are spent where no values are; a zero point to carry |
-//! | 4 bits and below | `per-block-symmetric-int4`, calibrated by `mse` | 32 values share a scale; clipping a few pays for many |
-//! | the smallest files | `…-int4:scale=f16`, `…-int2` | half the scales' bytes; 2 bits want training |
+//! | a safe start | `per-channel-symmetric-int8`, in short `int8` | a scale for each output channel costs little and contains outliers; fast in integers |
+//! | the fewest scales | `per-tensor-symmetric-int8` | one scale; good where channels are alike |
+//! | ranges far from symmetric | `per-tensor-affine-int8`, `per-channel-affine-int8` | no codes are spent on values that do not occur; a zero point is stored |
+//! | 4 bits and below | `per-block-symmetric-int4`, calibrated by `mse` | 32 values share a scale |
+//! | the smallest files | `…-int4:scale=f16`, `…-int2` | scales take half the bytes; 2 bits need training |
 //!
-//! Channels lie along the first axis unless the name says otherwise: `[out, in]` weights need
-//! nothing, `[in, out]` ones `:axis=-1`. By default parameters of rank 2 and above are quantized;
-//! biases and norms, of rank 1 and 0, are not worth the error. `#[module(quantize)]`,
-//! `#[module(keep)]` and `#[module(scheme = "…")]` overrule that, and a recipe's rule overrules
-//! all. Measure: [`Plan`] prints the signal-to-noise ratio of every parameter.
+//! Channels lie along the first axis, the outputs of `[out, in]` weights. For `[in, out]` weights add
+//! `:axis=-1`; no kernel runs that axis, and the plan says so. By default parameters of rank 2 and
+//! above are quantized, and biases and norms, of rank 1 and 0, stay float. `#[module(quantize)]`,
+//! `#[module(keep)]` and `#[module(scheme = "…")]` overrule the default, and a rule of a recipe
+//! overrules all. A [`Plan`] prints the signal-to-noise ratio of every parameter.
 //!
 //! # What the numbers are
 //!
@@ -82,25 +85,28 @@
 //! ```
 //!
 //! - `rne` rounds to the nearest integer and **ties to the even one**: 0.5 becomes 0, 1.5 becomes 2.
-//! - The division is one; nothing is multiplied by a reciprocal.
+//! - `x / s` is a division, not a product with a reciprocal.
 //! - Values beyond the range **saturate** at `qmin` or `qmax`. A NaN or infinity in a weight is an
 //!   error that names the parameter and the element.
-//! - Zero is always exact. A value inside of the range comes back within `s / 2` and one ulp.
+//! - Zero is always exact. A value within the range comes back within `s / 2` and one ulp.
 //! - A range too narrow for a normal f32 scale, such as that of zeros alone, has `s = 1`, `z = 0`.
 //! - A scale stored in f16 is rounded before codes are computed; one that is not a normal f16 is an
 //!   error.
 //!
-//! Every kernel gives the same bits, so a file and a result do not depend on the machine. The whole
-//! specification is `docs/numerics.md`.
+//! Every kernel gives the same bits in integer products, so files and integer results do not depend on
+//! the machine. Float functions between them (softmax, GELU) come from crates that choose by CPU. The
+//! specification is [`docs/numerics.md`](https://github.com/quant-rs/quant/blob/main/docs/numerics.md);
+//! [the guide](https://github.com/quant-rs/quant/blob/main/docs/guide.md) has a page for each task.
 //!
 //! # Features
 //!
 //! | feature | default | without it |
 //! |---|---|---|
-//! | `std` | yes | the crate is `no_std` with `alloc`: no plans, recipes, records and activation quantizers; tensors are quantized by [`quantize_values`], and the CPU is not asked which kernel it has |
-//! | `derive` | yes | [`Module`] is implemented by hand |
+//! | `std` | yes | the crate is `no_std` with `alloc`: no plans, recipes, records and activation quantizers; tensors are quantized by [`quantize_values`](quantize::quantize_values), and the CPU is not asked which kernels it has |
+//! | `derive` | yes | [`Walk`](module::Walk) is implemented by hand |
+//! | `serde` | yes | paths, schemes and observers are not serializable; `std` brings it |
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
-//! | `rayon` | no | products of integers and the loading of records run on the calling thread alone |
+//! | `rayon` | no | integer products and the loading of records run on the calling thread |
 //! | `mmap` | no | there is no [`MappedRecord`](record): models are read into memory, not borrowed from a file |
 //! | `candle` | no | [`FloatTensor`] is not implemented for candle's `Tensor` and `Var` |
 
@@ -120,7 +126,19 @@ pub mod tensor;
 pub mod __private;
 
 pub use quant_kernels as kernel;
-pub use quant_kernels::scheme;
+
+/// What quantized numbers mean: schemes, scales and zero points, groups, rounding; from
+/// [`quant_kernels`](kernel).
+pub mod scheme {
+    pub use quant_kernels::scheme::{
+        ActivationScheme, Axis, Block, CodeRange, DynamicQuantization, Granularity, Grid, Group,
+        Groups, LayoutError, Mapping, NameError, NonFinite, QuantParams, Quantization, Range,
+        ScaleError, ScaleType, f16_to_f32, f32_to_f16, fit, packing,
+    };
+    pub(crate) use quant_kernels::scheme::{QuantizationScheme, QuantizationType};
+    #[doc(hidden)]
+    pub use quant_kernels::scheme::{REFUSAL, element_count, round_code};
+}
 
 #[cfg(feature = "derive")]
 pub use quant_derive::Module;
@@ -139,47 +157,6 @@ pub use quantize::{
 #[cfg(feature = "std")]
 pub use record::{error::RecordError, recorder::BincodeRecorder};
 pub use tensor::{float::FloatTensor, host::Tensor};
-
-// Until the other crates follow.
-#[cfg(feature = "std")]
-#[doc(hidden)]
-pub use self::{
-    activation::{ActivationError, ActivationMode, ActivationQuantizer, ConvertError},
-    calibration::{AnyObserver, CalibrationMethod, CalibrationNameError, EntropyCalibration},
-    quantize::{
-        Action, CalibrateError, Candidate, Decision, Expected, LayerSensitivity, PlanDifference,
-        PlannedActivation, PlannedParam, Planner, Reason, Sensitivity, SensitivityError,
-        UnmatchedRule,
-        mixed::{
-            self, Budget, BudgetError, MixedPlan, MixedPrecision, MixedPrecisionError, Precision,
-            PrecisionNameError,
-        },
-    },
-    record::{Difference, Record, RecordEntry, RecordFile, RecordWriter, Recorder},
-    scheme::{ActivationScheme, NameError},
-};
-#[doc(hidden)]
-pub use calibration::{
-    Calibration, Histogram, MinMaxObserver, MovingAverageCalibration, MovingAverageObserver,
-    MseCalibration, Observer, PercentileCalibration,
-};
-#[doc(hidden)]
-pub use module::{
-    Directive, MapError, ModuleVisitor, ParamInfo, ParamView, StateLeaf, TryModuleMapper, Walk,
-    Walker, WalkerMut,
-};
-#[doc(hidden)]
-pub use quantize::{WeightError, quantize_values};
-#[cfg(feature = "mmap")]
-#[doc(hidden)]
-pub use record::{MappedRecord, Verify};
-#[doc(hidden)]
-pub use scheme::{
-    Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, QuantParams, Range,
-    ScaleError, ScaleType,
-};
-#[doc(hidden)]
-pub use tensor::{QuantizedTensor, SharedTensor, TensorError};
 
 /// What most programs import: `use quant::prelude::*;`.
 pub mod prelude {

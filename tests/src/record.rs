@@ -2,8 +2,10 @@
 
 use std::error::Error;
 
+use quant::record::Record;
 use quant::record::{RecordFormatError, RecordState};
-use quant::{BincodeRecorder, Module, QuantizedTensor, Record, RecordError, Tensor};
+use quant::tensor::QuantizedTensor;
+use quant::{BincodeRecorder, Module, RecordError, Tensor};
 
 /// The message of an error, followed by those of its sources.
 pub fn chain(error: &dyn Error) -> String {

@@ -1,11 +1,12 @@
 //! Observers: what they have seen does not depend on how it was shown to them.
 
 use proptest::prelude::*;
-use quant::{
-    AnyObserver, Calibration, CalibrationMethod, EntropyCalibration, Grid, Histogram, Mapping,
-    MinMaxCalibration, MinMaxObserver, MovingAverageCalibration, MseCalibration, Observer,
-    PercentileCalibration, QuantizationType, Range, ScaleType,
+use quant::calibration::{
+    AnyObserver, Calibration, CalibrationMethod, EntropyCalibration, Histogram, MinMaxObserver,
+    MovingAverageCalibration, MseCalibration, Observer, PercentileCalibration,
 };
+use quant::scheme::{Grid, Mapping, Range, ScaleType};
+use quant::{MinMaxCalibration, QuantizationType};
 use tests::random::Random;
 
 const AFFINE8: Grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);

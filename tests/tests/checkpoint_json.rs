@@ -1,7 +1,8 @@
 //! JSON: every bit comes back, and what is no checkpoint is refused.
 
 use proptest::prelude::*;
-use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder};
+use quant::record::{Record, Recorder};
+use quant::{BincodeRecorder, Module, Param, RecordError};
 use quant_formats::JsonRecorder;
 use tests::random::Random;
 use tests::record::{chain, of_everything};

@@ -1,6 +1,7 @@
 //! Names are replaced as the rules say, and rules that do nothing are errors.
 
-use quant::{BincodeRecorder, Module, Param, Record, Tensor};
+use quant::record::Record;
+use quant::{BincodeRecorder, Module, Param, Tensor};
 use quant_formats::{Rename, RenameError, SafetensorsRecorder};
 
 #[derive(quant::Module)]

@@ -4,7 +4,8 @@ use std::num::NonZero;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
-use quant::{BincodeRecorder, Module, QuantizeError, Recipe, Record, RecordError, Rule, Tensor};
+use quant::record::Record;
+use quant::{BincodeRecorder, Module, QuantizeError, Recipe, RecordError, Rule, Tensor};
 use quant_formats::{CheckpointError, FormatError, Options};
 use tests::random::Random;
 use tests::record::of_everything;
@@ -199,8 +200,8 @@ fn half_precision_counts_the_bytes_that_it_takes() {
     assert_eq!(plan.bytes_before(), 2 * 8 * 64 + 2 * 8);
     // The bias is written in single precision.
     assert_eq!(plan.bytes_after(), (8 * 64 + 4 * 8) + 4 * 8);
-    let int4: quant::Precision = "per-channel-symmetric-int4".parse().unwrap();
-    let mixed = quant::MixedPrecision::new("30%".parse().unwrap(), [int4]);
+    let int4: quant::quantize::mixed::Precision = "per-channel-symmetric-int4".parse().unwrap();
+    let mixed = quant::quantize::mixed::MixedPrecision::new("30%".parse().unwrap(), [int4]);
     let choice = quant_formats::choose(&from, &mixed, Options::default());
     assert!(matches!(choice, Err(CheckpointError::Mixed(_))), "30% of half are less than 4 bits");
 }

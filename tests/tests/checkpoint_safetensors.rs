@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use quant::record::{Manifest, ManifestError, RecordState};
-use quant::{BincodeRecorder, Module, Record, RecordError, Recorder, Tensor};
+use quant::record::{Record, Recorder};
+use quant::{BincodeRecorder, Module, RecordError, Tensor};
 use quant_formats::{SafetensorsError, SafetensorsRecorder, Stored};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tests::random::Random;
@@ -348,7 +349,7 @@ fn tensors_are_written_in_the_order_that_was_declared() {
     let path = directory.path().join("a.safetensors");
     let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
     let manifest =
-        || Manifest::new(["a", "b"].map(|name| quant::RecordEntry::new(name, [2], None)));
+        || Manifest::new(["a", "b"].map(|name| quant::record::RecordEntry::new(name, [2], None)));
     let mut writer = quant_formats::create(&path, manifest()).unwrap();
     assert!(matches!(
         writer.write("b", &tensor),

@@ -1,9 +1,11 @@
 //! Observers against those of torch and ONNX Runtime.
 
-use quant::{
-    Calibration, EntropyCalibration, Grid, Histogram, Mapping, MovingAverageCalibration, Observer,
-    PercentileCalibration, QuantizationType, ScaleType,
+use quant::QuantizationType;
+use quant::calibration::{
+    Calibration, EntropyCalibration, Histogram, MovingAverageCalibration, Observer,
+    PercentileCalibration,
 };
+use quant::scheme::{Grid, Mapping, ScaleType};
 use serde_json::Value;
 use tests::golden::{float, floats, ints, rows, ulps};
 

@@ -1,12 +1,11 @@
 //! Scales, zero points and codes against those of ONNX Runtime and torch.
 
 use quant::kernel::Kernel;
+use quant::quantize::quantize_values;
 use quant::scheme::Quantization;
+use quant::scheme::{Axis, Granularity, Grid, Mapping, QuantParams, Range, ScaleType};
 use quant::scheme::{Groups, fit};
-use quant::{
-    Axis, Granularity, Grid, Mapping, MinMaxCalibration, QuantParams, QuantizationScheme,
-    QuantizationType, Range, ScaleType, quantize_values,
-};
+use quant::{MinMaxCalibration, QuantizationScheme, QuantizationType};
 use serde_json::Value;
 use tests::golden::{float, floats, int, ints, rows, ulps};
 

@@ -1,11 +1,12 @@
 //! Convolutions and lookups on every kernel, against naive loops.
 
+use quant::QuantizationType;
 use quant::kernel::{
     BitWidth, Codes, ConvError, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel, LinearError,
     LookupError, Output, PackError, PackedConv, Scratch, Weights,
 };
 use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, QuantParams, Quantization};
-use quant::{Grid, Mapping, QuantizationType, Range, ScaleType};
+use quant::scheme::{Grid, Mapping, Range, ScaleType};
 use tests::kernels::{in_pool, kernels, packed_rows, quantization};
 use tests::random::Random;
 

@@ -1,12 +1,13 @@
 //! Integer products on every kernel: exact against i64, and the same output bits everywhere.
 
 use proptest::prelude::*;
+use quant::QuantizationType;
 use quant::kernel::{
     Activations, BitWidth, Codes, Epilogue, Kernel, LinearError, Output, PackError, PackedWeights,
     Scratch, Weights,
 };
 use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, Quantization};
-use quant::{Grid, Mapping, NonFinite, QuantizationType, Range, ScaleType};
+use quant::scheme::{Grid, Mapping, NonFinite, Range, ScaleType};
 use tests::golden;
 use tests::kernels::{in_pool, kernels, packed_rows, quantization};
 use tests::random::Random;

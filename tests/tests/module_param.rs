@@ -1,10 +1,8 @@
 //! Parameters: what they say of themselves, and the traits they have.
 
 use ndarray::Array2;
-use quant::{
-    MinMaxCalibration, Module, Param, QuantizationScheme, QuantizationType, Quantizer,
-    quantize_values,
-};
+use quant::quantize::quantize_values;
+use quant::{MinMaxCalibration, Module, Param, QuantizationScheme, QuantizationType, Quantizer};
 
 const SCHEME: QuantizationScheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
 

@@ -2,9 +2,8 @@
 
 use ndarray::{ArrayD, IxDyn};
 use quant::scheme::fit;
-use quant::{
-    ActivationScheme, Mapping, Module, Param, QuantParams, QuantizationScheme, Range, Recipe,
-};
+use quant::scheme::{ActivationScheme, Mapping, QuantParams, Range};
+use quant::{Module, Param, QuantizationScheme, Recipe};
 use quant_nn::{
     Backend, BatchNorm2d, Conv2d, Conv2dOptions, Embedding, ForwardError, Linear, Pool,
 };

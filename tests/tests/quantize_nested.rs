@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, ArrayD, IxDyn};
 use proptest::prelude::*;
+use quant::module::{Directive, ModuleVisitor, ParamView};
+use quant::quantize::{Candidate, Decision, Planner, Reason};
 use quant::scheme::Groups;
+use quant::scheme::{Axis, Block, Granularity, Mapping};
+use quant::tensor::QuantizedTensor;
 use quant::{
-    Axis, BincodeRecorder, Block, Candidate, Decision, Directive, Granularity, Mapping,
-    MinMaxCalibration, Module, ModuleVisitor, Param, ParamId, ParamView, Planner,
-    QuantizationScheme, QuantizationType, QuantizeError, QuantizedTensor, Reason,
+    BincodeRecorder, MinMaxCalibration, Module, Param, ParamId, QuantizationScheme,
+    QuantizationType, QuantizeError,
 };
 
 #[derive(Clone, Debug, Module)]
@@ -172,8 +175,8 @@ fn check(model: &Net, scheme: QuantizationScheme) {
 fn check_error(x: f32, y: f32, scale: f32, scheme: QuantizationScheme, path: &str) {
     let ulp = f32::EPSILON * x.abs().max(y.abs());
     let saturated = match scheme.scale_type() {
-        quant::ScaleType::F32 => 0.0,
-        quant::ScaleType::F16 => x.abs() / 2048.0,
+        quant::scheme::ScaleType::F32 => 0.0,
+        quant::scheme::ScaleType::F16 => x.abs() / 2048.0,
     };
     let error = (f64::from(x) - f64::from(y)).abs();
     let allowed = f64::from(scale) / 2.0 + f64::from(ulp + saturated);

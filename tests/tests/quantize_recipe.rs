@@ -1,10 +1,9 @@
 //! Recipes: rules by path, as values and as files.
 
 use ndarray::Array2;
-use quant::{
-    Action, CalibrationMethod, Module, Param, QuantizationScheme, QuantizationType, QuantizeError,
-    Reason, Recipe, Rule, UnmatchedRule,
-};
+use quant::calibration::CalibrationMethod;
+use quant::quantize::{Action, Reason, UnmatchedRule};
+use quant::{Module, Param, QuantizationScheme, QuantizationType, QuantizeError, Recipe, Rule};
 
 const INT8: QuantizationScheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
 const INT4: QuantizationScheme = QuantizationScheme::PerTensorAffine(QuantizationType::QInt4);
@@ -40,7 +39,7 @@ fn net() -> Net {
 /// The scheme and reason of each parameter.
 fn outcomes(recipe: &Recipe) -> Vec<(Option<QuantizationScheme>, Reason)> {
     let plan = recipe.plan(&net()).unwrap();
-    let outcome = |param: &quant::PlannedParam| {
+    let outcome = |param: &quant::quantize::PlannedParam| {
         let scheme = match &param.action {
             Action::Quantize { scheme, .. } => Some(*scheme),
             _ => None,
@@ -109,7 +108,7 @@ fn without_a_scheme_what_no_rule_matches_stays_float() {
 fn calibrations_are_the_rules_or_else_the_recipes_or_else_min_max() {
     let named = |recipe: &Recipe| -> Vec<String> {
         let plan = recipe.plan(&net()).unwrap();
-        let name = |param: &quant::PlannedParam| match &param.action {
+        let name = |param: &quant::quantize::PlannedParam| match &param.action {
             Action::Quantize { calibration, .. } => Some(calibration.to_string()),
             _ => None,
         };
@@ -252,8 +251,10 @@ fn rules_say_what_they_are() {
 
 #[test]
 fn serialized_parts_of_schemes_are_checked_when_they_are_read() {
-    let error = serde_json::from_str::<quant::Block>(r#"{"len":0,"scale":"F32"}"#).unwrap_err();
+    let error =
+        serde_json::from_str::<quant::scheme::Block>(r#"{"len":0,"scale":"F32"}"#).unwrap_err();
     assert!(error.to_string().contains("a block has at least one element"));
-    let error = serde_json::from_value::<quant::Range>(serde_json::json!([0.0, 1e39])).unwrap_err();
+    let error =
+        serde_json::from_value::<quant::scheme::Range>(serde_json::json!([0.0, 1e39])).unwrap_err();
     assert!(error.to_string().contains("finite"), "{error}");
 }

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-use quant::{
-    ActivationMode, ActivationQuantizer, ActivationScheme, BincodeRecorder, Mapping, Module,
-    QuantizationType, Recipe, Recorder,
-};
+use quant::activation::{ActivationMode, ActivationQuantizer};
+use quant::record::Recorder;
+use quant::scheme::{ActivationScheme, Mapping};
+use quant::{BincodeRecorder, Module, QuantizationType, Recipe};
 
 type Activations = BTreeMap<String, ActivationQuantizer>;
 

@@ -12,10 +12,8 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quant::record::{Manifest, MappedRecord, Verify};
-use quant::{
-    BincodeRecorder, Module, Record, RecordEntry, RecordError, RecordFile, RecordWriter, Recorder,
-    Tensor,
-};
+use quant::record::{Record, RecordEntry, RecordFile, RecordWriter, Recorder};
+use quant::{BincodeRecorder, Module, RecordError, Tensor};
 use tests::files::names;
 
 /// A small file system in memory.

@@ -1,7 +1,8 @@
 //! Records read one tensor at a time.
 
+use quant::record::{RecordEntry, RecordFile};
 use quant::record::{RecordFormatError, SectionKind};
-use quant::{BincodeRecorder, Module, RecordEntry, RecordError, RecordFile, Tensor};
+use quant::{BincodeRecorder, Module, RecordError, Tensor};
 use tests::files::file;
 use tests::record::{bytes_of_everything, chain, of_everything};
 

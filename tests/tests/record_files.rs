@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use quant::record::{AtomicFile, RecordFormatError, write_file};
-use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder};
+use quant::record::{Record, Recorder};
+use quant::{BincodeRecorder, Module, Param, RecordError};
 use tests::files::names;
 use tests::record::chain;
 

@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quant::{BincodeRecorder, Module, Record, Recorder, Tensor};
+use quant::record::{Record, Recorder};
+use quant::{BincodeRecorder, Module, Tensor};
 use serde_json::json;
 use tests::random::Random;
 use tests::record::{bytes_of_everything, of_everything};

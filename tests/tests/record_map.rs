@@ -4,10 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use quant::record::{Manifest, MappedRecord, RecordFormatError, SectionKind, Verify};
-use quant::{
-    BincodeRecorder, MinMaxCalibration, Module, Param, Quantizer, Record, RecordEntry, RecordError,
-    RecordFile, RecordWriter, Recorder, SharedTensor, Tensor,
-};
+use quant::record::{Record, RecordEntry, RecordFile, RecordWriter, Recorder};
+use quant::tensor::SharedTensor;
+use quant::{BincodeRecorder, MinMaxCalibration, Module, Param, Quantizer, RecordError, Tensor};
 use tests::files::file;
 use tests::record::{Draft, bytes_of_everything, of_everything, reason};
 

@@ -6,7 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use quant::{BincodeRecorder, Module, Recorder, Tensor};
+use quant::record::Recorder;
+use quant::{BincodeRecorder, Module, Tensor};
 use tests::random::Random;
 use tests::record::{Draft, Entry, bytes_of_everything, of_everything, reseal};
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use quant::{BincodeRecorder, Module, Record, RecordError, RecordFile, Recorder, Tensor};
+use quant::record::{Record, RecordFile, Recorder};
+use quant::{BincodeRecorder, Module, RecordError, Tensor};
 use tests::random::Random;
 
 const TENSORS: usize = 6;

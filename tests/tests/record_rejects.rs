@@ -6,7 +6,9 @@
 use std::io::{self, Read, Write};
 
 use quant::record::{ForeignFormat, ManifestError, RecordFormatError, SectionKind};
-use quant::{BincodeRecorder, Module, Param, Record, RecordError, Recorder, Tensor, TensorError};
+use quant::record::{Record, Recorder};
+use quant::tensor::TensorError;
+use quant::{BincodeRecorder, Module, Param, RecordError, Tensor};
 use tests::mutate::mutate;
 use tests::random::Random;
 use tests::record::{Draft, Entry, bytes_of_everything, chain, of_everything, reason, reseal};

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use ndarray::{Array1, Array2, Array3, ArrayD, IxDyn, s};
+use quant::module::{ModuleVisitor, ParamView};
 use quant::record::RecordState;
+use quant::record::{Difference, Record, Recorder};
+use quant::tensor::TensorError;
 use quant::{
-    BincodeRecorder, Difference, FloatTensor, MinMaxCalibration, Module, ModuleMapper,
-    ModuleVisitor, Param, ParamId, ParamView, QuantizationScheme, Quantizer, Record, RecordError,
-    Recorder, Tensor, TensorError,
+    BincodeRecorder, FloatTensor, MinMaxCalibration, Module, ModuleMapper, Param, ParamId,
+    QuantizationScheme, Quantizer, RecordError, Tensor,
 };
 use tests::random::Random;
 use tests::record::of_everything;
@@ -316,7 +318,9 @@ fn a_storage_that_rejects_a_tensor_is_a_difference() {
 mod properties {
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
-    use quant::{Axis, Block, Granularity, Mapping, QuantizationType, QuantizedTensor};
+    use quant::QuantizationType;
+    use quant::scheme::{Axis, Block, Granularity, Mapping};
+    use quant::tensor::QuantizedTensor;
 
     use super::*;
 

@@ -4,10 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use quant::record::{Manifest, RecordFormatError, RecordState, ShardIndexError};
-use quant::{
-    BincodeRecorder, Module, Record, RecordEntry, RecordError, RecordFile, RecordWriter, Recorder,
-    Tensor,
-};
+use quant::record::{Record, RecordEntry, RecordFile, RecordWriter, Recorder};
+use quant::{BincodeRecorder, Module, RecordError, Tensor};
 use tests::files::names;
 use tests::mutate::mutate;
 use tests::random::Random;

@@ -4,11 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use proptest::prelude::*;
+use quant::quantize::quantize_values;
 use quant::record::{Manifest, ManifestError, RecordFormatError, RecordState};
-use quant::{
-    BincodeRecorder, MinMaxCalibration, Module, Quantizer, Record, RecordEntry, RecordError,
-    RecordWriter, Tensor, quantize_values,
-};
+use quant::record::{Record, RecordEntry, RecordWriter};
+use quant::{BincodeRecorder, MinMaxCalibration, Module, Quantizer, RecordError, Tensor};
 use tests::files::names;
 use tests::record::{chain, of_everything};
 

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use quant::{
-    MinMaxCalibration, MseCalibration, Param, PercentileCalibration, QuantizationScheme,
-    QuantizedTensor, Quantizer, TensorError, quantize_values,
-};
+use quant::calibration::{MseCalibration, PercentileCalibration};
+use quant::quantize::quantize_values;
+use quant::tensor::{QuantizedTensor, TensorError};
+use quant::{MinMaxCalibration, Param, QuantizationScheme, Quantizer};
 use quant_formats::report::{Report, TensorReport};
 use tests::random::Random;
 

@@ -47,7 +47,8 @@ fn check<D: Dimension>(array: Array<f32, D>) {
     let scheme: QuantizationScheme = "per-channel-affine-int8".parse().unwrap();
     let mut recipe = Recipe::new().rule(Rule::quantize("**", scheme));
     let quantized = param.quantize_weights(&mut recipe).unwrap();
-    let tensor = quant::quantize_values(&shape, &logical, scheme, &MinMaxCalibration {}).unwrap();
+    let tensor =
+        quant::quantize::quantize_values(&shape, &logical, scheme, &MinMaxCalibration {}).unwrap();
     assert_eq!(quantized.quantized(), (!logical.is_empty()).then_some(&tensor));
     let values: Vec<f32> = quantized.value().iter().copied().collect();
     assert_eq!(values, tensor.dequantize());

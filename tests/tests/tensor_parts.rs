@@ -2,12 +2,12 @@
 
 use std::error::Error;
 
+use quant::QuantizationType::{QInt2, QInt4, QInt6, QInt8};
+use quant::quantize::quantize_values;
 use quant::scheme::packing;
-use quant::{
-    Axis, Block, FloatTensor, LayoutError, MinMaxCalibration, QuantizationScheme,
-    QuantizationType::{QInt2, QInt4, QInt6, QInt8},
-    QuantizedTensor, Range, ScaleError, ScaleType, Tensor, TensorError, quantize_values,
-};
+use quant::scheme::{Axis, Block, LayoutError, Range, ScaleError, ScaleType};
+use quant::tensor::{QuantizedTensor, TensorError};
+use quant::{FloatTensor, MinMaxCalibration, QuantizationScheme, Tensor};
 
 const TENSOR8: QuantizationScheme = QuantizationScheme::PerTensorSymmetric(QInt8);
 const AFFINE4: QuantizationScheme = QuantizationScheme::PerTensorAffine(QInt4);

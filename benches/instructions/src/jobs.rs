@@ -6,12 +6,10 @@ use quant::kernel::{
     Activations, BitWidth, Codes, ConvShape, Epilogue, Images, Kernel, Output, PackedConv,
     PackedWeights, Scratch, Weights,
 };
+use quant::quantize::quantize_values;
 use quant::record::Record;
 use quant::scheme::{Axis, DynamicQuantization, Granularity};
-use quant::{
-    BincodeRecorder, MinMaxCalibration, Module, QuantizationScheme, Quantizer, Tensor,
-    quantize_values,
-};
+use quant::{BincodeRecorder, MinMaxCalibration, Module, QuantizationScheme, Quantizer, Tensor};
 
 /// A job that is ready to run. Only the call is counted.
 pub(crate) type Job = Box<dyn FnMut()>;

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use minilm::{MiniLm, Tokenizer, Tokens, load};
 use ndarray::Array2;
-use quant::{ActivationScheme, BincodeRecorder, Module, Recipe};
+use quant::scheme::ActivationScheme;
+use quant::{BincodeRecorder, Module, Recipe};
 
 const SENTENCES: &str = include_str!("../sentences.txt");
 

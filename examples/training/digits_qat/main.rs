@@ -20,9 +20,10 @@ use candle_core::{Device, Tensor};
 use examples::digits::{self, Samples};
 use examples::mlp::{self, accuracy};
 use ndarray::Axis;
-use quant::{
-    ActivationScheme, BincodeRecorder, CalibrationMethod, Module, MseCalibration, Recipe, Record,
-};
+use quant::calibration::{CalibrationMethod, MseCalibration};
+use quant::record::Record;
+use quant::scheme::ActivationScheme;
+use quant::{BincodeRecorder, Module, Recipe};
 use quant_nn::training::{Adam, Qat, QatOptions, cross_entropy, distillation};
 use serde::Serialize;
 use training::curves::{Curve, Points, svg};

@@ -21,10 +21,10 @@ use std::time::Instant;
 use candle_core::{Device, Var};
 use indicatif::{ProgressBar, ProgressStyle};
 use ndarray::ArrayD;
-use quant::{
-    ActivationScheme, BincodeRecorder, CalibrationMethod, FloatTensor, Module, MseCalibration,
-    Recipe, Record, Recorder,
-};
+use quant::calibration::{CalibrationMethod, MseCalibration};
+use quant::record::{Record, Recorder};
+use quant::scheme::ActivationScheme;
+use quant::{BincodeRecorder, FloatTensor, Module, Recipe};
 use quant_nn::FoldNorms;
 use quant_nn::training::{Adam, Qat, QatOptions, cross_entropy, distillation, learning};
 use training::curves::{Curve, Points, svg};
@@ -46,9 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/mnist"));
     let (train, held_out) = data::load(root)?;
     let mut rng = fastrand::Rng::with_seed(0);
-    let make = |shape: &[usize], values| -> Result<Var, quant::TensorError> {
+    let make = |shape: &[usize], values| -> Result<Var, quant::tensor::TensorError> {
         Var::from_vec(values, shape, &Device::Cpu)
-            .map_err(|error| quant::TensorError::Storage(error.to_string()))
+            .map_err(|error| quant::tensor::TensorError::Storage(error.to_string()))
     };
     let model = LeNet::new(&make, &mut rng)?;
 

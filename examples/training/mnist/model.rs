@@ -1,6 +1,7 @@
 //! A small convolutional network, written once for every storage.
 
-use quant::{FloatTensor, Module, Param, TensorError};
+use quant::tensor::TensorError;
+use quant::{FloatTensor, Module, Param};
 use quant_nn::{
     Backend, BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, ForwardError, Linear, Pool, Unary,
 };

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
 
+use quant::RecordError;
+use quant::Tensor;
 use quant::kernel::QuantError;
-use quant::record::{RecordError, RecordState};
-use quant::tensor::Tensor;
+use quant::record::RecordState;
 use quant_formats::{Checkpoint, Entry};
 use serde::Serialize;
 

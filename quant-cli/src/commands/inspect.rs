@@ -5,7 +5,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use quant::tensor::Tensor;
+use quant::Tensor;
 use quant_formats::{Checkpoint, Entry, Format, StateEntry};
 use serde::Serialize;
 

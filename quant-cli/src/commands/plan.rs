@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
-use quant::quantize::{Action, Plan, PlannedParam, Planner, Reason, Recipe};
+use quant::quantize::{Action, PlannedParam, Planner, Reason};
+use quant::{Plan, Recipe};
 use quant_formats::Checkpoint;
 use serde::Serialize;
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Instant;
 
-use quant::quantize::Plan;
+use quant::Plan;
 use serde::Serialize;
 
 use super::plan::{self, Unchanged};

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use quant::record::RecordError;
+use quant::RecordError;
 use quant_formats::{Checkpoint, Format};
 use serde::Serialize;
 

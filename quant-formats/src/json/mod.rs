@@ -14,8 +14,9 @@ pub use error::JsonError;
 pub(crate) use reader::parse;
 pub(crate) use writer::JsonWriter;
 
+use quant::RecordError;
 use quant::module::Walk;
-use quant::record::{Manifest, Record, RecordError, Recorder};
+use quant::record::{Manifest, Record, Recorder};
 
 /// The value of the field `format`.
 const FORMAT: &str = "quant-json/1";

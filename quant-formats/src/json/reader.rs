@@ -5,10 +5,13 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use quant::__private::check_len;
-use quant::module::ParamId;
-use quant::record::{Record, RecordError, RecordFormatError, RecordState};
-use quant::scheme::{QuantizationScheme, packing};
-use quant::tensor::{QuantizedTensor, Tensor, TensorError};
+use quant::ParamId;
+use quant::QuantizationScheme;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{Record, RecordFormatError, RecordState};
+use quant::scheme::packing;
+use quant::tensor::{QuantizedTensor, TensorError};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;

@@ -5,8 +5,9 @@ use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
 use quant::__private::{DeclaredOrder, check_distinct};
-use quant::record::{Manifest, RecordError, RecordState};
-use quant::tensor::Tensor;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{Manifest, RecordState};
 
 use super::FORMAT;
 

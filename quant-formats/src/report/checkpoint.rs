@@ -1,9 +1,11 @@
 //! Reports on the tensors of a checkpoint.
 
 use quant::__private::quantize_one;
+use quant::RecordError;
+use quant::Tensor;
 use quant::quantize::Planner;
-use quant::record::{RecordEntry, RecordError, RecordFormatError};
-use quant::tensor::{QuantizedTensor, Tensor, TensorError};
+use quant::record::{RecordEntry, RecordFormatError};
+use quant::tensor::{QuantizedTensor, TensorError};
 
 use super::tensor::TensorReport;
 use crate::checkpoint::Checkpoint;

@@ -1,6 +1,7 @@
 //! Statistics of one tensor and of its quantization.
 
-use quant::scheme::{Granularity, QuantParams, QuantizationScheme};
+use quant::QuantizationScheme;
+use quant::scheme::{Granularity, QuantParams};
 use quant::tensor::QuantizedTensor;
 
 /// The bins of a histogram.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use quant::__private::check_len;
-use quant::module::ParamId;
+use quant::ParamId;
 use quant::tensor::{QuantizedTensor, TensorError};
 
 use super::measure::{Histogram, Layout, QuantError, Quantized, Values, quant_error};
@@ -31,7 +31,8 @@ impl TensorReport {
     ///
     /// ```
     /// use quant_formats::report::{Report, TensorReport};
-    /// use quant::{MinMaxCalibration, quantize_values};
+    /// use quant::quantize::quantize_values;
+    /// use quant::MinMaxCalibration;
     ///
     /// let values: Vec<f32> = (0..96).map(|i| (i as f32).sin()).collect();
     /// let scheme = "per-channel-symmetric-int8".parse()?;
@@ -129,7 +130,7 @@ impl TensorReport {
 mod tests {
     use super::super::measure::{BARS, LISTED};
     use super::*;
-    use quant::calibration::MinMaxCalibration;
+    use quant::MinMaxCalibration;
     use quant::quantize::quantize_values;
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use quant::module::ParamId;
-use quant::record::{RecordError, RecordFormatError};
-use quant::scheme::QuantizationScheme;
+use quant::ParamId;
+use quant::QuantizationScheme;
+use quant::RecordError;
+use quant::record::RecordFormatError;
 use quant::tensor::TensorError;
 
 use super::dtype::Dtype;

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-use quant::module::ParamId;
-use quant::record::RecordError;
+use quant::ParamId;
+use quant::RecordError;
 use quant::scheme::NameError;
 
 /// A file is not valid safetensors, or a model cannot be saved as safetensors.

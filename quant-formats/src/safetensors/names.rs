@@ -12,9 +12,8 @@
 
 use std::borrow::Cow;
 
-use quant::scheme::{
-    Granularity, Groups, LayoutError, Mapping, QuantizationScheme, ScaleType, packing,
-};
+use quant::QuantizationScheme;
+use quant::scheme::{Granularity, Groups, LayoutError, Mapping, ScaleType, packing};
 
 use super::dtype::Dtype;
 use super::error::SafetensorsError;

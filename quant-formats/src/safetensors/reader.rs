@@ -7,8 +7,10 @@ use std::mem;
 use std::path::{Path, PathBuf};
 
 use quant::__private::FileReader;
-use quant::record::{Record, RecordError, RecordFormatError, RecordState};
-use quant::tensor::{QuantizedTensor, Tensor};
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{Record, RecordFormatError, RecordState};
+use quant::tensor::QuantizedTensor;
 
 use super::catalog::{Catalog, Location};
 use super::elements::Elements;

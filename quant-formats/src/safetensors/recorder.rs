@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 
 use quant::__private::Payload;
 use quant::Module;
-use quant::module::{ModuleVisitor, ParamId, ParamView, Walk};
-use quant::record::{Manifest, ManifestError, Record, RecordEntry, RecordError, Recorder};
+use quant::ParamId;
+use quant::RecordError;
+use quant::module::{ModuleVisitor, ParamView, Walk};
+use quant::record::{Manifest, ManifestError, Record, RecordEntry, Recorder};
 use quant::tensor::QuantizedTensor;
 
 use super::reader;

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use quant::record::{RecordError, RecordState};
-use quant::tensor::Tensor;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::RecordState;
 use serde::Deserialize;
 
 use super::error::SafetensorsError;

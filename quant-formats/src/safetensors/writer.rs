@@ -8,8 +8,10 @@ use std::collections::HashSet;
 use std::io::{Seek, SeekFrom, Write};
 
 use quant::__private::{DeclaredOrder, Payload};
-use quant::record::{Manifest, RecordEntry, RecordError, RecordFormatError};
-use quant::tensor::{Tensor, TensorError};
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{Manifest, RecordEntry, RecordFormatError};
+use quant::tensor::TensorError;
 
 use super::catalog::foreign;
 use super::dtype::Dtype;

@@ -5,8 +5,6 @@
 use core::fmt;
 use core::str::FromStr;
 
-#[cfg(feature = "serde")]
-use alloc::string::String;
 use alloc::string::ToString;
 
 use super::{

@@ -7,9 +7,9 @@ pub(crate) mod ndarray;
 use crate::error::ForwardError;
 use crate::layers::{BatchNorm2d, Conv2d};
 use crate::ops::{Conv2dOptions, Pool, Unary};
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
-use quant::tensor::FloatTensor;
 
 /// Tensors that layers can run on.
 ///

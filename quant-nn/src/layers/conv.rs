@@ -7,9 +7,10 @@ use ndarray::ArrayD;
 use crate::backend::Backend;
 use crate::error::ForwardError;
 use crate::ops::Conv2dOptions;
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
-use quant::tensor::{FloatTensor, TensorError};
+use quant::tensor::TensorError;
 
 /// Two-dimensional convolution.
 #[derive(Clone, Debug, quant::Module)]

@@ -7,10 +7,10 @@ use ndarray::ArrayD;
 use super::conv::{BatchNorm2d, Conv2d};
 use crate::backend::Backend;
 use crate::error::ForwardError;
-use quant::module::{
-    FoldNorm, LeavesMut, ParamId, ParamMut, Site, Walk, Walker, WalkerMut, walk_mut,
-};
-use quant::tensor::{FloatTensor, TensorError};
+use quant::FloatTensor;
+use quant::ParamId;
+use quant::module::{FoldNorm, LeavesMut, ParamMut, Site, Walk, Walker, WalkerMut, walk_mut};
+use quant::tensor::TensorError;
 
 /// A convolution and, until it is folded, its [`BatchNorm2d`].
 ///

@@ -4,8 +4,9 @@ use ndarray::ArrayD;
 
 use crate::backend::Backend;
 use crate::error::ForwardError;
-use quant::module::Param;
-use quant::tensor::{FloatTensor, TensorError};
+use quant::FloatTensor;
+use quant::Param;
+use quant::tensor::TensorError;
 
 /// A vector for each index.
 #[derive(Clone, Debug, quant::Module)]

@@ -4,9 +4,10 @@ use ndarray::ArrayD;
 
 use crate::backend::Backend;
 use crate::error::ForwardError;
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
-use quant::tensor::{FloatTensor, TensorError};
+use quant::tensor::TensorError;
 
 /// `y = x · wᵀ + b`.
 #[derive(Clone, Debug, quant::Module)]

@@ -4,8 +4,8 @@ use ndarray::ArrayD;
 
 use crate::backend::Backend;
 use crate::error::ForwardError;
-use quant::module::Param;
-use quant::tensor::FloatTensor;
+use quant::FloatTensor;
+use quant::Param;
 
 /// Normalizes the last axis, then scales and shifts it.
 #[derive(Clone, Debug, quant::Module)]

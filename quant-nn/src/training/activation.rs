@@ -6,10 +6,11 @@ use candle_core::{Device, Tensor, Var};
 
 use super::phase::{Phase, StepSize, learns_ranges};
 use super::weight::set;
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::{ActivationQuantizer, ActivationTraining, Observation};
-use quant::module::{Param, Walk, Walker, WalkerMut};
+use quant::module::{Walk, Walker, WalkerMut};
 use quant::scheme::QuantParams;
-use quant::tensor::FloatTensor;
 
 /// Attached to an observing activation quantizer.
 #[derive(Clone)]

@@ -10,9 +10,10 @@ use candle_core::backprop::GradStore;
 use candle_core::{Error, Tensor, Var};
 
 use crate::backend::candle::variable;
-use quant::module::{Param, ParamId, Walk, for_each};
+use quant::FloatTensor;
+use quant::module::{Walk, for_each};
 use quant::scheme::NonFinite;
-use quant::tensor::FloatTensor;
+use quant::{Param, ParamId};
 use quant_kernels::Kernel;
 
 /// A variable of a model.

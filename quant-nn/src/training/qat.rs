@@ -7,12 +7,15 @@ use super::weight::FakeWeight;
 use super::{activation, weight};
 use crate::layers::{FoldError, FoldNorms};
 use quant::Module;
+use quant::ParamId;
+use quant::RecordError;
 use quant::activation::{ConvertError, convert, for_each_activation, for_each_activation_mut};
 use quant::calibration::{CalibrationMethod, MovingAverageCalibration};
-use quant::module::{ParamId, ParamMut, Walk, for_each_mut};
-use quant::quantize::{QuantizeError, Recipe, WeightError, choices, prepare};
-use quant::record::{Record, RecordError, RecordState};
+use quant::module::{ParamMut, Walk, for_each_mut};
+use quant::quantize::{WeightError, choices, prepare};
+use quant::record::{Record, RecordState};
 use quant::tensor::{QuantizedTensor, TensorError};
+use quant::{QuantizeError, Recipe};
 
 /// Where the scales of weights and activations come from while they are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,10 +7,13 @@ use candle_core::{Tensor, Var};
 
 use super::phase::{Phase, StepSize};
 use crate::backend::candle::{as_variable, variable};
-use quant::module::{Attachment, Param, ParamMut, Walk, Walker, WalkerMut};
+use quant::FloatTensor;
+use quant::Param;
+use quant::QuantizationScheme;
+use quant::module::{Attachment, ParamMut, Walk, Walker, WalkerMut};
 use quant::quantize::{Choice, WeightError, WeightRange, params};
-use quant::scheme::{Groups, Mapping, QuantParams, QuantizationScheme};
-use quant::tensor::{FloatTensor, QuantizedTensor, TensorError};
+use quant::scheme::{Groups, Mapping, QuantParams};
+use quant::tensor::{QuantizedTensor, TensorError};
 use quant_kernels::Kernel;
 
 /// Attached to a float parameter in training: its scheme, and the scales it has or learns.

@@ -27,8 +27,7 @@ pub use entropy::EntropyCalibration;
 pub use histogram::{Bin, Histogram};
 #[cfg(feature = "std")]
 pub use method::{CalibrationMethod, CalibrationNameError};
-#[doc(hidden)]
-pub use min_max::MinMaxCalibration;
+pub(crate) use min_max::MinMaxCalibration;
 pub use min_max::MinMaxObserver;
 pub use moving_average::{MovingAverageCalibration, MovingAverageObserver};
 pub use mse::MseCalibration;

@@ -33,5 +33,4 @@ pub use self::{
 
 pub(crate) use map::{Dequantize, map, try_map};
 pub(crate) use visit::{params, visit};
-#[doc(hidden)]
-pub use {id::ParamId, map::ModuleMapper, param::Param};
+pub(crate) use {id::ParamId, map::ModuleMapper};

@@ -60,17 +60,11 @@ pub use self::{activations::prepare, decide::choices, planner::Choice};
 pub use weights::{WeightRange, params};
 
 #[cfg(feature = "std")]
+pub(crate) use self::error::QuantizeError;
+#[cfg(feature = "std")]
 pub(crate) use self::{
     activations::{calibrate, quantize, quantize_with},
     apply::quantize_weights,
-};
-#[cfg(feature = "std")]
-#[doc(hidden)]
-pub use self::{
-    error::QuantizeError,
-    plan::Plan,
-    quantizer::Quantizer,
-    recipe::{Recipe, Rule},
 };
 
 /// For other crates that quantize tensor by tensor; see [`__private`](crate::__private).

@@ -91,8 +91,7 @@ mod write;
 
 pub use collection::{Iter, Record};
 pub use difference::Difference;
-#[doc(hidden)]
-pub use error::RecordError;
+pub(crate) use error::RecordError;
 pub use format::{
     entry::{RecordEntry, RecordState},
     error::{RecordFormatError, ShardIndexError},
@@ -103,8 +102,6 @@ pub(crate) use load::load as load_into;
 #[cfg(feature = "mmap")]
 pub use map::{MappedRecord, Verify};
 pub use read::record_file::RecordFile;
-#[doc(hidden)]
-pub use recorder::BincodeRecorder;
 pub use recorder::Recorder;
 pub use write::{
     atomic_file::{AtomicFile, write_file},

@@ -27,5 +27,4 @@ pub(crate) use buffer::{Buffer, Bytes, Owner};
 #[doc(hidden)]
 pub use error::check_len;
 pub(crate) use host::Repr;
-#[doc(hidden)]
-pub use {float::FloatTensor, host::Tensor};
+pub(crate) use {float::FloatTensor, host::Tensor};

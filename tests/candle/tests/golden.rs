@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor, Var};
 use candle_tests::values;
 use quant::scheme::Groups;
-use quant::{Axis, Granularity};
+use quant::scheme::{Axis, Granularity};
 use quant_nn::candle::FakeQuantize;
 use quant_nn::fake_quant::{FakeGroups, FakeQuantizer};
 use serde_json::Value;

@@ -2,9 +2,10 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_tests::{random, tensor, values, var};
+use quant::tensor::TensorError;
 use quant::{
     BincodeRecorder, FloatTensor, MinMaxCalibration, Module, ModuleMapper, Param, ParamId,
-    QuantizationScheme, QuantizationType, Quantizer, Recipe, TensorError,
+    QuantizationScheme, QuantizationType, Quantizer, Recipe,
 };
 
 #[derive(Module)]
@@ -135,8 +136,8 @@ fn a_variable_is_found_behind_its_parameter() {
     let variable = var(&[2], 1);
     let param = Param::new(variable.clone());
     struct Find(bool);
-    impl quant::ModuleVisitor for Find {
-        fn visit_float(&mut self, _: ParamId, param: quant::ParamView<'_>) {
+    impl quant::module::ModuleVisitor for Find {
+        fn visit_float(&mut self, _: ParamId, param: quant::module::ParamView<'_>) {
             self.0 = param.downcast_ref::<Var>().is_some()
                 && param.downcast_ref::<ndarray::ArrayD<f32>>().is_none();
         }

@@ -1,9 +1,7 @@
 //! The attributes.
 
-use quant::{
-    Action, MinMaxCalibration, Module, Param, QuantizationScheme, QuantizationType, Quantizer,
-    Reason,
-};
+use quant::quantize::{Action, Reason};
+use quant::{MinMaxCalibration, Module, Param, QuantizationScheme, QuantizationType, Quantizer};
 
 use crate::{doubled, param, paths};
 

@@ -12,8 +12,8 @@ use crate::error::ForwardError;
 use crate::layers::{BatchNorm2d, Conv2d};
 use crate::ops::{Conv2dOptions, Pool, Unary};
 use crate::training::{FakeWeight, learns_statistics};
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
 
 macro_rules! execute {
     ($storage:ty) => {

@@ -14,9 +14,10 @@ use crate::error::ForwardError;
 use crate::fake_quant::{FakeGroups, FakeQuantizer};
 use crate::ops::Conv2dOptions;
 use crate::training::{FakeWeight, learned_scale};
+use quant::Param;
+use quant::QuantizationType;
 use quant::activation::{ActivationMode, ActivationQuantizer};
-use quant::module::Param;
-use quant::scheme::{DynamicQuantization, Grid, Mapping, QuantizationType, Range, ScaleType};
+use quant::scheme::{DynamicQuantization, Grid, Mapping, Range, ScaleType};
 use quant::tensor::QuantizedTensor;
 use quant_kernels::Kernel;
 

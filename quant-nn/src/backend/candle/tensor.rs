@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Tensor, Var};
 
+use quant::FloatTensor;
 use quant::module::ParamView;
 use quant::tensor::CandleDevice;
-use quant::tensor::FloatTensor;
 
 /// The values in row-major order, as f32.
 pub(super) fn values(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {

@@ -6,7 +6,7 @@ use rten_tensor::NdTensorView;
 
 use super::{array, float};
 use crate::error::ForwardError;
-use quant::tensor::FloatTensor;
+use quant::FloatTensor;
 
 /// `softmax(q · kᵀ / √d) · v` for each of `heads` heads and each of the sequences that lie one
 /// after the other in the rows of `q`, `k` and `v`, all `[tokens, heads · d]`; in floats.

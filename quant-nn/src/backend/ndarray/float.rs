@@ -14,8 +14,8 @@ use rten_vecmath::{Gelu, Normalize, NormalizeOptions, Sigmoid, Softmax, Sum, Sum
 
 use crate::error::ForwardError;
 use crate::ops::Unary;
-use quant::module::Param;
-use quant::tensor::FloatTensor;
+use quant::FloatTensor;
+use quant::Param;
 
 /// Elements that one thread takes at a time: 64 KiB, which stay in a second-level cache.
 const CHUNK: usize = 1 << 14;

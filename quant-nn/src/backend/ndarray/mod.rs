@@ -16,9 +16,9 @@ use super::Backend;
 use crate::error::ForwardError;
 use crate::layers::BatchNorm2d;
 use crate::ops::{Conv2dOptions, Pool, Unary};
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
-use quant::tensor::FloatTensor;
 
 impl Backend for ArrayD<f32> {
     type Activation = Self;

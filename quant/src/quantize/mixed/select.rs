@@ -479,7 +479,8 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Precision, QuantizationScheme, QuantizationType};
+    use crate::quantize::mixed::Precision;
+    use crate::{QuantizationScheme, QuantizationType};
 
     /// Numbers that look random, from 0 to 1.
     fn noise() -> impl FnMut() -> f64 {
