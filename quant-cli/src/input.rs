@@ -28,7 +28,7 @@ pub(crate) fn open_path(path: &Path) -> Result<Checkpoint, Failure> {
 
 /// The rules of `--omit`, then those of `--rename`.
 fn rename(names: &Names) -> Result<Rename, RenameError> {
-    let rename = names.omit.iter().fold(Rename::new(), |rename, glob| rename.omit(glob));
+    let rename = names.omit.iter().fold(Rename::new(), Rename::omit);
     let mut pairs = names.rename.chunks_exact(2);
     pairs.try_fold(rename, |rename, pair| rename.replace(&pair[0], &*pair[1]))
 }

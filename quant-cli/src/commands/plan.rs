@@ -110,7 +110,7 @@ pub(crate) fn describe(choice: &Choice) -> String {
 fn write_recipe(plan: &Plan, path: &Path) -> Result<(), Failure> {
     let recipe = plan.to_recipe().map_err(|error| Failure::usage(chain(&error)))?;
     let text = toml::to_string(&recipe).map_err(|error| Failure::file(path, error))?;
-    output::write_file(path, text.as_bytes())
+    output::write_file(path, text.as_bytes()).map_err(|error| Failure::file(path, error))
 }
 
 /// Prints a plan so that it fits a terminal.

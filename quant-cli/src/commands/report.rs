@@ -68,7 +68,7 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     let mut html = Vec::new();
     page.write_html(&mut html)?;
     job.check()?;
-    output::write_file(&args.output, &html)?;
+    output::write_file(&args.output, &html).map_err(|error| Failure::file(&args.output, error))?;
     let summary = Summary {
         input: from.display().to_string(),
         output: args.output.display().to_string(),

@@ -15,12 +15,9 @@ pub(crate) use text::{
     bytes, count, decibels, percentage, printable, printable_line, shape, value,
 };
 
-use crate::error::Failure;
-
 /// Replaces the content of a file, which has its old content until the new one is complete.
-pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
     quant::record::write_file(path, |writer| writer.write_all(content))
-        .map_err(|error: io::Error| Failure::file(path, error))
 }
 
 /// Prints a note to standard error. A note that cannot be printed is no reason to fail.
