@@ -1,7 +1,10 @@
-//! Codes of 4 and 2 bits, two or four to a byte (`docs/numerics.md`, rule 5).
+//! Packing of 4-bit and 2-bit codes, two or four to a byte (`docs/numerics.md`, rule 5), on every kernel.
 //!
-//! Element 0 is in the low bits, in two's complement; the bits after the last element are zero. A
-//! slice is one row: rows start on a byte boundary, so each is packed by its own call.
+//! Element 0 is in the low bits, in two's complement; the bits after the last element are zero. Each slice is
+//! one row, since rows start on a byte boundary. [`scheme::packing`](crate::scheme::packing) packs tensors in
+//! the same format without a kernel.
+//!
+//! Imports `isa`, `dispatch` and `elementwise`.
 
 use crate::dispatch::Kernel;
 use crate::elementwise::affine::Affine;
@@ -9,7 +12,7 @@ use crate::isa::Isa;
 use crate::isa::Operation;
 use crate::scheme::{QuantParams, Quantization};
 
-/// The width of a packed code.
+/// The width of packed codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BitWidth {
     /// Two codes to a byte, `-8 ..= 7`.
@@ -91,7 +94,7 @@ impl Kernel {
 
     /// Packs one row of codes; the padding bits of its last byte are zero.
     ///
-    /// A code outside the width loses its high bits.
+    /// The high bits of codes outside the width are dropped.
     ///
     /// # Panics
     /// `out` does not have [`BitWidth::row_bytes`] bytes for `codes`.
@@ -121,8 +124,8 @@ fn assert_width(width: BitWidth, code: i8) {
     assert!(codes.contains(&code.into()), "codes and zero points fit the width");
 }
 
-/// Codes handled at a time: they are in an array of bytes between the two halves of the work,
-/// because the compiler vectorizes each half alone but not both together.
+/// Codes per iteration. They pass through an array of bytes, because the compiler vectorizes each half of
+/// the loop alone but not both together.
 const STEP: usize = 128;
 
 /// Packs up to [`STEP`] codes.

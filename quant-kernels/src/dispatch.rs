@@ -167,6 +167,16 @@ impl Kernel {
         false
     }
 
+    /// [`Kernel::run`] for the search of permutations, compiled only for kernels that
+    /// [permute](Kernel::permutes).
+    pub(crate) fn run_search<O: Operation>(self, operation: O) -> O::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(isa) => isa.run(operation),
+            _ => operation.run(Scalar),
+        }
+    }
+
     /// [`Kernel::run`] for an operation that reads weights packed for this arithmetic.
     pub(crate) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {

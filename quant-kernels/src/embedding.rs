@@ -1,4 +1,6 @@
-//! Rows of a quantized table, dequantized when they are looked up.
+//! Embedding: rows of a quantized matrix are dequantized when they are looked up.
+//!
+//! Imports `bits`, `elementwise` and `pack::weights`.
 
 use crate::dispatch::Kernel;
 use crate::elementwise::affine::Affine;
@@ -6,33 +8,34 @@ use crate::error::LookupError;
 use crate::pack::weights::Codes;
 use crate::scheme::Granularity;
 
-/// A quantized table `[rows, columns]`, row-major.
+/// The weights of an embedding, `[rows, columns]` in row-major order.
 #[derive(Clone, Copy, Debug)]
 pub struct EmbeddingWeights<'a> {
-    /// Rows.
+    /// The number of rows.
     pub rows: usize,
-    /// Elements of a row.
+    /// The elements of a row.
     pub columns: usize,
-    /// The codes.
+    /// `rows` rows of `columns` codes.
     pub codes: Codes<'a>,
     /// Which codes share a scale and a zero point; channels are rows,
     /// [`Axis::FIRST`](crate::scheme::Axis::FIRST).
     pub granularity: Granularity,
-    /// One scale per table, per row, or per block of each row.
+    /// One scale for all rows, one per row, or one per block of each row.
     pub scales: &'a [f32],
-    /// As many zero points, or none if all are zero.
+    /// As many zero points; empty if all are zero.
     pub zero_points: &'a [i8],
 }
 
-/// Packed codes that are unpacked at a time; whole bytes of every width.
+/// Packed codes that are unpacked at a time: whole bytes of every width.
 const PIECE: usize = 256;
 
 impl Kernel {
-    /// Writes the rows `ids` of the table, one after the other: `f32(code - zero point) * scale`.
+    /// Writes the rows `ids`, one after the other: `f32(code - zero point) * scale`.
     ///
     /// # Errors
-    /// - a slice does not have the length its shape demands;
-    /// - an id is not that of a row.
+    /// - A slice does not have the length that the shape requires.
+    /// - Channels are not along axis 0.
+    /// - An id is not less than the number of rows.
     pub fn embedding(
         self,
         table: &EmbeddingWeights<'_>,
@@ -93,7 +96,7 @@ impl Kernel {
                 let bytes = width.row_bytes(table.columns);
                 let codes = &codes[row * bytes..][..bytes];
                 let mut piece = [0; PIECE];
-                // A block may begin within a byte: the codes before it are unpacked too.
+                // A block may begin within a byte: the codes before it are unpacked, too.
                 let before = start % width.per_byte();
                 let mut from = start - before;
                 let mut done = 0;

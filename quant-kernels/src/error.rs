@@ -1,23 +1,25 @@
-//! What can go wrong before or inside a loop over numbers.
+//! Errors, one enum for each layer: choosing a kernel, packing, linear products, convolution, lookup.
+//!
+//! Imports `scheme` alone.
 
 use crate::scheme::{Axis, NonFinite};
 use alloc::string::String;
 use core::fmt;
 
-/// A kernel that was asked for by name and cannot be had.
+/// The requested kernel does not exist or does not run on this CPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KernelUnavailable {
-    /// No kernel has this name.
+    /// There is no kernel with this name.
     Unknown {
-        /// The name that was asked for.
+        /// The requested name.
         requested: String,
         /// The names of all kernels.
         known: &'static [&'static str],
     },
-    /// The kernel exists, but not on this CPU (or not for this architecture).
+    /// The kernel needs features that this CPU or architecture does not have.
     Unsupported {
-        /// The name that was asked for.
+        /// The requested name.
         requested: &'static str,
         /// The CPU features it needs.
         needs: &'static str,
@@ -28,10 +30,10 @@ impl fmt::Display for KernelUnavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown { requested, known } => {
-                write!(f, "no kernel is called `{requested}`; expected one of {}", known.join(", "))
+                write!(f, "there is no kernel `{requested}`; expected one of {}", known.join(", "))
             }
             Self::Unsupported { requested, needs } => {
-                write!(f, "kernel `{requested}` needs {needs}, which this CPU lacks")
+                write!(f, "kernel `{requested}` needs {needs}, which this CPU does not have")
             }
         }
     }
@@ -39,55 +41,55 @@ impl fmt::Display for KernelUnavailable {
 
 impl core::error::Error for KernelUnavailable {}
 
-/// Weights that cannot be packed.
+/// Weights cannot be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PackError {
-    /// The codes are not those of `n` rows of `k`.
+    /// The number of bytes does not match `n` rows of `k` codes.
     CodesLength {
-        /// Outputs.
+        /// The number of outputs.
         n: usize,
-        /// Inputs.
+        /// The number of inputs.
         k: usize,
-        /// Bytes given.
+        /// The number of bytes given.
         found: usize,
     },
-    /// There are more or fewer scales than the granularity demands.
+    /// The number of scales does not match the granularity.
     ScalesLength {
-        /// Scales that are needed.
+        /// The required number.
         expected: usize,
-        /// Scales given.
+        /// The number given.
         found: usize,
     },
-    /// There are zero points, but more or fewer than the granularity demands.
+    /// There are zero points, but their number does not match the granularity.
     ZeroPointsLength {
-        /// Zero points that are needed.
+        /// The required number.
         expected: usize,
-        /// Zero points given.
+        /// The number given.
         found: usize,
     },
-    /// Channels are along another axis than the first.
+    /// Channels are not along axis 0, that of the rows.
     Axis {
-        /// The axis.
+        /// The axis given.
         axis: Axis,
     },
-    /// A sum over this many products could leave i32.
+    /// A sum of this many products could overflow i32.
     TooLong {
-        /// Products in a sum: K, or the length of a block.
+        /// The length of a sum: K, or that of a block.
         k: usize,
-        /// The most there may be with these codes and zero points.
+        /// The largest length for these codes and zero points.
         limit: usize,
     },
-    /// Groups that do not divide the channels of a convolution.
+    /// The groups of a convolution do not divide its channels.
     Groups {
-        /// Groups.
+        /// The number of groups.
         groups: usize,
-        /// Channels.
+        /// The number of input or output channels.
         channels: usize,
     },
-    /// A convolution whose window, stride, dilation or number of channels is 0.
+    /// The kernel, stride, dilation or number of input channels of a convolution is 0.
     EmptyKernel,
-    /// A convolution whose weights are quantized in blocks.
+    /// The weights of a convolution are quantized in blocks.
     BlockedConv,
 }
 
@@ -95,28 +97,28 @@ impl fmt::Display for PackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CodesLength { n, k, found } => {
-                write!(f, "{found} bytes are not the codes of {n} rows of {k}")
+                write!(f, "codes: found {found} bytes for {n} rows of {k}")
             }
             Self::ScalesLength { expected, found } => {
-                write!(f, "{found} scales where {expected} are needed")
+                write!(f, "scales: found {found}, expected {expected}")
             }
             Self::ZeroPointsLength { expected, found } => {
-                write!(f, "{found} zero points where {expected} are needed")
+                write!(f, "zero points: found {found}, expected {expected}")
             }
             Self::Axis { axis } => {
                 write!(f, "channels are along axis {}, expected axis 0", axis.index())
             }
             Self::TooLong { k, limit } => {
-                write!(f, "a sum of {k} products could overflow i32; at most {limit} cannot")
+                write!(f, "a sum of {k} products could overflow i32; the limit is {limit}")
             }
             Self::Groups { groups, channels } => {
                 write!(f, "{groups} groups do not divide {channels} channels")
             }
-            Self::EmptyKernel => {
-                f.write_str("a convolution needs channels, a window, a stride and a dilation")
-            }
+            Self::EmptyKernel => f.write_str(
+                "the kernel, stride, dilation or number of input channels of the convolution is 0",
+            ),
             Self::BlockedConv => {
-                f.write_str("a convolution's weights cannot be quantized in blocks")
+                f.write_str("the weights of a convolution cannot be quantized in blocks")
             }
         }
     }
@@ -124,31 +126,30 @@ impl fmt::Display for PackError {
 
 impl core::error::Error for PackError {}
 
-/// A call that cannot be executed.
+/// A linear product cannot be computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum LinearError {
-    /// The weights were packed for another kernel.
+    /// The weights are packed for another kernel.
     OtherKernel {
-        /// The kernel the weights were packed for.
+        /// The kernel that the weights are packed for.
         packed_for: &'static str,
         /// The kernel that was called.
         called: &'static str,
     },
-    /// A slice does not have the length its shape demands.
+    /// A slice does not have the length that the shape requires.
     Length {
-        /// Which slice.
+        /// The name of the slice.
         of: &'static str,
-        /// Elements that are needed.
+        /// The required number of elements.
         expected: usize,
-        /// Elements given.
+        /// The number of elements given.
         found: usize,
     },
-    /// An activation is NaN or infinite where its range has to be found, or NaN where the range
-    /// is given.
+    /// An activation is not finite where its range is computed, or is NaN where parameters are given.
     NonFinite(NonFinite),
-    /// Integer sums were asked for, but there is no single one per output: each block along K has
-    /// its own, and weight-only execution has none.
+    /// Accumulators were requested, but an output has one for each block along K, or none because activations
+    /// are floats.
     NoSingleAccumulator,
 }
 
@@ -159,12 +160,12 @@ impl fmt::Display for LinearError {
                 write!(f, "the weights are packed for kernel `{packed_for}`, not for `{called}`")
             }
             Self::Length { of, expected, found } => {
-                write!(f, "{of}: {found} elements where {expected} are needed")
+                write!(f, "{of}: found {found} elements, expected {expected}")
             }
-            Self::NonFinite(_) => f.write_str("an activation cannot be quantized"),
+            Self::NonFinite(_) => f.write_str("an activation is not finite"),
             Self::NoSingleAccumulator => f.write_str(
-                "outputs have no single integer sum: weights have blocks along k, or are the only \
-                 thing that is quantized",
+                "an output does not have a single accumulator: the weights have blocks along k, or \
+                 activations are floats",
             ),
         }
     }
@@ -185,21 +186,21 @@ impl From<NonFinite> for LinearError {
     }
 }
 
-/// A convolution that cannot be executed.
+/// A convolution cannot be computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ConvError {
-    /// The window does not fit into the padded image.
+    /// The kernel does not fit into the padded image.
     KernelTooLarge {
         /// Height and width of the image.
         size: [usize; 2],
     },
-    /// The image is so large, with its padding, that no memory holds it.
+    /// The size of the padded image exceeds the address space.
     TooLarge {
         /// Height and width of the image.
         size: [usize; 2],
     },
-    /// An error that linear products have, too.
+    /// An error of the product.
     Linear(LinearError),
 }
 
@@ -207,12 +208,12 @@ impl fmt::Display for ConvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::KernelTooLarge { size: [height, width] } => {
-                write!(f, "the window does not fit into an image of {height} × {width}")
+                write!(f, "the kernel does not fit into the padded image of {height} × {width}")
             }
             Self::TooLarge { size: [height, width] } => {
                 write!(
                     f,
-                    "an image of {height} × {width} with its padding does not fit into memory"
+                    "the size of the padded image of {height} × {width} exceeds the address space"
                 )
             }
             Self::Linear(error) => error.fmt(f),
@@ -235,31 +236,31 @@ impl From<LinearError> for ConvError {
     }
 }
 
-/// A lookup that cannot be executed.
+/// Rows cannot be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LookupError {
-    /// A slice does not have the length its shape demands.
+    /// A slice does not have the length that the shape requires.
     Length {
-        /// Which slice.
+        /// The name of the slice.
         of: &'static str,
-        /// Elements that are needed.
+        /// The required number of elements.
         expected: usize,
-        /// Elements given.
+        /// The number of elements given.
         found: usize,
     },
-    /// Channels are along another axis than the first.
+    /// Channels are not along axis 0, that of the rows.
     Axis {
-        /// The axis.
+        /// The axis given.
         axis: Axis,
     },
-    /// The table has no such row.
+    /// An id is not less than the number of rows.
     UnknownRow {
-        /// Where among the ids it stands.
+        /// The index among the ids.
         position: usize,
         /// The id.
         id: u32,
-        /// Rows of the table.
+        /// The number of rows.
         rows: usize,
     },
 }
@@ -268,7 +269,7 @@ impl fmt::Display for LookupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Length { of, expected, found } => {
-                write!(f, "{of}: {found} elements where {expected} are needed")
+                write!(f, "{of}: found {found} elements, expected {expected}")
             }
             Self::Axis { axis } => {
                 write!(f, "channels are along axis {}, expected axis 0", axis.index())

@@ -1,11 +1,11 @@
-//! Convolution of groups with one input channel (depthwise): there is nothing to multiply as a
-//! matrix, so neighbouring pixels of the output are summed directly, along the width.
+//! Depthwise convolution: groups with one input channel. There is no matrix to multiply, so neighbouring
+//! output positions are summed directly, along the width.
 //!
 //! ```text
 //! for y, for x in steps of PIXELS
-//!   sums = -za · Σ w                                             (PIXELS of them)
-//!   for i, for j in the weights
-//!     sums[p] += a[y·stride + i·dilation, (x + p)·stride + j·dilation] · w[i, j]
+//!   acc = -za · Σ w                                              (PIXELS of them)
+//!   for i, for j in the kernel
+//!     acc[p] += a[y·stride + i·dilation, (x + p)·stride + j·dilation] · w[i, j]
 //! ```
 
 use super::layout::Image;
@@ -18,7 +18,7 @@ use crate::isa::Operation;
 use alloc::vec::Vec;
 
 impl Image<'_> {
-    /// Sums the weights of each output channel over its plane.
+    /// Sums the kernel of each output channel over its plane.
     pub(super) fn depthwise(
         &self,
         kernels: &[i16],
@@ -27,7 +27,7 @@ impl Image<'_> {
         mut output: Output<'_>,
     ) {
         let Geometry { shape, padded, .. } = *self.geometry;
-        // The last pixels of the last row read beyond it.
+        // The last positions of the last row read beyond it.
         let size = padded[0] * padded[1];
         let plane = grown(planes, size + PIXELS * shape.stride[1], 0);
         let pixels = self.geometry.pixels();
@@ -74,7 +74,7 @@ impl Operation for Channel<'_> {
         let [height, width] = self.geometry.out;
         for y in 0..height {
             for x in (0..width).step_by(PIXELS) {
-                // The last pixels go together with some before them, which are done again.
+                // The last positions are computed together with some before them, which are repeated.
                 let x = x.min(width.saturating_sub(PIXELS));
                 let sums = match self.geometry.shape.stride[1] {
                     1 => self.sums::<1>(y, x),
@@ -88,7 +88,7 @@ impl Operation for Channel<'_> {
 }
 
 impl Channel<'_> {
-    /// Sums for neighbouring pixels, `STRIDE` apart in the plane (0: known at run time only).
+    /// Accumulators of neighbouring positions, `STRIDE` apart in the plane (0: known at run time only).
     ///
     /// `Σ (a - za) · w = Σ a · w - za · Σ w`.
     #[inline(always)]
@@ -103,7 +103,7 @@ impl Channel<'_> {
                 let codes = &self.plane[start..start + PIXELS * stride];
                 for i in 0..PIXELS {
                     let product = i32::from(codes[i * stride]) * i32::from(*weight);
-                    // The sum fits, what it passes on the way may not.
+                    // The final value fits; intermediate values may overflow.
                     sums[i] = sums[i].wrapping_add(product);
                 }
             }
@@ -111,7 +111,7 @@ impl Channel<'_> {
         sums
     }
 
-    /// Writes the first `count` of some neighbours.
+    /// Writes the first `count` outputs.
     #[inline(always)]
     fn finish<I: Isa>(&mut self, isa: I, sums: [i32; PIXELS], start: usize, count: usize) {
         if let Output::I32(out) = &mut self.output {
@@ -142,7 +142,7 @@ impl Channel<'_> {
     }
 }
 
-/// A copy of a length that is known when compiled, where it can be.
+/// Copies a length that is known at compile time, if possible.
 #[inline(always)]
 fn write<T: Copy>(out: &mut [T], start: usize, values: &[T; PIXELS], count: usize) {
     if count == PIXELS {

@@ -1,5 +1,5 @@
-//! Convolution as the integer product of patches and weights, group by group: pixels of the output
-//! are the rows, its channels the columns. A patch is gathered when its tile is prepared.
+//! Convolution as an integer product, group by group: output positions are the rows, output channels the
+//! columns. The rows are gathered from the image (im2col) when a tile is packed.
 
 use super::layout::Image;
 use super::pointwise::PointwiseRows;
@@ -15,7 +15,7 @@ use crate::scheme::NonFinite;
 use alloc::vec::Vec;
 
 impl Image<'_> {
-    /// Multiplies the patches of each group with its matrix.
+    /// Multiplies the im2col rows of each group with its matrix.
     pub(super) fn matrices(
         &self,
         groups: &[PackedWeights],
@@ -47,18 +47,18 @@ impl Image<'_> {
     }
 }
 
-/// Im2col of an image as rows of activations, one for each pixel of the output.
+/// The im2col matrix of an image: a row for each output position.
 #[derive(Clone, Copy)]
 struct Im2col<'a> {
     codes: &'a [u8],
     row: Row,
-    /// Codes that are neighbours in the patch and in the image.
+    /// Codes that are contiguous in a row and in the image.
     run: usize,
-    /// Runs in a row of the window.
+    /// Runs in a row of the kernel.
     runs: usize,
-    /// From run to run, and from one row of the window to the next.
+    /// The distances of runs, and of rows of the kernel.
     steps: [usize; 2],
-    /// From patch to patch, and from one row of patches to the next.
+    /// The distances of output positions, along a row and from row to row.
     strides: [usize; 2],
     out_width: usize,
 }

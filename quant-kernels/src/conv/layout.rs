@@ -1,12 +1,12 @@
-//! One quantized image, and its codes laid out group by group: `[height][width][channel]`, with the
-//! border of padding, plus 128 and unsigned, as a `Source` hands them over.
+//! A quantized image, laid out for the product group by group: `[height][width][channel]` with its padding,
+//! as `code + 128`.
 
 use super::shape::Geometry;
 use crate::dispatch::Kernel;
 use crate::gemm::epilogue::Epilogue;
 use crate::pack::source::Row;
 
-/// One quantized image.
+/// A quantized image.
 pub(super) struct Image<'a> {
     pub(super) kernel: Kernel,
     pub(super) geometry: &'a Geometry<'a>,
@@ -16,7 +16,7 @@ pub(super) struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// `[height][width][channel]` of a group, with its border, unsigned.
+    /// Writes `[height][width][channel]` of a group, with its padding, as `code + 128`.
     pub(super) fn lay_out(&self, group: usize, out: &mut [u8]) {
         let Geometry { shape, input: [height, width], padded, .. } = *self.geometry;
         let channels = shape.group_in();
@@ -33,8 +33,8 @@ impl Image<'_> {
     }
 }
 
-/// Writes rows of `channels` planes, each `plane` codes after the one before it, as
-/// `[width][channel]`, unsigned. In the middle eight of both are transposed at a time.
+/// Writes rows of `channels` planes, `plane` codes apart, as `[width][channel]`, plus 128. Most of it is
+/// transposed in squares of eight.
 fn interleave(planes: &[i8], plane: usize, channels: usize, out: &mut [u8]) {
     let width = out.len() / channels;
     if channels == 1 {
@@ -65,7 +65,7 @@ fn interleave(planes: &[i8], plane: usize, channels: usize, out: &mut [u8]) {
     }
 }
 
-/// Eight rows of eight bytes as columns: quarters of squares are exchanged, of 2, 4 and 8 bytes.
+/// Transposes eight rows of eight bytes, by exchanges of 1, 2 and 4 bytes.
 #[inline(always)]
 fn transposed(mut rows: [u64; 8]) -> [u64; 8] {
     for (half, low) in

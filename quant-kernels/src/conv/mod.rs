@@ -1,17 +1,15 @@
 //! Two-dimensional convolution in integers.
 //!
-//! An image is quantized as a whole and laid out once as `[group][height][width][channel]`, with
-//! its border of padding filled with the zero point, which contributes nothing. A patch is then a
-//! few runs of neighbouring codes, and the convolution is the integer product of patches and
-//! weights: the patches of a tile are gathered when it is prepared, never all of them at once.
-//! Where each group has one input channel (depthwise), there is nothing to multiply as a matrix:
-//! those are summed directly, along the width.
+//! An image is quantized as a whole and laid out once as `[group][height][width][channel]`, with its padding
+//! filled by the zero point, which contributes nothing. An im2col row is then a few runs of contiguous codes,
+//! and the convolution is the integer product of these rows and the weights. The rows of a tile are gathered
+//! when it is packed; the im2col matrix never exists as a whole. Depthwise convolutions are summed directly.
 //!
-//! `y = f32(acc) * (sa * sw) + bias` as in rule 6, where `acc` sums over the input channels of the
-//! group and the window, and padding stands for the value 0.
+//! `y = f32(acc) * (sa * sw) + bias` as in rule 6, where `acc` sums over the input channels of the group and
+//! the kernel, and padding stands for the value 0.
 //!
-//! Here stand the ways in, which differ in how an image becomes codes; `shape` has the sizes,
-//! `packed` the weights, `image` the layout, `patches` the products and `depthwise` the direct sums.
+//! Imports `gemm` and the layers below. Start here: `shape` has the sizes, `packed` the weights, `layout` the
+//! images, `im2col` and `pointwise` the rows of products, `depthwise` the direct sums.
 
 mod depthwise;
 mod im2col;
@@ -40,38 +38,38 @@ use crate::scheme::{
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Images<'a> {
-    /// Codes with one scale and zero point.
+    /// 8-bit codes with one scale and zero point.
     Codes {
         /// The codes.
         codes: &'a [i8],
-        /// Images.
+        /// The number of images.
         batch: usize,
         /// Height and width.
         size: [usize; 2],
-        /// Parameters of all images.
+        /// The same for all images.
         params: QuantParams,
     },
-    /// Floats, quantized to 8 bits by the range they have (rule 7): that of each image, if
+    /// Floats that are quantized to 8 bits by the range that they have (rule 7): by that of each image if
     /// `quantization` is per row.
     Dynamic {
         /// The values.
         values: &'a [f32],
-        /// Images.
+        /// The number of images.
         batch: usize,
         /// Height and width.
         size: [usize; 2],
         /// Mapping and granularity.
         quantization: DynamicQuantization,
     },
-    /// Floats, quantized with parameters from calibration.
+    /// Floats that are quantized with parameters from calibration.
     Static {
         /// The values.
         values: &'a [f32],
-        /// Images.
+        /// The number of images.
         batch: usize,
         /// Height and width.
         size: [usize; 2],
-        /// Parameters and codes for all images.
+        /// The same for all images.
         quantization: Quantization,
     },
 }
@@ -82,7 +80,7 @@ impl Kernel {
     /// # Errors
     /// - The weights are packed for another kernel.
     /// - A slice has the wrong length, or the kernel does not fit into the padded image.
-    /// - The padded image does not fit into memory.
+    /// - The size of the padded image exceeds the address space.
     /// - [`Images::Dynamic`]: a value is NaN or infinite. [`Images::Static`]: a value is NaN;
     ///   infinities saturate.
     ///
@@ -135,8 +133,8 @@ impl Kernel {
         }
     }
 
-    /// `quantize` writes the codes of an image and returns their parameters; the place of an error is
-    /// that in the image.
+    /// `quantize` writes the codes of an image and returns their parameters; the index of an error counts from
+    /// the start of the image.
     fn convolve<T>(
         self,
         weights: &PackedConv,
@@ -191,7 +189,7 @@ impl Kernel {
     }
 }
 
-/// Images of one kind of values.
+/// Images of one type of values.
 struct Batch<'a, T> {
     values: &'a [T],
     batch: usize,

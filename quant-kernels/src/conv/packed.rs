@@ -1,5 +1,5 @@
-//! Weights of a convolution, checked and in the order in which they are used: a matrix for each
-//! group, or, where a group has one input channel, a window for each output channel.
+//! Packed weights of a convolution: a matrix for each group, or, if groups have one input channel, a kernel
+//! for each output channel.
 
 use super::shape::ConvShape;
 use crate::dispatch::Kernel;
@@ -11,7 +11,7 @@ use crate::scheme::Granularity;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Weights of a convolution, packed for one kernel.
+/// Weights of a convolution that are packed for one kernel. Other kernels refuse them.
 #[derive(Clone, Debug)]
 pub struct PackedConv {
     pub(super) shape: ConvShape,
@@ -23,7 +23,7 @@ pub struct PackedConv {
 pub(super) enum Groups {
     /// One matrix per group.
     Matrices(Vec<PackedWeights>),
-    /// One window per output channel.
+    /// One kernel per output channel.
     Depthwise { codes: Vec<i16>, scales: Vec<f32> },
 }
 
@@ -32,10 +32,9 @@ impl PackedConv {
     /// channel.
     ///
     /// # Errors
-    /// - those of [`PackedWeights::new`];
-    /// - the shape has a zero or groups that do not divide the channels, or the matrix is not of
-    ///   this shape;
-    /// - weights are quantized in blocks.
+    /// - Those of [`PackedWeights::new`].
+    /// - A size of the shape is 0, groups do not divide the channels, or the matrix does not have this shape.
+    /// - Weights are quantized in blocks.
     pub fn new(kernel: Kernel, shape: ConvShape, weights: &Weights<'_>) -> Result<Self, PackError> {
         shape.check()?;
         let k = shape.group_in().saturating_mul(shape.kernel_len());
@@ -46,7 +45,7 @@ impl PackedConv {
         if matches!(weights.granularity, Granularity::PerBlock(_)) {
             return Err(PackError::BlockedConv);
         }
-        // Everything about the slices, and rule 6 for the whole sum.
+        // The lengths of the slices, and rule 6 for the whole sum.
         check(weights)?;
         let codes = unpacked(kernel, weights);
         let groups = if shape.group_in() == 1 {
@@ -57,12 +56,12 @@ impl PackedConv {
         Ok(Self { shape, kernel, groups })
     }
 
-    /// The shape.
+    /// The shape that the weights are packed for.
     pub const fn shape(&self) -> &ConvShape {
         &self.shape
     }
 
-    /// The kernel that can use these weights.
+    /// The kernel that these weights are packed for.
     pub const fn kernel(&self) -> Kernel {
         self.kernel
     }
@@ -98,7 +97,7 @@ fn depthwise(shape: &ConvShape, weights: &Weights<'_>, codes: &[i8]) -> Groups {
     Groups::Depthwise { codes: shifted, scales }
 }
 
-/// Matrices whose rows are in the order of a patch: window first, then channel.
+/// Matrices whose rows are in the order of im2col rows: kernel position first, then channel.
 fn matrices(
     kernel: Kernel,
     shape: &ConvShape,

@@ -1,10 +1,10 @@
-//! Convolutions with a kernel of one position: the rows of the product are the positions of the image.
+//! Pointwise convolutions: output positions are the positions of the image.
 
 use crate::isa::Isa;
 use crate::pack::source::{Row, Source};
 use crate::scheme::NonFinite;
 
-/// PointwiseRows of an image as rows of activations.
+/// The positions of an image as rows of activations.
 #[derive(Clone, Copy)]
 pub(super) struct PointwiseRows<'a> {
     pub(super) codes: &'a [u8],

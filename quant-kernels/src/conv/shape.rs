@@ -2,26 +2,26 @@
 
 use crate::error::{ConvError, PackError};
 
-/// Output positions of a row that a depthwise kernel sums at a time: a vector of AVX-512. The last
-/// ones of a row may be too many, and read what follows.
+/// Output positions of a row that a depthwise kernel sums at a time: a vector of AVX-512. The last ones may
+/// lie beyond the row, and read what follows.
 pub(super) const PIXELS: usize = 16;
 
-/// The shape of a convolution's weights, and how they are moved over an image.
+/// The shape of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvShape {
-    /// Channels of the input.
+    /// Input channels, of all groups.
     pub in_channels: usize,
-    /// Channels of the output.
+    /// Output channels, of all groups.
     pub out_channels: usize,
     /// Height and width of the kernel.
     pub kernel_size: [usize; 2],
-    /// Steps of the window, down and to the right.
+    /// Distance of output positions, down and to the right.
     pub stride: [usize; 2],
     /// Rows added above and below, columns added left and right.
     pub padding: [usize; 2],
-    /// Distance of neighbours in the window.
+    /// Distance of the positions of the kernel; 1 if they are adjacent.
     pub dilation: [usize; 2],
-    /// Groups of channels that do not see each other.
+    /// Groups of channels that are convolved separately; 1 for an ordinary convolution.
     pub groups: usize,
 }
 
@@ -60,13 +60,13 @@ impl ConvShape {
         self.kernel_size[0].saturating_mul(self.kernel_size[1])
     }
 
-    /// Whether the output of a pixel depends on that pixel alone, and every pixel has one.
+    /// Whether each output position depends on the input at the same position alone.
     pub(super) fn is_pointwise(&self) -> bool {
         let ones = [self.kernel_size, self.stride];
         ones.as_flattened().iter().all(|of| *of == 1) && self.padding == [0, 0]
     }
 
-    /// What every other method relies on: nothing is divided by 0, and groups are whole.
+    /// The conditions of all other methods: sizes are not 0, and groups divide the channels.
     pub(super) fn check(&self) -> Result<(), PackError> {
         let Self { in_channels, out_channels, groups, .. } = *self;
         if groups == 0 || in_channels % groups != 0 {
@@ -83,7 +83,7 @@ impl ConvShape {
     }
 }
 
-/// Sizes that follow from the shape and the image.
+/// Sizes that follow from the shape and an image.
 pub(super) struct Geometry<'a> {
     pub(super) shape: &'a ConvShape,
     pub(super) input: [usize; 2],
@@ -96,7 +96,7 @@ impl<'a> Geometry<'a> {
         let out = shape.output_size(input).ok_or(ConvError::KernelTooLarge { size: input })?;
         let too_large = ConvError::TooLarge { size: input };
         let padded = [0, 1].map(|i| shape.padded_along(input, i).unwrap_or(usize::MAX));
-        // What is laid out of an image at most, and beyond which a depthwise kernel reads.
+        // The size of the laid out image, and what a depthwise kernel reads beyond it.
         let size = padded[0].checked_mul(padded[1]).and_then(|size| {
             let beyond = shape.stride[1].checked_mul(PIXELS)?;
             size.checked_mul(shape.group_in())?.checked_add(beyond)
@@ -107,18 +107,18 @@ impl<'a> Geometry<'a> {
         }
     }
 
-    /// Values of an image.
+    /// Elements of an image.
     pub(super) fn image(&self) -> usize {
         let [height, width] = self.input;
         self.shape.in_channels.saturating_mul(height).saturating_mul(width)
     }
 
-    /// Values of a channel of the output.
+    /// Positions of an output channel.
     pub(super) fn pixels(&self) -> usize {
         self.out[0].saturating_mul(self.out[1])
     }
 
-    /// Values of the output of an image.
+    /// Elements of the output of an image.
     pub(super) fn output(&self) -> usize {
         self.shape.out_channels.saturating_mul(self.pixels())
     }

@@ -1,30 +1,30 @@
-//! Rule 3 for slices of any length: the parameters in the form the loops want.
+//! Rule 3 for slices of any length.
 
 use crate::isa::{Isa, QUANTIZE_LANES, Reciprocal};
 use crate::scheme::{QuantParams, Quantization, ROUNDING, rounded_code};
 
-/// As far from an integer as a product may be that is rounded as the quotient is.
+/// The largest distance from an integer at which a product rounds as the quotient does.
 const NEAR_TIE: f32 = 0.5 - 1.0 / 8192.0;
 
-/// The parameters of rule 3, in the form the loops want.
+/// The parameters of rule 3, prepared for loops.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Affine {
     scale: f32,
     zero_point: i32,
-    /// `qmin - z` and `qmax - z`: clamping to these before `z` is added is the same, and so is
-    /// clamping before rounding, since they are integers.
+    /// `qmin - z` and `qmax - z`. Clamping to these before `z` is added is equivalent, as is clamping before
+    /// rounding, since they are integers.
     range: (f32, f32),
-    /// What vectors are quantized with.
+    /// The parameters that vectors are quantized with.
     pub(crate) approximate: Reciprocal,
 }
 
 impl Affine {
-    /// For a zero point and codes of 8 bits.
+    /// `zero_point`, `qmin` and `qmax` are 8-bit codes.
     #[inline(always)]
     pub(crate) fn new(scale: f32, zero_point: i32, qmin: i32, qmax: i32) -> Self {
         let range = ((qmin - zero_point) as f32, (qmax - zero_point) as f32);
         let inverse = 1.0 / scale;
-        // Where the inverse has lost bits, every distance is near_tie.
+        // A subnormal or infinite inverse has lost bits, so every product may round differently.
         let near_tie = if inverse.is_normal() { NEAR_TIE } else { 0.0 };
         let approximate = Reciprocal {
             inverse,
@@ -40,18 +40,18 @@ impl Affine {
     pub(crate) fn code(self, value: f32) -> i8 {
         let (lo, hi) = self.range;
         let quotient = value / self.scale;
-        // The order and the spelling say what becomes of NaN, in one instruction each.
+        // The order and form of the comparisons define the result for NaN, in one instruction each.
         let quotient = if quotient < hi { quotient } else { hi };
         let quotient = if quotient > lo { quotient } else { lo };
         (rounded_code(quotient + ROUNDING) + self.zero_point) as i8
     }
 
-    /// [`Affine::code`] of each value, mostly without a division, which takes longer than the rest.
+    /// [`Affine::code`] of each value, mostly without the division, which would take longer than the rest.
     ///
-    /// The inverse and the product are each rounded once, as the quotient is: for `|x / s| ≤ 512`
-    /// the product is at most `512 · 3 · 2^-24 < 2^-13` away from the quotient. Both are rounded to
-    /// the same integer unless a tie is as near as that, as it is for one value in 4096; then the
-    /// values are divided after all. What is farther away is clamped, whatever it is rounded to.
+    /// The inverse and the product are each rounded once, as is the quotient: for `|x / s| ≤ 512` the product
+    /// differs from the quotient by at most `512 · 3 · 2^-24 < 2^-13`. Both round to the same integer unless a tie
+    /// is as near as that, which happens for one value in 4096; then the values are divided after all. Larger
+    /// values are clamped, whatever they round to.
     #[inline(always)]
     pub(crate) fn codes<T: Code, const N: usize>(
         self,
@@ -98,9 +98,9 @@ impl Affine {
     }
 }
 
-/// What a code is stored as.
+/// The storage type of a code.
 pub(crate) trait Code: Copy {
-    /// Of a code plus 128.
+    /// From `code + 128`.
     fn of(code: u8) -> Self;
 }
 

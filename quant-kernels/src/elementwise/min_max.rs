@@ -5,24 +5,23 @@ use crate::isa::lanes::WIDEST;
 use crate::isa::{Isa, Operation};
 use crate::scheme::NonFinite;
 
-/// The same for a range, which keeps three numbers per element: 12 of AVX2's 16 registers.
+/// Elements per iteration: three numbers each, 12 of the 16 registers of AVX2.
 const RANGE_LANES: usize = 32;
 
-/// Elements after which a range checks for non-finite values: the price of finding the first one
-/// is then bounded by one look at a piece that lies in the first-level cache (4096 · 4 B = 16 KiB).
+/// Elements after which non-finite values are checked for: the first one is then found by one pass over a
+/// piece that lies in the first-level cache (4096 · 4 B = 16 KiB).
 const PIECE: usize = 4096;
 
-/// Every finite value has a smaller magnitude than this, seen as bits.
+/// The bits of infinity: more than those of the magnitude of any finite value.
 pub(crate) const INFINITY_BITS: u32 = 0x7f80_0000;
 
 impl Kernel {
-    /// The smallest and the largest value.
+    /// The minimum and the maximum.
     ///
-    /// A zero is reported as `+0.0`. An empty slice gives `(+∞, -∞)`, what a fold over nothing
-    /// gives.
+    /// A zero is reported as `+0.0`. The result for an empty slice is `(+∞, -∞)`.
     ///
     /// # Errors
-    /// A value is NaN or infinite: the first such element.
+    /// The first value that is NaN or infinite.
     // Groups can be short: an out-of-line call costs as much as their loop.
     #[inline]
     pub fn min_max(self, values: &[f32]) -> Result<(f32, f32), NonFinite> {
@@ -34,7 +33,7 @@ impl Kernel {
             }
             range = (least(lo, range.0), greatest(hi, range.1));
         }
-        // Which of two zeros a minimum returns depends on the order; adding +0.0 leaves one.
+        // Which of two zeros a minimum returns depends on the order; adding +0.0 gives one of them.
         Ok((range.0 + 0.0, range.1 + 0.0))
     }
 
@@ -56,8 +55,8 @@ fn first_non_finite(piece: &[f32], start: usize) -> NonFinite {
     NonFinite { index: start + at, value: piece[at] }
 }
 
-// The comparisons are spelled so that each is one instruction on every CPU (`f32::min` promises
-// more about NaN than that instruction gives).
+// The comparisons are written so that each is one instruction on every CPU; `f32::min` promises more about
+// NaN than that instruction gives.
 #[inline(always)]
 fn least(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
@@ -68,8 +67,8 @@ fn greatest(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// Minimum, maximum, and the largest magnitude as bits: at least [`INFINITY_BITS`] if a value is
-/// not finite, more than that if one is NaN. (The range is then meaningless.)
+/// The minimum, the maximum, and the bits of the largest magnitude: at least [`INFINITY_BITS`] if a value is
+/// not finite, and more if one is NaN. In both cases the first two are meaningless.
 pub(crate) struct MinMax<'a> {
     pub(crate) values: &'a [f32],
 }
@@ -85,14 +84,13 @@ impl Operation for MinMax<'_> {
         for step in steps {
             ends = widened(ends, step);
         }
-        // An element more than once changes nothing. (A lane that is found by a number would keep
-        // all of them in memory.)
+        // Repeating an element changes nothing. (Indexing a lane at run time would keep all lanes in memory.)
         if let Some(first) = tail.first() {
             let mut step = [*first; RANGE_LANES];
             step[..tail.len()].copy_from_slice(tail);
             ends = widened(ends, &step);
         }
-        // By halves, so that a row's end is a few vectors long and not a chain of all lanes.
+        // By halves, which is a few vector operations instead of a chain over all lanes.
         let ends = halved::<32, 16>(ends);
         let ends = halved::<16, 8>(ends);
         let ends = halved::<8, 4>(ends);
@@ -102,16 +100,17 @@ impl Operation for MinMax<'_> {
     }
 }
 
-/// The ends of rule 1, as bits: two numbers per element, where [`MinMax`] needs three.
+/// The range of rule 1, by integer comparisons of bits: two numbers per element, where [`MinMax`] needs
+/// three.
 ///
-/// As signed integers, floats that are not negative are in their own order, and more than all others;
-/// as unsigned ones, negative floats are more than all others, and the least one is the largest. In
-/// both, infinities are beyond what is finite and NaN beyond infinities.
+/// As signed integers, floats that are not negative keep their order and exceed all others; as unsigned
+/// integers, negative floats exceed all others, and the smallest one is the largest. In both orders,
+/// infinities lie beyond finite values, and NaN beyond infinities.
 pub(crate) struct FindRange<'a> {
     pub(crate) values: &'a [f32],
 }
 
-/// A range that includes 0.
+/// A range that includes 0, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RangeBits {
     hi: i32,
@@ -121,17 +120,17 @@ pub(crate) struct RangeBits {
 const SIGN: u32 = 1 << 31;
 
 impl RangeBits {
-    /// Whether there are only finite values.
+    /// Whether all values are finite.
     pub(crate) fn finite(self) -> bool {
         self.hi < INFINITY_BITS as i32 && self.lo < INFINITY_BITS | SIGN
     }
 
-    /// Whether there is a NaN.
+    /// Whether a value is NaN.
     pub(crate) fn nan(self) -> bool {
         self.hi > INFINITY_BITS as i32 || self.lo > INFINITY_BITS | SIGN
     }
 
-    /// Both ends; a zero is `+0.0`.
+    /// The minimum and the maximum; a zero is `+0.0`.
     pub(crate) fn range(self) -> (f32, f32) {
         (f32::from_bits(self.lo) + 0.0, f32::from_bits(self.hi as u32))
     }
@@ -142,7 +141,7 @@ impl Operation for FindRange<'_> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> RangeBits {
-        // Two chains, because a maximum has to wait for the one before it.
+        // Two chains, to hide the latency of a maximum.
         let mut ends = [(isa.zero(), isa.splat_int(SIGN as i32)); 2];
         let mut steps = self.values.chunks_exact(2 * I::LANES);
         for step in &mut steps {
@@ -166,7 +165,7 @@ impl Operation for FindRange<'_> {
     }
 }
 
-/// The range of each lane, and its largest magnitude.
+/// The minimum, the maximum and the largest magnitude of each lane.
 type RangeOf<const N: usize> = ([f32; N], [f32; N], [u32; N]);
 
 #[inline(always)]
@@ -179,7 +178,7 @@ fn widened(mut ends: RangeOf<RANGE_LANES>, step: &[f32; RANGE_LANES]) -> RangeOf
     ends
 }
 
-/// Folds lanes onto the first half of them.
+/// Folds the second half of the lanes onto the first.
 #[inline(always)]
 fn halved<const N: usize, const HALF: usize>((lo, hi, magnitude): RangeOf<N>) -> RangeOf<HALF> {
     let mut ends = ([0.0; HALF], [0.0; HALF], [0; HALF]);

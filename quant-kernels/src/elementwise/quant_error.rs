@@ -1,11 +1,11 @@
-//! The error of quantization: squared, and the largest one.
+//! The squared and the largest error of quantization.
 //!
 //! ```text
 //! x̂ = dequantize(quantize(x)),  noise = Σ (x - x̂)²,  signal = Σ x²,  largest = max |x - x̂|
 //! ```
 //!
-//! The sums are in f64, in [`LANES`] interleaved parts that are added in ascending order at the
-//! end: the order of additions is part of the definition, so every kernel gives the same bits.
+//! Sums are in f64, in [`LANES`] interleaved partial sums that are added in ascending order at the end. The
+//! order of additions is part of the definition, so every kernel gives the same bits.
 
 use super::affine::Affine;
 use crate::dispatch::Kernel;
@@ -27,9 +27,9 @@ pub struct QuantError {
 }
 
 impl QuantError {
-    /// The signal-to-quantization-noise ratio `10 log10(signal / noise)` in dB; `None` if there is
-    /// no noise. Noise without a signal is `-∞`, and noise that is NaN stays NaN: neither is exact.
-    /// Needs the feature `std`, since `core` has no logarithm.
+    /// The signal-to-quantization-noise ratio `10 log10(signal / noise)` in dB; `None` if the noise is 0. Noise
+    /// without a signal gives `-∞`, and noise that is NaN gives NaN. Requires the feature `std`, since `core` has
+    /// no logarithm.
     ///
     /// ```
     /// let error = quant_kernels::QuantError { signal: 200.0, noise: 2.0, largest: 1.0 };
@@ -41,7 +41,7 @@ impl QuantError {
         (self.noise != 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
     }
 
-    /// The error in both slices together.
+    /// The error of two slices together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {

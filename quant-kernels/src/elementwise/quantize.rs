@@ -5,8 +5,8 @@ use crate::dispatch::Kernel;
 use crate::isa::{Isa, Operation};
 use crate::scheme::{QuantParams, Quantization};
 
-/// Elements per step: four vectors of AVX-512 or eight of AVX2, enough independent chains to hide
-/// the latency of a division or a comparison.
+/// Elements per iteration: four vectors of AVX-512 or eight of AVX2, enough independent chains to hide the
+/// latency of a division or a comparison.
 const LANES: usize = 64;
 
 impl Kernel {
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::elementwise::min_max::INFINITY_BITS;
 
-    /// Ties and their neighbours, for a scale: where a product and a quotient may differ.
+    /// Ties of a scale, and their neighbours: where product and quotient may differ.
     fn near_ties(scale: f32) -> [f32; 64] {
         core::array::from_fn(|i| {
             let tie = (i as i32 / 3 * 27 - 280) as f32 + 0.5;

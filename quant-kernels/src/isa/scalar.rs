@@ -1,4 +1,4 @@
-//! The kernel without any instruction set: always compiled, and what the others are tested against.
+//! The portable kernel: always compiled, and the oracle of all others.
 
 use crate::isa::{Isa, Line, nibble_at};
 
@@ -149,20 +149,19 @@ fn fused(a: f32, b: f32, c: f32) -> f32 {
     emulated(a, b, c)
 }
 
-/// [`fused`] where the compiler knows of no such instruction.
+/// [`fused`] without an FMA instruction.
 ///
-/// It stands here because `core` has none, and because where the CPU has none either, that of `std`
-/// is a call, which this is not.
+/// `core` has no `mul_add`, and on a CPU without the instruction that of `std` is a library call.
 ///
 /// ```text
 /// product = a * b                 exact: 24 + 24 bits of 53
-/// sum + error = product + c       exact: sum is rounded, error is what that lost
-/// sum = of the two numbers beside the exact one, that with an odd last bit, if there is an error
+/// sum + error = product + c       exact: sum is rounded, and error is the rounding error
+/// sum = if inexact, the neighbour of the exact sum whose last bit is odd
 /// result = f32(sum)
 /// ```
-/// Rounding `sum` to the nearest would be wrong: it could arrive in the middle of two floats, where
-/// the exact sum is not, and then be rounded to the wrong one. A number with an odd last bit, of 53,
-/// never is in the middle of two floats, which have 24 or less.
+/// Rounding `sum` to the nearest would be wrong: it could land in the middle of two floats, where the exact
+/// sum is not, and then round to the wrong one. A number whose last of 53 bits is odd is never in the middle
+/// of two floats, which have at most 24 bits.
 #[cfg_attr(
     all(feature = "std", any(target_arch = "aarch64", target_feature = "fma")),
     allow(dead_code)
@@ -176,7 +175,7 @@ fn emulated(a: f32, b: f32, c: f32) -> f32 {
     let bits = sum.to_bits();
     let outward = (error > 0.0) == (sum > 0.0);
     let odd = if outward { bits.wrapping_add(1) } else { bits.wrapping_sub(1) };
-    // Of an infinity or NaN the error is NaN, which is not greater than anything.
+    // For an infinity or NaN the error is NaN, which compares false.
     let inexact = error.abs() > 0.0;
     f64::from_bits(if inexact && bits & 1 == 0 { odd } else { bits }) as f32
 }
@@ -203,7 +202,7 @@ mod tests {
             f32::from_bits(self.next() as u32)
         }
 
-        /// With few bits set, so that exact halves are met.
+        /// With few bits set, so that exact ties occur.
         fn sparse(&mut self, exponent: i32) -> f32 {
             let bits = self.next() as u32 & self.next() as u32 & self.next() as u32;
             let exponent = (exponent + 127).clamp(0, 254) as u32;
@@ -261,7 +260,7 @@ mod tests {
 
     #[test]
     fn fused_is_not_rounded_twice_where_it_is_subnormal() {
-        // 2^-150, the middle between two subnormal floats, less 2^-196.
+        // 2^-150, the middle between two subnormal floats, minus 2^-196.
         let (a, b) = (f32::from_bits(0x1a00_0001), f32::from_bits(0x19ff_fffe));
         for c in [0x3f_ffff, 0x40_0000, 0x40_0001, 0x7f_ffff, 0x80_0001] {
             for sign in [1.0, -1.0] {

@@ -1,17 +1,17 @@
-//! Activations quantized into the order in which the products read them.
+//! Packed activations: rows of codes in the order in which the microkernels read them.
 //!
-//! Rows are cut into tiles ([`Tiling`]). In a tile, lines of its rows alternate:
+//! Rows are cut into tiles ([`Tiling`]). Within a tile, the lines of its rows alternate:
 //!
 //! ```text
 //! tile      line 0 of row 0 │ line 0 of row 1 │ … │ line 1 of row 0 │ …
 //! ```
-//! so that a tile is read from front to back, a line of each row is at a constant distance from
-//! the next, and no two of them fall into the same set of the cache, whatever K is. A segment of
-//! K starts with a new line; what a line has left over is 0. Codes are stored plus 128, unsigned,
-//! unless a kernel wants them signed for codes of at most 4 bits ([`Isa::UNSIGNED_CODES`]).
+//! A tile is then read from front to back, the lines of a row are at a constant distance, and no two lines
+//! that are used together fall into the same set of the cache, whatever K is. Each segment of K starts with
+//! a new line, whose rest is padded by 0. Codes are stored as `code + 128`, unsigned, unless the kernel
+//! multiplies unsigned weights of at most 4 bits ([`Isa::UNSIGNED_CODES`]).
 //!
-//! Where codes are in an [order](super::order), it is quarters of lines that alternate, which are
-//! its blocks: two rows are brought into an order at a time.
+//! For a [permutation](super::permutation), quarters of lines alternate, which are its blocks: two rows are
+//! permuted at a time.
 
 use super::source::{Row, Source};
 use super::tiling::Tiling;
@@ -24,19 +24,18 @@ use crate::scheme::NonFinite;
 use core::array::from_fn;
 use core::ops::Range;
 
-/// Quantizes the rows of some tiles.
+/// Packs the rows of some tiles.
 pub(crate) struct PackA<'a, S> {
     pub(crate) source: S,
     pub(crate) weights: &'a PackedWeights,
     pub(crate) tiling: Tiling,
     pub(crate) tiles: Range<usize>,
-    /// Those of `tiles` only; so the three below.
+    /// For `tiles` only; so the three below.
     pub(crate) lines: &'a mut [Line],
     pub(crate) rows: &'a mut [Row],
-    /// `[tile][segment][row]`; empty if the weights do not need them.
+    /// `[tile][segment][row]`: the sum of the codes; empty if all zero points of the weights are 0.
     pub(crate) row_offsets: &'a mut [i32],
-    /// `[tile][segment][row]`: what sums start with on account of the row; empty unless
-    /// [`PackedWeights::row_init`].
+    /// `[tile][segment][row]`: the initial accumulators; empty unless [`PackedWeights::row_init`].
     pub(crate) row_init: &'a mut [i32],
 }
 
@@ -51,8 +50,8 @@ impl<S: Source> Operation for PackA<'_, S> {
             let rows = self.tiling.rows(tile);
             let place = TilePlace { first, lines: (rows.start - first) * lines_per_row, rows };
             let rows = &place.rows;
-            // All of them before the first is filled: what a row waits for at its end, the next one
-            // need not wait for.
+            // All parameters before the first row is filled: computing them ends in a long dependent chain, which
+            // overlaps with the next row.
             for row in rows.clone() {
                 self.rows[row - first] = self.source.row(isa, row)?;
             }
@@ -64,12 +63,12 @@ impl<S: Source> Operation for PackA<'_, S> {
     }
 }
 
-/// Where a tile is in what is prepared.
+/// The position of a tile in the packed rows.
 struct TilePlace {
-    /// The first row of all that are prepared.
+    /// The index of the first packed row.
     first: usize,
     rows: Range<usize>,
-    /// The first line.
+    /// The index of the first line.
     lines: usize,
 }
 
@@ -78,7 +77,7 @@ impl<S: Source> PackA<'_, S> {
     fn pack_row<I: Isa>(&mut self, isa: I, place: &TilePlace, row: usize) {
         const { assert!(!I::UNSIGNED_CODES || I::KR == 4 && !I::WINOGRAD) };
         let weights = self.weights;
-        // AVX2 prepares rows for codes in an order, too, which are not unsigned.
+        // AVX2 packs rows for permuted codes, too, which are not unsigned.
         let signed = I::UNSIGNED_CODES && weights.row_init;
         let TilePlace { first, ref rows, lines } = *place;
         let of = self.rows[row - first];
@@ -102,7 +101,7 @@ impl<S: Source> PackA<'_, S> {
                 if I::WINOGRAD {
                     start = start.wrapping_sub(products_of(&line));
                 }
-                // What is ordered has four values in a step: known when compiled.
+                // Permuted codes have four values in a k-step: known at compile time.
                 if I::KR == 4 && weights.arithmetic == Arithmetic::Permuted {
                     place_quarters(line, row - rows.start, group);
                 } else {
@@ -128,7 +127,7 @@ impl<S: Source> PackA<'_, S> {
     }
 }
 
-/// Puts row `r` of a tile among the lines of all its rows, a quarter at a time.
+/// Writes row `r` of a tile among the lines of all its rows, a quarter at a time.
 #[inline(always)]
 fn place_quarters(line: Line, r: usize, group: &mut [Line]) {
     let rows = group.len();
@@ -180,7 +179,7 @@ fn words<S: Source>(
     line
 }
 
-/// The sum of the codes in a line, of either kind: the high bytes of i16 are 0.
+/// The sum of the codes in a line of either kind: the high bytes of i16 are 0.
 #[inline(always)]
 fn sum_of(line: &Line) -> i32 {
     let mut sum = 0;
@@ -190,7 +189,7 @@ fn sum_of(line: &Line) -> i32 {
     sum
 }
 
-/// Takes 128 from each code of a line of bytes, but not from what is left over.
+/// Subtracts 128 from the first `left` codes of a line, and clears the others.
 #[inline(always)]
 fn make_signed(line: &mut Line, left: usize) {
     for code in line.bytes_mut() {
@@ -201,11 +200,11 @@ fn make_signed(line: &mut Line, left: usize) {
     }
 }
 
-/// What a line of i16 gives for itself where activations are added to codes: see [`Isa::WINOGRAD`].
+/// The part of [`Isa::WINOGRAD`] that depends on the row alone, for a line of i16.
 #[inline(always)]
 fn products_of(line: &Line) -> i32 {
     let words: &[i16; 32] = bytemuck::cast_ref(line);
-    // Each pair times its neighbour, which gives everything twice, as one instruction does it.
+    // Each pair times its neighbour counts every product twice; one instruction does it.
     let neighbours: [i16; 32] = from_fn(|i| words[i ^ 2]);
     let mut sum = 0;
     for i in 0..16 {

@@ -1,23 +1,21 @@
-//! Weights in the order in which a kernel reads them.
+//! Packed weights: codes in the order in which the microkernels read them.
 //!
 //! ```text
-//! weights   panel 0 │ panel 1 │ …                 NR outputs each, the last one filled up
+//! weights   panel 0 │ panel 1 │ …                 NR outputs each, the last one padded
 //! panel     segment 0 │ segment 1 │ …             one per block along K, or one for all of K
-//! segment   step 0 │ step 1 │ …                   filled up to whole groups of steps; K may be in
-//!                                               an `order` of its own
-//! step      column 0: KR codes │ column 1 │ …
+//! segment   k-step 0 │ k-step 1 │ …               padded to whole groups; K may be permuted
+//! k-step    column 0: KR codes │ column 1 │ …
 //! ```
-//! Codes of 4 and 2 bits stay packed: a step then holds two or four steps, the first in the low
-//! bits, as unsigned numbers (code + 8 or + 2). What fills up is code 0; activations there are 0, which
-//! matters where codes are multiplied as they are stored ([`Isa::UNSIGNED_CODES`]).
+//! Codes of 4 and 2 bits stay packed: each stored k-step holds two or four k-steps, the first in the low
+//! bits, as unsigned numbers (`code + 8` or `code + 2`). Padding is code 0, where activations are 0, too;
+//! that matters where codes are multiplied as stored ([`Isa::UNSIGNED_CODES`]).
 //!
-//! Beside the codes stand, per segment and column, the scale and
-//! `term = Σ_k code - len · zero_point`: with activations `a` and their zero point `za`, both
-//! shifted alike,
-//! `Σ (a - za) · (code - zw) = Σ a · code - za · term - zw · Σ a`,
-//! where the last sum is needed only if some `zw` is not 0. Where `Σ a · (code + half)` is summed, sums
-//! start with `-half · Σ a`. All of it wraps in i32: the value it ends with fits, so what happens on
-//! the way does not matter.
+//! For each segment and column, the scale and `column_offset = Σ_k code - len · zero_point` are stored. With
+//! activations `a` and their zero point `za`, both shifted alike,
+//! `Σ (a - za) · (code - zw) = Σ a · code - za · column_offset - zw · Σ a`,
+//! where the last sum, the row offset, is needed only if some `zw` is not 0. Where `Σ a · (code + half)` is
+//! computed, accumulators start with `-half · Σ a`. All of this wraps in i32: the final value fits, so
+//! intermediate values may overflow.
 
 use crate::dispatch::{Arithmetic, Kernel};
 use crate::isa::{Isa, Line, Operation};
@@ -25,40 +23,41 @@ use crate::pack::permutation::Permutations;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Weights packed for one kernel; refused by any other.
+/// Weights that are packed for one kernel. Other kernels refuse them.
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
     pub(crate) kernel: Kernel,
     pub(crate) arithmetic: Arithmetic,
     pub(crate) n: usize,
     pub(crate) k: usize,
-    /// Length of a segment, at most `k`.
+    /// The length of a segment, at most `k`.
     pub(crate) segment: usize,
     pub(crate) bits: usize,
     pub(crate) nr: usize,
     /// [`Isa::GEMV_ROWS`].
     pub(crate) gemv_rows: usize,
-    /// Rows of the mr tile.
+    /// [`Isa::MR`].
     pub(crate) mr: usize,
-    /// [`Isa::UNPACK_ABOVE`], or [`Isa::WIDEN_ABOVE`] of codes of 8 bits.
+    /// [`Isa::UNPACK_ABOVE`], or [`Isa::WIDEN_ABOVE`] for 8-bit codes.
     pub(crate) unpack_above: usize,
     pub(crate) data: Vec<Line>,
     /// Bytes of a panel as stored.
     pub(crate) panel_bytes: usize,
-    /// Steps of each segment of a panel, once unpacked.
+    /// K-steps of each segment of a panel, once unpacked.
     pub(crate) steps: Vec<usize>,
-    /// Lines of one prepared row of activations: each segment starts with a new one.
+    /// Lines of a packed row of activations: each segment starts with a new one.
     pub(crate) lines: usize,
     /// Empty, unless `arithmetic` is [`Arithmetic::Permuted`].
     pub(crate) permutations: Permutations,
     /// `[panel][segment][word][column]`: see [`ColumnWords`].
     pub(crate) parameters: Vec<i32>,
     pub(crate) words: ColumnWords,
-    /// Whether sums start with something of a row alone: [`Isa::ROW_INIT`].
+    /// [`Isa::ROW_INIT`].
     pub(crate) row_init: bool,
 }
 
-/// What [`Columns`] has: the bits of scales, column_offsets, column_init, zero points; the latter two if needed.
+/// The words of [`Columns`]: bits of scales, column offsets, and, if needed, initial accumulators and zero
+/// points.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ColumnWords {
     pub(crate) column_init: bool,
@@ -79,34 +78,34 @@ impl ColumnWords {
     }
 }
 
-/// What belongs to the columns of a panel in one segment.
+/// The parameters of a panel in one segment, per column.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<'a> {
     pub(crate) scales: &'a [f32],
     pub(crate) column_offsets: &'a [i32],
     /// Empty if all are zero.
     pub(crate) zero_points: &'a [i32],
-    /// Where sums start, if not at 0: [`Isa::COLUMN_INIT`].
+    /// Initial accumulators; empty unless [`Isa::COLUMN_INIT`].
     pub(crate) column_init: &'a [i32],
 }
 
 impl PackedWeights {
-    /// The kernel that can use these weights.
+    /// The kernel that these weights are packed for.
     pub const fn kernel(&self) -> Kernel {
         self.kernel
     }
 
-    /// Outputs.
+    /// The number of outputs.
     pub const fn n(&self) -> usize {
         self.n
     }
 
-    /// Inputs.
+    /// The number of inputs.
     pub const fn k(&self) -> usize {
         self.k
     }
 
-    /// Bytes held.
+    /// The bytes of memory that the packed weights take.
     pub fn bytes(&self) -> usize {
         let words = self.parameters.len() * size_of::<i32>();
         self.data.len() * size_of::<Line>() + self.permutations.bytes() + words
@@ -117,7 +116,7 @@ impl PackedWeights {
         self.kernel.multiply(self.arithmetic, operation)
     }
 
-    /// The same for panels that are [unpacked](super::unpack) already.
+    /// [`PackedWeights::multiply`] for panels that are [unpacked](super::unpack) already.
     pub(crate) fn multiply_unpacked<O: Operation>(&self, operation: O) -> O::Output {
         self.kernel.multiply_unpacked(self.arithmetic, operation)
     }
@@ -130,23 +129,23 @@ impl PackedWeights {
         self.steps.len()
     }
 
-    /// The part of K that is in a segment.
+    /// The range of K in a segment.
     pub(crate) fn segment_range(&self, segment: usize) -> Range<usize> {
         let start = segment * self.segment;
         start..self.k.min(start + self.segment)
     }
 
-    /// Whether some zero point is not zero.
+    /// Whether some zero point is not 0.
     pub(crate) fn has_zero_points(&self) -> bool {
         self.words.zero_points
     }
 
-    /// What packed codes are stored with, to be unsigned.
+    /// The difference of a packed code as it is stored and its value.
     pub(crate) fn half(&self) -> u8 {
         1 << (self.bits - 1)
     }
 
-    /// 0 if panels are multiplied as they are stored, whatever the number of rows.
+    /// Bytes of an unpacked panel; 0 if panels are always multiplied as they are stored.
     pub(crate) fn unpacked_panel_bytes(&self) -> usize {
         match (self.bits, self.unpack_above) {
             (8, 0) => 0,
@@ -161,7 +160,7 @@ impl PackedWeights {
         bytemuck::cast_slice(&bytes[panel * self.panel_bytes..][..self.panel_bytes])
     }
 
-    /// What belongs to the columns of a panel, for the instruction set that multiplies these weights.
+    /// The parameters of a panel, for the instruction set that multiplies these weights.
     #[inline(always)]
     pub(crate) fn columns_of<I: Isa>(&self, panel: usize, segment: usize) -> Columns<'_> {
         debug_assert_eq!(self.words.column_init, I::COLUMN_INIT);
@@ -174,7 +173,7 @@ impl PackedWeights {
         Columns { scales: bytemuck::cast_slice(scales), column_offsets, zero_points, column_init }
     }
 
-    /// Where a word of [`ColumnWords`] is.
+    /// The index of a word of [`ColumnWords`].
     pub(crate) fn word(&self, word: usize, panel: usize, segment: usize) -> usize {
         ((panel * self.segments() + segment) * self.words.count() + word) * self.nr
     }

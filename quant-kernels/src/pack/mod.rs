@@ -1,8 +1,7 @@
-//! Activations and weights in the order in which the microkernels read them: `a` and `b` of
-//! `a · bᵀ`.
+//! Packed activations (`a`) and packed weights (`b`) of a product `a · bᵀ`.
 //!
-//! Imports `isa`, `dispatch`, `elementwise` and `bits`. Start with `b`, whose layout everything else
-//! follows.
+//! Imports `isa`, `dispatch`, `parallel`, `elementwise` and `bits`. Start with `b`, whose layout everything
+//! else follows.
 
 pub(crate) mod a;
 pub(crate) mod b;

@@ -1,4 +1,4 @@
-//! Writes the panels of packed weights, whose layout [`b`](super::b) describes.
+//! Writes the panels of packed weights; [`b`](super::b) describes their layout.
 
 use super::b::{ColumnWords, PackedWeights};
 use super::permutation::{BlockPermutation, Permutations};
@@ -16,20 +16,20 @@ impl PackedWeights {
     /// Packs weights for a kernel.
     ///
     /// # Errors
-    /// - a slice does not have the length its shape demands;
-    /// - channels are not along axis 0;
-    /// - `k` is so large that a sum could leave i32 (rule 6): the longest segment times 255 times
+    /// - A slice does not have the length that the shape requires.
+    /// - Channels are not along axis 0.
+    /// - `k` is so large that an accumulator could overflow i32 (rule 6): the longest segment times 255 times
     ///   the largest `|code - zero point|`.
     pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
         let segment = check(weights)?;
         Ok(pack(kernel, arithmetic(kernel, weights, segment), weights, segment))
     }
 
-    /// Packs weights for a kernel and for activations that stay floats:
+    /// Packs weights for a kernel and for activations that stay floats,
     /// [`Activations::Float`](crate::Activations::Float).
     ///
-    /// Integer products take them, too, but on AVX2 they are faster with those of
-    /// [`PackedWeights::new`], which are in an order of their own.
+    /// Integer products take them, too, but on AVX2 they are faster with [`PackedWeights::new`], which permutes
+    /// codes.
     ///
     /// # Errors
     /// As [`PackedWeights::new`].
@@ -43,7 +43,7 @@ impl PackedWeights {
     }
 }
 
-/// What the layout needs to know of an instruction set.
+/// The constants of an instruction set that the layout depends on.
 struct PanelShape {
     kr: usize,
     nr: usize,
@@ -112,12 +112,12 @@ fn pack(
         row_init,
     } = kernel.multiply(arithmetic, PanelShapeOf);
     let &Weights { n, k, codes, .. } = weights;
-    // Packed codes are multiplied 8 steps at a time by every kernel.
+    // Every kernel multiplies packed codes 8 k-steps at a time.
     let (bits, group, unpack_above) = match codes {
         Codes::Packed(width, _) => (width.bits(), 8, unpack_above),
         Codes::Bytes(_) => (8, group, widen_above),
     };
-    // Without rows nothing says that `k` fits into memory, and nothing is stored.
+    // Without rows, nothing bounds `k`, and nothing is stored.
     let (k_of_rows, segments) = if n == 0 { (0, 0) } else { (k, k.div_ceil(segment)) };
     let steps: Vec<usize> = (0..segments)
         .map(|s| segment.min(k_of_rows - s * segment).div_ceil(kr).next_multiple_of(group))
@@ -176,15 +176,15 @@ fn pack(
     packed
 }
 
-/// The codes of a panel, a row for each column, with segments filled up to whole steps by code 0.
+/// The codes of a panel, a row per column, with segments padded to whole k-steps.
 struct PanelRows {
     codes: Vec<i8>,
-    /// From row to row: not a multiple of the distance at which a cache's sets repeat, since the
-    /// rows are read side by side.
+    /// The distance of rows, which is not a multiple of the distance at which cache sets repeat: the rows are
+    /// read side by side.
     stride: usize,
-    /// A row as it is stored.
+    /// A row of codes.
     row: Vec<i8>,
-    /// Where each segment starts.
+    /// The start of each segment.
     offsets: Vec<usize>,
     len: usize,
 }
@@ -217,8 +217,8 @@ impl PanelRows {
         }
     }
 
-    /// Brings codes into an order, and mirrors those that want it: their part that does not depend
-    /// on activations is what sums start with.
+    /// Permutes codes, and negates those that the permutation says: their part that does not depend on
+    /// activations becomes an initial accumulator.
     fn permute(
         &mut self,
         packed: &mut PackedWeights,
@@ -246,7 +246,7 @@ impl PanelRows {
         }
     }
 
-    /// What sums of [`Isa::WINOGRAD`] hold of codes alone.
+    /// The part of [`Isa::WINOGRAD`] that depends on the column alone.
     fn sum_of_products(&self, packed: &mut PackedWeights, panel: usize) {
         for (column, codes) in self.codes.chunks_exact(self.stride).enumerate() {
             for (s, start) in self.offsets.iter().enumerate() {
@@ -271,7 +271,7 @@ impl PanelRows {
         }
     }
 
-    /// Writes steps of `V` bytes per column, made of `C` codes each.
+    /// Writes k-steps of `V` bytes per column, made of `C` codes each.
     fn write_steps<const V: usize, const C: usize>(
         &self,
         nr: usize,
@@ -290,7 +290,7 @@ impl PanelRows {
     }
 }
 
-/// Puts `C / V` steps of a column into one, the first in the low bits, as `code + half`.
+/// Packs `C / V` k-steps of a column into one, the first in the low bits, as `code + half`.
 fn pack_codes<const V: usize, const C: usize>(codes: &[i8; C]) -> [u8; V] {
     let bits = 8 * V / C;
     let (half, mask) = (1 << (bits - 1), (1u8 << bits) - 1);

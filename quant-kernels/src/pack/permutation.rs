@@ -1,26 +1,24 @@
-//! In which order a panel of 8-bit codes is stored, so that `vpmaddubsw` is exact (AVX2).
+//! The permutation of 8-bit codes along K that makes `vpmaddubsw` exact (AVX2).
 //!
-//! `vpmaddubsw` adds two products of an unsigned activation, `0 ..= 255`, and a signed code in i16,
-//! and two such sums can be added in i16 before they are widened. That is exact as long as neither
-//! the positive codes of such a four nor the negative ones sum to more than [`LIMIT`], in every
-//! column of the panel: known when weights are packed. A sum does not depend on the order of its
-//! terms, so there is a choice of quads; and a term can be *negated*,
-//! `a · w = (255 - a) · -w + 255 · w`, where the last part is known when weights are packed, too.
+//! `vpmaddubsw` adds two products of an unsigned activation, `0 ..= 255`, and a signed code in i16, and two
+//! such sums can be added in i16 before they are widened: four products, a *quad*. That is exact if, in every
+//! column of the panel, neither the positive codes of the quad nor the negative ones sum to more than 128
+//! (`128 · 255` fits i16), which is known when weights are packed. A sum does not depend on the order of its
+//! terms, so quads can be chosen; and a code can be *negated*, `a · w = (255 - a) · -w + 255 · w`, where the
+//! last term is known when weights are packed, too.
 //!
 //! ```text
 //! for panel, for BLOCK of K
-//!   find quads, negated as they need it; else two quads and four pairs; else pairs
-//!   store the codes in this order, and the order
+//!   find four quads, with negated codes as needed; else two quads and four pairs; else eight pairs
+//!   store the codes in this order, and the permutation
 //! store blocks of a kind together
 //! ```
-//! The product brings a block of two rows of activations into the same order by one `vpshufb` and one
-//! `vpxor`, a twentieth of the work. What cannot even be paired is widened to i16 in the product:
-//! [`BlockKind::Wide`].
+//! The product permutes a block of two rows of activations by one `vpshufb` and one `vpxor`, a twentieth of
+//! its work. Blocks that cannot even be paired are widened to i16 in the product: [`BlockKind::Wide`].
 //!
-//! Of blocks of normally distributed codes, scaled by their largest, quads make up 35 % at 384
-//! inputs, 60 % at 512, 84 % at 768 and all at 3072; of a trained encoder's, 65 to 75 % at 384 and
-//! all at 1536. Without mirroring hardly any would at 512. (FBGEMM keeps a sparse matrix of outliers
-//! apart for the same purpose.)
+//! Of blocks of normally distributed codes, scaled by their largest, quads make up 35 % at 384 inputs, 60 %
+//! at 512, 84 % at 768 and all at 3072; of a trained encoder's, 65 to 75 % at 384 and all at 1536. Without
+//! negation hardly any would at 512. (FBGEMM keeps a sparse matrix of outliers for the same purpose.)
 
 use crate::isa::permuted::{BLOCK, BlockKind, NEGATED, PanelPermutation};
 use alloc::vec::Vec;
@@ -28,37 +26,37 @@ use alloc::vec::Vec;
 /// A bit for each code of a block.
 pub(crate) type Set = u16;
 
-/// A block's order: position `i` holds code `order[i]`.
+/// The permutation of a block: position `i` holds code `order[i]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BlockPermutation {
     pub(crate) kind: BlockKind,
     pub(crate) order: [u8; BLOCK],
-    /// Of the codes as they were.
+    /// The negated codes, by their index before the permutation.
     pub(crate) negated: Set,
 }
 
-/// The orders of all panels.
+/// The permutations of all panels.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Permutations {
     /// Blocks of a panel.
     blocks: usize,
-    /// For each stored block, the code at each position of it; see [`PanelPermutation`].
+    /// For each stored block, the index of the code at each position; see [`PanelPermutation`].
     patterns: Vec<[u8; BLOCK]>,
-    /// For each stored block, which one it is along K.
+    /// For each stored block, its index along K.
     sources: Vec<u16>,
     /// Pairs of blocks of each kind, for each panel.
     pairs: Vec<[usize; BlockKind::ALL.len()]>,
-    /// For each block along K, which one it is as stored.
+    /// For each block along K, its index in the order of storage.
     places: Vec<u16>,
     /// For each block along K, the position of each code; see [`InversePermutation`].
     positions: Vec<[u8; BLOCK]>,
 }
 
-/// The order of a panel, for who reads codes along K.
+/// The permutation of a panel, for reading codes along K.
 #[derive(Clone, Copy)]
 pub(crate) struct InversePermutation<'a> {
     pub(crate) blocks: &'a [u16],
-    /// Positions in the low bits; [`NEGATED`] where the code that is stored is `-code`.
+    /// Positions in the low bits; [`NEGATED`] is set where `-code` is stored.
     pub(crate) positions: &'a [[u8; BLOCK]],
 }
 
@@ -97,7 +95,7 @@ impl Permutations {
         }
     }
 
-    /// Adds the order of the next panel, of an even number of blocks.
+    /// Adds the permutation of the next panel, which has an even number of blocks.
     pub(crate) fn push(&mut self, permutations: &[BlockPermutation]) {
         let first = self.places.len();
         self.places.resize(first + permutations.len(), 0);
@@ -113,7 +111,7 @@ impl Permutations {
             }
             self.places[first + block] = stored as u16;
         }
-        // A block is summed as the one beside it is, if that one is slower: two are read at a time.
+        // Two blocks are read at a time, and summed in the slower way of the two.
         let (mut before, mut pairs) = (0, [0; BlockKind::ALL.len()]);
         for (kind, pairs) in BlockKind::ALL.into_iter().zip(&mut pairs) {
             let end = permutations.iter().filter(|of| of.kind <= kind).count() / 2;

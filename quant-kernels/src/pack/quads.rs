@@ -22,8 +22,7 @@ type Lanes = [i16; NR];
 /// The codes of a block.
 type Codes = [Lanes; BLOCK];
 
-/// The time a block takes, as measured on one core of a Zen 4; the unit is what
-/// [`FULL_RANGE_COST`] has, too.
+/// The time of a block, measured on one core of a Zen 4, in the unit of [`FULL_RANGE_COST`].
 const fn cost(kind: BlockKind) -> usize {
     match kind {
         BlockKind::Quads => 83,
@@ -33,18 +32,18 @@ const fn cost(kind: BlockKind) -> usize {
     }
 }
 
-/// What a block costs in [`Arithmetic::FullRange`](super::dispatch::Arithmetic::FullRange), with few
-/// rows: a twentieth less with many, which is not known when weights are packed.
+/// The time of a block in [`Arithmetic::FullRange`](crate::dispatch::Arithmetic::FullRange) with few rows;
+/// with many, which are not known when weights are packed, it is a twentieth less.
 const FULL_RANGE_COST: usize = 113;
 
-/// Some codes of a block, and which of them are negated.
+/// Some codes of a block, and the set of those that are negated.
 #[derive(Clone, Copy, Debug)]
 struct Group<const N: usize> {
     codes: [u8; N],
     negated: Set,
 }
 
-/// Finds the order of a block.
+/// Finds the permutation of a block.
 struct FindPermutation<'a> {
     codes: &'a Codes,
 }
@@ -78,8 +77,7 @@ impl Operation for FindPermutation<'_> {
     }
 }
 
-/// A step is two pairs, one for each half of its lanes, and two steps are added in i16: a four is a
-/// half of two steps.
+/// A k-step holds two pairs in each lane, and two k-steps are added in i16: a quad is half of two k-steps.
 fn place_quads(quads: &[Group<4>], order: &mut [u8; BLOCK], negated: &mut Set) {
     for (i, quad) in quads.iter().enumerate() {
         let first = i / 2 * 8 + i % 2 * 2;
@@ -105,13 +103,13 @@ enum Found {
 
 struct Block<'a> {
     codes: &'a Codes,
-    /// What cannot be negated, because `128` is no code.
+    /// Codes that cannot be negated, because `128` is not a code.
     pinned: Set,
     /// The codes, largest first: they have the fewest partners.
     by_size: [u8; BLOCK],
 }
 
-/// Quads to look at before a block is taken to have too few: a few microseconds.
+/// The number of quads that are tried before the search gives up: a few microseconds.
 const TRIES: usize = 1000;
 
 impl<'a> Block<'a> {
@@ -129,8 +127,8 @@ impl<'a> Block<'a> {
         Self { codes, pinned, by_size }
     }
 
-    /// Disjoint quads: the largest code left chooses three others, neither the largest nor the
-    /// smallest first, so that the last ones find some, too.
+    /// Disjoint quads. The largest code left takes three others, of middle size first, which leaves partners
+    /// for the last codes.
     #[inline(always)]
     fn quads(&self) -> Found {
         let (mut tries, mut found) = (TRIES, Found::Nothing);
@@ -164,7 +162,7 @@ impl<'a> Block<'a> {
         found
     }
 
-    /// The first of `among` and three others, if they fit together.
+    /// The first of `among` and three others, if their sums stay within the limit.
     #[inline(always)]
     fn quad<const N: usize>(
         &self,
@@ -181,7 +179,7 @@ impl<'a> Block<'a> {
             room[i] = 2 * LIMIT - a[i].abs() - b[i].abs() - c[i].abs() - d[i].abs();
             least |= room[i];
         }
-        // Where the sizes alone leave the limit, no signs will do.
+        // If magnitudes alone exceed the limit, no choice of signs helps.
         if least < 0 {
             return None;
         }
@@ -214,7 +212,7 @@ impl<'a> Block<'a> {
         Some(Group { codes, negated })
     }
 
-    /// The codes whose sign is 1, or else the others: what matters is which signs are alike.
+    /// The codes whose sign is 1, or else the others: only relative signs matter.
     #[inline(always)]
     fn negated<const N: usize>(&self, codes: &[u8; N], signs: &[usize; N]) -> Option<Set> {
         let of = |sign| {
@@ -224,9 +222,9 @@ impl<'a> Block<'a> {
         [of(1), of(0)].into_iter().find(|set| set & self.pinned == 0)
     }
 
-    /// All of `among` in pairs, of which the first ones of the result are used.
+    /// Pairs of all codes in `among`, at the start of the result.
     ///
-    /// Whoever has the fewest partners left chooses first, and chooses the one with the fewest.
+    /// The code with the fewest possible partners chooses first, and takes the partner with the fewest.
     #[inline(always)]
     fn pairs(&self, among: Set) -> Option<[Group<2>; 8]> {
         let mut partners = [0; BLOCK];
@@ -265,8 +263,8 @@ fn difference(a: &Lanes, b: &Lanes) -> Lanes {
     from_fn(|i| a[i] - b[i])
 }
 
-/// The larger of what the positive codes and what the negative ones sum to is half of the sizes'
-/// sum and the sum's size.
+/// The larger of the sums of positive and of negative codes is half of the sum of magnitudes and the
+/// magnitude of the sum.
 #[inline(always)]
 fn within(sum: &Lanes, room: &Lanes) -> bool {
     let mut over = 0;
@@ -276,7 +274,7 @@ fn within(sum: &Lanes, room: &Lanes) -> bool {
     over >= 0
 }
 
-/// A list without its first element and three of the others.
+/// A list without its first element and three others.
 #[inline(always)]
 fn without<const N: usize, const M: usize>(list: &[u8; N], three: &[u8; 3]) -> [u8; M] {
     let (mut rest, mut count) = ([0; M], 0);
@@ -293,7 +291,7 @@ const THREES_OF_15: [[u8; 3]; 455] = threes(15);
 const THREES_OF_11: [[u8; 3]; 165] = threes(11);
 const THREES_OF_7: [[u8; 3]; 35] = threes(7);
 
-/// All threes of `0 .. n`, those of middle size first.
+/// All subsets of three of `0 .. n`, those of middle size first.
 const fn threes<const COUNT: usize>(n: u8) -> [[u8; 3]; COUNT] {
     let (mut all, mut count, mut distance) = ([[0; 3]; COUNT], 0, 0);
     while count < COUNT {
@@ -316,7 +314,7 @@ const fn threes<const COUNT: usize>(n: u8) -> [[u8; 3]; COUNT] {
     all
 }
 
-/// A block of a panel's rows, of which there are at most [`NR`].
+/// A block of the rows of a panel, of which there are at most [`NR`].
 fn block<'a>(rows: impl Iterator<Item = &'a [i8]>, start: usize) -> Codes {
     let mut codes = [[0; NR]; BLOCK];
     for (column, row) in rows.enumerate().take(NR) {
@@ -327,8 +325,8 @@ fn block<'a>(rows: impl Iterator<Item = &'a [i8]>, start: usize) -> Codes {
     codes
 }
 
-/// Finds the orders of all panels, of so many blocks each, for `n` rows of `k` codes: a few
-/// microseconds for a block, which threads share.
+/// Finds the permutations of all panels, of `blocks` blocks each, for `n` rows of `k` codes. A block takes a
+/// few microseconds; threads share the blocks.
 pub(crate) fn arrange(
     kernel: Kernel,
     codes: &[i8],
@@ -351,7 +349,7 @@ struct Panels<'a> {
 }
 
 impl Panels<'_> {
-    /// Panels from `first` on.
+    /// The panels from `first` on.
     fn arrange(self, first: usize, out: &mut [BlockPermutation]) {
         let count = out.len() / self.blocks;
         if count > 1 {
@@ -361,15 +359,15 @@ impl Panels<'_> {
         }
         for (i, out) in out.iter_mut().enumerate() {
             let rows = self.codes.chunks_exact(self.k).skip(first * NR).take(NR);
-            *out = self.kernel.run(FindPermutation { codes: &block(rows, i * BLOCK) });
+            *out = self.kernel.run_search(FindPermutation { codes: &block(rows, i * BLOCK) });
         }
     }
 }
 
-/// Panels that are looked at to judge all of them.
+/// Panels that are sampled to judge all of them.
 const SAMPLES: usize = 8;
 
-/// Whether ordering these codes, `n` rows of `k`, makes products faster than those at full range.
+/// Whether permuting these codes, `n` rows of `k`, makes products faster than at full range.
 pub(crate) fn pays(kernel: Kernel, codes: &[i8], n: usize, k: usize) -> bool {
     let (mut total, mut blocks) = (0, 0);
     let panels = n.div_ceil(NR);
@@ -377,7 +375,7 @@ pub(crate) fn pays(kernel: Kernel, codes: &[i8], n: usize, k: usize) -> bool {
         let rows = || codes.chunks_exact(k.max(1)).skip(panel * NR).take(NR);
         for start in (0..k).step_by(BLOCK) {
             let codes = &block(rows(), start);
-            total += cost(kernel.run(FindPermutation { codes }).kind);
+            total += cost(kernel.run_search(FindPermutation { codes }).kind);
             blocks += 1;
         }
     }
@@ -388,7 +386,7 @@ pub(crate) fn pays(kernel: Kernel, codes: &[i8], n: usize, k: usize) -> bool {
 mod tests {
     use super::*;
 
-    /// Codes whose size is at most this, more or less often.
+    /// Codes of at most this magnitude, with different frequencies.
     fn codes(state: &mut u32, largest: i16) -> Codes {
         let mut next = || {
             *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -397,7 +395,7 @@ mod tests {
         from_fn(|_| from_fn(|_| next() % (largest + 1) * (next() & 1)))
     }
 
-    /// What the codes at some positions sum to, the positive and the negative ones apart.
+    /// The sums of the positive and of the negative codes at some positions.
     fn sums(
         codes: &Codes,
         permutation: &BlockPermutation,
@@ -422,7 +420,7 @@ mod tests {
         for largest in 1..=128 {
             for _ in 0..20 {
                 let codes = codes(&mut state, largest);
-                let of = Kernel::SCALAR.run(FindPermutation { codes: &codes });
+                let of = Kernel::SCALAR.run_search(FindPermutation { codes: &codes });
                 kinds[of.kind as usize] += 1;
                 let all = of.order.iter().fold(0u16, |all, code| all | 1 << code);
                 assert_eq!(all, Set::MAX);
@@ -448,7 +446,7 @@ mod tests {
         let mut codes = [[1; NR]; BLOCK];
         codes[3][5] = -128;
         codes[7] = [100; NR];
-        let of = Kernel::SCALAR.run(FindPermutation { codes: &codes });
+        let of = Kernel::SCALAR.run_search(FindPermutation { codes: &codes });
         assert_eq!(of.negated >> 3 & 1, 0);
         assert_eq!(of.kind, BlockKind::Quads);
     }

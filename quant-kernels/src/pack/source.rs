@@ -1,16 +1,15 @@
-//! Where rows of activations come from: codes, or floats that are quantized on the way.
+//! Sources of activation rows: codes, or floats that are quantized while they are packed.
 
 use crate::elementwise::affine::Affine;
 use crate::elementwise::min_max::FindRange;
 use crate::isa::{Isa, Operation};
 use crate::scheme::{CodeRange, Grid, NonFinite, QuantParams, Range};
 
-/// What the products need to know of a row.
+/// The parameters of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) scale: f32,
-    /// The zero point, shifted like the codes: `0 ..= 255` where they are unsigned, as a source gives
-    /// them.
+    /// The zero point, plus 128 while codes are unsigned, as a source gives them.
     pub(crate) zero: i32,
 }
 
@@ -26,12 +25,12 @@ impl From<QuantParams> for Row {
     }
 }
 
-/// Where rows of activations come from.
+/// A source of activation rows.
 pub(crate) trait Source: Copy + Sync {
     /// The scale and the zero point of a row.
     fn row(&self, isa: impl Isa, row: usize) -> Result<Row, NonFinite>;
 
-    /// Codes of a row from `k` on, plus 128. Called with `N` fixed for whole lines.
+    /// Writes `N` codes of a row from `k` on, plus 128. `N` is the length of a whole line.
     #[inline(always)]
     fn fill<const N: usize>(
         &self,
@@ -44,21 +43,21 @@ pub(crate) trait Source: Copy + Sync {
         self.fill_part(of, row, k, codes);
     }
 
-    /// The same for fewer than a whole line.
+    /// [`Source::fill`] for less than a whole line.
     fn fill_part(&self, of: Row, row: usize, k: usize, codes: &mut [u8]);
 }
 
-/// Codes that are there already.
+/// Rows of codes.
 #[derive(Clone, Copy)]
 pub(crate) struct CodeRows<'a> {
     pub(crate) codes: &'a [i8],
     pub(crate) k: usize,
-    /// One for all, or one per row; so the zero points, of which there may be none.
+    /// One for all rows, or one per row; so the zero points, which may be empty.
     pub(crate) scales: &'a [f32],
     pub(crate) zero_points: &'a [i8],
 }
 
-/// The element of a row, where one may stand for all.
+/// The element of a row, if there is one per row, or the only element.
 fn of_row<T: Copy>(values: &[T], row: usize) -> Option<T> {
     values.get(if values.len() == 1 { 0 } else { row }).copied()
 }
@@ -79,7 +78,7 @@ impl Source for CodeRows<'_> {
     }
 }
 
-/// Floats that are quantized with parameters given or found.
+/// Rows of floats, quantized with given parameters or by their own range.
 #[derive(Clone, Copy)]
 pub(crate) struct FloatRows<'a> {
     values: &'a [f32],
@@ -95,14 +94,14 @@ impl<'a> FloatRows<'a> {
     }
 }
 
-/// Where the parameters of float rows come from.
+/// The origin of the parameters of float rows.
 #[derive(Clone, Copy)]
 pub(crate) enum RangeOf {
     /// Given, for values that are known to be finite.
     Finite(Row),
     /// Given; infinities saturate, and NaN is an error.
     Given(Row),
-    /// Each row's own range.
+    /// The range of each row.
     Row(Grid),
 }
 
@@ -161,7 +160,7 @@ impl FloatRows<'_> {
 
 /// Rules 1 and 2 for a finite range.
 pub(crate) fn params_of(grid: Grid, lo: f32, hi: f32) -> QuantParams {
-    // Neither can fail: the ends are finite, and an f32 scale of a finite range is finite.
+    // Neither can fail: both ends are finite, and so is the f32 scale of a finite range.
     let params = Range::new(lo.min(0.0), hi.max(0.0)).and_then(|range| grid.params(range).ok());
     params.unwrap_or(QuantParams::UNIT)
 }

@@ -1,8 +1,8 @@
-//! How the rows of a product are cut into tiles.
+//! Tiles of rows.
 
 use core::ops::Range;
 
-/// How rows are cut into tiles of nearly the same height, none taller than the kernel's mr.
+/// A partition of rows into tiles of nearly the same height, at most MR.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tiling {
     rows: usize,
@@ -10,7 +10,7 @@ pub(crate) struct Tiling {
 }
 
 impl Tiling {
-    /// `workers` share the tiles, and none of them has more than another, if there are rows enough.
+    /// With enough rows, the number of tiles is a multiple of `workers`.
     pub(crate) fn new(rows: usize, mr: usize, workers: usize) -> Self {
         let tiles = rows.div_ceil(mr).next_multiple_of(workers);
         Self { rows, tiles: tiles.min(rows) }
@@ -30,7 +30,7 @@ impl Tiling {
         self.start(tiles.start)..self.start(tiles.end)
     }
 
-    /// Some tiles, apart by their height: those that are one row taller come first.
+    /// Some tiles, split by height: the taller ones come first.
     pub(crate) fn of_a_height(self, tiles: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let middle = (self.rows % self.tiles).clamp(tiles.start, tiles.end);
         [tiles.start..middle, middle..tiles.end].into_iter().filter(|tiles| !tiles.is_empty())

@@ -1,11 +1,10 @@
-//! Steps of packed codes turned into steps that are multiplied, and those of bytes widened, where
-//! that is done once for all rows.
+//! Unpacking of k-steps, and widening of 8-bit ones, once for all rows.
 
 use crate::isa::Operation;
 use crate::isa::{Isa, Line};
 use crate::pack::b::PackedWeights;
 
-/// Unpacks a panel into what is multiplied.
+/// Unpacks a panel into the k-steps that are multiplied.
 pub(crate) struct Unpack<'a> {
     pub(crate) weights: &'a PackedWeights,
     pub(crate) panel: usize,
@@ -30,7 +29,7 @@ impl Operation for Unpack<'_> {
     }
 }
 
-/// Unpacks steps as they are multiplied: unsigned, if the instruction set wants them so.
+/// Unpacks k-steps as they are multiplied: unsigned if [`Isa::UNSIGNED_CODES`].
 #[inline(always)]
 pub(crate) fn unpack_steps<I: Isa>(
     weights: &PackedWeights,
@@ -41,10 +40,28 @@ pub(crate) fn unpack_steps<I: Isa>(
     unpack::<I>(weights.bits, packed, out, half);
 }
 
-/// Unpacks steps: each holds `8 / BITS` of them, the first in the low bits, as `code + half`, and gives
-/// them less `half`, or less 0.
+/// Unpacks k-steps, as bytes, for products of floats: code that all numbers of rows share.
+pub(crate) struct UnpackSteps<'a> {
+    pub(crate) bits: usize,
+    pub(crate) packed: &'a [u8],
+    pub(crate) out: &'a mut [u8],
+}
+
+impl Operation for UnpackSteps<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, _: I) {
+        let Self { bits, packed, out } = self;
+        let half = 1 << (bits - 1);
+        unpack::<I>(bits, bytemuck::cast_slice(packed), bytemuck::cast_slice_mut(out), half);
+    }
+}
+
+/// Unpacks k-steps: each holds `8 / bits` of them, the first in the low bits, as `code + 2^(bits-1)`, and is
+/// written less `half`.
 #[inline(always)]
-pub(crate) fn unpack<I: Isa>(bits: usize, packed: &[I::KStep], out: &mut [I::KStep], half: u8) {
+fn unpack<I: Isa>(bits: usize, packed: &[I::KStep], out: &mut [I::KStep], half: u8) {
     match bits {
         4 => unpack_bits::<I, 4>(packed, out, half),
         _ => unpack_bits::<I, 2>(packed, out, half),

@@ -1,4 +1,4 @@
-//! Quantized weights as they are stored, and what must hold before they are packed.
+//! Quantized weights as they are stored, and the checks before they are packed.
 
 use crate::bits::BitWidth;
 use crate::dispatch::Kernel;
@@ -8,9 +8,9 @@ use crate::scheme::Granularity;
 /// Quantized weights as they are stored: `[n, k]`, row-major.
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a> {
-    /// Outputs.
+    /// The number of outputs.
     pub n: usize,
-    /// Inputs.
+    /// The number of inputs.
     pub k: usize,
     /// `n` rows of `k` codes.
     pub codes: Codes<'a>,
@@ -18,7 +18,7 @@ pub struct Weights<'a> {
     pub granularity: Granularity,
     /// One scale per tensor, per row, or per block of each row (row-major).
     pub scales: &'a [f32],
-    /// As many zero points, or none if all are zero.
+    /// As many zero points; empty if all are zero.
     pub zero_points: &'a [i8],
 }
 
@@ -31,7 +31,7 @@ pub enum Codes<'a> {
     Packed(BitWidth, &'a [u8]),
 }
 
-/// Checks lengths and limits; returns the length of a segment.
+/// Checks lengths and limits. Returns the length of a segment.
 pub(crate) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
     let &Weights { n, k, codes, granularity, scales, zero_points } = weights;
     let (expected, found) = match codes {
@@ -45,7 +45,7 @@ pub(crate) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
         Granularity::PerTensor => (k.max(1), 1),
         Granularity::PerChannel(axis) if axis.resolve(2) == Some(0) => (k.max(1), n),
         Granularity::PerChannel(axis) => return Err(PackError::Axis { axis }),
-        // Cannot overflow: with rows, `k` is at most four times the bytes there are.
+        // Cannot overflow: with rows, `k` is at most four times the number of bytes.
         Granularity::PerBlock(block) => {
             (block.len().min(k.max(1)), n.saturating_mul(k.div_ceil(block.len())))
         }

@@ -1,24 +1,25 @@
-//! Few rows: codes become floats in registers, and are used there. What few rows would read from a
-//! piece is not worth writing it.
+//! Few rows times quantized weights: codes are converted to floats in registers and used there. Storing
+//! them, as for many rows, would not pay.
 //!
 //! ```text
 //! for group of panels
-//!   for segment, piece of K, turn of 8 k
+//!   for segment, piece of K, chunk of 8 k
 //!     for panel
-//!       for k in turn, vector of columns
+//!       for k in chunk, vector of columns
 //!         w = f32(q - z)
 //!         for row: p = fma(x, w, p)
 //! ```
-//! A sum waits for the one before it, four cycles, in which eight others could be started. So panels
-//! take turns: the CPU begins with the next one while the sums of the last are still waiting. A turn
-//! is so short that two fit into what it looks ahead, and no shorter, because the sums of a panel are
-//! in memory while others have theirs. Each panel is a stream of memory of its own.
+//! An FMA waits four cycles for the previous one of the same accumulator, while the CPU could start eight
+//! others. So panels are interleaved: the CPU begins with the next panel while accumulators of the last one
+//! are still pending. A chunk is short enough that two fit into the reorder window, and not shorter, because
+//! the accumulators of a panel are in memory while others are processed. Each panel is a memory stream of its
+//! own.
 //!
-//! With one row there are registers for the sums of several panels, which then need no turns.
+//! With one row, registers suffice for the accumulators of several panels, which are processed together.
 //!
-//! Measured on one core of a Zen 4, which reads 26 GB/s and multiplies 118 GOP/s: with codes of 4 bits
-//! and AVX-512, one row of 4096² does 61 GOP/s, and 65 in a cache. The operations would fit 82, as
-//! they do in a loop where none waits for another; other mixtures of them do not change much.
+//! Measured on one core of a Zen 4, which reads 26 GB/s and multiplies 118 GOP/s: with 4-bit codes and
+//! AVX-512, one row of 4096² takes 61 GOP/s, and 65 from a cache. Without dependences, as in a synthetic loop,
+//! the same operations reach 82; other mixtures of them change little.
 
 use super::{AHEAD, FloatProduct, PIECE, UnpackedSteps, float_zeros};
 use crate::isa::lanes::{WIDEST, load, store};
@@ -27,34 +28,34 @@ use crate::isa::{Isa, Operation};
 use core::array::from_fn;
 use core::ops::Range;
 
-/// The most panels that take turns.
+/// The most panels that are interleaved.
 const GROUP: usize = 4;
 
-/// Values along K in a turn: one packed step of 4 bits, or two of bytes.
+/// Values along K in a chunk: one packed k-step of 4-bit codes, or two of 8-bit codes.
 const K_CHUNK: usize = 8;
 
-/// Whether a panel has sums enough of its own, and registers for them, so that none need be in memory
-/// and no other has turns.
+/// Whether a single panel has enough accumulators to hide latency, and registers for them, so that panels
+/// are not interleaved.
 const fn one_panel<I: Isa, const R: usize>() -> bool {
     R * I::LANES >= 64
 }
 
-/// A part of each row, in turns.
+/// A piece of each row, in chunks.
 type Rows<'a, const R: usize> = [&'a [[f32; K_CHUNK]]; R];
 
 /// Two vectors of columns of a panel.
 type Vectors<I> = [<I as Isa>::Floats; 2];
 
-/// Sums of a panel.
+/// Accumulators of a panel.
 type Sums<I, const R: usize> = [Vectors<I>; R];
 
-/// What a group of panels has room in.
+/// Buffers for a group of panels.
 struct PackedABuffers<I: Isa, const R: usize> {
     unpacked: [UnpackedSteps<I>; GROUP],
     ends: [[f32; BLOCK]; R],
 }
 
-/// `R` rows, which are all; `PACKED` is whether codes have 4 bits, which are read as they are stored.
+/// The product of all `R` rows. `PACKED` is whether codes have 4 bits, which are read as stored.
 pub(crate) struct Gemv<'a, const R: usize, const PACKED: bool>(pub(super) FloatProduct<'a>);
 
 impl<const R: usize, const PACKED: bool> Operation for Gemv<'_, R, PACKED> {
@@ -62,7 +63,7 @@ impl<const R: usize, const PACKED: bool> Operation for Gemv<'_, R, PACKED> {
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        // In a `const` block, so that what never runs is not compiled.
+        // A `const` block, so that instances that never run are not compiled.
         if const { R > I::GEMV_ROWS || PACKED && I::KR != 4 } {
             unreachable!("more rows have other loops, and steps of two values are never packed");
         }
@@ -86,7 +87,7 @@ impl<const R: usize, const PACKED: bool> Operation for Gemv<'_, R, PACKED> {
 }
 
 impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
-    /// `ZEROS` is whether there are zero points: one operation more for each code.
+    /// `ZEROS` is whether some zero points are not 0, which costs a subtraction per code.
     #[inline(always)]
     fn group<I: Isa, const ZEROS: bool>(
         &self,
@@ -119,7 +120,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         }
     }
 
-    /// `p` of a segment that starts with `step`.
+    /// `p` of a segment that starts with k-step `step`.
     #[inline(always)]
     fn products<I: Isa, const ZEROS: bool>(
         &self,
@@ -136,7 +137,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
                 *zeros = float_zeros(isa, self.0.weights.columns_of::<I>(panel, segment));
             }
         }
-        // Turns that a panel has at once.
+        // Chunks of a panel that are processed in a row.
         let visit = if const { one_panel::<I, R>() } { PIECE / K_CHUNK } else { 1 };
         let piece = if self.direct() { range.len().max(1) } else { PIECE };
         for k in range.clone().step_by(piece) {
@@ -182,8 +183,8 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         p
     }
 
-    /// Panels whose sums of one row are in registers together: 8 vectors of 32, and 6 of 16. None where
-    /// there are no vectors, or turns are as fast.
+    /// The number of panels whose accumulators of one row are in registers together, 8 vectors of 32 or 6 of
+    /// 16; 0 if interleaving is as fast.
     #[inline(always)]
     fn panels_in_registers<I: Isa>(&self) -> usize {
         match I::LANES {
@@ -193,13 +194,13 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         }
     }
 
-    /// Whether codes are used as they are stored, so that there is no need for pieces.
+    /// Whether codes are used as stored, without pieces.
     #[inline(always)]
     fn direct(&self) -> bool {
         PACKED || self.0.weights.bits == 8
     }
 
-    /// `len` codes from `step` on.
+    /// The `len` codes from k-step `step` on.
     #[inline(always)]
     fn codes_of<'b, I: Isa>(
         &'b self,
@@ -210,16 +211,15 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
     ) -> &'b [I::KStep] {
         let steps = len.div_ceil(I::KR);
         if PACKED {
-            // Two steps of four values in each packed one.
+            // Each packed k-step holds two of four values.
             &self.0.weights.panel(panel)[step / 2..][..steps.div_ceil(2)]
         } else {
             self.0.codes::<I>(panel, step, steps, room)
         }
     }
 
-    /// A part of each row, in turns: those in whole blocks, and the others, which are filled up by 0
-    /// as far as codes are. So are the products: sums are never -0, and nothing else would change by
-    /// adding 0.
+    /// A piece of each row, in chunks: those in whole blocks, and the rest, which is padded by 0 like the codes.
+    /// The padding does not change sums, which are never -0.
     #[inline(always)]
     fn rows<'b>(
         &'b self,
@@ -240,7 +240,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
     }
 }
 
-/// Adds products of `x` with some values of a panel's lanes.
+/// Adds products of `x` with some values of the lanes of a panel.
 macro_rules! add {
     ($isa:ident.$method:ident: $($j:literal)+; $x:ident, $lanes:expr, $zeros:expr, $sums:expr) => {
         $(
@@ -254,7 +254,7 @@ macro_rules! add {
     };
 }
 
-/// One row and `P` panels of packed codes of 4 bits, whose sums stay in registers.
+/// One row times `P` panels of packed 4-bit codes, with accumulators in registers.
 #[inline(always)]
 fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
     isa: I,
@@ -285,7 +285,7 @@ fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
     p[..P].copy_from_slice(&sums);
 }
 
-/// The same for codes of a byte.
+/// One row times `P` panels of 8-bit codes, with accumulators in registers.
 #[inline(always)]
 fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
     isa: I,
@@ -298,7 +298,7 @@ fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
     let mut sums = [[isa.splat(0.0); 2]; P];
     sums.copy_from_slice(&p[..P]);
     let first = first * (K_CHUNK / I::KR);
-    // Where codes end, `x` is filled up by 0.
+    // Beyond the last code, `x` is padded by 0.
     let count = (x.len() * (K_CHUNK / I::KR)).min(codes[0].len().saturating_sub(first));
     let codes = codes.map(|codes| codes.get(first..first + count).unwrap_or_default());
     for (s, x) in x.as_flattened().chunks_exact(I::KR).enumerate().take(count) {
@@ -315,7 +315,7 @@ fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
     p[..P].copy_from_slice(&sums);
 }
 
-/// A panel's turn.
+/// The accumulators of a panel while it is processed.
 struct TurnSums<'a, I: Isa, const R: usize> {
     isa: I,
     x: [&'a [f32; K_CHUNK]; R],
@@ -324,7 +324,7 @@ struct TurnSums<'a, I: Isa, const R: usize> {
 }
 
 impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
-    /// Products with a packed step of 4 bits.
+    /// Adds products with a packed k-step of 4-bit codes.
     #[inline(always)]
     fn add_packed<const ZEROS: bool>(&mut self, step: &I::KStep) {
         self.isa.prefetch(step, AHEAD);
@@ -337,7 +337,7 @@ impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
         each!(0 1 2 3 4 5 6 7);
     }
 
-    /// Products with codes of a byte.
+    /// Adds products with k-steps of 8-bit codes.
     #[inline(always)]
     fn add_stored<const ZEROS: bool>(&mut self, codes: &[I::KStep], turn: usize) {
         let per_turn = K_CHUNK / I::KR;
@@ -360,13 +360,13 @@ impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
         }
     }
 
-    /// Products of value `j` of the turn with codes that are floats already.
+    /// Adds products of value `j` of the chunk with codes as floats.
     #[inline(always)]
     fn add<const ZEROS: bool>(&mut self, j: usize, codes: Vectors<I>) {
         for v in 0..2 {
             let weights = if ZEROS { self.isa.sub(codes[v], self.zeros[v]) } else { codes[v] };
             for r in 0..R {
-                // `j` is less; the compiler cannot know.
+                // `j` is less than `K_CHUNK`; this tells the compiler.
                 let x = self.isa.splat(self.x[r][j % K_CHUNK]);
                 self.p[r][v] = self.isa.fused(x, weights, self.p[r][v]);
             }

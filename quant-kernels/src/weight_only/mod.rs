@@ -7,12 +7,14 @@
 //!   y = y + p · s[n]                      y = p · s[n] if there is one block
 //! y = y + bias[n]
 //! ```
-//! `fma` is rounded once, as is every other operation. The order is the same for each output,
-//! whatever the instruction set, the number of rows or threads, because vectors run along N: a lane
-//! never meets its neighbours.
+//! `fma` is rounded once, as is every other operation. Vectors run along N, so lanes do not interact, and the
+//! order of operations is the same for each output, whatever the instruction set and the number of rows and
+//! threads.
 //!
-//! Codes are turned into floats piece by piece, [`PIECE`] of K for a panel, and the piece is used
-//! by all rows; with few rows they are not even stored. The dequantized matrix never exists.
+//! Codes are converted to floats piece by piece, [`PIECE`] of K for a panel, and all rows use the piece. With
+//! few rows, pieces are not even stored ([`gemv`]). The dequantized matrix never exists.
+//!
+//! Imports `gemm` and the layers below. Start with [`FloatProduct`].
 
 pub(crate) mod gemv;
 
@@ -32,37 +34,35 @@ use crate::isa::permuted::NEGATED;
 use crate::pack::b::{Columns, PackedWeights};
 use crate::pack::permutation::InversePermutation;
 use crate::pack::tiling::Tiling;
-use crate::pack::unpack::unpack;
+use crate::pack::unpack::UnpackSteps;
 use crate::parallel::{Shares, fork};
 use bytemuck::Zeroable;
 use core::array::from_fn;
 use core::ops::Range;
 
-/// Values along K in a piece: 64 · 32 columns · 4 B = 8 KiB of floats, a part of the first-level
-/// cache.
+/// Values along K in a piece: 64 · 32 columns · 4 B = 8 KiB of floats, a part of the first-level cache.
 const PIECE: usize = 64;
 
-/// Rows of the mr tile: 6 rows · 2 vectors = 12 sums, two vectors of weights and a broadcast, 15 of
-/// 16 registers. Its rows of activations, which may all fall into the same set of a first-level
-/// cache, still find room there (it has eight ways). With more registers, eight rows are no faster.
+/// Rows of the tallest tile: 6 rows · 2 vectors = 12 accumulators, two vectors of weights and a broadcast, 15
+/// of 16 registers. The rows of activations, which may all fall into the same set of a first-level cache, fit
+/// into its eight ways. With more registers, eight rows are no faster.
 const MR: usize = 6;
 
-/// Bytes by which few rows ask for codes before they need them. The CPU does as much by itself, but
-/// not beyond the end of a page, and not as soon.
+/// Prefetch distance in bytes for few rows. The hardware prefetcher stops at the end of a page, and starts
+/// later.
 const AHEAD: usize = 2048;
 
-/// Rows that use a piece together: their sums, 96 · 32 columns · 2 · 4 B = 24 KiB, stay in the
+/// Rows that use a piece together: their accumulators, 96 · 32 columns · 2 · 4 B = 24 KiB, stay in the
 /// second-level cache.
 const BLOCK_ROWS: usize = 96;
 
 /// The most panels of any instruction set that share a row of a piece.
 const MOST_PANELS: usize = 4;
 
-/// Some `k` of as many panels as make up [`WIDEST`] columns, so that what is read of `x` is used by all
-/// of them.
+/// Some `k` of as many panels as make up [`WIDEST`] columns, so that all of them use each value of `x`.
 type Piece = [[f32; WIDEST]; PIECE];
 
-/// PackedABuffers for a piece of codes that are not as they are stored, up to 8 steps more than it has.
+/// Memory for the k-steps of a piece in unpacked order, and up to 8 more.
 struct UnpackedSteps<I: Isa> {
     steps: [I::KStep; PIECE / 2 + 8],
 }
@@ -94,7 +94,7 @@ impl Kernel {
         length("activations", m.saturating_mul(weights.k), x.len())?;
         length("output", m.saturating_mul(weights.n), output.len())?;
         let target = Target::new(output);
-        // One of these products takes as long as some four of codes.
+        // A float product takes as long as about four products of codes.
         let count = scratch.workers_for(self, &[4, m, weights.n, weights.k]);
         let shares = Shares::new(weights.panels(), count);
         fork(&mut scratch.workers[..count], &|worker| {
@@ -119,13 +119,13 @@ struct FloatProduct<'a> {
     panels: Range<usize>,
     epilogue: &'a Epilogue<'a>,
     target: Target<'a>,
-    /// `p` and then `y` of a block of rows.
+    /// `p` and `y` of a block of rows.
     sums: &'a mut [f32],
 }
 
 impl<'a> FloatProduct<'a> {
     /// # Safety
-    /// No other one that runs at the same time has one of these panels, and nothing else refers to the
+    /// No other product that runs at the same time has one of these panels, and nothing else refers to the
     /// output meanwhile.
     unsafe fn new(
         weights: &'a PackedWeights,
@@ -139,7 +139,7 @@ impl<'a> FloatProduct<'a> {
         Self { weights, x, m, panels, epilogue, target, sums }
     }
 
-    /// Few rows, of which each number has loops of its own, or any number.
+    /// Runs the loop for this number of rows, or the one for any number.
     fn run_on(self, kernel: Kernel) {
         let (arithmetic, packed) = (self.weights.arithmetic, self.weights.bits == 4);
         if self.m > self.weights.gemv_rows {
@@ -224,13 +224,13 @@ impl FloatProduct<'_> {
         }
     }
 
-    /// Whether codes are of 4 bits, which are read as they are stored.
+    /// Whether codes have 4 bits, which are read as stored.
     #[inline(always)]
     fn packed_nibbles<I: Isa>(&self) -> bool {
         I::KR == 4 && self.weights.bits == 4
     }
 
-    /// `q - z` of a piece, as floats: exact. Written from column `at` on.
+    /// Writes `q - z` of a piece as floats, exactly, from column `at` on.
     #[inline(always)]
     fn dequantize<I: Isa>(
         &self,
@@ -243,7 +243,7 @@ impl FloatProduct<'_> {
     ) {
         let steps = len.div_ceil(I::KR);
         if self.packed_nibbles::<I>() {
-            // Two steps of four values in each packed one.
+            // Each packed k-step holds two of four values.
             let packed = &self.weights.panel(panel)[step / 2..][..steps.div_ceil(2)];
             nibbles(isa, packed, piece, at);
         } else {
@@ -260,8 +260,7 @@ impl FloatProduct<'_> {
         }
     }
 
-    /// Steps of a panel, unpacked if they are packed, `step` being the first of a whole byte, and
-    /// along K if they are in an order.
+    /// K-steps of a panel, unpacked and in the order of K. `step` is the first k-step of a whole byte.
     #[inline(always)]
     fn codes<'b, I: Isa>(
         &'b self,
@@ -271,17 +270,18 @@ impl FloatProduct<'_> {
         room: &'b mut UnpackedSteps<I>,
     ) -> &'b [I::KStep] {
         let codes: &[I::KStep] = self.weights.panel(panel);
-        let per_byte = 8 / self.weights.bits;
-        if I::PERMUTED {
+        if const { I::PERMUTED } {
             let places = self.weights.permutations.places(panel);
             along_k::<I>(codes, places, step / 4, &mut room.steps[..steps.next_multiple_of(4)]);
-        } else if per_byte == 1 {
+        } else if const { I::KR == 2 } || self.weights.bits == 8 {
             return &codes[step..][..steps];
         } else {
-            // Segments are filled up to 8 steps, which are whole bytes.
-            let packed = &codes[step / per_byte..][..steps.div_ceil(per_byte)];
-            let half = self.weights.half();
-            unpack::<I>(self.weights.bits, packed, &mut room.steps, half);
+            // Segments are padded to 8 k-steps, which are whole bytes.
+            let bits = self.weights.bits;
+            let packed = &codes[step * bits / 8..][..(steps * bits).div_ceil(8)];
+            let (packed, out) =
+                (bytemuck::cast_slice(packed), bytemuck::cast_slice_mut(&mut room.steps));
+            self.weights.kernel.run(UnpackSteps { bits, packed, out });
         }
         &room.steps[..steps]
     }
@@ -346,8 +346,7 @@ impl FloatProduct<'_> {
         }
     }
 
-    /// Writes the columns of a panel, which are those of `y` from `at` on: code that all numbers of
-    /// rows share.
+    /// Applies the epilogue to the columns of a panel, `y` from `at` on. All numbers of rows share this code.
     fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]], at: usize) {
         let columns = I::NR;
         self.weights.kernel.run(Finish { product: self, columns, panel, rows, y, at });
@@ -412,7 +411,7 @@ fn float_zeros<I: Isa>(isa: I, columns: Columns<'_>) -> [I::Floats; 2] {
     [&zeros[..I::LANES], &zeros[I::LANES..I::NR]].map(|zeros| isa.to_floats(isa.load_ints(zeros)))
 }
 
-/// Stores what a method returns for each value of a step, which it is compiled for.
+/// Stores the result of a method for each value of a k-step.
 macro_rules! store_each {
     ($($j:literal)+; $isa:ident.$method:ident($step:expr), |$k:ident| $out:expr, $at:ident) => {
         $({
@@ -424,7 +423,7 @@ macro_rules! store_each {
     };
 }
 
-/// Packed codes of 4 bits as floats.
+/// Converts packed 4-bit codes to floats.
 #[inline(always)]
 fn nibbles<I: Isa>(isa: I, packed: &[I::KStep], piece: &mut Piece, at: usize) {
     for (step, out) in packed.iter().zip(piece.as_chunks_mut::<8>().0) {
@@ -432,7 +431,7 @@ fn nibbles<I: Isa>(isa: I, packed: &[I::KStep], piece: &mut Piece, at: usize) {
     }
 }
 
-/// Codes of a byte as floats.
+/// Converts 8-bit codes to floats.
 #[inline(always)]
 fn bytes<I: Isa>(isa: I, codes: &[I::KStep], piece: &mut Piece, at: usize) {
     for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::KR)) {
@@ -443,8 +442,8 @@ fn bytes<I: Isa>(isa: I, codes: &[I::KStep], piece: &mut Piece, at: usize) {
     }
 }
 
-/// Blocks of codes in an [`order`](super::order), from `first` of K on, as they were before: byte by
-/// byte, because weights for floats are packed without an order.
+/// Restores the order of K of permuted blocks from `first` on, byte by byte: weights for floats are packed
+/// without a permutation.
 #[inline(always)]
 fn along_k<I: Isa>(
     codes: &[I::KStep],

@@ -5,7 +5,7 @@ use crate::isa::{Isa, Line, nibble_at};
 use crate::isa::{QUANTIZE_LANES, Reciprocal};
 use core::arch::x86_64::*;
 
-/// What four bits stand for.
+/// The values of 4-bit codes as they are stored.
 static CODES: [f32; 16] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
 
 instruction_set! {
@@ -14,7 +14,7 @@ instruction_set! {
 }
 
 impl Avx512Vnni {
-    /// The codes in the low halves of the bytes.
+    /// The codes in the low nibbles of the bytes.
     #[inline(always)]
     fn low_codes(self, packed: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
@@ -27,28 +27,28 @@ impl Avx512Vnni {
         unsafe { _mm512_sub_epi8(codes, half) }
     }
 
-    /// `a` where it is less than `b`, else `b`, for NaN too.
+    /// `a` if it is less than `b`, else `b`, also for NaN.
     #[inline(always)]
     fn least(self, a: __m512, b: f32) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_min_ps(a, self.splat(b)) }
     }
 
-    /// To the nearest integer, ties to even.
+    /// Rounds to the nearest integer, ties to even.
     #[inline(always)]
     fn round(self, a: __m512) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_cvtps_epi32(a) }
     }
 
-    /// What is beyond the nearest integer.
+    /// The distance to the nearest integer, with its sign.
     #[inline(always)]
     fn distance(self, a: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512DQ.
         unsafe { _mm512_reduce_ps::<_MM_FROUND_TO_NEAREST_INT>(a) }
     }
 
-    /// The larger size of two.
+    /// The larger magnitude.
     #[inline(always)]
     fn farthest(self, a: __m512, b: __m512) -> __m512 {
         // The larger absolute value, with a sign that is cleared.
@@ -62,7 +62,7 @@ impl Avx512Vnni {
         unsafe { _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(a, self.splat(b)) != 0 }
     }
 
-    /// As i16, plus a number; the quarters of both alternate.
+    /// Packs to i16 and adds a number; the quarters of both vectors alternate.
     #[inline(always)]
     fn pack(self, a: __m512i, b: __m512i, zero_point: i16) -> __m512i {
         // SAFETY: `self` proves AVX-512BW.
@@ -73,12 +73,12 @@ impl Avx512Vnni {
         unsafe { _mm512_adds_epi16(packed, zero_point) }
     }
 
-    /// Writes a packed vector as bytes, within a range.
+    /// Stores packed i16 as bytes, clamped to a range.
     #[inline(always)]
     fn store_codes(self, packed: __m512i, range: (u8, u8), to: &mut [u8; 32]) {
         // SAFETY: `self` proves AVX-512BW.
         let packed = unsafe { _mm512_packus_epi16(packed, packed) };
-        // Groups of quad: those of both vectors alternate, and all are there twice.
+        // Groups of four bytes: those of both vectors alternate, and all occur twice.
         let order = self.load_ints(&[0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0]);
         // SAFETY: `self` proves AVX-512F.
         let codes = unsafe { _mm512_permutexvar_epi32(order, packed) };
@@ -96,7 +96,7 @@ impl Avx512Vnni {
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), codes) }
     }
 
-    /// Some bits of each lane, of which others are turned, read as floats.
+    /// Selects some bits of each lane, flips others, and reads the result as floats.
     #[inline(always)]
     fn turned(self, lanes: __m512i, some: i32, turned: i32) -> __m512 {
         let (some, turned) = (self.splat_int(some), self.splat_int(turned));
@@ -107,7 +107,7 @@ impl Avx512Vnni {
         unsafe { _mm512_castsi512_ps(bits) }
     }
 
-    /// The code in four bits of each lane, from bit `4 * AT` on.
+    /// The 4-bit code of each lane that starts at bit `4 * AT`.
     #[inline(always)]
     fn subtracted<const AT: i32>(self, lanes: __m512i) -> __m512 {
         let exponent = 23 - 4 * AT;
@@ -128,7 +128,7 @@ impl Avx512Vnni {
         unsafe { _mm512_srai_epi32::<24>(lanes) }
     }
 
-    /// The code in the lowest four bits of each lane.
+    /// The code in the lowest nibble of each lane.
     #[inline(always)]
     fn looked_up(self, lanes: __m512i) -> __m512 {
         let table = self.load(&CODES);
@@ -160,9 +160,9 @@ impl Isa for Avx512Vnni {
 
     const LANES: usize = 16;
     const KR: usize = 4;
-    // 12 rows · 2 vectors = 24 sums, 2 vectors of codes and a broadcast: 27 of 32 registers.
+    // 12 rows · 2 vectors = 24 accumulators, 2 vectors of codes and a broadcast: 27 of 32 registers.
     const MR: usize = 12;
-    // With 32 registers.
+    // Twice as many registers as AVX2.
     const GEMV_ROWS: usize = 8;
     const GROUP: usize = 2;
 
@@ -182,7 +182,7 @@ impl Isa for Avx512Vnni {
         vnni::accumulate(self, sums, a, b);
     }
 
-    // As for the kernel with 256 bits.
+    // As for the kernel with 256-bit vectors.
     const UNPACK_ABOVE: usize = 256;
 
     #[inline(always)]
@@ -207,7 +207,7 @@ impl Isa for Avx512Vnni {
         super::prefetch(step, bytes);
     }
 
-    /// Four ways, so that no port has to do them all. The first two are those of
+    /// Four methods, which spread over the execution ports. The first two are those of
     /// [`Ymm::ymm_byte`](super::ymm::Ymm::ymm_byte).
     #[inline(always)]
     fn byte<const J: usize>(self, lanes: __m512i) -> __m512 {
@@ -218,15 +218,14 @@ impl Isa for Avx512Vnni {
                 let float = self.turned(lanes, 255 << (8 * J), (exponent + 127) << 23 | sign);
                 self.sub(float, self.splat(((1 << exponent) + 128) as f32))
             }
-            // A product with 1 at byte 2 and with 0 beside it.
+            // A dot product with 1 at byte 2 and 0 elsewhere.
             2 => self.to_floats(self.dot(self.zero(), self.splat_int(1 << 16), lanes)),
             _ => self.to_floats(self.top_byte(lanes)),
         }
     }
 
-    /// With the exponent that makes the lowest bit of the code worth 1, or looked up in a table: shifts
-    /// and tables share two ports, subtractions have one of those and another. Four of each, with three
-    /// shifts, use all ports alike.
+    /// By the exponent that makes the lowest bit of the code worth 1, or by a table. Shifts and tables share two
+    /// ports; subtractions use one of those and another. Four of each, with three shifts, load all ports alike.
     #[inline(always)]
     fn nibble<const J: usize>(self, lanes: __m512i) -> __m512 {
         match nibble_at(J) {
@@ -336,8 +335,8 @@ impl Isa for Avx512Vnni {
         unsafe { _mm512_max_epu32(a, b) }
     }
 
-    /// Packing saturates, which clamps; what is too small for an i32 becomes the least one, what is
-    /// too large is clamped before.
+    /// Packing saturates, which clamps. Values too small for i32 become its minimum; values too large are clamped
+    /// before.
     #[inline(always)]
     fn quantize(
         self,

@@ -1,8 +1,8 @@
 //! AVX2 with VNNI on 256-bit vectors.
 //!
-//! `vpdpbusd` has two encodings: VEX, of AVX-VNNI, and EVEX, of AVX-512 VNNI. CPUs with the second one
-//! have a faster kernel; with the feature `_evex` those without the first have this one too, so that it
-//! is tested wherever there is VNNI.
+//! `vpdpbusd` has two encodings: VEX (AVX-VNNI) and EVEX (AVX-512 VNNI). CPUs with AVX-512 have a faster kernel;
+//! with the feature `_evex`, CPUs that have only the second encoding support this kernel, too, so that it is
+//! tested wherever there is VNNI.
 
 use super::Avx2;
 use super::vnni::{self, Vnni};
@@ -20,7 +20,7 @@ instruction_set! {
 
 #[cfg(feature = "_evex")]
 instruction_set! {
-    /// AVX2, FMA, and of AVX-512 what AVX-VNNI has.
+    /// AVX2, FMA, and the part of AVX-512 that corresponds to AVX-VNNI.
     Evex: "avx2", "fma", "avx512vl", "avx512vnni"
 }
 
@@ -33,7 +33,7 @@ pub(crate) enum AvxVnni {
 }
 
 impl AvxVnni {
-    /// The proof, if this CPU can give one.
+    /// A value, if this CPU supports the instruction set.
     pub(crate) fn new() -> Option<Self> {
         let proof = Vex::new().map(Self::Vex);
         #[cfg(feature = "_evex")]
@@ -41,8 +41,7 @@ impl AvxVnni {
         proof
     }
 
-    /// The instruction set without VNNI, for operations that do not multiply integers: they share its
-    /// code, which has the same panels.
+    /// AVX2 alone, for operations without integer products: panels have the same layout, so the code is shared.
     pub(crate) fn avx2(self) -> Avx2 {
         match self {
             Self::Vex(isa) => Avx2::from_proof(isa),
@@ -68,7 +67,7 @@ unsafe impl Ymm for Vex {}
 #[cfg(feature = "_evex")]
 unsafe impl Ymm for Evex {}
 
-/// The instruction of either encoding.
+/// The instruction in either encoding.
 pub(super) trait Dot: Ymm + Send + Sync {
     /// As [`Vnni::dot`].
     fn vpdpbusd(self, sums: __m256i, a: __m256i, b: __m256i) -> __m256i;
@@ -110,7 +109,7 @@ impl<D: Dot> Isa for D {
     type KStep = [[i8; 32]; 2];
 
     const KR: usize = 4;
-    // 6 rows · 2 vectors = 12 sums, 2 vectors of codes and a broadcast: 15 of 16 registers.
+    // 6 rows · 2 vectors = 12 accumulators, 2 vectors of codes and a broadcast: 15 of 16 registers.
     const MR: usize = 6;
     const GEMV_ROWS: usize = 4;
     const GROUP: usize = 2;
@@ -135,8 +134,8 @@ impl<D: Dot> Isa for D {
         vnni::accumulate(self, sums, a, b);
     }
 
-    // The products need two of a Zen 4's pipes, and the others have time to unpack. With so many rows
-    // as this it is no faster any more. Measured in the encoding of AVX-512, which has 32 registers.
+    // Products use two of the four pipes of a Zen 4, and unpacking the others. From this many rows on it is no
+    // faster. Measured in the encoding of AVX-512, which has 32 registers.
     const UNPACK_ABOVE: usize = 256;
 
     #[inline(always)]

@@ -1,8 +1,8 @@
-//! Kernels for x86-64.
+//! The instruction sets of x86-64.
 
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-/// Whether the CPU has a feature; without `std`, whether the compiler was told so.
+/// Whether the CPU has a feature; without `std`, whether it is enabled at compile time.
 macro_rules! detected {
     ($feature:tt) => {{
         #[cfg(feature = "std")]
@@ -13,8 +13,7 @@ macro_rules! detected {
     }};
 }
 
-/// Declares an instruction set. The list of features stands once, so that what is detected and
-/// what is enabled cannot come apart.
+/// Declares an instruction set. One list of features serves detection and compilation.
 macro_rules! instruction_set {
     ($(#[$doc:meta])* $name:ident: $($feature:tt),+) => {
         $(#[$doc])*
@@ -22,7 +21,7 @@ macro_rules! instruction_set {
         pub(crate) struct $name(());
 
         impl $name {
-            /// The proof, if this CPU can give it.
+            /// A value, if this CPU supports the instruction set.
             pub(crate) fn new() -> Option<Self> {
                 let detected = $(detected!($feature))&&+;
                 detected.then_some(Self(()))
@@ -49,7 +48,7 @@ macro_rules! instruction_set {
     };
 }
 
-/// Asks for the lines of a step so many bytes further on.
+/// Prefetches the lines of the k-step that lies `bytes` further on.
 #[inline(always)]
 fn prefetch<T>(step: &T, bytes: usize) {
     let from: *const i8 = core::ptr::from_ref(step).cast();

@@ -1,23 +1,22 @@
-//! The loops of the kernels with `vpdpbusd`, whose vectors differ in width only.
+//! The loops of the kernels with `vpdpbusd`, which differ only in vector width.
 
 use crate::isa::{Isa, Line};
 
-/// What the loops ask for beside an [`Isa`].
+/// The operations that the loops need beside those of [`Isa`].
 pub(super) trait Vnni: Isa {
-    /// Adds four products of an unsigned byte of `a` and a signed byte of `b` to each sum, exactly.
-    /// Activations are the unsigned side (their code plus 128).
+    /// Adds four products of an unsigned byte of `a` and a signed byte of `b` to each accumulator, exactly.
+    /// Activations are the unsigned side (`code + 128`).
     fn dot(self, sums: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
 
-    /// The codes of 4 bits for the columns of vector `v`: those in the low halves of the bytes, and
-    /// those in the high halves.
+    /// The 4-bit codes for the columns of vector `v`: those in the low nibbles, and those in the high nibbles.
     fn unpacked(self, step: &Self::KStep, v: usize) -> [Self::Ints; 2];
 }
 
-/// Sums of the rows of a tile.
+/// Accumulators of a tile.
 type Sums<V, const R: usize> = [[<V as Isa>::Ints; 2]; R];
 
-/// A sum waits four or five cycles for the one before it, in which two pipes could start eight or
-/// ten. Fewer rows than this have two sums for each column, in turns.
+/// An accumulator waits four or five cycles for its previous product, while two pipes could start eight or ten.
+/// With fewer rows than this, each column has two accumulators, used alternately.
 const ROWS_WITH_SUMS_ENOUGH: usize = 4;
 
 /// [`Isa::accumulate`].
@@ -55,7 +54,7 @@ pub(super) fn accumulate_packed<V: Vnni, const R: usize>(
     join(vnni, sums, &others);
 }
 
-/// Adds a step of every row.
+/// Adds a k-step of every row.
 #[inline(always)]
 fn add<V: Vnni, const R: usize>(
     vnni: V,
@@ -71,7 +70,7 @@ fn add<V: Vnni, const R: usize>(
     }
 }
 
-/// The sums whose turn comes after `sums`.
+/// The accumulators to use after `sums`.
 #[inline(always)]
 fn in_turn<'a, V: Vnni, const R: usize>(
     sums: &'a mut Sums<V, R>,
@@ -80,7 +79,7 @@ fn in_turn<'a, V: Vnni, const R: usize>(
     if R < ROWS_WITH_SUMS_ENOUGH { others } else { sums }
 }
 
-/// Adds those that had turns.
+/// Adds the second accumulators to the first.
 #[inline(always)]
 fn join<V: Vnni, const R: usize>(vnni: V, sums: &mut Sums<V, R>, others: &Sums<V, R>) {
     if R < ROWS_WITH_SUMS_ENOUGH {

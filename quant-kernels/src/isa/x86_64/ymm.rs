@@ -1,13 +1,13 @@
-//! What the kernels with 256-bit vectors share.
+//! The operations on 256-bit vectors that several kernels share.
 
 use crate::isa::nibble_at;
 use crate::isa::{QUANTIZE_LANES, Reciprocal};
 use core::arch::x86_64::*;
 
-/// All bits that the exponents of `2^23`, `2^19`, `2^15` and `2^11` have, at their place.
+/// The union of the exponent bits of `2^23`, `2^19`, `2^15` and `2^11`, in place.
 const NIBBLE_EXPONENTS: i32 = ((127 + 23) | (127 + 19) | (127 + 15) | (127 + 11)) << 23;
 
-/// A proof of AVX2 and FMA.
+/// An instruction set with AVX2 and FMA.
 ///
 /// # Safety
 /// A value of an implementing type exists only where the CPU has AVX2 and FMA.
@@ -30,7 +30,7 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
     }
 
-    /// The low halves of bytes, and the high ones.
+    /// The low nibbles of bytes, and the high ones.
     #[inline(always)]
     fn ymm_halves(self, from: &[i8; 32]) -> [__m256i; 2] {
         let packed = self.ymm_codes(from);
@@ -41,7 +41,7 @@ pub(super) unsafe trait Ymm: Copy {
         [self.ymm_and(packed, mask), self.ymm_and(high, mask)]
     }
 
-    /// Codes of 4 bits, which are stored plus 8.
+    /// 4-bit codes from `code + 8`.
     #[inline(always)]
     fn ymm_less_half(self, halves: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
@@ -58,9 +58,9 @@ pub(super) unsafe trait Ymm: Copy {
 
     /// The code in byte `J` of each lane, as a float.
     ///
-    /// Of a float from `2^23` to `2^24`, the lower bits are the number above `2^23`. So with the
-    /// exponent of such a float, and with its sign turned, the lowest byte is `2^23 + 128 + code`; so
-    /// is the second with an exponent less by 8. The upper bytes would reach into the exponent.
+    /// The low 23 bits of a float from `2^23` to `2^24` are the number minus `2^23`. So with the exponent of such a
+    /// float, and with its sign bit flipped, the lowest byte becomes the float `2^23 + 128 + code`; so does the
+    /// second byte with an exponent that is smaller by 8. The upper bytes would reach into the exponent.
     #[inline(always)]
     fn ymm_byte<const J: usize>(self, lanes: __m256i) -> __m256 {
         match J {
@@ -75,11 +75,11 @@ pub(super) unsafe trait Ymm: Copy {
         }
     }
 
-    /// Value `J` of a packed step of 4 bits, as a float: as in [`Ymm::ymm_byte`], with the exponent that
-    /// makes the lowest bit of the code worth 1.
+    /// Value `J` of a packed k-step of 4-bit codes, as a float: as in [`Ymm::ymm_byte`], with the exponent that makes
+    /// the lowest bit of the code worth 1.
     ///
-    /// HalfQuads a lane has four codes, and all bits that some code's exponent has are put above them at once.
-    /// The mask that selects a code selects its own exponent, too.
+    /// Half a lane has four codes. All bits that occur in the exponents of the four are set above them at once; the
+    /// mask that selects a code also selects its own exponent.
     #[inline(always)]
     fn ymm_nibble<const J: usize>(self, lanes: __m256i) -> __m256 {
         let (half, at) = (nibble_at(J) / 4, 4 * (nibble_at(J) % 4) as i32);
@@ -91,7 +91,7 @@ pub(super) unsafe trait Ymm: Copy {
         self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 8) as f32))
     }
 
-    /// The low half of each lane of one below the high half of the other's.
+    /// The low half of each lane of `low`, with the high half of `high`.
     #[inline(always)]
     fn ymm_below(self, low: __m256i, high: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
@@ -110,7 +110,7 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_and_si256(a, b) }
     }
 
-    /// Lanes with some bits turned, read as floats.
+    /// Flips some bits of each lane and reads it as a float.
     #[inline(always)]
     fn ymm_xor(self, lanes: __m256i, bits: i32) -> __m256 {
         // SAFETY: `self` proves AVX2.
@@ -226,8 +226,8 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_max_epu32(a, b) }
     }
 
-    /// [`Isa::quantize`](crate::isa::Isa::quantize). Packing saturates, which clamps; what is
-    /// too small for an i32 becomes the least one, what is too large is clamped before.
+    /// [`Isa::quantize`](crate::isa::Isa::quantize). Packing saturates, which clamps. Values too small for i32
+    /// become its minimum; values too large are clamped before.
     #[inline(always)]
     fn ymm_quantize(
         self,
@@ -252,7 +252,7 @@ pub(super) unsafe trait Ymm: Copy {
         self.ymm_any_at_least(farthest, by.near_tie)
     }
 
-    /// `a` where it is less than `b`, else `b`, for NaN too.
+    /// `a` if it is less than `b`, else `b`, also for NaN.
     #[inline(always)]
     fn ymm_least(self, a: __m256, b: f32) -> __m256 {
         // SAFETY: `self` proves AVX2.
@@ -265,14 +265,14 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_max_ps(a, b) }
     }
 
-    /// To the nearest integer, ties to even.
+    /// Rounds to the nearest integer, ties to even.
     #[inline(always)]
     fn ymm_round(self, a: __m256) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_cvtps_epi32(a) }
     }
 
-    /// Without the sign.
+    /// The magnitude.
     #[inline(always)]
     fn ymm_size(self, a: __m256) -> __m256 {
         let mask = self.ymm_as_floats(self.ymm_splat_int(i32::MAX));
@@ -280,7 +280,7 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_and_ps(a, mask) }
     }
 
-    /// As i16, plus a number; the halves of both alternate.
+    /// Packs to i16 and adds a number; the halves of both vectors alternate.
     #[inline(always)]
     fn ymm_pack(self, a: __m256i, b: __m256i, zero_point: i16) -> __m256i {
         // SAFETY: `self` proves AVX2.
@@ -291,12 +291,12 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_adds_epi16(packed, zero_point) }
     }
 
-    /// Writes two packed vectors as bytes, within a range.
+    /// Stores two packed vectors as bytes, clamped to a range.
     #[inline(always)]
     fn ymm_store_codes(self, low: __m256i, high: __m256i, range: (u8, u8), to: &mut [u8; 32]) {
         // SAFETY: `self` proves AVX2.
         let packed = unsafe { _mm256_packus_epi16(low, high) };
-        // Groups of quad: those of both halves alternate.
+        // Groups of four bytes: those of both halves alternate.
         let order = self.ymm_load_ints(&[0, 4, 1, 5, 2, 6, 3, 7]);
         // SAFETY: `self` proves AVX2.
         let codes = unsafe { _mm256_permutevar8x32_epi32(packed, order) };
@@ -309,7 +309,7 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), codes) }
     }
 
-    /// Unsigned bytes, each within two others.
+    /// Clamps unsigned bytes.
     #[inline(always)]
     fn ymm_clamp(self, codes: __m256i, least: __m256i, greatest: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
@@ -342,7 +342,7 @@ pub(super) unsafe trait Ymm: Copy {
     }
 }
 
-/// The part of [`Isa`](crate::isa::Isa) that is the same for all of them.
+/// The methods of [`Isa`](crate::isa::Isa) that are the same for all of them.
 macro_rules! ymm_isa {
     () => {
         type Ints = core::arch::x86_64::__m256i;

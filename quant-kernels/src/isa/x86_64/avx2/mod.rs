@@ -1,13 +1,13 @@
-//! AVX2 and FMA, found in nearly every x86-64 CPU of the last ten years.
+//! AVX2 and FMA, which nearly every x86-64 CPU of the last ten years has.
 //!
-//! It has no instruction that sums products of bytes in i32, so there are three ways to be exact:
+//! No instruction of AVX2 sums products of bytes in i32, so there are three exact methods:
 //!
-//! - [`Avx2Permuted`](permuted::Avx2Permuted), for 8-bit codes like those of real weights: `vpmaddubsw`,
-//!   with K in an [`order`](crate::kernel::order) in which four products can be summed in i16.
-//! - [`Avx2Wide`](wide::Avx2Wide), for any codes: `vpmaddwd` on sums of activations and codes, which
-//!   needs half of the multiplications.
-//! - [`Avx2`], for codes of at most 4 bits: `vpmaddubsw` sums pairs of products of bytes in i16, and
-//!   eight such sums fit i16 together before they have to be widened.
+//! - [`Avx2Permuted`](permuted::Avx2Permuted), for 8-bit codes like those of real weights: `vpmaddubsw`, with K in
+//!   a [`permutation`](crate::pack::permutation) in which four products can be summed in i16.
+//! - [`Avx2Wide`](wide::Avx2Wide), for any 8-bit codes: `vpmaddwd` on sums of activations and codes, with half of
+//!   the multiplications.
+//! - [`Avx2`], for codes of at most 4 bits: `vpmaddubsw` sums pairs of products in i16, and eight such sums fit
+//!   i16 together before they are widened.
 
 mod permuted;
 mod sub_byte;
@@ -29,11 +29,10 @@ instruction_set! {
 // SAFETY: the list above has AVX2 and FMA.
 unsafe impl Ymm for Avx2 {}
 
-/// Steps that are written together in assembly: half a line.
+/// K-steps that are written together in assembly: half a line.
 const STEPS: usize = Line::STEPS / 2;
 
-/// The steps of one half of a line: the first row's, 32 bytes. Those of the others follow, 64 bytes from
-/// one to the next.
+/// The k-steps of one half of a line: 32 bytes of the first row. Those of the other rows follow, 64 bytes apart.
 #[inline(always)]
 fn half_line(a: &[Line; 4], half: usize) -> *const [u32; STEPS] {
     assert!(half < Line::STEPS / STEPS, "a line has two halves");
@@ -41,12 +40,12 @@ fn half_line(a: &[Line; 4], half: usize) -> *const [u32; STEPS] {
 }
 
 impl Avx2 {
-    /// From a value that proves as much.
+    /// From a value that proves AVX2 and FMA.
     pub(in crate::isa::x86_64) fn from_proof(_: impl Ymm) -> Self {
         Self(())
     }
 
-    /// [`Avx2::run`] with products of i16; codes are `i8` as they are stored, or widened to `i16`.
+    /// [`Avx2::run`] with products of i16. Codes are `i8` as stored, or widened to `i16`.
     #[inline]
     pub(crate) fn run_wide<C: Code, O: Operation>(self, operation: O) -> O::Output {
         #[target_feature(enable = "avx2", enable = "fma")]
@@ -57,7 +56,7 @@ impl Avx2 {
         unsafe { enabled(wide::Avx2Wide::<C>::new(self), operation) }
     }
 
-    /// [`Avx2::run`] with an order.
+    /// [`Avx2::run`] with permuted codes.
     #[inline]
     pub(crate) fn run_permuted<O: Operation>(self, operation: O) -> O::Output {
         #[target_feature(enable = "avx2", enable = "fma")]
@@ -68,7 +67,7 @@ impl Avx2 {
         unsafe { enabled(permuted::Avx2Permuted(self), operation) }
     }
 
-    /// Pairs of products of unsigned and signed bytes, in i16.
+    /// Sums of pairs of products of unsigned and signed bytes, in i16.
     #[inline(always)]
     fn pairs(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
@@ -87,14 +86,14 @@ impl Avx2 {
         unsafe { _mm256_set1_epi16(1) }
     }
 
-    /// Pairs of products of i16, in i32.
+    /// Sums of pairs of products of i16, in i32.
     #[inline(always)]
     fn wide_pairs(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_madd_epi16(a, b) }
     }
 
-    /// Adds pairs of sums in i16 to sums in i32.
+    /// Adds the pairs of i16 sums to i32 accumulators.
     #[inline(always)]
     fn add_wide<const R: usize>(self, sums: &mut [[__m256i; 2]; R], pairs: &[[__m256i; 2]; R]) {
         for r in 0..R {

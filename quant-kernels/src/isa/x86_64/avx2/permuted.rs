@@ -1,21 +1,20 @@
-//! 8-bit codes in an [`order`](crate::kernel::order).
+//! 8-bit codes in a [`permutation`](crate::pack::permutation).
 //!
 //! ```text
 //! for kind of block, block
-//!   bring the next block of activations into its order
-//!   for two steps of this block             in blocks of quads; else one by one
-//!     sums += i32(pairs of products + pairs of products)
+//!   permute the next block of activations
+//!   for two k-steps of this block           in quads; else one k-step at a time
+//!     acc += i32(pairs of products + pairs of products)
 //! ```
-//! Two pipes do 3 multiplications in 64 products; with one step at a time, 4. Measured on one core of a
-//! Zen 4, GOP/s of the loop alone: 284 and 236; and 265 with bringing activations into their order,
-//! which is spread over the blocks. Additions take turns of those two pipes, too, and every instruction
-//! counts: an order of two blocks of one row, instead of one of two rows, made products 5 % slower.
+//! 64 products take 3 multiplications on two pipes, and 4 with one k-step at a time. Measured on one core of a Zen
+//! 4, GOP/s of the loop alone: 284 and 236; 265 with the permutation of activations, which is spread over the
+//! blocks. Additions use those two pipes, too, and the number of instructions matters: permuting two blocks of one
+//! row, instead of one block of two rows, made products 5 % slower.
 //!
-//! Tried and left. Assembly for four rows, which keeps every sum in a register, is no faster, in any of
-//! hundreds of permutations: whatever stands where, additions take a tenth of the multiplying pipes. `vpsignb`,
-//! which fits with nearly any weights, has one more operation in the same pipes. A constant added to
-//! each quad, so that its range is centred, fits with nearly any weights, too, but every pipe is then
-//! busy: 245.
+//! Tried without success: assembly for four rows, which keeps every accumulator in a register, is no faster in any
+//! of hundreds of instruction orders, since additions take a tenth of the multiplying pipes. `vpsignb`, which fits
+//! nearly any weights, adds an operation in the same pipes. A constant added to each quad, which centres its range,
+//! fits nearly any weights, too, but then every pipe is busy: 245.
 
 use super::Avx2;
 use crate::isa::permuted::{BLOCK, BlockKind, NEGATED, PanelPermutation};
@@ -28,28 +27,28 @@ use core::arch::x86_64::{
     _mm256_storeu_si256, _mm256_xor_si256,
 };
 
-/// AVX2 for 8-bit codes in an order.
+/// AVX2 for permuted 8-bit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Avx2Permuted(pub(super) Avx2);
 
 // SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
 unsafe impl Ymm for Avx2Permuted {}
 
-/// Codes of a step.
+/// The codes of a k-step.
 type KStep = [[i8; 32]; 2];
 
-/// Permutations and sources of what is left of a panel, for two blocks each.
+/// The permutations and sources of the rest of a panel, for two blocks each.
 type Permutations<'a> =
     core::iter::Zip<core::slice::Iter<'a, [[u8; BLOCK]; 2]>, core::slice::Iter<'a, [u16; 2]>>;
 
 /// The activations of a block of each row.
 type Block<const R: usize> = [[u8; BLOCK]; R];
 
-/// The same in order.
+/// The permuted activations of a block.
 type Ordered<const R: usize> = [[u32; BLOCK / 4]; R];
 
-/// Two blocks in order, and the two that come next. Their alignment gives sums that wait in memory an
-/// aligned place, too: the compiler aligns the stack for either or for none.
+/// Two permuted blocks, and the two that follow. The alignment makes the compiler align the stack, and with it
+/// spilled accumulators.
 #[repr(align(64))]
 struct Ahead<const R: usize>([[Ordered<R>; 2]; 2]);
 
@@ -57,8 +56,8 @@ struct Ahead<const R: usize>([[Ordered<R>; 2]; 2]);
 type TwoBlocks = [[KStep; 4]; 2];
 
 impl Avx2Permuted {
-    /// Blocks of a kind, two at a time; `now` holds the activations of the first two, and those of
-    /// whatever comes next at the end.
+    /// Multiplies blocks of a kind, two at a time. `now` holds the activations of the first two; at the end, those of
+    /// whatever follows.
     #[inline(always)]
     fn blocks<const R: usize, const KIND: u8>(
         self,
@@ -110,7 +109,7 @@ impl Avx2Permuted {
         }
     }
 
-    /// Two steps, from `s` on, together in i16.
+    /// Adds the products of two k-steps, from `s` on, summed in i16.
     #[inline(always)]
     fn quads<const R: usize>(
         self,
@@ -131,7 +130,7 @@ impl Avx2Permuted {
         }
     }
 
-    /// Step `s`.
+    /// Adds the products of k-step `s`.
     #[inline(always)]
     fn pairs<const R: usize>(
         self,
@@ -150,7 +149,7 @@ impl Avx2Permuted {
         }
     }
 
-    /// Step `s`, its even and its odd bytes apart.
+    /// Adds the products of k-step `s`, of even and odd bytes separately.
     #[inline(always)]
     fn wide<const R: usize>(
         self,
@@ -184,7 +183,7 @@ impl Avx2Permuted {
         [even, odd]
     }
 
-    /// The same for unsigned bytes.
+    /// The even and the odd unsigned bytes as i16.
     #[inline(always)]
     fn unsigned(self, bytes: __m256i) -> [__m256i; 2] {
         // SAFETY: `self` proves AVX2.
@@ -196,7 +195,7 @@ impl Avx2Permuted {
         [even, odd]
     }
 
-    /// Two blocks of each row in their order; negated activations are `255 - a`.
+    /// Permutes two blocks of each row; activations of negated codes become `255 - a`.
     #[inline(always)]
     fn reorder<const R: usize>(
         self,
@@ -208,7 +207,7 @@ impl Avx2Permuted {
             let a = &a[usize::from(sources[i])];
             let pattern = self.twice(&patterns[i]);
             let negated = self.negated(pattern);
-            // By number, because iterators over parts of two rows stay loops.
+            // By index, because iterators over parts of two rows are not unrolled.
             for two in 0..R / 2 {
                 let rows = self.ymm_bytes(&a.as_flattened().as_chunks().0[two]);
                 let rows = self.negate(self.shuffle(rows, pattern), negated);
@@ -221,7 +220,7 @@ impl Avx2Permuted {
         }
     }
 
-    /// The same in both halves.
+    /// Loads the same bytes into both halves.
     #[inline(always)]
     fn twice(self, bytes: &[u8; BLOCK]) -> __m256i {
         // SAFETY: AVX2 implies SSE2; the reference is to the 16 bytes that are read.
@@ -250,7 +249,7 @@ impl Avx2Permuted {
         unsafe { _mm256_shuffle_epi8(bytes, pattern) }
     }
 
-    /// All bits of the bytes that a pattern mirrors.
+    /// All bits of the bytes whose code a pattern negates.
     #[inline(always)]
     fn negated(self, pattern: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
@@ -266,7 +265,7 @@ impl Avx2Permuted {
     }
 }
 
-/// The kind of this number.
+/// The kind with this number.
 const fn kind(number: u8) -> BlockKind {
     match number {
         0 => BlockKind::Quads,
@@ -282,7 +281,7 @@ impl Isa for Avx2Permuted {
     type KStep = KStep;
 
     const KR: usize = 4;
-    // 4 rows · 2 vectors = 8 sums, 4 vectors of codes, 2 broadcasts, a temporary, ones: 16 registers.
+    // 4 rows · 2 vectors = 8 accumulators, 4 vectors of codes, 2 broadcasts, a temporary, ones: 16 registers.
     const MR: usize = 4;
     // Two blocks.
     const GROUP: usize = 2 * BLOCK / Self::KR;
@@ -299,7 +298,7 @@ impl Isa for Avx2Permuted {
         self.ymm_byte::<J>(lanes)
     }
 
-    /// Codes of this kind have an order.
+    /// Not called: these codes are permuted.
     #[inline(always)]
     fn accumulate<const R: usize>(self, _: &mut [[__m256i; 2]; R], _: &[Line; R], _: &[KStep]) {}
 

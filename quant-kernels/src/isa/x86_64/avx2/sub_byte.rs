@@ -1,11 +1,10 @@
 //! Codes of at most 4 bits: `vpmaddubsw` with unsigned codes and signed activations.
 //!
-//! Four rows are written in assembly. Each addition in i16 waits three cycles for its product, and
-//! what it waits with counts: the compiler (of Rust 1.95) adds neighbours first, as in a tree, and
-//! keeps sums in memory for it. Measured on one core of a Zen 4, GOP/s of products with 768 inputs:
-//! 311 as written here and 300 as compiled; 318 and 307 where a panel is unpacked ahead. (The loops
-//! alone: 326 and 346 as written here.) Additions that wait longer, behind the products of further
-//! rows, would be another one in a hundred faster.
+//! Four rows are written in assembly. Each addition in i16 waits three cycles for its product, and the order of
+//! additions matters: the compiler (of Rust 1.95) adds neighbours first, as in a tree, and spills accumulators for
+//! it. Measured on one core of a Zen 4, GOP/s of products with 768 inputs: 311 as written here and 300 as compiled;
+//! 318 and 307 if a panel is unpacked ahead. (The loops alone: 326 and 346 as written here.) Additions that wait
+//! longer, behind the products of further rows, would be 1 % faster.
 
 use super::{Avx2, STEPS, half_line};
 use crate::isa::x86_64::ymm::Ymm;
@@ -13,10 +12,10 @@ use crate::isa::{Isa, Line};
 use core::arch::asm;
 use core::arch::x86_64::__m256i;
 
-// Codes are at most 15, activations at least -128: what steps add to in i16 before it is widened.
+// Codes are at most 15 and activations at least -128: the sums of STEPS k-steps fit i16.
 const _: () = assert!(STEPS * 2 * 15 * 128 <= i16::MAX as usize);
 
-/// Codes of a step, one by one, or of two, packed.
+/// The codes of a k-step, or of two, packed.
 type KStep = [[i8; 32]; 2];
 
 impl Isa for Avx2 {
@@ -25,8 +24,8 @@ impl Isa for Avx2 {
     type KStep = KStep;
 
     const KR: usize = 4;
-    // 4 rows · 2 vectors = 8 sums in i16, 4 vectors of codes, 2 temporaries, a mask, ones: 16
-    // registers. The sums in i32 are needed once in eight steps and wait in memory.
+    // 4 rows · 2 vectors = 8 sums in i16, 4 vectors of codes, 2 temporaries, a mask, ones: 16 registers. The i32
+    // accumulators are needed once in eight k-steps and stay in memory.
     const MR: usize = 4;
     const GEMV_ROWS: usize = 4;
     const UNSIGNED_CODES: bool = true;
@@ -41,8 +40,8 @@ impl Isa for Avx2 {
         self.ymm_byte::<J>(lanes)
     }
 
-    /// The pair sums of eight steps are added in i16 before they are widened, which saves the two
-    /// operations of widening for all but one of them.
+    /// Pair sums of eight k-steps are added in i16 before they are widened, which saves the two operations of
+    /// widening for all but one of them.
     #[inline(always)]
     fn accumulate<const R: usize>(self, sums: &mut [[__m256i; 2]; R], a: &[Line; R], b: &[KStep]) {
         for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
@@ -59,11 +58,11 @@ impl Isa for Avx2 {
         }
     }
 
-    // Unpacking takes as long as half of the products of one row, and a panel that is unpacked needs
-    // twice the room in the cache: with up to eight tiles it does not pay to do it once for all.
+    // Unpacking takes half as long as the products of one row, and an unpacked panel takes twice the room in the
+    // cache: up to eight tiles, unpacking once does not pay.
     const UNPACK_ABOVE: usize = 32;
 
-    /// As [`Isa::accumulate`]: four packed steps are eight.
+    /// [`Isa::accumulate`] with four packed k-steps instead of eight.
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
@@ -89,9 +88,9 @@ impl Isa for Avx2 {
     }
 }
 
-// In these macros a line is an instruction.
+// In these macros each line is an instruction.
 
-/// Two steps, which stand one after the other, into `l` and `h`.
+/// Loads two adjacent k-steps into `l` and `h`.
 #[rustfmt::skip]
 macro_rules! load {
     ($step:tt) => {
@@ -104,7 +103,7 @@ macro_rules! load {
     };
 }
 
-/// Two steps, which share bytes, into `l` and `h`.
+/// Loads two k-steps that share bytes into `l` and `h`.
 #[rustfmt::skip]
 macro_rules! unpack {
     ($step:tt) => {
@@ -121,7 +120,7 @@ macro_rules! unpack {
     };
 }
 
-/// A step of one row. The first one has nothing to be added to.
+/// A k-step of one row. The first one is not added to anything.
 #[rustfmt::skip]
 macro_rules! row {
     ($codes:tt, 0, $row:tt) => {
@@ -142,7 +141,7 @@ macro_rules! row {
     };
 }
 
-/// A step of the codes in `l` or `h`.
+/// A k-step with the codes in `l` or `h`.
 #[rustfmt::skip]
 macro_rules! step {
     ($codes:tt, $step:tt) => {
@@ -155,7 +154,7 @@ macro_rules! step {
     };
 }
 
-/// Pairs of products of a row, which are added to its sums.
+/// Widens the pair sums of a row and adds them to its accumulators.
 #[rustfmt::skip]
 macro_rules! widen {
     ($row:tt) => {
@@ -170,8 +169,7 @@ macro_rules! widen {
     };
 }
 
-/// A function that adds the products of four rows and the steps of half a line, whose codes are loaded
-/// as `$codes` says.
+/// A function that adds the products of four rows and the k-steps of half a line, loaded by `$codes`.
 macro_rules! four_rows {
     ($name:ident, $count:expr, $codes:ident) => {
         #[inline(always)]
@@ -230,7 +228,7 @@ impl Avx2 {
     four_rows!(four_rows, STEPS, load);
     four_rows!(four_rows_packed, STEPS / 2, unpack);
 
-    /// Adds a step of every row, in i16; the first of eight has nothing to be added to.
+    /// Adds a k-step of every row, in i16; the first of eight is not added to anything.
     #[inline(always)]
     fn add_pairs<const R: usize>(
         self,

@@ -1,18 +1,17 @@
-//! 8-bit codes of any kind.
+//! 8-bit codes of any value.
 //!
-//! `vpmaddwd` sums pairs of products of i16 in i32. Nothing can overflow, whatever the values, but it
-//! does half as many products as `vpmaddubsw`. So activations are added to codes first, which halves
-//! the number of products ([`Isa::WINOGRAD`]): three additions, which any of four pipes does, and one
-//! multiplication, which two do, instead of two of each. Sums of bytes fit i16, and i32 wraps to what
-//! the difference with the parts that are subtracted fits again.
+//! `vpmaddwd` sums pairs of products of i16 in i32. It cannot overflow, whatever the values, but does half as many
+//! products as `vpmaddubsw`. So the product is computed as a Winograd inner product ([`Isa::WINOGRAD`]), which halves
+//! the multiplications: three additions, on any of four pipes, and one multiplication, on two, instead of two of
+//! each. Sums of bytes fit i16. Accumulators wrap in i32; the final value, after the subtractions, fits.
 //!
-//! Measured on one core of a Zen 4, GOP/s of the loop alone: 187 with products, 215 with products of
-//! sums, and 188 if codes are widened as they are loaded, as they are for few rows, so that weights
-//! take no more memory than elsewhere. For many, a panel is widened once.
+//! Measured on one core of a Zen 4, GOP/s of the loop alone: 187 with plain products, 215 with those of sums, and 188
+//! if codes are widened at each load. That is done for few rows, so that weights take no more memory than in other
+//! kernels; for many rows, a panel is widened once.
 //!
-//! Four rows are written in assembly, several steps together: at more than five instructions a cycle
-//! those of a loop count, and an unrolled one the compiler (of Rust 1.95) changes into trees of
-//! additions, for which there are not registers enough: 154 GOP/s at 512³ instead of 182.
+//! Four rows are written in assembly, several k-steps together: at more than five instructions a cycle, loop control
+//! counts, and the compiler (of Rust 1.95) turns an unrolled loop into trees of additions that exceed the registers:
+//! 154 GOP/s at 512³ instead of 182.
 
 use super::{Avx2, STEPS, half_line};
 use crate::isa::x86_64::ymm::Ymm;
@@ -24,19 +23,19 @@ use core::arch::x86_64::{
 };
 use core::marker::PhantomData;
 
-/// AVX2 with products of i16: a step is two values of a row, as they are stored, or widened already.
+/// AVX2 with products of i16. A k-step is two values of a row, as stored or widened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Avx2Wide<C>(Avx2, PhantomData<C>);
 
 // SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
 unsafe impl<C: Code> Ymm for Avx2Wide<C> {}
 
-/// Codes of a step.
+/// The codes of a k-step.
 type KStep<C> = [[C; 16]; 2];
 
-// In these macros a line is an instruction.
+// In these macros each line is an instruction.
 
-/// Two steps of four rows, whose codes are loaded by `$load`, `$bytes` to a vector.
+/// Two k-steps of four rows, whose codes are loaded by `$load`, `$bytes` to a vector.
 #[rustfmt::skip]
 macro_rules! two_steps {
     ($load:tt, $bytes:tt, $step:tt) => {
@@ -53,7 +52,7 @@ macro_rules! two_steps {
     };
 }
 
-/// Two steps of one row.
+/// Two k-steps of one row.
 #[rustfmt::skip]
 macro_rules! row {
     ($step:tt, $row:tt) => {
@@ -72,7 +71,7 @@ macro_rules! row {
     };
 }
 
-/// [`Code::four_rows`] of codes that `$load` loads as i16, `$bytes` to a vector.
+/// [`Code::four_rows`] for codes that `$load` loads as i16, `$bytes` to a vector.
 macro_rules! four_rows {
     ($load:tt, $bytes:tt) => {
         #[inline(always)]
@@ -124,12 +123,12 @@ macro_rules! four_rows {
     };
 }
 
-/// What a step is made of.
+/// The type of codes in a k-step.
 pub(crate) trait Code: Pod + Send + Sync {
-    /// As i16.
+    /// Loads codes as i16.
     fn widen(isa: Avx2, from: &[Self; 16]) -> __m256i;
 
-    /// Adds the products of four rows and the steps of half a line.
+    /// Adds the products of four rows and the k-steps of half a line.
     fn four_rows(
         isa: Avx2,
         sums: &mut [[__m256i; 2]; 4],
@@ -166,8 +165,7 @@ impl<C: Code> Avx2Wide<C> {
         Self(avx2, PhantomData)
     }
 
-    /// The low half of each lane, by a multiplication that drops the high half: two shifts would do
-    /// the same.
+    /// The low half of each lane, by a multiplication that drops the high half; two shifts would do the same.
     #[inline(always)]
     fn low(self, lanes: __m256i) -> __m256i {
         self.0.wide_pairs(lanes, self.ymm_splat_int(1))
@@ -191,7 +189,7 @@ impl<C: Code> Isa for Avx2Wide<C> {
     type KStep = KStep<C>;
 
     const KR: usize = 2;
-    // 4 rows · 2 vectors = 8 sums, 4 vectors of codes, 2 broadcasts, 2 temporaries: 16 registers.
+    // 4 rows · 2 vectors = 8 accumulators, 4 vectors of codes, 2 broadcasts, 2 temporaries: 16 registers.
     const MR: usize = 4;
     const GEMV_ROWS: usize = 4;
     const GROUP: usize = 2;
