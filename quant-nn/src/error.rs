@@ -2,71 +2,67 @@
 
 use core::fmt;
 
-use quant::ParamId;
-use quant::QuantizationScheme;
-use quant::activation::{ActivationError, ActivationMode, ActivationQuantizer};
+use quant::activation::ActivationError;
+use quant::module::ParamId;
 use quant::quantize::WeightError;
 use quant::scheme::ScaleError;
 use quant::tensor::TensorError;
-use quant_kernels::{ConvError, KernelUnavailable, LinearError, PackError};
+use quant_kernels::{ConvError, KernelUnavailable, LinearError};
+
+use crate::weights::PackWeightsError;
 
 /// A layer cannot run.
+///
+/// `layer` is the path of the layer. A layer whose input was never prepared for quantization does
+/// not know its path, and an operation without an activation quantizer has none: it is the
+/// operation then, such as `linear` or `embedding`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ForwardError {
-    /// An activation that is to be quantized is not finite.
+    /// The input cannot be quantized or observed.
     Activation(ActivationError),
-    /// A tensor has another shape than the layer needs.
+    /// A tensor does not have the shape that the layer needs.
     Shape {
-        /// The layer: the path of its activation quantizer, or what it is.
-        layer: ParamId,
-        /// What is needed, in words.
-        expected: String,
-        /// The shape.
-        found: Vec<usize>,
-    },
-    /// No integer kernel executes weights of this scheme.
-    Scheme {
         /// The layer.
         layer: ParamId,
-        /// The scheme of its weight.
-        scheme: QuantizationScheme,
-        /// What it should be.
-        expected: &'static str,
+        /// The tensor and its shape, in words: `an input of shape […, 3]`.
+        expected: String,
+        /// The tensor's shape.
+        found: Vec<usize>,
     },
-    /// The weights cannot be packed.
+    /// The weight cannot be packed for the kernels, or no kernel executes its scheme.
     Pack {
         /// The layer.
         layer: ParamId,
-        /// Why.
-        source: PackError,
+        /// What the kernels refuse.
+        source: PackWeightsError,
     },
     /// The integer product refused its arguments.
     Product {
         /// The layer.
         layer: ParamId,
-        /// Why.
+        /// What the kernel refuses.
         source: LinearError,
     },
     /// The integer convolution refused its arguments.
     Convolution {
         /// The layer.
         layer: ParamId,
-        /// Why.
+        /// What the kernel refuses.
         source: ConvError,
     },
-    /// The kernel that `QUANT_KERNEL` names is not to be had.
+    /// The kernel that `QUANT_KERNEL` names is not available.
     Kernel(KernelUnavailable),
     /// An index of an embedding is out of range.
     Index {
-        /// The position among the indices.
+        /// The position among the indices, from 0.
         position: usize,
         /// The index.
         index: u32,
         /// The number of rows.
         rows: usize,
     },
-    /// The input is to be quantized, but the weight is float: `quantize_weights` was forgotten.
+    /// The input is to be quantized, but the weight is float: `quantize_weights` was not called.
     FloatWeight {
         /// The layer.
         layer: ParamId,
@@ -75,7 +71,7 @@ pub enum ForwardError {
     Weight {
         /// The layer.
         layer: ParamId,
-        /// Why.
+        /// Which of its values or scales cannot be quantized.
         source: WeightError,
     },
     /// The scale of an activation in training is not a positive normal number.
@@ -85,48 +81,10 @@ pub enum ForwardError {
         /// The scale.
         source: ScaleError,
     },
-    /// A storage cannot hold a result.
+    /// A tensor cannot be made: a storage refuses its shape, or a norm cannot be folded.
     Tensor(TensorError),
-    /// The library behind the tensors failed.
+    /// The library of the tensors, such as candle, failed; with its message.
     Backend(String),
-}
-
-impl ForwardError {
-    /// A tensor has another shape than the layer of `activation` needs.
-    pub(crate) fn shape(
-        activation: &ActivationQuantizer,
-        expected: impl Into<String>,
-        found: &[usize],
-    ) -> Self {
-        let (layer, expected) = (activation.name(), expected.into());
-        Self::Shape { layer, expected, found: found.into() }
-    }
-
-    /// Refuses to run a float weight where the input is to be quantized.
-    pub(crate) fn check_float(activation: &ActivationQuantizer) -> Result<(), Self> {
-        match activation.mode() {
-            ActivationMode::Dynamic(_) | ActivationMode::Static(_) => {
-                Err(Self::FloatWeight { layer: activation.name() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A failed product; a value that is not finite is the activation's error.
-    pub(crate) fn product(activation: &ActivationQuantizer, source: LinearError) -> Self {
-        match source {
-            LinearError::NonFinite(source) => Self::Activation(activation.non_finite(source)),
-            source => Self::Product { layer: activation.name(), source },
-        }
-    }
-
-    /// A failed convolution; a value that is not finite is the activation's error.
-    pub(crate) fn convolution(activation: &ActivationQuantizer, source: ConvError) -> Self {
-        match source {
-            ConvError::Linear(source) => Self::product(activation, source),
-            source => Self::Convolution { layer: activation.name(), source },
-        }
-    }
 }
 
 impl From<ActivationError> for ForwardError {
@@ -152,47 +110,49 @@ impl fmt::Display for ForwardError {
         match self {
             Self::Activation(error) => error.fmt(f),
             Self::Shape { layer, expected, found } => {
-                write!(f, "{layer}: the shape is {found:?}, {expected} is needed")
+                write!(f, "{layer}: expected {expected}, found {found:?}")
             }
-            Self::Scheme { layer, scheme, expected } => {
-                write!(f, "{layer}: no kernel executes weights quantized {scheme}; use {expected}")
+            Self::Pack { layer, .. } => write!(f, "{layer}: the weight does not run in integers"),
+            Self::Product { layer, .. } => write!(f, "{layer}: the integer product failed"),
+            Self::Convolution { layer, .. } => {
+                write!(f, "{layer}: the integer convolution failed")
             }
-            Self::Pack { layer, source } => write!(f, "{layer}: {source}"),
-            Self::Product { layer, source } => write!(f, "{layer}: {source}"),
-            Self::Convolution { layer, source } => write!(f, "{layer}: {source}"),
+            Self::Kernel(error) => error.fmt(f),
+            Self::Index { position, index, rows } => write!(
+                f,
+                "embedding: index {index} at position {position} is out of range; there are \
+                 {rows} rows"
+            ),
             Self::FloatWeight { layer } => write!(
                 f,
                 "{layer}: the input is to be quantized, but the weight is float; call \
                  `quantize_weights`, or `quantize`"
             ),
-            Self::Weight { layer, source } => write!(f, "{layer}: the weight: {source}"),
-            Self::Scale { layer, source } => write!(f, "{layer}: {source}"),
-            Self::Kernel(error) => error.fmt(f),
-            Self::Index { position, index, rows } => {
-                write!(
-                    f,
-                    "index {index} at position {position} is not below {rows}, the number of rows"
-                )
-            }
+            Self::Weight { layer, .. } => write!(f, "{layer}: the weight cannot be quantized"),
+            Self::Scale { layer, .. } => write!(f, "{layer}: the scale of the input is invalid"),
             Self::Tensor(error) => error.fmt(f),
-            Self::Backend(error) => f.write_str(error),
+            Self::Backend(message) => f.write_str(message),
         }
     }
 }
 
 impl core::error::Error for ForwardError {
+    /// The next layer. `Activation`, `Kernel` and `Tensor` print the error they hold, so their
+    /// source is the source of that error.
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            // The message is that of the error inside, and so is the source.
             Self::Activation(error) => error.source(),
             Self::Pack { source, .. } => Some(source),
             Self::Product { source, .. } => Some(source),
             Self::Convolution { source, .. } => Some(source),
             Self::Weight { source, .. } => Some(source),
             Self::Scale { source, .. } => Some(source),
-            Self::Kernel(error) => Some(error),
-            Self::Tensor(error) => Some(error),
-            _ => None,
+            Self::Kernel(error) => error.source(),
+            Self::Tensor(error) => error.source(),
+            Self::Shape { .. }
+            | Self::Index { .. }
+            | Self::FloatWeight { .. }
+            | Self::Backend(_) => None,
         }
     }
 }

@@ -47,17 +47,22 @@
 mod backend;
 mod error;
 pub mod fake_quant;
+mod fold;
 mod layers;
 mod ops;
 #[cfg(feature = "candle")]
 pub mod training;
+mod weights;
 
 pub use backend::Backend;
 #[cfg(feature = "candle")]
 pub use backend::candle;
-pub use backend::ndarray::{attention, matmul};
+pub use backend::ndarray::{
+    CpuParam, CpuStorage, attention, conv2d, embedding, layer_norm, linear, matmul,
+};
 pub use error::ForwardError;
 pub use layers::{
     BatchNorm2d, Conv2d, ConvNorm2d, Embedding, FoldError, FoldNorms, LayerNorm, Linear,
 };
-pub use ops::{Conv2dOptions, Pool, Unary};
+pub use ops::{BatchNormParams, Conv2dOptions, ConvParams, Pool, Unary};
+pub use weights::{PackWeightsError, pack_weights, pack_weights_for_floats};

@@ -1,23 +1,148 @@
 //! The parameters of operations: plain values that layers and backends share.
 
-/// How a window is moved over an image. Pairs are (down, right).
+use quant::activation::ActivationQuantizer;
+use quant::module::Param;
+use quant::tensor::FloatTensor;
+
+/// How the kernel of a convolution moves over an image. Pairs are (vertical, horizontal).
+///
+/// ```
+/// use quant_nn::Conv2dOptions;
+///
+/// let options = Conv2dOptions::new().stride([2, 2]).padding([1, 1]);
+/// assert_eq!((options.dilation, options.groups), ([1, 1], 1));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Conv2dOptions {
-    /// Steps of the window.
+    /// Pixels between neighbouring kernel positions; `[1, 1]` by default.
     pub stride: [usize; 2],
-    /// Zeros added on either side.
+    /// Zeros added on either side; none by default.
     pub padding: [usize; 2],
-    /// Distance of neighbours in the window.
+    /// Pixels between neighbouring elements of the kernel; `[1, 1]` by default.
     pub dilation: [usize; 2],
-    /// Groups of channels that do not see each other; as many as there are channels: depthwise.
+    /// Groups of channels that are convolved separately; 1 by default. As many as there are input
+    /// channels make a depthwise convolution.
     pub groups: usize,
+}
+
+impl Conv2dOptions {
+    /// The defaults.
+    pub const fn new() -> Self {
+        Self { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+    }
+
+    /// With this stride.
+    #[must_use]
+    pub const fn stride(self, stride: [usize; 2]) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// With this padding.
+    #[must_use]
+    pub const fn padding(self, padding: [usize; 2]) -> Self {
+        Self { padding, ..self }
+    }
+
+    /// With this dilation.
+    #[must_use]
+    pub const fn dilation(self, dilation: [usize; 2]) -> Self {
+        Self { dilation, ..self }
+    }
+
+    /// With this number of groups.
+    #[must_use]
+    pub const fn groups(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
 }
 
 impl Default for Conv2dOptions {
     fn default() -> Self {
-        Self { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+        Self::new()
     }
 }
+
+/// What a convolution takes besides its input; see [`Backend::conv2d`](crate::Backend::conv2d).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ConvParams<'a, T: FloatTensor> {
+    /// `[out, in / groups, height, width]`
+    pub weight: &'a Param<T>,
+    /// `[out]`
+    pub bias: Option<&'a Param<T>>,
+    /// How the kernel moves.
+    pub options: Conv2dOptions,
+    /// How the input is quantized.
+    pub input: &'a ActivationQuantizer,
+}
+
+impl<'a, T: FloatTensor> ConvParams<'a, T> {
+    /// A convolution without bias, with the default options.
+    pub const fn new(weight: &'a Param<T>, input: &'a ActivationQuantizer) -> Self {
+        Self { weight, bias: None, options: Conv2dOptions::new(), input }
+    }
+
+    /// With this bias, `[out]`.
+    #[must_use]
+    pub fn bias(self, bias: Option<&'a Param<T>>) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// With these options.
+    #[must_use]
+    pub fn options(self, options: Conv2dOptions) -> Self {
+        Self { options, ..self }
+    }
+}
+
+impl<T: FloatTensor> Clone for ConvParams<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: FloatTensor> Copy for ConvParams<'_, T> {}
+
+/// The parameters of a batch norm, each `[channels]`; see
+/// [`Backend::batch_norm`](crate::Backend::batch_norm).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BatchNormParams<'a, T: FloatTensor> {
+    /// `γ`
+    pub weight: &'a Param<T>,
+    /// `β`
+    pub bias: &'a Param<T>,
+    /// `μ`
+    pub running_mean: &'a Param<T>,
+    /// `σ²`
+    pub running_var: &'a Param<T>,
+    /// `ε`, added to the variance.
+    pub epsilon: f32,
+}
+
+impl<'a, T: FloatTensor> BatchNormParams<'a, T> {
+    /// A norm with weight `γ`, bias `β`, running mean `μ` and running variance `σ²`.
+    pub const fn new(
+        [weight, bias, running_mean, running_var]: [&'a Param<T>; 4],
+        epsilon: f32,
+    ) -> Self {
+        Self { weight, bias, running_mean, running_var, epsilon }
+    }
+
+    /// `γ`, `β`, `μ`, `σ²`
+    pub(crate) fn params(&self) -> [&'a Param<T>; 4] {
+        [self.weight, self.bias, self.running_mean, self.running_var]
+    }
+}
+
+impl<T: FloatTensor> Clone for BatchNormParams<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: FloatTensor> Copy for BatchNormParams<'_, T> {}
 
 /// A function of one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,45 +158,56 @@ pub enum Unary {
     Sigmoid,
 }
 
-/// How a window of an image becomes one number. Pairs are (down, right).
+/// How the pixels under the kernel become one. Pairs are (vertical, horizontal).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Pool {
-    /// The greatest.
+    /// The greatest value.
     Max {
-        /// The size of the window.
-        size: [usize; 2],
-        /// Its steps.
+        /// Height and width of the kernel.
+        kernel_size: [usize; 2],
+        /// Pixels between neighbouring kernel positions.
         stride: [usize; 2],
     },
     /// The mean.
     Average {
-        /// The size of the window.
-        size: [usize; 2],
-        /// Its steps.
+        /// Height and width of the kernel.
+        kernel_size: [usize; 2],
+        /// Pixels between neighbouring kernel positions.
         stride: [usize; 2],
     },
 }
 
 impl Pool {
-    /// The size of the window.
-    pub const fn size(self) -> [usize; 2] {
+    /// The maximum of pixels that do not overlap: the stride is the size of the kernel.
+    pub const fn max(kernel_size: [usize; 2]) -> Self {
+        Self::Max { kernel_size, stride: kernel_size }
+    }
+
+    /// The mean of pixels that do not overlap: the stride is the size of the kernel.
+    pub const fn average(kernel_size: [usize; 2]) -> Self {
+        Self::Average { kernel_size, stride: kernel_size }
+    }
+
+    /// Height and width of the kernel.
+    pub const fn kernel_size(self) -> [usize; 2] {
         match self {
-            Self::Max { size, .. } | Self::Average { size, .. } => size,
+            Self::Max { kernel_size, .. } | Self::Average { kernel_size, .. } => kernel_size,
         }
     }
 
-    /// Its steps.
+    /// Pixels between neighbouring kernel positions.
     pub const fn stride(self) -> [usize; 2] {
         match self {
             Self::Max { stride, .. } | Self::Average { stride, .. } => stride,
         }
     }
 
-    /// Height and width of the output; `None` if the window is empty, does not fit or does not
-    /// move.
+    /// Height and width of the output; `None` if the kernel is empty or larger than the image, or
+    /// if the stride is 0.
     pub fn output_size(self, input: [usize; 2]) -> Option<[usize; 2]> {
         let along = |i: usize| {
-            let size = Some(self.size()[i]).filter(|&size| size > 0)?;
+            let size = Some(self.kernel_size()[i]).filter(|&size| size > 0)?;
             let room = input[i].checked_sub(size)?;
             Some(room.checked_div(self.stride()[i])? + 1)
         };

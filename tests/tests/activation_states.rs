@@ -204,7 +204,7 @@ fn a_float_weight_behind_a_quantized_input_is_an_error_with_the_path() {
     let net = Net::new().prepare(&recipe).unwrap();
     let error = net.forward(&batch(1.0)).unwrap_err();
     assert!(matches!(error, ForwardError::FloatWeight { .. }), "{error}");
-    assert!(error.to_string().starts_with("first.input: "), "{error}");
+    assert!(error.to_string().starts_with("first: the input is to be quantized"), "{error}");
 }
 
 #[test]

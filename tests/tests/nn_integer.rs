@@ -131,12 +131,12 @@ fn shapes_and_schemes_that_do_not_fit_are_errors_with_the_layer() {
     let layer =
         layer.prepare(&recipe("per-tensor-affine-int8", ActivationScheme::DYNAMIC)).unwrap();
     let error = layer.forward(&random(&[2, 5], 1)).unwrap_err();
-    assert_eq!(error.to_string(), "input: the shape is [2, 5], […, 4] is needed");
+    assert_eq!(error.to_string(), "linear: expected an input of shape […, 4], found [2, 5]");
 
     let by_column = recipe("per-channel-symmetric-int8:axis=1", ActivationScheme::DYNAMIC);
     let layer = quantized(Linear::new(random(&[3, 4], 3), None).unwrap(), &by_column);
     let error = layer.forward(&random(&[2, 4], 1)).unwrap_err();
-    assert!(matches!(error, ForwardError::Scheme { .. }), "{error}");
+    assert!(matches!(error, ForwardError::Pack { .. }), "{error}");
 }
 
 #[test]
@@ -196,9 +196,9 @@ fn convolve(
 fn convolutions_agree_with_their_definition() {
     let cases = [
         (4, 6, Conv2dOptions::default()),
-        (4, 6, Conv2dOptions { stride: [2, 1], padding: [1, 2], ..Conv2dOptions::default() }),
-        (4, 6, Conv2dOptions { dilation: [2, 1], groups: 2, ..Conv2dOptions::default() }),
-        (4, 4, Conv2dOptions { padding: [1, 1], groups: 4, ..Conv2dOptions::default() }),
+        (4, 6, Conv2dOptions::new().stride([2, 1]).padding([1, 2])),
+        (4, 6, Conv2dOptions::new().dilation([2, 1]).groups(2)),
+        (4, 4, Conv2dOptions::new().padding([1, 1]).groups(4)),
     ];
     for (inputs, outputs, options) in cases {
         let (x, w) =
@@ -275,16 +275,16 @@ fn a_norm_or_a_bias_of_another_number_of_channels_is_not_folded() {
 #[test]
 fn pools_take_the_greatest_or_the_mean() {
     let x = ArrayD::from_shape_fn(IxDyn(&[1, 1, 4, 5]), |i| (i[2] * 5 + i[3]) as f32);
-    let (size, stride) = ([2, 2], [2, 2]);
-    let max = ArrayD::pool2d(&x, Pool::Max { size, stride }).unwrap();
+    let (kernel_size, stride) = ([2, 2], [2, 2]);
+    let max = ArrayD::pool2d(&x, Pool::Max { kernel_size, stride }).unwrap();
     assert_eq!(max.iter().copied().collect::<Vec<_>>(), [6.0, 8.0, 16.0, 18.0]);
-    let mean = ArrayD::pool2d(&x, Pool::Average { size, stride }).unwrap();
+    let mean = ArrayD::pool2d(&x, Pool::Average { kernel_size, stride }).unwrap();
     assert_eq!(mean.iter().copied().collect::<Vec<_>>(), [3.0, 5.0, 13.0, 15.0]);
-    assert!(ArrayD::pool2d(&x, Pool::Max { size: [5, 1], stride }).is_err());
+    assert!(ArrayD::pool2d(&x, Pool::Max { kernel_size: [5, 1], stride }).is_err());
     for x in [x, random(&[1, 1, 0, 0], 1)] {
-        for size in [[0, 0], [0, 1], [1, 0]] {
-            assert!(ArrayD::pool2d(&x, Pool::Max { size, stride }).is_err());
-            assert!(ArrayD::pool2d(&x, Pool::Average { size, stride }).is_err());
+        for kernel_size in [[0, 0], [0, 1], [1, 0]] {
+            assert!(ArrayD::pool2d(&x, Pool::Max { kernel_size, stride }).is_err());
+            assert!(ArrayD::pool2d(&x, Pool::Average { kernel_size, stride }).is_err());
         }
     }
 }
@@ -314,7 +314,7 @@ fn tensors_without_elements_have_results_without_surprises() {
     }
 
     // No channels, or nothing but padding: sums of no products.
-    let padded = Conv2dOptions { padding: [1, 1], ..Conv2dOptions::default() };
+    let padded = Conv2dOptions::new().padding([1, 1]);
     for (inputs, pixels) in [(0, 2), (2, 0)] {
         let (weight, bias) = (random(&[3, inputs, 1, 1], 1), random(&[3], 2));
         let layer = Conv2d::new(weight, Some(bias.clone()), padded).unwrap();
@@ -329,11 +329,11 @@ fn impossible_convolutions_are_errors() {
     let weight = random(&[4, 2, 3, 3], 1);
     let default = Conv2dOptions::default();
     for options in [
-        Conv2dOptions { stride: [0, 1], ..default },
-        Conv2dOptions { dilation: [1, 0], ..default },
-        Conv2dOptions { groups: 0, ..default },
-        Conv2dOptions { groups: 3, ..default },
-        Conv2dOptions { dilation: [9, 9], ..default },
+        default.stride([0, 1]),
+        default.dilation([1, 0]),
+        default.groups(0),
+        default.groups(3),
+        default.dilation([9, 9]),
     ] {
         let layer = Conv2d::new(weight.clone(), None, options).unwrap();
         assert!(layer.forward(&random(&[1, 2, 8, 8], 1)).is_err(), "{options:?}");
@@ -341,5 +341,5 @@ fn impossible_convolutions_are_errors() {
     let mut layer = Conv2d::new(weight, None, default).unwrap();
     layer.bias = Some(Param::new(random(&[5], 1)));
     let error = layer.forward(&random(&[1, 2, 8, 8], 1)).unwrap_err();
-    assert_eq!(error.to_string(), "input: the shape is [5], a bias of [4] is needed");
+    assert_eq!(error.to_string(), "conv2d: expected a bias of shape [4], found [5]");
 }

@@ -231,7 +231,7 @@ fn train_quantized(
         let (images, _) = data.batch(&batch)?;
         qat.train(|model| model.forward(&images))?;
     }
-    qat.fake()?;
+    qat.enable_fake_quant()?;
     let mut adam = Adam::new(qat.model())?;
     let (mut losses, mut accuracies) = (Vec::new(), Vec::new());
     for epoch in 0..QAT_EPOCHS {

@@ -26,7 +26,7 @@ use quant::record::{Record, Recorder};
 use quant::scheme::ActivationScheme;
 use quant::{BincodeRecorder, FloatTensor, Module, Recipe};
 use quant_nn::FoldNorms;
-use quant_nn::training::{Adam, Qat, QatOptions, cross_entropy, distillation, learning};
+use quant_nn::training::{Adam, Qat, QatOptions, cross_entropy, distillation, train_mode};
 use training::curves::{Curve, Points, svg};
 use training::epochs::{batches, rate};
 use training::teacher;
@@ -114,7 +114,7 @@ fn train_float(
         let (mut sum, batches) = (0.0, batches(samples.len(), BATCH, rng));
         for batch in &batches {
             let (images, digits) = samples.batch(batch)?;
-            let scores = learning(|| model.forward(&images))?;
+            let scores = train_mode(|| model.forward(&images))?;
             let loss = cross_entropy(&scores, &digits)?;
             sum += f64::from(loss.to_scalar::<f32>()?);
             adam.step(model, &loss.backward()?, rate(RATE, epoch, FLOAT_EPOCHS))?;
@@ -161,7 +161,7 @@ fn train_quantized(
         let (images, _) = samples.batch(batch)?;
         qat.train(|model| model.forward(&images))?;
     }
-    qat.fake()?;
+    qat.enable_fake_quant()?;
     let bar = bar("int4 weights", QAT_EPOCHS * samples.len().div_ceil(BATCH))?;
     let mut losses = Vec::new();
     for epoch in 0..QAT_EPOCHS {

@@ -71,7 +71,7 @@ fn dense<T: FloatTensor>(
 impl<T: Backend> LeNet<T> {
     /// Scores, `[n, 10]`, of images, `[n, 1, 28, 28]`.
     pub(crate) fn forward(&self, images: &T::Activation) -> Result<T::Activation, ForwardError> {
-        let pool = Pool::Max { size: [2, 2], stride: [2, 2] };
+        let pool = Pool::max([2, 2]);
         let x = T::unary(self.conv1.forward(images)?, Unary::Relu)?;
         let x = T::pool2d(&x, pool)?;
         let x = T::unary(self.conv2.forward(&x)?, Unary::Relu)?;

@@ -1,15 +1,19 @@
-//! The operations that layers are made of.
+//! The operations that layers are made of, and the two backends that run them.
+//!
+//! This file is the trait. `ndarray/` computes on slices; `candle/` adds gradients and devices, and
+//! uses `ndarray/` on the CPU. The room imports `error`, `ops` and `fold`; `candle/` asks `training`
+//! for learned scales.
 
 #[cfg(feature = "candle")]
 pub mod candle;
 pub(crate) mod ndarray;
+pub(crate) mod shape;
 
 use crate::error::ForwardError;
-use crate::layers::{BatchNorm2d, Conv2d};
-use crate::ops::{Conv2dOptions, Pool, Unary};
-use quant::FloatTensor;
-use quant::Param;
+use crate::ops::{BatchNormParams, ConvParams, Pool, Unary};
 use quant::activation::ActivationQuantizer;
+use quant::module::Param;
+use quant::tensor::FloatTensor;
 
 /// Tensors that layers can run on.
 ///
@@ -36,17 +40,14 @@ pub trait Backend: FloatTensor + Clone {
     /// The convolution of `x`, `[batch, in, height, width]`, with `w`,
     /// `[out, in / groups, height, width]`, plus `b`, `[out]`.
     ///
-    /// `input` is as in [`linear`](Self::linear); a dynamic one that is per row gives each image
-    /// a range of its own. A quantized weight with a float input is dequantized once and kept.
+    /// `conv.input` is as in [`linear`](Self::linear); a dynamic one that is per row gives each
+    /// image a range of its own. A quantized weight with a float input is dequantized once.
     ///
     /// # Errors
-    /// Shapes that do not fit, or an activation that is not finite where it is to be quantized.
+    /// As [`linear`](Self::linear); also a weight quantized in blocks, if the input is quantized.
     fn conv2d(
         x: &Self::Activation,
-        weight: &Param<Self>,
-        bias: Option<&Param<Self>>,
-        options: Conv2dOptions,
-        input: &ActivationQuantizer,
+        conv: ConvParams<'_, Self>,
     ) -> Result<Self::Activation, ForwardError>;
 
     /// What [`ConvNorm2d::forward`](crate::ConvNorm2d::forward) computes: the convolution, and then
@@ -56,25 +57,25 @@ pub trait Backend: FloatTensor + Clone {
     /// As [`conv2d`](Self::conv2d).
     fn conv2d_norm(
         x: &Self::Activation,
-        conv: &Conv2d<Self>,
-        norm: &BatchNorm2d<Self>,
+        conv: ConvParams<'_, Self>,
+        norm: BatchNormParams<'_, Self>,
     ) -> Result<Self::Activation, ForwardError> {
-        Self::batch_norm(&conv.forward(x)?, norm)
+        Self::batch_norm(&Self::conv2d(x, conv)?, norm)
     }
 
-    /// What [`BatchNorm2d::forward`] computes.
+    /// `(x - μ) / sqrt(σ² + ε) · γ + β` for each channel of `x`, `[batch, channels, height, width]`.
     ///
     /// # Errors
     /// Shapes that do not fit.
     fn batch_norm(
         x: &Self::Activation,
-        norm: &BatchNorm2d<Self>,
+        norm: BatchNormParams<'_, Self>,
     ) -> Result<Self::Activation, ForwardError>;
 
-    /// Pools windows of `[batch, channels, height, width]`.
+    /// Pools `x`, `[batch, channels, height, width]`.
     ///
     /// # Errors
-    /// A window that is empty or does not fit into the image, or that does not move.
+    /// A kernel that is empty or larger than the image, or a stride of 0.
     fn pool2d(x: &Self::Activation, pool: Pool) -> Result<Self::Activation, ForwardError>;
 
     /// The rows of `w`, `[rows, n]`, with these indices: `[indices, n]`. Rows of a quantized

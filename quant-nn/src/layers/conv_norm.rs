@@ -4,7 +4,8 @@ use core::fmt;
 
 use ndarray::ArrayD;
 
-use super::conv::{BatchNorm2d, Conv2d};
+use super::batch_norm::BatchNorm2d;
+use super::conv::Conv2d;
 use crate::backend::Backend;
 use crate::error::ForwardError;
 use quant::FloatTensor;
@@ -14,9 +15,9 @@ use quant::tensor::TensorError;
 
 /// A convolution and, until it is folded, its [`BatchNorm2d`].
 ///
-/// [`FoldNorms::fold_norms`] makes the norm a part of the convolution. In training with quantization the
-/// folded weight is what is quantized (from the phase that quantizes on, with the statistics that
-/// were learned before), so that what is deployed is what was trained.
+/// [`FoldNorms::fold_norms`] multiplies the norm into the convolution. Quantization-aware training
+/// quantizes the folded weight, with the statistics learned while the model was float, so that the
+/// trained model is the deployed one.
 #[derive(Clone, Debug)]
 pub struct ConvNorm2d<T: FloatTensor = ArrayD<f32>> {
     /// The convolution.
@@ -26,7 +27,7 @@ pub struct ConvNorm2d<T: FloatTensor = ArrayD<f32>> {
 }
 
 impl<T: FloatTensor> ConvNorm2d<T> {
-    /// The layer of both.
+    /// The layer that computes `conv` and then `norm`.
     pub fn new(conv: Conv2d<T>, norm: BatchNorm2d<T>) -> Self {
         Self { conv, norm: Some(norm) }
     }
@@ -39,7 +40,7 @@ impl<T: Backend> ConvNorm2d<T> {
     /// See [`Backend::conv2d_norm`].
     pub fn forward(&self, x: &T::Activation) -> Result<T::Activation, ForwardError> {
         match &self.norm {
-            Some(norm) => T::conv2d_norm(x, &self.conv, norm),
+            Some(norm) => T::conv2d_norm(x, self.conv.params(), norm.params()),
             None => self.conv.forward(x),
         }
     }
@@ -62,7 +63,7 @@ impl<T: FloatTensor> FoldNorm for ConvNorm2d<T> {
     fn fold(&mut self) -> Result<(), TensorError> {
         let Some(norm) = &self.norm else { return Ok(()) };
         let Conv2d { weight, bias, .. } = self.conv.fold(norm)?;
-        // In its place, so that the parameter keeps what it is besides its value.
+        // The value changes in place, so that the parameter keeps its attachment.
         if let (Some(own), Some(folded)) = (self.conv.weight.as_float_mut(), weight.into_float()) {
             *own = folded;
         }
@@ -72,10 +73,9 @@ impl<T: FloatTensor> FoldNorm for ConvNorm2d<T> {
     }
 }
 
-/// Folds norms into layers; implemented for every model.
+/// Folding of norms; implemented for every model.
 pub trait FoldNorms: Walk + Sized {
-    /// Folds every norm that a layer holds into the layer's weights, so that what is quantized is
-    /// what is executed; see [`ConvNorm2d`].
+    /// Folds the norm of every [`ConvNorm2d`] into its convolution. Call it before quantizing.
     ///
     /// # Errors
     /// A weight that is quantized already, or a norm of another number of channels; with the path.
@@ -103,19 +103,19 @@ fn fold<M: Walk>(mut model: M) -> Result<M, FoldError> {
     all.0.map_or(Ok(model), Err)
 }
 
-/// A norm cannot be folded into its layer.
+/// A norm cannot be folded into its convolution.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FoldError {
     /// The layer.
     pub id: ParamId,
-    /// Why.
+    /// Why the two do not fit, or which of them is quantized.
     pub source: TensorError,
 }
 
 impl fmt::Display for FoldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.id, self.source)
+        write!(f, "{}: the norm cannot be folded into the convolution", self.id)
     }
 }
 

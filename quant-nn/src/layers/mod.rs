@@ -1,13 +1,18 @@
-//! The layers, each written once over [`Backend`](crate::Backend).
+//! The layers: parameters, a constructor that checks shapes, and a `forward` that calls
+//! [`Backend`](crate::Backend).
+//!
+//! This room imports `backend`, `fold` and `ops`. Start reading in `linear.rs`.
 
+mod batch_norm;
 mod conv;
 mod conv_norm;
 mod embedding;
+mod layer_norm;
 mod linear;
-mod norm;
 
-pub use conv::{BatchNorm2d, Conv2d};
+pub use batch_norm::BatchNorm2d;
+pub use conv::Conv2d;
 pub use conv_norm::{ConvNorm2d, FoldError, FoldNorms};
 pub use embedding::Embedding;
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
-pub use norm::LayerNorm;

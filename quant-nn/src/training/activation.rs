@@ -4,13 +4,14 @@ use std::boxed::Box;
 
 use candle_core::{Device, Tensor, Var};
 
-use super::phase::{Phase, StepSize, learns_ranges};
+use super::phase::Phase;
+use super::scale::ScaleSource;
+use super::train_mode::updates_ranges;
 use super::weight::set;
-use quant::FloatTensor;
-use quant::Param;
 use quant::activation::{ActivationQuantizer, ActivationTraining, Observation};
-use quant::module::{Walk, Walker, WalkerMut};
+use quant::module::{Param, Walk, Walker, WalkerMut};
 use quant::scheme::QuantParams;
+use quant::tensor::{FloatTensor, TensorError};
 
 /// Attached to an observing activation quantizer.
 #[derive(Clone)]
@@ -23,8 +24,8 @@ pub(crate) struct FakeActivation {
 }
 
 /// Begins training, if the activation is observing.
-pub(super) fn begin(activation: &mut ActivationQuantizer, steps: StepSize) {
-    activation.begin_training(|| Box::new(FakeActivation::new(steps)));
+pub(super) fn begin(activation: &mut ActivationQuantizer, scale_source: ScaleSource) {
+    activation.begin_training(|| Box::new(FakeActivation::new(scale_source)));
 }
 
 /// The phase of the activation's training; `None` if it is not in training.
@@ -32,29 +33,36 @@ pub(super) fn phase(activation: &ActivationQuantizer) -> Option<Phase> {
     Some(FakeActivation::of(activation)?.phase)
 }
 
-/// Whether the activation can go on to a phase that quantizes.
+/// Whether the activation can be fake-quantized: it has a range, or is not in training.
 pub(super) fn is_ready(activation: &ActivationQuantizer) -> bool {
     activation.training().is_none() || activation.observed_params().is_some()
 }
 
-/// Changes the phase, if the activation is in training; says whether there is a range to go on
-/// with, and changes nothing if there is none.
-pub(super) fn set_phase(activation: &mut ActivationQuantizer, phase: Phase) -> bool {
+/// Changes the phase, if the activation is in training.
+///
+/// # Errors
+/// The device of a learned scale fails. The phase is the old one then.
+pub(super) fn set_phase(
+    activation: &mut ActivationQuantizer,
+    phase: Phase,
+) -> Result<(), TensorError> {
     let observed = activation.observed_params();
-    let Some((training, _)) = activation.training_mut() else { return true };
-    let Some(fake) = training.downcast_mut::<FakeActivation>() else { return true };
-    fake.set_phase(phase, observed)
+    let Some((training, _)) = activation.training_mut() else { return Ok(()) };
+    match training.downcast_mut::<FakeActivation>() {
+        Some(fake) => fake.set_phase(phase, observed),
+        None => Ok(()),
+    }
 }
 
 /// The scale of the activation, if it is learned now.
 pub(crate) fn learned_scale(activation: &ActivationQuantizer) -> Option<&Tensor> {
-    let fake = FakeActivation::of(activation).filter(|fake| fake.phase == Phase::Fake)?;
+    let fake = FakeActivation::of(activation).filter(|fake| fake.phase == Phase::FakeQuant)?;
     fake.scale.as_ref()?.as_float()
 }
 
 impl FakeActivation {
-    fn new(steps: StepSize) -> Self {
-        let scale = (steps == StepSize::Learned).then(|| {
+    fn new(scale_source: ScaleSource) -> Self {
+        let scale = (scale_source == ScaleSource::Learned).then(|| {
             let var = Var::from_vec(vec![0.0f32], 1, &Device::Cpu);
             Param::new(var.expect("the host has room for one number").into_inner())
         });
@@ -65,18 +73,21 @@ impl FakeActivation {
         activation.training()?.downcast_ref()
     }
 
-    fn set_phase(&mut self, phase: Phase, observed: Option<QuantParams>) -> bool {
-        if self.phase == Phase::Observe && phase != Phase::Observe {
-            let Some(params) = observed else { return false };
-            if let Some(scale) = &self.scale {
-                self.zero_point = params.zero_point();
-                if set(scale, vec![params.scale()]).is_err() {
-                    return false;
-                }
-            }
+    fn set_phase(
+        &mut self,
+        phase: Phase,
+        observed: Option<QuantParams>,
+    ) -> Result<(), TensorError> {
+        // A learned scale starts as that of the observed range.
+        if self.phase == Phase::Observe
+            && phase != Phase::Observe
+            && let (Some(scale), Some(params)) = (&self.scale, observed)
+        {
+            set(scale, vec![params.scale()])?;
+            self.zero_point = params.zero_point();
         }
         self.phase = phase;
-        true
+        Ok(())
     }
 }
 
@@ -88,10 +99,10 @@ impl ActivationTraining for FakeActivation {
     fn observes(&self) -> bool {
         let moves = match self.phase {
             Phase::Observe => true,
-            Phase::Fake => self.scale.is_none(),
+            Phase::FakeQuant => self.scale.is_none(),
             Phase::Frozen => false,
         };
-        moves && learns_ranges()
+        moves && updates_ranges()
     }
 
     fn params(&self, seen: &Observation) -> Option<QuantParams> {

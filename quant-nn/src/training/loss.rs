@@ -1,4 +1,4 @@
-//! What is minimized.
+//! Losses.
 
 use candle_core::{D, Result, Tensor};
 
@@ -8,19 +8,19 @@ fn log_softmax(x: &Tensor) -> Result<Tensor> {
     shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
 }
 
-/// The mean cross entropy of scores, `[n, classes]`, and the right classes, as a scalar.
+/// The mean cross entropy of scores, `[n, classes]`, and `n` labels, as a scalar.
 ///
 /// # Errors
-/// Shapes that do not fit, or a label that is no class.
+/// Shapes that do not fit, or a label that is not below `classes`.
 pub fn cross_entropy(scores: &Tensor, labels: &[u32]) -> Result<Tensor> {
     let labels = Tensor::new(labels, scores.device())?.unsqueeze(1)?;
     log_softmax(scores)?.gather(&labels, 1)?.mean_all()?.neg()
 }
 
-/// What a student loses on its teacher: `T² · mean Σ p log(p / q)`, with `p` and `q` the softmax of
-/// the teacher's and the student's scores over `T` (Hinton et al., 2015), as a scalar.
+/// The distillation loss `T² · mean Σ p log(p / q)`, as a scalar: `p` and `q` are the softmax of the
+/// teacher's and of the student's scores divided by the temperature `T` (Hinton et al., 2015).
 ///
-/// Gradients do not reach the teacher: often the float model that quantization began with.
+/// The teacher gets no gradient. It is often the float model.
 ///
 /// # Errors
 /// Scores of different shapes.

@@ -1,20 +1,20 @@
-//! Quantization-aware training of candle models: what is trained is what is shipped, bit for bit
-//! (feature `candle`).
+//! Quantization-aware training of candle models: the trained model and the deployed one give the
+//! same bits (feature `candle`).
 //!
-//! [`Qat`] takes a model whose parameters are variables and a [`Recipe`](quant::Recipe), and leads
+//! [`Qat`] takes a model whose parameters are variables and a [`Recipe`](quant::Recipe), and takes
 //! it through three phases:
 //!
 //! ```text
-//!            fake()             freeze()              convert(), export()
-//! observe ───────────▶ fake ───────────────▶ frozen ─────────────────────▶ integers
-//! float; activations   quantized; scales     quantized; scales
-//! are observed         follow or learn       stand still
+//!            enable_fake_quant()         freeze()          convert(), export()
+//! Observe ─────────────────────▶ FakeQuant ─────────▶ Frozen ─────────────────▶ integers
+//! float; activations             fake-quantized;      fake-quantized;
+//! are observed                   scales are trained   scales are fixed
 //! ```
 //!
-//! From `fake` on a forward pass computes what the deployed model computes (rule 6 of
-//! `docs/numerics.md`), with the same kernels. Backwards, rounding is taken for the identity where
-//! a value does not saturate (rule 8), and the product for that of the floats which the codes
-//! stand for. [`Qat::convert`] then changes nothing but the storage: its outputs have equal bits.
+//! From [`Phase::FakeQuant`] on, a forward pass computes what the deployed model computes (rule 6
+//! of `docs/numerics.md`), with the same kernels. The backward pass uses the straight-through
+//! estimator (rule 8) and the product of the dequantized values. [`Qat::convert`] then changes only
+//! the storage: the outputs of the converted model have equal bits.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -36,7 +36,7 @@
 //! let mut adam = Adam::new(qat.model())?;
 //! for step in 0..60 {
 //!     match step {
-//!         10 => qat.fake()?,
+//!         10 => qat.enable_fake_quant()?,
 //!         50 => qat.freeze()?,
 //!         _ => {}
 //!     }
@@ -51,21 +51,28 @@
 //! # }
 //! ```
 //!
-//! To go on another day, save [`Qat::checkpoint`] and [`restore`](Qat::restore) it: training
-//! continued gives the bits of training uninterrupted.
+//! To resume training later, save [`Qat::checkpoint`] and [`restore`](Qat::restore) it: resumed
+//! training gives the bits of uninterrupted training.
+//!
+//! This room imports `layers` (to fold norms) and asks `backend::candle` for variables. Start reading
+//! in `qat.rs`; `weight.rs` and `activation.rs` hold what training attaches to a model.
 
 mod activation;
 mod loss;
 mod optimizer;
 mod phase;
 mod qat;
+mod scale;
+mod train_mode;
 mod weight;
 
 pub use loss::{cross_entropy, distillation};
 pub use optimizer::{Adam, OptimizerError, Sgd};
-pub use phase::{Phase, StepSize, learning};
+pub use phase::Phase;
 pub use qat::{Qat, QatError, QatOptions};
+pub use scale::ScaleSource;
+pub use train_mode::train_mode;
 
 pub(crate) use activation::learned_scale;
-pub(crate) use phase::learns_statistics;
+pub(crate) use train_mode::updates_statistics;
 pub(crate) use weight::FakeWeight;

@@ -1,7 +1,7 @@
 //! Optimizers whose state is a module: saved and loaded like a model.
 //!
-//! They ask the model for its variables at every step, by path. A model may be loaded, mapped or
-//! put into training in between, and no stale variable is moved instead of the one in use.
+//! Each step looks up the variables of the model by path. So a model may be loaded, mapped or put
+//! into training between steps, and the step changes the variables in use.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -46,8 +46,9 @@ impl Trainable {
         Ok(Some(gradient.detach()))
     }
 
-    /// Moves the variable by `-rate · direction`. A learned scale moves by that share of itself,
-    /// and at most to its half or double: steps of one size suit no scale, and it stays positive.
+    /// Moves the variable by `-rate · direction`. A learned scale is multiplied by
+    /// `1 - rate · direction`, clamped to `0.5 ..= 2`: scales differ by orders of magnitude, and must
+    /// stay positive.
     fn step(&self, direction: &Tensor, rate: f64) -> Result<(), OptimizerError> {
         let now = self.var.as_detached_tensor();
         let moved = || {
@@ -65,8 +66,8 @@ impl Trainable {
     }
 }
 
-/// Moves every variable of a model that has a gradient in the direction that `direction` makes of
-/// it; others stay.
+/// Moves every variable of a model that has a gradient, by `rate` times the direction that
+/// `direction` computes from the gradient.
 fn descend(
     model: &(impl Walk + ?Sized),
     gradients: &GradStore,
@@ -93,8 +94,8 @@ fn zeros(model: &(impl Walk + ?Sized)) -> Result<PerParam, OptimizerError> {
     if zeros.is_empty() { Err(OptimizerError::NoVariables) } else { Ok(zeros) }
 }
 
-/// The tensor beside a variable.
-fn beside<'a>(all: &'a mut PerParam, it: &Trainable) -> Result<&'a mut Tensor, OptimizerError> {
+/// The state of a variable.
+fn state_of<'a>(all: &'a mut PerParam, it: &Trainable) -> Result<&'a mut Tensor, OptimizerError> {
     all.get_mut(it.id.as_str())
         .and_then(Param::as_float_mut)
         .filter(|tensor| tensor.shape() == it.var.as_tensor().shape())
@@ -120,7 +121,7 @@ const BETA: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 
 impl Adam {
-    /// For the variables of `model`; of a model in training, its learned scales among them.
+    /// The optimizer of the variables of `model`, learned scales included.
     ///
     /// # Errors
     /// A model without variables.
@@ -129,11 +130,11 @@ impl Adam {
         Ok(Self { first, second, powers: Param::new([1.0; 2]) })
     }
 
-    /// Moves every variable that has a gradient; others stay.
+    /// Moves every variable that has a gradient.
     ///
     /// # Errors
-    /// A variable that the optimizer was not made for, a gradient that is not finite (before that
-    /// variable is moved), or a failing device.
+    /// A variable that the optimizer was not made for, a gradient that is not finite, or a failing
+    /// device. Variables before it have moved.
     pub fn step(
         &mut self,
         model: &(impl Walk + ?Sized),
@@ -146,8 +147,8 @@ impl Adam {
         }
         let [one, two] = powers.map(|power| 1.0 / (1.0 - f64::from(power)));
         descend(model, gradients, rate, |it, g| {
-            let m = beside(&mut self.first, it)?;
-            let v = beside(&mut self.second, it)?;
+            let m = state_of(&mut self.first, it)?;
+            let v = state_of(&mut self.second, it)?;
             let moved = || -> candle_core::Result<_> {
                 let m = ((&*m * BETA[0])? + (&g * (1.0 - BETA[0]))?)?;
                 let v = ((&*v * BETA[1])? + (g.sqr()? * (1.0 - BETA[1]))?)?;
@@ -170,7 +171,7 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// For the variables of `model`; without momentum, 0.
+    /// The optimizer of the variables of `model`. A `momentum` of 0 is plain gradient descent.
     ///
     /// # Errors
     /// A model without variables.
@@ -178,7 +179,8 @@ impl Sgd {
         Ok(Self { velocity: zeros(model)?, momentum })
     }
 
-    /// As [`Adam::step`]. A learned scale moves by `rate · v` too, at most to its half or double.
+    /// As [`Adam::step`]. A learned scale also moves by `rate · v`, but at most to half or double its
+    /// value.
     ///
     /// # Errors
     /// As [`Adam::step`].
@@ -189,7 +191,7 @@ impl Sgd {
         rate: f64,
     ) -> Result<(), OptimizerError> {
         descend(model, gradients, rate, |it, g| {
-            let velocity = beside(&mut self.velocity, it)?;
+            let velocity = state_of(&mut self.velocity, it)?;
             let moved = (&*velocity * self.momentum).and_then(|v| v + &g);
             *velocity = moved.map_err(|e| it.failed(&e))?;
             if it.is_scale {
@@ -208,7 +210,7 @@ impl Sgd {
 pub enum OptimizerError {
     /// The model has no parameter that is a variable of candle.
     NoVariables,
-    /// The optimizer was made for a model that has no such variable, or one of another shape.
+    /// The model that the optimizer was made for has no such variable, or one of another shape.
     UnknownParam {
         /// The variable.
         id: ParamId,
@@ -217,16 +219,16 @@ pub enum OptimizerError {
     NonFinite {
         /// The variable.
         id: ParamId,
-        /// Where in its gradient.
+        /// The value, and its position in the gradient.
         source: NonFinite,
     },
     /// The optimizer's own state was quantized.
     Quantized,
-    /// candle failed.
+    /// An operation of candle failed.
     Backend {
         /// The variable.
         id: ParamId,
-        /// What it said.
+        /// The message of candle.
         reason: String,
     },
 }
@@ -238,7 +240,7 @@ impl fmt::Display for OptimizerError {
             Self::UnknownParam { id } => {
                 write!(f, "{id}: the optimizer was made for a model without this variable")
             }
-            Self::NonFinite { id, source } => write!(f, "{id}: the gradient: {source}"),
+            Self::NonFinite { id, .. } => write!(f, "{id}: the gradient is not finite"),
             Self::Quantized => f.write_str("the optimizer's state is quantized"),
             Self::Backend { id, reason } => write!(f, "{id}: {reason}"),
         }

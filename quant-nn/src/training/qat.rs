@@ -1,8 +1,10 @@
-//! The way of a model from float to integers, by training.
+//! Quantization-aware training: a model, and the phases it goes through.
 
 use core::fmt;
 
-use super::phase::{Learns, Phase, StepSize, with};
+use super::phase::Phase;
+use super::scale::ScaleSource;
+use super::train_mode::{Updates, with_updates};
 use super::weight::FakeWeight;
 use super::{activation, weight};
 use crate::layers::{FoldError, FoldNorms};
@@ -18,43 +20,69 @@ use quant::tensor::{QuantizedTensor, TensorError};
 use quant::{QuantizeError, Recipe};
 
 /// Where the scales of weights and activations come from while they are trained.
+///
+/// ```
+/// use quant_nn::training::{QatOptions, ScaleSource};
+///
+/// let options = QatOptions::new().activation_scales(ScaleSource::Learned);
+/// assert_eq!(options.weight_scales, ScaleSource::Learned);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QatOptions {
-    /// Of weights; learned by default.
-    pub weights: StepSize,
-    /// Of static activations; by default from their range, which is observed.
-    pub activations: StepSize,
+    /// Those of weights; learned by default.
+    pub weight_scales: ScaleSource,
+    /// Those of static activations; from the observed range by default.
+    pub activation_scales: ScaleSource,
+}
+
+impl QatOptions {
+    /// The defaults.
+    pub const fn new() -> Self {
+        Self { weight_scales: ScaleSource::Learned, activation_scales: ScaleSource::Range }
+    }
+
+    /// With this source of the scales of weights.
+    #[must_use]
+    pub const fn weight_scales(self, weight_scales: ScaleSource) -> Self {
+        Self { weight_scales, ..self }
+    }
+
+    /// With this source of the scales of static activations.
+    #[must_use]
+    pub const fn activation_scales(self, activation_scales: ScaleSource) -> Self {
+        Self { activation_scales, ..self }
+    }
 }
 
 impl Default for QatOptions {
     fn default() -> Self {
-        Self { weights: StepSize::Learned, activations: StepSize::FromRange }
+        Self::new()
     }
 }
 
 /// A model in quantization-aware training; see [the module](super).
 ///
-/// It holds the model until [`convert`](Self::convert), so that no phase can be left out: what is
-/// called out of turn is an error, and nothing has changed then.
+/// It owns the model until [`convert`](Self::convert), so that no phase can be skipped: a call out of
+/// order is an error and changes nothing.
 #[derive(Clone, Debug)]
 pub struct Qat<M> {
     model: M,
     phase: Phase,
 }
 
-/// The key of a checkpoint's metadata under which the phase stands.
+/// The metadata key of the phase in a checkpoint.
 const PHASE: &str = "quant.training.phase";
 
 impl<M: Walk> Qat<M> {
-    /// Begins to train `model` for what `recipe` says: weights that it quantizes, of variables of
-    /// candle in f32; activations that are static, dynamic or float.
+    /// Prepares `model` for training with the weights and activations that `recipe` quantizes. Those
+    /// weights must be variables of candle in f32.
     ///
-    /// Where the recipe has no calibration of its own for activations, their ranges are moving
-    /// averages.
+    /// If the recipe has no calibration for activations, their ranges are moving averages.
     ///
     /// # Errors
-    /// A recipe that does not fit the model or quantizes nothing of it, or a weight that it
-    /// quantizes and that cannot be trained.
+    /// A recipe that does not fit the model or quantizes none of its parameters, or a weight to be
+    /// quantized that is not a variable in f32.
     pub fn new(model: M, recipe: &Recipe, options: QatOptions) -> Result<Self, QatError> {
         let recipe = if recipe.has_activation_calibration() {
             recipe.clone()
@@ -70,44 +98,47 @@ impl<M: Walk> Qat<M> {
         let mut failed = None;
         for_each_mut(&mut model, |site, param| {
             if let (None, Some(choice)) = (&failed, choices.get(site.path)) {
-                let begun = weight::begin(param, choice, options.weights);
+                let begun = weight::begin(param, choice, options.weight_scales);
                 let id = || site.path.into();
                 failed = begun.err().map(|source| QatError::Untrainable { id: id(), source });
             }
         });
-        for_each_activation_mut(&mut model, |_, it| activation::begin(it, options.activations));
+        for_each_activation_mut(&mut model, |_, it| {
+            activation::begin(it, options.activation_scales)
+        });
         failed.map_or(Ok(Self { model, phase: Phase::Observe }), Err)
     }
 
-    /// The model. A forward pass through it changes nothing: not a range, not a statistic.
+    /// The model. A forward pass through it changes no ranges and no statistics.
     pub fn model(&self) -> &M {
         &self.model
     }
 
-    /// Where training stands.
+    /// The phase of the training.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Calls `f` with the model, to learn from what it sees: activations are observed, and, while
-    /// everything is float, norms follow the batch, as [`learning`](super::learning) says.
+    /// Calls `f` with the model in train mode: activations are observed, and, in
+    /// [`Phase::Observe`], norms use and update the statistics of the batch; see
+    /// [`train_mode`](super::train_mode).
     ///
-    /// In the phases that quantize, the statistics of norms stand still, so that what is computed
-    /// in training is what is deployed; their weight and bias learn on.
+    /// In the later phases the statistics of norms are fixed, so that the trained model computes
+    /// what the deployed one computes; the weights and biases of norms are still trained.
     pub fn train<R>(&self, f: impl FnOnce(&M) -> R) -> R {
-        let learns = match self.phase {
-            Phase::Observe => Learns::RangesAndStatistics,
-            Phase::Fake | Phase::Frozen => Learns::Ranges,
+        let updates = match self.phase {
+            Phase::Observe => Updates::RangesAndStatistics,
+            Phase::FakeQuant | Phase::Frozen => Updates::Ranges,
         };
-        with(learns, || f(&self.model))
+        with_updates(updates, || f(&self.model))
     }
 
-    /// From observing to quantizing.
+    /// Enters [`Phase::FakeQuant`] from [`Phase::Observe`].
     ///
     /// # Errors
-    /// Another phase; or activations that are to be static and have seen nothing: all of them.
-    pub fn fake(&mut self) -> Result<(), QatError> {
-        self.expect(Phase::Observe, Phase::Fake)?;
+    /// Another phase, or static activations that observed no values: all of them.
+    pub fn enable_fake_quant(&mut self) -> Result<(), QatError> {
+        self.expect(Phase::Observe, Phase::FakeQuant)?;
         let mut unreached = Vec::new();
         for_each_activation(&self.model, |site, activation| {
             if !activation::is_ready(activation) {
@@ -117,15 +148,15 @@ impl<M: Walk> Qat<M> {
         if !unreached.is_empty() {
             return Err(QatError::Unreached(unreached));
         }
-        self.enter(Phase::Fake)
+        self.enter(Phase::FakeQuant)
     }
 
-    /// From scales that move to scales that stand still; weights still learn.
+    /// Enters [`Phase::Frozen`] from [`Phase::FakeQuant`].
     ///
     /// # Errors
     /// Another phase.
     pub fn freeze(&mut self) -> Result<(), QatError> {
-        self.expect(Phase::Fake, Phase::Frozen)?;
+        self.expect(Phase::FakeQuant, Phase::Frozen)?;
         self.enter(Phase::Frozen)
     }
 
@@ -135,28 +166,30 @@ impl<M: Walk> Qat<M> {
     }
 
     fn enter(&mut self, phase: Phase) -> Result<(), QatError> {
-        let mut unreached = Vec::new();
+        let mut failed = None;
         for_each_activation_mut(&mut self.model, |site, it| {
-            if !activation::set_phase(it, phase) {
-                unreached.push(site.path.into());
+            if failed.is_none() {
+                let id = || site.path.into();
+                let set = activation::set_phase(it, phase);
+                failed = set.err().map(|source| QatError::Untrainable { id: id(), source });
             }
         });
-        if !unreached.is_empty() {
-            return Err(QatError::Unreached(unreached));
+        if let Some(error) = failed {
+            return Err(error);
         }
         self.phase = phase;
         set_weights_phase(&mut self.model, phase);
         Ok(())
     }
 
-    /// The model in integers: norms folded, weights quantized by the scales that they have now,
-    /// activations static. Its outputs have the bits of the training's forward pass.
+    /// The model in integers: norms are folded, weights are quantized with their current scales, and
+    /// activations are static. Its outputs have the bits of [`model`](Self::model)'s.
     ///
     /// # Errors
-    /// The phase that observes; or a weight that cannot be quantized, because it is not finite.
+    /// [`Phase::Observe`], or a weight or scale that is not finite.
     pub fn convert(self) -> Result<M, QatError> {
         if self.phase == Phase::Observe {
-            let (found, needed) = (self.phase, Phase::Fake);
+            let (found, needed) = (self.phase, Phase::FakeQuant);
             return Err(QatError::Phase { found, needed, to: Phase::Frozen });
         }
         let mut model = self.model.fold_norms().map_err(QatError::Fold)?;
@@ -181,8 +214,8 @@ impl<M: Walk> Qat<M> {
         }
     }
 
-    /// The record of the model in integers, for a model of the same structure over any storage.
-    /// The training can go on.
+    /// The record of the [converted](Self::convert) model, which a model of the same structure loads,
+    /// whatever its storage. Training can continue.
     ///
     /// # Errors
     /// As [`convert`](Self::convert), or two parameters of one path.
@@ -193,8 +226,8 @@ impl<M: Walk> Qat<M> {
         Record::from_module(&self.clone().convert()?).map_err(QatError::Record)
     }
 
-    /// Everything that training needs to go on: the model with its scales and observers, the
-    /// phase, and the optimizer's state, below `model` and `optimizer`.
+    /// The record from which training can be resumed: the phase, the model with its scales and
+    /// observers below `model`, and the state of the optimizer below `optimizer`.
     ///
     /// # Errors
     /// Two parameters of one path.
@@ -217,10 +250,10 @@ impl<M: Walk> Qat<M> {
         Ok(checkpoint)
     }
 
-    /// Goes on from a [checkpoint](Self::checkpoint), with an optimizer made for this model.
+    /// Resumes from a [checkpoint](Self::checkpoint), with an optimizer made for this model.
     ///
     /// # Errors
-    /// A record that is no checkpoint, or one of another model, recipe, or options.
+    /// A record that is not a checkpoint, or is one of another model, recipe or options.
     pub fn restore<O: Walk>(self, optimizer: O, checkpoint: Record) -> Result<(Self, O), QatError> {
         let named = checkpoint.metadata().get(PHASE);
         let phase = named.and_then(|name| Phase::ALL.into_iter().find(|p| p.name() == name));
@@ -261,7 +294,7 @@ fn set_weights_phase(model: &mut impl Walk, phase: Phase) {
     });
 }
 
-/// What a parameter, if it is in training, becomes.
+/// The quantized tensor of a parameter in training; `None` for any other parameter.
 fn trained(param: &dyn ParamMut) -> Option<Result<QuantizedTensor, WeightError>> {
     let fake = param.attached()?.downcast_ref::<FakeWeight>()?;
     let view = param.view();
@@ -271,18 +304,18 @@ fn trained(param: &dyn ParamMut) -> Option<Result<QuantizedTensor, WeightError>>
 const MODEL: &str = "model.";
 const OPTIMIZER: &str = "optimizer.";
 
-/// The part of a checkpoint that a path belongs to, and the path there.
+/// The prefix of a path in a checkpoint, and the path below it.
 fn split(id: &ParamId) -> (&'static str, ParamId) {
     let path = id.as_str();
     match (path.strip_prefix(MODEL), path.strip_prefix(OPTIMIZER)) {
         (Some(path), _) => (MODEL, path.into()),
         (_, Some(path)) => (OPTIMIZER, path.into()),
-        // Unexpected, and the model will say so.
+        // Loading the model reports it as unexpected.
         _ => (MODEL, path.into()),
     }
 }
 
-/// Training cannot begin, go on, or end.
+/// Training cannot begin, enter a phase, or end.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum QatError {
@@ -290,42 +323,42 @@ pub enum QatError {
     Recipe(QuantizeError),
     /// The recipe quantizes no parameter of the model.
     Nothing,
-    /// A weight is to be quantized, and cannot be trained.
+    /// The scales of a weight or an activation cannot be trained.
     Untrainable {
-        /// The weight.
+        /// The path of the weight or of the activation quantizer.
         id: ParamId,
-        /// Why.
+        /// What is wrong with its storage.
         source: TensorError,
     },
-    /// It is not the turn of what was called.
+    /// The call belongs to another phase.
     Phase {
-        /// The phase.
+        /// The phase of the training.
         found: Phase,
-        /// The phase that it takes.
+        /// The phase from which the call is possible.
         needed: Phase,
-        /// The phase that would have followed.
+        /// The phase that the call enters.
         to: Phase,
     },
-    /// Activations that are to be static have seen nothing: all of them.
+    /// Activations that are to be static observed no values: all of them.
     Unreached(Vec<ParamId>),
     /// A norm cannot be folded.
     Fold(FoldError),
     /// A weight cannot be quantized.
     Weight {
-        /// The weight.
+        /// The path of the weight.
         id: ParamId,
-        /// Why.
+        /// Which of its values or scales cannot be quantized.
         source: WeightError,
     },
     /// An activation cannot be made static.
     Convert(ConvertError),
     /// A record cannot be written or loaded.
     Record(RecordError),
-    /// The record is no checkpoint: it names no phase.
+    /// The record is not a checkpoint: it does not name a phase.
     NoCheckpoint,
-    /// An activation of the checkpoint is in another phase than the whole.
+    /// The phase of an activation in the checkpoint is not that of the model.
     MixedPhases {
-        /// The activation.
+        /// The path of the activation quantizer.
         id: ParamId,
     },
 }
@@ -333,27 +366,26 @@ pub enum QatError {
 impl fmt::Display for QatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Recipe(error) => error.fmt(f),
+            Self::Recipe(_) => f.write_str("the recipe does not fit the model"),
             Self::Nothing => f.write_str("the recipe quantizes no parameter of the model"),
-            Self::Untrainable { id, source } => write!(f, "{id}: cannot be trained: {source}"),
+            Self::Untrainable { id, .. } => write!(f, "{id}: cannot be trained with quantization"),
             Self::Phase { found, needed, to } => {
-                write!(f, "training is in the phase `{found}`; ")?;
-                write!(f, "to go on to `{to}` it has to be in `{needed}`")
+                write!(f, "training is in the phase `{found}`; only from `{needed}` it can ")?;
+                write!(f, "enter `{to}`")
             }
             Self::Unreached(ids) => {
-                f.write_str("no training data reached")?;
                 for (i, id) in ids.iter().enumerate() {
-                    write!(f, "{} {id}", if i == 0 { "" } else { "," })?;
+                    write!(f, "{}{id}", if i == 0 { "" } else { ", " })?;
                 }
-                Ok(())
+                f.write_str(": no training data reached this input")
             }
             Self::Fold(error) => error.fmt(f),
-            Self::Weight { id, source } => write!(f, "{id}: {source}"),
+            Self::Weight { id, .. } => write!(f, "{id}: the weight cannot be quantized"),
             Self::Convert(error) => error.fmt(f),
             Self::Record(error) => error.fmt(f),
-            Self::NoCheckpoint => f.write_str("the record is no checkpoint of a training"),
+            Self::NoCheckpoint => f.write_str("the record is not a checkpoint of a training"),
             Self::MixedPhases { id } => {
-                write!(f, "{id}: the checkpoint has another phase for it than for the model")
+                write!(f, "{id}: the checkpoint has this input in another phase than the model")
             }
         }
     }
@@ -364,10 +396,11 @@ impl core::error::Error for QatError {
         match self {
             Self::Recipe(error) => Some(error),
             Self::Untrainable { source, .. } => Some(source),
-            Self::Fold(error) => Some(error),
             Self::Weight { source, .. } => Some(source),
-            Self::Convert(error) => Some(error),
-            Self::Record(error) => Some(error),
+            // Printed as this error, so the next layer is the source of that error.
+            Self::Fold(error) => error.source(),
+            Self::Convert(error) => error.source(),
+            Self::Record(error) => error.source(),
             _ => None,
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{Tensor, Var};
 
-use super::phase::{Phase, StepSize};
+use super::phase::Phase;
+use super::scale::ScaleSource;
 use crate::backend::candle::{as_variable, variable};
 use quant::FloatTensor;
 use quant::Param;
@@ -25,7 +26,7 @@ use quant_kernels::Kernel;
 pub(crate) struct FakeWeight {
     scheme: QuantizationScheme,
     calibration: Arc<dyn WeightRange>,
-    steps: StepSize,
+    scale_source: ScaleSource,
     phase: Phase,
     /// `[groups]`
     scale: Param<Tensor>,
@@ -37,7 +38,7 @@ pub(crate) struct FakeWeight {
 pub(super) fn begin(
     param: &mut dyn ParamMut,
     choice: &Choice,
-    steps: StepSize,
+    scale_source: ScaleSource,
 ) -> Result<(), TensorError> {
     let refuse = |reason: &str| Err(TensorError::Storage(reason.into()));
     let view = param.view();
@@ -49,14 +50,14 @@ pub(super) fn begin(
         Some(var) if var.dtype() != candle_core::DType::F32 => {
             return refuse("the storage is not of the type f32");
         }
-        Some(var) => FakeWeight::new(choice, steps, &var)?,
+        Some(var) => FakeWeight::new(choice, scale_source, &var)?,
     };
     param.attach(Some(Box::new(fake)))
 }
 
 impl FakeWeight {
     /// For this weight, in the phase that observes.
-    fn new(choice: &Choice, steps: StepSize, weight: &Var) -> Result<Self, TensorError> {
+    fn new(choice: &Choice, scale_source: ScaleSource, weight: &Var) -> Result<Self, TensorError> {
         let (scheme, calibration) = choice.parts().ok_or_else(|| {
             TensorError::Storage("the calibration is not of this crate, and has only a name".into())
         })?;
@@ -71,7 +72,7 @@ impl FakeWeight {
             Mapping::Affine => Some(zeros()?),
         };
         let phase = Phase::Observe;
-        Ok(Self { scheme, calibration, steps, phase, scale: zeros()?, zero_point })
+        Ok(Self { scheme, calibration, scale_source, phase, scale: zeros()?, zero_point })
     }
 
     /// What is attached to `param`, in a phase that quantizes.
@@ -90,7 +91,7 @@ impl FakeWeight {
 
     /// The scales, if they are learned now.
     pub(crate) fn learned_scale(&self) -> Option<&Tensor> {
-        let learns = self.steps == StepSize::Learned && self.phase == Phase::Fake;
+        let learns = self.scale_source == ScaleSource::Learned && self.phase == Phase::FakeQuant;
         self.scale.as_float().filter(|_| learns)
     }
 
@@ -109,7 +110,7 @@ impl FakeWeight {
     fn params(&self, groups: Groups, values: &[f32]) -> Result<Vec<QuantParams>, WeightError> {
         let grid = self.scheme.grid();
         let found = || params(groups, grid, values, &*self.calibration);
-        if self.steps == StepSize::FromRange && self.phase == Phase::Fake {
+        if self.scale_source == ScaleSource::Range && self.phase == Phase::FakeQuant {
             return found();
         }
         let scales = stored(&self.scale);

@@ -2,17 +2,14 @@
 
 use candle_core::{Device, Tensor, Var};
 use ndarray::{ArrayD, IxDyn};
-use quant::Recipe;
-use quant::scheme::ActivationScheme;
-use quant_nn::training::{QatOptions, StepSize};
+use quant::{ActivationScheme, Recipe};
+use quant_nn::training::{QatOptions, ScaleSource};
 
 /// Scales of weights and activations are learned.
-pub const LEARNED: QatOptions =
-    QatOptions { weights: StepSize::Learned, activations: StepSize::Learned };
+pub const LEARNED: QatOptions = QatOptions::new().activation_scales(ScaleSource::Learned);
 
 /// Scales of weights and activations follow their ranges.
-pub const RANGES: QatOptions =
-    QatOptions { weights: StepSize::FromRange, activations: StepSize::FromRange };
+pub const RANGES: QatOptions = QatOptions::new().weight_scales(ScaleSource::Range);
 
 /// Weights of this scheme for everything, and these activations.
 ///

@@ -6,9 +6,8 @@ use candle_tests::{LEARNED, RANGES, array, array_bits, bits, random, recipe, ten
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use quant::scheme::DynamicQuantization;
-use quant::scheme::{ActivationScheme, Mapping};
-use quant::{FloatTensor, Module, Param, QuantizationType, Recipe};
-use quant_nn::candle::as_on_a_device;
+use quant::{ActivationScheme, FloatTensor, Mapping, Module, Param, QuantizationType, Recipe};
+use quant_nn::candle::emulate_device;
 use quant_nn::training::{Adam, Qat, QatOptions};
 use quant_nn::{
     Backend, BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Embedding, FoldNorms, ForwardError,
@@ -63,8 +62,8 @@ impl<T: FloatTensor> Everything<T> {
             Conv2d::new(make(&shape, seed), bias, options).unwrap()
         };
         let plain = Conv2dOptions::default();
-        let padded = Conv2dOptions { stride: [2, 1], padding: [1, 2], dilation: [1, 2], ..plain };
-        let depthwise = Conv2dOptions { groups: CHANNELS, ..plain };
+        let padded = plain.stride([2, 1]).padding([1, 2]).dilation([1, 2]);
+        let depthwise = plain.groups(CHANNELS);
         Self {
             table: Embedding::new(make(&[WORDS, 16], 9)).unwrap(),
             first: ConvNorm2d::new(conv(1, [3, 3], true, 10, plain), batch_norm(make, 12)),
@@ -108,12 +107,12 @@ impl<T: Shaped> Everything<T> {
         let x = self.table.forward(words)?;
         let x = T::reshaped(&x, &[words.len() / 16, 1, 16, 16]);
         let x = T::unary(self.first.forward(&x)?, Unary::Relu)?;
-        let (size, stride) = ([2, 2], [2, 2]);
-        let x = T::pool2d(&x, Pool::Max { size, stride })?;
+        let (kernel_size, stride) = ([2, 2], [2, 2]);
+        let x = T::pool2d(&x, Pool::Max { kernel_size, stride })?;
         let x = T::unary(self.depthwise.forward(&x)?, Unary::Gelu)?;
         let x = self.norm.forward(&x)?;
         let x = T::unary(self.second.forward(&x)?, Unary::Tanh)?;
-        let x = T::pool2d(&x, Pool::Average { size, stride: [1, 2] })?;
+        let x = T::pool2d(&x, Pool::Average { kernel_size, stride: [1, 2] })?;
         let rows = T::elements(&x) / 12;
         let x = self.layer_norm.forward(&T::reshaped(&x, &[rows, 12]))?;
         let x = T::unary(self.hidden.forward(&x)?, Unary::Sigmoid)?;
@@ -136,7 +135,7 @@ fn compare(recipe: &Recipe, options: QatOptions, images: usize, seed: u32) -> us
     let mut adam = Adam::new(qat.model()).unwrap();
     for step in 0..8 {
         match step {
-            3 => qat.fake().unwrap(),
+            3 => qat.enable_fake_quant().unwrap(),
             6 => qat.freeze().unwrap(),
             _ => {}
         }
@@ -196,7 +195,7 @@ fn linear([k, n]: [usize; 2], recipe: &Recipe, options: QatOptions, seed: u32) -
     let layer = Linear::new(var(&[n, k], seed), Some(var(&[n], seed + 1))).unwrap();
     let mut qat = Qat::new(layer, recipe, options).unwrap();
     qat.train(|layer| layer.forward(&tensor(&[16, k], seed + 2))).unwrap();
-    qat.fake().unwrap();
+    qat.enable_fake_quant().unwrap();
     qat
 }
 
@@ -265,7 +264,7 @@ proptest! {
         let qat = linear([k, n], &recipe, options, seed.into());
         let x = tensor(&[9, k], 5);
         let trained = qat.model().forward(&x).unwrap();
-        let whole = as_on_a_device(|| qat.model().forward(&x)).unwrap();
+        let whole = emulate_device(|| qat.model().forward(&x)).unwrap();
         prop_assert_eq!(bits(&whole), bits(&trained));
         let gradients = |y: &Tensor| {
             let loss = (y * tensor(y.dims(), 8)).unwrap().sum_all().unwrap();
@@ -289,9 +288,7 @@ proptest! {
         affine in any::<bool>(),
         seed in any::<u16>(),
     ) {
-        let options = Conv2dOptions {
-            stride: [stride; 2], padding: [padding, 1], ..Conv2dOptions::default()
-        };
+        let options = Conv2dOptions::new().stride([stride; 2]).padding([padding, 1]);
         let weight = var(&[outputs, inputs, height, width], seed.into());
         let layer = Conv2d::new(weight, Some(var(&[outputs], 1)), options).unwrap();
         let scheme = if affine { "per-channel-affine-int8" } else { "per-tensor-symmetric-int8" };
@@ -299,9 +296,9 @@ proptest! {
         let mut qat = Qat::new(layer, &recipe, if learned { LEARNED } else { RANGES }).unwrap();
         let x = tensor(&[2, inputs, 7, 6], 4);
         qat.train(|layer| layer.forward(&x)).unwrap();
-        qat.fake().unwrap();
+        qat.enable_fake_quant().unwrap();
         let trained = bits(&qat.model().forward(&x).unwrap());
-        let whole = as_on_a_device(|| qat.model().forward(&x)).unwrap();
+        let whole = emulate_device(|| qat.model().forward(&x)).unwrap();
         prop_assert_eq!(bits(&whole), trained.clone());
         let converted = qat.convert().unwrap();
         prop_assert_eq!(bits(&converted.forward(&x).unwrap()), trained);
@@ -320,8 +317,8 @@ fn sums_beyond_the_whole_numbers_of_a_float_are_cut() {
     let x = Tensor::ones((3, 3001), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
     let x = (x + tensor(&[3, 3001], 1).affine(0.01, 0.0).unwrap()).unwrap();
     qat.train(|layer| layer.forward(&x)).unwrap();
-    qat.fake().unwrap();
+    qat.enable_fake_quant().unwrap();
     let trained = bits(&qat.model().forward(&x).unwrap());
-    let whole = as_on_a_device(|| qat.model().forward(&x)).unwrap();
+    let whole = emulate_device(|| qat.model().forward(&x)).unwrap();
     assert_eq!(bits(&whole), trained);
 }

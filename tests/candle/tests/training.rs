@@ -3,15 +3,14 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_tests::{LEARNED, RANGES, bits, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
-use quant::activation::ActivationMode;
-use quant::quantize::WeightError;
-use quant::record::{Difference, Record, Recorder};
-use quant::scheme::ActivationScheme;
-use quant::{BincodeRecorder, Module, Param, Recipe, RecordError, Rule};
-use quant_nn::candle::as_on_a_device;
+use quant::{
+    ActivationMode, ActivationScheme, BincodeRecorder, Difference, Module, Param, Recipe, Record,
+    RecordError, Recorder, Rule, WeightError,
+};
+use quant_nn::candle::emulate_device;
 use quant_nn::training::{
     Adam, OptimizerError, Phase, Qat, QatError, QatOptions, Sgd, cross_entropy, distillation,
-    learning,
+    train_mode,
 };
 use quant_nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, FoldNorms, ForwardError, Linear};
 
@@ -56,13 +55,16 @@ fn phases_follow_each_other_and_nothing_else() {
 
     // A pass outside of `train` is not seen.
     qat.model().forward(&tensor(&[3, 6], 1)).unwrap();
-    let error = qat.fake().unwrap_err();
+    let error = qat.enable_fake_quant().unwrap_err();
     assert_eq!(error.to_string(), "no training data reached fc1.input, fc2.input");
     assert_eq!(qat.phase(), Phase::Observe);
 
     qat.train(|model| model.forward(&tensor(&[3, 6], 1))).unwrap();
-    qat.fake().unwrap();
-    assert!(matches!(qat.fake(), Err(QatError::Phase { found: Phase::Fake, .. })));
+    qat.enable_fake_quant().unwrap();
+    assert!(matches!(
+        qat.enable_fake_quant(),
+        Err(QatError::Phase { found: Phase::FakeQuant, .. })
+    ));
     qat.freeze().unwrap();
     assert!(matches!(qat.freeze(), Err(QatError::Phase { found: Phase::Frozen, .. })));
     let model = qat.convert().unwrap();
@@ -98,7 +100,7 @@ fn what_cannot_be_trained_is_said_at_once_and_by_name() {
 fn ranges_move_in_training_until_they_are_frozen() {
     let mut qat = qat(RANGES);
     qat.train(|model| model.forward(&tensor(&[3, 6], 1))).unwrap();
-    qat.fake().unwrap();
+    qat.enable_fake_quant().unwrap();
     let mode = |qat: &Qat<Mlp>| qat.model().fc1.input.mode();
     let before = mode(&qat);
     let large = (tensor(&[3, 6], 2) * 9.0).unwrap();
@@ -133,14 +135,14 @@ fn scales_learn_in_the_middle_phase_alone_and_weights_always() {
     for phase in Phase::ALL {
         match phase {
             Phase::Observe => {}
-            Phase::Fake => qat.fake().unwrap(),
-            Phase::Frozen => qat.freeze().unwrap(),
+            Phase::FakeQuant => qat.enable_fake_quant().unwrap(),
+            _ => qat.freeze().unwrap(),
         }
         // The first pass sets what the second moves.
         qat.train(|model| model.forward(&tensor(&[8, 6], 1))).unwrap();
         let before = snapshot(&qat);
         adam.step(qat.model(), &step(&qat, 1), 0.01).unwrap();
-        let learns = phase == Phase::Fake;
+        let learns = phase == Phase::FakeQuant;
         assert!(moved(&qat, &before, "fc1.weight"), "{phase}");
         for scale in ["fc1.weight.scale", "fc1.input.scale", "fc2.input.scale"] {
             assert_eq!(moved(&qat, &before, scale), learns, "{phase} {scale}");
@@ -155,7 +157,7 @@ fn training_goes_on_from_a_checkpoint_with_equal_bits() {
             let run = |steps: std::ops::Range<u32>, mut qat: Qat<Mlp>, mut adam: Adam| {
                 for number in steps {
                     match number {
-                        3 => qat.fake().unwrap(),
+                        3 => qat.enable_fake_quant().unwrap(),
                         7 => qat.freeze().unwrap(),
                         _ => {}
                     }
@@ -216,7 +218,7 @@ fn records_that_are_no_checkpoint_of_this_training_are_refused() {
 fn a_state_of_training_that_makes_no_sense_is_refused() {
     let mut trained = qat(RANGES);
     trained.train(|model| model.forward(&tensor(&[3, 6], 1))).unwrap();
-    trained.fake().unwrap();
+    trained.enable_fake_quant().unwrap();
     let record = Record::from_module(trained.model()).unwrap();
     let state = record.states()[0].clone();
     assert_eq!(state.data[..2], [3, 1]);
@@ -239,13 +241,13 @@ fn a_state_of_training_that_makes_no_sense_is_refused() {
 fn bad_numbers_are_errors_with_the_layer() {
     let mut qat = qat(LEARNED);
     qat.train(|model| model.forward(&tensor(&[3, 6], 1))).unwrap();
-    qat.fake().unwrap();
+    qat.enable_fake_quant().unwrap();
     let x = tensor(&[3, 6], 1);
     let nan = Tensor::full(f32::NAN, (3, 6), &Device::Cpu).unwrap();
     let error = qat.model().forward(&nan).unwrap_err();
     assert!(matches!(error, ForwardError::Activation(_)), "{error}");
     assert!(error.to_string().starts_with("fc1.input: element 0 is NaN"), "{error}");
-    let on_a_device = as_on_a_device(|| qat.model().forward(&nan)).unwrap_err();
+    let on_a_device = emulate_device(|| qat.model().forward(&nan)).unwrap_err();
     assert_eq!(on_a_device, error);
 
     let weight = qat.model().fc1.weight.as_float().unwrap().clone();
@@ -263,8 +265,8 @@ fn bad_numbers_are_errors_with_the_layer() {
     // An optimizer of one's own may do what ours do not.
     let set = |path: &str, value: f32| {
         struct Find<'a>(&'a str, Option<Var>);
-        impl quant::module::ModuleVisitor for Find<'_> {
-            fn visit_float(&mut self, id: quant::ParamId, param: quant::module::ParamView<'_>) {
+        impl quant::ModuleVisitor for Find<'_> {
+            fn visit_float(&mut self, id: quant::ParamId, param: quant::ParamView<'_>) {
                 if id == *self.0 {
                     self.1 = param
                         .downcast_ref::<Var>()
@@ -297,7 +299,7 @@ fn optimizers_refuse_what_they_were_not_made_for() {
     let mut adam = Adam::new(&plain).unwrap();
     let mut qat = Qat::new(plain, &recipe("per-channel-symmetric-int4"), LEARNED).unwrap();
     qat.train(|model| model.forward(&tensor(&[8, 6], 1))).unwrap();
-    qat.fake().unwrap();
+    qat.enable_fake_quant().unwrap();
     let error = adam.step(qat.model(), &step(&qat, 1), 0.1).unwrap_err();
     assert_eq!(error, OptimizerError::UnknownParam { id: "fc1.weight.scale".into() });
 
@@ -321,7 +323,7 @@ impl quant::ModuleMapper for ToQuantized {
     fn map_float(&mut self, _: quant::ParamId, tensor: quant::Tensor) -> quant::Tensor {
         let scheme = "per-tensor-symmetric-int8".parse().unwrap();
         let (shape, values) = (tensor.shape().to_vec(), tensor.values());
-        quant::quantize::quantize_values(&shape, &values, scheme, &quant::MinMaxCalibration {})
+        quant::quantize_values(&shape, &values, scheme, &quant::MinMaxCalibration {})
             .unwrap()
             .into()
     }
@@ -394,13 +396,15 @@ fn layers_have_the_gradients_of_finite_differences() {
     check("softmax", &flat, &|x| weighted(Tensor::softmax(x.clone()).unwrap()));
     let norm = LayerNorm::new(tensor(&[6], 3), tensor(&[6], 4), 1e-5);
     check("layer norm", &flat, &|x| weighted(norm.forward(x).unwrap()));
-    for pool in
-        [Pool::Max { size: [2, 2], stride: [1, 2] }, Pool::Average { size: [3, 2], stride: [2, 1] }]
-    {
+    for pool in [
+        Pool::Max { kernel_size: [2, 2], stride: [1, 2] },
+        Pool::Average { kernel_size: [3, 2], stride: [2, 1] },
+    ] {
         check("pool", &image, &|x| weighted(Tensor::pool2d(x, pool).unwrap()));
     }
     for (groups, inputs) in [(1, 2), (2, 1)] {
-        let options = Conv2dOptions { stride: [2, 1], padding: [1, 2], dilation: [1, 2], groups };
+        let options =
+            Conv2dOptions::new().stride([2, 1]).padding([1, 2]).dilation([1, 2]).groups(groups);
         let weight = var(&[4, inputs, 3, 2], 5);
         let conv = Conv2d::new(weight.as_tensor().clone(), Some(tensor(&[4], 6)), options).unwrap();
         check("convolution by its input", &image, &|x| weighted(conv.forward(x).unwrap()));
@@ -430,7 +434,7 @@ fn layers_have_the_gradients_of_finite_differences() {
         weighted(norm(&gamma, &beta).forward(x).unwrap())
     });
     check("learning batch norm by its input", &image, &|x| {
-        weighted(learning(|| norm(&gamma, &beta).forward(x)).unwrap())
+        weighted(train_mode(|| norm(&gamma, &beta).forward(x)).unwrap())
     });
     check("batch norm by its weight", &gamma, &|g| {
         weighted(norm(g, &beta).forward(&image).unwrap())
@@ -464,7 +468,7 @@ fn statistics_follow_the_batches_and_are_not_descended() {
     adam.step(&layer, &loss.backward().unwrap(), 0.1).unwrap();
     assert_eq!(stats(&layer), before);
     for _ in 0..100 {
-        learning(|| layer.forward(&x)).unwrap();
+        train_mode(|| layer.forward(&x)).unwrap();
     }
     // They have arrived at the batch's own: what is normalized by them has mean β, deviation |γ|.
     let y = layer.forward(&x).unwrap();
@@ -484,7 +488,7 @@ fn a_norm_is_folded_in_training_with_gradients_for_all_of_it() {
         qat.train(|layer| layer.forward(&x)).unwrap();
     }
     let float = values(&qat.model().forward(&x).unwrap());
-    qat.fake().unwrap();
+    qat.enable_fake_quant().unwrap();
     let fake = qat.train(|layer| layer.forward(&x)).unwrap();
     let far = values(&fake).iter().zip(&float).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(far < 0.1, "{far}");

@@ -31,21 +31,100 @@
 //!
 //! How a model is trained so that its integers are good is said in [`training`](crate::training).
 
-mod device;
-mod execute;
-mod fake;
+mod batch_norm;
+mod conv;
+mod emulated;
+mod fake_quantize;
+mod functions;
+mod input;
+mod linear;
 mod op;
-mod product;
 mod tensor;
+mod weight;
 
-pub use fake::FakeQuantize;
-
-pub use device::as_on_a_device;
+pub use emulated::emulate_device;
+pub use fake_quantize::FakeQuantize;
 
 pub(crate) use tensor::{as_variable, variable};
 
-use crate::error::ForwardError;
+use candle_core::{Tensor, Var};
+use quant::activation::ActivationQuantizer;
+use quant::module::Param;
 
-fn backend(error: candle_core::Error) -> ForwardError {
+use super::Backend;
+use super::shape::{self, LayerInput};
+use crate::error::ForwardError;
+use crate::ops::{BatchNormParams, ConvParams, Pool, Unary};
+
+macro_rules! backend {
+    ($storage:ty) => {
+        impl Backend for $storage {
+            type Activation = Tensor;
+
+            fn linear(
+                x: &Tensor,
+                weight: &Param<Self>,
+                bias: Option<&Param<Self>>,
+                input: &ActivationQuantizer,
+            ) -> Result<Tensor, ForwardError> {
+                linear::linear(x, weight, bias, LayerInput::linear(input))
+            }
+
+            fn conv2d(x: &Tensor, conv: ConvParams<'_, Self>) -> Result<Tensor, ForwardError> {
+                conv::conv2d(x, conv)
+            }
+
+            fn conv2d_norm(
+                x: &Tensor,
+                conv: ConvParams<'_, Self>,
+                norm: BatchNormParams<'_, Self>,
+            ) -> Result<Tensor, ForwardError> {
+                conv::conv2d_norm(x, conv, norm)
+            }
+
+            fn batch_norm(
+                x: &Tensor,
+                norm: BatchNormParams<'_, Self>,
+            ) -> Result<Tensor, ForwardError> {
+                batch_norm::batch_norm(x, norm)
+            }
+
+            fn pool2d(x: &Tensor, pool: Pool) -> Result<Tensor, ForwardError> {
+                functions::pool2d(x, pool)
+            }
+
+            fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Tensor, ForwardError> {
+                functions::embedding(indices, weight)
+            }
+
+            fn layer_norm(
+                x: &Tensor,
+                weight: &Param<Self>,
+                bias: &Param<Self>,
+                epsilon: f32,
+            ) -> Result<Tensor, ForwardError> {
+                functions::layer_norm(x, weight, bias, epsilon)
+            }
+
+            fn flatten(x: Tensor, axis: usize) -> Result<Tensor, ForwardError> {
+                let shape = shape::flatten(x.dims(), axis)?;
+                x.reshape(shape).map_err(backend_error)
+            }
+
+            fn unary(x: Tensor, function: Unary) -> Result<Tensor, ForwardError> {
+                functions::unary(&x, function).map_err(backend_error)
+            }
+
+            fn softmax(x: Tensor) -> Result<Tensor, ForwardError> {
+                functions::softmax(&x).map_err(backend_error)
+            }
+        }
+    };
+}
+
+backend!(Tensor);
+backend!(Var);
+
+fn backend_error(error: candle_core::Error) -> ForwardError {
     ForwardError::Backend(error.to_string())
 }

@@ -1,8 +1,8 @@
-//! Operations whose value is computed beforehand, and whose gradient is a function.
+//! Operations of candle whose value was computed before, and whose gradient is a closure.
 //!
-//! candle's graph needs for each node the value and the way back. The value of our nodes comes
-//! from the kernels that also run without candle; so an operation carries it, and hands it over
-//! when candle asks.
+//! A node of candle's graph has a value and a gradient. The values of these nodes come from kernels
+//! that also run without candle, so the operation carries the value, and candle's forward pass takes
+//! it out.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,54 +11,56 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, Layout, MetalStorage, Result, Shape, Tensor,
 };
 
-/// A value for the host to hand over once.
-struct Given {
+use super::tensor::values;
+
+/// A value, which the forward pass takes once.
+struct Precomputed {
     name: &'static str,
     shape: Shape,
     values: Mutex<Option<Vec<f32>>>,
 }
 
-impl Given {
+impl Precomputed {
     fn take(&self) -> Result<(CpuStorage, Shape)> {
         let taken = self.values.lock().unwrap_or_else(PoisonError::into_inner).take();
         match taken {
             Some(values) => Ok((CpuStorage::F32(values), self.shape.clone())),
-            None => candle_core::bail!("{} was computed already", self.name),
+            None => candle_core::bail!("{} is computed once", self.name),
         }
     }
 }
 
 /// The gradients of the arguments, from that of the result.
-pub(super) type Back1 = Box<dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync>;
-pub(super) type Back2 = Box<dyn Fn(&Tensor) -> Result<[Option<Tensor>; 2]> + Send + Sync>;
+pub(super) type UnaryGradient = Box<dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync>;
+pub(super) type BinaryGradient = Box<dyn Fn(&Tensor) -> Result<[Option<Tensor>; 2]> + Send + Sync>;
 
-struct Given1 {
-    given: Given,
-    back: Back1,
+struct PrecomputedUnary {
+    precomputed: Precomputed,
+    gradient: UnaryGradient,
 }
 
-impl CustomOp1 for Given1 {
+impl CustomOp1 for PrecomputedUnary {
     fn name(&self) -> &'static str {
-        self.given.name
+        self.precomputed.name
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.given.take()
+        self.precomputed.take()
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        if x.track_op() { (self.back)(dy).map(Some) } else { Ok(None) }
+        if x.track_op() { (self.gradient)(dy).map(Some) } else { Ok(None) }
     }
 }
 
-struct Given2 {
-    given: Given,
-    back: Back2,
+struct PrecomputedBinary {
+    precomputed: Precomputed,
+    gradient: BinaryGradient,
 }
 
-impl CustomOp2 for Given2 {
+impl CustomOp2 for PrecomputedBinary {
     fn name(&self) -> &'static str {
-        self.given.name
+        self.precomputed.name
     }
 
     fn cpu_fwd(
@@ -68,7 +70,7 @@ impl CustomOp2 for Given2 {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.given.take()
+        self.precomputed.take()
     }
 
     fn bwd(
@@ -78,39 +80,39 @@ impl CustomOp2 for Given2 {
         _: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [da, db] = (self.back)(dy)?;
+        let [da, db] = (self.gradient)(dy)?;
         Ok((da.filter(|_| a.track_op()), db.filter(|_| b.track_op())))
     }
 }
 
-/// The host's `values` as the result of an operation on `x`.
-pub(super) fn given1(
+/// `values` as the result of an operation on `x`.
+pub(super) fn precomputed_unary(
     name: &'static str,
     x: &Tensor,
     shape: impl Into<Shape>,
     values: Vec<f32>,
-    back: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+    gradient: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     if !x.track_op() {
         return Tensor::from_vec(values, shape.into(), x.device());
     }
-    let given = Given { name, shape: shape.into(), values: Mutex::new(Some(values)) };
-    x.apply_op1(Given1 { given, back: Box::new(back) })
+    let precomputed = Precomputed { name, shape: shape.into(), values: Mutex::new(Some(values)) };
+    x.apply_op1(PrecomputedUnary { precomputed, gradient: Box::new(gradient) })
 }
 
-/// The host's `values` as the result of an operation on `a` and `b`.
-pub(super) fn given2(
+/// `values` as the result of an operation on `a` and `b`.
+pub(super) fn precomputed_binary(
     name: &'static str,
     [a, b]: [&Tensor; 2],
     shape: impl Into<Shape>,
     values: Vec<f32>,
-    back: impl Fn(&Tensor) -> Result<[Option<Tensor>; 2]> + Send + Sync + 'static,
+    gradient: impl Fn(&Tensor) -> Result<[Option<Tensor>; 2]> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     if !a.track_op() && !b.track_op() {
         return Tensor::from_vec(values, shape.into(), a.device());
     }
-    let given = Given { name, shape: shape.into(), values: Mutex::new(Some(values)) };
-    a.apply_op2(b, Given2 { given, back: Box::new(back) })
+    let precomputed = Precomputed { name, shape: shape.into(), values: Mutex::new(Some(values)) };
+    a.apply_op2(b, PrecomputedBinary { precomputed, gradient: Box::new(gradient) })
 }
 
 /// The value of one tensor and the gradient of another.
@@ -168,8 +170,39 @@ pub(super) fn straight_through(value: &Tensor, surrogate: &Tensor) -> Result<Ten
         return Ok(value.clone());
     }
     if value.shape() != surrogate.shape() {
-        candle_core::bail!("{:?} is no surrogate for {:?}", surrogate.shape(), value.shape());
+        candle_core::bail!(
+            "gradients of shape {:?} for values of shape {:?}",
+            surrogate.shape(),
+            value.shape()
+        );
     }
-    // A copy of its own: `try_clone` copies a storage whole, whatever part of it a tensor shows.
+    // `try_clone` copies the whole storage, of which a tensor may be a view: make it contiguous first.
     value.detach().force_contiguous()?.apply_op2(surrogate, StraightThrough)
+}
+
+/// `y`, to which the bias has been added, with the gradient of the bias.
+pub(super) fn add_bias_gradient(
+    y: Tensor,
+    bias: Option<&Tensor>,
+    gradient: impl Fn(&Tensor) -> Result<Tensor> + Send + Sync + 'static,
+) -> Result<Tensor> {
+    let Some(bias) = bias.filter(|bias| bias.track_op()) else { return Ok(y) };
+    let y_values = values(&y)?;
+    precomputed_binary("bias", [&y, bias], y.shape(), y_values, move |dy| {
+        Ok([Some(dy.clone()), Some(gradient(dy)?)])
+    })
+}
+
+/// `values`, with the gradients of candle's `graph` if one of `args` needs them.
+pub(super) fn on_graph<const N: usize>(
+    values: impl FnOnce() -> Result<Tensor>,
+    graph: impl FnOnce() -> Result<Tensor>,
+    args: [&Tensor; N],
+) -> Result<Tensor> {
+    let values = values()?;
+    if args.iter().any(|arg| arg.track_op()) {
+        straight_through(&values, &graph()?)
+    } else {
+        Ok(values)
+    }
 }

@@ -40,3 +40,8 @@ pub(crate) fn variable(param: ParamView<'_>) -> Option<Var> {
 pub(crate) fn as_variable(tensor: &Tensor) -> Option<Var> {
     if tensor.is_variable() { Var::from_tensor(tensor).ok() } else { None }
 }
+
+/// Whether the functions on slices can compute with this tensor.
+pub(super) fn on_cpu_in_f32(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}

@@ -4,19 +4,21 @@ use ndarray::ArrayD;
 use rayon::prelude::*;
 use rten_tensor::NdTensorView;
 
-use super::{array, float};
+use super::float;
+use super::functions::array;
+use crate::backend::shape::shape_error;
 use crate::error::ForwardError;
 use quant::FloatTensor;
 
-/// `softmax(q · kᵀ / √d) · v` for each of `heads` heads and each of the sequences that lie one
-/// after the other in the rows of `q`, `k` and `v`, all `[tokens, heads · d]`; in floats.
+/// `softmax(q · kᵀ / √d) · v` for each head and each sequence, in floats. `q`, `k` and `v` are
+/// `[tokens, heads · d]`; the sequences of the batch follow each other in their rows.
 ///
-/// `lengths` are the numbers of rows of the sequences. None sees another, and there is no
-/// padding: the result of a sequence does not depend on what else is in the batch.
+/// `lengths` are the numbers of tokens of the sequences. There is no padding, and a token attends
+/// to its own sequence only: the result of a sequence does not depend on the rest of the batch.
 ///
 /// # Errors
-/// Shapes that differ, columns that `heads` does not divide, or lengths that do not sum up to the
-/// number of rows.
+/// Shapes that differ, columns that `heads` does not divide, or lengths whose sum is not the number
+/// of tokens.
 pub fn attention(
     q: &ArrayD<f32>,
     k: &ArrayD<f32>,
@@ -24,23 +26,21 @@ pub fn attention(
     heads: usize,
     lengths: &[usize],
 ) -> Result<ArrayD<f32>, ForwardError> {
-    let refuse = |expected: String, found: &[usize]| {
-        Err(ForwardError::Shape { layer: "attention".into(), expected, found: found.into() })
-    };
+    let refuse = |expected: String, found: &[usize]| Err(shape_error("attention", expected, found));
     let &[tokens, columns] = q.shape() else {
-        return refuse("[tokens, columns]".into(), q.shape());
+        return refuse("queries of shape [tokens, heads · d]".into(), q.shape());
     };
     for other in [k, v] {
         if other.shape() != q.shape() {
-            return refuse(format!("{:?}", q.shape()), other.shape());
+            return refuse(format!("keys and values of shape {:?}", q.shape()), other.shape());
         }
     }
     if heads == 0 || !columns.is_multiple_of(heads) {
-        return refuse(format!("[tokens, a multiple of {heads}]"), q.shape());
+        return refuse(format!("queries of shape [tokens, a multiple of {heads}]"), q.shape());
     }
     let sum = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
     if sum != Some(tokens) {
-        return refuse(format!("lengths that sum up to {tokens}"), lengths);
+        return refuse(format!("lengths whose sum is {tokens}"), lengths);
     }
     let (q, k, v) = (q.values(), k.values(), v.values());
     let shape = Heads { columns, width: columns / heads };

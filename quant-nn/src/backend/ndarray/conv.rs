@@ -1,39 +1,11 @@
-//! Convolution, pooling and normalization of images in floats.
+//! Convolutions of float images and their gradients, by im2col.
 
 use rayon::prelude::*;
 use rten_tensor::NdTensorView;
 
 use super::float;
-use crate::error::ForwardError;
-use crate::ops::{Conv2dOptions, Pool};
-use quant::activation::ActivationQuantizer;
+use crate::backend::shape::ConvGeometry;
 use quant_kernels::ConvShape;
-
-/// The shape that the kernels know for a weight `[out, in / groups, height, width]`.
-fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvShape {
-    let [out_channels, group_in, height, width] = *weight;
-    let Conv2dOptions { stride, padding, dilation, groups } = options;
-    ConvShape {
-        in_channels: group_in * groups,
-        out_channels,
-        kernel_size: [height, width],
-        stride,
-        padding,
-        dilation,
-        groups,
-    }
-}
-
-/// The sizes of a convolution.
-#[derive(Clone, Copy)]
-pub(crate) struct Geometry {
-    pub(crate) batch: usize,
-    /// Height and width of an image.
-    pub(crate) size: [usize; 2],
-    pub(crate) shape: ConvShape,
-    /// Height and width of the result.
-    pub(crate) output: [usize; 2],
-}
 
 /// Images of floats: `[batch, channel, height, width]`.
 #[derive(Clone, Copy)]
@@ -43,84 +15,23 @@ pub(crate) struct FloatImages<'a> {
     pub(crate) size: [usize; 2],
 }
 
-impl Geometry {
-    /// The shape of the result: `[batch, out, height, width]`.
-    pub(crate) fn output_dims(&self) -> [usize; 4] {
-        [self.batch, self.shape.out_channels, self.output[0], self.output[1]]
-    }
-
-    /// The images of these values.
-    pub(crate) fn images<'a>(&self, values: &'a [f32]) -> FloatImages<'a> {
-        FloatImages { values, batch: self.batch, size: self.size }
-    }
-
-    /// Input and output channels of a group.
-    fn group_channels(&self) -> [usize; 2] {
-        let ConvShape { in_channels, out_channels, groups, .. } = self.shape;
-        [in_channels / groups, out_channels / groups]
-    }
-
-    /// Elements of a channel of an image, and of one of the result.
-    fn pixels(&self) -> [usize; 2] {
-        [self.size, self.output].map(|[height, width]| height * width)
-    }
-
-    /// Elements of an image.
-    pub(crate) fn image_len(&self) -> usize {
-        self.shape.in_channels * self.pixels()[0]
-    }
-
-    /// Places in a window.
-    fn places(&self) -> usize {
-        self.shape.kernel_size[0] * self.shape.kernel_size[1]
-    }
-
-    /// Elements that one output of a group is a sum over.
-    fn patch(&self) -> usize {
-        self.group_channels()[0] * self.places()
-    }
+/// The images of these values.
+pub(crate) fn images<'a>(geometry: &ConvGeometry, values: &'a [f32]) -> FloatImages<'a> {
+    FloatImages { values, batch: geometry.batch, size: geometry.size }
 }
 
-/// The sizes of a convolution of `x` with `weight`, if there is one.
-pub(crate) fn check(
-    x: &[usize],
-    weight: &[usize],
-    options: Conv2dOptions,
-    input: &ActivationQuantizer,
-) -> Result<Geometry, ForwardError> {
-    let (Ok(window), &[batch, channels, height, width]) = (<&[usize; 4]>::try_from(weight), x)
-    else {
-        let expected = "[batch, in, height, width] and [out, in / groups, height, width]";
-        return Err(ForwardError::shape(input, expected, x));
-    };
-    let (shape, size) = (conv_shape(window, options), [height, width]);
-    let output = Some(shape).filter(is_possible).and_then(|it| it.output_size(size));
-    let Some(output) = output.filter(|_| shape.in_channels == channels) else {
-        let expected = format!("{shape:?} of [batch, {}, …]", shape.in_channels);
-        return Err(ForwardError::shape(input, expected, x));
-    };
-    Ok(Geometry { batch, size, shape, output })
-}
-
-/// Whether a window of this shape can be moved at all.
-fn is_possible(shape: &ConvShape) -> bool {
-    let ConvShape { out_channels, groups, kernel_size: window, stride, dilation, .. } = *shape;
-    let extents = [window, stride, dilation];
-    groups > 0 && out_channels.is_multiple_of(groups) && !extents.as_flattened().contains(&0)
-}
-
-/// The convolution of images `[batch, in, height, width]` into `y`, which is 0, by products of the
-/// weights and the patches of one image at a time.
+/// The convolution of images `[batch, in, height, width]` into `y`, whose elements are 0: products
+/// of the weights and the im2col matrix of one image at a time.
 pub(crate) fn conv2d(
     x: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
-    geometry: &Geometry,
+    geometry: &ConvGeometry,
     y: &mut [f32],
 ) {
     let ConvShape { out_channels, groups, .. } = geometry.shape;
     let ([group_in, group_out], [pixels, outputs]) = (geometry.group_channels(), geometry.pixels());
-    let patch = geometry.patch();
+    let rows = geometry.im2col_rows();
     let add_bias = |y: &mut [f32]| {
         for (y, bias) in y.chunks_mut(outputs).zip(bias.into_iter().flatten()) {
             y.iter_mut().for_each(|y| *y += bias);
@@ -129,44 +40,48 @@ pub(crate) fn conv2d(
     if y.is_empty() {
         return;
     }
-    if pixels * patch == 0 {
+    if pixels * rows == 0 {
         // No channels, or nothing but padding: sums of no products.
         return y.chunks_mut(out_channels * outputs).for_each(add_bias);
     }
     let images = x.par_chunks(geometry.image_len());
     images.zip(y.par_chunks_mut(out_channels * outputs)).for_each(|(x, y)| {
-        let mut patches = vec![0.0; patch * outputs];
+        let mut columns = vec![0.0; rows * outputs];
         for group in 0..groups {
             let x = &x[group * group_in * pixels..][..group_in * pixels];
-            unfold(x, geometry, &mut patches);
-            let weights = &weight[group * group_out * patch..][..group_out * patch];
+            im2col(x, geometry, &mut columns);
+            let weights = &weight[group * group_out * rows..][..group_out * rows];
             let y = &mut y[group * group_out * outputs..][..group_out * outputs];
-            let weights = NdTensorView::from_data([group_out, patch], weights);
-            let patches = NdTensorView::from_data([patch, outputs], &*patches);
-            float::product(weights, patches, 1.0, y);
+            let weights = NdTensorView::from_data([group_out, rows], weights);
+            let columns = NdTensorView::from_data([rows, outputs], &*columns);
+            float::product(weights, columns, 1.0, y);
         }
         add_bias(y);
     });
 }
 
-/// The patches of one image as columns: `[in · height · width of the window, outputs]`.
-fn unfold(x: &[f32], geometry: &Geometry, patches: &mut [f32]) {
-    let (places, [pixels, outputs]) = (geometry.places(), geometry.pixels());
-    for (row, values) in patches.chunks_mut(outputs).enumerate() {
-        let (channel, place) = (row / places, row % places);
+/// The im2col matrix of one image: `[in · kernel height · kernel width, outputs]`.
+fn im2col(x: &[f32], geometry: &ConvGeometry, columns: &mut [f32]) {
+    let (kernel_len, [pixels, outputs]) = (geometry.kernel_len(), geometry.pixels());
+    for (row, values) in columns.chunks_mut(outputs).enumerate() {
+        let (channel, at_kernel) = (row / kernel_len, row % kernel_len);
         let x = &x[channel * pixels..][..pixels];
-        for_each_pixel(geometry, place, |i, at| values[i] = at.map_or(0.0, |at| x[at]));
+        for_each_pixel(geometry, at_kernel, |i, at| values[i] = at.map_or(0.0, |at| x[at]));
     }
 }
 
-/// Calls `f` with each output and where in a channel the window for it has its place `place`;
-/// `None` in the padding.
-fn for_each_pixel(geometry: &Geometry, place: usize, mut f: impl FnMut(usize, Option<usize>)) {
-    let Geometry { size, shape, output, .. } = *geometry;
-    let ConvShape { kernel_size: window, stride, padding, dilation, .. } = shape;
-    let place = [place / window[1], place % window[1]];
+/// Calls `f` with each output and the pixel of a channel at position `at_kernel` of the output's
+/// kernel; `None` in the padding.
+fn for_each_pixel(
+    geometry: &ConvGeometry,
+    at_kernel: usize,
+    mut f: impl FnMut(usize, Option<usize>),
+) {
+    let ConvGeometry { size, shape, output, .. } = *geometry;
+    let ConvShape { kernel_size, stride, padding, dilation, .. } = shape;
+    let offset = [at_kernel / kernel_size[1], at_kernel % kernel_size[1]];
     let at = |axis: usize, output: usize| {
-        let position = output * stride[axis] + place[axis] * dilation[axis];
+        let position = output * stride[axis] + offset[axis] * dilation[axis];
         position.checked_sub(padding[axis]).filter(|&position| position < size[axis])
     };
     for i in 0..output[0] {
@@ -175,63 +90,6 @@ fn for_each_pixel(geometry: &Geometry, place: usize, mut f: impl FnMut(usize, Op
             f(i * output[1] + j, row.zip(at(1, j)).map(|(row, right)| row + right));
         }
     }
-}
-
-/// Pools windows of `[batch · channels, height, width]`; the windows lie inside of the images.
-pub(crate) fn pool2d(
-    values: &[f32],
-    [rows, columns]: [usize; 2],
-    pool: Pool,
-    [height, width]: [usize; 2],
-) -> Vec<f32> {
-    let (size, stride) = (pool.size(), pool.stride());
-    let mut y = Vec::with_capacity(values.len() / (rows * columns).max(1) * height * width);
-    for image in values.chunks((rows * columns).max(1)) {
-        for (down, right) in (0..height).flat_map(|d| (0..width).map(move |r| (d, r))) {
-            let inside = (0..size[0]).flat_map(|i| {
-                let start = (down * stride[0] + i) * columns + right * stride[1];
-                image[start..start + size[1]].iter().copied()
-            });
-            y.push(match pool {
-                Pool::Max { .. } => inside.fold(f32::NEG_INFINITY, f32::max),
-                Pool::Average { .. } => inside.sum::<f32>() / (size[0] * size[1]) as f32,
-            });
-        }
-    }
-    y
-}
-
-/// The gradients of [`pool2d`]: of a maximum, all goes to the first place that has it.
-#[cfg(feature = "candle")]
-pub(crate) fn pool2d_backward(
-    x: &[f32],
-    [rows, columns]: [usize; 2],
-    pool: Pool,
-    [height, width]: [usize; 2],
-    dy: &[f32],
-) -> Vec<f32> {
-    let (size, stride) = (pool.size(), pool.stride());
-    let mut dx = vec![0.0; x.len()];
-    let pixels = (rows * columns).max(1);
-    let images = x.chunks(pixels).zip(dx.chunks_mut(pixels));
-    for ((x, dx), dy) in images.zip(dy.chunks((height * width).max(1))) {
-        for (i, &dy) in dy.iter().enumerate() {
-            let (down, right) = (i / width * stride[0], i % width * stride[1]);
-            let places = (0..size[0])
-                .flat_map(|i| (0..size[1]).map(move |j| (down + i) * columns + right + j));
-            match pool {
-                Pool::Max { .. } => {
-                    let first = places.reduce(|best, at| if x[at] > x[best] { at } else { best });
-                    first.into_iter().for_each(|at| dx[at] += dy);
-                }
-                Pool::Average { .. } => {
-                    let share = dy / (size[0] * size[1]) as f32;
-                    places.for_each(|at| dx[at] += share);
-                }
-            }
-        }
-    }
-    dx
 }
 
 /// Images of which one thread sums the gradients of the weight; fixed, so that sums do not depend
@@ -244,7 +102,7 @@ const IMAGES: usize = 8;
 pub(crate) fn conv2d_backward(
     x: &[f32],
     weight: &[f32],
-    geometry: &Geometry,
+    geometry: &ConvGeometry,
     dy: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
     let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
@@ -276,37 +134,37 @@ pub(crate) fn conv2d_backward(
 fn image_backward(
     x: &[f32],
     weight: &[f32],
-    geometry: &Geometry,
+    geometry: &ConvGeometry,
     dy: &[f32],
     dx: &mut [f32],
     dw: &mut [f32],
 ) {
     let ([group_in, group_out], [pixels, outputs]) = (geometry.group_channels(), geometry.pixels());
-    let patch = geometry.patch();
-    let (mut patches, mut sum) = (vec![0.0; patch * outputs], vec![0.0; group_out * patch]);
+    let rows = geometry.im2col_rows();
+    let (mut columns, mut sum) = (vec![0.0; rows * outputs], vec![0.0; group_out * rows]);
     for group in 0..geometry.shape.groups {
         let of_group = group * group_in * pixels..(group + 1) * group_in * pixels;
-        let of_weight = group * group_out * patch..(group + 1) * group_out * patch;
-        unfold(&x[of_group.clone()], geometry, &mut patches);
+        let of_weight = group * group_out * rows..(group + 1) * group_out * rows;
+        im2col(&x[of_group.clone()], geometry, &mut columns);
         let dy = &dy[group * group_out * outputs..][..group_out * outputs];
         let dy = NdTensorView::from_data([group_out, outputs], dy);
-        let view = NdTensorView::from_data([patch, outputs], &*patches);
+        let view = NdTensorView::from_data([rows, outputs], &*columns);
         float::product(dy, view.transposed(), 1.0, &mut sum);
         dw[of_weight.clone()].iter_mut().zip(&sum).for_each(|(dw, sum)| *dw += sum);
-        let weights = NdTensorView::from_data([group_out, patch], &weight[of_weight]);
-        float::product(weights.transposed(), dy, 1.0, &mut patches);
-        refold(&patches, geometry, &mut dx[of_group]);
+        let weights = NdTensorView::from_data([group_out, rows], &weight[of_weight]);
+        float::product(weights.transposed(), dy, 1.0, &mut columns);
+        col2im(&columns, geometry, &mut dx[of_group]);
     }
 }
 
-/// Adds patches to the pixels that [`unfold`] took them from.
+/// Adds the columns to the pixels that [`im2col`] copied them from.
 #[cfg(feature = "candle")]
-fn refold(patches: &[f32], geometry: &Geometry, x: &mut [f32]) {
-    let (places, [pixels, outputs]) = (geometry.places(), geometry.pixels());
-    for (row, values) in patches.chunks(outputs).enumerate() {
-        let (channel, place) = (row / places, row % places);
+fn col2im(columns: &[f32], geometry: &ConvGeometry, x: &mut [f32]) {
+    let (kernel_len, [pixels, outputs]) = (geometry.kernel_len(), geometry.pixels());
+    for (row, values) in columns.chunks(outputs).enumerate() {
+        let (channel, at_kernel) = (row / kernel_len, row % kernel_len);
         let x = &mut x[channel * pixels..][..pixels];
-        for_each_pixel(geometry, place, |i, at| {
+        for_each_pixel(geometry, at_kernel, |i, at| {
             if let Some(at) = at {
                 x[at] += values[i];
             }

@@ -5,17 +5,18 @@
 
 use std::sync::Arc;
 
-use ndarray::{Array2, ArrayD, ArrayView2};
+use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_simd::{SimdOp, SimdUnaryOp};
 use rten_tensor::{MatrixLayout, NdTensorView};
 use rten_vecmath::{Gelu, Normalize, NormalizeOptions, Sigmoid, Softmax, Sum, SumSquareSub, Tanh};
 
+use super::param::CpuParam;
 use crate::error::ForwardError;
 use crate::ops::Unary;
-use quant::FloatTensor;
-use quant::Param;
+use quant::module::Cache;
+use quant::tensor::QuantizedTensor;
 
 /// Elements that one thread takes at a time: 64 KiB, which stay in a second-level cache.
 const CHUNK: usize = 1 << 14;
@@ -24,7 +25,7 @@ const CHUNK: usize = 1 << 14;
 pub(crate) fn linear(
     x: &[f32],
     rows: usize,
-    weight: &Param<ArrayD<f32>>,
+    weight: &dyn CpuParam,
     bias: Option<&[f32]>,
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
@@ -48,26 +49,28 @@ pub(crate) fn linear(
 
 fn pack(
     gemm: &GemmExecutor<f32>,
-    weight: &Param<ArrayD<f32>>,
+    weight: &dyn CpuParam,
 ) -> Result<PackedBMatrix<f32>, ForwardError> {
-    let weight = weight.value();
     let (outputs, inputs) = (weight.shape()[0], weight.shape()[1]);
-    let values = FloatTensor::values(&*weight);
+    let values = weight.values();
     let view = NdTensorView::from_data([outputs, inputs], &*values);
     Ok(gemm.prepack_b(view.transposed()))
 }
 
-/// The value of a quantized parameter, dequantized once and kept beside it.
-pub(crate) fn dequantized(param: &Param<ArrayD<f32>>) -> Result<Arc<ArrayD<f32>>, ForwardError> {
-    param.cache().get_or_make(|| Ok(param.value().into_owned()))
+/// The values of a quantized parameter, which stay in its cache.
+pub(crate) fn dequantized(
+    tensor: &QuantizedTensor,
+    cache: &Cache,
+) -> Result<Arc<Vec<f32>>, ForwardError> {
+    cache.get_or_make(|| Ok(tensor.dequantize()))
 }
 
 /// `a · b` in floats, on the threads of the current `rayon` pool.
 ///
 /// # Panics
-/// If `a` has not as many columns as `b` has rows.
+/// If the number of columns of `a` is not the number of rows of `b`.
 pub fn matmul(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Array2<f32> {
-    assert_eq!(a.ncols(), b.nrows(), "the columns of a are the rows of b");
+    assert_eq!(a.ncols(), b.nrows(), "a has as many columns as b has rows");
     let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
     let mut y = Array2::zeros((a.nrows(), b.ncols()));
     let slices = (a.as_slice(), b.as_slice(), y.as_slice_mut());
@@ -132,4 +135,18 @@ pub(crate) fn unary(values: &mut [f32], function: Unary) {
         Unary::Tanh => Tanh {}.map_mut(values),
         Unary::Sigmoid => Sigmoid {}.map_mut(values),
     });
+}
+
+/// Normalizes images, whose channels have `pixels` elements, in place.
+pub(crate) fn batch_norm(
+    y: &mut [f32],
+    pixels: usize,
+    [gamma, beta, mean, variance]: [&[f32]; 4],
+    epsilon: f32,
+) {
+    for (i, y) in y.chunks_mut(pixels.max(1)).enumerate() {
+        let c = i % gamma.len();
+        let factor = gamma[c] / (variance[c] + epsilon).sqrt();
+        y.iter_mut().for_each(|y| *y = (*y - mean[c]) * factor + beta[c]);
+    }
 }

@@ -1,17 +1,18 @@
-//! Products of quantized weights, by the crate's kernels.
+//! Products of quantized weights, by the kernels of `quant-kernels`.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use super::conv::FloatImages;
+use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
+use crate::weights::{PackWeightsError, pack_weights, pack_weights_for_floats, weights};
 use quant::activation::{ActivationMode, ActivationQuantizer};
 use quant::module::Cache;
-use quant::scheme::{Axis, Granularity};
 use quant::tensor::QuantizedTensor;
 use quant_kernels::{
-    Activations, BitWidth, Codes, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel,
-    LookupError, Output, PackedConv, PackedWeights, Scratch, Weights,
+    Activations, Codes, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel, LookupError, Output,
+    PackedConv, PackedWeights, Scratch, Weights,
 };
 
 /// What a product takes besides its weight.
@@ -19,7 +20,7 @@ use quant_kernels::{
 pub(crate) struct Operands<'a, X> {
     pub(crate) x: X,
     pub(crate) bias: Option<&'a [f32]>,
-    pub(crate) input: &'a ActivationQuantizer,
+    pub(crate) layer: LayerInput<'a>,
 }
 
 /// The rows of a matrix, one after the other.
@@ -29,7 +30,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) count: usize,
 }
 
-/// `x · wᵀ + b` into `y`, for a parameter's weight and what is kept of it.
+/// `x · wᵀ + b` into `y`, for the weight of a parameter. The packed weight stays in `cache`.
 pub(crate) fn linear(
     operands: Operands<'_, Rows<'_>>,
     weight: &QuantizedTensor,
@@ -37,9 +38,10 @@ pub(crate) fn linear(
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
-    let make = || pack(kernel, weight, operands.input);
-    // What is kept is found by its type, and a layer may be calibrated before it runs in integers.
-    if stays_float(operands.input) {
+    let make = || pack(kernel, weight, operands.layer);
+    // A cache has one value of each type, and a layer may run weight-only, while it is calibrated,
+    // before it runs in integers.
+    if stays_float(operands.layer.quantizer) {
         let packed = cache.get_or_make(|| make().map(ForFloats))?;
         return multiply(kernel, &packed.0, operands, y);
     }
@@ -55,7 +57,7 @@ pub(crate) fn stays_float(input: &ActivationQuantizer) -> bool {
     !matches!(input.mode(), ActivationMode::Dynamic(_) | ActivationMode::Static(_))
 }
 
-/// The same for a weight that no parameter holds.
+/// As [`linear`], for a weight that no parameter holds.
 #[cfg(feature = "candle")]
 pub(crate) fn linear_once(
     operands: Operands<'_, Rows<'_>>,
@@ -63,18 +65,18 @@ pub(crate) fn linear_once(
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
-    multiply(kernel, &pack(kernel, weight, operands.input)?, operands, y)
+    multiply(kernel, &pack(kernel, weight, operands.layer)?, operands, y)
 }
 
 fn multiply(
     kernel: Kernel,
     packed: &PackedWeights,
-    Operands { x: Rows { values: x, count: rows }, bias, input }: Operands<'_, Rows<'_>>,
+    Operands { x: Rows { values: x, count: rows }, bias, layer }: Operands<'_, Rows<'_>>,
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
     let m = rows;
-    let activations = match input.mode() {
+    let activations = match layer.quantizer.mode() {
         ActivationMode::Dynamic(quantization) => {
             Activations::Dynamic { values: x, m, quantization }
         }
@@ -82,48 +84,20 @@ fn multiply(
         _ => Activations::Float { values: x, m },
     };
     with_scratch(|scratch| kernel.linear(packed, activations, &epilogue, output, scratch))
-        .map_err(|error| ForwardError::product(input, error))
+        .map_err(|error| layer.product_error(error))
 }
 
 fn pack(
     kernel: Kernel,
     tensor: &QuantizedTensor,
-    input: &ActivationQuantizer,
+    layer: LayerInput<'_>,
 ) -> Result<PackedWeights, ForwardError> {
-    let weights = weights(tensor, input)?;
-    let packed = if stays_float(input) {
-        PackedWeights::for_floats(kernel, &weights)
+    let packed = if stays_float(layer.quantizer) {
+        pack_weights_for_floats(kernel, tensor)
     } else {
-        PackedWeights::new(kernel, &weights)
+        pack_weights(kernel, tensor)
     };
-    packed.map_err(|source| ForwardError::Pack { layer: input.name(), source })
-}
-
-/// A quantized tensor `[n, …]` as the kernels see it: `n` rows.
-fn weights<'a>(
-    tensor: &'a QuantizedTensor,
-    input: &ActivationQuantizer,
-) -> Result<Weights<'a>, ForwardError> {
-    let scheme = tensor.scheme();
-    let n = tensor.shape().first().copied().unwrap_or(0);
-    let k = tensor.shape()[1..].iter().product();
-    let granularity = match scheme.granularity() {
-        Granularity::PerChannel(axis) if axis.resolve(tensor.shape().len()) == Some(0) => {
-            Granularity::PerChannel(Axis::FIRST)
-        }
-        Granularity::PerChannel(_) => {
-            let expected = "channels along axis 0, the outputs";
-            return Err(ForwardError::Scheme { layer: input.name(), scheme, expected });
-        }
-        granularity => granularity,
-    };
-    let codes = match scheme.quantization_type().storage_bits() {
-        8 => Codes::Bytes(bytemuck::cast_slice(tensor.packed_codes())),
-        4 => Codes::Packed(BitWidth::Four, tensor.packed_codes()),
-        _ => Codes::Packed(BitWidth::Two, tensor.packed_codes()),
-    };
-    let (scales, zero_points) = (tensor.scales(), tensor.zero_points());
-    Ok(Weights { n, k, codes, granularity, scales, zero_points })
+    packed.map_err(|source| ForwardError::Pack { layer: layer.layer(), source })
 }
 
 /// Rows of a quantized table, `[rows, columns]`, into `y`.
@@ -132,8 +106,9 @@ pub(crate) fn embedding(
     tensor: &QuantizedTensor,
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
-    let layer = ActivationQuantizer::new();
-    let Weights { n, k, codes, granularity, scales, zero_points } = weights(tensor, &layer)?;
+    let layer = "embedding".into();
+    let Weights { n, k, codes, granularity, scales, zero_points } =
+        weights(tensor).map_err(|source| ForwardError::Pack { layer, source })?;
     let table = EmbeddingWeights { rows: n, columns: k, codes, granularity, scales, zero_points };
     Kernel::selected()?.embedding(&table, indices, y).map_err(|error| match error {
         LookupError::UnknownRow { position, id, rows } => {
@@ -143,13 +118,14 @@ pub(crate) fn embedding(
     })
 }
 
-/// A packed convolution, and the shape it is for.
+/// A packed weight, and the shape of the convolution it is packed for.
 struct PackedFor {
     shape: ConvShape,
     packed: PackedConv,
 }
 
-/// The convolution of images with a parameter's weight, into `y`.
+/// The convolution of images with the weight of a parameter, into `y`. The packed weight stays in
+/// `cache`.
 pub(crate) fn conv2d(
     operands: Operands<'_, FloatImages<'_>>,
     shape: ConvShape,
@@ -158,16 +134,16 @@ pub(crate) fn conv2d(
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
-    let pack = || pack_conv(kernel, shape, weight, operands.input);
-    let mut kept = cache.get_or_make(pack)?;
-    if kept.shape != shape {
-        // One weight, two layers with different windows: rare enough to be packed each time.
-        kept = Arc::new(pack()?);
+    let pack = || pack_conv(kernel, shape, weight, operands.layer);
+    let mut cached = cache.get_or_make(pack)?;
+    if cached.shape != shape {
+        // Two layers of different strides that share a weight are rare: pack each time.
+        cached = Arc::new(pack()?);
     }
-    convolve(kernel, &kept.packed, operands, y)
+    convolve(kernel, &cached.packed, operands, y)
 }
 
-/// The same for a weight that no parameter holds.
+/// As [`conv2d`], for a weight that no parameter holds.
 #[cfg(feature = "candle")]
 pub(crate) fn conv2d_once(
     operands: Operands<'_, FloatImages<'_>>,
@@ -176,7 +152,7 @@ pub(crate) fn conv2d_once(
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
-    let packed = pack_conv(kernel, shape, weight, operands.input)?.packed;
+    let packed = pack_conv(kernel, shape, weight, operands.layer)?.packed;
     convolve(kernel, &packed, operands, y)
 }
 
@@ -184,26 +160,29 @@ fn pack_conv(
     kernel: Kernel,
     shape: ConvShape,
     tensor: &QuantizedTensor,
-    input: &ActivationQuantizer,
+    layer: LayerInput<'_>,
 ) -> Result<PackedFor, ForwardError> {
     // A record's rows are those of the last axis, and begin at whole bytes; the kernels' rows are
     // the outputs.
     let codes = tensor.codes();
-    let weights = Weights { codes: Codes::Bytes(&codes), ..weights(tensor, input)? };
-    let packed = PackedConv::new(kernel, shape, &weights)
-        .map_err(|source| ForwardError::Pack { layer: input.name(), source })?;
-    Ok(PackedFor { shape, packed })
+    weights(tensor)
+        .map(|weights| Weights { codes: Codes::Bytes(&codes), ..weights })
+        .and_then(|weights| {
+            PackedConv::new(kernel, shape, &weights).map_err(PackWeightsError::Pack)
+        })
+        .map(|packed| PackedFor { shape, packed })
+        .map_err(|source| ForwardError::Pack { layer: layer.layer(), source })
 }
 
 fn convolve(
     kernel: Kernel,
     packed: &PackedConv,
-    Operands { x: images, bias, input }: Operands<'_, FloatImages<'_>>,
+    Operands { x: images, bias, layer }: Operands<'_, FloatImages<'_>>,
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
     let FloatImages { values, batch, size } = images;
-    let images = match input.mode() {
+    let images = match layer.quantizer.mode() {
         ActivationMode::Dynamic(quantization) => {
             Images::Dynamic { values, batch, size, quantization }
         }
@@ -213,7 +192,7 @@ fn convolve(
         _ => unreachable!("the caller has dequantized the weight"),
     };
     with_scratch(|scratch| kernel.conv2d(packed, images, &epilogue, output, scratch))
-        .map_err(|error| ForwardError::convolution(input, error))
+        .map_err(|error| layer.convolution_error(error))
 }
 
 thread_local! {

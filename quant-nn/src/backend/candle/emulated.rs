@@ -1,36 +1,37 @@
-//! Training where the integer kernels cannot run: on integer-valued floats.
+//! Integer products in training on devices that have no integer kernels, emulated by float products.
 //!
-//! Codes minus their zero points are small whole numbers. A product of floats sums them exactly
-//! while every sum stays below 2^24, whatever the order. A layer whose sums could be larger is cut
-//! along K into segments that are exact, and the segments' sums are added as integers. Scaling
-//! and bias follow rule 6, so the result has the bits of the kernels.
+//! Codes minus their zero points are small whole numbers. A float product sums them exactly, in any
+//! order, while every sum stays below 2^24. A layer whose sums could be larger is cut along K into
+//! exact segments, whose sums are added as integers. Scaling and bias follow rule 6, so the result
+//! has the bits of the kernels.
 
 use core::cell::Cell;
 
 use candle_core::{DType, Result as CandleResult, Tensor};
 
-use super::backend;
+use super::backend_error;
+use super::input::ConvArgs;
 use super::op::straight_through;
-use super::product::Conv;
+use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::fake_quant::{FakeGroups, gradient_scale};
 use crate::ops::Conv2dOptions;
 use crate::training::learned_scale;
-use quant::activation::{ActivationMode, ActivationQuantizer};
+use quant::activation::ActivationMode;
 use quant::scheme::{Granularity, Group, NonFinite, Quantization};
 use quant::tensor::QuantizedTensor;
 use quant_kernels::Kernel;
 
-/// Whole numbers up to this one are exact in f32.
+/// Every whole number up to this one is exact in f32.
 const EXACT: u64 = 1 << 24;
 
 thread_local! {
     static FORCED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs products in training as a device without integer kernels runs them, on whole numbers in
-/// f32: to see that they give the same bits.
-pub fn as_on_a_device<R>(f: impl FnOnce() -> R) -> R {
+/// Runs the products of `f` as they run on a device without integer kernels: the emulation gives the
+/// same bits, and this shows it on a machine that has no such device.
+pub fn emulate_device<R>(f: impl FnOnce() -> R) -> R {
     struct Reset(bool);
     impl Drop for Reset {
         fn drop(&mut self) {
@@ -41,7 +42,7 @@ pub fn as_on_a_device<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Whether `x` is to be computed here.
+/// Whether products of `x` are emulated.
 pub(super) fn is_used(x: &Tensor) -> bool {
     !x.device().is_cpu() || FORCED.get()
 }
@@ -76,9 +77,9 @@ pub(super) fn fake_weight(
     straight_through(&Tensor::from_vec(y, shape, device)?, &surrogate)
 }
 
-/// The first NaN of an input, which the kernels refuse, too; infinities saturate.
+/// The first NaN of an input. The kernels refuse NaN, too; infinities saturate.
 fn first_nan(x: &Tensor) -> CandleResult<Option<NonFinite>> {
-    // NaN alone differs from itself. Where it is, is looked for on the host, and only if it is.
+    // Only NaN differs from itself. Its position is searched for on the CPU, and only if there is one.
     if x.ne(x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
         return Ok(None);
     }
@@ -87,27 +88,27 @@ fn first_nan(x: &Tensor) -> CandleResult<Option<NonFinite>> {
     Ok(index.map(|index| NonFinite { index, value: values[index] }))
 }
 
-/// The input as whole numbers, and as what they stand for, with gradients.
+/// The input as whole numbers, and as the values they stand for, with gradients.
 struct Input {
     fixed: Quantization,
     /// `q - z`
-    steps: Tensor,
+    offset_codes: Tensor,
     graph: Tensor,
 }
 
 impl Input {
-    fn new(x: &Tensor, input: &ActivationQuantizer) -> Result<Self, ForwardError> {
-        let ActivationMode::Static(fixed) = input.mode() else {
+    fn new(x: &Tensor, layer: LayerInput<'_>) -> Result<Self, ForwardError> {
+        let ActivationMode::Static(fixed) = layer.quantizer.mode() else {
             let reason = format!(
-                "{}: away from the CPU, only static activations can be trained",
-                input.name()
+                "{}: on a device other than the CPU, only static activations can be trained",
+                layer.layer()
             );
             return Err(ForwardError::Backend(reason));
         };
-        if let Some(source) = first_nan(x).map_err(backend)? {
-            return Err(ForwardError::Activation(input.non_finite(source)));
+        if let Some(source) = first_nan(x).map_err(backend_error)? {
+            return Err(ForwardError::Activation(layer.quantizer.non_finite(source)));
         }
-        Self::fixed(x, fixed, learned_scale(input)).map_err(backend)
+        Self::fixed(x, fixed, learned_scale(layer.quantizer)).map_err(backend_error)
     }
 
     fn fixed(x: &Tensor, fixed: Quantization, scale: Option<&Tensor>) -> CandleResult<Self> {
@@ -115,21 +116,21 @@ impl Input {
         const MAGIC: f64 = 12_582_912.0; // 1.5 · 2^23
         let Quantization { params, codes } = fixed;
         let (qmin, qmax) = (codes.min(), codes.max());
-        let (z, held) = (f64::from(params.zero_point()), x.detach());
+        let (z, value) = (f64::from(params.zero_point()), x.detach());
         let s = Tensor::new(params.scale(), x.device())?;
-        let quotient = held.broadcast_div(&s)?;
+        let quotient = value.broadcast_div(&s)?;
         let code = ((quotient.clamp(-512.0, 512.0)? + MAGIC)? - MAGIC)?;
-        let steps = code.clamp(f64::from(qmin) - z, f64::from(qmax) - z)?;
-        let inside = code.eq(&steps)?.to_dtype(DType::F32)?;
+        let offset_codes = code.clamp(f64::from(qmin) - z, f64::from(qmax) - z)?;
+        let inside = code.eq(&offset_codes)?.to_dtype(DType::F32)?;
         let mut surrogate = x.mul(&inside)?;
         if let Some(scale) = scale {
-            let slopes = (&steps - quotient.mul(&inside)?)?;
+            let slopes = (&offset_codes - quotient.mul(&inside)?)?;
             let g = gradient_scale(x.elem_count(), qmax.into());
             let scale = (scale.to_device(x.device())? * f64::from(g))?;
             surrogate = surrogate.add(&slopes.broadcast_mul(&scale)?)?;
         }
-        let graph = straight_through(&steps.broadcast_mul(&s)?, &surrogate)?;
-        Ok(Self { fixed, steps, graph })
+        let graph = straight_through(&offset_codes.broadcast_mul(&s)?, &surrogate)?;
+        Ok(Self { fixed, offset_codes, graph })
     }
 
     /// The largest of the whole numbers.
@@ -141,17 +142,17 @@ impl Input {
     }
 }
 
-/// The codes of a weight, less their zero points; and the largest of them.
-fn steps(codes: &QuantizedTensor, of: &Tensor) -> CandleResult<(Tensor, u64)> {
-    let mut steps: Vec<f32> = codes.codes().into_iter().map(f32::from).collect();
+/// The codes of a weight minus their zero points, and the largest magnitude among them.
+fn offset_codes(codes: &QuantizedTensor, of: &Tensor) -> CandleResult<(Tensor, u64)> {
+    let mut offset_codes: Vec<f32> = codes.codes().into_iter().map(f32::from).collect();
     let mut largest = 0.0f32;
     for Group { index, elements } in codes.groups().runs() {
-        for step in &mut steps[elements] {
-            *step -= f32::from(codes.params(index).zero_point());
-            largest = largest.max(step.abs());
+        for code in &mut offset_codes[elements] {
+            *code -= f32::from(codes.params(index).zero_point());
+            largest = largest.max(code.abs());
         }
     }
-    Ok((Tensor::from_vec(steps, codes.shape(), of.device())?, largest as u64))
+    Ok((Tensor::from_vec(offset_codes, codes.shape(), of.device())?, largest as u64))
 }
 
 /// How many products of such numbers can be summed exactly, at least one.
@@ -189,7 +190,11 @@ fn scales(
 ) -> CandleResult<Tensor> {
     let group = |n: usize| if codes.scales().len() == 1 { 0 } else { n * blocks + block };
     let scale = |n: usize| input.fixed.params.scale() * codes.scales()[group(n)];
-    Tensor::from_vec((0..outputs).map(scale).collect::<Vec<f32>>(), outputs, input.steps.device())
+    Tensor::from_vec(
+        (0..outputs).map(scale).collect::<Vec<f32>>(),
+        outputs,
+        input.offset_codes.device(),
+    )
 }
 
 /// `x · wᵀ + b`
@@ -198,19 +203,19 @@ pub(super) fn linear(
     codes: &QuantizedTensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
-    input: &ActivationQuantizer,
+    layer: LayerInput<'_>,
 ) -> Result<Tensor, ForwardError> {
-    let x = Input::new(x, input)?;
+    let x = Input::new(x, layer)?;
     let run = || {
         let (outputs, inputs) = weight.dims2()?;
-        let rows = x.steps.elem_count() / inputs.max(1);
+        let rows = x.offset_codes.elem_count() / inputs.max(1);
         let block = match codes.scheme().granularity() {
             Granularity::PerBlock(block) => block.len(),
             _ => inputs,
         };
         let blocks = inputs.div_ceil(block.max(1));
-        let a = x.steps.reshape((rows, inputs))?;
-        let (w, largest) = steps(codes, weight)?;
+        let a = x.offset_codes.reshape((rows, inputs))?;
+        let (w, largest) = offset_codes(codes, weight)?;
         let terms = exact_terms(&x, largest);
         let mut y: Option<Tensor> = None;
         for number in 0..blocks {
@@ -222,19 +227,19 @@ pub(super) fn linear(
             let scaled = acc.broadcast_mul(&scales(codes, &x, outputs, blocks, number)?)?;
             y = Some(y.map_or(Ok(scaled.clone()), |y| y + &scaled)?);
         }
-        let zeros = || Tensor::zeros((rows, outputs), DType::F32, x.steps.device());
+        let zeros = || Tensor::zeros((rows, outputs), DType::F32, x.offset_codes.device());
         let y = y.map_or_else(zeros, Ok)?;
         let float = x.graph.reshape((rows, inputs))?.matmul(&weight.t()?)?;
         let (y, float) = match bias {
             Some(bias) => (y.broadcast_add(&bias.detach())?, float.broadcast_add(bias)?),
             None => (y, float),
         };
-        let mut shape = x.steps.dims().to_vec();
+        let mut shape = x.offset_codes.dims().to_vec();
         shape.pop();
         shape.push(outputs);
         straight_through(&y, &float)?.reshape(shape)
     };
-    run().map_err(backend)
+    run().map_err(backend_error)
 }
 
 /// The convolution in floats, by candle.
@@ -262,27 +267,27 @@ pub(super) fn conv2d(
     x: &Tensor,
     codes: &QuantizedTensor,
     weight: &Tensor,
-    conv: &Conv<'_>,
+    args: ConvArgs<'_>,
 ) -> Result<Tensor, ForwardError> {
-    let Conv { bias, options, input } = *conv;
-    let x = Input::new(x, input)?;
+    let ConvArgs { bias, options, layer } = args;
+    let x = Input::new(x, layer)?;
     let run = || {
         let (outputs, channels, height, width) = weight.dims4()?;
-        let (w, largest) = steps(codes, weight)?;
+        let (w, largest) = offset_codes(codes, weight)?;
         let at_once = exact_terms(&x, largest) / (height * width).max(1);
         if at_once == 0 || (options.groups > 1 && channels > at_once) {
             candle_core::bail!(
                 "{}: {channels} channels of {height} × {width} pixels do not add up below 2^24, \
                  and cannot be cut",
-                input.name()
+                layer.layer()
             );
         }
         let acc = if options.groups > 1 {
-            float_conv2d(&x.steps, &w, None, options)?
+            float_conv2d(&x.offset_codes, &w, None, options)?
         } else {
             sum_of_segments(channels, at_once, |at, len| {
                 let of = |t: &Tensor| t.narrow(1, at, len)?.contiguous();
-                float_conv2d(&of(&x.steps)?, &of(&w)?, None, options)
+                float_conv2d(&of(&x.offset_codes)?, &of(&w)?, None, options)
             })?
         };
         let scales = scales(codes, &x, outputs, 1, 0)?.reshape((1, outputs, 1, 1))?;
@@ -293,5 +298,5 @@ pub(super) fn conv2d(
         };
         straight_through(&y, &float_conv2d(&x.graph, weight, bias, options)?)
     };
-    run().map_err(backend)
+    run().map_err(backend_error)
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::op::{given1, given2};
+use super::op::{precomputed_binary, precomputed_unary};
 use super::tensor::values;
 use crate::fake_quant::{FakeGroups, FakeQuantizer};
 use quant::scheme::{Granularity, Groups};
@@ -83,10 +83,10 @@ impl FakeQuantize {
 
     /// `y`, which is `fake` of `x`, with the gradient of `x`.
     pub(super) fn straight(x: &Tensor, fake: FakeGroups, y: Vec<f32>) -> Result<Tensor> {
-        let held = x.detach();
-        given1("fake-quantize", x, x.shape(), y, move |dy| {
-            let dx = fake.backward(&values(&held)?, &values(dy)?);
-            Tensor::from_vec(dx, held.shape(), held.device())
+        let value = x.detach();
+        precomputed_unary("fake-quantize", x, x.shape(), y, move |dy| {
+            let dx = fake.backward(&values(&value)?, &values(dy)?);
+            Tensor::from_vec(dx, value.shape(), value.device())
         })
     }
 
@@ -97,12 +97,12 @@ impl FakeQuantize {
         fake: FakeGroups,
         y: Vec<f32>,
     ) -> Result<Tensor> {
-        let (held, place) = (x.detach(), scale.detach());
-        given2("fake-quantize-learned", [x, scale], x.shape(), y, move |dy| {
-            let (x, dy) = (values(&held)?, values(dy)?);
-            let dx = Tensor::from_vec(fake.backward(&x, &dy), held.shape(), held.device())?;
+        let (value, scale_value) = (x.detach(), scale.detach());
+        precomputed_binary("fake-quantize-learned", [x, scale], x.shape(), y, move |dy| {
+            let (x, dy) = (values(&value)?, values(dy)?);
+            let dx = Tensor::from_vec(fake.backward(&x, &dy), value.shape(), value.device())?;
             let ds = fake.scale_gradients(&x, &dy);
-            Ok([Some(dx), Some(Tensor::from_vec(ds, place.shape(), place.device())?)])
+            Ok([Some(dx), Some(Tensor::from_vec(ds, scale_value.shape(), scale_value.device())?)])
         })
     }
 

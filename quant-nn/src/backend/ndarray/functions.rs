@@ -1,0 +1,165 @@
+//! The operations as functions over arrays of any rank, for layers of your own.
+
+use ndarray::{Array, Array2, ArrayD, Dimension, Ix2, IxDyn};
+use quant::activation::ActivationQuantizer;
+use quant::tensor::FloatTensor;
+
+use super::integer::{Operands, Rows};
+use super::param::CpuParam;
+use super::{conv, float, integer};
+use crate::backend::shape::{self, ConvGeometry, LayerInput};
+use crate::error::ForwardError;
+use crate::ops::Conv2dOptions;
+
+/// `x · wᵀ + b`: `x` is `[…, in]`, `w` is `[out, in]`, `b` is `[out]`, the result `[…, out]`.
+///
+/// Weight and bias may be of any rank type: `Param<Array2<f32>>`, `Param<ArrayD<f32>>`. What is
+/// computed depends on the weight and on `input`; see [the crate](crate). Packed weights stay in
+/// the [cache](quant::Param::cache) of `weight`, so that they are packed once.
+///
+/// ```
+/// use ndarray::{Array1, Array2, arr2};
+/// use quant::activation::ActivationQuantizer;
+/// use quant::scheme::ActivationScheme;
+/// use quant::{Module, Param, Recipe};
+///
+/// #[derive(Module)]
+/// struct Dense { weight: Param<Array2<f32>>, bias: Param<Array1<f32>>, input: ActivationQuantizer }
+///
+/// impl Dense {
+///     fn forward(&self, x: &Array2<f32>) -> Result<Array2<f32>, quant_nn::ForwardError> {
+///         quant_nn::linear(x, &self.weight, Some(&self.bias), &self.input)
+///     }
+/// }
+///
+/// let dense = Dense {
+///     weight: arr2(&[[1.0, 2.0], [3.0, -4.0]]).into(),
+///     bias: Array1::zeros(2).into(),
+///     input: ActivationQuantizer::new(),
+/// };
+/// let recipe = Recipe::new()
+///     .scheme("per-channel-symmetric-int8".parse()?)
+///     .activations(ActivationScheme::DYNAMIC);
+/// let dense = dense.quantize(&recipe)?;
+/// let y = dense.forward(&arr2(&[[1.0, 0.5]]))?; // in integers
+/// assert!((y[[0, 0]] - 2.0).abs() < 0.05 && (y[[0, 1]] - 1.0).abs() < 0.05);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Shapes that do not fit, an activation that is not finite where it is quantized, a weight whose
+/// scheme no kernel executes, or an input that is to be quantized in front of a float weight.
+pub fn linear<D: Dimension>(
+    x: &Array<f32, D>,
+    weight: &dyn CpuParam,
+    bias: Option<&dyn CpuParam>,
+    input: &ActivationQuantizer,
+) -> Result<Array<f32, D>, ForwardError> {
+    let bias_shape = bias.map(CpuParam::shape);
+    let layer = LayerInput::linear(input);
+    let output = shape::linear(x.shape(), &weight.shape(), bias_shape.as_deref(), layer)?;
+    let values = FloatTensor::values(x);
+    let count = x.shape()[..x.ndim() - 1].iter().product();
+    input.observe(&values)?;
+    let bias = bias.map(CpuParam::values);
+    let bias = bias.as_deref();
+    let mut y = vec![0.0; output.iter().product()];
+    match weight.quantized() {
+        None => {
+            layer.check_float()?;
+            float::linear(&values, count, weight, bias, &mut y)?;
+        }
+        Some(tensor) => {
+            let x = Rows { values: &values, count };
+            integer::linear(Operands { x, bias, layer }, tensor, weight.cache(), &mut y)?;
+        }
+    }
+    Ok(array(&output, y))
+}
+
+/// The convolution of `x`, `[batch, in, height, width]`, with `w`,
+/// `[out, in / groups, height, width]`, plus `b`, `[out]`.
+///
+/// As [`linear`], except that a quantized weight with a float input is dequantized once, and that
+/// weights quantized in blocks do not run in integers. A dynamic input that is per row has a range
+/// for each image.
+///
+/// # Errors
+/// As [`linear`].
+pub fn conv2d<D: Dimension>(
+    x: &Array<f32, D>,
+    weight: &dyn CpuParam,
+    bias: Option<&dyn CpuParam>,
+    options: Conv2dOptions,
+    input: &ActivationQuantizer,
+) -> Result<Array<f32, D>, ForwardError> {
+    let layer = LayerInput::conv2d(input);
+    let geometry = ConvGeometry::new(x.shape(), &weight.shape(), options, layer)?;
+    let bias_shape = bias.map(CpuParam::shape);
+    shape::check_bias(bias_shape.as_deref(), geometry.shape.out_channels, layer)?;
+    let values = FloatTensor::values(x);
+    input.observe(&values)?;
+    let bias = bias.map(CpuParam::values);
+    let bias = bias.as_deref();
+    let mut y = vec![0.0; geometry.output_dims().iter().product()];
+    match weight.quantized() {
+        None => {
+            layer.check_float()?;
+            conv::conv2d(&values, &weight.values(), bias, &geometry, &mut y);
+        }
+        Some(tensor) if integer::stays_float(input) => {
+            let weight = float::dequantized(tensor, weight.cache())?;
+            conv::conv2d(&values, &weight, bias, &geometry, &mut y);
+        }
+        Some(tensor) => {
+            let operands = Operands { x: conv::images(&geometry, &values), bias, layer };
+            integer::conv2d(operands, geometry.shape, tensor, weight.cache(), &mut y)?;
+        }
+    }
+    Ok(array(&geometry.output_dims(), y))
+}
+
+/// The rows of `w`, `[rows, n]`, at `indices`: `[indices, n]`. Rows of a quantized weight are
+/// dequantized when they are looked up.
+///
+/// # Errors
+/// An index out of range, or a weight that is not of rank 2.
+pub fn embedding(indices: &[u32], weight: &dyn CpuParam) -> Result<Array2<f32>, ForwardError> {
+    let columns = shape::embedding(indices, &weight.shape())?;
+    let mut y = vec![0.0; indices.len() * columns];
+    match weight.quantized() {
+        Some(tensor) => integer::embedding(indices, tensor, &mut y)?,
+        None => {
+            let values = weight.values();
+            for (&index, y) in indices.iter().zip(y.chunks_mut(columns.max(1))) {
+                y.copy_from_slice(&values[index as usize * columns..][..columns]);
+            }
+        }
+    }
+    Ok(array::<Ix2>(&[indices.len(), columns], y))
+}
+
+/// `(x - mean) / sqrt(variance + ε) · w + b` over the last axis of `x`, `[…, n]`; `w` and `b` are
+/// `[n]`.
+///
+/// # Errors
+/// Shapes that do not fit.
+pub fn layer_norm<D: Dimension>(
+    x: &Array<f32, D>,
+    weight: &dyn CpuParam,
+    bias: &dyn CpuParam,
+    epsilon: f32,
+) -> Result<Array<f32, D>, ForwardError> {
+    shape::check_layer_norm(x.shape(), &weight.shape(), &bias.shape())?;
+    let mut y = FloatTensor::values(x).into_owned();
+    float::layer_norm(&mut y, &weight.values(), &bias.values(), epsilon);
+    Ok(array(x.shape(), y))
+}
+
+/// The array of as many values as the shape has elements; `D` has the rank of the shape.
+pub(super) fn array<D: Dimension>(shape: &[usize], values: Vec<f32>) -> Array<f32, D> {
+    ArrayD::from_shape_vec(IxDyn(shape), values)
+        .expect("as many values as the shape has elements")
+        .into_dimensionality()
+        .expect("an operation keeps the rank of its input")
+}

@@ -1,0 +1,257 @@
+//! What shapes the operations take: the checks that every backend shares.
+
+use quant::activation::{ActivationMode, ActivationQuantizer};
+use quant::module::ParamId;
+
+use crate::error::ForwardError;
+use crate::ops::Conv2dOptions;
+use quant_kernels::{ConvError, ConvShape, LinearError};
+
+/// The quantizer of a layer's input, and the operation that the layer runs.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerInput<'a> {
+    pub(crate) operation: &'static str,
+    pub(crate) quantizer: &'a ActivationQuantizer,
+}
+
+impl<'a> LayerInput<'a> {
+    pub(crate) fn linear(quantizer: &'a ActivationQuantizer) -> Self {
+        Self { operation: "linear", quantizer }
+    }
+
+    pub(crate) fn conv2d(quantizer: &'a ActivationQuantizer) -> Self {
+        Self { operation: "conv2d", quantizer }
+    }
+
+    /// The layer in errors: its path, or its operation where the quantizer does not know the path.
+    pub(crate) fn layer(self) -> ParamId {
+        let path = self.quantizer.id().and_then(|id| id.as_str().rsplit_once('.'));
+        path.map_or(self.operation, |(layer, _)| layer).into()
+    }
+
+    /// Refuses to run a float weight where the input is to be quantized.
+    pub(crate) fn check_float(self) -> Result<(), ForwardError> {
+        match self.quantizer.mode() {
+            ActivationMode::Dynamic(_) | ActivationMode::Static(_) => {
+                Err(ForwardError::FloatWeight { layer: self.layer() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error of a failed product; a value that is not finite is the error of the activation.
+    pub(crate) fn product_error(self, source: LinearError) -> ForwardError {
+        match source {
+            LinearError::NonFinite(source) => {
+                ForwardError::Activation(self.quantizer.non_finite(source))
+            }
+            source => ForwardError::Product { layer: self.layer(), source },
+        }
+    }
+
+    /// The error of a failed convolution; a value that is not finite is the error of the activation.
+    pub(crate) fn convolution_error(self, source: ConvError) -> ForwardError {
+        match source {
+            ConvError::Linear(source) => self.product_error(source),
+            source => ForwardError::Convolution { layer: self.layer(), source },
+        }
+    }
+
+    /// The error that a tensor of this layer has the wrong shape.
+    pub(crate) fn shape_error(self, expected: impl Into<String>, found: &[usize]) -> ForwardError {
+        ForwardError::Shape { layer: self.layer(), expected: expected.into(), found: found.into() }
+    }
+}
+
+/// The error that a tensor of an operation without a path has the wrong shape.
+pub(crate) fn shape_error(
+    operation: &str,
+    expected: impl Into<String>,
+    found: &[usize],
+) -> ForwardError {
+    ForwardError::Shape { layer: operation.into(), expected: expected.into(), found: found.into() }
+}
+
+/// The shape of `x · wᵀ + b`.
+pub(crate) fn linear(
+    x: &[usize],
+    weight: &[usize],
+    bias: Option<&[usize]>,
+    input: LayerInput<'_>,
+) -> Result<Vec<usize>, ForwardError> {
+    let &[outputs, inputs] = weight else {
+        return Err(input.shape_error("a weight of shape [out, in]", weight));
+    };
+    let rows = match x.split_last() {
+        Some((&last, rows)) if last == inputs => rows,
+        _ => return Err(input.shape_error(format!("an input of shape […, {inputs}]"), x)),
+    };
+    check_bias(bias, outputs, input)?;
+    Ok([rows, &[outputs]].concat())
+}
+
+/// Checks that a bias has one element for each output.
+pub(crate) fn check_bias(
+    bias: Option<&[usize]>,
+    outputs: usize,
+    input: LayerInput<'_>,
+) -> Result<(), ForwardError> {
+    match bias {
+        Some(shape) if *shape != [outputs] => {
+            Err(input.shape_error(format!("a bias of shape [{outputs}]"), shape))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The number of columns of an embedding's weight; every index is a row of it.
+pub(crate) fn embedding(indices: &[u32], weight: &[usize]) -> Result<usize, ForwardError> {
+    let &[rows, columns] = weight else {
+        return Err(shape_error("embedding", "a weight of shape [rows, columns]", weight));
+    };
+    match indices.iter().position(|&index| index as usize >= rows) {
+        Some(position) => Err(ForwardError::Index { position, index: indices[position], rows }),
+        None => Ok(columns),
+    }
+}
+
+/// Checks that the weight and the bias of a layer norm have one element for each column of `x`.
+pub(crate) fn check_layer_norm(
+    x: &[usize],
+    weight: &[usize],
+    bias: &[usize],
+) -> Result<(), ForwardError> {
+    let columns = x.last().copied().unwrap_or(1);
+    for shape in [weight, bias] {
+        if shape.iter().product::<usize>() != columns {
+            let expected = format!("weight and bias of shape [{columns}]");
+            return Err(shape_error("layer_norm", expected, shape));
+        }
+    }
+    Ok(())
+}
+
+/// `[batch, channels, height, width]` of images.
+pub(crate) fn images(operation: &str, x: &[usize]) -> Result<[usize; 4], ForwardError> {
+    let expected = "an input of shape [batch, channels, height, width]";
+    x.try_into().map_err(|_| shape_error(operation, expected, x))
+}
+
+/// The images that a batch norm takes: it has as many channels as each of its parameters.
+pub(crate) fn batch_norm(x: &[usize], params: [&[usize]; 4]) -> Result<[usize; 4], ForwardError> {
+    let images = images("batch_norm", x)?;
+    let channels = images[1];
+    match params.into_iter().find(|shape| shape.iter().product::<usize>() != channels) {
+        Some(shape) => {
+            Err(shape_error("batch_norm", format!("parameters of shape [{channels}]"), shape))
+        }
+        None => Ok(images),
+    }
+}
+
+/// The shape with the axes from `axis` on joined.
+pub(crate) fn flatten(shape: &[usize], axis: usize) -> Result<Vec<usize>, ForwardError> {
+    if axis >= shape.len() {
+        return Err(shape_error("flatten", format!("an input that has an axis {axis}"), shape));
+    }
+    let (outer, joined) = shape.split_at(axis);
+    Ok(outer.iter().copied().chain([joined.iter().product()]).collect())
+}
+
+/// The sizes of a convolution.
+#[derive(Clone, Copy)]
+pub(crate) struct ConvGeometry {
+    pub(crate) batch: usize,
+    /// Height and width of an image.
+    pub(crate) size: [usize; 2],
+    pub(crate) shape: ConvShape,
+    /// Height and width of the result.
+    pub(crate) output: [usize; 2],
+}
+
+impl ConvGeometry {
+    /// The sizes of a convolution of `x` with `weight`, if they fit.
+    pub(crate) fn new(
+        x: &[usize],
+        weight: &[usize],
+        options: Conv2dOptions,
+        input: LayerInput<'_>,
+    ) -> Result<Self, ForwardError> {
+        let Ok(weight) = <&[usize; 4]>::try_from(weight) else {
+            let expected = "a weight of shape [out, in / groups, height, width]";
+            return Err(input.shape_error(expected, weight));
+        };
+        let shape = conv_shape(weight, options);
+        let channels = shape.in_channels;
+        let &[batch, found, height, width] = x else {
+            let expected = format!("an input of shape [batch, {channels}, height, width]");
+            return Err(input.shape_error(expected, x));
+        };
+        let size = [height, width];
+        let output = Some(shape).filter(can_run).and_then(|shape| shape.output_size(size));
+        match output.filter(|_| found == channels) {
+            Some(output) => Ok(Self { batch, size, shape, output }),
+            None => {
+                let expected = format!(
+                    "an input of shape [batch, {channels}, height, width] that holds the kernel \
+                     {:?} with {options:?}",
+                    shape.kernel_size
+                );
+                Err(input.shape_error(expected, x))
+            }
+        }
+    }
+
+    /// The shape of the result: `[batch, out, height, width]`.
+    pub(crate) fn output_dims(&self) -> [usize; 4] {
+        [self.batch, self.shape.out_channels, self.output[0], self.output[1]]
+    }
+
+    /// Input and output channels of a group.
+    pub(crate) fn group_channels(&self) -> [usize; 2] {
+        let ConvShape { in_channels, out_channels, groups, .. } = self.shape;
+        [in_channels / groups, out_channels / groups]
+    }
+
+    /// Elements of a channel of an image, and of a channel of the result.
+    pub(crate) fn pixels(&self) -> [usize; 2] {
+        [self.size, self.output].map(|[height, width]| height * width)
+    }
+
+    /// Elements of an image.
+    pub(crate) fn image_len(&self) -> usize {
+        self.shape.in_channels * self.pixels()[0]
+    }
+
+    /// Positions of the kernel: its height times its width.
+    pub(crate) fn kernel_len(&self) -> usize {
+        self.shape.kernel_size[0] * self.shape.kernel_size[1]
+    }
+
+    /// Elements that one output of a group is a sum over: the rows of the im2col matrix.
+    pub(crate) fn im2col_rows(&self) -> usize {
+        self.group_channels()[0] * self.kernel_len()
+    }
+}
+
+/// The shape that the kernels know for a weight `[out, in / groups, height, width]`.
+fn conv_shape(weight: &[usize; 4], options: Conv2dOptions) -> ConvShape {
+    let [out_channels, group_in, height, width] = *weight;
+    let Conv2dOptions { stride, padding, dilation, groups } = options;
+    ConvShape {
+        in_channels: group_in * groups,
+        out_channels,
+        kernel_size: [height, width],
+        stride,
+        padding,
+        dilation,
+        groups,
+    }
+}
+
+/// Whether a convolution of this shape is defined for any image.
+fn can_run(shape: &ConvShape) -> bool {
+    let ConvShape { out_channels, groups, kernel_size, stride, dilation, .. } = *shape;
+    let extents = [kernel_size, stride, dilation];
+    groups > 0 && out_channels.is_multiple_of(groups) && !extents.as_flattened().contains(&0)
+}

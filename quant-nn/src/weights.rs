@@ -1,0 +1,127 @@
+//! Quantized tensors as the kernels take them.
+
+use core::fmt;
+
+use quant::scheme::{Axis, Granularity, QuantizationScheme};
+use quant::tensor::QuantizedTensor;
+use quant_kernels::{BitWidth, Codes, Kernel, PackError, PackedWeights, Weights};
+
+/// Packs a quantized weight, `[out, in]`, for [`Kernel::linear`] with int8 activations.
+///
+/// A layer calls [`linear`](crate::linear), which packs once and keeps the result. Call this where
+/// a layer needs more of the kernel: an epilogue with `ReLU`, int8 outputs, a kernel of its choice.
+/// Keep the result in the [cache](quant::Param::cache) of the parameter: it is shared by clones,
+/// and dropped when the parameter changes.
+///
+/// ```
+/// use ndarray::{Array2, arr2};
+/// use quant::{Module, Param, Recipe};
+/// use quant::scheme::DynamicQuantization;
+/// use quant_kernels::{Activations, Epilogue, Kernel, Output, Scratch};
+/// use quant_nn::pack_weights;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let weight: Param<Array2<f32>> = arr2(&[[1.0f32, 2.0], [3.0, -4.0]]).into();
+/// let weight = weight.quantize_weights(Recipe::new().scheme("per-channel-symmetric-int8".parse()?))?;
+///
+/// let (kernel, tensor) = (Kernel::selected()?, weight.quantized().unwrap());
+/// let packed = weight.cache().get_or_make(|| pack_weights(kernel, tensor))?;
+/// let quantization = DynamicQuantization::default();
+/// let x = Activations::Dynamic { values: &[1.0, 0.5], m: 1, quantization };
+/// let epilogue = Epilogue { bias: None, relu: true };
+/// let mut y = [0.0; 2];
+/// kernel.linear(&packed, x, &epilogue, Output::F32(&mut y), &mut Scratch::new())?;
+/// assert!((y[0] - 2.0).abs() < 0.05 && (y[1] - 1.0).abs() < 0.05);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// A tensor that is not of rank 2, or a scheme that no kernel executes.
+pub fn pack_weights(
+    kernel: Kernel,
+    tensor: &QuantizedTensor,
+) -> Result<PackedWeights, PackWeightsError> {
+    PackedWeights::new(kernel, &linear_weights(tensor)?).map_err(PackWeightsError::Pack)
+}
+
+/// As [`pack_weights`], for activations that stay float (weight-only quantization).
+///
+/// # Errors
+/// As [`pack_weights`].
+pub fn pack_weights_for_floats(
+    kernel: Kernel,
+    tensor: &QuantizedTensor,
+) -> Result<PackedWeights, PackWeightsError> {
+    PackedWeights::for_floats(kernel, &linear_weights(tensor)?).map_err(PackWeightsError::Pack)
+}
+
+fn linear_weights(tensor: &QuantizedTensor) -> Result<Weights<'_>, PackWeightsError> {
+    match tensor.shape() {
+        [_, _] => weights(tensor),
+        shape => Err(PackWeightsError::Rank { shape: shape.into() }),
+    }
+}
+
+/// A quantized tensor `[n, …]` as `n` rows.
+pub(crate) fn weights(tensor: &QuantizedTensor) -> Result<Weights<'_>, PackWeightsError> {
+    let (shape, scheme) = (tensor.shape(), tensor.scheme());
+    let Some((&n, inner)) = shape.split_first() else {
+        return Err(PackWeightsError::Rank { shape: shape.into() });
+    };
+    let granularity = match scheme.granularity() {
+        Granularity::PerChannel(axis) if axis.resolve(shape.len()) == Some(0) => {
+            Granularity::PerChannel(Axis::FIRST)
+        }
+        Granularity::PerChannel(_) => return Err(PackWeightsError::Channels { scheme }),
+        granularity => granularity,
+    };
+    let codes = match scheme.quantization_type().storage_bits() {
+        8 => Codes::Bytes(bytemuck::cast_slice(tensor.packed_codes())),
+        4 => Codes::Packed(BitWidth::Four, tensor.packed_codes()),
+        _ => Codes::Packed(BitWidth::Two, tensor.packed_codes()),
+    };
+    let (scales, zero_points) = (tensor.scales(), tensor.zero_points());
+    Ok(Weights { n, k: inner.iter().product(), codes, granularity, scales, zero_points })
+}
+
+/// A quantized weight cannot be packed.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum PackWeightsError {
+    /// The weight of a product is not of rank 2.
+    Rank {
+        /// The extent of each axis.
+        shape: Vec<usize>,
+    },
+    /// The channels of the scheme are not the outputs.
+    Channels {
+        /// The scheme of the weight.
+        scheme: QuantizationScheme,
+    },
+    /// The kernel cannot pack the weight.
+    Pack(PackError),
+}
+
+impl fmt::Display for PackWeightsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rank { shape } => write!(f, "expected a weight of rank 2, found {shape:?}"),
+            Self::Channels { scheme } => write!(
+                f,
+                "no kernel executes a weight quantized as {scheme}: channels must lie along the \
+                 first axis, the outputs"
+            ),
+            Self::Pack(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for PackWeightsError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Rank { .. } | Self::Channels { .. } => None,
+            Self::Pack(error) => error.source(),
+        }
+    }
+}
