@@ -60,15 +60,56 @@ fn attention_of_no_columns_has_none() {
     assert_eq!(attention(&empty, &empty, &empty, 3, &[2, 5]).unwrap().shape(), [7, 0]);
 }
 
+/// `erf` by its Taylor series in f64; exact to 1e-9 where |x| ≤ 4.
+fn erf(x: f64) -> f64 {
+    let mut term = x;
+    let mut sum = x;
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        sum += term / f64::from(2 * n + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
 #[test]
-fn functions_are_what_they_are_called() {
+fn the_reference_of_erf_has_published_values() {
+    for (x, expected) in
+        [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0)]
+    {
+        assert!((erf(x) - expected).abs() < 1e-9, "{x}");
+    }
+}
+
+#[test]
+fn functions_are_their_formulas_in_f64() {
     let x = random(&[1000], 4) * 5.0;
-    let apply = |function| ArrayD::unary(x.clone(), function).unwrap();
-    close(&apply(Unary::Relu), &x.mapv(|x| x.max(0.0)));
-    close(&apply(Unary::Tanh), &x.mapv(f32::tanh));
-    close(&apply(Unary::Sigmoid), &x.mapv(|x| 1.0 / (1.0 + (-x).exp())));
-    let softmax = ArrayD::softmax(random(&[3, 10], 5)).unwrap();
-    for row in softmax.rows() {
-        assert!((row.sum() - 1.0).abs() < 1e-6);
+    for (function, formula) in [
+        (Unary::Relu, (|x| x.max(0.0)) as fn(f64) -> f64),
+        (Unary::Tanh, f64::tanh),
+        (Unary::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
+        (Unary::Gelu, |x| x / 2.0 * (1.0 + erf(x / std::f64::consts::SQRT_2))),
+    ] {
+        let y = ArrayD::unary(x.clone(), function).unwrap();
+        for (&x, &y) in x.iter().zip(&y) {
+            let expected = formula(f64::from(x));
+            assert!((f64::from(y) - expected).abs() < 2e-6, "{function:?} of {x}: {y} {expected}");
+        }
+    }
+}
+
+#[test]
+fn softmax_is_its_formula_in_f64_for_large_scores_too() {
+    for factor in [1.0, 30.0, 1000.0] {
+        let x = random(&[3, 10], 5) * factor;
+        let y = ArrayD::softmax(x.clone()).unwrap();
+        for (x, y) in x.rows().into_iter().zip(y.rows()) {
+            let greatest = x.iter().fold(f32::NEG_INFINITY, |greatest, &x| greatest.max(x));
+            let exp: Vec<f64> =
+                x.iter().map(|x| (f64::from(*x) - f64::from(greatest)).exp()).collect();
+            let sum: f64 = exp.iter().sum();
+            for (y, exp) in y.iter().zip(exp) {
+                assert!((f64::from(*y) - exp / sum).abs() < 1e-6, "{y} {}", exp / sum);
+            }
+        }
     }
 }

@@ -370,8 +370,7 @@ impl fmt::Display for QatError {
             Self::Nothing => f.write_str("the recipe quantizes no parameter of the model"),
             Self::Untrainable { id, .. } => write!(f, "{id}: cannot be trained with quantization"),
             Self::Phase { found, needed, to } => {
-                write!(f, "training is in the phase `{found}`; only from `{needed}` it can ")?;
-                write!(f, "enter `{to}`")
+                write!(f, "`{to}` follows the phase `{needed}`, but training is in `{found}`")
             }
             Self::Unreached(ids) => {
                 for (i, id) in ids.iter().enumerate() {
