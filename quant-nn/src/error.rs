@@ -2,8 +2,8 @@
 
 use core::fmt;
 
+use quant::ParamId;
 use quant::activation::ActivationError;
-use quant::module::ParamId;
 use quant::quantize::WeightError;
 use quant::scheme::ScaleError;
 use quant::tensor::TensorError;

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use quant::module::Param;
-use quant::tensor::{FloatTensor, TensorError};
+use quant::FloatTensor;
+use quant::Param;
+use quant::tensor::TensorError;
 
 use crate::ops::{BatchNormParams, ConvParams};
 

@@ -1,8 +1,8 @@
 //! The parameters of operations: plain values that layers and backends share.
 
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
-use quant::tensor::FloatTensor;
 
 /// How the kernel of a convolution moves over an image. Pairs are (vertical, horizontal).
 ///

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use quant::scheme::{Axis, Granularity, QuantizationScheme};
+use quant::QuantizationScheme;
+use quant::scheme::{Axis, Granularity};
 use quant::tensor::QuantizedTensor;
 use quant_kernels::{BitWidth, Codes, Kernel, PackError, PackedWeights, Weights};
 

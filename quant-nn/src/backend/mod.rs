@@ -11,9 +11,9 @@ pub(crate) mod shape;
 
 use crate::error::ForwardError;
 use crate::ops::{BatchNormParams, ConvParams, Pool, Unary};
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
-use quant::tensor::FloatTensor;
 
 /// Tensors that layers can run on.
 ///

@@ -1,7 +1,7 @@
 //! What shapes the operations take: the checks that every backend shares.
 
+use quant::ParamId;
 use quant::activation::{ActivationMode, ActivationQuantizer};
-use quant::module::ParamId;
 
 use crate::error::ForwardError;
 use crate::ops::Conv2dOptions;

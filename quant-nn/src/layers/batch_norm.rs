@@ -1,8 +1,9 @@
 //! Batch normalization.
 
 use ndarray::ArrayD;
-use quant::module::Param;
-use quant::tensor::{FloatTensor, TensorError};
+use quant::FloatTensor;
+use quant::Param;
+use quant::tensor::TensorError;
 
 use crate::backend::Backend;
 use crate::error::ForwardError;

@@ -1,9 +1,10 @@
 //! Convolutions.
 
 use ndarray::ArrayD;
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
-use quant::tensor::{FloatTensor, TensorError};
+use quant::tensor::TensorError;
 
 use super::batch_norm::BatchNorm2d;
 use crate::backend::Backend;

@@ -8,10 +8,12 @@ use super::phase::Phase;
 use super::scale::ScaleSource;
 use super::train_mode::updates_ranges;
 use super::weight::set;
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::{ActivationQuantizer, ActivationTraining, Observation};
-use quant::module::{Param, Walk, Walker, WalkerMut};
+use quant::module::{Walk, Walker, WalkerMut};
 use quant::scheme::QuantParams;
-use quant::tensor::{FloatTensor, TensorError};
+use quant::tensor::TensorError;
 
 /// Attached to an observing activation quantizer.
 #[derive(Clone)]

@@ -2,7 +2,8 @@
 
 use candle_core::{Device, Tensor, Var};
 use ndarray::{ArrayD, IxDyn};
-use quant::{ActivationScheme, Recipe};
+use quant::Recipe;
+use quant::scheme::ActivationScheme;
 use quant_nn::training::{QatOptions, ScaleSource};
 
 /// Scales of weights and activations are learned.

@@ -6,7 +6,8 @@ use candle_tests::{LEARNED, RANGES, array, array_bits, bits, random, recipe, ten
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use quant::scheme::DynamicQuantization;
-use quant::{ActivationScheme, FloatTensor, Mapping, Module, Param, QuantizationType, Recipe};
+use quant::scheme::{ActivationScheme, Mapping};
+use quant::{FloatTensor, Module, Param, QuantizationType, Recipe};
 use quant_nn::candle::emulate_device;
 use quant_nn::training::{Adam, Qat, QatOptions};
 use quant_nn::{

@@ -3,10 +3,11 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_tests::{LEARNED, RANGES, bits, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
-use quant::{
-    ActivationMode, ActivationScheme, BincodeRecorder, Difference, Module, Param, Recipe, Record,
-    RecordError, Recorder, Rule, WeightError,
-};
+use quant::activation::ActivationMode;
+use quant::quantize::WeightError;
+use quant::record::{Difference, Record, Recorder};
+use quant::scheme::ActivationScheme;
+use quant::{BincodeRecorder, Module, Param, Recipe, RecordError, Rule};
 use quant_nn::candle::emulate_device;
 use quant_nn::training::{
     Adam, OptimizerError, Phase, Qat, QatError, QatOptions, Sgd, cross_entropy, distillation,
@@ -266,8 +267,8 @@ fn bad_numbers_are_errors_with_the_layer() {
     // An optimizer of one's own may do what ours do not.
     let set = |path: &str, value: f32| {
         struct Find<'a>(&'a str, Option<Var>);
-        impl quant::ModuleVisitor for Find<'_> {
-            fn visit_float(&mut self, id: quant::ParamId, param: quant::ParamView<'_>) {
+        impl quant::module::ModuleVisitor for Find<'_> {
+            fn visit_float(&mut self, id: quant::ParamId, param: quant::module::ParamView<'_>) {
                 if id == *self.0 {
                     self.1 = param
                         .downcast_ref::<Var>()
@@ -327,7 +328,7 @@ impl quant::ModuleMapper for ToQuantized {
     fn map_float(&mut self, _: quant::ParamId, tensor: quant::Tensor) -> quant::Tensor {
         let scheme = "per-tensor-symmetric-int8".parse().unwrap();
         let (shape, values) = (tensor.shape().to_vec(), tensor.values());
-        quant::quantize_values(&shape, &values, scheme, &quant::MinMaxCalibration {})
+        quant::quantize::quantize_values(&shape, &values, scheme, &quant::MinMaxCalibration {})
             .unwrap()
             .into()
     }

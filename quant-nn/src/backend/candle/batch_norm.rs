@@ -1,7 +1,7 @@
 //! Batch norm: by the running statistics, and in train mode by those of the batch.
 
 use candle_core::{Result as CandleResult, Tensor, Var};
-use quant::module::Param;
+use quant::Param;
 
 use super::backend_error;
 use super::op::on_graph;

@@ -1,7 +1,7 @@
 //! Convolutions, with gradients, and the batch norm that is folded into them in training.
 
 use candle_core::{DType, Result as CandleResult, Tensor};
-use quant::module::Param;
+use quant::Param;
 
 use super::input::{ConvArgs, fake_quantized, observe};
 use super::op::{add_bias_gradient, precomputed_binary, straight_through};

@@ -1,8 +1,8 @@
 //! Embeddings, norms, pooling and functions of elements, with gradients.
 
 use candle_core::{D, Result as CandleResult, Tensor};
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
 
 use super::backend_error;
 use super::op::{on_graph, precomputed_unary};

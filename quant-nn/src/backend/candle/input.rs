@@ -1,8 +1,9 @@
 //! The input of a product: what is observed, refused and quantized before the product runs.
 
 use candle_core::Tensor;
+use quant::QuantizationType;
 use quant::activation::ActivationMode;
-use quant::scheme::{DynamicQuantization, Grid, Mapping, QuantizationType, Range, ScaleType};
+use quant::scheme::{DynamicQuantization, Grid, Mapping, Range, ScaleType};
 use quant_kernels::Kernel;
 
 use super::backend_error;

@@ -1,7 +1,7 @@
 //! Dense products, with gradients.
 
 use candle_core::{DType, Result as CandleResult, Tensor};
-use quant::module::Param;
+use quant::Param;
 
 use super::input::{fake_quantized, observe};
 use super::op::{add_bias_gradient, precomputed_binary};

@@ -48,8 +48,8 @@ pub use fake_quantize::FakeQuantize;
 pub(crate) use tensor::{as_variable, variable};
 
 use candle_core::{Tensor, Var};
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
 
 use super::Backend;
 use super::shape::{self, LayerInput};

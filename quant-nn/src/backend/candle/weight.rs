@@ -1,7 +1,7 @@
 //! The weight of a product: float, in training, or quantized.
 
 use candle_core::{Result as CandleResult, Tensor};
-use quant::module::Param;
+use quant::Param;
 use quant::tensor::QuantizedTensor;
 
 use super::fake_quantize::FakeQuantize;

@@ -1,8 +1,8 @@
 //! The operations as functions over arrays of any rank, for layers of your own.
 
 use ndarray::{Array, Array2, ArrayD, Dimension, Ix2, IxDyn};
+use quant::FloatTensor;
 use quant::activation::ActivationQuantizer;
-use quant::tensor::FloatTensor;
 
 use super::integer::{Operands, Rows};
 use super::param::CpuParam;

@@ -24,9 +24,9 @@ use functions::array;
 use super::{Backend, shape};
 use crate::error::ForwardError;
 use crate::ops::{BatchNormParams, ConvParams, Pool, Unary};
+use quant::FloatTensor;
+use quant::Param;
 use quant::activation::ActivationQuantizer;
-use quant::module::Param;
-use quant::tensor::FloatTensor;
 
 impl Backend for ArrayD<f32> {
     type Activation = Self;

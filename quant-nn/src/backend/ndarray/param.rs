@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use ndarray::{Array, Dimension};
-use quant::module::{Cache, Param};
-use quant::tensor::{FloatTensor, QuantizedTensor, SharedTensor};
+use quant::FloatTensor;
+use quant::Param;
+use quant::module::Cache;
+use quant::tensor::{QuantizedTensor, SharedTensor};
 
 /// A storage that the functions of this crate run on: its values lie in the host's memory.
 ///
