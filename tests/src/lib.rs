@@ -19,4 +19,6 @@ mod documents {
     pub struct Guide;
     #[doc = include_str!("../../quant-formats/README.md")]
     pub struct QuantFormats;
+    #[doc = include_str!("../../quant-nn/README.md")]
+    pub struct QuantNn;
 }
