@@ -57,22 +57,12 @@
 //! This room imports `layers` (to fold norms) and asks `backend::candle` for variables. Start reading
 //! in `qat.rs`; `weight.rs` and `activation.rs` hold what training attaches to a model.
 
-mod activation;
 mod loss;
 mod optimizer;
-mod phase;
 mod qat;
-mod scale;
-mod train_mode;
-mod weight;
 
 pub use loss::{cross_entropy, distillation};
 pub use optimizer::{Adam, OptimizerError, Sgd};
-pub use phase::Phase;
 pub use qat::{Qat, QatError, QatOptions};
-pub use scale::ScaleSource;
-pub use train_mode::train_mode;
 
-pub(crate) use activation::learned_scale;
-pub(crate) use train_mode::updates_statistics;
-pub(crate) use weight::FakeWeight;
+pub use crate::train_state::{phase::Phase, scale::ScaleSource, train_mode::train_mode};

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use candle_core::backprop::GradStore;
 use candle_core::{Error, Tensor, Var};
 
-use crate::backend::candle::variable;
+use crate::train_state::variable;
 use quant::FloatTensor;
 use quant::module::{Walk, for_each};
 use quant::scheme::NonFinite;

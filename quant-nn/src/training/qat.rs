@@ -2,12 +2,12 @@
 
 use core::fmt;
 
-use super::phase::Phase;
-use super::scale::ScaleSource;
-use super::train_mode::{Updates, with_updates};
-use super::weight::FakeWeight;
-use super::{activation, weight};
 use crate::layers::{FoldError, FoldNorms};
+use crate::train_state::phase::Phase;
+use crate::train_state::scale::ScaleSource;
+use crate::train_state::train_mode::{Updates, with_updates};
+use crate::train_state::weight::FakeWeight;
+use crate::train_state::{activation, weight};
 use quant::Module;
 use quant::ParamId;
 use quant::RecordError;

@@ -41,7 +41,7 @@ pub fn convert<M: Walk>(mut model: M) -> Result<M, ConvertError> {
             None | Some(Ok(Some(_))) => {}
             Some(Ok(None)) => unreached.push(site.path.into()),
             Some(Err(source)) => {
-                failed = Some(ConvertError::Scale { id: site.path.into(), source })
+                failed = Some(ConvertError::Scale { id: site.path.into(), source });
             }
         }
     });

@@ -10,7 +10,7 @@ use crate::backend::ndarray::float;
 use crate::backend::shape;
 use crate::error::ForwardError;
 use crate::ops::BatchNormParams;
-use crate::training::updates_statistics;
+use crate::train_state::updates_statistics;
 
 /// The momentum of the running statistics: `μ += 0.1 · (μ of the batch - μ)`.
 const MOMENTUM: f64 = 0.1;

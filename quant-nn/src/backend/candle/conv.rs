@@ -15,7 +15,7 @@ use crate::backend::shape::{self, ConvGeometry, LayerInput};
 use crate::error::ForwardError;
 use crate::fold::fold;
 use crate::ops::{BatchNormParams, ConvParams};
-use crate::training::FakeWeight;
+use crate::train_state::FakeWeight;
 
 pub(super) fn conv2d<T: Storage>(
     x: &Tensor,

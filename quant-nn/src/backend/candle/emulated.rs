@@ -16,7 +16,7 @@ use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::fake_quant::{FakeGroups, gradient_scale};
 use crate::ops::Conv2dOptions;
-use crate::training::learned_scale;
+use crate::train_state::learned_scale;
 use quant::activation::ActivationMode;
 use quant::scheme::{Granularity, Group, NonFinite, Quantization};
 use quant::tensor::QuantizedTensor;

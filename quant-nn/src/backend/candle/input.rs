@@ -14,7 +14,7 @@ use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::fake_quant::FakeQuantizer;
 use crate::ops::Conv2dOptions;
-use crate::training::learned_scale;
+use crate::train_state::learned_scale;
 
 /// What a convolution takes besides its input and its weight.
 #[derive(Clone, Copy)]

@@ -45,8 +45,6 @@ mod weight;
 pub use emulated::emulate_device;
 pub use fake_quantize::FakeQuantize;
 
-pub(crate) use tensor::{as_variable, variable};
-
 use candle_core::{Tensor, Var};
 use quant::Param;
 use quant::activation::ActivationQuantizer;

@@ -10,7 +10,7 @@ use super::{backend_error, emulated};
 use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::fake_quant::{FakeGroups, FakeQuantizer};
-use crate::training::FakeWeight;
+use crate::train_state::FakeWeight;
 
 /// The weight of a product.
 pub(super) enum Weight<'a, T: Storage> {

@@ -12,7 +12,7 @@ pub enum ForeignFormat {
     Json,
     /// A model of llama.cpp.
     Gguf,
-    /// A zip archive, such as PyTorch and NumPy write.
+    /// A zip archive, such as `PyTorch` and `NumPy` write.
     Zip,
     /// The text that Git LFS leaves in place of a file that was not downloaded.
     LfsPointer,

@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 /// What a forward pass updates besides recording gradients.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Updates {
+pub(crate) enum Updates {
     Nothing,
     /// The observed ranges of activations in training.
     Ranges,
@@ -25,7 +25,7 @@ pub fn train_mode<R>(f: impl FnOnce() -> R) -> R {
     with_updates(Updates::RangesAndStatistics, f)
 }
 
-pub(super) fn with_updates<R>(updates: Updates, f: impl FnOnce() -> R) -> R {
+pub(crate) fn with_updates<R>(updates: Updates, f: impl FnOnce() -> R) -> R {
     struct Reset(Updates);
     impl Drop for Reset {
         fn drop(&mut self) {

@@ -7,7 +7,7 @@ use candle_core::{Tensor, Var};
 
 use super::phase::Phase;
 use super::scale::ScaleSource;
-use crate::backend::candle::{as_variable, variable};
+use super::variable::{as_variable, variable};
 use quant::FloatTensor;
 use quant::Param;
 use quant::QuantizationScheme;
@@ -35,7 +35,7 @@ pub(crate) struct FakeWeight {
 }
 
 /// Attaches to `param` what it needs to be trained for `choice`.
-pub(super) fn begin(
+pub(crate) fn begin(
     param: &mut dyn ParamMut,
     choice: &Choice,
     scale_source: ScaleSource,

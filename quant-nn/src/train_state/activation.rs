@@ -26,17 +26,17 @@ pub(crate) struct FakeActivation {
 }
 
 /// Begins training, if the activation is observing.
-pub(super) fn begin(activation: &mut ActivationQuantizer, scale_source: ScaleSource) {
+pub(crate) fn begin(activation: &mut ActivationQuantizer, scale_source: ScaleSource) {
     activation.begin_training(|| Box::new(FakeActivation::new(scale_source)));
 }
 
 /// The phase of the activation's training; `None` if it is not in training.
-pub(super) fn phase(activation: &ActivationQuantizer) -> Option<Phase> {
+pub(crate) fn phase(activation: &ActivationQuantizer) -> Option<Phase> {
     Some(FakeActivation::of(activation)?.phase)
 }
 
 /// Whether the activation can be fake-quantized: it has a range, or is not in training.
-pub(super) fn is_ready(activation: &ActivationQuantizer) -> bool {
+pub(crate) fn is_ready(activation: &ActivationQuantizer) -> bool {
     activation.training().is_none() || activation.observed_params().is_some()
 }
 
@@ -44,7 +44,7 @@ pub(super) fn is_ready(activation: &ActivationQuantizer) -> bool {
 ///
 /// # Errors
 /// The device of a learned scale fails. The phase is the old one then.
-pub(super) fn set_phase(
+pub(crate) fn set_phase(
     activation: &mut ActivationQuantizer,
     phase: Phase,
 ) -> Result<(), TensorError> {
