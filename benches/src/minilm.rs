@@ -34,7 +34,7 @@ pub(crate) fn run(report: &Report) {
             Recipe::new().scheme(scheme).activations(activations)
         };
         let weights = |recipe: &Recipe| {
-            let model = float.clone().quantize_weights(&mut recipe.clone());
+            let model = float.clone().quantize_weights(recipe.clone());
             model.expect("the weights are finite")
         };
         let dynamic = int8(ActivationScheme::DYNAMIC);

@@ -93,8 +93,8 @@ fn variants(model: &Mlp, train: &Samples) -> Result<Vec<(&'static str, Mlp)>, Bo
     let mut variants = Vec::new();
     for (name, scheme, calibration) in VARIANTS {
         let scheme = scheme.parse()?;
-        let mut quantizer = Quantizer { calibration, scheme };
-        variants.push((name, model.clone().quantize_weights(&mut quantizer)?));
+        let quantizer = Quantizer { calibration, scheme };
+        variants.push((name, model.clone().quantize_weights(quantizer)?));
     }
     let mut dynamic = recipe(ActivationScheme::DYNAMIC)?;
     let quantized = model.clone().quantize_weights(&mut dynamic)?.prepare(&dynamic)?;

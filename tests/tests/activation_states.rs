@@ -43,7 +43,7 @@ fn int8(activations: ActivationScheme) -> Recipe {
 
 fn calibrated() -> Net {
     let recipe = int8(ActivationScheme::STATIC);
-    let net = Net::new().quantize_weights(&mut recipe.clone()).unwrap();
+    let net = Net::new().quantize_weights(recipe.clone()).unwrap();
     net.calibrate(&recipe, [batch(1.0), batch(2.0)], |net, x| net.forward(&x)).unwrap()
 }
 
@@ -136,7 +136,7 @@ fn calibration_goes_on_where_it_ended_even_after_saving() {
 fn saved_and_loaded_models_give_the_same_bits() {
     let recorder = BincodeRecorder::default();
     let dynamic = int8(ActivationScheme::DYNAMIC);
-    let dynamic = Net::new().quantize_weights(&mut dynamic.clone()).unwrap().prepare(&dynamic);
+    let dynamic = Net::new().quantize_weights(dynamic.clone()).unwrap().prepare(&dynamic);
     for net in [calibrated().convert().unwrap(), dynamic.unwrap()] {
         let bytes = net.save_bytes(&recorder).unwrap();
         let loaded = Net::new().load_bytes(&bytes, &recorder).unwrap();
@@ -161,7 +161,7 @@ fn a_record_without_states_makes_activations_float() {
 #[test]
 fn a_nan_is_an_error_that_names_the_layer() {
     let dynamic = int8(ActivationScheme::DYNAMIC);
-    let dynamic = Net::new().quantize_weights(&mut dynamic.clone()).unwrap().prepare(&dynamic);
+    let dynamic = Net::new().quantize_weights(dynamic.clone()).unwrap().prepare(&dynamic);
     let observing = Net::new().prepare(int8(ActivationScheme::STATIC)).unwrap();
     for net in [observing, calibrated().convert().unwrap(), dynamic.unwrap()] {
         let mut x = batch(1.0);
@@ -179,7 +179,7 @@ fn infinity_saturates_where_the_range_is_fixed_and_is_an_error_where_it_is_found
     x[[0, 0]] = f32::INFINITY;
     assert!(calibrated().convert().unwrap().first.forward(&x).is_ok());
     let dynamic = int8(ActivationScheme::DYNAMIC);
-    let net = Net::new().quantize_weights(&mut dynamic.clone()).unwrap().prepare(&dynamic).unwrap();
+    let net = Net::new().quantize_weights(dynamic.clone()).unwrap().prepare(&dynamic).unwrap();
     assert!(net.first.forward(&x).is_err());
 }
 

@@ -47,7 +47,7 @@ fn a_stream_gives_the_bytes_of_the_model_in_memory_whatever_the_limits() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (directory.path().join("a.quant"), directory.path().join("b.quant"));
     model().save_file(&from, &BincodeRecorder::default()).unwrap();
-    let in_memory = model().quantize_weights(&mut recipe()).unwrap();
+    let in_memory = model().quantize_weights(recipe()).unwrap();
     let expected = in_memory.save_bytes(&BincodeRecorder::default()).unwrap();
     let expected_plan = recipe().plan(&model()).unwrap();
     for options in [options(1, None), options(2, None), options(3, Some((24 << 20) + 60_000))] {

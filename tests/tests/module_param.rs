@@ -7,8 +7,8 @@ use quant::{MinMaxCalibration, Module, Param, QuantizationScheme, QuantizationTy
 const SCHEME: QuantizationScheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
 
 fn quantized<M: Module>(model: M) -> M {
-    let mut quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme: SCHEME };
-    model.quantize_weights(&mut quantizer).unwrap()
+    let quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme: SCHEME };
+    model.quantize_weights(quantizer).unwrap()
 }
 
 fn weight() -> Param<[[f32; 2]; 2]> {

@@ -92,7 +92,7 @@ fn a_visitor_sees_each_parameter_once_in_order() {
 
 #[test]
 fn a_visitor_sees_which_parameters_are_quantized() {
-    let model = net().quantize_weights(&mut quantizer()).unwrap();
+    let model = net().quantize_weights(quantizer()).unwrap();
     let mut seen = Seen::default();
     model.visit(&mut seen);
     let quantized: Vec<_> = seen.0.iter().filter(|row| row.2).map(|row| &row.0).collect();
@@ -112,7 +112,7 @@ fn a_view_gives_values_and_copies() {
         }
     }
     let mut copies = Copies(vec![]);
-    let model = net().quantize_weights(&mut quantizer()).unwrap();
+    let model = net().quantize_weights(quantizer()).unwrap();
     model.visit(&mut copies);
     assert_eq!(copies.0[0].quantized(), model.layers[0].weight.quantized());
     assert_eq!(copies.0[1].values(), [1.0, -1.0].as_slice());
@@ -156,7 +156,7 @@ fn a_mapper_replaces_each_parameter_in_order() {
 
 #[test]
 fn a_mapper_that_gives_back_what_it_got_changes_nothing() {
-    for model in [net(), net().quantize_weights(&mut quantizer()).unwrap()] {
+    for model in [net(), net().quantize_weights(quantizer()).unwrap()] {
         assert_eq!(model.clone().map(&mut With(|_: ParamId, tensor| tensor)), model);
     }
 }
@@ -279,7 +279,7 @@ fn a_storage_of_the_users_own_goes_everywhere_and_keeps_its_device() {
     assert_eq!(mapped.value().columns, [[2.0, 3.0, 4.0], [-3.0, 6.0, 7.0]]);
     assert_eq!(mapped.value().device, 7);
 
-    let quantized = param.quantize_weights(&mut quantizer()).unwrap();
+    let quantized = param.quantize_weights(quantizer()).unwrap();
     let expected = [1.0, -4.0, 2.0, 5.0, 3.0, 6.0];
     let tensor =
         quantize_values(&[3, 2], &expected, quantizer().scheme, &MinMaxCalibration {}).unwrap();

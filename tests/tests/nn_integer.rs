@@ -15,7 +15,7 @@ fn recipe(scheme: &str, activations: ActivationScheme) -> Recipe {
 }
 
 fn quantized<M: Module>(module: M, recipe: &Recipe) -> M {
-    module.quantize_weights(&mut recipe.clone()).unwrap().prepare(recipe).unwrap()
+    module.quantize_weights(recipe.clone()).unwrap().prepare(recipe).unwrap()
 }
 
 fn bits(x: &ArrayD<f32>) -> Vec<u32> {
@@ -128,8 +128,7 @@ fn weight_only_is_near_the_dequantized_product() {
 #[test]
 fn shapes_and_schemes_that_do_not_fit_are_errors_with_the_layer() {
     let layer = Linear::new(random(&[3, 4], 3), None).unwrap();
-    let layer =
-        layer.prepare(&recipe("per-tensor-affine-int8", ActivationScheme::DYNAMIC)).unwrap();
+    let layer = layer.prepare(recipe("per-tensor-affine-int8", ActivationScheme::DYNAMIC)).unwrap();
     let error = layer.forward(&random(&[2, 5], 1)).unwrap_err();
     assert_eq!(error.to_string(), "linear: expected an input of shape […, 4], found [2, 5]");
 

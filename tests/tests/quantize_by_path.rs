@@ -27,7 +27,7 @@ struct Reversed {
 impl Walk for Reversed {
     fn walk(&self, walker: &mut Walker<'_>) {
         self.walks.set(self.walks.get() + 1);
-        if self.walks.get() % 2 == 0 {
+        if self.walks.get().is_multiple_of(2) {
             self.b.walk(&mut walker.field("b"));
             self.a.walk(&mut walker.field("a"));
             self.second.walk(&mut walker.field("second"));
@@ -65,7 +65,7 @@ fn scales(model: &Reversed) -> [f32; 2] {
 #[test]
 fn each_parameter_gets_its_own_scale() {
     let quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme: INT8 };
-    let model = reversed().quantize_weights(&quantizer).unwrap();
+    let model = reversed().quantize_weights(quantizer).unwrap();
     assert_eq!(scales(&model), [0.01, 1.0]);
     let plan = quantizer.plan(&reversed()).unwrap();
     assert_eq!(scales(&plan.apply(reversed()).unwrap()), [0.01, 1.0]);
@@ -98,7 +98,7 @@ fn a_record_loads_into_the_parameters_of_its_names() {
     let quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme: INT8 };
     // Saving walks twice, and an order that changes in between is an error; a record is not.
     let record =
-        quant::record::Record::from_module(&reversed().quantize_weights(&quantizer).unwrap())
+        quant::record::Record::from_module(&reversed().quantize_weights(quantizer).unwrap())
             .unwrap();
     let bytes = record.save_bytes(&BincodeRecorder::default()).unwrap();
     let model = reversed().load_bytes(&bytes, &BincodeRecorder::default()).unwrap();
@@ -119,7 +119,7 @@ impl Walk for Hidden {
 #[test]
 fn a_parameter_that_one_of_the_walks_leaves_out_is_an_error_with_the_path() {
     let quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme: INT8 };
-    let error = Hidden(Param::new([[1.0]])).quantize_weights(&quantizer).err().unwrap();
+    let error = Hidden(Param::new([[1.0]])).quantize_weights(quantizer).err().unwrap();
     assert_eq!(error, QuantizeError::InconsistentWalk { id: "weight".into() });
     assert_eq!(
         error.to_string(),

@@ -32,7 +32,7 @@ fn forward(net: &Net, x: ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError> {
 #[test]
 fn a_forward_pass_without_prepare_is_refused() {
     for scheme in [ActivationScheme::DYNAMIC, ActivationScheme::STATIC] {
-        let net = net().quantize_weights(&recipe(scheme)).unwrap();
+        let net = net().quantize_weights(recipe(scheme)).unwrap();
         assert_eq!(net.fc.input.mode(), ActivationMode::Pending(scheme));
         let error = forward(&net, x()).unwrap_err();
         let expected = ActivationError::Pending { id: "fc.input".into(), scheme };
@@ -51,7 +51,7 @@ fn a_plan_leaves_inputs_pending_too() {
 #[test]
 fn a_pending_input_is_saved_and_loaded() {
     let recorder = BincodeRecorder::default();
-    let pending = net().quantize_weights(&recipe(ActivationScheme::STATIC)).unwrap();
+    let pending = net().quantize_weights(recipe(ActivationScheme::STATIC)).unwrap();
     let loaded = net().load_bytes(&pending.save_bytes(&recorder).unwrap(), &recorder).unwrap();
     assert_eq!(loaded.fc.input.mode(), ActivationMode::Pending(ActivationScheme::STATIC));
 }
@@ -96,11 +96,11 @@ fn one_call_quantizes_and_prepares() {
 
 #[test]
 fn static_inputs_want_batches() {
-    let error = net().quantize(&recipe(ActivationScheme::STATIC)).unwrap_err();
+    let error = net().quantize(recipe(ActivationScheme::STATIC)).unwrap_err();
     assert_eq!(error, QuantizeError::Uncalibrated(vec!["fc.input".into()]));
     assert!(error.to_string().starts_with("fc.input: "), "{error}");
     let none: [ArrayD<f32>; 0] = [];
-    let error = net().quantize_with(&recipe(ActivationScheme::STATIC), none, forward).unwrap_err();
+    let error = net().quantize_with(recipe(ActivationScheme::STATIC), none, forward).unwrap_err();
     assert!(matches!(error, CalibrateError::Convert(ConvertError::Unreached(_))), "{error}");
 }
 
@@ -124,7 +124,7 @@ fn a_closure_may_return_a_boxed_error_and_the_question_mark_takes_it() {
         let fails = |_: &Net, _: ()| -> Result<(), Box<dyn std::error::Error>> {
             Err("no such file".into())
         };
-        Ok(net().calibrate(&recipe(ActivationScheme::STATIC), [()], fails)?)
+        Ok(net().calibrate(recipe(ActivationScheme::STATIC), [()], fails)?)
     }
     assert_eq!(run().unwrap_err().to_string(), "batch 0: no such file");
 }

@@ -418,8 +418,7 @@ fn a_plan_by_a_calibration_of_ones_own_is_no_recipe() {
 
 #[test]
 fn float_is_a_choice_and_what_is_quantized_stays() {
-    let once =
-        net().quantize_weights(&mut Recipe::new().rule(Rule::quantize("quiet", INT2))).unwrap();
+    let once = net().quantize_weights(Recipe::new().rule(Rule::quantize("quiet", INT2))).unwrap();
     let precisions = [Precision::Float, INT8.into()];
     let all = MixedPrecision::new("100%".parse().unwrap(), precisions).plan(&once).unwrap();
     assert_eq!(all.plan.params()[0].action, Action::KeepFloat);

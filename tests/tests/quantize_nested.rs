@@ -143,7 +143,7 @@ impl Planner for Wherever {
 
 fn check(model: &Net, scheme: QuantizationScheme) {
     let before = all(model);
-    let quantized = model.clone().quantize_weights(&mut Wherever(scheme)).unwrap();
+    let quantized = model.clone().quantize_weights(Wherever(scheme)).unwrap();
     let recorder = BincodeRecorder::default();
     let bytes = quantized.save_bytes(&recorder).unwrap();
     let loaded = model.clone().load_bytes(&bytes, &recorder).unwrap();

@@ -142,25 +142,25 @@ fn values_that_codes_hold_exactly_have_no_noise() {
 #[test]
 fn quantizing_is_planning_and_applying() {
     let plan = quantizer().plan(&net()).unwrap();
-    assert_eq!(plan.apply(net()).unwrap(), net().quantize_weights(&mut quantizer()).unwrap());
+    assert_eq!(plan.apply(net()).unwrap(), net().quantize_weights(quantizer()).unwrap());
 }
 
 #[test]
 fn quantizing_twice_changes_nothing() {
-    let once = net().quantize_weights(&mut quantizer()).unwrap();
+    let once = net().quantize_weights(quantizer()).unwrap();
     let plan = quantizer().plan(&once).unwrap();
     assert_eq!(plan.params()[0].action, Action::KeepQuantized { scheme: INT8 });
     assert_eq!(plan.params()[0].reason, Reason::AlreadyQuantized);
     assert_eq!(plan.params()[6].action, Action::KeepQuantized { scheme: INT4 });
     assert_eq!(plan.bytes_before(), plan.bytes_after());
     assert_eq!(plan.apply(once.clone()).unwrap(), once);
-    let mut other = Quantizer { calibration: MseCalibration {}, scheme: INT4 };
-    assert_eq!(once.clone().quantize_weights(&mut other).unwrap(), once);
+    let other = Quantizer { calibration: MseCalibration {}, scheme: INT4 };
+    assert_eq!(once.clone().quantize_weights(other).unwrap(), once);
 }
 
 #[test]
 fn a_plan_prints_as_a_table_with_reasons() {
-    let model = net().quantize_weights(&mut quantizer()).unwrap();
+    let model = net().quantize_weights(quantizer()).unwrap();
     let model = Net { head: matrix(2.0), ..model };
     let table = quantizer().plan(&model).unwrap().to_string();
     let lines: Vec<_> = table.lines().collect();
@@ -190,7 +190,7 @@ fn a_model_without_parameters_has_an_empty_plan() {
     assert_eq!(plan, Plan::default());
     assert_eq!(plan.to_string().lines().last(), Some("0 parameters, 0 bytes before, 0 after"));
     plan.apply(()).unwrap();
-    Vec::<Param<f32>>::new().quantize_weights(&mut quantizer()).unwrap();
+    Vec::<Param<f32>>::new().quantize_weights(quantizer()).unwrap();
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn plans_survive_json_and_toml_and_then_still_apply() {
         .calibration("percentile:99.5".parse().unwrap())
         .rule(Rule::keep("norm"))
         .rule(Rule::quantize("head", INT4).calibration("mse".parse().unwrap()));
-    for model in [net(), net().quantize_weights(&mut quantizer()).unwrap()] {
+    for model in [net(), net().quantize_weights(quantizer()).unwrap()] {
         let plan = recipe.plan(&model).unwrap();
         let json: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
         assert_eq!(json, plan);
@@ -283,7 +283,7 @@ fn a_plan_for_another_model_names_all_differences() {
     let found = Found {
         weight: Param::new([[1.0; 2]; 2]),
         shape: Param::new([0.0; 4]),
-        float: Param::new([[1.0]]).quantize_weights(&mut quantizer()).unwrap(),
+        float: Param::new([[1.0]]).quantize_weights(quantizer()).unwrap(),
         new: Param::new(0.0),
     };
     let error = plan.apply(found).err().unwrap();
@@ -303,7 +303,7 @@ fn a_plan_for_another_model_names_all_differences() {
         ]
     ));
     // And the other way round: planned quantized, found float.
-    let plan = quantizer().plan(&planned.clone().quantize_weights(&mut quantizer()).unwrap());
+    let plan = quantizer().plan(&planned.clone().quantize_weights(quantizer()).unwrap());
     let error = plan.unwrap().apply(planned).err().unwrap();
     assert!(error.to_string().contains("weight is quantized in one and float in the other"));
 }
@@ -330,8 +330,8 @@ fn two_parameters_of_one_path_are_refused() {
     let twice = || Twice { direct: Param::new(0.0), a: vec![Param::new(1.0)] };
     for error in [
         quantizer().plan(&twice()).unwrap_err(),
-        twice().quantize_weights(&mut quantizer()).err().unwrap(),
-        twice().quantize_weights(&mut Recipe::new()).err().unwrap(),
+        twice().quantize_weights(quantizer()).err().unwrap(),
+        twice().quantize_weights(Recipe::new()).err().unwrap(),
     ] {
         assert_eq!(error, QuantizeError::DuplicatePath { id: "a.0".into() });
         assert_eq!(error.to_string(), "a.0: the walk shows this path twice");
@@ -358,8 +358,8 @@ fn a_planner_that_leaves_a_parameter_out_is_refused() {
 }
 
 fn refused(model: &(impl Module + Clone), scheme: QuantizationScheme) -> QuantizeError {
-    let mut quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme };
-    let error = model.clone().quantize_weights(&mut quantizer).err().unwrap();
+    let quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme };
+    let error = model.clone().quantize_weights(quantizer).err().unwrap();
     assert_eq!(quantizer.plan(model).unwrap_err(), error);
     error
 }
@@ -476,7 +476,7 @@ fn nothing_is_changed_unless_everything_can_be() {
     let plan = quantizer().plan(&net()).unwrap();
     let mut model = net();
     model.head.as_float_mut().unwrap()[[0, 0]] = f32::NAN;
-    assert!(Watched(&mut model).quantize_weights(&mut quantizer()).is_err());
+    assert!(Watched(&mut model).quantize_weights(quantizer()).is_err());
     assert!(plan.apply(Watched(&mut model)).is_err());
     assert_eq!(model.weight, net().weight);
     assert!(model.params().iter().all(|info| info.scheme.is_none()));

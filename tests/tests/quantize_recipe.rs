@@ -100,7 +100,7 @@ fn without_a_scheme_what_no_rule_matches_stays_float() {
     let outcomes = outcomes(&recipe);
     assert_eq!(outcomes[0], (Some(INT8), rule(0, "layers.*.weight")));
     assert_eq!(outcomes[1], (None, Reason::NoRule));
-    let kept = net().quantize_weights(&mut Recipe::new()).unwrap();
+    let kept = net().quantize_weights(Recipe::new()).unwrap();
     assert_eq!(kept, net());
 }
 
@@ -128,10 +128,9 @@ fn calibrations_are_the_rules_or_else_the_recipes_or_else_min_max() {
 fn a_rule_may_match_a_parameter_that_cannot_be_quantized() {
     let recipe = Recipe::new().rule(Rule::quantize("empty", INT8));
     assert_eq!(outcomes(&recipe)[8], (None, Reason::Empty));
-    let once = net().quantize_weights(&mut Recipe::new().scheme(INT8)).unwrap();
-    let again = once
-        .clone()
-        .quantize_weights(&mut Recipe::new().rule(Rule::quantize("layers.0.weight", INT4)));
+    let once = net().quantize_weights(Recipe::new().scheme(INT8)).unwrap();
+    let again =
+        once.clone().quantize_weights(Recipe::new().rule(Rule::quantize("layers.0.weight", INT4)));
     assert_eq!(again.unwrap(), once);
 }
 
@@ -144,7 +143,7 @@ fn rules_without_effect_are_all_reported_with_the_nearest_paths() {
         .rule(Rule::quantize("layers.1.weight", INT4))
         .rule(Rule::keep("["));
     let error = recipe.plan(&net()).unwrap_err();
-    assert_eq!(error, net().quantize_weights(&mut recipe.clone()).unwrap_err());
+    assert_eq!(error, net().quantize_weights(recipe.clone()).unwrap_err());
     let QuantizeError::Rules(rules) = &error else { panic!() };
     assert_eq!(
         rules[0],

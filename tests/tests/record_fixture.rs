@@ -120,12 +120,12 @@ fn larger() -> Record {
     .enumerate()
     {
         let values: Vec<f32> = (0..5 * 6 * 11).map(|_| 100.0 * random.unit()).collect();
-        let mut quantizer = quant::Quantizer {
+        let quantizer = quant::Quantizer {
             calibration: quant::MinMaxCalibration {},
             scheme: scheme.parse().unwrap(),
         };
         let tensor = Tensor::from_values(&[5, 6, 11], values).unwrap();
-        record.insert(format!("random.{number}"), tensor.quantize_weights(&mut quantizer).unwrap());
+        record.insert(format!("random.{number}"), tensor.quantize_weights(quantizer).unwrap());
     }
     record
 }

@@ -65,7 +65,7 @@ fn layer(value: f32) -> Layer {
 
 fn quantized(layer: Layer) -> Layer {
     let scheme = "per-channel-affine-int8".parse().unwrap();
-    layer.quantize_weights(&mut Quantizer { calibration: MinMaxCalibration {}, scheme }).unwrap()
+    layer.quantize_weights(Quantizer { calibration: MinMaxCalibration {}, scheme }).unwrap()
 }
 
 #[test]

@@ -550,11 +550,11 @@ fn empty_tensors_with_rows_of_any_length_have_no_values() {
     assert_eq!(record.save_bytes(&BincodeRecorder::default()).unwrap(), bytes);
 
     for scheme in ["per-tensor-symmetric-int2", "per-tensor-affine-int8"] {
-        let mut quantizer = quant::Quantizer {
+        let quantizer = quant::Quantizer {
             calibration: quant::MinMaxCalibration {},
             scheme: scheme.parse().unwrap(),
         };
-        let again = float.clone().quantize_weights(&mut quantizer).unwrap();
+        let again = float.clone().quantize_weights(quantizer).unwrap();
         assert!(again.get("w").unwrap().values().is_empty(), "{scheme}");
     }
 }

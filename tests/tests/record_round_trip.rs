@@ -67,7 +67,7 @@ fn float_models_round_trip() {
 #[test]
 fn quantized_models_load_into_float_ones_under_every_scheme() {
     for scheme in SCHEMES {
-        let model = trained().quantize_weights(&mut quantizer(scheme)).unwrap();
+        let model = trained().quantize_weights(quantizer(scheme)).unwrap();
         let bytes = model.save_bytes(&native()).unwrap();
         let again = untrained().load_bytes(&bytes, &native()).unwrap();
         assert!(again == model, "{scheme}");
@@ -79,7 +79,7 @@ fn quantized_models_load_into_float_ones_under_every_scheme() {
 #[test]
 fn float_records_make_quantized_models_float() {
     let bytes = trained().save_bytes(&native()).unwrap();
-    let quantized = trained().quantize_weights(&mut quantizer(SCHEMES[0])).unwrap();
+    let quantized = trained().quantize_weights(quantizer(SCHEMES[0])).unwrap();
     assert!(quantized.load_bytes(&bytes, &native()).unwrap() == trained());
 }
 
@@ -114,7 +114,7 @@ fn sections_of_several_chunks_round_trip() {
     for scheme in [None, Some("per-block-affine-int8:len=3:scale=f16")] {
         let model = match scheme {
             None => large.clone(),
-            Some(scheme) => large.clone().quantize_weights(&mut quantizer(scheme)).unwrap(),
+            Some(scheme) => large.clone().quantize_weights(quantizer(scheme)).unwrap(),
         };
         let bytes = model.save_bytes(&native()).unwrap();
         let fresh = || Param::new(Array2::zeros((771, 517)));
@@ -222,9 +222,9 @@ fn a_record_is_a_model_without_types() {
     assert_eq!(names.0, ["0.fc1[7, 13]", "0.fc2[3, 7]", "1.0[7]", "1.1[3]"]);
     assert_eq!(record.num_params(), trained().num_params());
 
-    let quantized = record.clone().quantize_weights(&mut quantizer(SCHEMES[0])).unwrap();
+    let quantized = record.clone().quantize_weights(quantizer(SCHEMES[0])).unwrap();
     let bytes = quantized.save_bytes(&native()).unwrap();
-    let typed = trained().quantize_weights(&mut quantizer(SCHEMES[0])).unwrap();
+    let typed = trained().quantize_weights(quantizer(SCHEMES[0])).unwrap();
     assert!(untrained().load_bytes(&bytes, &native()).unwrap() == typed);
 
     let negated = record.clone().map(&mut Negate).map(&mut Negate);
@@ -379,8 +379,8 @@ mod properties {
 
         #[test]
         fn nested_models_survive_quantizing_saving_loading(model in model(), scheme in scheme()) {
-            let mut quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme };
-            let Ok(quantized) = model.clone().quantize_weights(&mut quantizer) else { return Ok(()) };
+            let quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme };
+            let Ok(quantized) = model.clone().quantize_weights(quantizer) else { return Ok(()) };
             let bytes = quantized.save_bytes(&native()).unwrap();
             let loaded = zeroed(&model).load_bytes(&bytes, &native()).unwrap();
             prop_assert!(loaded == quantized);

@@ -126,12 +126,12 @@ fn rejects_undeclared_tensors_and_accepts_the_declared_one_after() {
     refused(&mut writer, "w", matrix, "w: written where float.matrix was declared");
     let flat = Tensor::from_values(&[6], vec![0.0; 6]).unwrap();
     refused(&mut writer, "float.matrix", &flat, "float.matrix: shape [6], declared as [2, 3]");
-    let mut quantizer = Quantizer {
+    let quantizer = Quantizer {
         calibration: MinMaxCalibration {},
         scheme: "per-tensor-symmetric-int8".parse().unwrap(),
     };
     let codes = Tensor::from_values(&[2, 3], vec![0.5; 6]).unwrap();
-    let codes = codes.quantize_weights(&mut quantizer).unwrap();
+    let codes = codes.quantize_weights(quantizer).unwrap();
     refused(
         &mut writer,
         "float.matrix",

@@ -104,11 +104,11 @@ fn memory_order_does_not_matter() {
 fn nan_in_a_transposed_array_is_named_by_its_logical_index() {
     let mut array = Array2::zeros((3, 4));
     array[[1, 2]] = f32::NAN;
-    let mut quantizer = Quantizer {
+    let quantizer = Quantizer {
         calibration: MinMaxCalibration {},
         scheme: "per-tensor-symmetric-int8".parse().unwrap(),
     };
-    let error = Param::new(array.reversed_axes()).quantize_weights(&mut quantizer).unwrap_err();
+    let error = Param::new(array.reversed_axes()).quantize_weights(quantizer).unwrap_err();
     // [2, 1] of shape [4, 3].
     assert!(error.to_string().ends_with("element 7 is NaN"), "{error}");
 }

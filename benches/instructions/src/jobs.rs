@@ -166,7 +166,7 @@ fn plan() -> Job {
 fn quantize_model() -> Job {
     let model = minilm();
     Box::new(move || {
-        let model = model.clone().quantize_weights(&mut quantizer());
+        let model = model.clone().quantize_weights(quantizer());
         drop(black_box(model.expect("finite weights")));
     })
 }
@@ -192,7 +192,7 @@ fn minilm() -> Record {
 }
 
 fn quantized_minilm() -> Record {
-    minilm().quantize_weights(&mut quantizer()).expect("finite weights")
+    minilm().quantize_weights(quantizer()).expect("finite weights")
 }
 
 /// Codes and scales of a weight, by channel.

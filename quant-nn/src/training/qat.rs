@@ -104,7 +104,7 @@ impl<M: Walk> Qat<M> {
             }
         });
         for_each_activation_mut(&mut model, |_, it| {
-            activation::begin(it, options.activation_scales)
+            activation::begin(it, options.activation_scales);
         });
         failed.map_or(Ok(Self { model, phase: Phase::Observe }), Err)
     }

@@ -49,11 +49,11 @@ fn quantized_saved_loaded_and_dequantized() {
     let x = tensor(&[4, 5], 9);
     let float = values(&model.forward(&x));
 
-    let mut quantizer = Quantizer {
+    let quantizer = Quantizer {
         calibration: MinMaxCalibration {},
         scheme: QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8),
     };
-    let model = model.quantize_weights(&mut quantizer).unwrap();
+    let model = model.quantize_weights(quantizer).unwrap();
     assert!(model.fc1.weight.is_quantized() && !model.fc1.bias.is_quantized());
     let quantized = values(&model.forward(&x));
     model.save_file(&path, &BincodeRecorder::default()).unwrap();

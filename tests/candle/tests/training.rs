@@ -536,7 +536,7 @@ fn a_norm_is_folded_in_training_with_gradients_for_all_of_it() {
     let converted = qat.convert().unwrap();
     assert!(converted.norm.is_none() && converted.conv.weight.is_quantized());
     assert_eq!(bits(&converted.forward(&x).unwrap()), trained);
-    let quantized = conv_norm(1).quantize_weights(&mut recipe(scheme)).unwrap();
+    let quantized = conv_norm(1).quantize_weights(recipe(scheme)).unwrap();
     let error = (quantized, 1u8).fold_norms().unwrap_err();
     assert_eq!(
         chain(&error),
@@ -548,7 +548,7 @@ fn a_norm_is_folded_in_training_with_gradients_for_all_of_it() {
 fn a_layer_in_integers_passes_gradients_on() {
     let recipe = recipe("per-channel-symmetric-int8");
     let layer = Linear::new(var(&[5, 6], 1), None).unwrap();
-    let layer = layer.quantize_weights(&mut recipe.clone()).unwrap();
+    let layer = layer.quantize_weights(recipe.clone()).unwrap();
     let layer = layer.calibrate(&recipe, [tensor(&[9, 6], 2)], |l, x| l.forward(&x)).unwrap();
     let layer = layer.convert().unwrap();
     let ActivationMode::Static(quantization) = layer.input.mode() else { panic!() };

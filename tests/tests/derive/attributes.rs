@@ -189,7 +189,7 @@ fn a_directive_ends_with_its_field() {
         second: Param<[f32; 2]>,
     }
     let layer = Layer { first: Param::new([1.0; 2]), second: Param::new([1.0; 2]) };
-    let mut quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme: INT4 };
-    let layer = layer.quantize_weights(&mut quantizer).unwrap();
+    let quantizer = Quantizer { calibration: MinMaxCalibration {}, scheme: INT4 };
+    let layer = layer.quantize_weights(quantizer).unwrap();
     assert!(layer.first.is_quantized() && !layer.second.is_quantized());
 }

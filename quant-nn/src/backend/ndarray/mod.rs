@@ -64,7 +64,7 @@ impl Backend for ArrayD<f32> {
     }
 
     fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self, ForwardError> {
-        embedding(indices, weight).map(|rows| rows.into_dyn())
+        embedding(indices, weight).map(ndarray::ArrayBase::into_dyn)
     }
 
     fn layer_norm(
