@@ -188,7 +188,7 @@ use proc_macro::TokenStream;
 /// # use quant::{Module, Param};
 /// #[derive(Module)]
 /// struct Net {
-///     #[module(scheme = "int4")] // not the name of a scheme, which is …
+///     #[module(scheme = "int9")] // not the name of a quantization scheme, which is …
 ///     head: Param<Vec<f32>>,
 /// }
 /// # fn main() {}

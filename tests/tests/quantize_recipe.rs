@@ -216,7 +216,7 @@ scheme = "per-tensor-affine-int2"
 fn mistakes_in_files_are_refused_with_a_reason() {
     for (text, reason) in [
         ("shceme = \"per-tensor-symmetric-int8\"", "unknown field `shceme`"),
-        ("scheme = \"per-tensor-symmetric-int9\"", "not the name of a scheme"),
+        ("scheme = \"per-tensor-symmetric-int9\"", "not the name of a quantization scheme"),
         ("calibration = \"magic\"", "`magic` is not a calibration"),
         ("[[rules]]\nkeep = true", "missing field `path`"),
         ("[[rules]]\npath = \"a\"", "rule `a` has to say one of `keep = true`, `scheme` and"),

@@ -1,15 +1,14 @@
 //! What a new user writes after reading the README, and nothing else of this repository.
 
 use anyhow::Result;
-use ndarray::{Array1, Array2, ArrayD};
+use ndarray::{Array1, Array2};
 use quant::prelude::*;
-use quant_nn::Backend;
 
 /// The struct of the README.
 #[derive(Clone, Debug, Module)]
 pub struct Dense {
-    weight: Param<ArrayD<f32>>,
-    bias: Param<ArrayD<f32>>,
+    weight: Param<Array2<f32>>,
+    bias: Param<Array1<f32>>,
     input: ActivationQuantizer,
 }
 
@@ -26,8 +25,8 @@ impl Dense {
     fn new(outputs: usize, inputs: usize) -> Self {
         let value = |(i, j)| ((7 * i + 3 * j) % 11) as f32 / 11.0 - 0.5;
         Self {
-            weight: Array2::from_shape_fn((outputs, inputs), value).into_dyn().into(),
-            bias: Array1::from_elem(outputs, 0.25).into_dyn().into(),
+            weight: Array2::from_shape_fn((outputs, inputs), value).into(),
+            bias: Array1::from_elem(outputs, 0.25).into(),
             input: ActivationQuantizer::new(),
         }
     }
@@ -36,8 +35,8 @@ impl Dense {
     ///
     /// # Errors
     /// Those of the product.
-    pub fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>> {
-        Ok(ArrayD::linear(x, &self.weight, Some(&self.bias), &self.input)?)
+    pub fn forward(&self, x: &Array2<f32>) -> Result<Array2<f32>> {
+        Ok(quant_nn::linear(x, &self.weight, Some(&self.bias), &self.input)?)
     }
 }
 
@@ -51,7 +50,7 @@ impl Model {
     ///
     /// # Errors
     /// Those of the layers.
-    pub fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>> {
+    pub fn forward(&self, x: &Array2<f32>) -> Result<Array2<f32>> {
         let hidden = self.hidden.forward(x)?.mapv_into(|value| value.max(0.0));
         self.output.forward(&hidden)
     }
@@ -75,6 +74,6 @@ pub fn recipe(activations: &str) -> Result<Recipe> {
 }
 
 /// A batch of inputs.
-pub fn batch(seed: usize) -> ArrayD<f32> {
-    Array2::from_shape_fn((3, 16), |(i, j)| ((5 * i + j + seed) % 13) as f32 / 13.0).into_dyn()
+pub fn batch(seed: usize) -> Array2<f32> {
+    Array2::from_shape_fn((3, 16), |(i, j)| ((5 * i + j + seed) % 13) as f32 / 13.0)
 }

@@ -1,10 +1,10 @@
 const _: () = {
     use ::quant as __quant;
     use __quant::module::Walk as __M;
-    static __SCHEME2: __quant::scheme::QuantizationScheme = __quant::__private::scheme(
+    static __SCHEME2: __quant::QuantizationScheme = __quant::__private::scheme(
         "per-block-symmetric-int4",
     );
-    static __SCHEME3: __quant::scheme::QuantizationScheme = const { INT8 };
+    static __SCHEME3: __quant::QuantizationScheme = const { INT8 };
     #[automatically_derived]
     #[allow(deprecated)]
     impl __M for Layer {
