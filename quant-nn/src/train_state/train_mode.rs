@@ -20,7 +20,7 @@ thread_local! {
 /// [`BatchNorm2d`](crate::BatchNorm2d) normalizes by the statistics of the batch and moves its
 /// running mean and variance. Outside of train mode a forward pass changes nothing.
 ///
-/// [`Qat::train`](super::Qat::train) calls it. Call it yourself to train a float model with norms.
+/// [`Qat::train`](crate::training::Qat::train) calls it. Call it yourself to train a float model with norms.
 pub fn train_mode<R>(f: impl FnOnce() -> R) -> R {
     with_updates(Updates::RangesAndStatistics, f)
 }

@@ -1,6 +1,6 @@
 //! Models as trees of named leaves.
 //!
-//! [`Walk`] shows the leaves of a model, its parameters and states, to a walker. [`Param`] is the
+//! [`Walk`] shows the leaves of a model, its parameters and states, to a walker. [`Param`](crate::Param) is the
 //! leaf that holds a tensor, [`StateLeaf`] one that holds anything else. Visitors and mappers are
 //! walks. This room imports `tensor` and `scheme` only. Start reading in `walk.rs`.
 

@@ -15,8 +15,8 @@ use crate::tensor::{Tensor, TensorError};
 /// The two methods show the children, in the same order and under the same names, to a walker.
 /// Everything a model can do is written once on top of them, in [`Module`](crate::Module).
 ///
-/// Besides derived types, these are walked: [`Param`](super::Param);
-/// [`Tensor`](crate::tensor::Tensor), a parameter without a storage type of its own; `Option`,
+/// Besides derived types, these are walked: [`Param`](crate::Param);
+/// [`Tensor`](crate::Tensor), a parameter without a storage type of its own; `Option`,
 /// `Box`, `Vec`, arrays and tuples of modules, and `BTreeMap<String, _>`; and, as plain constants
 /// without parameters, integers, `bool`, `char`, `String`, `&str` and `PhantomData`. Floats are not:
 /// a bare `f32` may be a parameter that somebody forgot to wrap, so the compiler asks. Neither are

@@ -1,6 +1,6 @@
 //! Deciding how each parameter is quantized, and doing it.
 //!
-//! A planner ([`Quantizer`], [`Recipe`]) looks at a model and makes a [`Plan`]: an outcome and
+//! A planner ([`Quantizer`](crate::Quantizer), [`Recipe`](crate::Recipe)) looks at a model and makes a [`Plan`](crate::Plan): an outcome and
 //! its reason for every parameter. Applying the plan quantizes; whatever can go wrong is found
 //! before the first parameter is changed. This room imports `activation`, `calibration` and
 //! `module`. Start reading in `planner.rs`, then `plan.rs`.

@@ -60,7 +60,7 @@
 //! a padding byte, which must be zero. `docs/record-format.md` describes every byte.
 //!
 //! A record may be split into shards, which are records themselves, with an index of them at its
-//! path; see [`BincodeRecorder::with_max_shard_size`]. [`RecordFile`] and [`RecordWriter`] read and
+//! path; see [`BincodeRecorder::with_max_shard_size`](crate::BincodeRecorder::with_max_shard_size). [`RecordFile`] and [`RecordWriter`] read and
 //! write both kinds one tensor at a time.
 //!
 //! # Untrusted input

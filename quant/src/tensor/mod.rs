@@ -1,7 +1,7 @@
 //! Tensors in the host's memory, and what a storage must offer to hold a parameter.
 //!
-//! [`FloatTensor`](crate::FloatTensor) is the trait of storages; [`QuantizedTensor`] holds codes,
-//! scales and zero points; [`Tensor`](crate::Tensor) is either. This room imports `scheme` and the
+//! [`FloatTensor`] is the trait of storages; [`QuantizedTensor`] holds codes,
+//! scales and zero points; [`Tensor`] is either. This room imports `scheme` and the
 //! kernels only. Start reading in `float.rs`, then `quantized.rs`.
 
 mod array;

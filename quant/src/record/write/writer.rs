@@ -14,7 +14,7 @@ use crate::tensor::Tensor;
 /// The content is declared first; then the tensors are written in the declared order. Until
 /// [`finish`](Self::finish) returns, the path has its old content, or no file; dropping an
 /// unfinished writer leaves nothing behind. The bytes equal those of
-/// [`BincodeRecorder`](crate::record::BincodeRecorder).
+/// [`BincodeRecorder`](crate::BincodeRecorder).
 ///
 /// ```
 /// use quant::Tensor;
