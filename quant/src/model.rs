@@ -46,7 +46,8 @@ pub trait Module: Walk {
         module::visit(self, visitor);
     }
 
-    /// Replaces every parameter by what `mapper` makes of it.
+    /// Replaces every parameter by what `mapper` makes of it. The input of a layer whose weights the
+    /// mapper makes float again becomes float, too.
     ///
     /// # Panics
     /// If the mapper returns a tensor of another shape. [`try_map`](Self::try_map) returns an
@@ -56,6 +57,12 @@ pub trait Module: Walk {
     where
         Self: Sized,
     {
+        #[cfg(feature = "std")]
+        {
+            let before = crate::activation::quantized_paths(&self);
+            crate::activation::follow_weights(module::map(self, mapper), &before)
+        }
+        #[cfg(not(feature = "std"))]
         module::map(self, mapper)
     }
 
@@ -67,6 +74,13 @@ pub trait Module: Walk {
     where
         Self: Sized,
     {
+        #[cfg(feature = "std")]
+        {
+            let before = crate::activation::quantized_paths(&self);
+            let model = module::try_map(self, mapper)?;
+            Ok(crate::activation::follow_weights(model, &before))
+        }
+        #[cfg(not(feature = "std"))]
         module::try_map(self, mapper)
     }
 

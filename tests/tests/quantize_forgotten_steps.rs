@@ -146,3 +146,10 @@ fn a_plan_warns_of_a_scheme_that_no_kernel_runs() {
         assert_eq!(result.is_err(), warning.is_some(), "{scheme}");
     }
 }
+
+#[test]
+fn a_dequantized_model_runs_in_floats() {
+    let float = net().quantize(&recipe(ActivationScheme::DYNAMIC)).unwrap().dequantize();
+    assert_eq!(float.fc.input.mode(), ActivationMode::Float);
+    assert!(forward(&float, x()).is_ok());
+}

@@ -1,9 +1,10 @@
 //! From observed activations to static ones, and the walks over the activations of a model.
 
+use alloc::collections::BTreeSet;
 use core::fmt;
 
 use super::quantizer::{ActivationMode, ActivationQuantizer};
-use crate::module::{ParamId, Site, Walk, for_each_state, for_each_state_mut};
+use crate::module::{ParamId, Site, Walk, for_each, for_each_state, for_each_state_mut};
 use crate::scheme::ScaleError;
 
 /// Calls `f` with every activation quantizer of `module`.
@@ -56,6 +57,35 @@ pub fn convert<M: Walk>(mut model: M) -> Result<M, ConvertError> {
     }
     for_each_activation_mut(&mut model, |_, activation| activation.convert());
     Ok(model)
+}
+
+/// The paths of the quantized parameters of `module`.
+pub(crate) fn quantized_paths(module: &(impl Walk + ?Sized)) -> BTreeSet<ParamId> {
+    let mut paths = BTreeSet::new();
+    for_each(module, |site, param| {
+        if param.is_quantized() {
+            paths.insert(site.path.into());
+        }
+    });
+    paths
+}
+
+/// Makes the input of each layer float whose weights were quantized and now are all float again, so
+/// that a dequantized model runs in floats.
+pub(crate) fn follow_weights<M: Walk>(mut model: M, before: &BTreeSet<ParamId>) -> M {
+    let now = quantized_paths(&model);
+    if before.is_subset(&now) {
+        return model;
+    }
+    for_each_activation_mut(&mut model, |site, activation| {
+        let layer = site.path.rfind('.').map_or("", |dot| &site.path[..=dot]);
+        let has =
+            |paths: &BTreeSet<ParamId>| paths.iter().any(|path| path.as_str().starts_with(layer));
+        if has(before) && !has(&now) {
+            activation.make_float();
+        }
+    });
+    model
 }
 
 /// The inputs of a model cannot be made static.

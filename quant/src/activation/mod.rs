@@ -31,3 +31,4 @@ pub use self::{
     observation::Observation,
     training::ActivationTraining,
 };
+pub(crate) use convert::{follow_weights, quantized_paths};

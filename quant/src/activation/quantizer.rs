@@ -173,6 +173,11 @@ impl ActivationQuantizer {
         };
     }
 
+    /// Leaves the input float from now on.
+    pub(super) fn make_float(&mut self) {
+        self.state = State::Float;
+    }
+
     /// Observes no more until it is prepared again; what follows is the conversion.
     pub(crate) fn end_calibration(&mut self) {
         if let State::Observing(observing) = &mut self.state {
