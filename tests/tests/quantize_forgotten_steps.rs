@@ -149,7 +149,7 @@ fn a_plan_warns_of_a_scheme_that_no_kernel_runs() {
 
 #[test]
 fn a_dequantized_model_runs_in_floats() {
-    let float = net().quantize(&recipe(ActivationScheme::DYNAMIC)).unwrap().dequantize();
+    let float = net().quantize(recipe(ActivationScheme::DYNAMIC)).unwrap().dequantize();
     assert_eq!(float.fc.input.mode(), ActivationMode::Float);
     assert!(forward(&float, x()).is_ok());
 }
