@@ -7,11 +7,11 @@
 //!             each worker: multiplies all rows with some of the panels
 //! ```
 
+use super::block::{Gemm, PackedA};
 use crate::dispatch::Kernel;
 use crate::error::LinearError;
 use crate::gemm::check::length;
 use crate::gemm::epilogue::{Epilogue, Output, Strides, Target};
-use crate::gemm::macrokernel::{Gemm, PackedA};
 use crate::gemm::scratch::{PackedABuffers, Scratch, Worker, grown};
 use crate::isa::Line;
 use crate::pack::a::PackA;

@@ -9,89 +9,18 @@
 //! K is not split: a panel is read once per tile, NR · K bytes for MR · NR · K products, which every cache
 //! delivers in time, and accumulators stay in registers.
 
-use crate::gemm::epilogue::{Epilogue, Strides, Target};
-use crate::gemm::microkernel::Microkernel;
+use super::block::{Block, FEW_ROWS};
+use super::microkernel::Microkernel;
 use crate::isa::Line;
-use crate::pack::b::PackedWeights;
-use crate::pack::source::Row;
-use crate::pack::tiling::Tiling;
 use crate::pack::unpack::Unpack;
 use core::ops::Range;
-
-/// The most rows, of a single tile, for which codes are unpacked piece by piece in the cache where
-/// registers do not suffice. Unpacking a panel once takes as long as the products of one row.
-pub(crate) const FEW_ROWS: usize = 8;
-
-/// Some tiles times some panels.
-pub(crate) struct Macrokernel<'a> {
-    pub(crate) weights: &'a PackedWeights,
-    pub(crate) tiling: Tiling,
-    tiles: Range<usize>,
-    panels: Range<usize>,
-    pub(crate) packed_a: PackedA<'a>,
-    pub(crate) epilogue: Epilogue<'a>,
-    pub(crate) target: Target<'a>,
-    pub(crate) strides: Strides,
-    /// Memory for a panel of unpacked codes.
-    unpacked: &'a mut [Line],
-}
-
-/// Rows that [`PackA`](crate::pack::a::PackA) has packed.
-#[derive(Clone, Copy)]
-pub(crate) struct PackedA<'a> {
-    /// The index of the first row.
-    pub(crate) first: usize,
-    pub(crate) lines: &'a [Line],
-    pub(crate) rows: &'a [Row],
-    pub(crate) row_offsets: &'a [i32],
-    pub(crate) row_init: &'a [i32],
-}
-
-/// The whole product.
-#[derive(Clone, Copy)]
-pub(crate) struct Gemm<'a> {
-    pub(crate) weights: &'a PackedWeights,
-    pub(crate) tiling: Tiling,
-    pub(crate) epilogue: Epilogue<'a>,
-    pub(crate) target: Target<'a>,
-    pub(crate) strides: Strides,
-}
-
-impl<'a> Gemm<'a> {
-    /// The block of the product for some tiles and panels.
-    ///
-    /// # Safety
-    /// - No other block that runs at the same time shares both a tile and a panel with this one, and nothing
-    ///   else refers to the output meanwhile.
-    /// - Different elements of the product have different positions under `strides`.
-    pub(crate) unsafe fn block(
-        &self,
-        tiles: Range<usize>,
-        panels: Range<usize>,
-        packed_a: PackedA<'a>,
-        unpacked: &'a mut [Line],
-    ) -> Macrokernel<'a> {
-        let Self { weights, tiling, epilogue, target, strides } = *self;
-        Macrokernel {
-            weights,
-            tiling,
-            tiles,
-            panels,
-            packed_a,
-            epilogue,
-            target,
-            strides,
-            unpacked,
-        }
-    }
-}
 
 /// Bytes of panels that a tile is multiplied with before the next tile: longer runs of an output row are
 /// written at a time, and a tile is read less often. Half of what packed rows leave of a small second-level
 /// cache.
 const PANEL_BYTES: usize = 128 << 10;
 
-impl Macrokernel<'_> {
+impl Block<'_> {
     /// Writes the outputs.
     pub(crate) fn run(mut self) {
         let room = core::mem::take(&mut self.unpacked);
@@ -129,11 +58,11 @@ impl Macrokernel<'_> {
                 ($($height:literal)+) => {
                     match (self.tiling.rows(tiles.start).len(), packed) {
                         $(($height, true) => weights.multiply(Microkernel::<$height, true> {
-                            product: self, tiles, panels, unpacked,
+                            block: self, tiles, panels, unpacked,
                         }),
                         ($height, false) => {
                             let tiles =
-                                Microkernel::<$height, false> { product: self, tiles, panels, unpacked };
+                                Microkernel::<$height, false> { block: self, tiles, panels, unpacked };
                             match unpacked {
                                 None => weights.multiply(tiles),
                                 Some(_) => weights.multiply_unpacked(tiles),

@@ -16,9 +16,9 @@
 //! With K of a few hundred, the code around the loop takes a visible share of the time. So everything that
 //! does not depend on the panel, including the bounds of the output, is computed once per tile.
 
-use crate::elementwise::affine::Affine;
+use super::block::{Block, FEW_ROWS, PackedA};
+use super::tile_output::{Finish, TileOutput};
 use crate::gemm::epilogue::{Epilogue, Target};
-use crate::gemm::macrokernel::{FEW_ROWS, Macrokernel, PackedA};
 use crate::gemm::shared::{Shared, SharedRows};
 use crate::isa::Operation;
 use crate::isa::lanes::{WIDEST, add, load, load_ints, store};
@@ -31,7 +31,7 @@ use core::ops::Range;
 
 /// Tiles of `R` rows times panels, whose codes are packed or not.
 pub(crate) struct Microkernel<'a, const R: usize, const PACKED: bool> {
-    pub(crate) product: &'a Macrokernel<'a>,
+    pub(crate) block: &'a Block<'a>,
     pub(crate) tiles: Range<usize>,
     pub(crate) panels: Range<usize>,
     /// The codes of the only panel, if it is unpacked already.
@@ -47,16 +47,16 @@ impl<const R: usize, const PACKED: bool> Operation for Microkernel<'_, R, PACKED
         if const { R > I::MR || PACKED && (I::KR != 4 || I::PERMUTED) } {
             unreachable!("tiles are at most {} rows, and only few bits are packed", I::MR);
         }
-        let Self { product, tiles, panels, unpacked } = self;
+        let Self { block, tiles, panels, unpacked } = self;
         let mut parts = Parts([[0.0; WIDEST]; R]);
         // Keeps them in memory, where they force the alignment of the stack.
         core::hint::black_box(&mut parts);
         for tile in tiles {
-            let tile = Tile::<R, PACKED>::new(product, product.tiling.rows(tile).start);
+            let tile = Tile::<R, PACKED>::new(block, block.tiling.rows(tile).start);
             for number in panels.clone() {
                 let steps = match unpacked {
                     Some(unpacked) => bytemuck::cast_slice(unpacked),
-                    None => product.weights.panel(number),
+                    None => block.weights.panel(number),
                 };
                 tile.multiply::<I>(isa, Panel { number, steps }, &mut parts);
             }
@@ -65,13 +65,13 @@ impl<const R: usize, const PACKED: bool> Operation for Microkernel<'_, R, PACKED
 }
 
 /// The outputs of a panel, summed over its segments so far. The alignment makes the compiler align the
-/// stack, and with it every spilled vector: up to 2 % of the time of a product.
+/// stack, and with it every spilled vector: up to 2 % of the time of a block.
 #[repr(align(64))]
 struct Parts<const R: usize>([[f32; WIDEST]; R]);
 
 /// A tile of rows.
 struct Tile<'a, const R: usize, const PACKED: bool> {
-    product: &'a Macrokernel<'a>,
+    block: &'a Block<'a>,
     /// The first row.
     first: usize,
     lines: &'a [[Line; R]],
@@ -93,23 +93,23 @@ struct Panel<'a, T> {
 
 impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     #[inline(always)]
-    fn new(product: &'a Macrokernel<'a>, first: usize) -> Self {
-        let PackedA { first: before, lines, rows, row_offsets, row_init } = product.packed_a;
-        let (start, segments) = (first - before, product.weights.segments());
-        let per_row = product.weights.lines;
+    fn new(block: &'a Block<'a>, first: usize) -> Self {
+        let PackedA { first: before, lines, rows, row_offsets, row_init } = block.packed_a;
+        let (start, segments) = (first - before, block.weights.segments());
+        let per_row = block.weights.lines;
         let of_rows = |all: &'a [i32]| {
             let all = if all.is_empty() { all } else { &all[start * segments..][..R * segments] };
             all.as_chunks().0
         };
-        let Macrokernel { target, strides, .. } = product;
+        let Block { target, strides, .. } = block;
         let out = match target {
             Target::F32(out) if strides.column == 1 => {
-                Some(out.rows(strides.place(first, 0), strides.row, R, product.weights.n))
+                Some(out.rows(strides.place(first, 0), strides.row, R, block.weights.n))
             }
             _ => None,
         };
         Self {
-            product,
+            block,
             first,
             out,
             lines: lines[start * per_row..][..R * per_row].as_chunks().0,
@@ -122,7 +122,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     /// Writes the outputs of a panel.
     #[inline(always)]
     fn multiply<I: Isa>(&self, isa: I, panel: Panel<'_, I::KStep>, Parts(parts): &mut Parts<R>) {
-        let weights = self.product.weights;
+        let weights = self.block.weights;
         // Permuted codes have one segment.
         let segments = if I::PERMUTED { 1 } else { weights.segments() };
         let (mut step, mut line) = (0, 0);
@@ -136,7 +136,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             let columns = weights.columns_of::<I>(panel.number, segment);
             let mut acc = self.initial_accumulators::<I>(isa, columns, segment);
             self.accumulate::<I>(isa, &mut acc, panel, lines, step..step + steps);
-            if let Target::I32(out) = self.product.target {
+            if let Target::I32(out) = self.block.target {
                 return self.write_accumulators::<I>(isa, &out, panel.number, &acc);
             }
             let mut values = self.scaled::<I>(isa, acc, columns);
@@ -150,7 +150,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             }
             (step, line) = (step + steps, line + count);
         }
-        if let Target::I32(out) = self.product.target {
+        if let Target::I32(out) = self.block.target {
             // K is 0.
             return self.write_accumulators::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
         }
@@ -175,7 +175,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         if PACKED {
             self.accumulate_packed::<I>(isa, acc, panel, lines, steps);
         } else if const { I::PERMUTED } {
-            let order = self.product.weights.permutations.of(panel.number);
+            let order = self.block.weights.permutations.of(panel.number);
             isa.accumulate_permuted::<R>(acc, lines, panel.steps, order);
         } else {
             for (a, b) in lines.iter().zip(panel.steps[steps].chunks(Line::STEPS)) {
@@ -194,7 +194,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         lines: &[[Line; R]],
         steps: Range<usize>,
     ) {
-        let bits = self.product.weights.bits;
+        let bits = self.block.weights.bits;
         if const { I::UNPACK_ABOVE > 0 } && bits == 4 {
             let steps = &panel.steps[steps.start / 2..steps.end / 2];
             for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / 2)) {
@@ -211,7 +211,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         let mut piece = [I::KStep::zeroed(); Line::STEPS];
         for (a, b) in steps {
             let piece = &mut piece[..b.len() * per_byte];
-            unpack_steps::<I>(self.product.weights, b, piece);
+            unpack_steps::<I>(self.block.weights, b, piece);
             isa.accumulate::<R>(acc, a, piece);
         }
     }
@@ -278,34 +278,29 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         values
     }
 
-    /// Applies the epilogue and writes outputs.
+    /// Applies the epilogue and writes outputs. Only whole panels of float outputs are written here;
+    /// tiles of every height share the code for the others.
     #[inline(always)]
     fn finish<I: Isa>(&self, isa: I, panel: usize, mut values: [[I::Floats; 2]; R]) {
-        let Epilogue { bias, relu } = self.product.epilogue;
+        let Block { weights, epilogue: Epilogue { bias, relu }, .. } = *self.block;
         let columns = panel * I::NR..(panel + 1) * I::NR;
-        if let Some(bias) = bias {
-            let bias = match bias.get(columns.clone()) {
-                Some(bias) => load(isa, bias),
-                None => {
-                    let (mut lanes, bias) = ([0.0; WIDEST], &bias[columns.start..]);
-                    lanes[..bias.len()].copy_from_slice(bias);
-                    load(isa, &lanes)
-                }
-            };
-            for r in 0..R {
-                values[r] = add(isa, values[r], bias);
-            }
-        }
-        if relu {
-            for r in 0..R {
-                values[r] = [isa.relu(values[r][0]), isa.relu(values[r][1])];
-            }
-        }
         if let Some(out) = &self.out
-            && columns.end <= self.product.weights.n
+            && columns.end <= weights.n
         {
+            if let Some(bias) = bias {
+                let bias = load(isa, &bias[columns.clone()]);
+                for r in 0..R {
+                    values[r] = add(isa, values[r], bias);
+                }
+            }
+            if relu {
+                for r in 0..R {
+                    values[r] = [isa.relu(values[r][0]), isa.relu(values[r][1])];
+                }
+            }
             for r in 0..R {
-                // SAFETY: as in `write`.
+                // SAFETY: these are places of this tile and this panel, which no other block has
+                // (`Gemm::block`), and the slice is gone before the next one is made.
                 store(isa, values[r], unsafe { out.columns(r, columns.clone()) });
             }
             return;
@@ -314,16 +309,8 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         for r in 0..R {
             store(isa, values[r], &mut lanes[r]);
         }
-        match self.product.target {
-            Target::F32(out) => write(self.product, &out, &lanes, (self.first, panel)),
-            Target::I8(out, affine) => {
-                let mut codes = [[0; WIDEST]; R];
-                let (lanes, codes_of) = (&lanes[..], &mut codes[..]);
-                self.product.weights.kernel.run(QuantizeLanes { affine, lanes, codes: codes_of });
-                write(self.product, &out, &codes, (self.first, panel));
-            }
-            Target::I32(_) => {}
-        }
+        let tile = self.output(panel);
+        weights.kernel.run(Finish { tile, lanes: &mut lanes });
     }
 
     #[inline(always)]
@@ -339,56 +326,10 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             isa.store_ints(acc[r][0], &mut lanes[r][..I::LANES]);
             isa.store_ints(acc[r][1], &mut lanes[r][I::LANES..I::NR]);
         }
-        write(self.product, out, &lanes, (self.first, panel));
+        self.output(panel).write(out, &lanes);
     }
-}
 
-/// Quantizes the outputs of a tile and a panel: code that tiles of every height share.
-struct QuantizeLanes<'a> {
-    affine: Affine,
-    lanes: &'a [[f32; WIDEST]],
-    codes: &'a mut [[i8; WIDEST]],
-}
-
-impl Operation for QuantizeLanes<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        for (lanes, codes) in self.lanes.iter().zip(self.codes) {
-            self.affine.codes(isa, lanes, codes);
-        }
-    }
-}
-
-/// Writes the outputs of a tile and a panel, without the padding columns of the last panel. Contiguous
-/// elements are written together: those of a row of a matrix, or those of a column of an image.
-///
-/// Not inlined: no instruction set would make it faster, and tiles that do not need it stay smaller.
-#[inline(never)]
-fn write<E: Copy>(
-    product: &Macrokernel<'_>,
-    out: &Shared<'_, E>,
-    lanes: &[[E; WIDEST]],
-    (first, panel): (usize, usize),
-) {
-    let columns = product.weights.nr;
-    let count = columns.min(product.weights.n - panel * columns);
-    let start = product.strides.place(first, panel * columns);
-    if product.strides.column == 1 {
-        for (r, lanes) in lanes.iter().enumerate() {
-            // SAFETY: these are places of this tile and this panel, which no other part has
-            // (`Gemm::part`), and the slice is gone before the next one is made.
-            let out = unsafe { out.slice(start + r * product.strides.row, count) };
-            out.copy_from_slice(&lanes[..count]);
-        }
-        return;
-    }
-    for j in 0..count {
-        // SAFETY: as above; rows are neighbours where columns are not (`Strides`).
-        let out = unsafe { out.slice(start + j * product.strides.column, lanes.len()) };
-        for (out, lanes) in out.iter_mut().zip(lanes) {
-            *out = lanes[j];
-        }
+    fn output(&self, panel: usize) -> TileOutput<'_> {
+        TileOutput { block: self.block, first: self.first, panel }
     }
 }

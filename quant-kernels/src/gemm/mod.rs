@@ -3,13 +3,15 @@
 //! Imports `pack` and the layers below. Start with `driver`, which assigns work to threads; the loops are
 //! in `macrokernel` and `microkernel`.
 
+mod block;
 pub(crate) mod check;
 pub(crate) mod driver;
 pub(crate) mod epilogue;
-pub(crate) mod macrokernel;
+mod macrokernel;
 mod microkernel;
 pub(crate) mod scratch;
 pub(crate) mod shared;
+mod tile_output;
 
 pub use epilogue::{Epilogue, Output};
 pub use scratch::Scratch;

@@ -1,8 +1,9 @@
 //! Rules 2 and 3: scale, zero point, codes, and back.
 
-use core::fmt;
-
-use super::{Mapping, QuantParams, QuantizationType, Range, ScaleType, f16_to_f32, f32_to_f16};
+use super::{
+    CodeRange, Mapping, QuantParams, QuantizationScheme, QuantizationType, Range, ScaleError,
+    ScaleType, f16_to_f32, f32_to_f16,
+};
 
 /// The codes and scales that one group of elements may use: a scheme without its granularity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +85,23 @@ impl Grid {
     }
 }
 
+impl QuantizationScheme {
+    /// The codes and scales one group of elements may use.
+    #[inline]
+    pub const fn grid(self) -> Grid {
+        Grid::new(self.quantization_type(), self.mapping(), self.scale_type())
+    }
+}
+
+impl From<Grid> for CodeRange {
+    #[inline]
+    fn from(grid: Grid) -> Self {
+        // Every type and mapping has codes, which are 8-bit.
+        let (min, max) = grid.code_range();
+        Self::new(min as i8, max as i8).unwrap_or(Self::FULL)
+    }
+}
+
 /// The parameters that lay `range` over the codes `qmin ..= qmax` (rule 2), with an f32 scale.
 ///
 /// [`Grid::params`] for codes that are no [`QuantizationType`]'s. Symmetric ones are
@@ -143,26 +161,6 @@ fn rne(v: f64) -> f64 {
     const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52
     (v + MAGIC) - MAGIC
 }
-
-/// A scale has no normal value in the type it is to be stored in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct ScaleError {
-    /// The scale, before it is stored.
-    pub scale: f32,
-    /// The type that cannot hold it.
-    pub stored_as: ScaleType,
-}
-
-impl fmt::Display for ScaleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scale, stored_as } = self;
-        write!(f, "the scale {scale:e} is not a normal {stored_as}")?;
-        if *stored_as == ScaleType::F16 { f.write_str("; store it in f32") } else { Ok(()) }
-    }
-}
-
-impl core::error::Error for ScaleError {}
 
 #[cfg(test)]
 mod tests {

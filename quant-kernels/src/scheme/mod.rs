@@ -16,10 +16,10 @@ mod types;
 
 pub use activation::{ActivationScheme, DynamicQuantization};
 pub use f16::{f16_to_f32, f32_to_f16};
-pub use grid::{Grid, ScaleError, fit};
+pub use grid::{Grid, fit};
 pub use groups::{Group, Groups, LayoutError};
 pub use name_error::NameError;
-pub use quantization::{CodeRange, QuantParams, Quantization};
+pub use quantization::{CodeRange, QuantParams, Quantization, ScaleError};
 pub use range::{NonFinite, Range};
 pub use types::{
     Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType,

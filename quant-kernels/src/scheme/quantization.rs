@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Grid, ScaleError, ScaleType};
+use super::ScaleType;
 
 /// The scale and zero point that one group of elements shares.
 ///
@@ -125,14 +125,6 @@ impl CodeRange {
     }
 }
 
-impl From<Grid> for CodeRange {
-    #[inline]
-    fn from(grid: Grid) -> Self {
-        let (min, max) = grid.code_range();
-        Self { min: min as i8, max: max as i8 }
-    }
-}
-
 impl fmt::Display for CodeRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}..={}", self.min, self.max)
@@ -161,3 +153,23 @@ impl Quantization {
         Self { params, codes: CodeRange::FULL }
     }
 }
+
+/// A scale has no normal value in the type it is to be stored in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ScaleError {
+    /// The scale, before it is stored.
+    pub scale: f32,
+    /// The type that cannot hold it.
+    pub stored_as: ScaleType,
+}
+
+impl fmt::Display for ScaleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scale, stored_as } = self;
+        write!(f, "the scale {scale:e} is not a normal {stored_as}")?;
+        if *stored_as == ScaleType::F16 { f.write_str("; store it in f32") } else { Ok(()) }
+    }
+}
+
+impl core::error::Error for ScaleError {}

@@ -372,10 +372,4 @@ impl QuantizationScheme {
             Granularity::PerTensor | Granularity::PerChannel(_) => ScaleType::F32,
         }
     }
-
-    /// The codes and scales one group of elements may use.
-    #[inline]
-    pub const fn grid(self) -> super::Grid {
-        super::Grid::new(self.quantization_type(), self.mapping(), self.scale_type())
-    }
 }
