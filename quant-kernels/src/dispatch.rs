@@ -173,7 +173,9 @@ impl Kernel {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(isa) => isa.run(operation),
-            _ => operation.run(Scalar),
+            // The others do not permute: only tests compile the search for them.
+            _ if cfg!(test) => operation.run(Scalar),
+            _ => unreachable!("a kernel that does not permute codes"),
         }
     }
 

@@ -53,6 +53,8 @@ impl Components {
         let scale_type = match scheme.scale_type() {
             ScaleType::F32 => Dtype::F32,
             ScaleType::F16 => Dtype::F16,
+            // `quant-kernels` is pinned to this version, which has no others.
+            _ => unreachable!("a scale type without a safetensors type"),
         };
         let groups = group_shape(shape, scheme.granularity());
         let zero_points = match scheme.mapping() {

@@ -29,12 +29,15 @@ impl Kernel {
     /// # Panics
     /// `values` and `out` differ in length.
     pub fn quantize(self, values: &[f32], quantization: Quantization, out: &mut [i8]) {
-        self.quantize_by(values, quantization.into(), out);
+        self.quantize_by(values, quantization, out);
     }
 
-    pub(crate) fn quantize_by(self, values: &[f32], affine: Affine, out: &mut [i8]) {
+    /// [`Kernel::quantize`] with parameters that become an [`Affine`] in the operation, in registers:
+    /// passing one in memory takes longer than quantizing a short group.
+    #[inline(always)]
+    pub(crate) fn quantize_by(self, values: &[f32], by: impl Into<Affine>, out: &mut [i8]) {
         assert_eq!(values.len(), out.len(), "one code for each value");
-        self.run(Quantize { values, affine, out });
+        self.run(Quantize { values, by, out });
     }
 
     /// Writes `f32(codes - zero_point) * scale`.
@@ -42,57 +45,60 @@ impl Kernel {
     /// # Panics
     /// `codes` and `out` differ in length.
     pub fn dequantize(self, codes: &[i8], params: QuantParams, out: &mut [f32]) {
-        self.dequantize_by(codes, params.into(), out);
+        self.dequantize_by(codes, params, out);
     }
 
-    pub(crate) fn dequantize_by(self, codes: &[i8], affine: Affine, out: &mut [f32]) {
+    #[inline(always)]
+    pub(crate) fn dequantize_by(self, codes: &[i8], by: impl Into<Affine>, out: &mut [f32]) {
         assert_eq!(codes.len(), out.len(), "one value for each code");
-        self.run(Dequantize { codes, affine, out });
+        self.run(Dequantize { codes, by, out });
     }
 }
 
-struct Quantize<'a> {
+struct Quantize<'a, A> {
     values: &'a [f32],
-    affine: Affine,
+    by: A,
     out: &'a mut [i8],
 }
 
-impl Operation for Quantize<'_> {
+impl<A: Into<Affine>> Operation for Quantize<'_, A> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        let affine = self.by.into();
         let (steps, tail) = self.values.as_chunks::<LANES>();
         let (outs, out_tail) = self.out.as_chunks_mut::<LANES>();
         for (step, out) in steps.iter().zip(outs) {
-            self.affine.codes(isa, step, out);
+            affine.codes(isa, step, out);
         }
         for (value, out) in tail.iter().zip(out_tail) {
-            *out = self.affine.code(*value);
+            *out = affine.code(*value);
         }
     }
 }
 
-struct Dequantize<'a> {
+struct Dequantize<'a, A> {
     codes: &'a [i8],
-    affine: Affine,
+    by: A,
     out: &'a mut [f32],
 }
 
-impl Operation for Dequantize<'_> {
+impl<A: Into<Affine>> Operation for Dequantize<'_, A> {
     type Output = ();
 
     #[inline(always)]
     fn run<I: Isa>(self, _: I) {
+        let affine = self.by.into();
         let (steps, tail) = self.codes.as_chunks::<LANES>();
         let (outs, out_tail) = self.out.as_chunks_mut::<LANES>();
         for (step, out) in steps.iter().zip(outs) {
             for i in 0..LANES {
-                out[i] = self.affine.value(step[i]);
+                out[i] = affine.value(step[i]);
             }
         }
         for (code, out) in tail.iter().zip(out_tail) {
-            *out = self.affine.value(*code);
+            *out = affine.value(*code);
         }
     }
 }

@@ -17,7 +17,7 @@
 //! does not depend on the panel, including the bounds of the output, is computed once per tile.
 
 use super::block::{Block, FEW_ROWS, PackedA};
-use super::tile_output::{Finish, TileOutput};
+use super::tile_output::write;
 use crate::gemm::epilogue::{Epilogue, Target};
 use crate::gemm::shared::{Shared, SharedRows};
 use crate::isa::Operation;
@@ -278,26 +278,32 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         values
     }
 
-    /// Applies the epilogue and writes outputs. Only whole panels of float outputs are written here;
-    /// tiles of every height share the code for the others.
+    /// Applies the epilogue and writes outputs.
     #[inline(always)]
     fn finish<I: Isa>(&self, isa: I, panel: usize, mut values: [[I::Floats; 2]; R]) {
-        let Block { weights, epilogue: Epilogue { bias, relu }, .. } = *self.block;
+        let Epilogue { bias, relu } = self.block.epilogue;
         let columns = panel * I::NR..(panel + 1) * I::NR;
+        if let Some(bias) = bias {
+            let bias = match bias.get(columns.clone()) {
+                Some(bias) => load(isa, bias),
+                None => {
+                    let (mut lanes, bias) = ([0.0; WIDEST], &bias[columns.start..]);
+                    lanes[..bias.len()].copy_from_slice(bias);
+                    load(isa, &lanes)
+                }
+            };
+            for r in 0..R {
+                values[r] = add(isa, values[r], bias);
+            }
+        }
+        if relu {
+            for r in 0..R {
+                values[r] = [isa.relu(values[r][0]), isa.relu(values[r][1])];
+            }
+        }
         if let Some(out) = &self.out
-            && columns.end <= weights.n
+            && columns.end <= self.block.weights.n
         {
-            if let Some(bias) = bias {
-                let bias = load(isa, &bias[columns.clone()]);
-                for r in 0..R {
-                    values[r] = add(isa, values[r], bias);
-                }
-            }
-            if relu {
-                for r in 0..R {
-                    values[r] = [isa.relu(values[r][0]), isa.relu(values[r][1])];
-                }
-            }
             for r in 0..R {
                 // SAFETY: these are places of this tile and this panel, which no other block has
                 // (`Gemm::block`), and the slice is gone before the next one is made.
@@ -309,8 +315,18 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         for r in 0..R {
             store(isa, values[r], &mut lanes[r]);
         }
-        let tile = self.output(panel);
-        weights.kernel.run(Finish { tile, lanes: &mut lanes });
+        match self.block.target {
+            Target::F32(out) => write(self.block, &out, &lanes, (self.first, panel)),
+            Target::I8(out, affine) => {
+                // Not shared by tiles of all heights: a call would take as long as the work.
+                let mut codes = [[0; WIDEST]; R];
+                for r in 0..R {
+                    affine.codes(isa, &lanes[r], &mut codes[r]);
+                }
+                write(self.block, &out, &codes, (self.first, panel));
+            }
+            Target::I32(_) => {}
+        }
     }
 
     #[inline(always)]
@@ -326,10 +342,6 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             isa.store_ints(acc[r][0], &mut lanes[r][..I::LANES]);
             isa.store_ints(acc[r][1], &mut lanes[r][I::LANES..I::NR]);
         }
-        self.output(panel).write(out, &lanes);
-    }
-
-    fn output(&self, panel: usize) -> TileOutput<'_> {
-        TileOutput { block: self.block, first: self.first, panel }
+        write(self.block, out, &lanes, (self.first, panel));
     }
 }

@@ -8,6 +8,7 @@ use core::fmt;
 /// that of `QInt8`. See [`storage_bits`](Self::storage_bits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum QuantizationType {
     /// 8 bits: −128 to 127.
     QInt8,
@@ -157,6 +158,7 @@ impl From<i32> for Axis {
 /// The type the scales of blocks are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum ScaleType {
     /// Single precision: 4 bytes a scale.
     F32,
@@ -171,6 +173,19 @@ impl ScaleType {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,
+        }
+    }
+
+    /// Whether `scale` is a positive normal number of this type, exactly.
+    #[inline]
+    pub fn holds(self, scale: f32) -> bool {
+        match self {
+            Self::F32 => scale.is_normal() && scale > 0.0,
+            // From 2^-14, the least normal f16, to below 2^16, without the 13 bits that an f16 lacks.
+            Self::F16 => {
+                let bits = scale.to_bits();
+                (0x3880_0000..0x4780_0000).contains(&bits) && bits & 0x1FFF == 0
+            }
         }
     }
 }
@@ -269,6 +284,7 @@ impl From<Block> for RawBlock {
 /// Which elements of a tensor share a scale and a zero point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
 pub enum Granularity {
     /// All of them.
     PerTensor,
@@ -293,6 +309,7 @@ pub enum Granularity {
 /// # Ok::<(), quant_kernels::scheme::NameError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum QuantizationScheme {
     /// One scale for the tensor; zero point 0.
     PerTensorSymmetric(QuantizationType),

@@ -49,8 +49,10 @@ type Vectors<I> = [<I as Isa>::Floats; 2];
 /// Accumulators of a panel.
 type Sums<I, const R: usize> = [Vectors<I>; R];
 
-/// Buffers for a group of panels.
-struct PackedABuffers<I: Isa, const R: usize> {
+/// Buffers for a group of panels. The alignment makes the compiler align the stack, and with it every
+/// spilled vector.
+#[repr(align(64))]
+struct GemvBuffers<I: Isa, const R: usize> {
     unpacked: [UnpackedSteps<I>; GROUP],
     ends: [[f32; BLOCK]; R],
 }
@@ -68,7 +70,9 @@ impl<const R: usize, const PACKED: bool> Operation for Gemv<'_, R, PACKED> {
             unreachable!("more rows have other loops, and steps of two values are never packed");
         }
         let mut room =
-            PackedABuffers { unpacked: from_fn(|_| UnpackedSteps::new()), ends: [[0.0; BLOCK]; R] };
+            GemvBuffers { unpacked: from_fn(|_| UnpackedSteps::new()), ends: [[0.0; BLOCK]; R] };
+        // Keeps them in memory, where they force the alignment of the stack.
+        core::hint::black_box(&mut room);
         let count = match R {
             _ if one_panel::<I, R>() => 1,
             1 if self.panels_in_registers::<I>() > 0 => self.panels_in_registers::<I>(),
@@ -93,7 +97,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         &self,
         isa: I,
         panels: Range<usize>,
-        room: &mut PackedABuffers<I, R>,
+        room: &mut GemvBuffers<I, R>,
     ) {
         let mut y: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
         let (segments, mut step) = (self.0.weights.segments(), 0);
@@ -127,7 +131,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         isa: I,
         panels: Range<usize>,
         (segment, step): (usize, usize),
-        room: &mut PackedABuffers<I, R>,
+        room: &mut GemvBuffers<I, R>,
     ) -> [Sums<I, R>; GROUP] {
         let range = self.0.weights.segment_range(segment);
         let mut p: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];

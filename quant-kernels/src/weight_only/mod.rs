@@ -56,11 +56,16 @@ const AHEAD: usize = 2048;
 /// second-level cache.
 const BLOCK_ROWS: usize = 96;
 
+/// Floats in a cache line.
+const LINE: usize = 16;
+
 /// The most panels of any instruction set that share a row of a piece.
 const MOST_PANELS: usize = 4;
 
 /// Some `k` of as many panels as make up [`WIDEST`] columns, so that all of them use each value of `x`.
-type Piece = [[f32; WIDEST]; PIECE];
+/// Aligned to cache lines, so that no vector crosses one.
+#[repr(align(64))]
+struct Piece([[f32; WIDEST]; PIECE]);
 
 /// Memory for the k-steps of a piece in unpacked order, and up to 8 more.
 struct UnpackedSteps<I: Isa> {
@@ -99,7 +104,8 @@ impl Kernel {
         let shares = Shares::new(weights.panels(), count);
         fork(&mut scratch.workers[..count], &|worker| {
             while let Some(panels) = shares.next() {
-                let sums = grown(&mut worker.accumulators, 2 * BLOCK_ROWS.min(m) * WIDEST, 0.0);
+                let sums =
+                    grown(&mut worker.accumulators, 2 * BLOCK_ROWS.min(m) * WIDEST + LINE, 0.0);
                 // SAFETY: shares have no panel in common, and the target is borrowed mutably for the
                 // whole call.
                 let product =
@@ -165,9 +171,12 @@ impl Operation for FloatProduct<'_> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
         let sums = core::mem::take(&mut self.sums);
-        let (p, y) = sums.split_at_mut(sums.len() / 2);
+        // Aligned to cache lines, so that no vector crosses one.
+        let start = sums.as_ptr().align_offset(4 * LINE).min(LINE);
+        let sums = &mut sums[start..];
+        let (p, y) = sums.split_at_mut(BLOCK_ROWS.min(self.m) * WIDEST);
         let (p, y) = (p.as_chunks_mut::<WIDEST>().0, y.as_chunks_mut::<WIDEST>().0);
-        let mut piece: Piece = [[0.0; WIDEST]; PIECE];
+        let mut piece = Piece([[0.0; WIDEST]; PIECE]);
         let mut room = from_fn(|_| UnpackedSteps::new());
         for first in self.panels.clone().step_by(group::<I>()) {
             let panels = first..self.panels.end.min(first + group::<I>());
@@ -251,7 +260,7 @@ impl FloatProduct<'_> {
         }
         if self.weights.has_zero_points() {
             let zeros = float_zeros(isa, self.weights.columns_of::<I>(panel, segment));
-            for codes in piece.iter_mut().take(len) {
+            for codes in piece.0.iter_mut().take(len) {
                 for v in 0..2 {
                     let codes = &mut codes[at + v * I::LANES..][..I::LANES];
                     isa.store(isa.sub(isa.load(codes), zeros[v]), codes);
@@ -332,7 +341,7 @@ impl FloatProduct<'_> {
             sums[r] = load(isa, &p[r][at..]);
             x[r] = &self.x[(start + r) * self.weights.k + ks.start..][..ks.len()];
         }
-        for (k, lanes) in piece.iter().enumerate().take(ks.len()) {
+        for (k, lanes) in piece.0.iter().enumerate().take(ks.len()) {
             let weights = load(isa, &lanes[at..]);
             for r in 0..R {
                 let x = isa.splat(x[r][k]);
@@ -346,52 +355,31 @@ impl FloatProduct<'_> {
         }
     }
 
-    /// Applies the epilogue to the columns of a panel, `y` from `at` on. All numbers of rows share this code.
-    fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]], at: usize) {
-        let columns = I::NR;
-        self.weights.kernel.run(Finish { product: self, columns, panel, rows, y, at });
-    }
-}
-
-/// The epilogue of some rows and a panel of `columns`.
-struct Finish<'a> {
-    product: &'a FloatProduct<'a>,
-    columns: usize,
-    panel: usize,
-    rows: Range<usize>,
-    y: &'a mut [[f32; WIDEST]],
-    at: usize,
-}
-
-impl Operation for Finish<'_> {
-    type Output = ();
-
+    /// Applies the epilogue to the columns of a panel, `y` from `at` on, and writes them.
     #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let Self { product, columns, panel, rows, y, at } = self;
-        let FloatProduct { weights, epilogue, target, .. } = product;
-        let first = panel * columns;
-        let count = columns.min(weights.n - first);
+    fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]], at: usize) {
+        let first = panel * I::NR;
+        let count = I::NR.min(self.weights.n - first);
         for (row, y) in rows.zip(y) {
-            let y = &mut y[at..][..columns];
-            if let Some(bias) = epilogue.bias {
+            let y = &mut y[at..][..I::NR];
+            if let Some(bias) = self.epilogue.bias {
                 for j in 0..count {
                     y[j] += bias[first + j];
                 }
             }
-            if epilogue.relu {
-                for y in y.iter_mut() {
-                    *y = if *y > 0.0 { *y } else { 0.0 };
+            if self.epilogue.relu {
+                for j in 0..I::NR {
+                    y[j] = if y[j] > 0.0 { y[j] } else { 0.0 };
                 }
             }
-            let start = row * weights.n + first;
-            match target {
-                Target::F32(out) => write(out, start, &y[..count]),
+            let start = row * self.weights.n + first;
+            match self.target {
+                Target::F32(out) => write(&out, start, &y[..count]),
                 Target::I8(out, affine) => {
                     let (mut values, mut codes) = ([0.0; WIDEST], [0; WIDEST]);
-                    values[..columns].copy_from_slice(y);
-                    affine.codes(isa, &values, &mut codes);
-                    write(out, start, &codes[..count]);
+                    values[..I::NR].copy_from_slice(y);
+                    self.weights.kernel.quantize_by(&values, affine, &mut codes);
+                    write(&out, start, &codes[..count]);
                 }
                 Target::I32(_) => {}
             }
@@ -426,7 +414,7 @@ macro_rules! store_each {
 /// Converts packed 4-bit codes to floats.
 #[inline(always)]
 fn nibbles<I: Isa>(isa: I, packed: &[I::KStep], piece: &mut Piece, at: usize) {
-    for (step, out) in packed.iter().zip(piece.as_chunks_mut::<8>().0) {
+    for (step, out) in packed.iter().zip(piece.0.as_chunks_mut::<8>().0) {
         store_each!(0 1 2 3 4 5 6 7; isa.nibble(step), |k| out[k], at);
     }
 }
@@ -434,7 +422,7 @@ fn nibbles<I: Isa>(isa: I, packed: &[I::KStep], piece: &mut Piece, at: usize) {
 /// Converts 8-bit codes to floats.
 #[inline(always)]
 fn bytes<I: Isa>(isa: I, codes: &[I::KStep], piece: &mut Piece, at: usize) {
-    for (step, out) in codes.iter().zip(piece.chunks_exact_mut(I::KR)) {
+    for (step, out) in codes.iter().zip(piece.0.chunks_exact_mut(I::KR)) {
         store_each!(0 1; isa.byte(step), |k| out[k], at);
         if const { I::KR == 4 } {
             store_each!(2 3; isa.byte(step), |k| out[k], at);

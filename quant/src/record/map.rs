@@ -248,6 +248,7 @@ impl MappedRecord {
                 let scales = match scheme.scale_type() {
                     ScaleType::F32 => elements(map, scales),
                     ScaleType::F16 => widen(&elements::<u16>(map, scales).into_vec()).into(),
+                    _ => unreachable!("records have no other scales"),
                 };
                 let (codes, zeros) = (elements(map, values), elements(map, zero_points));
                 let made = QuantizedTensor::from_buffers(shape, scheme, codes, scales, zeros);

@@ -306,7 +306,7 @@ fn check_params(
         return Err(TensorError::ScaleCount { expected: groups, found: scales.len() });
     }
     let stored_as = scheme.scale_type();
-    if let Some(group) = scales.iter().position(|&scale| !is_storable(scale, stored_as)) {
+    if let Some(group) = scales.iter().position(|&scale| !stored_as.holds(scale)) {
         return Err(TensorError::Scale { group, scale: scales[group], stored_as });
     }
     let expected = match scheme.mapping() {
@@ -320,17 +320,6 @@ fn check_params(
     match zero_points.iter().position(|&z| !codes.contains(&i32::from(z))) {
         Some(group) => Err(TensorError::ZeroPoint { group, zero_point: zero_points[group] }),
         None => Ok(()),
-    }
-}
-
-fn is_storable(scale: f32, stored_as: ScaleType) -> bool {
-    match stored_as {
-        ScaleType::F32 => scale.is_normal() && scale > 0.0,
-        // From 2^-14, the least normal f16, to below 2^16, without the 13 bits that an f16 lacks.
-        ScaleType::F16 => {
-            let bits = scale.to_bits();
-            (0x3880_0000..0x4780_0000).contains(&bits) && bits & 0x1FFF == 0
-        }
     }
 }
 
@@ -400,9 +389,9 @@ mod tests {
         for bits in 0..=u16::MAX {
             let scale = crate::scheme::f16_to_f32(bits);
             let normal = (0x0400..0x7C00).contains(&bits);
-            assert_eq!(is_storable(scale, ScaleType::F16), normal, "{bits:#06x}");
+            assert_eq!(ScaleType::F16.holds(scale), normal, "{bits:#06x}");
             let between = f32::from_bits(scale.to_bits() | 1);
-            assert!(!is_storable(between, ScaleType::F16), "{bits:#06x}");
+            assert!(!ScaleType::F16.holds(between), "{bits:#06x}");
         }
     }
 

@@ -184,6 +184,7 @@ impl<'a> Source<'a> {
         match stored_as {
             ScaleType::F32 => self.section(name, SectionKind::Scales, section),
             ScaleType::F16 => Ok(widen(&self.section(name, SectionKind::Scales, section)?)),
+            _ => unreachable!("records have no other scales"),
         }
     }
 
