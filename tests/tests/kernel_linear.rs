@@ -49,6 +49,7 @@ impl Layer {
             Granularity::PerTensor => 1,
             Granularity::PerChannel(_) => n,
             Granularity::PerBlock(block) => n * k.div_ceil(block.len()),
+            _ => unreachable!(),
         };
         let rows = if random.below(2) == 0 { 1 } else { m };
         Self {
@@ -123,6 +124,7 @@ impl Layer {
             Granularity::PerTensor => 0,
             Granularity::PerChannel(_) => n,
             Granularity::PerBlock(blocks) => n * self.k.div_ceil(blocks.len()) + block,
+            _ => unreachable!(),
         };
         let zero = self.weight_zeros.get(at).copied().unwrap_or(0);
         (self.weight_scales[at], i64::from(zero))

@@ -177,6 +177,7 @@ fn check_error(x: f32, y: f32, scale: f32, scheme: QuantizationScheme, path: &st
     let saturated = match scheme.scale_type() {
         quant::scheme::ScaleType::F32 => 0.0,
         quant::scheme::ScaleType::F16 => x.abs() / 2048.0,
+        _ => unreachable!(),
     };
     let error = (f64::from(x) - f64::from(y)).abs();
     let allowed = f64::from(scale) / 2.0 + f64::from(ulp + saturated);

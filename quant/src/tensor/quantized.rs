@@ -8,7 +8,7 @@ use super::error::TensorError;
 use crate::kernel::{BitWidth, Kernel};
 use crate::scheme::{
     Grid, Group, Groups, Mapping, QuantParams, Quantization, QuantizationScheme, QuantizationType,
-    ScaleType, packing,
+    packing,
 };
 
 /// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
@@ -382,7 +382,7 @@ fn first_outside_of<const BITS: u32>(codes: &[u8], range: Range<i32>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheme::QuantizationType;
+    use crate::scheme::{QuantizationType, ScaleType};
 
     #[test]
     fn half_precision_scales_are_the_positive_normal_ones() {
