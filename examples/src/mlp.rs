@@ -4,7 +4,7 @@
 use ndarray::{Array1, Array2, ArrayD};
 use quant::activation::ActivationQuantizer;
 use quant::{Module, Param};
-use quant_nn::{Backend, ForwardError};
+use quant_nn::ForwardError;
 
 /// Three layers with a `ReLU` between.
 #[derive(Clone, Debug, Module)]
@@ -21,9 +21,9 @@ pub struct Mlp {
 #[derive(Clone, Debug, Module)]
 pub struct Dense {
     /// `[out, in]`
-    pub weight: Param<ArrayD<f32>>,
+    pub weight: Param<Array2<f32>>,
     /// `[out]`
-    pub bias: Param<ArrayD<f32>>,
+    pub bias: Param<Array1<f32>>,
     /// How the input is quantized, if it is.
     pub input: ActivationQuantizer,
 }
@@ -86,8 +86,8 @@ impl Dense {
     /// The layer with this weight, `[out, in]`, and bias, `[out]`.
     pub fn with(weight: Array2<f32>, bias: Array1<f32>) -> Self {
         Self {
-            weight: Param::new(weight.into_dyn()),
-            bias: Param::new(bias.into_dyn()),
+            weight: Param::new(weight),
+            bias: Param::new(bias),
             input: ActivationQuantizer::new(),
         }
     }
@@ -97,6 +97,6 @@ impl Dense {
     /// # Errors
     /// Rows of another length, or a NaN where the input is quantized.
     pub fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError> {
-        ArrayD::linear(x, &self.weight, Some(&self.bias), &self.input)
+        quant_nn::linear(x, &self.weight, Some(&self.bias), &self.input)
     }
 }

@@ -1,42 +1,82 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
-//! Layers that execute, float or quantized, over one definition for every kind of tensor.
+//! Layers that run float or in exact integers, over `ndarray` or candle.
 //!
-//! A layer holds parameters and, where its product can be done in integers, an
-//! [`ActivationQuantizer`](quant::activation::ActivationQuantizer) for its input. What it computes depends on
-//! the two:
+//! A layer holds parameters and, where its product can run in integers, an
+//! [`ActivationQuantizer`](quant::activation::ActivationQuantizer) for its input. The two decide
+//! how the product is computed:
 //!
 //! | weight | input | product |
 //! |---|---|---|
-//! | float | any | float; the input is used as it is |
-//! | quantized | float, observing | weight-only: weights become float inside the kernel |
-//! | quantized | dynamic, static | integers (rule 6 of the numerics) |
-//!
-//! Nothing here is privileged: a layer calls the operations of [`Backend`], and so can yours.
+//! | float | float, observing | float |
+//! | float | dynamic, static | an error: the weight must be quantized, too |
+//! | quantized | float, observing | weight-only: the kernel dequantizes the weights |
+//! | quantized | dynamic, static | integers (rule 6 of `docs/numerics.md`) |
+//! | any | pending | an error: call `prepare`, or `calibrate` and `convert` |
 //!
 //! ```
 //! use ndarray::{arr1, arr2};
-//! use quant_nn::Linear;
 //! use quant::scheme::ActivationScheme;
 //! use quant::{Module, Recipe};
+//! use quant_nn::Linear;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let layer = Linear::new(arr2(&[[1.0f32, 2.0], [3.0, -4.0]]).into_dyn(), Some(arr1(&[0.5, 0.0]).into_dyn()))?;
+//! let weight = arr2(&[[1.0f32, 2.0], [3.0, -4.0]]).into_dyn();
+//! let layer = Linear::new(weight, Some(arr1(&[0.5, 0.0]).into_dyn()))?;
 //! let recipe = Recipe::new()
 //!     .scheme("per-channel-symmetric-int8".parse()?)
 //!     .activations(ActivationScheme::DYNAMIC);
-//! let layer = layer.quantize_weights(&mut recipe.clone())?.prepare(&recipe)?;
+//! let layer = layer.quantize(&recipe)?;
 //! let y = layer.forward(&arr2(&[[1.0f32, 0.5]]).into_dyn())?;
 //! assert!((y[[0, 0]] - 2.5).abs() < 0.05 && (y[[0, 1]] - 1.0).abs() < 0.05);
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! Weights run in integers with one scale per tensor, per output channel (the first axis) or, in
+//! [`Linear`], per block. A [`Plan`](quant::quantize::Plan) warns of weights that do not run, and
+//! the forward pass refuses them ([`ForwardError::Pack`]).
+//!
+//! # Layers of your own
+//!
+//! The layers of this crate have no private access: they call [`Backend`], and so can yours. Over
+//! `ndarray`, [`linear`], [`conv2d`], [`embedding`] and [`layer_norm`] take parameters of every
+//! rank, and run a struct of your own in integers by one call. For more of the kernels, such as a
+//! fused `ReLU`, [`pack_weights`] turns a quantized tensor into packed weights.
+//!
+//! A parameter may be used twice in one forward pass, as the weight of an embedding that is also
+//! that of the last layer. It is one field, so it is quantized, saved and packed once:
+//!
+//! ```
+//! use ndarray::{Array2, arr2};
+//! use quant::activation::ActivationQuantizer;
+//! use quant::{Module, Param};
+//! use quant_nn::ForwardError;
+//!
+//! #[derive(Module)]
+//! struct LanguageModel {
+//!     /// `[tokens, features]`: rows of the embedding, and outputs of the head.
+//!     tokens: Param<Array2<f32>>,
+//!     head_input: ActivationQuantizer,
+//! }
+//!
+//! impl LanguageModel {
+//!     fn scores(&self, tokens: &[u32]) -> Result<Array2<f32>, ForwardError> {
+//!         let x = quant_nn::embedding(tokens, &self.tokens)?;
+//!         quant_nn::linear(&x, &self.tokens, None, &self.head_input)
+//!     }
+//! }
+//!
+//! let tokens = arr2(&[[1.0, 0.0], [0.0, 2.0]]).into();
+//! let model = LanguageModel { tokens, head_input: ActivationQuantizer::new() };
+//! assert_eq!(model.scores(&[1])?, arr2(&[[0.0, 4.0]]));
+//! # Ok::<(), ForwardError>(())
+//! ```
+//!
 //! # Threads
 //!
-//! Products use the threads of the current `rayon` pool; to choose their number, run inside a
-//! pool of your own with `ThreadPool::install`. That is faster as well: outside a pool each product
-//! costs 5 to 60 µs to hand over, so only large ones run in parallel. Outputs do not depend on the
-//! number of threads.
+//! Products run on the threads of the current `rayon` pool. To choose their number, run inside of a
+//! pool of your own with `ThreadPool::install`. Outside of a pool each product costs 5–60 µs to
+//! hand over, so only large ones run in parallel. Outputs do not depend on the number of threads.
 //!
 //! # Features
 //!

@@ -18,7 +18,7 @@ use quant_kernels::{BitWidth, Codes, Kernel, PackError, PackedWeights, Weights};
 /// use ndarray::{Array2, arr2};
 /// use quant::{Module, Param, Recipe};
 /// use quant::scheme::DynamicQuantization;
-/// use quant_kernels::{Activations, Epilogue, Kernel, Output, Scratch};
+/// use quant::kernel::{Activations, Epilogue, Kernel, Output, Scratch};
 /// use quant_nn::pack_weights;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

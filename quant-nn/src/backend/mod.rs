@@ -1,8 +1,8 @@
 //! The operations that layers are made of, and the two backends that run them.
 //!
 //! This file is the trait. `ndarray/` computes on slices; `candle/` adds gradients and devices, and
-//! uses `ndarray/` on the CPU. The room imports `error`, `ops` and `fold`; `candle/` asks `training`
-//! for learned scales.
+//! uses `ndarray/` on the CPU. The room imports `error`, `ops` and `fold`; `candle/` asks
+//! `training` for learned scales.
 
 #[cfg(feature = "candle")]
 pub mod candle;
@@ -15,21 +15,29 @@ use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
 
-/// Tensors that layers can run on.
+/// A storage of parameters that layers can run on.
 ///
-/// [`FloatTensor`] says how a parameter is stored; this says how a layer runs. It is implemented
-/// for `ndarray::ArrayD<f32>` and, with the feature `candle`, for its `Tensor` and `Var`. Shapes are
-/// row-major; `…` stands for any number of axes.
+/// Implemented for `ndarray::ArrayD<f32>` and, with the feature `candle`, for candle's `Tensor` and
+/// `Var`. Shapes are row-major; `…` stands for any number of axes.
+#[diagnostic::on_unimplemented(
+    message = "layers do not run on parameters stored as `{Self}`",
+    label = "not a backend",
+    note = "layers run on `ndarray::ArrayD<f32>` and, with the feature `candle`, on candle's `Tensor` and `Var`",
+    note = "for arrays of fixed rank call `quant_nn::linear`, `conv2d`, `embedding` or `layer_norm`"
+)]
 pub trait Backend: FloatTensor + Clone {
-    /// What flows through a model whose parameters are stored so; most often `Self`.
+    /// The inputs and outputs of layers; most often `Self`.
     type Activation: Clone;
 
     /// `x · wᵀ + b`: `x` is `[…, in]`, `w` is `[out, in]`, `b` is `[out]`, the result `[…, out]`.
     ///
-    /// `input` sees `x` if it is observing, and says how `x` is quantized if `w` is.
+    /// If `input` is observing, it observes `x`. If it is dynamic or static, `x` is quantized, and
+    /// the product runs in integers.
     ///
     /// # Errors
-    /// Shapes that do not fit, or an activation that is not finite where it is to be quantized.
+    /// Shapes that do not fit, an activation that is not finite where it is quantized, a weight
+    /// whose scheme no kernel executes, or an input that is to be quantized in front of a float
+    /// weight.
     fn linear(
         x: &Self::Activation,
         weight: &Param<Self>,
@@ -63,7 +71,8 @@ pub trait Backend: FloatTensor + Clone {
         Self::batch_norm(&Self::conv2d(x, conv)?, norm)
     }
 
-    /// `(x - μ) / sqrt(σ² + ε) · γ + β` for each channel of `x`, `[batch, channels, height, width]`.
+    /// `(x - μ) / sqrt(σ² + ε) · γ + β` for each channel of `x`, `[batch, channels, height,
+    /// width]`.
     ///
     /// # Errors
     /// Shapes that do not fit.
@@ -78,11 +87,11 @@ pub trait Backend: FloatTensor + Clone {
     /// A kernel that is empty or larger than the image, or a stride of 0.
     fn pool2d(x: &Self::Activation, pool: Pool) -> Result<Self::Activation, ForwardError>;
 
-    /// The rows of `w`, `[rows, n]`, with these indices: `[indices, n]`. Rows of a quantized
-    /// weight are dequantized when looked up.
+    /// The rows of `w`, `[rows, n]`, at `indices`: `[indices, n]`. Rows of a quantized weight are
+    /// dequantized when they are looked up.
     ///
     /// # Errors
-    /// An index out of range, or a weight that has not two axes.
+    /// An index out of range, or a weight that is not of rank 2.
     fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self::Activation, ForwardError>;
 
     /// `(x - mean) / sqrt(variance + ε) · w + b` over the last axis of `x`, `[…, n]`; `w` and
@@ -97,22 +106,22 @@ pub trait Backend: FloatTensor + Clone {
         epsilon: f32,
     ) -> Result<Self::Activation, ForwardError>;
 
-    /// `x` with the axes from `axis` on joined to one: `[batch, c, h, w]` to `[batch, c · h · w]`
-    /// with 1.
+    /// Joins the axes of `x` from `axis` on: with 1, `[batch, c, h, w]` becomes
+    /// `[batch, c · h · w]`.
     ///
     /// # Errors
-    /// `x` has no such axis.
+    /// `axis` is not an axis of `x`.
     fn flatten(x: Self::Activation, axis: usize) -> Result<Self::Activation, ForwardError>;
 
     /// A function of each element.
     ///
     /// # Errors
-    /// Those of the library behind the tensors.
+    /// An operation of the library of the tensors fails.
     fn unary(x: Self::Activation, function: Unary) -> Result<Self::Activation, ForwardError>;
 
     /// `exp(x) / Σ exp(x)` over the last axis.
     ///
     /// # Errors
-    /// Those of the library behind the tensors.
+    /// An operation of the library of the tensors fails.
     fn softmax(x: Self::Activation) -> Result<Self::Activation, ForwardError>;
 }

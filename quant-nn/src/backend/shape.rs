@@ -49,7 +49,8 @@ impl<'a> LayerInput<'a> {
         }
     }
 
-    /// The error of a failed convolution; a value that is not finite is the error of the activation.
+    /// The error of a failed convolution; a value that is not finite is the error of the
+    /// activation.
     pub(crate) fn convolution_error(self, source: ConvError) -> ForwardError {
         match source {
             ConvError::Linear(source) => self.product_error(source),

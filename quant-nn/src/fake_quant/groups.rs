@@ -1,11 +1,11 @@
-//! A tensor whose groups have a quantizer each.
+//! Fake quantization of tensors, with a quantizer for each group.
 
 use std::vec::Vec;
 
 use super::{FakeQuantizer, gradient_scale};
 use quant::scheme::{Group, Groups};
 
-/// Fake quantization of a whole tensor: per tensor, per channel or per block, as its groups say.
+/// Fake quantization of a tensor whose groups have different scales: channels or blocks.
 ///
 /// ```
 /// use quant_nn::fake_quant::{FakeGroups, FakeQuantizer};
@@ -27,7 +27,7 @@ pub struct FakeGroups {
 }
 
 impl FakeGroups {
-    /// With one quantizer for each of `groups`; `None` if there are not as many.
+    /// One quantizer for each of `groups`; `None` if their numbers differ.
     pub fn new(groups: Groups, fakes: Vec<FakeQuantizer>) -> Option<Self> {
         (groups.count() == fakes.len()).then_some(Self { groups, fakes })
     }
@@ -45,7 +45,7 @@ impl FakeGroups {
     /// The fake-quantized values of `x`, in row-major order.
     ///
     /// # Panics
-    /// If `x` has not as many values as the groups have elements.
+    /// If the number of values of `x` is not the number of elements of the groups.
     pub fn forward(&self, x: &[f32]) -> Vec<f32> {
         self.assert_len(x);
         let mut y = vec![0.0; x.len()];
@@ -55,10 +55,10 @@ impl FakeGroups {
         y
     }
 
-    /// The gradient of `x`, straight through.
+    /// The gradient of `x`, by the straight-through estimator.
     ///
     /// # Panics
-    /// If `x` and `dy` have not as many values as the groups have elements.
+    /// If the number of values of `x` or `dy` is not the number of elements of the groups.
     pub fn backward(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
         self.assert_len(x);
         self.assert_len(dy);
@@ -74,7 +74,7 @@ impl FakeGroups {
     /// elements of a group.
     ///
     /// # Panics
-    /// If `x` and `dy` have not as many values as the groups have elements.
+    /// If the number of values of `x` or `dy` is not the number of elements of the groups.
     pub fn scale_gradients(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
         self.assert_len(x);
         self.assert_len(dy);

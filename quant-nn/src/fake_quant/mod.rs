@@ -1,9 +1,9 @@
-//! Fake quantization: what rounding does to a value, and the gradients that training takes
-//! through it (rule 8 of `docs/numerics.md`).
+//! Fake quantization: quantizing and dequantizing in one step, with gradients (rule 8 of
+//! `docs/numerics.md`).
 //!
-//! Plain functions on slices, for whoever trains with tensors of their own; the feature `candle`
-//! makes operations of them. With `v = rne(x / s) + z`, `q = clamp(v, qmin, qmax)` and the
-//! gradient `dy` of the output:
+//! These are functions on slices, for training with tensors of any library; the feature `candle`
+//! has operations of candle on top of them. With `v = rne(x / s) + z`, `q = clamp(v, qmin, qmax)`
+//! and the gradient `dy` of the output:
 //!
 //! ```text
 //! forward            y = f32(q - z) * s
@@ -12,8 +12,12 @@
 //!                    g = 1 / sqrt(N · qmax)
 //! ```
 //!
-//! Rounding has no useful derivative: the straight-through estimator takes it for the identity
-//! (Bengio et al., 2013). The gradient of the step size is that of Esser et al., 2020 (LSQ).
+//! The derivative of rounding is 0 almost everywhere, so the straight-through estimator replaces it
+//! by that of the identity (Bengio et al., 2013). The gradient of the scale is that of learned step
+//! size quantization (LSQ; Esser et al., 2020).
+//!
+//! This room imports `scheme` and the kernels only. Start reading here; `groups.rs` is the same for
+//! whole tensors.
 //!
 //! ```
 //! use quant_nn::fake_quant::FakeQuantizer;
@@ -40,7 +44,7 @@ pub use groups::FakeGroups;
 use quant::scheme::{CodeRange, Grid, QuantParams, Quantization, round_code};
 use quant_kernels::Kernel;
 
-/// Quantizes the values of one group and makes them float again.
+/// Fake quantization with one scale and one zero point.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FakeQuantizer {
     scale: f32,
@@ -50,7 +54,7 @@ pub struct FakeQuantizer {
 }
 
 impl FakeQuantizer {
-    /// With the codes of `grid` and these parameters.
+    /// The quantizer with the code range of `grid` and these parameters.
     pub fn new(grid: Grid, params: QuantParams) -> Self {
         let (qmin, qmax) = grid.code_range();
         Self { scale: params.scale(), zero_point: params.zero_point().into(), qmin, qmax }
@@ -69,17 +73,17 @@ impl FakeQuantizer {
 
     /// The fake-quantized values: `f32(clamp(rne(x / s) + z, qmin, qmax) - z) * s`.
     ///
-    /// NaN gives the greatest value; whoever trains refuses it first.
+    /// NaN becomes the greatest value; check for it before, where it would be an error.
     ///
     /// # Panics
     /// If `y` is not as long as `x`.
     pub fn forward(self, x: &[f32], y: &mut [f32]) {
-        /// Codes that stay in the first-level cache between the two loops.
-        const PIECE: usize = 4096;
+        /// Values of a chunk, whose codes stay in the first-level cache between the two loops.
+        const CHUNK: usize = 4096;
         assert_eq!(x.len(), y.len(), "one output for each value");
-        let (kernel, mut codes) = (Kernel::current(), [0; PIECE]);
+        let (kernel, mut codes) = (Kernel::current(), [0; CHUNK]);
         let quantization = self.quantization();
-        for (x, y) in x.chunks(PIECE).zip(y.chunks_mut(PIECE)) {
+        for (x, y) in x.chunks(CHUNK).zip(y.chunks_mut(CHUNK)) {
             let codes = &mut codes[..x.len()];
             kernel.quantize(x, quantization, codes);
             kernel.dequantize(codes, quantization.params, y);
@@ -127,7 +131,7 @@ impl FakeQuantizer {
         self.qmax
     }
 
-    /// `rne(x / s) + z`, before it is clamped; beyond ±512 it only says on which side.
+    /// `rne(x / s) + z`, not clamped. Beyond ±512 only the sign is right.
     fn code(self, x: f32) -> i32 {
         round_code(x / self.scale) + self.zero_point
     }
@@ -144,7 +148,7 @@ impl FakeQuantizer {
     }
 }
 
-/// Of an activation whose range is fixed.
+/// The quantizer of a static activation.
 impl From<Quantization> for FakeQuantizer {
     fn from(Quantization { params, codes }: Quantization) -> Self {
         let [zero_point, qmin, qmax] =
@@ -153,33 +157,9 @@ impl From<Quantization> for FakeQuantizer {
     }
 }
 
-/// `g = 1 / sqrt(N · qmax)`, by which the gradient of a learned scale is multiplied: with it the
-/// scale moves about as fast, for its size, as the `count` values that share it (LSQ, 2.2).
+/// `g = 1 / sqrt(N · qmax)`, the factor of the gradient of a learned scale. With it the relative
+/// change of the scale is about that of the `count` values that share it (LSQ, 2.2).
 pub fn gradient_scale(count: usize, qmax: i32) -> f32 {
     let product = count.max(1) as f64 * f64::from(qmax.max(1));
-    (1.0 / sqrt(product)) as f32
-}
-
-/// The square root by Newton's method, from above; `core` has none.
-fn sqrt(x: f64) -> f64 {
-    let mut root = x.max(1.0);
-    loop {
-        let next = 0.5 * (root + x / root);
-        if next >= root {
-            return root;
-        }
-        root = next;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn roots_are_those_of_the_standard_library() {
-        for x in [1.0, 2.0, 4.0, 4064.0, 1e6, 123_456_789.0, 1e15] {
-            assert!((sqrt(x) - x.sqrt()).abs() <= x.sqrt() * f64::EPSILON, "{x}");
-        }
-    }
+    (1.0 / product.sqrt()) as f32
 }

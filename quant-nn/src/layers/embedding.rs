@@ -1,4 +1,4 @@
-//! Tables of vectors.
+//! Embeddings.
 
 use ndarray::ArrayD;
 
@@ -8,7 +8,7 @@ use quant::FloatTensor;
 use quant::Param;
 use quant::tensor::TensorError;
 
-/// A vector for each index.
+/// A vector for each index: rows of a weight.
 #[derive(Clone, Debug, quant::Module)]
 pub struct Embedding<T: FloatTensor = ArrayD<f32>> {
     /// `[num_embeddings, embedding_dim]`
@@ -16,10 +16,10 @@ pub struct Embedding<T: FloatTensor = ArrayD<f32>> {
 }
 
 impl<T: FloatTensor> Embedding<T> {
-    /// The table `[num_embeddings, embedding_dim]`.
+    /// The layer with this weight, `[num_embeddings, embedding_dim]`.
     ///
     /// # Errors
-    /// A weight that has not two axes.
+    /// `weight` is not of rank 2.
     pub fn new(weight: T) -> Result<Self, TensorError> {
         match &*weight.shape() {
             [_, _] => {}
@@ -30,7 +30,7 @@ impl<T: FloatTensor> Embedding<T> {
 }
 
 impl<T: Backend> Embedding<T> {
-    /// The vectors of `indices`: `[indices, embedding_dim]`.
+    /// The rows of the weight at `indices`: `[indices, embedding_dim]`.
     ///
     /// # Errors
     /// An index out of range.

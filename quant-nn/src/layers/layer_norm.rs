@@ -1,4 +1,4 @@
-//! Normalization.
+//! Layer normalization.
 
 use ndarray::ArrayD;
 
@@ -7,14 +7,14 @@ use crate::error::ForwardError;
 use quant::FloatTensor;
 use quant::Param;
 
-/// Normalizes the last axis, then scales and shifts it.
+/// Normalizes the last axis to mean 0 and variance 1, then multiplies by `weight` and adds `bias`.
 #[derive(Clone, Debug, quant::Module)]
 pub struct LayerNorm<T: FloatTensor = ArrayD<f32>> {
     /// `[n]`
     pub weight: Param<T>,
     /// `[n]`
     pub bias: Param<T>,
-    /// Added to the variance.
+    /// `ε`, added to the variance.
     #[module(skip)]
     pub epsilon: f32,
 }

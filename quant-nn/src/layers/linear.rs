@@ -1,4 +1,4 @@
-//! Dense layers.
+//! Fully connected layers.
 
 use ndarray::ArrayD;
 
@@ -24,7 +24,7 @@ impl<T: FloatTensor> Linear<T> {
     /// The layer with this weight, `[out, in]`, and bias, `[out]`.
     ///
     /// # Errors
-    /// Shapes that do not fit each other.
+    /// A weight that is not of rank 2, or a bias of another shape than `[out]`.
     pub fn new(weight: T, bias: Option<T>) -> Result<Self, TensorError> {
         let shape = weight.shape();
         let &[outputs, _] = &*shape else { return Err(TensorError::rank(2, &shape)) };
@@ -41,12 +41,12 @@ impl<T: FloatTensor> Linear<T> {
         })
     }
 
-    /// The length of an input row.
+    /// The number of input features.
     pub fn in_features(&self) -> usize {
         self.weight.shape().get(1).copied().unwrap_or(0)
     }
 
-    /// The length of an output row.
+    /// The number of output features.
     pub fn out_features(&self) -> usize {
         self.weight.shape().first().copied().unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! How the input of a layer is quantized while the layer is trained.
+//! What training attaches to an activation quantizer.
 
 use std::boxed::Box;
 
@@ -15,17 +15,18 @@ use quant::module::{Walk, Walker, WalkerMut};
 use quant::scheme::QuantParams;
 use quant::tensor::TensorError;
 
-/// Attached to an observing activation quantizer.
+/// The attachment of an observing activation quantizer.
 #[derive(Clone)]
 pub(crate) struct FakeActivation {
     phase: Phase,
-    /// What is learned, if it is: 0 while activations are observed. On the host.
+    /// The learned scale, on the CPU; 0 in [`Phase::Observe`]. `None` if the scale follows the
+    /// range.
     scale: Option<Param<Tensor>>,
-    /// Beside a learned scale.
+    /// The zero point that belongs to a learned scale.
     zero_point: i8,
 }
 
-/// Begins training, if the activation is observing.
+/// Attaches a [`FakeActivation`], if the activation is observing.
 pub(crate) fn begin(activation: &mut ActivationQuantizer, scale_source: ScaleSource) {
     activation.begin_training(|| Box::new(FakeActivation::new(scale_source)));
 }
@@ -43,7 +44,7 @@ pub(crate) fn is_ready(activation: &ActivationQuantizer) -> bool {
 /// Changes the phase, if the activation is in training.
 ///
 /// # Errors
-/// The device of a learned scale fails. The phase is the old one then.
+/// The device of a learned scale fails. The phase does not change then.
 pub(crate) fn set_phase(
     activation: &mut ActivationQuantizer,
     phase: Phase,
@@ -56,7 +57,7 @@ pub(crate) fn set_phase(
     }
 }
 
-/// The scale of the activation, if it is learned now.
+/// The scale of the activation, if it is trained in this phase.
 pub(crate) fn learned_scale(activation: &ActivationQuantizer) -> Option<&Tensor> {
     let fake = FakeActivation::of(activation).filter(|fake| fake.phase == Phase::FakeQuant)?;
     fake.scale.as_ref()?.as_float()
@@ -114,7 +115,7 @@ impl ActivationTraining for FakeActivation {
         match self.scale.as_ref().and_then(Param::as_float) {
             Some(scale) => {
                 let scale = FloatTensor::values(scale).first().copied().unwrap_or(0.0);
-                // Whoever runs the layer refuses a scale that is not positive and normal.
+                // The layer refuses a scale that is not positive and normal.
                 Some(QuantParams::from_checked(scale, self.zero_point))
             }
             None => seen.range().and_then(|range| seen.grid().params(range).ok()),

@@ -1,4 +1,4 @@
-//! How a weight is quantized while it is trained.
+//! What training attaches to a weight.
 
 use std::boxed::Box;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use quant::scheme::{Groups, Mapping, QuantParams};
 use quant::tensor::{QuantizedTensor, TensorError};
 use quant_kernels::Kernel;
 
-/// Attached to a float parameter in training: its scheme, and the scales it has or learns.
+/// The attachment of a float parameter in training: its scheme, and its scales and zero points.
 ///
 /// `scale` and `zero_point` are leaves of the model, below the parameter, so that optimizers and
-/// records find them. Scales that are all 0 have not been set yet: that happens at their first
-/// use, because a weight into which a norm is folded is known only to its layer.
+/// records find them. Scales that are all 0 are not set yet. Their first use sets them, because
+/// only the layer knows the weight into which a norm is folded.
 #[derive(Clone)]
 pub(crate) struct FakeWeight {
     scheme: QuantizationScheme,
@@ -30,11 +30,11 @@ pub(crate) struct FakeWeight {
     phase: Phase,
     /// `[groups]`
     scale: Param<Tensor>,
-    /// `[groups]`, whole numbers; only of affine schemes.
+    /// `[groups]`, whole numbers; `None` if the scheme is symmetric.
     zero_point: Option<Param<Tensor>>,
 }
 
-/// Attaches to `param` what it needs to be trained for `choice`.
+/// Attaches a [`FakeWeight`] for `choice` to `param`.
 pub(crate) fn begin(
     param: &mut dyn ParamMut,
     choice: &Choice,
@@ -56,10 +56,10 @@ pub(crate) fn begin(
 }
 
 impl FakeWeight {
-    /// For this weight, in the phase that observes.
+    /// The attachment of `weight`, in [`Phase::Observe`].
     fn new(choice: &Choice, scale_source: ScaleSource, weight: &Var) -> Result<Self, TensorError> {
         let (scheme, calibration) = choice.parts().ok_or_else(|| {
-            TensorError::Storage("the calibration is not of this crate, and has only a name".into())
+            TensorError::Storage("only the name of its calibration is known".into())
         })?;
         let groups = Groups::new(weight.dims(), scheme.granularity())?.count();
         let zeros =
@@ -75,7 +75,7 @@ impl FakeWeight {
         Ok(Self { scheme, calibration, scale_source, phase, scale: zeros()?, zero_point })
     }
 
-    /// What is attached to `param`, in a phase that quantizes.
+    /// The attachment of `param`, if its phase quantizes.
     pub(crate) fn active<T: FloatTensor>(param: &Param<T>) -> Option<&Self> {
         param.attachment::<Self>().filter(|fake| fake.is_active())
     }
@@ -84,18 +84,18 @@ impl FakeWeight {
         self.phase = phase;
     }
 
-    /// Whether the weight is quantized in this phase.
+    /// Whether the weight is fake-quantized in this phase.
     fn is_active(&self) -> bool {
         self.phase != Phase::Observe
     }
 
-    /// The scales, if they are learned now.
+    /// The scales, if they are trained in this phase.
     pub(crate) fn learned_scale(&self) -> Option<&Tensor> {
         let learns = self.scale_source == ScaleSource::Learned && self.phase == Phase::FakeQuant;
         self.scale.as_float().filter(|_| learns)
     }
 
-    /// The weight with these values, quantized.
+    /// Quantizes a weight of this shape and these values.
     pub(crate) fn quantized(
         &self,
         shape: &[usize],

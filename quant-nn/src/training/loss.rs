@@ -17,8 +17,8 @@ pub fn cross_entropy(scores: &Tensor, labels: &[u32]) -> Result<Tensor> {
     log_softmax(scores)?.gather(&labels, 1)?.mean_all()?.neg()
 }
 
-/// The distillation loss `T² · mean Σ p log(p / q)`, as a scalar: `p` and `q` are the softmax of the
-/// teacher's and of the student's scores divided by the temperature `T` (Hinton et al., 2015).
+/// The distillation loss `T² · mean Σ p log(p / q)`, as a scalar: `p` and `q` are the softmax of
+/// the teacher's and of the student's scores divided by the temperature `T` (Hinton et al., 2015).
 ///
 /// The teacher gets no gradient. It is often the float model.
 ///

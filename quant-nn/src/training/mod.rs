@@ -54,8 +54,8 @@
 //! To resume training later, save [`Qat::checkpoint`] and [`restore`](Qat::restore) it: resumed
 //! training gives the bits of uninterrupted training.
 //!
-//! This room imports `layers` (to fold norms) and asks `backend::candle` for variables. Start reading
-//! in `qat.rs`; `weight.rs` and `activation.rs` hold what training attaches to a model.
+//! This room imports `layers` (to fold norms) and asks `backend::candle` for variables. Start
+//! reading in `qat.rs`; `weight.rs` and `activation.rs` hold what training attaches to a model.
 
 mod loss;
 mod optimizer;

@@ -46,9 +46,9 @@ impl Trainable {
         Ok(Some(gradient.detach()))
     }
 
-    /// Moves the variable by `-rate · direction`. A learned scale is multiplied by
-    /// `1 - rate · direction`, clamped to `0.5 ..= 2`: scales differ by orders of magnitude, and must
-    /// stay positive.
+    /// Moves the variable by `-rate · direction`. A learned scale is multiplied by `1 - rate ·
+    /// direction`, clamped to `0.5 ..= 2`: scales differ by orders of magnitude, and must stay
+    /// positive.
     fn step(&self, direction: &Tensor, rate: f64) -> Result<(), OptimizerError> {
         let now = self.var.as_detached_tensor();
         let moved = || {
@@ -179,8 +179,8 @@ impl Sgd {
         Ok(Self { velocity: zeros(model)?, momentum })
     }
 
-    /// As [`Adam::step`]. A learned scale also moves by `rate · v`, but at most to half or double its
-    /// value.
+    /// As [`Adam::step`]. A learned scale also moves by `rate · v`, but at most to half or double
+    /// its value.
     ///
     /// # Errors
     /// As [`Adam::step`].

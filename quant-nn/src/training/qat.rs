@@ -63,8 +63,8 @@ impl Default for QatOptions {
 
 /// A model in quantization-aware training; see [the module](super).
 ///
-/// It owns the model until [`convert`](Self::convert), so that no phase can be skipped: a call out of
-/// order is an error and changes nothing.
+/// It owns the model until [`convert`](Self::convert), so that no phase can be skipped: a call out
+/// of order is an error and changes nothing.
 #[derive(Clone, Debug)]
 pub struct Qat<M> {
     model: M,
@@ -75,8 +75,8 @@ pub struct Qat<M> {
 const PHASE: &str = "quant.training.phase";
 
 impl<M: Walk> Qat<M> {
-    /// Prepares `model` for training with the weights and activations that `recipe` quantizes. Those
-    /// weights must be variables of candle in f32.
+    /// Prepares `model` for training with the weights and activations that `recipe` quantizes.
+    /// Those weights must be variables of candle in f32.
     ///
     /// If the recipe has no calibration for activations, their ranges are moving averages.
     ///
@@ -182,8 +182,8 @@ impl<M: Walk> Qat<M> {
         Ok(())
     }
 
-    /// The model in integers: norms are folded, weights are quantized with their current scales, and
-    /// activations are static. Its outputs have the bits of [`model`](Self::model)'s.
+    /// The model in integers: norms are folded, weights are quantized with their current scales,
+    /// and activations are static. Its outputs have the bits of [`model`](Self::model)'s.
     ///
     /// # Errors
     /// [`Phase::Observe`], or a weight or scale that is not finite.
@@ -214,8 +214,8 @@ impl<M: Walk> Qat<M> {
         }
     }
 
-    /// The record of the [converted](Self::convert) model, which a model of the same structure loads,
-    /// whatever its storage. Training can continue.
+    /// The record of the [converted](Self::convert) model, which a model of the same structure
+    /// loads, whatever its storage. Training can continue.
     ///
     /// # Errors
     /// As [`convert`](Self::convert), or two parameters of one path.

@@ -28,8 +28,8 @@ pub(super) fn conv2d<T: Storage>(
     run(x, &Weight::of(conv.weight, layer)?, &conv.weight.shape(), args)
 }
 
-/// The convolution, then the norm, while the weight is float. The convolution into which the norm is
-/// folded, while the weight is quantized in training.
+/// The convolution, then the norm, while the weight is float. The convolution into which the norm
+/// is folded, while the weight is quantized in training.
 pub(super) fn conv2d_norm<T: Storage + Backend<Activation = Tensor>>(
     x: &Tensor,
     conv: ConvParams<'_, T>,

@@ -1,4 +1,5 @@
-//! Integer products in training on devices that have no integer kernels, emulated by float products.
+//! Integer products in training on devices that have no integer kernels, emulated by float
+//! products.
 //!
 //! Codes minus their zero points are small whole numbers. A float product sums them exactly, in any
 //! order, while every sum stays below 2^24. A layer whose sums could be larger is cut along K into
@@ -29,8 +30,8 @@ thread_local! {
     static FORCED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs the products of `f` as they run on a device without integer kernels: the emulation gives the
-/// same bits, and this shows it on a machine that has no such device.
+/// Runs the products of `f` as they run on a device without integer kernels: the emulation gives
+/// the same bits, and this shows it on a machine that has no such device.
 pub fn emulate_device<R>(f: impl FnOnce() -> R) -> R {
     struct Reset(bool);
     impl Drop for Reset {
@@ -47,7 +48,7 @@ pub(super) fn is_used(x: &Tensor) -> bool {
     !x.device().is_cpu() || FORCED.get()
 }
 
-/// `y`, which is `fake` of `weight`, with gradients.
+/// `y`, the result of `fake` on `weight`, with gradients.
 pub(super) fn fake_weight(
     weight: &Tensor,
     scale: Option<&Tensor>,
@@ -79,7 +80,8 @@ pub(super) fn fake_weight(
 
 /// The first NaN of an input. The kernels refuse NaN, too; infinities saturate.
 fn first_nan(x: &Tensor) -> CandleResult<Option<NonFinite>> {
-    // Only NaN differs from itself. Its position is searched for on the CPU, and only if there is one.
+    // Only NaN differs from itself. Its position is searched for on the CPU, and only if there is
+    // one.
     if x.ne(x)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? == 0.0 {
         return Ok(None);
     }
@@ -112,7 +114,7 @@ impl Input {
     }
 
     fn fixed(x: &Tensor, fixed: Quantization, scale: Option<&Tensor>) -> CandleResult<Self> {
-        /// Adding it leaves no bit for a fraction: the addition rounds half to even.
+        /// Adding it leaves no bits for a fraction, so that the sum is rounded, ties to even.
         const MAGIC: f64 = 12_582_912.0; // 1.5 · 2^23
         let Quantization { params, codes } = fixed;
         let (qmin, qmax) = (codes.min(), codes.max());
@@ -133,7 +135,7 @@ impl Input {
         Ok(Self { fixed, offset_codes, graph })
     }
 
-    /// The largest of the whole numbers.
+    /// The largest magnitude of `q - z`.
     fn largest(&self) -> u64 {
         let Quantization { params, codes } = self.fixed;
         let (qmin, qmax) = (codes.min(), codes.max());
@@ -155,7 +157,7 @@ fn offset_codes(codes: &QuantizedTensor, of: &Tensor) -> CandleResult<(Tensor, u
     Ok((Tensor::from_vec(offset_codes, codes.shape(), of.device())?, largest as u64))
 }
 
-/// How many products of such numbers can be summed exactly, at least one.
+/// How many products of an input and a weight can be summed exactly; at least one.
 fn exact_terms(input: &Input, largest: u64) -> usize {
     ((EXACT - 1) / (input.largest() * largest).max(1)).max(1) as usize
 }
@@ -251,7 +253,9 @@ pub(super) fn float_conv2d(
 ) -> CandleResult<Tensor> {
     let Conv2dOptions { stride, padding, dilation, groups } = options;
     if stride[0] != stride[1] || dilation[0] != dilation[1] {
-        candle_core::bail!("candle has one stride and one dilation for both axes");
+        candle_core::bail!(
+            "candle convolves with equal strides and equal dilations only, not with {options:?}"
+        );
     }
     let x = x.pad_with_zeros(2, padding[0], padding[0])?;
     let x = x.pad_with_zeros(3, padding[1], padding[1])?;
@@ -277,8 +281,8 @@ pub(super) fn conv2d(
         let at_once = exact_terms(&x, largest) / (height * width).max(1);
         if at_once == 0 || (options.groups > 1 && channels > at_once) {
             candle_core::bail!(
-                "{}: {channels} channels of {height} × {width} pixels do not add up below 2^24, \
-                 and cannot be cut",
+                "{}: sums over {channels} channels of {height} × {width} kernel positions can reach \
+                 2^24, and cannot be cut",
                 layer.layer()
             );
         }

@@ -81,7 +81,7 @@ impl FakeQuantize {
         Self::learned(x, scale, fake, y)
     }
 
-    /// `y`, which is `fake` of `x`, with the gradient of `x`.
+    /// `y`, the result of `fake` on `x`, with the gradient of `x`.
     pub(super) fn straight(x: &Tensor, fake: FakeGroups, y: Vec<f32>) -> Result<Tensor> {
         let value = x.detach();
         precomputed_unary("fake-quantize", x, x.shape(), y, move |dy| {
@@ -90,7 +90,7 @@ impl FakeQuantize {
         })
     }
 
-    /// `y`, which is `fake` of `x`, with the gradients of `x` and of the scales.
+    /// `y`, the result of `fake` on `x`, with the gradients of `x` and of the scales.
     pub(super) fn learned(
         x: &Tensor,
         scale: &Tensor,

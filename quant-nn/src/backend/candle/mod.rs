@@ -1,4 +1,4 @@
-//! Models whose tensors are candle's (feature `candle`).
+//! The backend over the tensors of candle (feature `candle`).
 //!
 //! [`FloatTensor`](quant::FloatTensor) is implemented for [`Tensor`](candle_core::Tensor) and
 //! [`Var`](candle_core::Var), so a model of theirs is derived, planned, quantized, mapped, saved
@@ -24,12 +24,16 @@
 //!
 //! # Where numbers are computed
 //!
-//! On the CPU and in f32, what a layer *returns* is computed by the functions that also run over
-//! `ndarray`, and candle's graph is used for gradients: so a model gives the same bits as its
-//! twin on the host, but for float products and convolutions, whose sums have no fixed order.
-//! Quantized weights run on the CPU's integer kernels (rule 6) wherever the model lives.
+//! On the CPU and in f32, the functions that also run over `ndarray` compute the outputs of a
+//! layer, and candle's graph is used for gradients. So a model over candle gives the bits of the
+//! same model over `ndarray`, except for float products, whose sums have no fixed order. The
+//! weights of a quantized model run on the integer kernels of the CPU (rule 6), on whatever device
+//! they are.
 //!
-//! How a model is trained so that its integers are good is said in [`training`](crate::training).
+//! [`training`](crate::training) trains models for few bits.
+//!
+//! `linear.rs`, `conv.rs`, `batch_norm.rs` and `functions.rs` are the operations; `weight.rs` and
+//! `input.rs` prepare their arguments. Start reading in `linear.rs`.
 
 mod batch_norm;
 mod conv;

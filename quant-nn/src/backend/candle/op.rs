@@ -1,8 +1,8 @@
 //! Operations of candle whose value was computed before, and whose gradient is a closure.
 //!
 //! A node of candle's graph has a value and a gradient. The values of these nodes come from kernels
-//! that also run without candle, so the operation carries the value, and candle's forward pass takes
-//! it out.
+//! that also run without candle, so the operation carries the value, and candle's forward pass
+//! takes it out.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use candle_core::{
 
 use super::tensor::values;
 
-/// A value, which the forward pass takes once.
+/// A value that the forward pass takes out, once.
 struct Precomputed {
     name: &'static str,
     shape: Shape,
@@ -115,7 +115,7 @@ pub(super) fn precomputed_binary(
     a.apply_op2(b, PrecomputedBinary { precomputed, gradient: Box::new(gradient) })
 }
 
-/// The value of one tensor and the gradient of another.
+/// Has the value of its first argument, and passes the gradient to its second.
 struct StraightThrough;
 
 impl CustomOp2 for StraightThrough {
@@ -164,7 +164,7 @@ impl CustomOp2 for StraightThrough {
     }
 }
 
-/// The values of `value`, with the gradient that `surrogate`, of the same shape, has.
+/// The values of `value` with the gradient of `surrogate`; both have the same shape.
 pub(super) fn straight_through(value: &Tensor, surrogate: &Tensor) -> Result<Tensor> {
     if !surrogate.track_op() {
         return Ok(value.clone());
@@ -176,7 +176,8 @@ pub(super) fn straight_through(value: &Tensor, surrogate: &Tensor) -> Result<Ten
             value.shape()
         );
     }
-    // `try_clone` copies the whole storage, of which a tensor may be a view: make it contiguous first.
+    // `try_clone` copies the whole storage, of which a tensor may be a view: make it contiguous
+    // first.
     value.detach().force_contiguous()?.apply_op2(surrogate, StraightThrough)
 }
 

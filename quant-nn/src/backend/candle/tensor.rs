@@ -1,4 +1,4 @@
-//! `Tensor` and `Var` seen as one: both are storages of parameters.
+//! What `Tensor` and `Var` have in common as storages of parameters.
 
 use candle_core::{DType, Tensor, Var};
 

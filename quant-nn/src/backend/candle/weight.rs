@@ -50,8 +50,8 @@ impl<'a, T: Storage> Weight<'a, T> {
     }
 }
 
-/// The values that `codes` stand for, with the gradients of `weight`, which was quantized to them, and
-/// of its scales.
+/// The values that `codes` stand for, with the gradients of `weight`, which was quantized to them,
+/// and of its scales.
 fn fake_weight(
     weight: &Tensor,
     codes: &QuantizedTensor,

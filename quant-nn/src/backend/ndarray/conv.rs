@@ -41,7 +41,7 @@ pub(crate) fn conv2d(
         return;
     }
     if pixels * rows == 0 {
-        // No channels, or nothing but padding: sums of no products.
+        // Without channels, or with padding alone, every sum has no products.
         return y.chunks_mut(out_channels * outputs).for_each(add_bias);
     }
     let images = x.par_chunks(geometry.image_len());
@@ -92,8 +92,8 @@ fn for_each_pixel(
     }
 }
 
-/// Images of which one thread sums the gradients of the weight; fixed, so that sums do not depend
-/// on the number of threads.
+/// The number of images whose weight gradients are summed by one thread. It is fixed, so that sums
+/// do not depend on the number of threads.
 #[cfg(feature = "candle")]
 const IMAGES: usize = 8;
 

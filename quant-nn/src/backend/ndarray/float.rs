@@ -18,7 +18,7 @@ use crate::ops::Unary;
 use quant::module::Cache;
 use quant::tensor::QuantizedTensor;
 
-/// Elements that one thread takes at a time: 64 KiB, which stay in a second-level cache.
+/// Elements of the chunk of one thread: 64 KiB, which fit into a second-level cache.
 const CHUNK: usize = 1 << 14;
 
 /// `x · wᵀ + b` into `y`; `x` is `[rows, in]`.
@@ -30,7 +30,7 @@ pub(crate) fn linear(
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     if y.is_empty() || x.is_empty() {
-        // The library takes no empty matrices; a sum of no products is 0.
+        // rten-gemm refuses empty matrices. A sum of no products is 0.
         let outputs = weight.shape()[0].max(1);
         y.chunks_mut(outputs).for_each(|y| bias.map_or((), |bias| y.copy_from_slice(bias)));
         return Ok(());
@@ -82,7 +82,7 @@ pub fn matmul(a: ArrayView2<'_, f32>, b: ArrayView2<'_, f32>) -> Array2<f32> {
     y
 }
 
-/// `alpha · a · b` into `y`; the shapes fit.
+/// `alpha · a · b` into `y`. The shapes must fit.
 pub(crate) fn product(
     a: NdTensorView<'_, f32, 2>,
     b: NdTensorView<'_, f32, 2>,

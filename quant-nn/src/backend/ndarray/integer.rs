@@ -15,7 +15,7 @@ use quant_kernels::{
     PackedConv, PackedWeights, Scratch, Weights,
 };
 
-/// What a product takes besides its weight.
+/// The input, the bias and the layer of a product.
 #[derive(Clone, Copy)]
 pub(crate) struct Operands<'a, X> {
     pub(crate) x: X,
@@ -162,8 +162,7 @@ fn pack_conv(
     tensor: &QuantizedTensor,
     layer: LayerInput<'_>,
 ) -> Result<PackedFor, ForwardError> {
-    // A record's rows are those of the last axis, and begin at whole bytes; the kernels' rows are
-    // the outputs.
+    // Packed codes start a new byte at each row of the last axis, but the kernels at each output.
     let codes = tensor.codes();
     weights(tensor)
         .map(|weights| Weights { codes: Codes::Bytes(&codes), ..weights })
@@ -196,13 +195,14 @@ fn convolve(
 }
 
 thread_local! {
-    /// Buffers that the products of a thread share.
+    /// The buffers of the products of a thread.
     static SCRATCH: Cell<Option<Scratch>> = const { Cell::new(None) };
 }
 
-/// Calls `f` with the thread's buffers, for the threads of the current pool.
+/// Calls `f` with the buffers of this thread.
 ///
-/// They are taken out while in use: a thread that waits for others may run another product.
+/// They are taken out while in use, because a thread that waits for the pool may run another
+/// product.
 fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     let threads = rayon::current_num_threads();
     let mut scratch = SCRATCH

@@ -50,7 +50,7 @@ mod sealed {
 /// A parameter that the functions of this crate run on, whatever the rank of its storage: every
 /// [`Param<T>`](Param) whose `T` is a [`CpuStorage`].
 ///
-/// It is implemented for parameters alone.
+/// The trait is sealed.
 pub trait CpuParam: sealed::Sealed {
     /// The extent of each axis.
     fn shape(&self) -> Cow<'_, [usize]>;
@@ -61,7 +61,7 @@ pub trait CpuParam: sealed::Sealed {
     /// The quantized tensor, or `None` while the parameter is float.
     fn quantized(&self) -> Option<&QuantizedTensor>;
 
-    /// What was computed from the value, such as packed weights.
+    /// The values that were computed from the parameter, such as packed weights.
     fn cache(&self) -> &Cache;
 }
 

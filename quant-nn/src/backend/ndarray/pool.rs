@@ -32,7 +32,7 @@ impl PoolGeometry {
         [self.batch, self.channels, self.output[0], self.output[1]]
     }
 
-    /// The result.
+    /// The pooled values of `x`.
     pub(crate) fn forward(&self, x: &[f32]) -> Vec<f32> {
         let ([rows, columns], [height, width]) = (self.size, self.output);
         let (kernel, stride) = (self.pool.kernel_size(), self.pool.stride());
