@@ -15,6 +15,7 @@ fn every_mistake_is_shown_where_it_was_made() {
         "misplaced",
         "name",
         "scheme",
+        "storage",
         "together",
         "unknown",
     ] {

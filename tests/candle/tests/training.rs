@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use candle_tests::{LEARNED, RANGES, bits, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
-use quant::activation::ActivationMode;
+use quant::activation::{ActivationError, ActivationMode};
 use quant::quantize::WeightError;
 use quant::record::{Difference, Record, Recorder};
 use quant::scheme::ActivationScheme;
@@ -567,5 +567,39 @@ fn a_layer_in_integers_passes_gradients_on() {
     for (i, (found, inside)) in found.iter().zip(&inside).enumerate() {
         let expected = if *inside { columns[i % 6] } else { 0.0 };
         assert!((found - expected).abs() < 1e-5, "{i}: {found} {expected}");
+    }
+}
+
+#[test]
+fn forgotten_steps_are_refused_over_candle_too() {
+    let net = || {
+        let conv = Conv2d::new(var(&[2, 2, 3, 3], 1), None, Conv2dOptions::new()).unwrap();
+        (Linear::new(var(&[5, 6], 1), None).unwrap(), conv)
+    };
+    type Net = (Linear<Var>, Conv2d<Var>);
+    let (rows, images) = (tensor(&[2, 6], 2), tensor(&[1, 2, 5, 5], 3));
+    let errors = |(linear, conv): &Net| {
+        [linear.forward(&rows).unwrap_err(), conv.forward(&images).unwrap_err()]
+    };
+    let of = |activations| candle_tests::recipe("per-channel-symmetric-int8", activations);
+
+    let dynamic = of(ActivationScheme::DYNAMIC);
+    for (i, error) in errors(&net().prepare(&dynamic).unwrap()).into_iter().enumerate() {
+        assert_eq!(error, ForwardError::FloatWeight { layer: i.to_string().into() });
+    }
+    for (i, error) in errors(&net().quantize_weights(&dynamic).unwrap()).into_iter().enumerate() {
+        let ForwardError::Activation(error @ ActivationError::Pending { .. }) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(error.id().as_str(), format!("{i}.input"));
+    }
+    let fixed = of(ActivationScheme::STATIC);
+    let forward = |net: &Net, (): ()| net.0.forward(&rows).and_then(|_| net.1.forward(&images));
+    let net = net().quantize_weights(&fixed).unwrap().calibrate(&fixed, [()], forward).unwrap();
+    for (i, error) in errors(&net).into_iter().enumerate() {
+        let ForwardError::Activation(error @ ActivationError::Unconverted { .. }) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(error.id().as_str(), format!("{i}.input"));
     }
 }
