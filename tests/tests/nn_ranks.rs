@@ -118,7 +118,7 @@ fn packed_weights_are_made_once_and_give_the_bits_of_the_layer() {
     let x = random(&[3, 40], 2);
     let values = x.as_slice().unwrap();
     let input = ActivationQuantizer::new();
-    let input = input.prepare(&recipe("per-channel-symmetric-int8", ActivationScheme::DYNAMIC));
+    let input = input.prepare(recipe("per-channel-symmetric-int8", ActivationScheme::DYNAMIC));
     let expected = quant_nn::linear(&x, &weight, None, &input.unwrap()).unwrap();
     let mut y = vec![0.0; 27];
     let quantization = DynamicQuantization::default();
@@ -228,7 +228,7 @@ fn a_convolution_refuses_forgotten_steps_as_a_product_does() {
     assert_eq!(id, "conv_input");
     let fixed_ranges = recipe("per-channel-symmetric-int8", ActivationScheme::STATIC);
     let net = Net::new().quantize_weights(&fixed_ranges).unwrap();
-    let net = net.calibrate(&fixed_ranges, [&x], |net, x| net.convolve(x)).unwrap();
+    let net = net.calibrate(&fixed_ranges, [&x], Net::convolve).unwrap();
     let error = net.convolve(&x).unwrap_err();
     let ForwardError::Activation(ActivationError::Unconverted { id }) = error else { panic!() };
     assert_eq!(id, "conv_input");
@@ -236,7 +236,7 @@ fn a_convolution_refuses_forgotten_steps_as_a_product_does() {
 
 #[test]
 fn a_value_that_is_not_finite_is_named_once() {
-    let net = Net::new().quantize(&recipe("per-channel-symmetric-int8", ActivationScheme::DYNAMIC));
+    let net = Net::new().quantize(recipe("per-channel-symmetric-int8", ActivationScheme::DYNAMIC));
     let mut x = fixed(&random(&[1, 2, 6], 1));
     x[[0, 1, 2]] = f32::NAN;
     let error = net.unwrap().multiply(&x).unwrap_err();
