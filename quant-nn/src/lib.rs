@@ -33,7 +33,7 @@
 //! ```
 //!
 //! Weights run in integers with one scale per tensor, per output channel (the first axis) or, in
-//! [`Linear`], per block. A [`Plan`](quant::quantize::Plan) warns of weights that do not run, and
+//! [`Linear`], per block. A [`Plan`](quant::Plan) warns of weights that do not run, and
 //! the forward pass refuses them ([`ForwardError::Pack`]).
 //!
 //! # Layers of your own
