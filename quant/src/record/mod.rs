@@ -106,7 +106,7 @@ pub use recorder::Recorder;
 pub use write::{
     atomic_file::{AtomicFile, write_file},
     error::ManifestError,
-    manifest::Manifest,
+    manifest::{LaterState, Manifest},
     writer::RecordWriter,
 };
 
@@ -116,6 +116,6 @@ pub(crate) mod hooks {
     pub use super::format::validate::check_distinct;
     pub use super::read::elements::{Element, fix_endian, read_elements, reserve};
     pub use super::read::open_file::FileReader;
-    pub use super::write::declared::DeclaredOrder;
+    pub use super::write::declared::{DeclaredOrder, LaterStates};
     pub use super::write::payload::Payload;
 }

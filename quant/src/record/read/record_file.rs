@@ -309,11 +309,15 @@ impl RecordFile {
     /// # Errors
     /// [`RecordError::Io`], and [`RecordError::Format`] for a wrong checksum or padding.
     pub fn states(&self) -> Result<Vec<RecordState>, RecordError> {
-        let read = |StateLocation { id, kind, file, section }: &StateLocation| {
-            let read = |mut source: Source<'_>| source.state(id.as_str(), kind, *section);
-            read_at(&self.files[*file], *section, read)
-        };
-        self.states.iter().map(read).collect()
+        (0..self.states.len()).map(|index| self.state(index)).collect()
+    }
+
+    /// Reads the state at this position in [`state_sizes`](Self::state_sizes).
+    #[doc(hidden)]
+    pub fn state(&self, index: usize) -> Result<RecordState, RecordError> {
+        let StateLocation { id, kind, file, section } = &self.states[index];
+        let read = |mut source: Source<'_>| source.state(id.as_str(), kind, *section);
+        read_at(&self.files[*file], *section, read)
     }
 
     fn verify_section(&self, location: &SectionLocation<'_>) -> Result<(), RecordError> {

@@ -1,6 +1,7 @@
 //! Comparing the tensors that are written with those that were declared.
 
 use super::error::ManifestError;
+use super::manifest::LaterState;
 use crate::module::ParamView;
 use crate::record::format::entry::RecordEntry;
 
@@ -51,6 +52,52 @@ impl DeclaredOrder {
     pub fn check_finished(&self) -> Result<(), ManifestError> {
         match self.entries.get(self.next) {
             _ if self.writing => Err(ManifestError::Failed),
+            Some(missing) => Err(ManifestError::Missing { id: missing.id.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The states of a file that are declared without their bytes and written in order.
+pub struct LaterStates {
+    states: Vec<LaterState>,
+    next: usize,
+}
+
+impl LaterStates {
+    /// The order of these states.
+    pub fn new(states: Vec<LaterState>) -> Self {
+        Self { states, next: 0 }
+    }
+
+    /// Takes the next state, which has this name and number of bytes.
+    ///
+    /// # Errors
+    /// The state is not the next declared one.
+    pub fn next(&mut self, id: &str, len: u64) -> Result<&LaterState, ManifestError> {
+        match self.states.get(self.next) {
+            Some(state) if state.id.as_str() == id && state.len == len => {
+                self.next += 1;
+                Ok(state)
+            }
+            expected => {
+                let expected = expected.cloned().map(Box::new);
+                Err(ManifestError::UnexpectedState { id: id.into(), len, expected })
+            }
+        }
+    }
+
+    /// The number of states that have been taken.
+    pub fn position(&self) -> usize {
+        self.next
+    }
+
+    /// Checks that all declared states have been written.
+    ///
+    /// # Errors
+    /// A state is missing.
+    pub fn check_finished(&self) -> Result<(), ManifestError> {
+        match self.states.get(self.next) {
             Some(missing) => Err(ManifestError::Missing { id: missing.id.clone() }),
             None => Ok(()),
         }

@@ -4,6 +4,7 @@ use core::fmt;
 use std::error::Error;
 use std::io;
 
+use super::manifest::LaterState;
 use crate::module::ParamId;
 use crate::record::format::entry::RecordEntry;
 use crate::record::format::error::{RecordFormatError, ShardIndexError};
@@ -23,9 +24,19 @@ pub enum ManifestError {
         /// The tensor that was to be written.
         found: Box<RecordEntry>,
     },
-    /// The file was finished before all tensors were written.
+    /// A state is not the next one that the manifest declares, or has another number of bytes.
+    UnexpectedState {
+        /// The name of the state.
+        id: ParamId,
+        /// Its number of bytes.
+        len: u64,
+        /// The next state of the manifest, or `None` after the last one.
+        expected: Option<Box<LaterState>>,
+    },
+    /// The file was finished before all tensors and states were written, or a state was to be
+    /// written before all tensors were.
     Missing {
-        /// The first tensor that was not written.
+        /// The first tensor or state that was not written.
         id: ParamId,
     },
     /// The file cannot be continued after an earlier error.
@@ -46,6 +57,17 @@ impl fmt::Display for ManifestError {
             }
             Self::Unexpected { expected: Some(expected), found, .. } => {
                 unexpected(expected, found, f)
+            }
+            Self::UnexpectedState { id, expected: None, .. } => {
+                write!(f, "{id}: written after the last declared state")
+            }
+            Self::UnexpectedState { id, len, expected: Some(expected) } => {
+                let LaterState { id: other, len: declared, .. } = &**expected;
+                if id == other {
+                    write!(f, "{id}: {len} bytes, declared with {declared}")
+                } else {
+                    write!(f, "{id}: written where {other} was declared")
+                }
             }
             Self::Missing { id } => write!(f, "{id}: declared, but not written"),
             Self::Failed => f.write_str("an earlier error left the file unfinished"),

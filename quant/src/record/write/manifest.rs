@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use crate::module::{Leaves, ParamView, Site, StateLeaf, Walk, walk};
+use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, walk};
 use crate::record::format::entry::{RecordEntry, RecordState};
 
 /// Declares the content of a file before it is written: everything but the values of its tensors.
@@ -24,6 +24,8 @@ pub struct Manifest {
     pub entries: Vec<RecordEntry>,
     /// The states of modules.
     pub states: Vec<RecordState>,
+    /// States that are written later, in this order, after the last tensor.
+    pub later_states: Vec<LaterState>,
     /// The maximum size of a shard in bytes, or `None` for a single file; see
     /// [`BincodeRecorder::with_max_shard_size`](crate::BincodeRecorder::with_max_shard_size).
     pub max_shard_size: Option<u64>,
@@ -49,6 +51,13 @@ impl Manifest {
         self
     }
 
+    /// Adds states whose bytes are not in memory yet.
+    #[must_use]
+    pub fn with_later_states(mut self, states: impl IntoIterator<Item = LaterState>) -> Self {
+        self.later_states.extend(states);
+        self
+    }
+
     /// Splits the record into shards of at most `bytes` bytes; `None` writes a single file.
     #[must_use]
     pub fn with_max_shard_size(mut self, bytes: impl Into<Option<u64>>) -> Self {
@@ -63,6 +72,17 @@ impl Manifest {
         manifest.metadata.extend(metadata.clone());
         manifest
     }
+}
+
+/// A state that is declared without its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaterState {
+    /// The path of the module, or the name of a foreign tensor.
+    pub id: ParamId,
+    /// The name of the format of the bytes.
+    pub kind: String,
+    /// The number of bytes.
+    pub len: u64,
 }
 
 impl Leaves for Manifest {

@@ -2,7 +2,8 @@
 
 use core::ops::Range;
 
-use super::manifest::Manifest;
+use super::manifest::{LaterState, Manifest};
+use crate::module::ParamId;
 use crate::record::format::encoding::Encoding;
 use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::record::format::error::RecordFormatError;
@@ -34,7 +35,12 @@ pub(super) fn plan(manifest: &Manifest) -> Result<Vec<PlannedFile>, RecordFormat
     let whole = Header {
         metadata: metadata_entries(manifest.metadata.clone()),
         tensors: manifest.entries.iter().map(tensor_entry).collect::<Result<_, _>>()?,
-        states: manifest.states.iter().map(state_entry).collect(),
+        states: manifest
+            .states
+            .iter()
+            .map(state_entry)
+            .chain(manifest.later_states.iter().map(later_state_entry))
+            .collect(),
     };
     check_distinct(whole.tensors.iter().map(|tensor| &*tensor.name))?;
     check_distinct(whole.states.iter().map(|state| &*state.name))?;
@@ -114,9 +120,18 @@ fn tensor_entry(entry: &RecordEntry) -> Result<TensorEntry<'static>, RecordForma
 }
 
 fn state_entry(state: &RecordState) -> StateEntry<'static> {
+    let RecordState { id, kind, data } = state;
+    new_state_entry(id, kind, data.len() as u64)
+}
+
+fn later_state_entry(LaterState { id, kind, len }: &LaterState) -> StateEntry<'static> {
+    new_state_entry(id, kind, *len)
+}
+
+fn new_state_entry(id: &ParamId, kind: &str, len: u64) -> StateEntry<'static> {
     StateEntry {
-        name: state.id.as_str().to_owned().into(),
-        kind: state.kind.clone().into(),
-        section: Section { len: state.data.len() as u64, ..Section::default() },
+        name: id.as_str().to_owned().into(),
+        kind: kind.to_owned().into(),
+        section: Section { len, ..Section::default() },
     }
 }

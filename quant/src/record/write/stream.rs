@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::atomic::{Files, NewFile, Synced, Target};
 use super::body::Body;
-use super::declared::DeclaredOrder;
+use super::declared::{DeclaredOrder, LaterStates};
 use super::error::{ManifestError, WriteError};
 use super::manifest::Manifest;
 use super::shard_names::{ShardNames, own_shards};
@@ -20,7 +20,9 @@ pub(super) struct Stream<F: Files> {
     files: F,
     target: Target,
     order: DeclaredOrder,
+    /// States that have not been written; empty once a later one was.
     states: Vec<RecordState>,
+    later: LaterStates,
     /// The files that have not been begun.
     planned: std::vec::IntoIter<PlannedFile>,
     /// The file that is being written, or `None` after an error.
@@ -47,9 +49,10 @@ impl<F: Files> Stream<F> {
         if let Some(shards) = &shards {
             shards.names.check_room(planned.len())?;
         }
-        let Manifest { entries, states, .. } = manifest;
-        let (order, planned, body) = (DeclaredOrder::new(entries), planned.into_iter(), None);
-        let mut stream = Self { files, target, order, states, planned, body, shards };
+        let Manifest { entries, states, later_states, .. } = manifest;
+        let (order, later) = (DeclaredOrder::new(entries), LaterStates::new(later_states));
+        let (planned, body) = (planned.into_iter(), None);
+        let mut stream = Self { files, target, order, states, later, planned, body, shards };
         stream.begin_file()?;
         Ok(stream)
     }
@@ -98,13 +101,31 @@ impl<F: Files> Stream<F> {
         Ok(())
     }
 
+    /// Writes the next of the states that were declared without their bytes.
+    pub(super) fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), WriteError> {
+        self.order.check_finished()?;
+        self.later.next(id, data.len() as u64)?;
+        self.put_states()?;
+        self.put_state(data)
+    }
+
+    /// Writes the states that are in memory, if that has not been done.
+    fn put_states(&mut self) -> Result<(), WriteError> {
+        let states = core::mem::take(&mut self.states);
+        states.iter().try_for_each(|state| self.put_state(&state.data))
+    }
+
+    fn put_state(&mut self, data: &[u8]) -> Result<(), WriteError> {
+        let mut body = self.body()?;
+        body.state(data)?;
+        self.body = Some(body);
+        Ok(())
+    }
+
     pub(super) fn finish(mut self) -> Result<(), WriteError> {
         self.order.check_finished()?;
-        for state in core::mem::take(&mut self.states) {
-            let mut body = self.body()?;
-            body.state(&state.data)?;
-            self.body = Some(body);
-        }
+        self.later.check_finished()?;
+        self.put_states()?;
         let body = self.body.take().ok_or(ManifestError::Failed)?;
         if self.shards.is_none() {
             let (file, _) = body.finish()?;

@@ -61,10 +61,19 @@ impl RecordWriter {
         self.stream.write(id, tensor.into()).map_err(|error| in_file(error, &self.path))
     }
 
+    /// Writes the next state that the manifest declares without its bytes, after the last tensor.
+    ///
+    /// # Errors
+    /// [`RecordError::Manifest`] if a tensor is missing, or name or number of bytes are not the
+    /// declared ones; nothing is written then. [`RecordError::Io`]; nothing can be written after it.
+    pub fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
+        self.stream.write_state(id, data).map_err(|error| in_file(error, &self.path))
+    }
+
     /// Writes states and header, brings the record to the disk and gives it its name.
     ///
     /// # Errors
-    /// [`RecordError::Manifest`] if a declared tensor was not written. [`RecordError::Io`].
+    /// [`RecordError::Manifest`] if a declared tensor or state was not written. [`RecordError::Io`].
     pub fn finish(self) -> Result<(), RecordError> {
         let Self { stream, path } = self;
         stream.finish().map_err(|error| in_file(error, &path))
