@@ -9,6 +9,7 @@ use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Manifest, RecordState};
 
+use crate::blocks::Blocks;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
 use crate::source::Source;
@@ -18,14 +19,33 @@ use crate::source::Source;
 /// The file's description of its tensors has been checked; their values have not been read.
 pub struct Checkpoint {
     source: Box<dyn Source>,
+    /// `None` if the source has no tensors of blocks.
+    blocks: Option<Blocks>,
     positions: HashMap<ParamId, usize>,
 }
 
 impl Checkpoint {
     pub(crate) fn new(source: impl Source + 'static) -> Self {
-        let ids = source.entries().iter().map(|entry| entry.id.clone());
+        let blocks = Blocks::of(&source);
+        let entries = blocks.as_ref().map_or(source.entries(), |blocks| &blocks.entries);
+        let ids = entries.iter().map(|entry| entry.id.clone());
         let positions = ids.enumerate().map(|(position, id)| (id, position)).collect();
-        Self { source: Box::new(source), positions }
+        Self { source: Box::new(source), blocks, positions }
+    }
+
+    /// The number of tensors in blocks, which are the last [`entries`](Self::entries).
+    pub(crate) fn blocks_len(&self) -> usize {
+        self.entries().len() - self.source.entries().len()
+    }
+
+    /// Reads the bytes of a tensor in blocks.
+    pub(crate) fn read_blocks(&self, index: usize) -> Result<Vec<u8>, RecordError> {
+        let state = self.blocks.as_ref().and_then(|blocks| blocks.state(&*self.source, index));
+        Ok(self.source.state(state.expect("a tensor in blocks"))?.data)
+    }
+
+    pub(crate) fn into_source(self) -> Box<dyn Source> {
+        self.source
     }
 
     /// The file's format.
@@ -38,9 +58,9 @@ impl Checkpoint {
         self.source.metadata()
     }
 
-    /// The tensors, in the order of the file.
+    /// The tensors, in the order of the file; those of [blocks](crate::Stored::Blocks) come last.
     pub fn entries(&self) -> &[Entry] {
-        self.source.entries()
+        self.blocks.as_ref().map_or(self.source.entries(), |blocks| &blocks.entries)
     }
 
     /// The position in [`entries`](Self::entries) of the tensor with this name.
@@ -50,7 +70,10 @@ impl Checkpoint {
 
     /// The states, in the order of the file. Their bytes are not read, except those of JSON.
     pub fn state_entries(&self) -> Vec<StateEntry> {
-        self.source.state_entries()
+        match &self.blocks {
+            Some(blocks) => blocks.other_entries(&*self.source),
+            None => self.source.state_entries(),
+        }
     }
 
     /// Every file that is read: with an index, its shards, too.
@@ -66,7 +89,7 @@ impl Checkpoint {
     /// # Panics
     /// If `index` is out of bounds.
     pub fn read(&self, index: usize) -> Result<Tensor, RecordError> {
-        self.source.read(index)
+        self.read_into(index, Vec::new())
     }
 
     pub(crate) fn read_into(
@@ -74,7 +97,10 @@ impl Checkpoint {
         index: usize,
         allocation: Vec<f32>,
     ) -> Result<Tensor, RecordError> {
-        self.source.read_into(index, allocation)
+        match &self.blocks {
+            Some(blocks) => blocks.read(&*self.source, index, allocation),
+            None => self.source.read_into(index, allocation),
+        }
     }
 
     /// Reads the bytes of a tensor and compares them with their checksum. In a format without
@@ -86,7 +112,10 @@ impl Checkpoint {
     /// # Panics
     /// If `index` is out of bounds.
     pub fn verify(&self, index: usize) -> Result<(), RecordError> {
-        self.source.verify(index)
+        match &self.blocks {
+            Some(blocks) => blocks.verify(&*self.source, index),
+            None => self.source.verify(index),
+        }
     }
 
     /// Reads all states: those of modules, and foreign tensors that are not float.
@@ -94,10 +123,13 @@ impl Checkpoint {
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn states(&self) -> Result<Vec<RecordState>, RecordError> {
-        self.source.states()
+        match &self.blocks {
+            Some(blocks) => blocks.other_states(&*self.source),
+            None => self.source.states(),
+        }
     }
 
-    /// The manifest of a copy, in which half precision becomes single precision.
+    /// The manifest of a copy, in which half precision and blocks become single precision.
     ///
     /// # Errors
     /// The states cannot be read.

@@ -7,6 +7,7 @@ use quant::Tensor;
 use quant::record::{AtomicFile, Manifest, RecordWriter};
 
 use crate::format::{Format, FormatError};
+use crate::gguf::GgufWriter;
 use crate::json::JsonWriter;
 use crate::safetensors::SafetensorsWriter;
 use crate::sink::Sink;
@@ -63,6 +64,14 @@ impl CheckpointWriter {
         self.0.write(id, tensor)
     }
 
+    /// Writes the next of the manifest's [later states](Manifest::later_states), after the last tensor.
+    ///
+    /// # Errors
+    /// The state is not the next one of the manifest, or the file cannot be written.
+    pub fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
+        self.0.write_state(id, data)
+    }
+
     /// Brings the file to the disk and gives it its name.
     ///
     /// # Errors
@@ -77,6 +86,10 @@ impl Sink for RecordWriter {
         Self::write(self, id, tensor)
     }
 
+    fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
+        Self::write_state(self, id, data)
+    }
+
     fn finish(self: Box<Self>) -> Result<(), RecordError> {
         Self::finish(*self)
     }
@@ -89,6 +102,7 @@ struct ForeignWriter {
 }
 
 enum Body {
+    Gguf(GgufWriter<AtomicFile>),
     Json(JsonWriter<AtomicFile>),
     Safetensors(SafetensorsWriter<AtomicFile>),
 }
@@ -97,6 +111,7 @@ impl ForeignWriter {
     fn create(path: &Path, format: Format, manifest: Manifest) -> Result<Self, RecordError> {
         let file = AtomicFile::create(path)?;
         let body = match format {
+            Format::Gguf => Body::Gguf(GgufWriter::new(file, manifest)?),
             Format::Json => Body::Json(JsonWriter::new(file, manifest)?),
             _ => Body::Safetensors(SafetensorsWriter::new(file, manifest)?),
         };
@@ -107,8 +122,18 @@ impl ForeignWriter {
 impl Sink for ForeignWriter {
     fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
         let written = match &mut self.body {
+            Body::Gguf(gguf) => gguf.write(id, tensor),
             Body::Json(json) => json.write(id, tensor),
             Body::Safetensors(safetensors) => safetensors.write(id, tensor),
+        };
+        written.map_err(|error| error.in_file(&self.path))
+    }
+
+    fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
+        let written = match &mut self.body {
+            Body::Gguf(gguf) => gguf.write_state(id, data),
+            Body::Json(json) => json.write_state(id, data),
+            Body::Safetensors(safetensors) => safetensors.write_state(id, data),
         };
         written.map_err(|error| error.in_file(&self.path))
     }
@@ -116,6 +141,7 @@ impl Sink for ForeignWriter {
     fn finish(self: Box<Self>) -> Result<(), RecordError> {
         let Self { path, body } = *self;
         let finished = match body {
+            Body::Gguf(gguf) => gguf.finish(),
             Body::Json(json) => json.finish(),
             Body::Safetensors(safetensors) => safetensors.finish(),
         };
@@ -179,6 +205,7 @@ mod tests {
                 assert!(matches!(writer.finish(), Err(RecordError::Manifest(_))));
             };
         }
+        check!(GgufWriter::new(disk(), manifest(&tensor)));
         check!(JsonWriter::new(disk(), manifest(&tensor)));
         check!(SafetensorsWriter::new(disk(), manifest(&tensor)));
     }

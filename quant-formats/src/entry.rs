@@ -7,6 +7,8 @@ use quant::ParamId;
 use quant::QuantizationScheme;
 use quant::record::{RecordEntry, RecordState};
 
+use crate::ggml::GgufType;
+
 /// A tensor of a checkpoint, without its values.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -44,11 +46,11 @@ impl Entry {
         4 * self.element_count() as u64
     }
 
-    /// The quantization scheme; `None` for a float tensor.
+    /// The quantization scheme; `None` for a float tensor, and for blocks of a GGUF file.
     pub fn scheme(&self) -> Option<QuantizationScheme> {
         match self.stored {
             Stored::Quantized(scheme) => Some(scheme),
-            Stored::F32 | Stored::F16 | Stored::Bf16 => None,
+            Stored::F32 | Stored::F16 | Stored::Bf16 | Stored::Blocks(_) => None,
         }
     }
 
@@ -70,6 +72,9 @@ pub enum Stored {
     Bf16,
     /// Codes with scales and zero points.
     Quantized(QuantizationScheme),
+    /// Blocks of a GGUF file, which no scheme describes; converted to single precision when read,
+    /// and otherwise copied unchanged.
+    Blocks(GgufType),
 }
 
 impl fmt::Display for Stored {
@@ -79,6 +84,7 @@ impl fmt::Display for Stored {
             Self::F16 => f.pad("f16"),
             Self::Bf16 => f.pad("bf16"),
             Self::Quantized(scheme) => f.pad(&scheme.to_string()),
+            Self::Blocks(ty) => ty.fmt(f),
         }
     }
 }

@@ -26,6 +26,9 @@ pub enum CheckpointError {
         tensors: usize,
         /// Whether there are tensors, and all of them are quantized already.
         all_quantized: bool,
+        /// The number of tensors in blocks of GGUF, which only
+        /// [`Options::requantize`](crate::Options::requantize) allows to quantize again.
+        blocks: usize,
     },
     /// The checkpoint needs more memory than [`Options::max_memory`](crate::Options::max_memory).
     Memory {
@@ -51,11 +54,15 @@ impl fmt::Display for CheckpointError {
             Self::Record(error) => error.fmt(f),
             Self::Quantize(error) => error.fmt(f),
             Self::Mixed(error) => error.fmt(f),
-            Self::NothingToQuantize { all_quantized: true, tensors } => {
+            Self::NothingToQuantize { all_quantized: true, tensors, .. } => {
                 write!(f, "all {tensors} tensors are quantized already")
             }
-            Self::NothingToQuantize { all_quantized: false, tensors } => {
-                write!(f, "0 of {tensors} tensors would be quantized")
+            Self::NothingToQuantize { all_quantized: false, tensors, blocks } => {
+                write!(f, "0 of {tensors} tensors would be quantized")?;
+                match blocks {
+                    0 => Ok(()),
+                    blocks => write!(f, "; {blocks} are quantized already, in blocks of GGUF"),
+                }
             }
             Self::Memory { id, needed, limit } => {
                 if let Some(id) = id {

@@ -14,6 +14,8 @@ pub enum Format {
     Record,
     /// safetensors, in one file or shards.
     Safetensors,
+    /// GGUF, the format of llama.cpp.
+    Gguf,
     /// JSON, for people and for text tools.
     Json,
 }
@@ -22,10 +24,10 @@ impl Format {
     /// The format in which a file of this name is written.
     ///
     /// # Errors
-    /// The extension is not `.quant`, `.safetensors` or `.json`.
+    /// The extension is not `.quant`, `.safetensors`, `.gguf` or `.json`.
     pub fn of_path(path: &Path) -> Result<Self, FormatError> {
         let extension = path.extension().unwrap_or_default();
-        let known = [Self::Record, Self::Safetensors, Self::Json];
+        let known = [Self::Record, Self::Safetensors, Self::Gguf, Self::Json];
         let found = known.into_iter().find(|format| extension == format.extension());
         found.ok_or_else(|| FormatError::Extension { path: path.into() })
     }
@@ -35,6 +37,7 @@ impl Format {
         match self {
             Self::Record => "quant",
             Self::Safetensors => "safetensors",
+            Self::Gguf => "gguf",
             Self::Json => "json",
         }
     }
@@ -45,6 +48,7 @@ impl fmt::Display for Format {
         f.pad(match self {
             Self::Record => "record",
             Self::Safetensors => "safetensors",
+            Self::Gguf => "GGUF",
             Self::Json => "JSON",
         })
     }
@@ -54,8 +58,6 @@ impl fmt::Display for Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForeignFile {
-    /// A GGUF file, as llama.cpp has.
-    Gguf,
     /// A zip archive, as `torch.save` and `numpy.savez` write.
     Zip,
     /// An HDF5 file, as Keras writes.
@@ -67,8 +69,7 @@ pub enum ForeignFile {
 impl ForeignFile {
     /// The kind of a file that starts with these bytes.
     pub(crate) fn recognize(start: &[u8]) -> Option<Self> {
-        const STARTS: [(&[u8], ForeignFile); 4] = [
-            (b"GGUF", ForeignFile::Gguf),
+        const STARTS: [(&[u8], ForeignFile); 3] = [
             (b"PK\x03\x04", ForeignFile::Zip),
             (b"\x89HDF\r\n\x1a\n", ForeignFile::Hdf5),
             (b"version https://git-lfs.github.com/spec/", ForeignFile::LfsPointer),
@@ -80,7 +81,6 @@ impl ForeignFile {
 impl fmt::Display for ForeignFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Gguf => "a GGUF file, which is not supported; convert it to safetensors",
             Self::Zip => {
                 "a zip archive, as torch.save writes; save the tensors with the Python package \
                  safetensors"
@@ -97,7 +97,7 @@ impl fmt::Display for ForeignFile {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// The extension of an output is not `.quant`, `.safetensors` or `.json`.
+    /// The extension of an output is not `.quant`, `.safetensors`, `.gguf` or `.json`.
     Extension {
         /// The path of the output.
         path: PathBuf,
@@ -123,14 +123,16 @@ impl fmt::Display for FormatError {
         match self {
             Self::Extension { path } => write!(
                 f,
-                "{}: unknown extension; expected .quant, .safetensors or .json",
+                "{}: unknown extension; expected .quant, .safetensors, .gguf or .json",
                 path.display()
             ),
             Self::Shards { path, format } => {
                 write!(f, "{}: only records can be written in shards, not {format}", path.display())
             }
             Self::Foreign { found } => found.fmt(f),
-            Self::Unknown => f.write_str("neither a record, nor safetensors, nor quant's JSON"),
+            Self::Unknown => {
+                f.write_str("neither a record, nor safetensors, nor GGUF, nor quant's JSON")
+            }
         }
     }
 }
@@ -150,8 +152,8 @@ mod tests {
     #[test]
     fn recognizes_files_of_other_kinds_by_their_first_bytes() {
         for (start, expected) in [
-            (&b"GGUF\x03\0\0\0{"[..], Some(ForeignFile::Gguf)),
-            (b"PK\x03\x04", Some(ForeignFile::Zip)),
+            (&b"PK\x03\x04"[..], Some(ForeignFile::Zip)),
+            (b"GGUF\x03\0\0\0", None),
             (b"version https://git-lfs.github.com/spec/v1\n", Some(ForeignFile::LfsPointer)),
             (b"{}", None),
             (b"", None),

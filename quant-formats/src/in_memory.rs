@@ -57,7 +57,7 @@ impl Source for InMemory {
         Ok(self.tensors[index].clone())
     }
 
-    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
-        Ok(self.states.clone())
+    fn state(&self, index: usize) -> Result<RecordState, RecordError> {
+        Ok(self.states[index].clone())
     }
 }

@@ -35,8 +35,9 @@
 //! | write one tensor by tensor | [`create`], then [`CheckpointWriter::write`] |
 //! | see what quantization would do | [`plan()`]; [`choose`] within a budget of bytes |
 //! | quantize, dequantize or convert a file | [`quantize`], [`dequantize`], [`convert`] |
+//! | quantize to blocks as llama.cpp does | [`quantize_to_blocks`] |
 //! | change the names of tensors | [`Rename`] |
-//! | load or save a model in another format | [`SafetensorsRecorder`], [`JsonRecorder`] |
+//! | load or save a model in another format | [`SafetensorsRecorder`], [`GgufRecorder`], [`JsonRecorder`] |
 //! | see errors tensor by tensor as an HTML page | [`report`] |
 //!
 //! # Formats
@@ -46,11 +47,13 @@
 //! | [record](quant::record) | `.quant` | all, one file or shards | all, one file or shards |
 //! | safetensors | `.safetensors` | F32, F16, BF16, and quantized tensors written here | F32, and quantized tensors as codes, scales and zero points |
 //! | safetensors in shards | `.safetensors.index.json` | the same | no |
+//! | [GGUF](https://github.com/quant-rs/quant/blob/main/docs/gguf.md) | `.gguf` | all types; blocks as floats, and copied unchanged | F32, and blocks |
 //! | JSON | `.json` | what is written here | all |
 //!
 //! A foreign tensor of another type, such as I64, is a
 //! [`RecordState`](quant::record::RecordState) whose kind is the type and shape, `tensor/I64 [1,
-//! 512]`. It is copied unchanged and never quantized.
+//! 512]`. It is copied unchanged and never quantized. A tensor in blocks of GGUF is stored like that,
+//! too, and is an entry that can be read as floats: [`Stored::Blocks`].
 //!
 //! # Features
 //!
@@ -59,15 +62,20 @@
 //! | `report` | yes | there is no module `report` |
 //! | `rayon` | no | tensors are read and quantized on one thread |
 
+mod blocks;
 mod checkpoint;
 mod create;
+mod encode;
 mod entry;
 mod error;
 mod format;
+mod ggml;
+mod gguf;
 mod in_memory;
 mod json;
 mod open;
 mod options;
+mod output;
 mod pipeline;
 mod record;
 mod rename;
@@ -81,9 +89,12 @@ mod text;
 
 pub use checkpoint::Checkpoint;
 pub use create::{CheckpointWriter, create};
+pub use encode::{Encoded, quantize_to_blocks};
 pub use entry::{Entry, StateEntry, Stored};
 pub use error::CheckpointError;
 pub use format::{ForeignFile, Format, FormatError};
+pub use ggml::{GgufEncoding, GgufType, UnknownEncoding};
+pub use gguf::{GgufError, GgufRecorder};
 pub use json::{JsonError, JsonRecorder};
 pub use open::open;
 pub use options::Options;

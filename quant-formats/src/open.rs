@@ -9,6 +9,7 @@ use quant::RecordError;
 
 use crate::checkpoint::Checkpoint;
 use crate::format::{ForeignFile, FormatError};
+use crate::gguf::GgufFile;
 use crate::in_memory::InMemory;
 use crate::json;
 use crate::record::Record;
@@ -28,6 +29,9 @@ fn open_path(path: &Path) -> Result<Checkpoint, RecordError> {
     let start = read_start(path)?;
     if is_record(&start) {
         return Ok(Checkpoint::new(Record::open(path)?));
+    }
+    if start.starts_with(b"GGUF") {
+        return Ok(Checkpoint::new(GgufFile::open(path)?));
     }
     if let Some(found) = ForeignFile::recognize(&start) {
         return Err(FormatError::Foreign { found }.into());

@@ -25,6 +25,9 @@ pub struct Options<'a> {
     pub max_memory: Option<u64>,
     /// Writes a record as shards of at most this many bytes; one file by default.
     pub max_shard_size: Option<u64>,
+    /// Quantizes tensors in blocks of GGUF from the floats that they stand for. By default they are
+    /// copied unchanged.
+    pub requantize: bool,
     /// Called after each tensor with its position and its bytes in single precision.
     pub progress: Option<&'a (dyn Fn(usize, u64) + Sync)>,
     /// Once this is true, the job fails with [`CheckpointError::Cancelled`] and writes nothing.
@@ -43,11 +46,12 @@ impl Options<'_> {
 
 impl fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { jobs, max_memory, max_shard_size, .. } = self;
+        let Self { jobs, max_memory, max_shard_size, requantize, .. } = self;
         f.debug_struct("Options")
             .field("jobs", jobs)
             .field("max_memory", max_memory)
             .field("max_shard_size", max_shard_size)
+            .field("requantize", requantize)
             .finish_non_exhaustive()
     }
 }

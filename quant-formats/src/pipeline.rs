@@ -7,9 +7,8 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use quant::Tensor;
-use quant::record::RecordEntry;
 
-use crate::checkpoint::Checkpoint;
+use crate::entry::Entry;
 use crate::error::CheckpointError;
 use crate::options::Options;
 
@@ -21,20 +20,20 @@ const DEFAULT_MEMORY: u64 = 512 << 20;
 
 /// Calls `each` for every position, on several threads, and `sink` with the results in order.
 ///
-/// `entries` are the tensors as `each` makes them; `held` bytes of other data stay in memory.
+/// `needs` is the memory that each tensor [needs](needed); `held` bytes of other data stay in memory.
 pub(crate) fn run<R: Send>(
-    from: &Checkpoint,
-    entries: &[RecordEntry],
+    from: &[&Entry],
+    needs: &[u64],
     held: u64,
     options: Options<'_>,
     each: impl Fn(usize) -> Result<R, CheckpointError> + Sync,
     mut sink: impl FnMut(usize, R) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    check(from, entries, held, options)?;
-    let batches = batches(from, entries, held, options.max_memory);
+    check(from, needs, held, options)?;
+    let batches = batches(needs, held, options.max_memory);
     let progress = |index: usize| {
         if let Some(progress) = options.progress {
-            progress(index, from.entries()[index].float_bytes());
+            progress(index, from[index].float_bytes());
         }
     };
     let each = |index| {
@@ -63,50 +62,43 @@ pub(crate) fn run<R: Send>(
     })
 }
 
-/// The memory of one tensor: its values, and the result twice, in this batch and in the one that
-/// is being written.
-fn needed(from: &Checkpoint, index: usize, entry: &RecordEntry) -> u64 {
-    let results = entry.byte_count().saturating_mul(2);
-    from.entries()[index].float_bytes().saturating_add(results)
+/// The memory of one tensor: its values, and the result of `len` bytes twice, in this batch and in
+/// the one that is being written.
+pub(crate) fn needed(from: &Entry, len: u64) -> u64 {
+    from.float_bytes().saturating_add(len.saturating_mul(2))
 }
 
 /// Runs of tensors that fit into memory together.
-fn batches(
-    from: &Checkpoint,
-    entries: &[RecordEntry],
-    held: u64,
-    max_memory: Option<u64>,
-) -> Vec<Range<usize>> {
+fn batches(needs: &[u64], held: u64, max_memory: Option<u64>) -> Vec<Range<usize>> {
     let room = max_memory.map_or(DEFAULT_MEMORY, |limit| limit.saturating_sub(OVERHEAD + held));
     let (mut batches, mut start, mut used) = (Vec::new(), 0, 0u64);
-    for (index, entry) in entries.iter().enumerate() {
-        let needed = needed(from, index, entry);
+    for (index, &needed) in needs.iter().enumerate() {
         if index > start && used.saturating_add(needed) > room {
             batches.push(start..index);
             (start, used) = (index, 0);
         }
         used = used.saturating_add(needed);
     }
-    batches.push(start..entries.len());
+    batches.push(start..needs.len());
     batches
 }
 
 /// Checks that every tensor fits into the memory. The error says what is enough for all of them.
 pub(crate) fn check(
-    from: &Checkpoint,
-    entries: &[RecordEntry],
+    from: &[&Entry],
+    needs: &[u64],
     held: u64,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
     let Some(limit) = options.max_memory else { return Ok(()) };
-    let sizes = entries.iter().enumerate().map(|(index, entry)| needed(from, index, entry));
-    let (largest, size) = sizes.enumerate().max_by_key(|&(_, size)| size).unwrap_or((0, 0));
+    let sizes = needs.iter().copied().enumerate();
+    let (largest, size) = sizes.max_by_key(|&(_, size)| size).unwrap_or((0, 0));
     let always = OVERHEAD.saturating_add(held);
     let needed = always.saturating_add(size);
     if needed <= limit {
         return Ok(());
     }
-    let tensor = entries.get(largest).filter(|_| held < size);
+    let tensor = from.get(largest).filter(|_| held < size);
     Err(CheckpointError::Memory { id: tensor.map(|entry| entry.id.clone()), needed, limit })
 }
 

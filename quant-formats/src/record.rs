@@ -58,7 +58,7 @@ impl Source for Record {
         self.file.verify(index)
     }
 
-    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
-        self.file.states()
+    fn state(&self, index: usize) -> Result<RecordState, RecordError> {
+        self.file.state(index)
     }
 }

@@ -179,10 +179,11 @@ impl Rename {
     ///
     /// # Errors
     /// As for [`names`](Self::names).
-    pub fn checkpoint(&self, inner: Checkpoint) -> Result<Checkpoint, RenameError> {
+    pub fn checkpoint(&self, checkpoint: Checkpoint) -> Result<Checkpoint, RenameError> {
         if self.is_empty() {
-            return Ok(inner);
+            return Ok(checkpoint);
         }
+        let inner = checkpoint.into_source();
         let states = inner.state_entries();
         let (tensor_names, state_names) = {
             let tensors: Vec<_> = inner.entries().iter().map(|entry| entry.id.as_str()).collect();
@@ -196,10 +197,10 @@ impl Rename {
                 positions.push(position);
             }
         }
-        let states = states
-            .into_iter()
-            .zip(state_names)
-            .map(|(state, name)| name.map(|name| StateEntry { id: name.into(), ..state }));
+        let states = states.into_iter().zip(state_names).enumerate();
+        let states = states.filter_map(|(position, (state, name))| {
+            Some((position, StateEntry { id: name?.into(), ..state }))
+        });
         let states = states.collect();
         Ok(Checkpoint::new(Renamed { inner, entries, positions, states }))
     }
@@ -221,12 +222,12 @@ fn check_distinct(old: &[&str], new: &[Option<String>]) -> Result<(), RenameErro
 
 /// A checkpoint under other names.
 struct Renamed {
-    inner: Checkpoint,
+    inner: Box<dyn Source>,
     entries: Vec<Entry>,
     /// The position of each entry in `inner`.
     positions: Vec<usize>,
-    /// The states of `inner`; `None` for those that are left out.
-    states: Vec<Option<StateEntry>>,
+    /// The states, and the position of each in `inner`.
+    states: Vec<(usize, StateEntry)>,
 }
 
 impl Source for Renamed {
@@ -243,11 +244,11 @@ impl Source for Renamed {
     }
 
     fn state_entries(&self) -> Vec<StateEntry> {
-        self.states.iter().flatten().cloned().collect()
+        self.states.iter().map(|(_, state)| state.clone()).collect()
     }
 
     fn files(&self) -> Vec<&Path> {
-        self.inner.files().collect()
+        self.inner.files()
     }
 
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
@@ -262,12 +263,9 @@ impl Source for Renamed {
         self.inner.verify(self.positions[index])
     }
 
-    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
-        let states = self.inner.states()?.into_iter().zip(&self.states);
-        let renamed = states.filter_map(|(state, renamed)| {
-            Some(RecordState { id: renamed.as_ref()?.id.clone(), ..state })
-        });
-        Ok(renamed.collect())
+    fn state(&self, index: usize) -> Result<RecordState, RecordError> {
+        let (position, StateEntry { id, .. }) = &self.states[index];
+        Ok(RecordState { id: id.clone(), ..self.inner.state(*position)? })
     }
 }
 

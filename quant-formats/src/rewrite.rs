@@ -3,18 +3,17 @@
 use std::path::Path;
 
 use quant::__private::{Decided, decide_all, plan_one, quantize_one};
-use quant::Tensor;
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
 use quant::quantize::{Candidate, PlannedParam, Planner};
-use quant::record::{Manifest, RecordEntry};
+use quant::record::RecordEntry;
 use quant::{Plan, QuantizeError};
 
 use crate::checkpoint::Checkpoint;
-use crate::create::create;
-use crate::entry::Entry;
+use crate::entry::{Entry, Stored};
 use crate::error::CheckpointError;
 use crate::options::Options;
-use crate::pipeline::{self, Allocations};
+use crate::output::{Made, Target, write};
+use crate::pipeline::{self, Allocations, needed};
 
 /// Plans the quantization of a checkpoint, without writing anything. Every tensor is read once.
 ///
@@ -27,18 +26,18 @@ pub fn plan(
     planner: &dyn Planner,
     options: Options<'_>,
 ) -> Result<Plan, CheckpointError> {
-    let decided = decide(from, planner)?;
+    let entries = quantizable(from, options);
+    let decided = decide(entries, planner)?;
     let mut planned = Vec::new();
     let allocations = Allocations::default();
     let each = |index: usize| {
         let tensor = from.read_into(index, allocations.take())?;
         let planned = plan_one(decided[index].clone(), (&tensor).into())?;
         allocations.give_back(tensor);
-        Ok(with_file_bytes(planned, &from.entries()[index]))
+        Ok(with_file_bytes(planned, &entries[index]))
     };
-    pipeline::run(from, &decided_entries(&decided), 0, options, each, |_, param| {
+    run(entries, &decided, options, each, |param| {
         planned.push(param);
-        Ok(())
     })?;
     Ok(Plan::of_params(planned))
 }
@@ -54,14 +53,12 @@ pub fn choose(
     mixed: &MixedPrecision,
     options: Options<'_>,
 ) -> Result<MixedChoice, CheckpointError> {
-    let decided = mixed.decide(candidates(from))?;
+    let entries = quantizable(from, options);
+    let decided = mixed.decide(candidates(entries))?;
     let mut offers = Vec::new();
     let each = |index: usize| Ok(mixed.offers_to(&decided[index], (&from.read(index)?).into())?);
-    pipeline::run(from, &decided_entries(&decided), 0, options, each, |_, offered| {
-        offers.push(offered);
-        Ok(())
-    })?;
-    let now = from.entries().iter().map(|entry| entry.bytes).sum();
+    run(entries, &decided, options, each, |offered| offers.push(offered))?;
+    let now = entries.iter().map(|entry| entry.bytes).sum();
     Ok(mixed.choose(decided, &offers, now)?)
 }
 
@@ -78,20 +75,22 @@ pub fn quantize(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<Plan, CheckpointError> {
-    let decided = decide(from, planner)?;
+    let decided = decide(quantizable(from, options), planner)?;
     check_any_quantized(from, &decided)?;
-    let entries = decided_entries(&decided);
+    let mut targets = decided_targets(&decided);
+    targets.extend(from.entries()[decided.len()..].iter().map(stored));
     let mut planned: Vec<PlannedParam> = Vec::new();
     let allocations = Allocations::default();
     let each = |index: usize| {
+        let Some(decided) = decided.get(index) else { return Ok((None, copy(from, index)?)) };
         let tensor = from.read_into(index, allocations.take())?;
-        let (planned, quantized) = quantize_one(decided[index].clone(), &tensor)?;
-        let planned = with_file_bytes(planned, &from.entries()[index]);
-        let Some(quantized) = quantized else { return Ok((planned, tensor)) };
+        let (planned, quantized) = quantize_one(decided.clone(), &tensor)?;
+        let planned = Some(with_file_bytes(planned, &from.entries()[index]));
+        let Some(quantized) = quantized else { return Ok((planned, Made::Tensor(tensor))) };
         allocations.give_back(tensor);
-        Ok((planned, quantized.into()))
+        Ok((planned, Made::Tensor(quantized.into())))
     };
-    write(from, entries, to.as_ref(), options, each, |param| planned.push(param))?;
+    write(from, targets, to.as_ref(), options, each, |param| planned.extend(param))?;
     Ok(Plan::of_params(planned))
 }
 
@@ -104,9 +103,9 @@ pub fn dequantize(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let entries = from.entries().iter().map(|entry| entry.to_record(None)).collect();
-    let each = |index: usize| Ok(((), from.read(index)?.dequantize()));
-    write(from, entries, to.as_ref(), options, each, |()| {})
+    let floats = from.entries().iter().map(|entry| Target::Tensor(entry.to_record(None)));
+    let each = |index: usize| Ok(((), Made::Tensor(from.read(index)?.dequantize())));
+    write(from, floats.collect(), to.as_ref(), options, each, |()| {})
 }
 
 /// Copies a checkpoint to another file, in the format of its extension.
@@ -118,24 +117,69 @@ pub fn convert(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let entries = from.entries().iter().map(|entry| entry.to_record(entry.scheme())).collect();
-    write(from, entries, to.as_ref(), options, |index| Ok(((), from.read(index)?)), |()| {})
+    let targets = from.entries().iter().map(stored).collect();
+    write(from, targets, to.as_ref(), options, |index| Ok(((), copy(from, index)?)), |()| {})
 }
 
-pub(crate) fn decide(
-    from: &Checkpoint,
-    planner: &dyn Planner,
-) -> Result<Vec<Decided>, QuantizeError> {
+/// A copy of a tensor.
+pub(crate) fn stored(entry: &Entry) -> Target {
+    match entry.stored {
+        Stored::Blocks(ty) => Target::blocks(entry, ty),
+        _ => Target::Tensor(entry.to_record(entry.scheme())),
+    }
+}
+
+/// Makes what [`stored`] declares.
+pub(crate) fn copy(from: &Checkpoint, index: usize) -> Result<Made, CheckpointError> {
+    Ok(match from.entries()[index].stored {
+        Stored::Blocks(_) => Made::Blocks(from.read_blocks(index)?),
+        _ => Made::Tensor(from.read(index)?),
+    })
+}
+
+/// The tensors that may be quantized, which are the first ones of the checkpoint. Those in blocks
+/// come after them, unless the options allow to quantize them again.
+pub(crate) fn quantizable<'a>(from: &'a Checkpoint, options: Options<'_>) -> &'a [Entry] {
+    let entries = from.entries();
+    if options.requantize {
+        return entries;
+    }
+    &entries[..entries.len() - from.blocks_len()]
+}
+
+pub(crate) fn decide(from: &[Entry], planner: &dyn Planner) -> Result<Vec<Decided>, QuantizeError> {
     decide_all(planner, candidates(from))
 }
 
-fn check_any_quantized(from: &Checkpoint, decided: &[Decided]) -> Result<(), CheckpointError> {
+/// Calls `each` for every tensor, and `sink` with the results in order, without writing anything.
+pub(crate) fn run<R: Send>(
+    from: &[Entry],
+    decided: &[Decided],
+    options: Options<'_>,
+    each: impl Fn(usize) -> Result<R, CheckpointError> + Sync,
+    mut sink: impl FnMut(R),
+) -> Result<(), CheckpointError> {
+    let targets = decided.iter().map(|decided| decided_entry(decided).byte_count());
+    let needs: Vec<u64> = from.iter().zip(targets).map(|(from, len)| needed(from, len)).collect();
+    let from: Vec<&Entry> = from.iter().collect();
+    pipeline::run(&from, &needs, 0, options, each, |_, result| {
+        sink(result);
+        Ok(())
+    })
+}
+
+pub(crate) fn check_any_quantized(
+    from: &Checkpoint,
+    decided: &[Decided],
+) -> Result<(), CheckpointError> {
     if decided.iter().any(|one| one.scheme().is_some()) {
         return Ok(());
     }
-    let entries = from.entries();
-    let all_quantized = !entries.is_empty() && entries.iter().all(|it| it.scheme().is_some());
-    Err(CheckpointError::NothingToQuantize { tensors: entries.len(), all_quantized })
+    let (entries, blocks) = (from.entries(), from.entries().len() - decided.len());
+    let is_quantized = |entry: &&Entry| entry.scheme().is_some();
+    let quantized = entries.iter().filter(is_quantized).count() + blocks;
+    let all_quantized = !entries.is_empty() && quantized == entries.len();
+    Err(CheckpointError::NothingToQuantize { tensors: entries.len(), all_quantized, blocks })
 }
 
 /// The plan of a tensor with its bytes in the file: half precision takes half of single precision.
@@ -144,40 +188,18 @@ fn with_file_bytes(mut planned: PlannedParam, entry: &Entry) -> PlannedParam {
     planned
 }
 
-fn candidates(from: &Checkpoint) -> Vec<Candidate> {
+fn candidates(from: &[Entry]) -> Vec<Candidate> {
     let candidate =
         |entry: &Entry| Candidate::new(entry.id.clone(), entry.shape.clone(), entry.scheme());
-    from.entries().iter().map(candidate).collect()
+    from.iter().map(candidate).collect()
 }
 
-/// The tensors after quantization.
-pub(crate) fn decided_entries(decided: &[Decided]) -> Vec<RecordEntry> {
-    let entry = |one: &Decided| {
-        let scheme = one.info.scheme.or(one.scheme());
-        RecordEntry::new(one.info.id.clone(), one.info.shape.clone(), scheme)
-    };
-    decided.iter().map(entry).collect()
+/// A tensor after quantization.
+fn decided_entry(one: &Decided) -> RecordEntry {
+    let scheme = one.info.scheme.or(one.scheme());
+    RecordEntry::new(one.info.id.clone(), one.info.shape.clone(), scheme)
 }
 
-/// Writes the tensor that `each` makes at each position, and passes `done` the rest of its result.
-fn write<R: Send>(
-    from: &Checkpoint,
-    entries: Vec<RecordEntry>,
-    to: &Path,
-    options: Options<'_>,
-    each: impl Fn(usize) -> Result<(R, Tensor), CheckpointError> + Sync,
-    mut done: impl FnMut(R),
-) -> Result<(), CheckpointError> {
-    let held = from.state_entries().iter().map(|state| state.bytes).sum();
-    pipeline::check(from, &entries, held, options)?;
-    let manifest = Manifest::new(entries.clone())
-        .with_metadata(from.metadata().clone())
-        .with_states(from.states()?)
-        .with_max_shard_size(options.max_shard_size);
-    let mut writer = create(to, manifest)?;
-    pipeline::run(from, &entries, held, options, each, |index, (result, tensor)| {
-        done(result);
-        Ok(writer.write(entries[index].id.as_str(), &tensor)?)
-    })?;
-    Ok(writer.finish()?)
+fn decided_targets(decided: &[Decided]) -> Vec<Target> {
+    decided.iter().map(|one| Target::Tensor(decided_entry(one))).collect()
 }

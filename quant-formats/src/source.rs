@@ -39,5 +39,10 @@ pub(crate) trait Source: Send + Sync {
         self.read(index).map(drop)
     }
 
-    fn states(&self) -> Result<Vec<RecordState>, RecordError>;
+    /// Reads the state at this position in [`state_entries`](Self::state_entries).
+    fn state(&self, index: usize) -> Result<RecordState, RecordError>;
+
+    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
+        (0..self.state_entries().len()).map(|index| self.state(index)).collect()
+    }
 }

@@ -146,7 +146,7 @@ fn a_planner_that_quantizes_nothing_is_an_error() {
     let open = || quant_formats::open(&from).unwrap();
     let error = quant_formats::quantize(&open(), &float, &to, Options::default()).unwrap_err();
     let tensors = open().entries().len();
-    let CheckpointError::NothingToQuantize { tensors: found, all_quantized } = error else {
+    let CheckpointError::NothingToQuantize { tensors: found, all_quantized, .. } = error else {
         panic!("{error:?}")
     };
     assert_eq!((found, all_quantized), (tensors, false));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::io::{self, Write};
 
-use quant::__private::{DeclaredOrder, check_distinct};
+use quant::__private::{DeclaredOrder, LaterStates, check_distinct};
+use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Manifest, RecordState};
@@ -15,22 +16,30 @@ use super::FORMAT;
 pub(crate) struct JsonWriter<W> {
     file: W,
     order: DeclaredOrder,
+    later: LaterStates,
+    /// States that are written after the tensors, because some of them have not arrived.
+    states: Vec<RecordState>,
     /// Written before the next tensor.
     separator: &'static str,
 }
 
 impl<W: Write> JsonWriter<W> {
     pub(crate) fn new(mut file: W, manifest: Manifest) -> Result<Self, RecordError> {
-        let Manifest { metadata, entries, states, .. } = manifest;
+        let Manifest { metadata, entries, mut states, later_states, .. } = manifest;
         check_distinct(entries.iter().map(|entry| entry.id.as_str()))?;
-        check_distinct(states.iter().map(|state| state.id.as_str()))?;
-        let order = DeclaredOrder::new(entries);
+        let ids = states.iter().map(|state| &state.id);
+        check_distinct(ids.chain(later_states.iter().map(|it| &it.id)).map(ParamId::as_str))?;
         write!(file, "{{\n  \"format\": \"{FORMAT}\",\n  \"metadata\": {{")?;
         write_metadata(&mut file, &metadata)?;
-        write!(file, "}},\n  \"states\": {{")?;
-        write_states(&mut file, &states)?;
-        write!(file, "}},\n  \"tensors\": {{")?;
-        Ok(Self { file, order, separator: "\n" })
+        write!(file, "}},")?;
+        if later_states.is_empty() {
+            write_states(&mut file, &states)?;
+            states.clear();
+            write!(file, ",")?;
+        }
+        write!(file, "\n  \"tensors\": {{")?;
+        let (order, later) = (DeclaredOrder::new(entries), LaterStates::new(later_states));
+        Ok(Self { file, order, later, states, separator: "\n" })
     }
 
     pub(crate) fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
@@ -60,10 +69,24 @@ impl<W: Write> JsonWriter<W> {
         Ok(())
     }
 
+    /// Keeps the next state that the manifest declares without its bytes.
+    pub(crate) fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
+        self.order.check_finished()?;
+        let kind = self.later.next(id, data.len() as u64)?.kind.clone();
+        self.states.push(RecordState { id: id.into(), kind, data: data.into() });
+        Ok(())
+    }
+
     pub(crate) fn finish(mut self) -> Result<W, RecordError> {
         let end = if self.order.is_empty() { "" } else { "\n  " };
         self.order.check_finished()?;
-        write!(self.file, "{end}}}\n}}\n")?;
+        self.later.check_finished()?;
+        write!(self.file, "{end}}}")?;
+        if !self.states.is_empty() {
+            write!(self.file, ",")?;
+            write_states(&mut self.file, &self.states)?;
+        }
+        write!(self.file, "\n}}\n")?;
         self.file.flush()?;
         Ok(self.file)
     }
@@ -78,6 +101,7 @@ fn write_metadata(file: &mut impl Write, pairs: &BTreeMap<String, String>) -> io
 }
 
 fn write_states(file: &mut impl Write, states: &[RecordState]) -> io::Result<()> {
+    write!(file, "\n  \"states\": {{")?;
     for (number, state) in states.iter().enumerate() {
         let separator = if number > 0 { ",\n" } else { "\n" };
         let (id, kind) = (Quoted(state.id.as_str()), Quoted(&state.kind));
@@ -85,7 +109,7 @@ fn write_states(file: &mut impl Write, states: &[RecordState]) -> io::Result<()>
         state.data.iter().try_for_each(|byte| write!(file, "{byte:02x}"))?;
         write!(file, "\"}}")?;
     }
-    file.write_all(if states.is_empty() { b"" } else { b"\n  " })
+    file.write_all(if states.is_empty() { b"}" } else { b"\n  }" })
 }
 
 /// A list with a line for each row of the last axis.

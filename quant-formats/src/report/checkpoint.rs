@@ -4,7 +4,7 @@ use quant::__private::quantize_one;
 use quant::RecordError;
 use quant::Tensor;
 use quant::quantize::Planner;
-use quant::record::{RecordEntry, RecordFormatError};
+use quant::record::RecordFormatError;
 use quant::tensor::{QuantizedTensor, TensorError};
 
 use super::tensor::TensorReport;
@@ -12,8 +12,8 @@ use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::CheckpointError;
 use crate::options::Options;
-use crate::pipeline;
-use crate::rewrite::{decide, decided_entries};
+use crate::pipeline::{self, needed};
+use crate::rewrite::{decide, quantizable, run};
 
 /// Reports what quantization would do to each tensor of a checkpoint, without writing anything.
 ///
@@ -24,14 +24,17 @@ pub fn tensors(
     planner: &dyn Planner,
     options: Options<'_>,
 ) -> Result<Vec<TensorReport>, CheckpointError> {
-    let decided = decide(from, planner)?;
+    let entries = quantizable(from, options);
+    let decided = decide(entries, planner)?;
     let each = |index: usize| {
         let tensor = from.read(index)?;
         let (planned, quantized) = quantize_one(decided[index].clone(), &tensor)?;
         let report = one(&from.entries()[index], &tensor, quantized.as_ref())?;
         Ok(report.note(planned.reason.to_string()))
     };
-    collect(from, &decided_entries(&decided), options, each)
+    let mut reports = Vec::new();
+    run(entries, &decided, options, each, |report| reports.push(report))?;
+    Ok(reports)
 }
 
 /// Reports on each tensor of a checkpoint and the same tensor in `quantized`, a quantized copy.
@@ -52,18 +55,10 @@ pub fn tensors_against(
             Some(other) => Ok(one(entry, &tensor, quantized.read(other)?.quantized())?),
         }
     };
-    let floats: Vec<_> = from.entries().iter().map(|entry| entry.to_record(None)).collect();
-    collect(from, &floats, options, each)
-}
-
-fn collect(
-    from: &Checkpoint,
-    entries: &[RecordEntry],
-    options: Options<'_>,
-    each: impl Fn(usize) -> Result<TensorReport, CheckpointError> + Sync,
-) -> Result<Vec<TensorReport>, CheckpointError> {
+    let entries: Vec<&Entry> = from.entries().iter().collect();
+    let needs: Vec<u64> = entries.iter().map(|entry| needed(entry, entry.float_bytes())).collect();
     let mut reports = Vec::new();
-    pipeline::run(from, entries, 0, options, each, |_, report| {
+    pipeline::run(&entries, &needs, 0, options, each, |_, report| {
         reports.push(report);
         Ok(())
     })?;

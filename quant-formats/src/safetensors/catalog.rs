@@ -195,7 +195,7 @@ impl<'a> Classifier<'a> {
 const FOREIGN: &str = "tensor/";
 
 /// Type and shape of a state that is a foreign tensor of `len` bytes.
-pub(super) fn foreign(kind: &str, len: usize) -> Option<(Dtype, Vec<usize>)> {
+pub(super) fn foreign(kind: &str, len: u64) -> Option<(Dtype, Vec<usize>)> {
     let (dtype, shape) = kind.strip_prefix(FOREIGN)?.split_once(' ')?;
     let dtype = Dtype::of(dtype)?;
     // Written as a tensor, a float would be read as a parameter.
@@ -203,5 +203,5 @@ pub(super) fn foreign(kind: &str, len: usize) -> Option<(Dtype, Vec<usize>)> {
         return None;
     }
     let shape: Vec<usize> = serde_json::from_str(shape).ok()?;
-    (dtype.byte_count(&shape) == Some(len as u64)).then_some((dtype, shape))
+    (dtype.byte_count(&shape) == Some(len)).then_some((dtype, shape))
 }

@@ -12,7 +12,7 @@ use quant::Tensor;
 use quant::record::{Record, RecordFormatError, RecordState};
 use quant::tensor::QuantizedTensor;
 
-use super::catalog::{Catalog, Location};
+use super::catalog::{Catalog, Location, StateSource};
 use super::elements::Elements;
 use super::error::SafetensorsError;
 use super::header::{self, Header, LEN_BYTES, Slot};
@@ -97,13 +97,10 @@ impl Source for SafetensorsFile {
         assemble(entry, location, |slot| self.elements(slot, mem::take(&mut allocation)))
     }
 
-    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
-        let states = self.catalog.states.iter();
-        let read = states.map(|state| {
-            let data = self.elements(state.slot, Vec::new())?.into_bytes();
-            Ok(RecordState { id: state.id.clone(), kind: state.kind.clone(), data })
-        });
-        read.collect()
+    fn state(&self, index: usize) -> Result<RecordState, RecordError> {
+        let StateSource { id, kind, slot } = &self.catalog.states[index];
+        let data = self.elements(*slot, Vec::new())?.into_bytes();
+        Ok(RecordState { id: id.clone(), kind: kind.clone(), data })
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Shards {
     entries: Vec<Entry>,
     /// The shard of each entry, and the position there.
     locations: Vec<(usize, usize)>,
+    /// The shard of each state, and the position there.
+    states: Vec<(usize, usize)>,
     shards: Vec<SafetensorsFile>,
 }
 
@@ -57,6 +59,7 @@ impl Shards {
             metadata: BTreeMap::new(),
             entries: vec![],
             locations: vec![],
+            states: vec![],
             shards: vec![],
         };
         for shard in shards {
@@ -89,6 +92,8 @@ impl Shards {
             let (id, shard) = (id.into(), name.into());
             return Err(SafetensorsError::NotInShard { id, shard }.into());
         }
+        let states = 0..shard.state_entries().len();
+        self.states.extend(states.map(|position| (self.shards.len(), position)));
         self.metadata.extend(shard.metadata().clone());
         self.shards.push(shard);
         Ok(())
@@ -127,8 +132,8 @@ impl Source for Shards {
         self.shards[shard].read_into(position, allocation)
     }
 
-    fn states(&self) -> Result<Vec<RecordState>, RecordError> {
-        let states = self.shards.iter().map(Source::states);
-        Ok(states.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    fn state(&self, index: usize) -> Result<RecordState, RecordError> {
+        let (shard, position) = self.states[index];
+        self.shards[shard].state(position)
     }
 }

@@ -5,12 +5,12 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 
-use quant::__private::{DeclaredOrder, Payload};
+use quant::__private::{DeclaredOrder, LaterStates, Payload};
 use quant::RecordError;
 use quant::Tensor;
-use quant::record::{Manifest, RecordEntry, RecordFormatError};
+use quant::record::{LaterState, Manifest, RecordEntry, RecordFormatError};
 use quant::tensor::TensorError;
 
 use super::catalog::foreign;
@@ -23,19 +23,21 @@ use super::names::{self, Components};
 pub(super) const WIDTHS: [usize; 6] = [64, 32, 16, 8, 6, 4];
 
 /// The positions of all tensors and states of a manifest.
+#[derive(Default)]
 pub(super) struct Layout {
     header: Header,
     /// The position in the header of each entry's values, scales and zero points.
     entries: Vec<Vec<usize>>,
     /// The position in the header of each state.
     states: Vec<usize>,
+    /// The position in the header of each state that is written later.
+    later_states: Vec<usize>,
     encoded: Vec<u8>,
 }
 
 impl Layout {
     pub(super) fn new(manifest: &Manifest) -> Result<Self, RecordError> {
-        let (entries, states, encoded) = (vec![], vec![], vec![]);
-        let mut layout = Self { header: Header::default(), entries, states, encoded };
+        let mut layout = Self::default();
         for (key, value) in &manifest.metadata {
             let key = names::to_stored_key(key).into_owned();
             layout.header.metadata.insert(key, value.clone());
@@ -44,7 +46,12 @@ impl Layout {
             layout.entry(entry)?;
         }
         for state in &manifest.states {
-            layout.state(state.id.as_str(), &state.kind, state.data.len())?;
+            let slot = layout.state(state.id.as_str(), &state.kind, state.data.len() as u64)?;
+            layout.states.push(slot);
+        }
+        for LaterState { id, kind, len } in &manifest.later_states {
+            let slot = layout.state(id.as_str(), kind, *len)?;
+            layout.later_states.push(slot);
         }
         layout.check_names()?;
         layout.place();
@@ -80,17 +87,17 @@ impl Layout {
         Ok(())
     }
 
-    fn state(&mut self, id: &str, kind: &str, len: usize) -> Result<(), RecordError> {
-        let slot = match foreign(kind, len) {
+    /// Adds a state to the header; its position there.
+    fn state(&mut self, id: &str, kind: &str, len: u64) -> Result<usize, RecordError> {
+        Ok(match foreign(kind, len) {
             Some((dtype, shape)) => self.slot(id.into(), dtype, shape)?,
             None => {
                 let key = format!("{}{id}", names::STATE);
                 self.header.metadata.insert(key.clone(), kind.into());
-                self.slot(key, Dtype::U8, vec![len])?
+                let len = usize::try_from(len).map_err(|_| io::ErrorKind::OutOfMemory);
+                self.slot(key, Dtype::U8, vec![len.map_err(io::Error::from)?])?
             }
-        };
-        self.states.push(slot);
-        Ok(())
+        })
     }
 
     /// Adds a tensor to the header. Its bytes start at 0 until [`place`](Self::place) moves them.
@@ -153,6 +160,7 @@ impl Layout {
 pub(crate) struct SafetensorsWriter<W> {
     file: W,
     order: DeclaredOrder,
+    later: LaterStates,
     /// The offset of the first tensor.
     data: u64,
     layout: Layout,
@@ -165,7 +173,9 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
         file.write_all(header)?;
         let data = header.len() as u64;
         // The layout has checked that names are unique.
-        let mut writer = Self { file, order: DeclaredOrder::new(manifest.entries), data, layout };
+        let (order, later) =
+            (DeclaredOrder::new(manifest.entries), LaterStates::new(manifest.later_states));
+        let mut writer = Self { file, order, later, data, layout };
         for (state, slot) in manifest.states.iter().zip(writer.layout.states.clone()) {
             writer.seek(slot)?;
             writer.file.write_all(&state.data)?;
@@ -192,9 +202,19 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
         Ok(())
     }
 
-    /// Returns the file; an error if tensors are missing.
+    /// Writes the next state that the manifest declares without its bytes.
+    pub(crate) fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
+        self.order.check_finished()?;
+        let position = self.later.position();
+        self.later.next(id, data.len() as u64)?;
+        self.seek(self.layout.later_states[position])?;
+        Ok(self.file.write_all(data)?)
+    }
+
+    /// Returns the file; an error if tensors or states are missing.
     pub(crate) fn finish(mut self) -> Result<W, RecordError> {
         self.order.check_finished()?;
+        self.later.check_finished()?;
         self.file.flush()?;
         Ok(self.file)
     }

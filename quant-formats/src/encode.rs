@@ -1,0 +1,92 @@
+//! Floats to blocks of ggml, from file to file.
+
+use std::path::Path;
+
+use quant::ParamId;
+use quant::RecordError;
+use quant::Tensor;
+use quant::quantize::Planner;
+
+use crate::checkpoint::Checkpoint;
+use crate::entry::Entry;
+use crate::error::CheckpointError;
+use crate::ggml::{GgufEncoding, encode};
+use crate::gguf::GgufError;
+use crate::options::Options;
+use crate::output::{Made, Target, write};
+use crate::rewrite::{check_any_quantized, copy, decide, quantizable, stored};
+
+/// What [`quantize_to_blocks`] made of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Encoded {
+    /// The number of tensors that were quantized.
+    pub quantized: usize,
+    /// The number of all tensors.
+    pub tensors: usize,
+    /// The bytes of all tensors in the checkpoint.
+    pub bytes_before: u64,
+    /// The bytes of all tensors in the output.
+    pub bytes_after: u64,
+    /// Tensors that the planner quantizes, but whose rows do not consist of whole blocks. They stay
+    /// float.
+    pub ragged: Vec<ParamId>,
+}
+
+/// Quantizes a checkpoint to blocks of ggml in another file, in the format of its extension.
+///
+/// `planner` decides which tensors are quantized; the schemes that it chooses are ignored. Codes and
+/// scales are those of ggml's reference functions, bit for bit, without an importance matrix. They
+/// may differ from those of a scheme of this project, which rounds a scale before it divides by it.
+///
+/// # Errors
+/// A tensor cannot be read, has a value that blocks cannot hold, the planner quantizes nothing, or
+/// the output cannot be written. The output keeps its old content then.
+pub fn quantize_to_blocks(
+    from: &Checkpoint,
+    encoding: GgufEncoding,
+    planner: &dyn Planner,
+    to: impl AsRef<Path>,
+    options: Options<'_>,
+) -> Result<Encoded, CheckpointError> {
+    let decided = decide(quantizable(from, options), planner)?;
+    check_any_quantized(from, &decided)?;
+    let (mut summary, mut targets) = (Encoded::default(), Vec::new());
+    let mut is_encoded = Vec::new();
+    for (index, entry) in from.entries().iter().enumerate() {
+        let is_chosen = decided.get(index).is_some_and(|one| one.scheme().is_some());
+        let fits = encoding.ty().divides_row(&entry.shape);
+        if is_chosen && !fits {
+            summary.ragged.push(entry.id.clone());
+        }
+        is_encoded.push(is_chosen && fits);
+        targets.push(match is_chosen && fits {
+            true => Target::blocks(entry, encoding.ty()),
+            false => stored(entry),
+        });
+    }
+    summary.tensors = targets.len();
+    summary.quantized = is_encoded.iter().filter(|&&is_encoded| is_encoded).count();
+    summary.bytes_before = from.entries().iter().map(|entry| entry.bytes).sum();
+    summary.bytes_after = targets.iter().map(Target::byte_count).sum();
+    let each = |index: usize| {
+        if is_encoded[index] {
+            let made = blocks(&from.entries()[index], encoding, &from.read(index)?)?;
+            return Ok(((), Made::Blocks(made)));
+        }
+        Ok(((), copy(from, index)?))
+    };
+    write(from, targets, to.as_ref(), options, each, |()| {})?;
+    Ok(summary)
+}
+
+/// The blocks of a tensor.
+fn blocks(entry: &Entry, encoding: GgufEncoding, tensor: &Tensor) -> Result<Vec<u8>, RecordError> {
+    let (ty, values) = (encoding.ty(), tensor.values());
+    let mut bytes = Vec::with_capacity(values.len() / ty.block_len() * ty.block_bytes());
+    encode(encoding, &values, &mut bytes).map_err(|index| {
+        let (id, value) = (entry.id.clone(), values[index]);
+        GgufError::Value { id, index, value, ty }
+    })?;
+    Ok(bytes)
+}

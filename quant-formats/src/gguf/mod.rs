@@ -1,0 +1,21 @@
+//! GGUF: the format of llama.cpp.
+//!
+//! `metadata` and `header` describe the format, whose types are in `crate::ggml`. `layout` and
+//! `carried` say how a checkpoint becomes a file, and how a file travels through other formats;
+//! `reader`, `writer` and `recorder` do the work. Start reading at `header`.
+
+mod carried;
+mod cursor;
+mod elements;
+mod error;
+mod header;
+mod layout;
+mod metadata;
+mod reader;
+mod recorder;
+mod writer;
+
+pub use error::GgufError;
+pub(crate) use reader::GgufFile;
+pub use recorder::GgufRecorder;
+pub(crate) use writer::GgufWriter;

@@ -1,0 +1,190 @@
+//! Reading: the header, then tensors on request.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use quant::__private::FileReader;
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::{Record, RecordFormatError, RecordState};
+
+use super::carried::{header_entry, header_state};
+use super::elements::{read_bytes, read_values};
+use super::header::{Header, Slot};
+use super::metadata::ALIGNMENT;
+use crate::entry::{Entry, StateEntry, Stored};
+use crate::format::Format;
+use crate::ggml::{Content, GgufType, kind_of_tensor};
+use crate::source::Source;
+
+/// An open GGUF file.
+///
+/// Floats are its entries. What else it has are states: the header, and the tensors of other types.
+#[derive(Debug)]
+pub(crate) struct GgufFile {
+    file: File,
+    path: PathBuf,
+    header: Header,
+    metadata: BTreeMap<String, String>,
+    entries: Vec<Entry>,
+    /// The tensor of each entry.
+    floats: Vec<usize>,
+    /// The tensor of each state after the header.
+    others: Vec<usize>,
+}
+
+impl GgufFile {
+    pub(crate) fn open(path: &Path) -> Result<Self, RecordError> {
+        Self::try_open(path).map_err(|error| error.in_file(path))
+    }
+
+    fn try_open(path: &Path) -> Result<Self, RecordError> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        let header = Header::read(&mut BufReader::new(FileReader::new(&file, 0)), Some(len))?;
+        let is_float = |&slot: &usize| header.tensors[slot].ty.content() == Content::Floats;
+        let (floats, others): (Vec<usize>, _) = (0..header.tensors.len()).partition(is_float);
+        let entries = floats.iter().map(|&slot| entry(&header.tensors[slot])).collect();
+        let metadata = metadata(&header);
+        Ok(Self { file, path: path.into(), metadata, entries, floats, others, header })
+    }
+
+    /// A reader that starts at a tensor.
+    fn reader(&self, slot: &Slot) -> FileReader<'_> {
+        FileReader::new(&self.file, self.header.data() + slot.bytes.start)
+    }
+
+    fn in_file(&self, error: impl Into<RecordError>) -> RecordError {
+        error.into().in_file(&self.path)
+    }
+}
+
+/// The values of a header that are not arrays, as text.
+fn metadata(header: &Header) -> BTreeMap<String, String> {
+    // The alignment says nothing about the model, and another file may have another one.
+    let pairs = header.pairs.iter().filter(|pair| pair.key != ALIGNMENT);
+    pairs.filter_map(|pair| Some((pair.key.clone(), pair.text(&header.bytes)?))).collect()
+}
+
+fn entry(slot: &Slot) -> Entry {
+    let stored = match slot.ty {
+        GgufType::F16 => Stored::F16,
+        GgufType::BF16 => Stored::Bf16,
+        _ => Stored::F32,
+    };
+    let bytes = slot.bytes.end - slot.bytes.start;
+    Entry::new(slot.name.as_str().into(), slot.shape.clone(), stored, bytes)
+}
+
+impl Source for GgufFile {
+    fn format(&self) -> Format {
+        Format::Gguf
+    }
+
+    fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    fn state_entries(&self) -> Vec<StateEntry> {
+        let header = header_entry(&self.header);
+        let others = self.others.iter().map(|&slot| {
+            let slot = &self.header.tensors[slot];
+            let bytes = slot.bytes.end - slot.bytes.start;
+            StateEntry::new(slot.name.as_str().into(), kind_of_tensor(slot.ty, &slot.shape), bytes)
+        });
+        std::iter::once(header).chain(others).collect()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.path]
+    }
+
+    fn read(&self, index: usize) -> Result<Tensor, RecordError> {
+        self.read_into(index, Vec::new())
+    }
+
+    fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
+        let slot = &self.header.tensors[self.floats[index]];
+        let values = read_values(&mut self.reader(slot), slot, true, allocation);
+        tensor(slot, values.map_err(|error| self.in_file(error))?)
+    }
+
+    fn state(&self, index: usize) -> Result<RecordState, RecordError> {
+        let Some(other) = index.checked_sub(1) else {
+            return Ok(header_state(&self.header));
+        };
+        let slot = &self.header.tensors[self.others[other]];
+        let data = read_bytes(&mut self.reader(slot), slot, true);
+        let data = data.map_err(|error| self.in_file(error))?;
+        Ok(RecordState {
+            id: slot.name.as_str().into(),
+            kind: kind_of_tensor(slot.ty, &slot.shape),
+            data,
+        })
+    }
+}
+
+fn tensor(slot: &Slot, values: Vec<f32>) -> Result<Tensor, RecordError> {
+    Tensor::from_values(&slot.shape, values).map_err(|source| {
+        RecordFormatError::Tensor { id: slot.name.as_str().into(), source }.into()
+    })
+}
+
+/// Reads a record from an input of `len` bytes, if that is known. What follows the last tensor is
+/// not read.
+///
+/// Blocks become floats, because a model has no parameters of other types. The header is left out:
+/// a model has no state of that name.
+pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
+    let reader = &mut BufReader::new(reader);
+    let header = Header::read(reader, len)?;
+    let mut read: Vec<Option<Loaded>> = header.tensors.iter().map(|_| None).collect();
+    let (mut at, data) = (header.bytes.len() as u64, header.data());
+    for position in header.by_offset() {
+        let slot = &header.tensors[position];
+        skip(reader, data + slot.bytes.start - at)?;
+        at = data + slot.bytes.end;
+        read[position] = Some(Loaded::read(reader, slot, len.is_some())?);
+    }
+    let mut record = Record::new();
+    for (key, value) in metadata(&header) {
+        record.insert_metadata(key, value);
+    }
+    for (slot, loaded) in header.tensors.iter().zip(read.into_iter().flatten()) {
+        let (id, kind) = (slot.name.as_str(), kind_of_tensor(slot.ty, &slot.shape));
+        match loaded {
+            Loaded::Values(values) => {
+                record.insert(id, tensor(slot, values)?);
+            }
+            Loaded::Bytes(data) => {
+                record.insert_state(RecordState { id: id.into(), kind, data });
+            }
+        }
+    }
+    Ok(record)
+}
+
+enum Loaded {
+    Values(Vec<f32>),
+    Bytes(Vec<u8>),
+}
+
+impl Loaded {
+    fn read(reader: &mut dyn Read, slot: &Slot, known: bool) -> io::Result<Self> {
+        match slot.ty.content() {
+            Content::Plain => read_bytes(reader, slot, known).map(Self::Bytes),
+            _ => read_values(reader, slot, known, Vec::new()).map(Self::Values),
+        }
+    }
+}
+
+fn skip(reader: &mut dyn Read, len: u64) -> io::Result<()> {
+    let skipped = io::copy(&mut reader.take(len), &mut io::sink())?;
+    if skipped < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}

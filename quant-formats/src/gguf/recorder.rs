@@ -1,0 +1,115 @@
+//! Models from and to GGUF.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+use quant::__private::Payload;
+use quant::Module;
+use quant::ParamId;
+use quant::RecordError;
+use quant::module::{ModuleVisitor, ParamView, Walk};
+use quant::record::{Manifest, ManifestError, Record, RecordEntry, Recorder};
+
+use super::layout::Layout;
+use super::reader;
+use super::writer::pad;
+use crate::rename::Rename;
+
+/// Loads and saves models in GGUF files, as llama.cpp has them.
+///
+/// Tensors of every type are loaded as parameters in single precision, those of integers and of F64
+/// as states. Float parameters are saved as F32; a quantized one is an error, because GGUF has its
+/// own blocks.
+///
+/// ```
+/// use quant::{Module, Param};
+/// use quant_formats::{GgufRecorder, Rename};
+///
+/// #[derive(Module)]
+/// struct Model { layers: Vec<Param<[f32; 2]>> }
+///
+/// let foreign = vec![Param::new([1.0f32, 2.0])].save_bytes(&GgufRecorder::default())?;
+///
+/// let rename = Rename::new().replace(r"^(\d+)$", "layers.$1")?;
+/// let model = Model { layers: vec![Param::new([0.0; 2])] };
+/// let model = model.load_bytes(&foreign, &GgufRecorder::default().rename(rename))?;
+/// assert_eq!(*model.layers[0].value(), [1.0, 2.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct GgufRecorder {
+    metadata: BTreeMap<String, String>,
+    rename: Rename,
+}
+
+impl GgufRecorder {
+    /// Adds a key and its value, a string, to the metadata of saved files.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Renames tensors and states that are loaded.
+    #[must_use]
+    pub fn rename(self, rename: Rename) -> Self {
+        Self { rename, ..self }
+    }
+}
+
+impl Recorder for GgufRecorder {
+    fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
+        let manifest = Manifest::of_model(model, &self.metadata);
+        let layout = Layout::new(&manifest, false)?;
+        writer.write_all(&layout.header)?;
+        let entries = &manifest.entries;
+        let mut pass = Pass { layout: &layout, entries, at: 0, writer, result: Ok(()) };
+        model.visit(&mut pass);
+        let Pass { at, result, .. } = pass;
+        result?;
+        if let Some(missing) = entries.get(at) {
+            return Err(ManifestError::Changed { id: missing.id.clone() }.into());
+        }
+        for (slot, state) in layout.states.iter().zip(&manifest.states) {
+            if let Some(slot) = slot {
+                writer.write_all(&state.data)?;
+                pad(writer, layout.padding(slot))?;
+            }
+        }
+        Ok(writer.flush()?)
+    }
+
+    fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
+        Ok(self.rename.record(reader::load(reader, len)?)?)
+    }
+}
+
+/// Writes parameters in the order of the walk.
+struct Pass<'a> {
+    layout: &'a Layout,
+    entries: &'a [RecordEntry],
+    at: usize,
+    writer: &'a mut dyn Write,
+    result: Result<(), RecordError>,
+}
+
+impl ModuleVisitor for Pass<'_> {
+    fn visit_float(&mut self, id: ParamId, param: ParamView<'_>) {
+        if self.result.is_ok() {
+            self.result = self.try_param(id, param);
+        }
+    }
+}
+
+impl Pass<'_> {
+    fn try_param(&mut self, id: ParamId, param: ParamView<'_>) -> Result<(), RecordError> {
+        if self.entries.get(self.at) != Some(&RecordEntry::of_param(id.clone(), param)) {
+            return Err(ManifestError::Changed { id }.into());
+        }
+        let [values, ..] = Payload::of(param);
+        values.chunks(|bytes| self.writer.write_all(bytes))?;
+        pad(self.writer, self.layout.padding(&self.layout.entries[self.at]))?;
+        self.at += 1;
+        Ok(())
+    }
+}
