@@ -54,6 +54,36 @@ fn foreign() {
     seed("json", "index", r#"{"metadata": {"total_size": 8}, "weight_map": {"a": "model-1.safetensors"}}"#);
 }
 
+/// A GGUF file of floats, integers and blocks, with metadata.
+fn gguf() {
+    use quant_formats::GgufRecorder;
+    let mut record = quant_fuzz::sample().into_iter().fold(Record::new(), |mut floats, (id, tensor)| {
+        if !tensor.is_quantized() {
+            floats.insert(id, tensor);
+        }
+        floats
+    });
+    record.insert_metadata("general.name", "seed");
+    for (kind, len) in
+        [("tensor/I64 [2]", 16), ("tensor/Q4_K [1, 256]", 144), ("tensor/Q8_0 [2, 32]", 68)]
+    {
+        let (id, data) = (kind[7..9].into(), vec![3; len]);
+        record.insert_state(quant::record::RecordState { id, kind: kind.into(), data });
+    }
+    seed("gguf", "small", record.save_bytes(&GgufRecorder::default()).expect("saved"));
+    let mut arrays = b"GGUF\x03\0\0\0".to_vec();
+    arrays.extend(0u64.to_le_bytes());
+    arrays.extend(2u64.to_le_bytes());
+    for (key, inner) in [(b'a', 4u32), (b'b', 8)] {
+        arrays.extend(1u64.to_le_bytes());
+        arrays.push(key);
+        [9, inner].iter().for_each(|ty: &u32| arrays.extend(ty.to_le_bytes()));
+        arrays.extend(2u64.to_le_bytes());
+        arrays.extend([0; 16].iter().take(if inner == 4 { 8 } else { 16 }));
+    }
+    seed("gguf", "arrays", arrays);
+}
+
 fn activations() {
     let state = |name: &str, activation: &ActivationQuantizer| {
         let record = Record::from_module(activation).expect("one state");
@@ -107,6 +137,7 @@ calibration = "mse"
 fn main() {
     records();
     foreign();
+    gguf();
     activations();
     texts();
 }

@@ -2,12 +2,15 @@
 
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use quant::QuantizationScheme;
 use quant::calibration::CalibrationMethod;
 use quant::quantize::ByteSize;
 use quant::quantize::mixed::{Budget, Precision};
+use quant::scheme::NameError;
+use quant_formats::GgufEncoding;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -15,11 +18,12 @@ Examples:
   quant plan model.safetensors --budget 30% --write-recipe recipe.toml
   quant quantize model.safetensors -o model.quant --recipe recipe.toml
   quant quantize model.safetensors -o clipped.quant --calibration percentile:99.9 --keep '**.head.*'
+  quant quantize model.safetensors -o model.gguf --scheme q8_0
   quant diff model.safetensors model.quant --min-sqnr 10
   quant report model.safetensors --against model.quant
 
-Files: records (.quant), safetensors (.safetensors, or the .safetensors.index.json of shards) and \
-JSON (.json). The content of an input decides its format, the extension of an output decides that \
+Files: records (.quant), safetensors (.safetensors, or the .safetensors.index.json of shards), GGUF \
+(.gguf) and JSON (.json). The content of an input decides its format, the extension of an output decides that \
 of the output. An output keeps its old content until the new content is complete.
 
 Sizes: kB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB powers of 1024. Printed sizes \
@@ -111,9 +115,9 @@ pub(crate) struct Names {
 #[derive(Args)]
 pub(crate) struct Choice {
     /// The scheme of tensors with two or more axes, such as per-tensor-affine-int8 or
-    /// per-block-symmetric-int4:len=32
+    /// per-block-symmetric-int4:len=32; for a GGUF file `q8_0`, `q4_0` or `q4_1`
     #[arg(long, value_name = "SCHEME", default_value = "per-channel-symmetric-int8")]
-    pub(crate) scheme: QuantizationScheme,
+    pub(crate) scheme: Scheme,
 
     /// How ranges are found: min-max, mse, percentile:99.9, entropy [default: min-max]
     #[arg(long, value_name = "METHOD")]
@@ -127,6 +131,11 @@ pub(crate) struct Choice {
     /// Read schemes, calibrations and rules from a recipe in TOML
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "calibration", "keep"])]
     pub(crate) recipe: Option<PathBuf>,
+
+    /// Quantize tensors in blocks of GGUF from the floats that they stand for. Otherwise they are
+    /// copied unchanged
+    #[arg(long)]
+    pub(crate) requantize: bool,
 
     /// Choose a scheme for each tensor so that the sum of squared errors is minimal and all tensors
     /// take at most this size: 45%, 24MB, 16MiB
@@ -148,6 +157,25 @@ pub(crate) struct Choice {
         ]
     )]
     pub(crate) schemes: Vec<Precision>,
+}
+
+/// What floats are quantized to. In a GGUF file, a name such as `q8_0` stands for its blocks, and
+/// elsewhere for the scheme of the same name.
+#[derive(Clone, Copy)]
+pub(crate) struct Scheme {
+    pub(crate) quantization: Option<QuantizationScheme>,
+    pub(crate) encoding: Option<GgufEncoding>,
+}
+
+impl FromStr for Scheme {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        match (name.parse(), name.parse().ok()) {
+            (Err(error), None) => Err(error),
+            (quantization, encoding) => Ok(Self { quantization: quantization.ok(), encoding }),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -220,7 +248,7 @@ pub(crate) struct Quantize {
 
 #[derive(Args)]
 pub(crate) struct Output {
-    /// The file to write: .quant, .safetensors or .json
+    /// The file to write: .quant, .safetensors, .gguf or .json
     #[arg(id = "output", long, short, value_name = "OUT")]
     pub(crate) path: PathBuf,
 

@@ -9,7 +9,7 @@ use quant::QuantizeError;
 use quant::RecordError;
 use quant::quantize::UnmatchedRule;
 use quant::record::RecordFormatError;
-use quant_formats::CheckpointError;
+use quant_formats::{CheckpointError, GgufError};
 use serde::Serialize;
 
 use crate::args::Choice;
@@ -97,6 +97,12 @@ impl Failure {
     ) -> Self {
         match error {
             CheckpointError::Cancelled => Self::Interrupted,
+            CheckpointError::Record(error) if lacks_type(&error) => {
+                Self::record(to.unwrap_or(from), error).help(
+                    "--scheme q8_0, q4_0 or q4_1 makes blocks of GGUF; --omit leaves a tensor or \
+                     state out",
+                )
+            }
             CheckpointError::Record(error) => {
                 let read = matches!(
                     &error,
@@ -112,9 +118,13 @@ impl Failure {
             }
             CheckpointError::Quantize(error) => Self::quantize(from, choice, &error),
             CheckpointError::Mixed(error) => Self::usage_of(from, &error),
-            CheckpointError::NothingToQuantize { all_quantized, .. } => {
+            CheckpointError::NothingToQuantize { all_quantized, blocks, .. } => {
                 let failure = Self::usage_of(from, &error);
-                if all_quantized {
+                if blocks > 0 {
+                    failure.help(
+                        "--requantize quantizes blocks of GGUF from the floats they stand for",
+                    )
+                } else if all_quantized {
                     failure.help("`quant dequantize` makes a quantized checkpoint float")
                 } else {
                     failure.help("`quant plan` shows the reason for each tensor")
@@ -177,6 +187,12 @@ impl Failure {
             Self::Interrupted | Self::Output(_) => None,
         }
     }
+}
+
+/// Whether GGUF has no type for a tensor or state.
+fn lacks_type(error: &RecordError) -> bool {
+    let RecordError::Recorder { source, .. } = error else { return false };
+    matches!(source.downcast_ref(), Some(GgufError::NoType { .. }))
 }
 
 /// What is printed of an error under `--json`.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use quant::{Recipe, Rule};
+use quant::{QuantizationScheme, QuantizationType, Recipe, Rule};
 use quant_formats::{Checkpoint, Format, Rename, RenameError};
 
 use crate::args::{Choice, Input, Names};
@@ -51,12 +51,28 @@ pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
         });
     }
-    let recipe = match choice.budget {
-        Some(_) => Recipe::new(),
-        None => Recipe::new().scheme(choice.scheme),
+    let recipe = match (choice.budget, choice.scheme.quantization) {
+        (Some(_), _) => Recipe::new(),
+        (None, Some(scheme)) => Recipe::new().scheme(scheme),
+        (None, None) => {
+            return Err(Failure::usage("--scheme: these are blocks of GGUF and not a scheme")
+                .help("write a .gguf file with `quant quantize`"));
+        }
     };
     let recipe = choice.calibration.into_iter().fold(recipe, Recipe::calibration);
     Ok(choice.keep.iter().fold(recipe, |recipe, glob| recipe.rule(Rule::keep(glob))))
+}
+
+/// The recipe that chooses the tensors that become blocks of GGUF. Its scheme means nothing.
+pub(crate) fn recipe_of_blocks(choice: &Choice) -> Result<Recipe, Failure> {
+    if choice.calibration.is_some() {
+        return Err(Failure::usage(
+            "--calibration: the scales of blocks of GGUF are not calibrated",
+        ));
+    }
+    let scheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
+    let keep = choice.keep.iter();
+    Ok(keep.fold(Recipe::new().scheme(scheme), |recipe, glob| recipe.rule(Rule::keep(glob))))
 }
 
 /// The files that a command reads, none of which it may write.

@@ -145,6 +145,49 @@ fn conversion_through_every_format_changes_nothing() {
 }
 
 #[test]
+fn a_gguf_file_has_blocks_that_travel_and_are_not_quantized_again() {
+    let workspace = Workspace::new();
+    let quantize = ["quantize", "model.safetensors", "-o", "q8.gguf", "--scheme", "q8_0"];
+    let said = workspace.ok(&quantize);
+    assert!(
+        said.starts_with("3 of 6 tensors to Q8_0: 12.5 kB become 3.46 kB (27.7 %)\n"),
+        "{said}"
+    );
+    let shown = workspace.ok(&["inspect", "q8.gguf"]);
+    assert!(shown.starts_with("q8.gguf: GGUF, 6 tensors, 3120 parameters, 3.46 kB\n"), "{shown}");
+    assert!(shown.contains("Q8_0") && shown.contains("format = pt"), "{shown}");
+
+    workspace.ok(&["convert", "q8.gguf", "-o", "q8.quant"]);
+    workspace.ok(&["diff", "q8.gguf", "q8.quant"]);
+    workspace.ok(&["convert", "q8.quant", "-o", "again.gguf"]);
+    let read = |name: &str| fs::read(workspace.at(name)).unwrap();
+    assert!(read("again.gguf") == read("q8.gguf"));
+    workspace.ok(&["verify", "q8.gguf"]);
+
+    let (code, said) = workspace.fails(&["quantize", "q8.gguf", "-o", "int8.quant"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("3 are quantized already, in blocks of GGUF\n  --requantize"), "{said}");
+    let said = workspace.ok(&["quantize", "q8.gguf", "-o", "int8.quant", "--requantize"]);
+    assert!(said.starts_with("3 of 6 tensors quantized"), "{said}");
+    let said = workspace.ok(&["plan", "q8.gguf"]);
+    assert!(said.contains("3 tensors are copied unchanged, such as "), "{said}");
+
+    let json = workspace.json(&[&quantize[..], &["--json"]].concat());
+    assert_eq!(json["quantized"], 3);
+    for (arguments, message) in [
+        (&["quantize", "model.safetensors", "-o", "a.gguf"][..], "GGUF has no type for"),
+        (&["plan", "model.safetensors", "--scheme", "q4_1"], "blocks of GGUF and not a scheme"),
+        (
+            &[&quantize[..], &["--calibration", "mse"]].concat(),
+            "--calibration: the scales of blocks of GGUF are not calibrated",
+        ),
+    ] {
+        let (code, said) = workspace.fails(arguments);
+        assert!(code >= 2 && said.contains(message), "{said}");
+    }
+}
+
+#[test]
 fn plan_says_what_quantize_does() {
     let workspace = Workspace::new();
     let shown = workspace.ok(&["plan", "model.safetensors", "--keep", "encoder.layer.0.**"]);

@@ -18,6 +18,9 @@ use crate::progress::Progress;
 use crate::signals;
 use tree::Tree;
 
+/// The characters of a value of metadata that are shown as text.
+const METADATA_CHARS: usize = 200;
+
 pub(crate) fn run(args: &Inspect) -> Result<Outcome, Failure> {
     signals::exit_at_once();
     let checkpoint = input::open(&args.input)?;
@@ -103,7 +106,10 @@ impl<'a> Contents<'a> {
         let size = bytes(self.bytes);
         writeln!(out, "{path}: {format}, {tensors} tensors, {parameters} parameters, {size}")?;
         for (key, value) in self.metadata {
-            writeln!(out, "  {} = {}", printable_line(key), printable_line(value))?;
+            // A chat template fills pages.
+            let short: String = value.chars().take(METADATA_CHARS).collect();
+            let more = if short.len() < value.len() { "…" } else { "" };
+            writeln!(out, "  {} = {}{more}", printable_line(key), printable_line(&short))?;
         }
         writeln!(out)?;
         let mut table = Table::new(["<tensor", "<shape", "<type", "size", "range", "<"]);

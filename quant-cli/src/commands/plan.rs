@@ -6,7 +6,7 @@ use std::path::Path;
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
 use quant::quantize::{Action, PlannedParam, Planner, Reason};
 use quant::{Plan, Recipe};
-use quant_formats::Checkpoint;
+use quant_formats::{Checkpoint, Stored};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -32,14 +32,16 @@ pub(crate) fn run(args: &args::Plan) -> Result<Outcome, Failure> {
     let job = Job::new();
     let chosen = planner(&checkpoint, &args.input.path, &args.choice, &job, &args.work)?;
     let plan = job
-        .run(&checkpoint, &args.work, None, |options| {
+        .run(&checkpoint, &args.work, None, |mut options| {
+            options.requantize = args.choice.requantize;
             quant_formats::plan(&checkpoint, &*chosen.planner, options)
         })
         .map_err(|error| Failure::checkpoint(&args.input.path, None, Some(&args.choice), error))?;
     if let Some(path) = &args.write_recipe {
         write_recipe(&plan, path)?;
     }
-    let (unchanged, notes) = (Unchanged::of(&checkpoint), chosen.notes);
+    let unchanged = Unchanged::of(&checkpoint, &args.choice);
+    let notes = chosen.notes;
     let mut out = io::stdout().lock();
     if args.json {
         output::json(&mut out, &Document { plan: &plan, unchanged, notes })?;
@@ -79,7 +81,10 @@ pub(crate) fn planner(
     };
     let mixed = MixedPrecision::new(budget, choice.schemes.clone()).recipe(recipe);
     let chosen = job
-        .run(checkpoint, work, None, |options| quant_formats::choose(checkpoint, &mixed, options))
+        .run(checkpoint, work, None, |mut options| {
+            options.requantize = choice.requantize;
+            quant_formats::choose(checkpoint, &mixed, options)
+        })
         .map_err(|error| Failure::checkpoint(path, None, Some(choice), error))?;
     if chosen.gap > 0.0 {
         let MixedChoice { error, gap, .. } = chosen;
@@ -102,7 +107,8 @@ pub(crate) fn describe(choice: &Choice) -> String {
         (Some(budget), _) => format!("within {budget}"),
         (None, Some(path)) => format!("by {}", path.display()),
         (None, None) => {
-            format!("{} by {}", choice.scheme, choice.calibration.unwrap_or_default())
+            let scheme = choice.scheme.quantization.map_or(String::new(), |it| it.to_string());
+            format!("{scheme} by {}", choice.calibration.unwrap_or_default())
         }
     }
 }
@@ -179,7 +185,8 @@ pub(crate) fn summary(plan: &Plan, participle: &str) -> String {
     text
 }
 
-/// A tensor of a type that is never quantized, such as I64 or F64. It is copied as it is.
+/// A tensor of a type that is never quantized, such as I64 or F64, or one in blocks of GGUF. It is
+/// copied as it is.
 #[derive(Serialize)]
 pub(crate) struct Unchanged {
     name: String,
@@ -188,12 +195,18 @@ pub(crate) struct Unchanged {
 }
 
 impl Unchanged {
-    pub(crate) fn of(checkpoint: &Checkpoint) -> Vec<Self> {
+    pub(crate) fn of(checkpoint: &Checkpoint, choice: &Choice) -> Vec<Self> {
+        let entries = checkpoint.entries().iter();
+        let blocks = entries.filter(|entry| matches!(entry.stored, Stored::Blocks(_)));
+        let blocks = blocks.filter(|_| !choice.requantize).map(|entry| Self {
+            name: entry.id.to_string(),
+            dtype: format!("{} {:?}", entry.stored, entry.shape),
+        });
         let tensors = checkpoint.state_entries().into_iter().filter_map(|state| {
             let dtype = state.kind.strip_prefix("tensor/")?.to_owned();
             Some(Self { name: state.id.to_string(), dtype })
         });
-        tensors.collect()
+        blocks.chain(tensors).collect()
     }
 
     /// Prints a line, if there are any: `2 tensors are copied unchanged, such as ids (I64 [1, 512])`

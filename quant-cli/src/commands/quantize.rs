@@ -1,14 +1,17 @@
 //! `quant quantize`
 
+mod blocks;
+
 use std::io::{self, Write};
 use std::time::Instant;
 
 use quant::Plan;
+use quant_formats::Format;
 use serde::Serialize;
 
 use super::plan::{self, Unchanged};
 use crate::Outcome;
-use crate::args::Quantize;
+use crate::args::{Choice, Quantize};
 use crate::error::Failure;
 use crate::input::{self, Sources};
 use crate::output::{self, note};
@@ -27,6 +30,17 @@ struct Summary<'a> {
 }
 
 pub(crate) fn run(args: &Quantize) -> Result<Outcome, Failure> {
+    let Choice { scheme, recipe, budget, .. } = &args.choice;
+    let is_gguf = matches!(Format::of_path(&args.output.path), Ok(Format::Gguf));
+    match scheme.encoding {
+        Some(encoding) if is_gguf && recipe.is_none() && budget.is_none() => {
+            blocks::run(args, encoding)
+        }
+        _ => quantize(args),
+    }
+}
+
+fn quantize(args: &Quantize) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let (from, to) = (&args.input.path, &args.output.path);
     let checkpoint = input::open(&args.input)?;
@@ -34,12 +48,13 @@ pub(crate) fn run(args: &Quantize) -> Result<Outcome, Failure> {
     let job = Job::new();
     let chosen = plan::planner(&checkpoint, from, &args.choice, &job, &args.work)?;
     let plan = job
-        .run(&checkpoint, &args.work, args.output.max_shard_size, |options| {
+        .run(&checkpoint, &args.work, args.output.max_shard_size, |mut options| {
+            options.requantize = args.choice.requantize;
             quant_formats::quantize(&checkpoint, &*chosen.planner, to, options)
         })
         .map_err(|error| Failure::checkpoint(from, Some(to), Some(&args.choice), error))?;
     let seconds = started.elapsed().as_secs_f64();
-    let unchanged = Unchanged::of(&checkpoint);
+    let unchanged = Unchanged::of(&checkpoint, &args.choice);
     let mut out = io::stdout().lock();
     if args.json {
         let summary = Summary {

@@ -52,7 +52,8 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
             let Chosen { planner, notes: said } =
                 plan::planner(&checkpoint, from, &args.choice, &job, &args.work)?;
             notes = said;
-            let tensors = job.run(&checkpoint, &args.work, None, |options| {
+            let tensors = job.run(&checkpoint, &args.work, None, |mut options| {
+                options.requantize = args.choice.requantize;
                 report::tensors(&checkpoint, &*planner, options)
             });
             (tensors, plan::describe(&args.choice))

@@ -1,0 +1,38 @@
+//! A GGUF file: what is read of it is what is read of the file written anew.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use quant::record::{Record, Recorder};
+use quant::{BincodeRecorder, Module};
+use quant_formats::{GgufRecorder, Options};
+
+/// The bytes of a record, in which a NaN is equal to itself.
+fn native(record: &Record) -> Vec<u8> {
+    record.save_bytes(&BincodeRecorder::default()).expect("every record can be saved")
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let recorder = GgufRecorder::default();
+    let known = recorder.load(&mut &*bytes, Some(bytes.len() as u64));
+    let unknown = recorder.load(&mut &*bytes, None);
+    assert_eq!(known.is_ok(), unknown.is_ok(), "{known:?} and {unknown:?}");
+
+    let path = quant_fuzz::directory().join("file.gguf");
+    let copy = quant_fuzz::directory().join("copy.gguf");
+    std::fs::write(&path, bytes).expect("room in the directory");
+    if let Ok(checkpoint) = quant_formats::open(&path) {
+        for index in 0..checkpoint.entries().len() {
+            checkpoint.read(index).expect("checked when it was opened");
+        }
+        // Only names that are too long for other programs cannot be written.
+        if quant_formats::convert(&checkpoint, &copy, Options::default()).is_ok() {
+            let again = quant_formats::open(&copy).expect("just written");
+            assert_eq!(again.metadata(), checkpoint.metadata());
+            assert_eq!(again.entries().len(), checkpoint.entries().len());
+        }
+    }
+    let Ok(record) = known else { return };
+    let Ok(saved) = record.save_bytes(&recorder) else { return };
+    let again = recorder.load(&mut &*saved, Some(saved.len() as u64)).expect("just written");
+    assert!(native(&again) == native(&record));
+});
