@@ -10,10 +10,10 @@ use quant::quantize::Planner;
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::CheckpointError;
-use crate::ggml::{GgufEncoding, encode};
+use crate::ggml::{FILE_TYPE, GgufEncoding, encode};
 use crate::gguf::GgufError;
 use crate::options::Options;
-use crate::output::{Made, Target, write};
+use crate::output::{Made, Output, Target, write};
 use crate::rewrite::{check_any_quantized, copy, decide, quantizable, stored};
 
 /// What [`quantize_to_blocks`] made of a checkpoint.
@@ -76,7 +76,8 @@ pub fn quantize_to_blocks(
         }
         Ok(((), copy(from, index)?))
     };
-    write(from, targets, to.as_ref(), options, each, |()| {})?;
+    let output = Output::of(from, targets).update(FILE_TYPE, encoding.file_type());
+    write(from, output, to.as_ref(), options, each, |()| {})?;
     Ok(summary)
 }
 

@@ -1,5 +1,6 @@
 //! Writing what a job makes of each tensor of a checkpoint.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use quant::Tensor;
@@ -36,6 +37,27 @@ impl Target {
     }
 }
 
+/// What a checkpoint becomes.
+pub(crate) struct Output {
+    targets: Vec<Target>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Output {
+    /// The tensors of a checkpoint become `targets`; its metadata is copied.
+    pub(crate) fn of(from: &Checkpoint, targets: Vec<Target>) -> Self {
+        Self { targets, metadata: from.metadata().clone() }
+    }
+
+    /// Gives a key of the metadata another value, if it has one.
+    pub(crate) fn update(mut self, key: &str, value: impl ToString) -> Self {
+        if let Some(old) = self.metadata.get_mut(key) {
+            *old = value.to_string();
+        }
+        self
+    }
+}
+
 /// What is written of a tensor: what its [`Target`] declares.
 pub(crate) enum Made {
     Tensor(Tensor),
@@ -44,16 +66,17 @@ pub(crate) enum Made {
 
 /// Writes what `each` makes of the tensor at each position, and passes `done` the rest of its result.
 ///
-/// Tensors come before those in blocks, because a record has its states last. Metadata and the other
-/// states are copied.
+/// Tensors come before those in blocks, because a record has its states last. The other states are
+/// copied.
 pub(crate) fn write<R: Send>(
     from: &Checkpoint,
-    targets: Vec<Target>,
+    output: Output,
     to: &Path,
     options: Options<'_>,
     each: impl Fn(usize) -> Result<(R, Made), CheckpointError> + Sync,
     mut done: impl FnMut(R),
 ) -> Result<(), CheckpointError> {
+    let Output { targets, metadata } = output;
     let held = from.state_entries().iter().map(|state| state.bytes).sum();
     let is_tensor = |&index: &usize| matches!(targets[index], Target::Tensor(_));
     let (mut order, blocks): (Vec<usize>, Vec<usize>) = (0..targets.len()).partition(is_tensor);
@@ -71,7 +94,7 @@ pub(crate) fn write<R: Send>(
         }
     }
     let manifest = Manifest::new(tensors)
-        .with_metadata(from.metadata().clone())
+        .with_metadata(metadata)
         .with_states(from.states()?)
         .with_later_states(later)
         .with_max_shard_size(options.max_shard_size);

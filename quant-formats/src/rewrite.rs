@@ -11,8 +11,9 @@ use quant::{Plan, QuantizeError};
 use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, Stored};
 use crate::error::CheckpointError;
+use crate::ggml::{ALL_F32, FILE_TYPE};
 use crate::options::Options;
-use crate::output::{Made, Target, write};
+use crate::output::{Made, Output, Target, write};
 use crate::pipeline::{self, Allocations, needed};
 
 /// Plans the quantization of a checkpoint, without writing anything. Every tensor is read once.
@@ -90,7 +91,8 @@ pub fn quantize(
         allocations.give_back(tensor);
         Ok((planned, Made::Tensor(quantized.into())))
     };
-    write(from, targets, to.as_ref(), options, each, |param| planned.extend(param))?;
+    let output = Output::of(from, targets);
+    write(from, output, to.as_ref(), options, each, |param| planned.extend(param))?;
     Ok(Plan::of_params(planned))
 }
 
@@ -105,7 +107,8 @@ pub fn dequantize(
 ) -> Result<(), CheckpointError> {
     let floats = from.entries().iter().map(|entry| Target::Tensor(entry.to_record(None)));
     let each = |index: usize| Ok(((), Made::Tensor(from.read(index)?.dequantize())));
-    write(from, floats.collect(), to.as_ref(), options, each, |()| {})
+    let output = Output::of(from, floats.collect()).update(FILE_TYPE, ALL_F32);
+    write(from, output, to.as_ref(), options, each, |()| {})
 }
 
 /// Copies a checkpoint to another file, in the format of its extension.
@@ -118,7 +121,8 @@ pub fn convert(
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
     let targets = from.entries().iter().map(stored).collect();
-    write(from, targets, to.as_ref(), options, |index| Ok(((), copy(from, index)?)), |()| {})
+    let each = |index| Ok(((), copy(from, index)?));
+    write(from, Output::of(from, targets), to.as_ref(), options, each, |()| {})
 }
 
 /// A copy of a tensor.

@@ -70,7 +70,8 @@ fn header() -> Vec<u8> {
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let mut bytes = b"GGUF\x03\0\0\0".to_vec();
     bytes.extend(2u64.to_le_bytes());
-    bytes.extend(3u64.to_le_bytes());
+    bytes.extend(4u64.to_le_bytes());
+    bytes.extend([text("general.file_type"), vec![4, 0, 0, 0, 15, 0, 0, 0]].concat());
     bytes.extend([text("general.name"), vec![8, 0, 0, 0], text("small")].concat());
     bytes.extend([text("block_count"), vec![4, 0, 0, 0, 9, 0, 0, 0]].concat());
     bytes.extend([text("tokens"), vec![9, 0, 0, 0, 8, 0, 0, 0]].concat());
@@ -185,6 +186,8 @@ fn dequantizing_makes_every_block_float() {
     let checkpoint = quant_formats::open(&file).unwrap();
     quant_formats::dequantize(&checkpoint, &to, Options::default()).unwrap();
     let floats = quant_formats::open(&to).unwrap();
+    assert_eq!(checkpoint.metadata()["general.file_type"], "15");
+    assert_eq!(floats.metadata()["general.file_type"], "0");
     assert_eq!(floats.entries().len(), 4);
     for (position, entry) in floats.entries().iter().enumerate() {
         assert_eq!(entry.stored, Stored::F32);
@@ -225,6 +228,7 @@ fn blocks_are_quantized_again_only_if_that_is_asked_for() {
         quant_formats::quantize_to_blocks(&checkpoint, GgufEncoding::Q8_0, &recipe, &to, options)
             .unwrap();
     assert_eq!((encoded.quantized, encoded.tensors), (1, 4));
+    assert_eq!(quant_formats::open(&to).unwrap().metadata()["general.file_type"], "7");
     let stored = |name: &str| {
         let checkpoint = quant_formats::open(&to).unwrap();
         checkpoint.entries()[checkpoint.position(name).unwrap()].stored

@@ -33,7 +33,22 @@ impl GgufEncoding {
             Self::Q8_0 => GgufType::Q8_0,
         }
     }
+
+    /// The value of [`FILE_TYPE`] for a file of these blocks.
+    pub(crate) const fn file_type(self) -> u32 {
+        match self {
+            Self::Q4_0 => 2,
+            Self::Q4_1 => 3,
+            Self::Q8_0 => 7,
+        }
+    }
 }
+
+/// The key for the type of most tensors of a file, which engines show.
+pub(crate) const FILE_TYPE: &str = "general.file_type";
+
+/// The value of [`FILE_TYPE`] for a file of floats in single precision.
+pub(crate) const ALL_F32: u32 = 0;
 
 impl FromStr for GgufEncoding {
     type Err = UnknownEncoding;

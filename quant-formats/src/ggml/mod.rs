@@ -9,7 +9,7 @@ mod kind;
 mod types;
 
 pub(crate) use decode::decode;
-pub(crate) use encode::encode;
+pub(crate) use encode::{ALL_F32, FILE_TYPE, encode};
 pub use encode::{GgufEncoding, UnknownEncoding};
 pub(crate) use kind::{blocks_of_kind, kind_of_tensor, tensor_of_kind};
 pub use types::GgufType;

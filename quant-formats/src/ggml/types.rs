@@ -71,19 +71,19 @@ types! {
     Q6_K = 14: 256 in 210,
     /// 8-bit codes with a scale in single precision, and their sums.
     Q8_K = 15: 256 in 292,
-    /// Vectors of 8 from a table of 256, 2.06 bits a value.
+    /// Vectors of 8 from a codebook of 256, 2.06 bits a value.
     IQ2_XXS = 16: 256 in 66,
-    /// Vectors of 8 from a table of 512, 2.31 bits a value.
+    /// Vectors of 8 from a codebook of 512, 2.31 bits a value.
     IQ2_XS = 17: 256 in 74,
-    /// Vectors of 4 from a table of 256, 3.06 bits a value.
+    /// Vectors of 4 from a codebook of 256, 3.06 bits a value.
     IQ3_XXS = 18: 256 in 98,
-    /// Vectors of 8 from a table of 2048, 1.56 bits a value.
+    /// Vectors of 8 from a codebook of 2048, 1.56 bits a value.
     IQ1_S = 19: 256 in 50,
     /// 4-bit positions in a table of 16 values, with a scale.
     IQ4_NL = 20: 32 in 18,
-    /// Vectors of 4 from a table of 512, 3.44 bits a value.
+    /// Vectors of 4 from a codebook of 512, 3.44 bits a value.
     IQ3_S = 21: 256 in 110,
-    /// Vectors of 8 from a table of 1024, 2.56 bits a value.
+    /// Vectors of 8 from a codebook of 1024, 2.56 bits a value.
     IQ2_S = 22: 256 in 82,
     /// As [`IQ4_NL`](Self::IQ4_NL), with 8 scales of 6 bits, which have a scale.
     IQ4_XS = 23: 256 in 136,
@@ -97,7 +97,7 @@ types! {
     I64 = 27: 1 in 8,
     /// IEEE 754 double precision.
     F64 = 28: 1 in 8,
-    /// Vectors of 8 from a table of 2048, 1.75 bits a value.
+    /// Vectors of 8 from a codebook of 2048, 1.75 bits a value.
     IQ1_M = 29: 256 in 56,
     /// bfloat16.
     BF16 = 30: 1 in 2,

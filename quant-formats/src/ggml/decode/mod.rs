@@ -3,9 +3,9 @@
 //! Each function computes what `gguf.quants.dequantize` of the Python package `gguf` computes, with
 //! the same roundings in the same order; tests compare every bit.
 
-mod grids;
+mod codebook;
+mod codebooks;
 mod k_quants;
-mod lattice;
 mod plain;
 mod small;
 mod ternary;
@@ -46,13 +46,13 @@ pub(crate) fn decode(ty: GgufType, bytes: &[u8], values: &mut [f32]) {
         GgufType::Q8_K => each(bytes, values, k_quants::q8_k),
         GgufType::TQ1_0 => each(bytes, values, ternary::tq1_0),
         GgufType::TQ2_0 => each(bytes, values, ternary::tq2_0),
-        GgufType::IQ1_S => each(bytes, values, lattice::iq1_s),
-        GgufType::IQ1_M => each(bytes, values, lattice::iq1_m),
-        GgufType::IQ2_XXS => each(bytes, values, lattice::iq2_xxs),
-        GgufType::IQ2_XS => each(bytes, values, lattice::iq2_xs),
-        GgufType::IQ2_S => each(bytes, values, lattice::iq2_s),
-        GgufType::IQ3_XXS => each(bytes, values, lattice::iq3_xxs),
-        GgufType::IQ3_S => each(bytes, values, lattice::iq3_s),
+        GgufType::IQ1_S => each(bytes, values, codebook::iq1_s),
+        GgufType::IQ1_M => each(bytes, values, codebook::iq1_m),
+        GgufType::IQ2_XXS => each(bytes, values, codebook::iq2_xxs),
+        GgufType::IQ2_XS => each(bytes, values, codebook::iq2_xs),
+        GgufType::IQ2_S => each(bytes, values, codebook::iq2_s),
+        GgufType::IQ3_XXS => each(bytes, values, codebook::iq3_xxs),
+        GgufType::IQ3_S => each(bytes, values, codebook::iq3_s),
     }
 }
 

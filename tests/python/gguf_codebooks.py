@@ -1,17 +1,17 @@
-"""Prints `quant-formats/src/ggml/decode/grids.rs` from the tables of the Python package `gguf`.
+"""Prints `quant-formats/src/ggml/decode/codebooks.rs` from the Python package `gguf`.
 
-    python3 tests/python/gguf_tables.py > quant-formats/src/ggml/decode/grids.rs
+    python3 tests/python/gguf_codebooks.py > quant-formats/src/ggml/decode/codebooks.rs
 """
 
 import numpy as np
 from gguf import quants
 
 HEAD = """\
-//! Tables of vectors, packed.
+//! Codebooks of vectors, packed.
 //!
 //! Vectors of 8 have 2 bits for each element, vectors of 4 have 4 bits, the first element in the low
-//! bits. The tables are those of the Python package `gguf`, whose licence is MIT;
-//! `tests/python/gguf_tables.py` prints this file."""
+//! bits. They are those of the Python package `gguf`, whose licence is MIT;
+//! `tests/python/gguf_codebooks.py` prints this file."""
 
 TABLES = [
     ("IQ1_S", 8, "`IQ1_S` and `IQ1_M`"),

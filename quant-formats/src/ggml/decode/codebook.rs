@@ -1,24 +1,24 @@
-//! Blocks of positions in tables of vectors, of which signs and scales are stored apart.
+//! Blocks of positions in codebooks of vectors, whose signs and scales are stored apart.
 
-use super::grids::{IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
+use super::codebooks::{IQ1_S, IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
 use super::{Fields, nibbles};
 use quant::scheme::f16_to_f32;
 
-/// Magnitudes of vectors of 8 in the tables of IQ2.
+/// Magnitudes of vectors of 8 in the codebooks of IQ2.
 const IQ2: [f32; 4] = [8.0, 25.0, 43.0, 0.0];
 
-/// Values of vectors of 8 in the table of IQ1.
+/// Values of vectors of 8 in the codebook of IQ1.
 const IQ1: [f32; 4] = [-1.0, 0.0, 1.0, 0.0];
 
 /// What is added to each element of a vector of IQ1, or subtracted.
 const IQ1_SHIFT: f32 = 0.125;
 
-/// An element of a vector of 8, of which a table has 2 bits.
+/// An element of a vector of 8, of which a codebook has 2 bits.
 fn of_eight(vector: u16, values: &[f32; 4], i: usize) -> f32 {
     values[usize::from(vector >> (2 * i) & 3)]
 }
 
-/// An element of a vector of 4, of which a table has 4 bits.
+/// An element of a vector of 4, of which a codebook has 4 bits.
 fn of_four(vector: u16, i: usize) -> u8 {
     (vector >> (4 * i) & 7) as u8
 }
@@ -34,7 +34,7 @@ fn even_signs(seven: u32) -> u8 {
     seven | ((seven.count_ones() & 1) as u8) << 7
 }
 
-/// Fills a vector of 8 with magnitudes from a table of IQ2.
+/// Fills a vector of 8 with magnitudes from a codebook of IQ2.
 fn put_eight(values: &mut [f32; 8], scale: f32, vector: u16, signs: u8) {
     for (i, value) in values.iter_mut().enumerate() {
         *value = scale * of_eight(vector, &IQ2, i) * sign(signs, i);
@@ -114,7 +114,7 @@ pub(super) fn iq3_s(block: &[u8; 110], values: &mut [f32; 256]) {
     }
 }
 
-/// Fills a vector of 8 with values from the table of IQ1, all moved by the same shift.
+/// Fills a vector of 8 with values from the codebook of IQ1, all moved by the same shift.
 fn put_shifted(values: &mut [f32; 8], scale: f32, position: usize, is_negative: bool) {
     let shift = if is_negative { -IQ1_SHIFT } else { IQ1_SHIFT };
     for (i, value) in values.iter_mut().enumerate() {

@@ -1,8 +1,8 @@
-//! Tables of vectors, packed.
+//! Codebooks of vectors, packed.
 //!
 //! Vectors of 8 have 2 bits for each element, vectors of 4 have 4 bits, the first element in the low
-//! bits. The tables are those of the Python package `gguf`, whose licence is MIT;
-//! `tests/python/gguf_tables.py` prints this file.
+//! bits. They are those of the Python package `gguf`, whose licence is MIT;
+//! `tests/python/gguf_codebooks.py` prints this file.
 
 /// Vectors of 8 for `IQ1_S` and `IQ1_M`.
 #[rustfmt::skip]
