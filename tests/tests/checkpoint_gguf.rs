@@ -459,3 +459,65 @@ fn a_hundred_thousand_mutations_are_read_or_refused_within_their_size() {
     }
     assert!(read > 0);
 }
+
+/// A header that says that its file is one of `count`.
+fn split_header(no: u16, count: u16) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let mut bytes = b"GGUF\x03\0\0\0".to_vec();
+    bytes.extend(0u64.to_le_bytes());
+    bytes.extend(3u64.to_le_bytes());
+    bytes.extend([text("general.name"), vec![8, 0, 0, 0], text("split")].concat());
+    for (key, value) in [("split.no", no), ("split.count", count)] {
+        bytes.extend([text(key), vec![2, 0, 0, 0], value.to_le_bytes().to_vec()].concat());
+    }
+    bytes
+}
+
+#[test]
+fn a_split_file_is_read_as_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let write = |path: &Path, no: u16, count: u16| {
+        let state = |id: &str, kind: &str, data: Vec<u8>| RecordState {
+            id: id.into(),
+            kind: kind.into(),
+            data,
+        };
+        let blocks = state(&format!("q{no}"), "tensor/Q8_0 [1, 32]", vec![no as u8 + 1; 34]);
+        let header = state("gguf.header", "gguf/header", split_header(no, count));
+        let tensor = Tensor::from_values(&[3], vec![f32::from(no); 3]).unwrap();
+        let name = format!("f{no}");
+        let manifest = Manifest::new([RecordEntry::of(&*name, &tensor)]);
+        let manifest = manifest.with_states([header, blocks]);
+        let mut writer = quant_formats::create(path, manifest).unwrap();
+        writer.write(&name, &tensor).unwrap();
+        writer.finish().unwrap();
+    };
+    let (first, second) = (at("m-00001-of-00002.gguf"), at("m-00002-of-00002.gguf"));
+    write(&first, 0, 2);
+    write(&second, 1, 2);
+    for path in [&first, &second] {
+        let checkpoint = quant_formats::open(path).unwrap();
+        let names: Vec<_> = checkpoint.entries().iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(names, ["f0", "f1", "q0", "q1"]);
+        assert_eq!(checkpoint.files().collect::<Vec<_>>(), [&first, &second]);
+        assert_eq!(*checkpoint.read(1).unwrap().values(), [1.0; 3]);
+        assert_eq!(checkpoint.metadata().keys().collect::<Vec<_>>(), ["general.name"]);
+    }
+    convert(&first, &at("one.gguf"));
+    let one = std::fs::read(at("one.gguf")).unwrap();
+    let position = |name: &str| one.windows(2).position(|it| it == name.as_bytes());
+    // The order of the files, of which each had its float first.
+    let order = ["f0", "q0", "f1", "q1"].map(position);
+    assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
+    assert_eq!(quant_formats::open(at("one.gguf")).unwrap().entries().len(), 4);
+
+    let error = |path: &Path| reason(quant_formats::open(path).unwrap_err());
+    write(&second, 1, 3);
+    assert_eq!(error(&first), GgufError::SplitCount { found: 3, expected: 2 });
+    write(&at("other.gguf"), 0, 2);
+    assert_eq!(error(&at("other.gguf")), GgufError::SplitName { count: 2 });
+    std::fs::remove_file(&second).unwrap();
+    let RecordError::Io { path, .. } = quant_formats::open(&first).unwrap_err() else { panic!() };
+    assert_eq!(path, Some(second));
+}

@@ -29,8 +29,7 @@ pub(super) fn is_header(state: &RecordState) -> bool {
 
 /// The header in a state that [is one](is_header).
 pub(super) fn header_of(state: &RecordState) -> Result<Header, RecordError> {
-    // Its tensors are elsewhere, so that their positions mean nothing.
-    let header = Header::read(&mut &*state.data, None)?;
+    let header = Header::read_without_positions(&mut &*state.data, None)?;
     let (len, expected) = (state.data.len() as u64, header.bytes.len() as u64);
     if len != expected {
         return Err(GgufError::HeaderState { len, expected }.into());

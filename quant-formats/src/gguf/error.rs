@@ -135,6 +135,18 @@ pub enum GgufError {
         /// The bytes of the file after its header.
         available: u64,
     },
+    /// A file is one of several, and not named as llama.cpp names those.
+    SplitName {
+        /// The number of files.
+        count: u64,
+    },
+    /// A file does not belong to the others, because it is one of another number of files.
+    SplitCount {
+        /// The number of files that it says.
+        found: u64,
+        /// The number of files that the others say.
+        expected: u64,
+    },
     /// The state with the header of a GGUF file does not end where the header ends.
     HeaderState {
         /// The bytes of the state.
@@ -228,6 +240,12 @@ impl fmt::Display for GgufError {
                     f,
                     "{id}: {len} bytes from byte {offset} on, but {available} follow the header"
                 )
+            }
+            Self::SplitName { count } => {
+                write!(f, "one of {count} files, but not named `…-00001-of-{count:05}.gguf`")
+            }
+            Self::SplitCount { found, expected } => {
+                write!(f, "one of {found} files, but the others are of {expected}")
             }
             Self::HeaderState { len, expected } => {
                 write!(f, "gguf.header: a header of {expected} bytes in a state of {len} bytes")

@@ -48,6 +48,8 @@ pub(super) struct Header {
     pub(super) tensors: Vec<Slot>,
     /// All bytes of the header, without padding at its end.
     pub(super) bytes: Vec<u8>,
+    /// The offset of the descriptions of tensors.
+    infos: usize,
 }
 
 /// A tensor of the file.
@@ -64,21 +66,38 @@ pub(super) struct Slot {
 impl Header {
     /// Reads the header of a file of `len` bytes, if that is known.
     pub(super) fn read(reader: &mut dyn Read, len: Option<u64>) -> Result<Self, RecordError> {
-        let mut cursor = Cursor::new(reader, len);
-        let header = Self::read_claims(&mut cursor)?;
-        let header = Self { bytes: cursor.into_bytes(), ..header };
+        let header = Self::read_without_positions(reader, len)?;
         header.check_positions(len)?;
         Ok(header)
     }
 
-    /// Everything but the bytes.
-    fn read_claims(cursor: &mut Cursor<'_>) -> Result<Self, RecordError> {
+    /// As [`read`](Self::read), for a header whose tensors are elsewhere.
+    pub(super) fn read_without_positions(
+        reader: &mut dyn Read,
+        len: Option<u64>,
+    ) -> Result<Self, RecordError> {
+        let cursor = &mut Cursor::new(reader, len);
         let version = read_version(cursor)?;
         let (tensors, pairs) = (cursor.u64()?, cursor.u64()?);
         let pairs = read_pairs(cursor, pairs)?;
         let alignment = alignment(&pairs, cursor.bytes())?;
+        let infos = cursor.at();
         let tensors = read_tensors(cursor, tensors)?;
-        Ok(Self { version, alignment, pairs, tensors, bytes: vec![] })
+        Ok(Self { version, alignment, pairs, tensors, infos, bytes: cursor.take_bytes() })
+    }
+
+    /// One header for several files, with the metadata of the first one. Keys that start with
+    /// `without` are left out.
+    pub(super) fn merge(headers: &[Self], without: &str) -> Result<Self, RecordError> {
+        let Some(first) = headers.first() else {
+            return Self::read(&mut &*start(VERSION, 0, 0), None);
+        };
+        let pairs = first.pairs.iter().filter(|pair| !pair.key.starts_with(without));
+        let tensors = headers.iter().map(|header| header.tensors.len()).sum();
+        let mut bytes = start(first.version, tensors, pairs.clone().count());
+        pairs.for_each(|pair| bytes.extend(&first.bytes[pair.bytes.clone()]));
+        headers.iter().for_each(|header| bytes.extend(&header.bytes[header.infos..]));
+        Self::read_without_positions(&mut &*bytes, Some(bytes.len() as u64))
     }
 
     /// The offset of the first tensor.
@@ -118,6 +137,15 @@ impl Header {
         }
         Ok(())
     }
+}
+
+/// The bytes before the first pair.
+pub(super) fn start(version: u32, tensors: usize, pairs: usize) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(version.to_le_bytes());
+    bytes.extend((tensors as u64).to_le_bytes());
+    bytes.extend((pairs as u64).to_le_bytes());
+    bytes
 }
 
 fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, RecordError> {

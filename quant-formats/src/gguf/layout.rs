@@ -9,7 +9,7 @@ use quant::record::{LaterState, Manifest, RecordEntry, RecordState};
 use super::carried::{header_of, is_header};
 use super::cursor::LIMIT;
 use super::error::GgufError;
-use super::header::{DEFAULT_ALIGNMENT, Header, MAGIC, MAX_RANK, Slot, VERSION};
+use super::header::{DEFAULT_ALIGNMENT, Header, MAX_RANK, Slot, VERSION, start};
 use super::metadata::{ALIGNMENT, parsed_pair, string, string_pair};
 use crate::ggml::{GgufType, tensor_of_kind};
 
@@ -152,10 +152,7 @@ fn encode(
     pairs: &[Vec<u8>],
     slots: &[&mut Slot],
 ) -> Result<Vec<u8>, GgufError> {
-    let mut header = MAGIC.to_vec();
-    header.extend(version.to_le_bytes());
-    header.extend((slots.len() as u64).to_le_bytes());
-    header.extend((pairs.len() as u64).to_le_bytes());
+    let mut header = start(version, slots.len(), pairs.len());
     pairs.iter().for_each(|pair| header.extend(pair));
     for Slot { name, ty, shape, bytes } in slots.iter().map(|slot| &**slot) {
         header.extend(string(name));

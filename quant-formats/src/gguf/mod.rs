@@ -2,7 +2,8 @@
 //!
 //! `metadata` and `header` describe the format, whose types are in `crate::ggml`. `layout` and
 //! `carried` say how a checkpoint becomes a file, and how a file travels through other formats;
-//! `reader`, `writer` and `recorder` do the work. Start reading at `header`.
+//! `parts` finds the files of a split
+//! one; `reader`, `writer` and `recorder` do the work. Start reading at `header`.
 
 mod carried;
 mod cursor;
@@ -11,6 +12,7 @@ mod error;
 mod header;
 mod layout;
 mod metadata;
+mod parts;
 mod reader;
 mod recorder;
 mod writer;

@@ -1,9 +1,8 @@
 //! Reading: the header, then tensors on request.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use quant::__private::FileReader;
 use quant::RecordError;
@@ -14,19 +13,22 @@ use super::carried::{header_entry, header_state};
 use super::elements::{read_bytes, read_values};
 use super::header::{Header, Slot};
 use super::metadata::ALIGNMENT;
+use super::parts::{self, Part};
 use crate::entry::{Entry, StateEntry, Stored};
 use crate::format::Format;
 use crate::ggml::{Content, GgufType, kind_of_tensor};
 use crate::source::Source;
 
-/// An open GGUF file.
+/// An open GGUF file, or several that were one.
 ///
 /// Floats are its entries. What else it has are states: the header, and the tensors of other types.
 #[derive(Debug)]
 pub(crate) struct GgufFile {
-    file: File,
-    path: PathBuf,
+    parts: Vec<Part>,
+    /// That of all parts together. The positions of tensors are those in their parts.
     header: Header,
+    /// The part of each tensor.
+    part_of: Vec<usize>,
     metadata: BTreeMap<String, String>,
     entries: Vec<Entry>,
     /// The tensor of each entry.
@@ -37,27 +39,26 @@ pub(crate) struct GgufFile {
 
 impl GgufFile {
     pub(crate) fn open(path: &Path) -> Result<Self, RecordError> {
-        Self::try_open(path).map_err(|error| error.in_file(path))
-    }
-
-    fn try_open(path: &Path) -> Result<Self, RecordError> {
-        let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        let header = Header::read(&mut BufReader::new(FileReader::new(&file, 0)), Some(len))?;
+        let (parts, header) = parts::open(path)?;
+        let counts = parts.iter().map(|part| part.tensors).enumerate();
+        let part_of = counts.flat_map(|(part, count)| std::iter::repeat_n(part, count)).collect();
         let is_float = |&slot: &usize| header.tensors[slot].ty.content() == Content::Floats;
         let (floats, others): (Vec<usize>, _) = (0..header.tensors.len()).partition(is_float);
         let entries = floats.iter().map(|&slot| entry(&header.tensors[slot])).collect();
         let metadata = metadata(&header);
-        Ok(Self { file, path: path.into(), metadata, entries, floats, others, header })
+        Ok(Self { parts, metadata, entries, floats, others, part_of, header })
     }
 
-    /// A reader that starts at a tensor.
-    fn reader(&self, slot: &Slot) -> FileReader<'_> {
-        FileReader::new(&self.file, self.header.data() + slot.bytes.start)
-    }
-
-    fn in_file(&self, error: impl Into<RecordError>) -> RecordError {
-        error.into().in_file(&self.path)
+    /// Reads a tensor with a reader that starts at it.
+    fn read_slot<T>(
+        &self,
+        slot: usize,
+        read: impl FnOnce(&mut dyn Read, &Slot) -> io::Result<T>,
+    ) -> Result<T, RecordError> {
+        let part = &self.parts[self.part_of[slot]];
+        let slot = &self.header.tensors[slot];
+        let mut reader = FileReader::new(&part.file, part.data + slot.bytes.start);
+        read(&mut reader, slot).map_err(|error| RecordError::from(error).in_file(&part.path))
     }
 }
 
@@ -102,7 +103,7 @@ impl Source for GgufFile {
     }
 
     fn files(&self) -> Vec<&Path> {
-        vec![&self.path]
+        self.parts.iter().map(|part| &*part.path).collect()
     }
 
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
@@ -110,18 +111,18 @@ impl Source for GgufFile {
     }
 
     fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
-        let slot = &self.header.tensors[self.floats[index]];
-        let values = read_values(&mut self.reader(slot), slot, true, allocation);
-        tensor(slot, values.map_err(|error| self.in_file(error))?)
+        let slot = self.floats[index];
+        let read = |reader: &mut dyn Read, slot: &Slot| read_values(reader, slot, true, allocation);
+        tensor(&self.header.tensors[slot], self.read_slot(slot, read)?)
     }
 
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {
         let Some(other) = index.checked_sub(1) else {
             return Ok(header_state(&self.header));
         };
-        let slot = &self.header.tensors[self.others[other]];
-        let data = read_bytes(&mut self.reader(slot), slot, true);
-        let data = data.map_err(|error| self.in_file(error))?;
+        let slot = self.others[other];
+        let data = self.read_slot(slot, |reader, slot| read_bytes(reader, slot, true))?;
+        let slot = &self.header.tensors[slot];
         Ok(RecordState {
             id: slot.name.as_str().into(),
             kind: kind_of_tensor(slot.ty, &slot.shape),
