@@ -84,6 +84,19 @@ fn gguf() {
     seed("gguf", "arrays", arrays);
 }
 
+/// The golden files, each after its configuration.
+fn prequantized() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/prequantized");
+    for folder in fs::read_dir(golden).expect("the golden files") {
+        let folder = folder.expect("a directory").path();
+        let config = fs::read(folder.join("config.json")).unwrap_or_default();
+        let len = u16::try_from(config.len()).expect("a short configuration");
+        let file = fs::read(folder.join("model.safetensors")).expect("a golden file");
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("a name in Unicode");
+        seed("prequantized", name, [&len.to_le_bytes()[..], &config, &file].concat());
+    }
+}
+
 fn activations() {
     let state = |name: &str, activation: &ActivationQuantizer| {
         let record = Record::from_module(activation).expect("one state");
@@ -138,6 +151,7 @@ fn main() {
     records();
     foreign();
     gguf();
+    prequantized();
     activations();
     texts();
 }

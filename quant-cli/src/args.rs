@@ -132,8 +132,8 @@ pub(crate) struct Choice {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "calibration", "keep"])]
     pub(crate) recipe: Option<PathBuf>,
 
-    /// Quantize tensors in blocks of GGUF from the floats that they stand for. Otherwise they are
-    /// copied unchanged
+    /// Quantize tensors in blocks of GGUF, and those that another program has quantized, from the
+    /// floats that they stand for. Otherwise blocks are copied unchanged, and the others are an error
     #[arg(long)]
     pub(crate) requantize: bool,
 

@@ -130,6 +130,19 @@ impl Failure {
                     failure.help("`quant plan` shows the reason for each tensor")
                 }
             }
+            CheckpointError::PreQuantized { ref tensors } => {
+                let help = match tensors.refused() {
+                    None => {
+                        "`quant dequantize` makes it float; --requantize quantizes the floats that \
+                         it stands for"
+                    }
+                    Some(_) => "quantize the float checkpoint that it was made from",
+                };
+                Self::usage_of(from, &error).help(help)
+            }
+            CheckpointError::Refused { .. } => {
+                Self::usage_of(from, &error).help("`quant convert` copies such tensors as they are")
+            }
             CheckpointError::Memory { .. } => {
                 Self::usage_of(from, &error).help("allow more with --max-memory")
             }

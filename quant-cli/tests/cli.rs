@@ -724,3 +724,32 @@ fn the_methods_that_the_help_names_are_accepted() {
         workspace.ok(&["plan", "model.safetensors", "--calibration", method]);
     }
 }
+
+#[test]
+fn what_another_program_has_quantized_is_named_and_not_quantized_again() {
+    let workspace = Workspace::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/prequantized");
+    for (folder, is) in [("gptq", "GPTQ int2"), ("awq", "AWQ int4"), ("fp8", "FP8 (5 tensors)")] {
+        let model = golden.join(folder).join("model.safetensors");
+        let model = model.to_str().unwrap();
+        for command in [
+            &["plan", model][..],
+            &["quantize", model, "-o", "a.quant"],
+            &["plan", model, "--budget", "30%"],
+            &["report", model],
+        ] {
+            let (code, said) = workspace.fails(command);
+            assert_eq!(code, 2, "{command:?}: {said}");
+            assert!(said.contains(&format!("is quantized already: {is}")), "{said}");
+            assert!(said.contains("`quant dequantize` makes it float"), "{said}");
+        }
+        let shown = workspace.ok(&["inspect", model]);
+        assert!(shown.contains(&format!("  quantized already: {is}")), "{shown}");
+        let json = workspace.json(&["inspect", "--json", "--quick", model]);
+        assert!(json["prequantized"].as_str().unwrap().starts_with(is), "{json}");
+        workspace.ok(&["dequantize", model, "-o", "float.safetensors"]);
+        workspace.ok(&["quantize", "float.safetensors", "-o", "a.quant"]);
+        workspace.ok(&["quantize", model, "-o", "b.quant", "--requantize"]);
+        workspace.ok(&["diff", "a.quant", "b.quant"]);
+    }
+}

@@ -12,6 +12,7 @@ use quant::record::{Manifest, RecordState};
 use crate::blocks::Blocks;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
+use crate::method::PreQuantized;
 use crate::source::Source;
 
 /// An open file of named tensors, in any format; [`open`](crate::open) makes one.
@@ -42,6 +43,10 @@ impl Checkpoint {
     pub(crate) fn read_blocks(&self, index: usize) -> Result<Vec<u8>, RecordError> {
         let state = self.blocks.as_ref().and_then(|blocks| blocks.state(&*self.source, index));
         Ok(self.source.state(state.expect("a tensor in blocks"))?.data)
+    }
+
+    pub(crate) fn source(&self) -> &dyn Source {
+        &*self.source
     }
 
     pub(crate) fn into_source(self) -> Box<dyn Source> {
@@ -127,6 +132,12 @@ impl Checkpoint {
             Some(blocks) => blocks.other_states(&*self.source),
             None => self.source.states(),
         }
+    }
+
+    /// The tensors that another program has quantized, if there are any. Their values can be read
+    /// like those of any other, unless [refused](PreQuantized::refused).
+    pub fn prequantized(&self) -> Option<&PreQuantized> {
+        self.source.prequantized()
     }
 
     /// The manifest of a copy, in which half precision and blocks become single precision.

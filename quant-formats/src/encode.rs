@@ -49,7 +49,7 @@ pub fn quantize_to_blocks(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<Encoded, CheckpointError> {
-    let decided = decide(quantizable(from, options), planner)?;
+    let decided = decide(quantizable(from, options)?, planner)?;
     check_any_quantized(from, &decided)?;
     let (mut summary, mut targets) = (Encoded::default(), Vec::new());
     let mut is_encoded = Vec::new();

@@ -8,6 +8,7 @@ use quant::QuantizationScheme;
 use quant::record::{RecordEntry, RecordState};
 
 use crate::ggml::GgufType;
+use crate::method::Encoding;
 
 /// A tensor of a checkpoint, without its values.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,11 +47,26 @@ impl Entry {
         4 * self.element_count() as u64
     }
 
+    /// The memory that reading takes at most: all values in single precision, and what they are
+    /// computed from.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        match self.stored {
+            Stored::PreQuantized(_) => {
+                self.float_bytes().saturating_mul(2).saturating_add(self.bytes)
+            }
+            _ => self.float_bytes(),
+        }
+    }
+
     /// The quantization scheme; `None` for a float tensor, and for blocks of a GGUF file.
     pub fn scheme(&self) -> Option<QuantizationScheme> {
         match self.stored {
             Stored::Quantized(scheme) => Some(scheme),
-            Stored::F32 | Stored::F16 | Stored::Bf16 | Stored::Blocks(_) => None,
+            Stored::F32
+            | Stored::F16
+            | Stored::Bf16
+            | Stored::Blocks(_)
+            | Stored::PreQuantized(_) => None,
         }
     }
 
@@ -75,6 +91,8 @@ pub enum Stored {
     /// Blocks of a GGUF file, which no scheme describes; converted to single precision when read,
     /// and otherwise copied unchanged.
     Blocks(GgufType),
+    /// As another program has quantized it; converted to single precision when read.
+    PreQuantized(Encoding),
 }
 
 impl fmt::Display for Stored {
@@ -85,6 +103,7 @@ impl fmt::Display for Stored {
             Self::Bf16 => f.pad("bf16"),
             Self::Quantized(scheme) => f.pad(&scheme.to_string()),
             Self::Blocks(ty) => ty.fmt(f),
+            Self::PreQuantized(encoding) => encoding.fmt(f),
         }
     }
 }

@@ -10,6 +10,8 @@ use quant::RecordError;
 use quant::quantize::ByteSize;
 use quant::quantize::mixed::MixedPrecisionError;
 
+use crate::method::{Encoding, PreQuantized, Refusal};
+
 /// A checkpoint cannot be planned, quantized or copied.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -29,6 +31,20 @@ pub enum CheckpointError {
         /// The number of tensors in blocks of GGUF, which only
         /// [`Options::requantize`](crate::Options::requantize) allows to quantize again.
         blocks: usize,
+    },
+    /// Another program has quantized the checkpoint already.
+    PreQuantized {
+        /// The tensors that it has quantized.
+        tensors: PreQuantized,
+    },
+    /// A tensor that another program has quantized cannot be read.
+    Refused {
+        /// The tensor.
+        id: ParamId,
+        /// How it is stored.
+        encoding: Encoding,
+        /// Why it cannot be read.
+        refusal: Refusal,
     },
     /// The checkpoint needs more memory than [`Options::max_memory`](crate::Options::max_memory).
     Memory {
@@ -64,6 +80,8 @@ impl fmt::Display for CheckpointError {
                     blocks => write!(f, "; {blocks} are quantized already, in blocks of GGUF"),
                 }
             }
+            Self::PreQuantized { tensors } => write!(f, "is quantized already: {tensors}"),
+            Self::Refused { id, encoding, refusal } => write!(f, "{id}: {encoding}: {refusal}"),
             Self::Memory { id, needed, limit } => {
                 if let Some(id) = id {
                     write!(f, "{id}: ")?;
@@ -84,7 +102,11 @@ impl Error for CheckpointError {
             Self::Quantize(error) => error.source(),
             Self::Mixed(error) => error.source(),
             Self::Threads { source } => Some(source),
-            Self::NothingToQuantize { .. } | Self::Memory { .. } | Self::Cancelled => None,
+            Self::NothingToQuantize { .. }
+            | Self::PreQuantized { .. }
+            | Self::Refused { .. }
+            | Self::Memory { .. }
+            | Self::Cancelled => None,
         }
     }
 }

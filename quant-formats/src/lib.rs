@@ -73,10 +73,12 @@ mod ggml;
 mod gguf;
 mod in_memory;
 mod json;
+mod method;
 mod open;
 mod options;
 mod output;
 mod pipeline;
+mod prequantized;
 mod record;
 mod rename;
 #[cfg(feature = "report")]
@@ -96,8 +98,10 @@ pub use format::{ForeignFile, Format, FormatError};
 pub use ggml::{GgufEncoding, GgufType, UnknownEncoding};
 pub use gguf::{GgufError, GgufRecorder};
 pub use json::{JsonError, JsonRecorder};
+pub use method::{Encoding, Method, PreQuantized, PreQuantizedTensor, Refusal};
 pub use open::open;
 pub use options::Options;
+pub use prequantized::PreQuantizedError;
 pub use rename::{Rename, RenameError};
 pub use rewrite::{choose, convert, dequantize, plan, quantize};
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
@@ -105,5 +109,6 @@ pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 /// For the command line. Not part of the public interface: any version may change it.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::prequantized::import_bytes;
     pub use crate::text::is_invisible;
 }

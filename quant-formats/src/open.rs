@@ -12,10 +12,16 @@ use crate::format::{ForeignFile, FormatError};
 use crate::gguf::GgufFile;
 use crate::in_memory::InMemory;
 use crate::json;
+use crate::prequantized;
 use crate::record::Record;
 use crate::safetensors::{SafetensorsFile, Shards};
 
 /// Opens a checkpoint. The first bytes of the file decide its format, not the extension.
+///
+/// Tensors that another program has quantized, as GPTQ and others do, are recognized, also by
+/// `config.json` or `quantize_config.json` in the same directory. They become entries whose values
+/// are computed when they are read, or keep the form of the file where that is not possible:
+/// [`Checkpoint::prequantized`] tells.
 ///
 /// # Errors
 /// The path is not that of a regular file, the file cannot be read, it has none of the formats
@@ -26,6 +32,11 @@ pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, RecordError> {
 }
 
 fn open_path(path: &Path) -> Result<Checkpoint, RecordError> {
+    prequantized::import(open_as_stored(path)?)
+}
+
+/// Opens a checkpoint with the tensors that its file has.
+fn open_as_stored(path: &Path) -> Result<Checkpoint, RecordError> {
     let start = read_start(path)?;
     if is_record(&start) {
         return Ok(Checkpoint::new(Record::open(path)?));

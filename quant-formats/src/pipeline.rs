@@ -65,7 +65,7 @@ pub(crate) fn run<R: Send>(
 /// The memory of one tensor: its values, and the result of `len` bytes twice, in this batch and in
 /// the one that is being written.
 pub(crate) fn needed(from: &Entry, len: u64) -> u64 {
-    from.float_bytes().saturating_add(len.saturating_mul(2))
+    from.read_bytes().saturating_add(len.saturating_mul(2))
 }
 
 /// Runs of tensors that fit into memory together.

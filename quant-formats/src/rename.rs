@@ -15,6 +15,7 @@ use regex_lite::Regex;
 use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
+use crate::method::PreQuantized;
 use crate::source::Source;
 
 /// Rules that rename tensors and states, or leave them out.
@@ -190,6 +191,11 @@ impl Rename {
             let states: Vec<_> = states.iter().map(|state| state.id.as_str()).collect();
             self.tensors_and_states(&tensors, &states)?
         };
+        let prequantized = inner.prequantized().and_then(|all| {
+            let tensors = inner.entries().iter().map(|entry| &entry.id).zip(&tensor_names);
+            let states = states.iter().map(|state| &state.id).zip(&state_names);
+            renamed_parts(all, tensors.chain(states))
+        });
         let (mut entries, mut positions) = (Vec::new(), Vec::new());
         for (position, name) in tensor_names.into_iter().enumerate() {
             if let Some(name) = name {
@@ -202,7 +208,7 @@ impl Rename {
             Some((position, StateEntry { id: name?.into(), ..state }))
         });
         let states = states.collect();
-        Ok(Checkpoint::new(Renamed { inner, entries, positions, states }))
+        Ok(Checkpoint::new(Renamed { inner, entries, positions, states, prequantized }))
     }
 }
 
@@ -220,6 +226,23 @@ fn check_distinct(old: &[&str], new: &[Option<String>]) -> Result<(), RenameErro
     Ok(())
 }
 
+/// What another program has quantized, without tensors that are left out. One that cannot be read
+/// keeps its name until all its parts are left out.
+fn renamed_parts<'a>(
+    all: &PreQuantized,
+    names: impl Iterator<Item = (&'a ParamId, &'a Option<String>)>,
+) -> Option<PreQuantized> {
+    let kept = names.filter_map(|(old, new)| Some((old, new.as_deref()?)));
+    let kept: HashMap<&ParamId, &str> = kept.collect();
+    all.renamed(|tensor| match tensor.refusal {
+        None => kept.get(&tensor.id).map(|&name| name.into()),
+        Some(_) => {
+            let is_left = tensor.components.iter().any(|part| kept.contains_key(part));
+            is_left.then(|| tensor.id.clone())
+        }
+    })
+}
+
 /// A checkpoint under other names.
 struct Renamed {
     inner: Box<dyn Source>,
@@ -228,6 +251,7 @@ struct Renamed {
     positions: Vec<usize>,
     /// The states, and the position of each in `inner`.
     states: Vec<(usize, StateEntry)>,
+    prequantized: Option<PreQuantized>,
 }
 
 impl Source for Renamed {
@@ -266,6 +290,10 @@ impl Source for Renamed {
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {
         let (position, StateEntry { id, .. }) = &self.states[index];
         Ok(RecordState { id: id.clone(), ..self.inner.state(*position)? })
+    }
+
+    fn prequantized(&self) -> Option<&PreQuantized> {
+        self.prequantized.as_ref()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, Stored};
 use crate::error::CheckpointError;
 use crate::ggml::{ALL_F32, FILE_TYPE};
+use crate::method::PreQuantized;
 use crate::options::Options;
 use crate::output::{Made, Output, Target, write};
 use crate::pipeline::{self, Allocations, needed};
@@ -27,7 +28,7 @@ pub fn plan(
     planner: &dyn Planner,
     options: Options<'_>,
 ) -> Result<Plan, CheckpointError> {
-    let entries = quantizable(from, options);
+    let entries = quantizable(from, options)?;
     let decided = decide(entries, planner)?;
     let mut planned = Vec::new();
     let allocations = Allocations::default();
@@ -54,7 +55,7 @@ pub fn choose(
     mixed: &MixedPrecision,
     options: Options<'_>,
 ) -> Result<MixedChoice, CheckpointError> {
-    let entries = quantizable(from, options);
+    let entries = quantizable(from, options)?;
     let decided = mixed.decide(candidates(entries))?;
     let mut offers = Vec::new();
     let each = |index: usize| Ok(mixed.offers_to(&decided[index], (&from.read(index)?).into())?);
@@ -76,7 +77,7 @@ pub fn quantize(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<Plan, CheckpointError> {
-    let decided = decide(quantizable(from, options), planner)?;
+    let decided = decide(quantizable(from, options)?, planner)?;
     check_any_quantized(from, &decided)?;
     let mut targets = decided_targets(&decided);
     targets.extend(from.entries()[decided.len()..].iter().map(stored));
@@ -100,11 +101,14 @@ pub fn quantize(
 ///
 /// # Errors
 /// A tensor cannot be read, or the output cannot be written. The output keeps its old content then.
+/// [`CheckpointError::Refused`] if another program has quantized a tensor, and its values cannot be
+/// computed.
 pub fn dequantize(
     from: &Checkpoint,
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
+    check_readable(from)?;
     let floats = from.entries().iter().map(|entry| Target::Tensor(entry.to_record(None)));
     let each = |index: usize| Ok(((), Made::Tensor(from.read(index)?.dequantize())));
     let output = Output::of(from, floats.collect()).update(FILE_TYPE, ALL_F32);
@@ -113,8 +117,11 @@ pub fn dequantize(
 
 /// Copies a checkpoint to another file, in the format of its extension.
 ///
+/// A tensor that another program has quantized is written as floats, or as it is if its values
+/// cannot be computed.
+///
 /// # Errors
-/// As for [`dequantize`].
+/// A tensor cannot be read, or the output cannot be written. The output keeps its old content then.
 pub fn convert(
     from: &Checkpoint,
     to: impl AsRef<Path>,
@@ -143,12 +150,32 @@ pub(crate) fn copy(from: &Checkpoint, index: usize) -> Result<Made, CheckpointEr
 
 /// The tensors that may be quantized, which are the first ones of the checkpoint. Those in blocks
 /// come after them, unless the options allow to quantize them again.
-pub(crate) fn quantizable<'a>(from: &'a Checkpoint, options: Options<'_>) -> &'a [Entry] {
+///
+/// What another program has quantized is an error, with the same exception.
+pub(crate) fn quantizable<'a>(
+    from: &'a Checkpoint,
+    options: Options<'_>,
+) -> Result<&'a [Entry], CheckpointError> {
     let entries = from.entries();
-    if options.requantize {
-        return entries;
+    match from.prequantized() {
+        Some(tensors) if !options.requantize || tensors.refused().is_some() => {
+            Err(CheckpointError::PreQuantized { tensors: tensors.clone() })
+        }
+        _ if options.requantize => Ok(entries),
+        _ => Ok(&entries[..entries.len() - from.blocks_len()]),
     }
-    &entries[..entries.len() - from.blocks_len()]
+}
+
+/// A tensor that another program has quantized has values, or there is no float checkpoint.
+fn check_readable(from: &Checkpoint) -> Result<(), CheckpointError> {
+    match from.prequantized().and_then(PreQuantized::refused) {
+        None => Ok(()),
+        Some((tensor, refusal)) => Err(CheckpointError::Refused {
+            id: tensor.id.clone(),
+            encoding: tensor.encoding,
+            refusal: refusal.clone(),
+        }),
+    }
 }
 
 pub(crate) fn decide(from: &[Entry], planner: &dyn Planner) -> Result<Vec<Decided>, QuantizeError> {

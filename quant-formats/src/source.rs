@@ -9,6 +9,7 @@ use quant::record::RecordState;
 
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
+use crate::method::PreQuantized;
 
 /// An open file whose description of its tensors has been checked.
 ///
@@ -44,5 +45,10 @@ pub(crate) trait Source: Send + Sync {
 
     fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         (0..self.state_entries().len()).map(|index| self.state(index)).collect()
+    }
+
+    /// The tensors that another program has quantized, if there are any.
+    fn prequantized(&self) -> Option<&PreQuantized> {
+        None
     }
 }

@@ -8,6 +8,7 @@ pub mod kernels;
 pub mod mutate;
 pub mod random;
 pub mod record;
+pub mod safetensors;
 
 /// The examples of the guide and of READMEs are compiled and run as tests of this crate: a package
 /// has its README, but not where the repository has it.

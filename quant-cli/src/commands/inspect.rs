@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use quant::Tensor;
-use quant_formats::{Checkpoint, Entry, Format, StateEntry};
+use quant_formats::{Checkpoint, Entry, Format, PreQuantized, StateEntry};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -40,6 +40,8 @@ struct Contents<'a> {
     path: String,
     format: String,
     metadata: &'a BTreeMap<String, String>,
+    /// What another program has quantized.
+    prequantized: Option<String>,
     parameters: u64,
     bytes: u64,
     tensors: Vec<Line>,
@@ -89,6 +91,7 @@ impl<'a> Contents<'a> {
             path: args.input.path.display().to_string(),
             format: checkpoint.format().to_string(),
             metadata: checkpoint.metadata(),
+            prequantized: checkpoint.prequantized().map(describe),
             parameters: entries.iter().map(|entry| entry.element_count() as u64).sum(),
             bytes: entries.iter().map(|entry| entry.bytes).sum(),
             tensors,
@@ -110,6 +113,9 @@ impl<'a> Contents<'a> {
             let short: String = value.chars().take(METADATA_CHARS).collect();
             let more = if short.len() < value.len() { "…" } else { "" };
             writeln!(out, "  {} = {}{more}", printable_line(key), printable_line(&short))?;
+        }
+        if let Some(prequantized) = &self.prequantized {
+            writeln!(out, "  quantized already: {}", printable_line(prequantized))?;
         }
         writeln!(out)?;
         let mut table = Table::new(["<tensor", "<shape", "<type", "size", "range", "<"]);
@@ -138,6 +144,14 @@ impl<'a> Contents<'a> {
         } else {
             writeln!(out, "\nall tensors can be read; the format has no checksums")
         }
+    }
+}
+
+/// What another program has quantized, and whether its values are shown.
+fn describe(all: &PreQuantized) -> String {
+    match all.refused() {
+        None => all.to_string(),
+        Some((tensor, refusal)) => format!("{all}; {} is left as it is: {refusal}", tensor.id),
     }
 }
 

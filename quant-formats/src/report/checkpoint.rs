@@ -24,7 +24,7 @@ pub fn tensors(
     planner: &dyn Planner,
     options: Options<'_>,
 ) -> Result<Vec<TensorReport>, CheckpointError> {
-    let entries = quantizable(from, options);
+    let entries = quantizable(from, options)?;
     let decided = decide(entries, planner)?;
     let each = |index: usize| {
         let tensor = from.read(index)?;

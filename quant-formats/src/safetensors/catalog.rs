@@ -195,7 +195,7 @@ impl<'a> Classifier<'a> {
 const FOREIGN: &str = "tensor/";
 
 /// Type and shape of a state that is a foreign tensor of `len` bytes.
-pub(super) fn foreign(kind: &str, len: u64) -> Option<(Dtype, Vec<usize>)> {
+pub(crate) fn foreign(kind: &str, len: u64) -> Option<(Dtype, Vec<usize>)> {
     let (dtype, shape) = kind.strip_prefix(FOREIGN)?.split_once(' ')?;
     let dtype = Dtype::of(dtype)?;
     // Written as a tensor, a float would be read as a parameter.

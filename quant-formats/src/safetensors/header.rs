@@ -49,7 +49,7 @@ impl Slot {
     }
 }
 
-pub(super) fn describe(dtype: Dtype, shape: &[usize]) -> String {
+pub(crate) fn describe(dtype: Dtype, shape: &[usize]) -> String {
     format!("{dtype} {shape:?}")
 }
 

@@ -15,7 +15,10 @@ mod recorder;
 mod shards;
 mod writer;
 
+pub(crate) use catalog::foreign;
+pub(crate) use dtype::Dtype;
 pub use error::SafetensorsError;
+pub(crate) use header::describe;
 pub(crate) use reader::SafetensorsFile;
 pub use recorder::SafetensorsRecorder;
 pub(crate) use shards::Shards;

@@ -1,0 +1,82 @@
+//! AWQ: codes of 4 bits packed along the outputs.
+//!
+//! ```text
+//! qweight  I32 [in, out / 8]      row i: the codes of input i
+//! qzeros   I32 [groups, out / 8]  as codes
+//! scales   F16 [groups, out]
+//! ```
+//!
+//! The eight codes of a word, from the low bits up, are those of outputs 0, 2, 4, 6, 1, 3, 5, 7.
+
+use quant::RecordError;
+
+use super::codes::{Codes, Columns, transposed};
+use super::component::{Component, Reader};
+use super::config::Config;
+use super::recognize::Found;
+use crate::method::Refusal;
+
+/// The position in its word of the code of each of eight outputs.
+const POSITIONS: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
+
+#[derive(Debug)]
+pub(super) struct Awq {
+    codes: Component,
+    zeros: Component,
+    scales: Component,
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+    group_len: usize,
+}
+
+impl Awq {
+    pub(super) fn plan(found: &Found<'_>, config: &Config) -> Result<Self, Refusal> {
+        match config.variant.as_deref() {
+            None | Some("gemm" | "GEMM") => {}
+            Some(name) => return Err(Refusal::Variant { name: name.into() }),
+        }
+        let (codes, zeros, scales) = (found.codes, found.need(".qzeros")?, found.need(".scales")?);
+        let ([inputs, words], [groups, outputs]) = (codes.extents()?, scales.extents()?);
+        codes.check(words.checked_mul(8) == Some(outputs))?;
+        scales.check(scales.is_float())?;
+        zeros.check(zeros.is_words() && zeros.shape == [groups, words])?;
+        let group_len = config.group_len(inputs, groups);
+        let group_len = group_len.ok_or(Refusal::Ambiguous { what: "length of groups" })?;
+        let (codes, zeros, scales) = (codes.clone(), zeros.clone(), scales.clone());
+        Ok(Self { codes, zeros, scales, inputs, outputs, groups, group_len })
+    }
+
+    pub(super) fn shape(&self) -> Vec<usize> {
+        vec![self.outputs, self.inputs]
+    }
+
+    pub(super) fn read(&self, from: Reader<'_>) -> Result<Codes, RecordError> {
+        let codes = unpacked(&from.words(&self.codes)?, self.outputs);
+        let zeros = unpacked(&from.words(&self.zeros)?, self.outputs);
+        let scales = from.floats(&self.scales)?;
+        Ok(Codes {
+            columns: self.inputs,
+            codes,
+            groups: self.groups,
+            group_of: Columns::Runs(self.group_len),
+            scales: transposed(&scales, self.outputs),
+            zero_points: zeros.into_iter().map(i16::from).collect(),
+        })
+    }
+}
+
+/// The codes of each output, in two's complement.
+fn unpacked(words: &[u32], outputs: usize) -> Vec<i8> {
+    let words_in_row = outputs / 8;
+    let rows = words.len().checked_div(words_in_row).unwrap_or(0);
+    let mut codes = vec![0; rows * outputs];
+    for (at, &word) in words.iter().enumerate() {
+        let (row, column) = (at / words_in_row, at % words_in_row);
+        for (output, position) in POSITIONS.into_iter().enumerate() {
+            let code = (word >> (4 * position) & 0xF) as i8 - 8;
+            codes[(8 * column + output) * rows + row] = code;
+        }
+    }
+    codes
+}

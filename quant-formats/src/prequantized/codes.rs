@@ -1,0 +1,159 @@
+//! Integer codes with scales and zero points, whatever they were packed as.
+
+use std::ops::Range;
+
+/// Code `index` of a stream of words with codes of `bits` bits, low bits first; a code may lie in
+/// two words. `word` returns a word by its position.
+pub(super) fn dense(word: impl Fn(usize) -> u32, bits: usize, index: usize) -> u8 {
+    let at = index * bits;
+    let (position, shift) = (at / 32, at % 32);
+    let mut code = word(position) >> shift;
+    if shift + bits > 32 {
+        code |= word(position + 1) << (32 - shift);
+    }
+    (code & ((1 << bits) - 1)) as u8
+}
+
+/// The words that a dense stream of `codes` codes takes; `None` if that cannot be counted.
+pub(super) fn dense_words(codes: usize, bits: usize) -> Option<usize> {
+    Some(codes.checked_mul(bits)?.div_ceil(32))
+}
+
+/// The group of each column.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Columns {
+    /// Groups of this many columns; the last may be shorter.
+    Runs(usize),
+    /// The group of each column, in any order.
+    Indexed(Vec<u32>),
+}
+
+impl Columns {
+    /// The groups of `g_idx`, all of which are below `groups`; as runs, if it says no more.
+    pub(super) fn indexed(
+        index: Vec<u32>,
+        groups: usize,
+        run: Option<usize>,
+    ) -> Result<Self, usize> {
+        if let Some(column) = index.iter().position(|&group| group as usize >= groups) {
+            return Err(column);
+        }
+        let is_run = |len: usize| index.iter().enumerate().all(|(i, &it)| i / len == it as usize);
+        match run {
+            Some(len) if is_run(len) => Ok(Self::Runs(len)),
+            _ => Ok(Self::Indexed(index)),
+        }
+    }
+}
+
+/// A matrix of codes. Its values are `(code - zero point) · scale`, in this order; with a scale of
+/// half precision the product is exact.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Codes {
+    /// The length of a row.
+    pub(super) columns: usize,
+    /// Two's complement, row by row.
+    pub(super) codes: Vec<i8>,
+    /// Groups in a row.
+    pub(super) groups: usize,
+    pub(super) group_of: Columns,
+    /// For each row, one for each group.
+    pub(super) scales: Vec<f32>,
+    /// As `scales`; empty if all are 0. Those of 8-bit codes may be one above the greatest code.
+    pub(super) zero_points: Vec<i16>,
+}
+
+impl Codes {
+    /// The values, row by row.
+    pub(super) fn values(&self) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.codes.len());
+        if self.columns == 0 || self.groups == 0 {
+            return values;
+        }
+        for (row, codes) in self.codes.chunks(self.columns).enumerate() {
+            let groups = row * self.groups..(row + 1) * self.groups;
+            match &self.group_of {
+                Columns::Runs(len) => {
+                    for (group, codes) in groups.zip(codes.chunks(*len)) {
+                        values.extend(codes.iter().map(|&code| self.value(code, group)));
+                    }
+                }
+                Columns::Indexed(index) => values.extend(self.indexed_row(codes, index, groups)),
+            }
+        }
+        values
+    }
+
+    fn indexed_row<'a>(
+        &'a self,
+        codes: &'a [i8],
+        index: &'a [u32],
+        groups: Range<usize>,
+    ) -> impl Iterator<Item = f32> + 'a {
+        let group = move |column: usize| groups.start + index[column] as usize;
+        codes.iter().enumerate().map(move |(column, &code)| self.value(code, group(column)))
+    }
+
+    fn value(&self, code: i8, group: usize) -> f32 {
+        let zero_point = self.zero_points.get(group).copied().unwrap_or(0);
+        f32::from(i16::from(code) - zero_point) * self.scales[group]
+    }
+}
+
+/// The rows of a matrix as its columns.
+pub(super) fn transposed<T: Copy>(values: &[T], columns: usize) -> Vec<T> {
+    let rows = values.len().checked_div(columns).unwrap_or(0);
+    (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_every_width_lie_end_to_end_across_words() {
+        for bits in 1..=8usize {
+            let codes: Vec<u8> =
+                (0..67u32).map(|i| (i * 73 % 251) as u8 & ((1 << bits) - 1) as u8).collect();
+            let mut words = vec![0u32; dense_words(codes.len(), bits).unwrap()];
+            for bit in 0..codes.len() * bits {
+                words[bit / 32] |= u32::from(codes[bit / bits] >> (bit % bits) & 1) << (bit % 32);
+            }
+            let read = (0..codes.len()).map(|index| dense(|word| words[word], bits, index));
+            assert_eq!(read.collect::<Vec<_>>(), codes, "{bits} bits");
+        }
+        assert_eq!(dense_words(usize::MAX, 2), None);
+    }
+
+    #[test]
+    fn values_are_those_of_the_group_of_their_column() {
+        let mut codes = Codes {
+            columns: 3,
+            codes: vec![1, 2, 3, -1, -2, -3],
+            groups: 2,
+            group_of: Columns::Runs(2),
+            scales: vec![1.0, 10.0, 100.0, 1000.0],
+            zero_points: vec![],
+        };
+        assert_eq!(codes.values(), [1.0, 2.0, 30.0, -100.0, -200.0, -3000.0]);
+        codes.group_of = Columns::Indexed(vec![1, 0, 1]);
+        codes.zero_points = vec![1, 0, 0, 128];
+        assert_eq!(codes.values(), [10.0, 1.0, 30.0, -129_000.0, -200.0, -131_000.0]);
+    }
+
+    #[test]
+    fn an_index_that_is_in_order_is_one_of_runs() {
+        let index = |index: &[u32], run| Columns::indexed(index.to_vec(), 2, run);
+        assert_eq!(index(&[0, 0, 1], Some(2)), Ok(Columns::Runs(2)));
+        assert_eq!(index(&[0, 1, 0], Some(2)), Ok(Columns::Indexed(vec![0, 1, 0])));
+        assert_eq!(index(&[0, 2, 0], Some(2)), Err(1));
+    }
+
+    #[test]
+    fn transposition_swaps_rows_and_columns() {
+        assert_eq!(transposed(&[1, 2, 3, 4, 5, 6], 3), [1, 4, 2, 5, 3, 6]);
+        assert!(transposed::<u8>(&[], 0).is_empty());
+    }
+}

@@ -1,0 +1,104 @@
+//! The layouts whose values can be computed.
+
+use quant::RecordError;
+
+use super::awq::Awq;
+use super::codes::Codes;
+use super::component::{Component, Reader};
+use super::config::Config;
+use super::fp4::Fp4;
+use super::gptq::Gptq;
+use super::mlx::Mlx;
+use super::packed::Packed;
+use super::recognize::Found;
+use super::scaled::Scaled;
+use crate::method::{Encoding, Method, Refusal};
+use crate::safetensors::Dtype;
+
+/// How the values of a quantized tensor are computed from its parts.
+#[derive(Debug)]
+pub(super) enum Layout {
+    Gptq(Gptq),
+    Awq(Awq),
+    Packed(Packed),
+    Scaled(Scaled, Method),
+    Fp4(Fp4, Method),
+    Mlx(Mlx),
+}
+
+impl Layout {
+    /// Checks types and shapes of all parts. No tensor is read but one that holds a shape.
+    ///
+    /// # Errors
+    /// The tensor cannot be read; or the reason why its values cannot be computed.
+    pub(super) fn plan(
+        found: &Found<'_>,
+        config: &Config,
+        from: Reader<'_>,
+    ) -> Result<Result<Self, Refusal>, RecordError> {
+        Ok(match found.method {
+            Method::Gptq => Gptq::plan(found, config).map(Self::Gptq),
+            Method::Awq => Awq::plan(found, config).map(Self::Awq),
+            Method::CompressedTensors if found.codes.is_words() => {
+                let shape = match found.need("_shape") {
+                    Ok(part) => shape(part, from)?.ok_or_else(|| part.misfit()),
+                    Err(missing) => Err(missing),
+                };
+                shape.and_then(|shape| Packed::plan(found, config, &shape)).map(Self::Packed)
+            }
+            Method::Fp8 | Method::Mxfp8 | Method::CompressedTensors => {
+                Scaled::plan(found, config).map(|it| Self::Scaled(it, found.method))
+            }
+            Method::Mxfp4 | Method::Nvfp4 => Fp4::plan(found).map(|it| Self::Fp4(it, found.method)),
+            Method::Mlx => Mlx::plan(found, config).map(Self::Mlx),
+            _ => Err(Refusal::Unsupported),
+        })
+    }
+
+    pub(super) fn encoding(&self) -> Encoding {
+        let integer = |method, bits: usize| Encoding::new(method, bits as u8);
+        match self {
+            Self::Gptq(it) => integer(Method::Gptq, it.bits),
+            Self::Awq(_) => integer(Method::Awq, 4),
+            Self::Packed(it) => integer(Method::CompressedTensors, it.bits),
+            Self::Mlx(it) => integer(Method::Mlx, it.bits),
+            Self::Scaled(it, method) => Encoding::new(*method, it.is_integer().then_some(8)),
+            Self::Fp4(_, method) => Encoding::new(*method, None),
+        }
+    }
+
+    pub(super) fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Gptq(it) => it.shape(),
+            Self::Awq(it) => it.shape(),
+            Self::Packed(it) => it.shape(),
+            Self::Scaled(it, _) => it.shape(),
+            Self::Fp4(it, _) => it.shape(),
+            Self::Mlx(it) => it.shape(),
+        }
+    }
+
+    pub(super) fn read(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
+        match self {
+            Self::Gptq(it) => it.read(from).map(|codes| Codes::values(&codes)),
+            Self::Awq(it) => it.read(from).map(|codes| Codes::values(&codes)),
+            Self::Packed(it) => it.read(from).map(|codes| Codes::values(&codes)),
+            Self::Scaled(it, _) => it.read(from),
+            Self::Fp4(it, _) => it.read(from),
+            Self::Mlx(it) => it.read(from),
+        }
+    }
+}
+
+/// The extents that a tensor of type I64 holds, if they are ones.
+fn shape(part: &Component, from: Reader<'_>) -> Result<Option<Vec<usize>>, RecordError> {
+    if part.dtype != Dtype::I64 || !(2..=3).contains(&part.len()) {
+        return Ok(None);
+    }
+    let bytes = from.bytes(part)?;
+    let extents = bytes.chunks_exact(8).map(|it| {
+        let extent = i64::from_le_bytes(it.try_into().expect("8 bytes"));
+        usize::try_from(extent).ok()
+    });
+    Ok(extents.collect())
+}
