@@ -140,12 +140,12 @@ impl Checkpoint {
         self.source.prequantized()
     }
 
-    /// The manifest of a copy, in which half precision and blocks become single precision.
+    /// The manifest of a copy, in which blocks become single precision.
     ///
     /// # Errors
     /// The states cannot be read.
     pub fn manifest(&self) -> Result<Manifest, RecordError> {
-        let entries = self.entries().iter().map(|entry| entry.to_record(entry.scheme()));
+        let entries = self.entries().iter().map(Entry::to_record);
         Ok(Manifest::new(entries)
             .with_metadata(self.metadata().clone())
             .with_states(self.states()?))

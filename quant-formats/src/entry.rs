@@ -5,7 +5,8 @@ use std::fmt;
 use quant::__private::element_count;
 use quant::ParamId;
 use quant::QuantizationScheme;
-use quant::record::{RecordEntry, RecordState};
+use quant::record::{self, RecordEntry, RecordState};
+use quant::tensor::FloatType;
 
 use crate::ggml::GgufType;
 use crate::method::Encoding;
@@ -32,8 +33,8 @@ impl Entry {
     /// The entry of a tensor that is stored as in a record.
     pub(crate) fn of_record(entry: RecordEntry) -> Self {
         let bytes = entry.byte_count();
-        let RecordEntry { id, shape, scheme, .. } = entry;
-        Self { id, shape, stored: scheme.map_or(Stored::F32, Stored::Quantized), bytes }
+        let RecordEntry { id, shape, stored, .. } = entry;
+        Self { id, shape, stored: stored.into(), bytes }
     }
 
     /// The product of the shape's extents.
@@ -70,9 +71,14 @@ impl Entry {
         }
     }
 
-    /// The entry of the same tensor in another file, with this scheme.
-    pub(crate) fn to_record(&self, scheme: Option<QuantizationScheme>) -> RecordEntry {
-        RecordEntry::new(self.id.clone(), self.shape.clone(), scheme)
+    /// The entry of the same tensor in another file.
+    pub(crate) fn to_record(&self) -> RecordEntry {
+        self.stored_as(self.stored.in_record())
+    }
+
+    /// The entry of the tensor in another file, stored like this.
+    pub(crate) fn stored_as(&self, stored: impl Into<record::Stored>) -> RecordEntry {
+        RecordEntry::new(self.id.clone(), self.shape.clone(), stored)
     }
 }
 
@@ -82,9 +88,9 @@ impl Entry {
 pub enum Stored {
     /// IEEE 754 single precision.
     F32,
-    /// IEEE 754 half precision; converted to single precision when read, exactly.
+    /// IEEE 754 half precision.
     F16,
-    /// bfloat16; converted to single precision when read, exactly.
+    /// bfloat16.
     Bf16,
     /// Codes with scales and zero points.
     Quantized(QuantizationScheme),
@@ -93,6 +99,31 @@ pub enum Stored {
     Blocks(GgufType),
     /// As another program has quantized it; converted to single precision when read.
     PreQuantized(Encoding),
+}
+
+impl Stored {
+    /// How a record stores the tensor.
+    pub(crate) fn in_record(self) -> record::Stored {
+        match self {
+            Self::F32 => FloatType::F32.into(),
+            Self::F16 => FloatType::F16.into(),
+            Self::Bf16 => FloatType::Bf16.into(),
+            Self::Quantized(scheme) => scheme.into(),
+            Self::Blocks(_) | Self::PreQuantized(_) => FloatType::F32.into(),
+        }
+    }
+}
+
+impl From<record::Stored> for Stored {
+    fn from(stored: record::Stored) -> Self {
+        match stored {
+            record::Stored::Float(FloatType::F16) => Self::F16,
+            record::Stored::Float(FloatType::Bf16) => Self::Bf16,
+            record::Stored::Quantized(scheme) => Self::Quantized(scheme),
+            // `quant` is pinned to this version, in which what is left is single precision.
+            _ => Self::F32,
+        }
+    }
 }
 
 impl fmt::Display for Stored {

@@ -45,7 +45,7 @@
 //! | format | extension | read | written |
 //! |---|---|---|---|
 //! | [record](quant::record) | `.quant` | all, one file or shards | all, one file or shards |
-//! | safetensors | `.safetensors` | F32, F16, BF16, and quantized tensors written here | F32, and quantized tensors as codes, scales and zero points |
+//! | safetensors | `.safetensors` | F32, F16, BF16, and quantized tensors written here | F32, F16, BF16, and quantized tensors as codes, scales and zero points |
 //! | safetensors in shards | `.safetensors.index.json` | the same | no |
 //! | [GGUF](https://github.com/quant-rs/quant/blob/main/docs/gguf.md) | `.gguf` | all types; blocks as floats, and copied unchanged | F32, and blocks |
 //! | JSON | `.json` | what is written here | all |

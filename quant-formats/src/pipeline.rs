@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use quant::Tensor;
+use quant::tensor::FloatType;
 
 use crate::entry::Entry;
 use crate::error::CheckpointError;
@@ -112,7 +113,7 @@ impl Allocations {
     }
 
     pub(crate) fn give_back(&self, tensor: Tensor) {
-        if !tensor.is_quantized() {
+        if tensor.float_type() == Some(FloatType::F32) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tensor.into_values());
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use quant::RecordError;
 use quant::Tensor;
-use quant::record::{RecordFile, RecordState};
+use quant::record::{RecordEntry, RecordFile, RecordState};
 
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
@@ -21,7 +21,11 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn open(path: &Path) -> Result<Self, RecordError> {
         let file = RecordFile::open(path)?;
-        let entries = file.entries().iter().cloned().map(Entry::of_record).collect();
+        let entry = |(index, entry): (usize, &RecordEntry)| {
+            let bytes = file.sections(index).map(|section| section.len).sum();
+            Entry::new(entry.id.clone(), entry.shape.clone(), entry.stored.into(), bytes)
+        };
+        let entries = file.entries().iter().enumerate().map(entry).collect();
         Ok(Self { path: path.into(), file, entries })
     }
 }

@@ -6,6 +6,7 @@ use quant::__private::{Decided, decide_all, plan_one, quantize_one};
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
 use quant::quantize::{Candidate, PlannedParam, Planner};
 use quant::record::RecordEntry;
+use quant::tensor::FloatType;
 use quant::{Plan, QuantizeError};
 
 use crate::checkpoint::Checkpoint;
@@ -79,7 +80,7 @@ pub fn quantize(
 ) -> Result<Plan, CheckpointError> {
     let decided = decide(quantizable(from, options)?, planner)?;
     check_any_quantized(from, &decided)?;
-    let mut targets = decided_targets(&decided);
+    let mut targets = decided_targets(from.entries(), &decided);
     targets.extend(from.entries()[decided.len()..].iter().map(stored));
     let mut planned: Vec<PlannedParam> = Vec::new();
     let allocations = Allocations::default();
@@ -109,7 +110,11 @@ pub fn dequantize(
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
     check_readable(from)?;
-    let floats = from.entries().iter().map(|entry| Target::Tensor(entry.to_record(None)));
+    let float = |entry: &Entry| match entry.scheme() {
+        Some(_) => entry.stored_as(FloatType::F32),
+        None => entry.to_record(),
+    };
+    let floats = from.entries().iter().map(|entry| Target::Tensor(float(entry)));
     let each = |index: usize| Ok(((), Made::Tensor(from.read(index)?.dequantize())));
     let output = Output::of(from, floats.collect()).update(FILE_TYPE, ALL_F32);
     write(from, output, to.as_ref(), options, each, |()| {})
@@ -136,7 +141,7 @@ pub fn convert(
 pub(crate) fn stored(entry: &Entry) -> Target {
     match entry.stored {
         Stored::Blocks(ty) => Target::blocks(entry, ty),
-        _ => Target::Tensor(entry.to_record(entry.scheme())),
+        _ => Target::Tensor(entry.to_record()),
     }
 }
 
@@ -190,7 +195,8 @@ pub(crate) fn run<R: Send>(
     each: impl Fn(usize) -> Result<R, CheckpointError> + Sync,
     mut sink: impl FnMut(R),
 ) -> Result<(), CheckpointError> {
-    let targets = decided.iter().map(|decided| decided_entry(decided).byte_count());
+    let decided = from.iter().zip(decided);
+    let targets = decided.map(|(entry, decided)| decided_entry(entry, decided).byte_count());
     let needs: Vec<u64> = from.iter().zip(targets).map(|(from, len)| needed(from, len)).collect();
     let from: Vec<&Entry> = from.iter().collect();
     pipeline::run(&from, &needs, 0, options, each, |_, result| {
@@ -213,7 +219,7 @@ pub(crate) fn check_any_quantized(
     Err(CheckpointError::NothingToQuantize { tensors: entries.len(), all_quantized, blocks })
 }
 
-/// The plan of a tensor with its bytes in the file: half precision takes half of single precision.
+/// The plan of a tensor with its bytes in the file, which may not be those in memory.
 fn with_file_bytes(mut planned: PlannedParam, entry: &Entry) -> PlannedParam {
     planned.bytes_before = entry.bytes;
     planned
@@ -226,11 +232,14 @@ fn candidates(from: &[Entry]) -> Vec<Candidate> {
 }
 
 /// A tensor after quantization.
-fn decided_entry(one: &Decided) -> RecordEntry {
-    let scheme = one.info.scheme.or(one.scheme());
-    RecordEntry::new(one.info.id.clone(), one.info.shape.clone(), scheme)
+fn decided_entry(entry: &Entry, one: &Decided) -> RecordEntry {
+    match one.scheme() {
+        Some(scheme) => entry.stored_as(scheme),
+        None => entry.to_record(),
+    }
 }
 
-fn decided_targets(decided: &[Decided]) -> Vec<Target> {
-    decided.iter().map(|one| Target::Tensor(decided_entry(one))).collect()
+fn decided_targets(from: &[Entry], decided: &[Decided]) -> Vec<Target> {
+    let target = |(entry, one)| Target::Tensor(decided_entry(entry, one));
+    from.iter().zip(decided).map(target).collect()
 }

@@ -77,6 +77,9 @@ pub(crate) fn weights(tensor: &QuantizedTensor) -> Result<Weights<'_>, PackWeigh
         Granularity::PerChannel(_) => return Err(PackWeightsError::Channels { scheme }),
         granularity => granularity,
     };
+    if scheme.mapping().has_minimums() {
+        return Err(PackWeightsError::Minimums { scheme });
+    }
     let codes = match scheme.quantization_type().storage_bits() {
         8 => Codes::Bytes(bytemuck::cast_slice(tensor.packed_codes())),
         4 => Codes::Packed(BitWidth::Four, tensor.packed_codes()),
@@ -100,6 +103,11 @@ pub enum PackWeightsError {
         /// The scheme of the weight.
         scheme: QuantizationScheme,
     },
+    /// No kernel executes a scheme with minimums.
+    Minimums {
+        /// The scheme of the weight.
+        scheme: QuantizationScheme,
+    },
     /// The kernel cannot pack the weight.
     Pack(PackError),
 }
@@ -113,6 +121,9 @@ impl fmt::Display for PackWeightsError {
                 "no kernel executes a weight quantized as {scheme}: channels must lie along the \
                  first axis, the outputs"
             ),
+            Self::Minimums { scheme } => {
+                write!(f, "no kernel executes a weight quantized as {scheme}, which has minimums")
+            }
             Self::Pack(error) => error.fmt(f),
         }
     }
@@ -121,7 +132,7 @@ impl fmt::Display for PackWeightsError {
 impl core::error::Error for PackWeightsError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Rank { .. } | Self::Channels { .. } => None,
+            Self::Rank { .. } | Self::Channels { .. } | Self::Minimums { .. } => None,
             Self::Pack(error) => error.source(),
         }
     }

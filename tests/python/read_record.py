@@ -14,8 +14,8 @@ import numpy as np
 MAGIC = b"\x89QNT\r\n\x1a\n"
 PRELUDE = 32
 ALIGNMENT = 64
-FLOAT32, QUANTIZED = 0, 1
-AFFINE = 1
+FLOAT32, QUANTIZED, FLOAT16, BFLOAT16 = 0, 1, 2, 3
+AFFINE, MINIMUM = 1, 3
 PER_TENSOR, PER_CHANNEL, PER_BLOCK = 0, 1, 2
 
 
@@ -79,16 +79,29 @@ class Sections:
         return payload
 
 
-def unpack(payload, shape, bits):
+def unpack(payload, shape, bits, version):
     """The codes as integers: rows start on a byte, with element 0 in the low bits."""
-    storage = 8 if bits > 4 else 4 if bits > 2 else 2
+    width = bits if version > 1 else 8 if bits > 4 else 4 if bits > 2 else 2
     row = shape[-1] if shape else 1
     rows = int(np.prod(shape[:-1], dtype=np.int64)) if shape else 1
-    data = np.frombuffer(payload, np.uint8).reshape(rows, -(-row * storage // 8))
-    shifts = np.arange(0, 8, storage, dtype=np.uint8)
-    fields = (data[:, :, None] >> shifts).astype(np.uint8) << (8 - storage)
-    codes = fields.astype(np.uint8).view(np.int8) >> (8 - storage)
-    return codes.reshape(rows, -1)[:, :row].reshape(shape).astype(np.int32)
+    data = np.frombuffer(payload, np.uint8).reshape(rows, -(-row * width // 8))
+    fields = np.unpackbits(data, axis=1, bitorder="little")
+    check(not fields[:, row * width :].any(), "the padding of a row is not zero")
+    fields = fields[:, : row * width].reshape(rows, row, width)
+    weights = 1 << np.arange(width, dtype=np.int32)
+    weights[-1] = -weights[-1]
+    return (fields * weights).sum(axis=2, dtype=np.int32).reshape(shape)
+
+
+def bfloat16(payload):
+    return (np.frombuffer(payload, "<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def numbers(payload, kind):
+    """Scales or minimums as float32: the number of their type is that in the header."""
+    if kind == 2:
+        return bfloat16(payload)
+    return np.frombuffer(payload, "<f2" if kind == 1 else "<f4").astype(np.float32)
 
 
 def spread(parameters, shape, granularity, axis, block):
@@ -103,42 +116,49 @@ def spread(parameters, shape, granularity, axis, block):
     return np.repeat(rows, block, axis=-1)[..., : shape[-1]]
 
 
-def dequantize(shape, encoding, payloads):
-    _, bits, mapping, granularity, half, axis, block = encoding
-    codes = unpack(payloads[0], shape, bits)
-    scales = np.frombuffer(payloads[1], "<f2" if half else "<f4").astype(np.float32)
-    scales = spread(scales, shape, granularity, axis, block)
+def dequantize(shape, encoding, payloads, version):
+    _, bits, mapping, granularity, kind, axis, block = encoding
+    codes = unpack(payloads[0], shape, bits, version)
+    scales = spread(numbers(payloads[1], kind), shape, granularity, axis, block)
+    if mapping == MINIMUM:
+        minimums = spread(numbers(payloads[2], kind), shape, granularity, axis, block)
+        return (codes + (1 << (bits - 1))).astype(np.float32) * scales + minimums
     if mapping == AFFINE:
         zero_points = np.frombuffer(payloads[2], np.int8).astype(np.int32)
         codes = codes - spread(zero_points, shape, granularity, axis, block)
     return codes.astype(np.float32) * scales
 
 
-def values(shape, encoding, payloads):
-    if encoding[0] == FLOAT32:
+def values(shape, encoding, payloads, version):
+    kind = encoding[0]
+    if kind == FLOAT32:
         return np.frombuffer(payloads[0], "<f4").reshape(shape)
-    check(encoding[0] == QUANTIZED, "unknown kind of tensor")
-    return dequantize(shape, encoding, payloads)
+    if kind == QUANTIZED:
+        return dequantize(shape, encoding, payloads, version)
+    check(version > 1 and kind in (FLOAT16, BFLOAT16), "unknown kind of tensor")
+    if kind == FLOAT16:
+        return np.frombuffer(payloads[0], "<f2").astype(np.float32).reshape(shape)
+    return bfloat16(payloads[0]).reshape(shape)
 
 
 def header(data):
-    """Checks the prelude; returns the header and the start of the sections."""
+    """Checks the prelude; returns the version, the header and the start of the sections."""
     check(data[:8] == MAGIC, "not a record")
     check(len(data) >= PRELUDE, "truncated")
     version, crc, header_len, file_len = struct.unpack("<IIQQ", data[8:PRELUDE])
-    check(version == 1, f"unsupported version {version}")
+    check(version in (1, 2), f"unsupported version {version}")
     check(file_len == len(data), f"the file has {len(data)} bytes, expected {file_len}")
     end = PRELUDE + header_len
     check(zlib.crc32(data[16:end], zlib.crc32(data[:12])) == crc, "the header is damaged")
     check(not any(data[end : align(end)]), "padding is not zero")
-    return Cursor(data[PRELUDE:end]), align(end)
+    return version, Cursor(data[PRELUDE:end]), align(end)
 
 
 def read(path):
     """Returns metadata, tensors as float32 arrays by name, and states as (kind, bytes) by path."""
     with open(path, "rb") as file:
         data = file.read()
-    cursor, start = header(data)
+    version, cursor, start = header(data)
     metadata = {}
     for _ in range(cursor.count()):
         key = cursor.string()
@@ -150,7 +170,8 @@ def read(path):
     sections = Sections(data, start)
     arrays = {}
     for name, shape, encoding, parts in tensors:
-        arrays[name] = values(shape, encoding, [sections.take(name, part) for part in parts])
+        payloads = [sections.take(name, part) for part in parts]
+        arrays[name] = values(shape, encoding, payloads, version)
     payloads = {name: (kind, sections.take(name, part)) for name, kind, part in states}
     check(sections.at == len(data), "the sections do not fill the file")
     return metadata, arrays, payloads

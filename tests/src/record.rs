@@ -2,9 +2,9 @@
 
 use std::error::Error;
 
-use quant::record::Record;
+use quant::record::{Record, RecordVersion};
 use quant::record::{RecordFormatError, RecordState};
-use quant::tensor::QuantizedTensor;
+use quant::tensor::{FloatType, QuantizedTensor, SharedTensor};
 use quant::{BincodeRecorder, Module, RecordError, Tensor};
 
 /// The message of an error, followed by those of its sources.
@@ -96,12 +96,82 @@ pub fn of_everything() -> Record {
     record
 }
 
-/// The bytes of [`of_everything`].
+/// The content of `fixtures/record-v2.quant`: what version 2 adds. It must never change.
+pub fn of_version_2() -> Record {
+    let half = |shape: &[usize], ty, bits: &[u16]| -> Tensor {
+        SharedTensor::from_half_bits(shape, ty, bits.to_vec()).expect("as many as the shape").into()
+    };
+    let minimum = |shape: &[usize], scheme: &str, packed: &[u8], scales: &[f32], low: &[f32]| {
+        let scheme = scheme.parse().expect("the name of a scheme");
+        let (packed, scales, low) = (packed.to_vec(), scales.to_vec(), low.to_vec());
+        let made = QuantizedTensor::with_minimums(shape, scheme, packed, scales, low);
+        Tensor::from(made.expect("parts that fit each other"))
+    };
+    let mut record = Record::new();
+    // 1, -2, the least subnormal number, infinity.
+    record.insert("f16", half(&[2, 2], FloatType::F16, &[0x3C00, 0xC000, 0x0001, 0x7C00]));
+    record.insert("bf16", half(&[3], FloatType::Bf16, &[0x3F80, 0xC000, 0x0001]));
+    record.insert("f16.empty", half(&[0, 3], FloatType::F16, &[]));
+    // Rows of 3 codes: -4 3 0 and 1 2 -1.
+    record.insert(
+        "int3.dense",
+        codes(&[2, 3], "per-tensor-affine-int3", &[0x3C, 0x00, 0x21, 0x0F], &[0.5], &[1]),
+    );
+    record.insert(
+        "int5.dense",
+        codes(&[5], "per-tensor-symmetric-int5", &[0x0F, 0xF1, 0x00, 0x01, 0xFF], &[0.5], &[]),
+    );
+    record.insert("int6.dense", codes(&[], "per-tensor-symmetric-int6", &[0xE1], &[0.5], &[]));
+    record.insert(
+        "int7.dense",
+        codes(&[1, 2], "per-channel-affine-int7", &[0x3F, 0xC0], &[2.0], &[-64]),
+    );
+    // Codes -8 7 1, scales of both signs and -0.
+    record.insert(
+        "int4.full_range",
+        codes(
+            &[1, 3],
+            "per-block-full-range-int4:len=1:scale=f16",
+            &[0x78, 0x01],
+            &[-0.5, -0.0, 5.960_464_5e-8],
+            &[],
+        ),
+    );
+    // Codes -8 7 0: the least, the greatest, and 8 above the least.
+    record.insert(
+        "int4.minimum",
+        minimum(
+            &[1, 3],
+            "per-block-minimum-int4:len=2:scale=bf16",
+            &[0x78, 0x00],
+            &[0.5, -2.0],
+            &[-1.0, 3.0],
+        ),
+    );
+    record.insert(
+        "int8.minimum_last",
+        minimum(
+            &[1, 2],
+            "per-channel-minimum-int8:axis=-1",
+            &[0x80, 0x7F],
+            &[1.0, 0.1],
+            &[7.0, 0.3],
+        ),
+    );
+    record
+}
+
+/// Saves records of version 1.
+pub fn version_1() -> BincodeRecorder {
+    BincodeRecorder::default().with_version(RecordVersion::V1)
+}
+
+/// The bytes of [`of_everything`] in version 1.
 ///
 /// # Panics
 /// If it cannot be saved.
 pub fn bytes_of_everything() -> Vec<u8> {
-    of_everything().save_bytes(&BincodeRecorder::default()).expect("the record can be saved")
+    of_everything().save_bytes(&version_1()).expect("the record can be saved")
 }
 
 fn float(shape: &[usize], values: &[f32]) -> Tensor {

@@ -6,8 +6,8 @@ use quant::kernel::{
     Activations, BitWidth, Codes, Epilogue, Kernel, LinearError, Output, PackError, PackedWeights,
     Scratch, Weights,
 };
+use quant::scheme::{ActivationMapping, Grid, Mapping, NonFinite, Range, ScaleType};
 use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, Quantization};
-use quant::scheme::{Grid, Mapping, NonFinite, Range, ScaleType};
 use tests::golden;
 use tests::kernels::{in_pool, kernels, packed_rows, quantization};
 use tests::random::Random;
@@ -442,7 +442,7 @@ fn int8_outputs_are_the_float_outputs_quantized() {
 
 /// Activations as floats, quantized outside by rules 1 to 3 and multiplied as codes.
 fn unfused(layer: &Layer, kernel: Kernel, x: &[f32], dynamic: DynamicQuantization) -> Vec<f32> {
-    let grid = Grid::new(QuantizationType::QInt8, dynamic.mapping, ScaleType::F32);
+    let grid = Grid::new(QuantizationType::QInt8, dynamic.mapping.into(), ScaleType::F32);
     let mut layer = layer.clone();
     let rows = if dynamic.per_row { layer.m } else { 1 };
     (layer.x_scales, layer.x_zeros) = (Vec::new(), Vec::new());
@@ -463,7 +463,11 @@ fn dynamic_quantization_is_rule_7_and_then_the_product() {
             let shape = (random.below(30) + 1, random.below(70) + 1, random.below(200) + 1);
             let layer = Layer::random(&mut random, shape, false);
             let x: Vec<f32> = (0..shape.0 * shape.2).map(|_| random.normal()).collect();
-            let mapping = if case % 2 == 0 { Mapping::Affine } else { Mapping::Symmetric };
+            let mapping = if case % 2 == 0 {
+                ActivationMapping::Affine
+            } else {
+                ActivationMapping::Symmetric
+            };
             let dynamic = DynamicQuantization { mapping, per_row: case % 3 != 0 };
             let mut out = vec![0.0; shape.0 * shape.1];
             kernel

@@ -163,24 +163,28 @@ fn check(model: &Net, scheme: QuantizationScheme) {
                 assert_eq!(tensor.scheme(), scheme);
                 let groups = Groups::new(&before.1, scheme.granularity()).unwrap();
                 for (at, (x, y)) in before.2.iter().zip(&after.2).enumerate() {
-                    let scale = tensor.params(groups.group_of(at)).scale();
-                    check_error(*x, *y, scale, scheme, &before.0);
+                    let group = groups.group_of(at);
+                    let minimum = tensor.minimums().get(group).copied().unwrap_or(0.0);
+                    let scale = tensor.params(group).scale().abs();
+                    check_error([*x, *y], scale, minimum, scheme, &before.0);
                 }
             }
         }
     }
 }
 
-/// `|x - x̂| ≤ s / 2 + 1 ulp`; an f16 scale that was rounded down lets the largest values saturate.
-fn check_error(x: f32, y: f32, scale: f32, scheme: QuantizationScheme, path: &str) {
-    let ulp = f32::EPSILON * x.abs().max(y.abs());
+/// `|x - x̂| ≤ s / 2 + 1 ulp`; an f16 scale that was rounded down lets the largest values saturate, and
+/// so does the one code that a full range lacks on one side.
+fn check_error([x, y]: [f32; 2], scale: f32, minimum: f32, scheme: QuantizationScheme, path: &str) {
+    let ulp = f32::EPSILON * x.abs().max(y.abs()).max(minimum.abs());
     let saturated = match scheme.scale_type() {
         quant::scheme::ScaleType::F32 => 0.0,
-        quant::scheme::ScaleType::F16 => x.abs() / 2048.0,
+        quant::scheme::ScaleType::F16 => (x.abs() + 3.0 * minimum.abs()) / 2048.0,
         _ => unreachable!(),
     };
     let error = (f64::from(x) - f64::from(y)).abs();
-    let allowed = f64::from(scale) / 2.0 + f64::from(ulp + saturated);
+    let half = if scheme.mapping() == Mapping::FullRange { 1.001 } else { 0.5 };
+    let allowed = f64::from(scale) * half + f64::from(ulp + saturated);
     assert!(error <= allowed, "{path} by {scheme}: {x} became {y}, scale {scale}");
 }
 
@@ -195,7 +199,7 @@ fn schemes() -> impl Strategy<Value = QuantizationScheme> {
     ];
     (
         prop::sample::select(QuantizationType::ALL.to_vec()),
-        prop::sample::select(vec![Mapping::Symmetric, Mapping::Affine]),
+        prop::sample::select(Mapping::ALL.to_vec()),
         granularity,
     )
         .prop_map(|(ty, mapping, granularity)| QuantizationScheme::new(ty, mapping, granularity))
@@ -228,7 +232,7 @@ proptest! {
             .chain(blocks.map(|block| Granularity::PerBlock(block.with_f16_scales())));
         for granularity in granularities {
             for ty in QuantizationType::ALL {
-                for mapping in [Mapping::Symmetric, Mapping::Affine] {
+                for mapping in Mapping::ALL {
                     check(&model, QuantizationScheme::new(ty, mapping, granularity));
                 }
             }

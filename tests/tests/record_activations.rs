@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use quant::activation::{ActivationMode, ActivationQuantizer};
 use quant::record::Recorder;
-use quant::scheme::{ActivationScheme, Mapping};
+use quant::scheme::{ActivationMapping, ActivationScheme};
 use quant::{BincodeRecorder, Module, QuantizationType, Recipe};
 
 type Activations = BTreeMap<String, ActivationQuantizer>;
@@ -20,7 +20,10 @@ fn batches() -> [Vec<f32>; 2] {
 }
 
 fn observing(method: &str, batches: impl IntoIterator<Item = Vec<f32>>) -> ActivationQuantizer {
-    let scheme = ActivationScheme::Static { ty: QuantizationType::QInt8, mapping: Mapping::Affine };
+    let scheme = ActivationScheme::Static {
+        ty: QuantizationType::QInt8,
+        mapping: ActivationMapping::Affine,
+    };
     let recipe = Recipe::new()
         .activations(scheme)
         .activation_calibration(method.parse().unwrap())

@@ -10,12 +10,12 @@ use quant::record::{Record, Recorder};
 use quant::{BincodeRecorder, Module, Tensor};
 use serde_json::json;
 use tests::random::Random;
-use tests::record::{bytes_of_everything, of_everything};
+use tests::record::{bytes_of_everything, chain, of_everything, of_version_2, version_1};
 
 fn fixture() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/record-v1.quant");
     if std::env::var_os("QUANT_BLESS").is_some() {
-        of_everything().save_file(&path, &BincodeRecorder::default()).unwrap();
+        of_everything().save_file(&path, &version_1()).unwrap();
     }
     path
 }
@@ -54,6 +54,54 @@ fn version_1_fixture_loads() {
 fn version_1_fixture_is_written_byte_for_byte() {
     let bytes = bytes_of_everything();
     assert!(bytes == std::fs::read(fixture()).unwrap(), "the writer has changed");
+}
+
+/// The values of every tensor of version 2, computed by hand.
+const VALUES_2: [(&str, &[usize], &[f32]); 10] = [
+    ("f16", &[2, 2], &[1.0, -2.0, 5.960_464_5e-8, f32::INFINITY]),
+    ("bf16", &[3], &[1.0, -2.0, 9.183_55e-41]),
+    ("f16.empty", &[0, 3], &[]),
+    ("int3.dense", &[2, 3], &[-2.5, 1.0, -0.5, 0.0, 0.5, -1.0]),
+    ("int5.dense", &[5], &[7.5, -7.5, 0.0, 0.5, -0.5]),
+    ("int6.dense", &[], &[-15.5]),
+    ("int7.dense", &[1, 2], &[254.0, 0.0]),
+    ("int4.full_range", &[1, 3], &[4.0, -0.0, 5.960_464_5e-8]),
+    ("int4.minimum", &[1, 3], &[-1.0, 6.5, -13.0]),
+    ("int8.minimum_last", &[1, 2], &[7.0, 255.0 * 0.1 + 0.3]),
+];
+
+#[test]
+fn version_2_fixture_loads_and_is_written_byte_for_byte() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/record-v2.quant");
+    if std::env::var_os("QUANT_BLESS").is_some() {
+        of_version_2().save_file(&path, &BincodeRecorder::default()).unwrap();
+    }
+    let record = BincodeRecorder::default().load_file(&path).unwrap();
+    let names: Vec<_> = record.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(names, VALUES_2.map(|(name, ..)| name));
+    for (name, shape, values) in VALUES_2 {
+        let tensor = record.get(name).unwrap();
+        assert_eq!(tensor.shape(), shape, "{name}");
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&tensor.values()), bits(values), "{name}");
+    }
+    let bytes = of_version_2().save_bytes(&BincodeRecorder::default()).unwrap();
+    assert_eq!(bytes[8], 2);
+    assert!(bytes == std::fs::read(path).unwrap(), "the writer has changed");
+}
+
+#[test]
+fn what_version_1_cannot_store_is_an_error_with_the_name() {
+    for name in ["f16", "bf16", "int4.full_range", "int4.minimum"] {
+        let tensor = of_version_2().get(name).unwrap().clone();
+        let error = Record::from_iter([(name, tensor)]).save_bytes(&version_1()).unwrap_err();
+        let expected = format!("{name}: needs version 2 of the format, not 1");
+        assert!(chain(&error).ends_with(&expected), "{}", chain(&error));
+    }
+    let dense = of_version_2().get("int3.dense").unwrap().clone();
+    let bytes = Record::from_iter([("w", dense.clone())]).save_bytes(&version_1()).unwrap();
+    let loaded = BincodeRecorder::default().load(&mut bytes.as_slice(), None).unwrap();
+    assert_eq!((bytes[8], loaded.get("w")), (1, Some(&dense)));
 }
 
 /// The table of bytes in `docs/record-format.md`.
@@ -108,6 +156,9 @@ fn expected(record: &Record) -> serde_json::Value {
 fn larger() -> Record {
     let mut random = Random(11);
     let mut record = of_everything();
+    for (id, tensor) in of_version_2() {
+        record.insert(format!("new.{id}"), tensor);
+    }
     for (number, scheme) in [
         "per-tensor-symmetric-int8",
         "per-channel-affine-int7:axis=1",
@@ -115,6 +166,10 @@ fn larger() -> Record {
         "per-block-affine-int4:len=7",
         "per-block-symmetric-int3:len=4:scale=f16",
         "per-block-affine-int2:len=64:scale=f16",
+        "per-channel-full-range-int6:axis=1",
+        "per-block-full-range-int3:len=8:scale=bf16",
+        "per-block-minimum-int5:len=3:scale=f16",
+        "per-channel-minimum-int7:axis=-1",
     ]
     .into_iter()
     .enumerate()
@@ -155,7 +210,7 @@ fn a_reader_in_another_language_finds_the_same_values() {
     let text =
         [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{}\n{}", text[0], text[1]);
-    assert!(text[0].ends_with("16 tensors equal\n"), "{}", text[0]);
+    assert!(text[0].ends_with("30 tensors equal\n"), "{}", text[0]);
 
     // The reader rejects a damaged record.
     let mut bytes = std::fs::read(&record).unwrap();

@@ -11,7 +11,9 @@ use quant::tensor::TensorError;
 use quant::{BincodeRecorder, Module, Param, RecordError, Tensor};
 use tests::mutate::mutate;
 use tests::random::Random;
-use tests::record::{Draft, Entry, bytes_of_everything, chain, of_everything, reason, reseal};
+use tests::record::{
+    Draft, Entry, bytes_of_everything, chain, of_everything, reason, reseal, version_1,
+};
 
 /// Loads from bytes, with known and unknown length; both must have the same result.
 fn load(bytes: &[u8]) -> Result<Record, RecordError> {
@@ -101,14 +103,14 @@ fn names_the_format_of_other_files() {
 
 #[test]
 fn rejects_unsupported_versions() {
-    for version in [0u32, 2, u32::MAX] {
+    for version in [0u32, 3, u32::MAX] {
         let mut bytes = bytes_of_everything();
         bytes[8..12].copy_from_slice(&version.to_le_bytes());
         reseal(&mut bytes);
         assert_error!(
             bytes,
-            RecordFormatError::UnsupportedVersion { found, newest: 1 } if found == version,
-            "newest supported version is 1"
+            RecordFormatError::UnsupportedVersion { found, newest: 2 } if found == version,
+            "newest supported version is 2"
         );
     }
 }
@@ -631,12 +633,12 @@ fn reports_a_writer_that_fails_at_any_byte() {
     let (bytes, record) = (bytes_of_everything(), of_everything());
     for limit in 0..bytes.len() {
         let mut writer = Full { bytes: Vec::new(), limit };
-        let error = BincodeRecorder::default().save(&record, &mut writer).unwrap_err();
+        let error = version_1().save(&record, &mut writer).unwrap_err();
         assert!(matches!(error, RecordError::Io { .. }), "{limit}: {error:?}");
         assert_eq!(writer.bytes, bytes[..limit]);
     }
     let mut writer = Full { bytes: Vec::new(), limit: bytes.len() };
-    record.save_to(&mut writer, &BincodeRecorder::default()).unwrap();
+    record.save_to(&mut writer, &version_1()).unwrap();
     assert_eq!(writer.bytes, bytes);
 }
 

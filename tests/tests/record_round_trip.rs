@@ -343,7 +343,7 @@ mod properties {
 
     fn scheme() -> impl Strategy<Value = QuantizationScheme> {
         let ty = prop::sample::select(QuantizationType::ALL.to_vec());
-        let mapping = prop::sample::select(vec![Mapping::Symmetric, Mapping::Affine]);
+        let mapping = prop::sample::select(Mapping::ALL.to_vec());
         let granularity = prop_oneof![
             Just(Granularity::PerTensor),
             prop::sample::select(vec![0, 1, -1, -2])
@@ -365,11 +365,18 @@ mod properties {
         let (qmin, qmax) = tensor.scheme().grid().code_range();
         let (codes, again) = (tensor.codes(), tensor.dequantize());
         (0..values.len()).all(|i| {
-            let scale = f64::from(tensor.params(tensor.groups().group_of(i)).scale());
+            let group = tensor.groups().group_of(i);
+            let scale = f64::from(tensor.params(group).scale()).abs();
+            let minimum = f64::from(tensor.minimums().get(group).copied().unwrap_or(0.0));
             let (x, y) = (f64::from(values[i]), f64::from(again[i]));
-            let ulp = x.abs().max(y.abs()) * f64::from(f32::EPSILON);
+            let ulp = x.abs().max(y.abs()).max(minimum.abs()) * f64::from(f32::EPSILON);
             let edge = [qmin, qmax].contains(&i32::from(codes[i]));
-            let slack = if edge { scale / 1024.0 } else { 0.0 };
+            let slack = match tensor.scheme().mapping() {
+                // The side of the lesser magnitude ends one step early.
+                Mapping::FullRange if edge => scale * 0.501,
+                _ if edge => scale / 1024.0,
+                _ => 0.0,
+            };
             (x - y).abs() <= scale / 2.0 + ulp + slack
         })
     }

@@ -9,7 +9,7 @@ use quant::{BincodeRecorder, Module, RecordError, Tensor};
 use tests::files::names;
 use tests::mutate::mutate;
 use tests::random::Random;
-use tests::record::{bytes_of_everything, chain, of_everything, reason};
+use tests::record::{bytes_of_everything, chain, of_everything, reason, version_1};
 
 fn shards(directory: &Path) -> Vec<PathBuf> {
     let shards = names(directory).into_iter().filter(|name| name.ends_with(".part"));
@@ -111,6 +111,7 @@ fn a_record_of_one_shard_has_no_index() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let whole = bytes_of_everything();
+    let recorder = |max| version_1().with_max_shard_size(max);
     of_everything().save_file(&path, &recorder(whole.len() as u64)).unwrap();
     assert_eq!(fs::read(&path).unwrap(), whole);
     assert_eq!(names(directory.path()).len(), 1);

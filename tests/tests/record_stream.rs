@@ -136,7 +136,7 @@ fn rejects_undeclared_tensors_and_accepts_the_declared_one_after() {
         &mut writer,
         "float.matrix",
         &codes,
-        "float.matrix: per-tensor-symmetric-int8, declared as float32",
+        "float.matrix: per-tensor-symmetric-int8, declared as f32",
     );
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor).unwrap();

@@ -172,6 +172,59 @@ fn scales_must_be_positive_normal_numbers_of_their_type() {
 }
 
 #[test]
+fn full_range_scales_are_any_finite_number_of_their_type() {
+    let scheme = QuantizationScheme::PerTensorFullRange(QInt8);
+    for scale in [0.0, -0.0, -1.5, 1e-45, f32::MIN] {
+        let tensor = parts(&[2], scheme, &[0x80, 1], &[scale], &[]).unwrap();
+        let values = [-128.0 * scale, scale].map(f32::to_bits);
+        assert_eq!(tensor.dequantize().iter().map(|v| v.to_bits()).collect::<Vec<_>>(), values);
+    }
+    for scale in [f32::NEG_INFINITY, f32::INFINITY] {
+        refused(
+            parts(&[1], scheme, &[0], &[scale], &[]),
+            TensorError::SignedScale { group: 0, scale, stored_as: ScaleType::F32 },
+            &format!("scale 0 is {scale:e}, not a finite f32"),
+        );
+    }
+    let block = Block::new(1).unwrap();
+    for (block, stored_as) in
+        [(block.with_f16_scales(), ScaleType::F16), (block.with_bf16_scales(), ScaleType::Bf16)]
+    {
+        refused(
+            parts(&[1], QuantizationScheme::PerBlockFullRange(QInt8, block), &[0], &[0.1], &[]),
+            TensorError::SignedScale { group: 0, scale: 0.1, stored_as },
+            &format!("scale 0 is 1e-1, not a finite {stored_as}"),
+        );
+    }
+}
+
+#[test]
+fn minimums_must_be_finite_and_as_many_as_groups() {
+    let with = |scheme, minimums: &[f32]| {
+        QuantizedTensor::with_minimums(&[2], scheme, vec![0x78], vec![0.5], minimums.to_vec())
+    };
+    let scheme = QuantizationScheme::PerTensorMinimum(quant::QuantizationType::QInt4);
+    let tensor = with(scheme, &[-0.25]).unwrap();
+    assert_eq!((tensor.minimums(), tensor.zero_points()), (&[-0.25][..], &[][..]));
+    assert_eq!(tensor.dequantize(), [-0.25, 7.25]);
+    refused(
+        with(scheme, &[]),
+        TensorError::MinimumCount { expected: 1, found: 0 },
+        "1 minimums are needed, but 0 are given",
+    );
+    refused(
+        with(QuantizationScheme::PerTensorSymmetric(quant::QuantizationType::QInt4), &[1.0]),
+        TensorError::MinimumCount { expected: 0, found: 1 },
+        "0 minimums are needed, but 1 are given",
+    );
+    refused(
+        with(scheme, &[f32::INFINITY]),
+        TensorError::Minimum { group: 0, minimum: f32::INFINITY, stored_as: ScaleType::F32 },
+        "minimum 0 is inf, not a finite f32",
+    );
+}
+
+#[test]
 fn zero_points_must_fit_the_mapping_and_the_codes() {
     refused(
         parts(&[1], TENSOR8, &[0], &[1.0], &[0]),

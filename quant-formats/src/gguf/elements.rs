@@ -3,6 +3,10 @@
 use std::io::{self, Read};
 
 use quant::__private::{fix_endian, read_elements, reserve};
+use quant::RecordError;
+use quant::Tensor;
+use quant::record::RecordFormatError;
+use quant::tensor::{FloatType, SharedTensor};
 
 use super::header::Slot;
 use crate::ggml::{GgufType, decode};
@@ -10,11 +14,43 @@ use crate::ggml::{GgufType, decode};
 /// About as many bytes are read before they are decoded.
 const CHUNK: usize = 1 << 16;
 
-/// Reads the values of a tensor into `allocation`.
+/// Reads a tensor: floats in their own type, blocks as the floats that they stand for. Values in
+/// single precision are read into `allocation`.
 ///
 /// If the length of the input is not `known`, and was compared with that of the tensor, the
 /// allocation grows with the bytes that arrive.
-pub(super) fn read_values(
+pub(super) fn read_tensor(
+    reader: &mut dyn Read,
+    slot: &Slot,
+    known: bool,
+    allocation: Vec<f32>,
+) -> Result<Tensor, RecordError> {
+    let shape = &slot.shape;
+    let made = match slot.ty {
+        GgufType::F16 => {
+            let bits = read_halves(reader, slot, known)?;
+            SharedTensor::from_half_bits(shape, FloatType::F16, bits).map(Tensor::from)
+        }
+        GgufType::BF16 => {
+            let bits = read_halves(reader, slot, known)?;
+            SharedTensor::from_half_bits(shape, FloatType::Bf16, bits).map(Tensor::from)
+        }
+        _ => Tensor::from_values(shape, read_values(reader, slot, known, allocation)?),
+    };
+    made.map_err(|source| {
+        RecordFormatError::Tensor { id: slot.name.as_str().into(), source }.into()
+    })
+}
+
+fn read_halves(reader: &mut dyn Read, slot: &Slot, known: bool) -> io::Result<Vec<u16>> {
+    let mut bits = Vec::new();
+    read_elements(&mut bits, byte_count(slot)? / 2, known, |bytes| reader.read_exact(bytes))?;
+    fix_endian(&mut bits);
+    Ok(bits)
+}
+
+/// Reads the values of a tensor into `allocation`.
+fn read_values(
     reader: &mut dyn Read,
     slot: &Slot,
     known: bool,
@@ -42,7 +78,7 @@ pub(super) fn read_values(
     Ok(values)
 }
 
-/// Reads the bytes of a tensor; `known` as in [`read_values`].
+/// Reads the bytes of a tensor; `known` as in [`read_tensor`].
 pub(super) fn read_bytes(reader: &mut dyn Read, slot: &Slot, known: bool) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     read_elements(&mut bytes, byte_count(slot)?, known, |bytes| reader.read_exact(bytes))?;

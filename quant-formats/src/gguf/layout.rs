@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use quant::ParamId;
 use quant::RecordError;
-use quant::record::{LaterState, Manifest, RecordEntry, RecordState};
+use quant::record::{LaterState, Manifest, RecordEntry, RecordState, Stored};
+use quant::tensor::FloatType;
 
 use super::carried::{header_of, is_header};
 use super::cursor::LIMIT;
@@ -71,10 +72,12 @@ fn source_header(states: &[RecordState]) -> Result<Option<Header>, RecordError> 
 }
 
 fn entry(entry: &RecordEntry) -> Result<Slot, GgufError> {
-    let RecordEntry { id, shape, scheme, .. } = entry;
-    match scheme {
-        None => slot(id, GgufType::F32, shape),
-        Some(scheme) => Err(GgufError::NoType { id: id.clone(), stored: scheme.to_string() }),
+    let RecordEntry { id, shape, stored, .. } = entry;
+    match stored {
+        Stored::Float(FloatType::F32) => slot(id, GgufType::F32, shape),
+        Stored::Float(FloatType::F16) => slot(id, GgufType::F16, shape),
+        Stored::Float(FloatType::Bf16) => slot(id, GgufType::BF16, shape),
+        _ => Err(GgufError::NoType { id: id.clone(), stored: stored.to_string() }),
     }
 }
 

@@ -7,10 +7,10 @@ use std::path::Path;
 use quant::__private::FileReader;
 use quant::RecordError;
 use quant::Tensor;
-use quant::record::{Record, RecordFormatError, RecordState};
+use quant::record::{Record, RecordState};
 
 use super::carried::{header_entry, header_state};
-use super::elements::{read_bytes, read_values};
+use super::elements::{read_bytes, read_tensor};
 use super::header::{Header, Slot};
 use super::metadata::ALIGNMENT;
 use super::parts::{self, Part};
@@ -53,12 +53,12 @@ impl GgufFile {
     fn read_slot<T>(
         &self,
         slot: usize,
-        read: impl FnOnce(&mut dyn Read, &Slot) -> io::Result<T>,
+        read: impl FnOnce(&mut dyn Read, &Slot) -> Result<T, RecordError>,
     ) -> Result<T, RecordError> {
         let part = &self.parts[self.part_of[slot]];
         let slot = &self.header.tensors[slot];
         let mut reader = FileReader::new(&part.file, part.data + slot.bytes.start);
-        read(&mut reader, slot).map_err(|error| RecordError::from(error).in_file(&part.path))
+        read(&mut reader, slot).map_err(|error| error.in_file(&part.path))
     }
 }
 
@@ -112,8 +112,7 @@ impl Source for GgufFile {
 
     fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
         let slot = self.floats[index];
-        let read = |reader: &mut dyn Read, slot: &Slot| read_values(reader, slot, true, allocation);
-        tensor(&self.header.tensors[slot], self.read_slot(slot, read)?)
+        self.read_slot(slot, |reader, slot| read_tensor(reader, slot, true, allocation))
     }
 
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {
@@ -121,7 +120,7 @@ impl Source for GgufFile {
             return Ok(header_state(&self.header));
         };
         let slot = self.others[other];
-        let data = self.read_slot(slot, |reader, slot| read_bytes(reader, slot, true))?;
+        let data = self.read_slot(slot, |reader, slot| Ok(read_bytes(reader, slot, true)?))?;
         let slot = &self.header.tensors[slot];
         Ok(RecordState {
             id: slot.name.as_str().into(),
@@ -129,12 +128,6 @@ impl Source for GgufFile {
             data,
         })
     }
-}
-
-fn tensor(slot: &Slot, values: Vec<f32>) -> Result<Tensor, RecordError> {
-    Tensor::from_values(&slot.shape, values).map_err(|source| {
-        RecordFormatError::Tensor { id: slot.name.as_str().into(), source }.into()
-    })
 }
 
 /// Reads a record from an input of `len` bytes, if that is known. What follows the last tensor is
@@ -160,8 +153,8 @@ pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
     for (slot, loaded) in header.tensors.iter().zip(read.into_iter().flatten()) {
         let (id, kind) = (slot.name.as_str(), kind_of_tensor(slot.ty, &slot.shape));
         match loaded {
-            Loaded::Values(values) => {
-                record.insert(id, tensor(slot, values)?);
+            Loaded::Tensor(tensor) => {
+                record.insert(id, tensor);
             }
             Loaded::Bytes(data) => {
                 record.insert_state(RecordState { id: id.into(), kind, data });
@@ -172,15 +165,15 @@ pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
 }
 
 enum Loaded {
-    Values(Vec<f32>),
+    Tensor(Tensor),
     Bytes(Vec<u8>),
 }
 
 impl Loaded {
-    fn read(reader: &mut dyn Read, slot: &Slot, known: bool) -> io::Result<Self> {
+    fn read(reader: &mut dyn Read, slot: &Slot, known: bool) -> Result<Self, RecordError> {
         match slot.ty.content() {
-            Content::Plain => read_bytes(reader, slot, known).map(Self::Bytes),
-            _ => read_values(reader, slot, known, Vec::new()).map(Self::Values),
+            Content::Plain => Ok(Self::Bytes(read_bytes(reader, slot, known)?)),
+            _ => read_tensor(reader, slot, known, Vec::new()).map(Self::Tensor),
         }
     }
 }

@@ -10,8 +10,8 @@ use quant::QuantizationScheme;
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Record, RecordFormatError, RecordState};
-use quant::scheme::packing;
-use quant::tensor::{QuantizedTensor, TensorError};
+use quant::scheme::{bf16_to_f32, f16_to_f32, f32_to_f16, packing};
+use quant::tensor::{FloatType, QuantizedTensor, SharedTensor, TensorError};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -64,6 +64,8 @@ struct RawState {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTensor<'a> {
+    #[serde(default, rename = "type")]
+    float_type: RawType,
     shape: Vec<usize>,
     #[serde(borrow, default)]
     values: Option<Vec<&'a RawValue>>,
@@ -73,31 +75,71 @@ struct RawTensor<'a> {
     scales: Vec<&'a RawValue>,
     #[serde(default)]
     zero_points: Vec<i8>,
+    #[serde(borrow, default)]
+    minimums: Vec<&'a RawValue>,
     #[serde(default)]
     codes: Option<Vec<i8>>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawType {
+    #[default]
+    F32,
+    F16,
+    Bf16,
+}
+
+impl RawType {
+    /// The float tensor of these values, which this type has to have.
+    fn tensor(self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<Tensor, RecordError> {
+        type Narrow = fn(f32) -> u16;
+        type Widen = fn(u16) -> f32;
+        let (ty, narrow, widen): (_, Narrow, Widen) = match self {
+            Self::F32 => return Ok(Tensor::from_values(shape, values).map_err(in_tensor(name))?),
+            Self::F16 => (FloatType::F16, f32_to_f16, f16_to_f32),
+            // What does not end in zeros is found below.
+            Self::Bf16 => (FloatType::Bf16, |value| (value.to_bits() >> 16) as u16, bf16_to_f32),
+        };
+        let bits: Vec<u16> = values.iter().map(|&value| narrow(value)).collect();
+        let same = |(&bits, value): (&u16, &f32)| widen(bits).to_bits() == value.to_bits();
+        if let Some(other) = bits.iter().zip(&values).position(|pair| !same(pair)) {
+            let value = format!("{} in {ty}", values[other]);
+            return Err(JsonError::Value { id: name.into(), value }.into());
+        }
+        let made = SharedTensor::from_half_bits(shape, ty, bits).map_err(in_tensor(name))?;
+        Ok(made.into())
+    }
+}
+
+fn in_tensor(name: &str) -> impl Fn(TensorError) -> RecordFormatError {
+    move |source| RecordFormatError::Tensor { id: name.into(), source }
 }
 
 impl RawTensor<'_> {
     fn tensor(self, name: &str) -> Result<Tensor, RecordError> {
         let id = || ParamId::new(name);
-        let Self { shape, values, scheme, scales, zero_points, codes } = self;
+        let Self { float_type, shape, values, scheme, scales, zero_points, minimums, codes } = self;
         let made = match (values, scheme, codes) {
-            (Some(values), None, None) if scales.is_empty() && zero_points.is_empty() => {
-                Tensor::from_values(&shape, floats(name, &values)?)
+            (Some(values), None, None)
+                if scales.is_empty() && zero_points.is_empty() && minimums.is_empty() =>
+            {
+                return float_type.tensor(name, &shape, floats(name, &values)?);
             }
             (None, Some(scheme), Some(codes)) => {
                 let scheme =
                     scheme.parse().map_err(|source| JsonError::Scheme { id: id(), source })?;
                 check_codes(&codes, scheme)
                     .map_err(|code| JsonError::Value { id: id(), value: code.to_string() })?;
-                quantized(&shape, scheme, &codes, floats(name, &scales)?, zero_points)
+                let (scales, minimums) = (floats(name, &scales)?, floats(name, &minimums)?);
+                quantized(&shape, scheme, &codes, scales, (zero_points, minimums))
             }
             _ => {
                 let value = "neither `values` nor `scheme`, `scales` and `codes`".into();
                 return Err(JsonError::Value { id: id(), value }.into());
             }
         };
-        made.map_err(|source| RecordFormatError::Tensor { id: id(), source }.into())
+        Ok(made.map_err(in_tensor(name))?)
     }
 }
 
@@ -115,13 +157,18 @@ fn quantized(
     scheme: QuantizationScheme,
     codes: &[i8],
     scales: Vec<f32>,
-    zero_points: Vec<i8>,
+    (zero_points, minimums): (Vec<i8>, Vec<f32>),
 ) -> Result<Tensor, TensorError> {
     // Before rows are packed, whose length is a claim of the file.
     check_len(shape, codes.len())?;
     let row = shape.last().copied().unwrap_or(1).max(1);
     let codes = packing::pack(codes, row, scheme.quantization_type());
-    QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points).map(Tensor::from)
+    let made = if scheme.mapping().has_minimums() && zero_points.is_empty() {
+        QuantizedTensor::with_minimums(shape, scheme, codes, scales, minimums)
+    } else {
+        QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points)
+    };
+    made.map(Tensor::from)
 }
 
 fn floats(name: &str, values: &[&RawValue]) -> Result<Vec<f32>, JsonError> {

@@ -9,6 +9,7 @@ use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Manifest, RecordState};
+use quant::tensor::FloatType;
 
 use super::FORMAT;
 
@@ -50,6 +51,9 @@ impl<W: Write> JsonWriter<W> {
         let shape = tensor.shape();
         match tensor.quantized() {
             None => {
+                if let Some(ty @ (FloatType::F16 | FloatType::Bf16)) = tensor.float_type() {
+                    writeln!(file, "      \"type\": \"{ty}\",")?;
+                }
                 write!(file, "      \"shape\": {shape:?},\n      \"values\": ")?;
                 let values = tensor.values();
                 rows(file, shape, &values.iter().map(|&v| Value(v)).collect::<Vec<_>>())?;
@@ -60,6 +64,10 @@ impl<W: Write> JsonWriter<W> {
                 list(file, quantized.scales().iter().map(|&scale| Value(scale)))?;
                 write!(file, "],\n      \"zero_points\": [")?;
                 list(file, quantized.zero_points().iter())?;
+                if !quantized.minimums().is_empty() {
+                    write!(file, "],\n      \"minimums\": [")?;
+                    list(file, quantized.minimums().iter().map(|&minimum| Value(minimum)))?;
+                }
                 write!(file, "],\n      \"codes\": ")?;
                 rows(file, shape, &quantized.codes())?;
             }

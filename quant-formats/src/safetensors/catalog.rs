@@ -32,7 +32,8 @@ pub(super) enum Location {
         scheme: QuantizationScheme,
         codes: usize,
         scales: usize,
-        zero_points: Option<usize>,
+        /// Zero points or minimums.
+        offsets: Option<usize>,
     },
 }
 
@@ -136,17 +137,19 @@ impl<'a> Classifier<'a> {
         })?;
         let codes = self.component(name, name, &components.codes)?;
         let scales = self.component(name, &names::scale_name(name), &components.scales)?;
-        let zero_points = match &components.zero_points {
+        let offsets = match components.offsets {
             None => None,
-            Some(wanted) => Some(self.component(name, &names::zero_point_name(name), wanted)?),
+            Some((suffix, dtype, shape)) => {
+                Some(self.component(name, &format!("{name}{suffix}"), &(dtype, shape))?)
+            }
         };
         let of_slot = |slot: usize| {
             let bytes = &self.header.tensors[slot].bytes;
             bytes.end - bytes.start
         };
-        let bytes = of_slot(codes) + of_slot(scales) + zero_points.map_or(0, of_slot);
+        let bytes = of_slot(codes) + of_slot(scales) + offsets.map_or(0, of_slot);
         let entry = Entry::new(id, shape, Stored::Quantized(scheme), bytes);
-        Ok((codes, entry, Location::Quantized { scheme, codes, scales, zero_points }))
+        Ok((codes, entry, Location::Quantized { scheme, codes, scales, offsets }))
     }
 
     /// The position of a component with this type and shape.

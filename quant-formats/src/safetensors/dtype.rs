@@ -3,6 +3,8 @@
 use std::fmt;
 
 use quant::__private::element_count;
+use quant::record::Stored;
+use quant::tensor::FloatType;
 
 macro_rules! dtypes {
     ($($name:ident = $bits:literal),* $(,)?) => {
@@ -38,6 +40,15 @@ impl Dtype {
     /// The type of this name.
     pub(crate) fn of(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|dtype| dtype.name() == name)
+    }
+
+    /// The type of floats that are stored like this.
+    pub(crate) fn of_float(stored: Stored) -> Self {
+        match stored {
+            Stored::Float(FloatType::F16) => Self::F16,
+            Stored::Float(FloatType::Bf16) => Self::BF16,
+            _ => Self::F32,
+        }
     }
 
     /// The bytes of a tensor; `None` if `u64` cannot hold their number, or they are not whole.

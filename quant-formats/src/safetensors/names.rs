@@ -7,6 +7,7 @@
 //! fc.weight             I8   [out, in]      codes; U8 [out, bytes of a row] where several share a byte
 //! fc.weight_scale       F32  [out, 1]       shaped so that torch broadcasts it
 //! fc.weight_zero_point  I8   [out, 1]       affine schemes only
+//! fc.weight_minimum     F32  [out, 1]       schemes with minimums only
 //! __metadata__: "quant.tensor.fc.weight" = "per-channel-symmetric-int8 [out, in]"
 //! ```
 
@@ -32,7 +33,8 @@ pub(super) const STATE: &str = "quant.state.";
 pub(super) struct Components {
     pub(super) codes: (Dtype, Vec<usize>),
     pub(super) scales: (Dtype, Vec<usize>),
-    pub(super) zero_points: Option<(Dtype, Vec<usize>)>,
+    /// The suffix of the name, type and shape of zero points or minimums.
+    pub(super) offsets: Option<(&'static str, Dtype, Vec<usize>)>,
 }
 
 impl Components {
@@ -53,15 +55,17 @@ impl Components {
         let scale_type = match scheme.scale_type() {
             ScaleType::F32 => Dtype::F32,
             ScaleType::F16 => Dtype::F16,
+            ScaleType::Bf16 => Dtype::BF16,
             // `quant-kernels` is pinned to this version, which has no others.
             _ => unreachable!("a scale type without a safetensors type"),
         };
         let groups = group_shape(shape, scheme.granularity());
-        let zero_points = match scheme.mapping() {
-            Mapping::Symmetric => None,
-            Mapping::Affine => Some((Dtype::I8, groups.clone())),
+        let offsets = match scheme.mapping() {
+            Mapping::Symmetric | Mapping::FullRange => None,
+            Mapping::Affine => Some(("_zero_point", Dtype::I8, groups.clone())),
+            Mapping::Minimum => Some(("_minimum", scale_type, groups.clone())),
         };
-        Ok(Self { codes, scales: (scale_type, groups), zero_points })
+        Ok(Self { codes, scales: (scale_type, groups), offsets })
     }
 }
 
@@ -91,10 +95,6 @@ fn group_shape(shape: &[usize], granularity: Granularity) -> Vec<usize> {
 
 pub(super) fn scale_name(name: &str) -> String {
     format!("{name}_scale")
-}
-
-pub(super) fn zero_point_name(name: &str) -> String {
-    format!("{name}_zero_point")
 }
 
 /// `per-channel-symmetric-int8 [3, 4]`

@@ -162,16 +162,21 @@ fn assemble(
     mut elements: impl FnMut(usize) -> Result<Elements, RecordError>,
 ) -> Result<Tensor, RecordError> {
     let made = match location {
-        Location::Float(slot) => Tensor::from_values(&entry.shape, elements(slot)?.into_floats()),
-        Location::Quantized { scheme, codes, scales, zero_points } => {
+        Location::Float(slot) => elements(slot)?.into_tensor(&entry.shape),
+        Location::Quantized { scheme, codes, scales, offsets } => {
             let codes = elements(codes)?.into_bytes();
             let scales = elements(scales)?.into_floats();
-            let zero_points =
-                zero_points.map(|slot| Ok::<_, RecordError>(elements(slot)?.into_bytes()));
-            let zero_points = zero_points.transpose()?.unwrap_or_default();
-            let zero_points = zero_points.into_iter().map(|byte| byte as i8).collect();
-            QuantizedTensor::from_parts(&entry.shape, scheme, codes, scales, zero_points)
-                .map(Tensor::from)
+            let offsets = offsets.map(&mut elements).transpose()?;
+            let offsets = offsets.unwrap_or(Elements::Bytes(Vec::new()));
+            let shape = &entry.shape;
+            let made = if scheme.mapping().has_minimums() {
+                let minimums = offsets.into_floats();
+                QuantizedTensor::with_minimums(shape, scheme, codes, scales, minimums)
+            } else {
+                let zero_points = offsets.into_bytes().into_iter().map(|byte| byte as i8).collect();
+                QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points)
+            };
+            made.map(Tensor::from)
         }
     };
     made.map_err(|source| RecordFormatError::Tensor { id: entry.id.clone(), source }.into())

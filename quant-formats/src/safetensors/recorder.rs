@@ -9,7 +9,6 @@ use quant::ParamId;
 use quant::RecordError;
 use quant::module::{ModuleVisitor, ParamView, Walk};
 use quant::record::{Manifest, ManifestError, Record, RecordEntry, Recorder};
-use quant::tensor::QuantizedTensor;
 
 use super::reader;
 use super::writer::{Layout, WIDTHS};
@@ -17,17 +16,19 @@ use crate::rename::Rename;
 
 /// Loads and saves models in safetensors files.
 ///
-/// Tensors of the types F32, F16 and BF16 are loaded as parameters in single precision. A quantized
+/// Tensors of the types F32, F16 and BF16 are parameters. A quantized
 /// parameter is saved as codes, scales and zero points, which torch loads as plain tensors:
 ///
 /// ```text
 /// fc.weight             I8   [out, in]      codes; U8 [out, bytes of a row] where several share a byte
 /// fc.weight_scale       F32  [out, 1]       shaped so that it broadcasts
 /// fc.weight_zero_point  I8   [out, 1]       affine schemes only
+/// fc.weight_minimum     F32  [out, 1]       schemes with minimums only
 /// __metadata__: "quant.tensor.fc.weight" = "per-channel-symmetric-int8 [out, in]"
 /// ```
 ///
-/// The weight is `(w.float() - w_zero_point.float()) * w_scale`. Per block, there is one scale for
+/// The weight is `(w.float() - w_zero_point.float()) * w_scale`, or with a minimum
+/// `(w.float() + 2^(bits - 1)) * w_scale + w_minimum`. Per block, there is one scale for
 /// each block of a row. This recorder loads the quantized parameter.
 ///
 /// ```
@@ -129,5 +130,5 @@ impl Pass<'_> {
 }
 
 fn entry(id: ParamId, param: ParamView<'_>) -> RecordEntry {
-    RecordEntry::new(id, param.shape(), param.quantized().map(QuantizedTensor::scheme))
+    RecordEntry::of_param(id, param)
 }

@@ -26,7 +26,7 @@ pub(super) const WIDTHS: [usize; 6] = [64, 32, 16, 8, 6, 4];
 #[derive(Default)]
 pub(super) struct Layout {
     header: Header,
-    /// The position in the header of each entry's values, scales and zero points.
+    /// The position in the header of each entry's values, scales and zero points or minimums.
     entries: Vec<Vec<usize>>,
     /// The position in the header of each state.
     states: Vec<usize>,
@@ -60,9 +60,9 @@ impl Layout {
     }
 
     fn entry(&mut self, entry: &RecordEntry) -> Result<(), RecordError> {
-        let RecordEntry { id, shape, scheme, .. } = entry;
-        let Some(scheme) = *scheme else {
-            let slot = self.slot(id.as_str().into(), Dtype::F32, shape.clone())?;
+        let RecordEntry { id, shape, stored, .. } = entry;
+        let Some(scheme) = stored.scheme() else {
+            let slot = self.slot(id.as_str().into(), Dtype::of_float(*stored), shape.clone())?;
             self.entries.push(vec![slot]);
             return Ok(());
         };
@@ -72,14 +72,13 @@ impl Layout {
                 source: TensorError::from(error),
             })
         };
-        let Components { codes, scales, zero_points } =
-            Components::of(shape, scheme).map_err(error)?;
+        let Components { codes, scales, offsets } = Components::of(shape, scheme).map_err(error)?;
         let mut slots = vec![
             self.slot(id.as_str().into(), codes.0, codes.1)?,
             self.slot(names::scale_name(id.as_str()), scales.0, scales.1)?,
         ];
-        if let Some((dtype, shape)) = zero_points {
-            slots.push(self.slot(names::zero_point_name(id.as_str()), dtype, shape)?);
+        if let Some((suffix, dtype, shape)) = offsets {
+            slots.push(self.slot(format!("{id}{suffix}"), dtype, shape)?);
         }
         self.entries.push(slots);
         let key = format!("{}{id}", names::TENSOR);
@@ -145,7 +144,7 @@ impl Layout {
         &self.encoded
     }
 
-    /// The tensors of an entry: values, scales, zero points.
+    /// The tensors of an entry: values, scales, zero points or minimums.
     pub(super) fn slots(&self, entry: usize) -> impl Iterator<Item = &Slot> {
         self.entries[entry].iter().map(|&slot| &self.header.tensors[slot])
     }

@@ -103,7 +103,7 @@ impl Kernel {
             }
             Images::Dynamic { values, batch, size, quantization } => {
                 let DynamicQuantization { mapping, per_row } = quantization;
-                let grid = Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32);
+                let grid = Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32);
                 let params_of = |values: &[f32]| {
                     let (lo, hi) = self.min_max(values)?;
                     Ok(params_of(grid, lo, hi))

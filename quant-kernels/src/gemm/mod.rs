@@ -103,7 +103,7 @@ impl Kernel {
             Activations::Dynamic { values, m, quantization } => {
                 length("activations", m.saturating_mul(k), values.len())?;
                 let DynamicQuantization { mapping, per_row } = quantization;
-                let grid = Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32);
+                let grid = Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32);
                 let range = if per_row {
                     RangeOf::Row(grid)
                 } else {

@@ -38,27 +38,54 @@ pub enum ActivationScheme {
         /// The type of the codes.
         ty: QuantizationType,
         /// The mapping.
-        mapping: Mapping,
+        mapping: ActivationMapping,
     },
 }
 
 impl ActivationScheme {
     /// 8 bits, affine, by the range that each row has.
     pub const DYNAMIC: Self =
-        Self::Dynamic(DynamicQuantization { mapping: Mapping::Affine, per_row: true });
+        Self::Dynamic(DynamicQuantization { mapping: ActivationMapping::Affine, per_row: true });
 
     /// 8 bits, affine, by a range found in calibration.
-    pub const STATIC: Self = Self::Static { ty: QuantizationType::QInt8, mapping: Mapping::Affine };
+    pub const STATIC: Self =
+        Self::Static { ty: QuantizationType::QInt8, mapping: ActivationMapping::Affine };
 
     /// The codes and scales in use; `None` when float.
     pub fn grid(self) -> Option<Grid> {
         match self {
             Self::Float => None,
             Self::Dynamic(DynamicQuantization { mapping, .. }) => {
-                Some(Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32))
+                Some(Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32))
             }
-            Self::Static { ty, mapping } => Some(Grid::new(ty, mapping, ScaleType::F32)),
+            Self::Static { ty, mapping } => Some(Grid::new(ty, mapping.into(), ScaleType::F32)),
         }
+    }
+}
+
+/// How the range of an activation is laid over the codes: one of the mappings that integer products
+/// have for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum ActivationMapping {
+    /// Centred on zero: [`Mapping::Symmetric`].
+    Symmetric,
+    /// With a zero point: [`Mapping::Affine`].
+    Affine,
+}
+
+impl From<ActivationMapping> for Mapping {
+    fn from(mapping: ActivationMapping) -> Self {
+        match mapping {
+            ActivationMapping::Symmetric => Self::Symmetric,
+            ActivationMapping::Affine => Self::Affine,
+        }
+    }
+}
+
+impl fmt::Display for ActivationMapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Mapping::from(*self).fmt(f)
     }
 }
 
@@ -80,7 +107,7 @@ const EXPECTED: &str = "float, dynamic, static, dynamic-per-(row|tensor)-(affine
 
 /// All schemes.
 fn all() -> impl Iterator<Item = ActivationScheme> {
-    let mappings = [Mapping::Affine, Mapping::Symmetric];
+    let mappings = [ActivationMapping::Affine, ActivationMapping::Symmetric];
     let dynamic = [true, false].into_iter().flat_map(move |per_row| {
         mappings.map(|mapping| ActivationScheme::Dynamic(DynamicQuantization { mapping, per_row }))
     });
@@ -110,14 +137,14 @@ impl FromStr for ActivationScheme {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DynamicQuantization {
     /// Affine, unless told otherwise.
-    pub mapping: Mapping,
+    pub mapping: ActivationMapping,
     /// Whether each row has its own range, so that its result does not depend on the others.
     pub per_row: bool,
 }
 
 impl Default for DynamicQuantization {
     fn default() -> Self {
-        Self { mapping: Mapping::Affine, per_row: true }
+        Self { mapping: ActivationMapping::Affine, per_row: true }
     }
 }
 

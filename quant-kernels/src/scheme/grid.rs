@@ -1,8 +1,8 @@
 //! Rules 2 and 3: scale, zero point, codes, and back.
 
 use super::{
-    CodeRange, Mapping, QuantParams, QuantizationScheme, QuantizationType, Range, ScaleError,
-    ScaleType, f16_to_f32, f32_to_f16,
+    CodeRange, Mapping, MinimumParams, QuantParams, QuantizationScheme, QuantizationType, Range,
+    ScaleError, ScaleType, f16_to_f32, f32_to_f16,
 };
 
 /// The codes and scales that one group of elements may use: a scheme without its granularity.
@@ -42,14 +42,73 @@ impl Grid {
     /// The parameters that lay `range` over the codes (rule 2).
     ///
     /// Affine: `s = (hi - lo) / (qmax - qmin)`, `z = clamp(rne(qmin - lo / s), qmin, qmax)`;
-    /// symmetric: `s = max(-lo, hi) / qmax`, `z = 0`; computed in f64, `s` rounded once at the
-    /// end. A range too narrow for a normal f32 scale gives `s = 1`, `z = 0`.
+    /// symmetric: `s = max(-lo, hi) / qmax`, `z = 0`; full range: `s = m / qmin`, `z = 0`, where `m`
+    /// is the end of larger magnitude, or `lo` if both are equal; computed in f64, `s` rounded once
+    /// at the end. A range too narrow for a normal f32 scale gives `s = 1`, `z = 0`.
+    ///
+    /// A mapping with a minimum has its own [`minimum_params`](Self::minimum_params).
     ///
     /// # Errors
-    /// A scale that would be zero, subnormal or infinite in the type it is stored in.
+    /// A scale that would be zero, subnormal or infinite in the type it is stored in; for full range,
+    /// one that would be infinite.
+    ///
+    /// # Panics
+    /// If the mapping has minimums.
     pub fn params(self, range: Range) -> Result<QuantParams, ScaleError> {
+        if self.mapping == Mapping::FullRange {
+            let extreme = if range.hi() > -range.lo() { range.hi() } else { range.lo() };
+            return Ok(QuantParams::from_checked(self.full_range_scale(extreme)?, 0));
+        }
         let fitted = fit(range, self.mapping, self.code_range());
         QuantParams::new(self.store(fitted.scale())?, fitted.zero_point())
+    }
+
+    /// `m / qmin` in the type it is stored in; `m` is the value of largest magnitude (rule 12).
+    fn full_range_scale(self, m: f32) -> Result<f32, ScaleError> {
+        let (qmin, _) = self.code_range();
+        self.store_signed(f64::from(m) / f64::from(qmin))
+    }
+
+    /// A scale of either sign, rounded to the type it is stored in: 1 if an f32 could not hold it as a
+    /// normal number, and not 0.
+    fn store_signed(self, exact: f64) -> Result<f32, ScaleError> {
+        if exact.abs() < f64::from(f32::MIN_POSITIVE) {
+            return Ok(1.0);
+        }
+        let (scale, rounded) = (exact as f32, self.scale.round(exact as f32));
+        match rounded {
+            0.0 => Ok(self.scale.least().copysign(scale)),
+            _ if rounded.is_finite() => Ok(rounded),
+            _ => Err(ScaleError { scale, stored_as: self.scale }),
+        }
+    }
+
+    /// The scale and the minimum that lay the values `lo ..= hi` over the codes (rule 13):
+    /// `m = lo`, `s = (hi - m) / (2^b - 1)`, each rounded to the type it is stored in. Zero need not
+    /// be among the values. A range too narrow for a normal f32 scale gives `s = 1`.
+    ///
+    /// # Errors
+    /// A scale or minimum that would be infinite in its type, or codes whose values would be.
+    pub fn minimum_params(self, lo: f32, hi: f32) -> Result<MinimumParams, ScaleError> {
+        let minimum = self.scale.round(lo);
+        let error = |scale| ScaleError { scale, stored_as: self.scale };
+        if !minimum.is_finite() {
+            return Err(error(lo));
+        }
+        let (qmin, qmax) = self.code_range();
+        let scale =
+            self.store_signed((f64::from(hi) - f64::from(minimum)) / f64::from(qmax - qmin))?;
+        let params = MinimumParams { scale, minimum };
+        if params.dequantize(qmax - qmin).is_finite() { Ok(params) } else { Err(error(scale)) }
+    }
+
+    /// The code of `value` under `params` (rule 13): `clamp(rne((x - m) / s), 0, 2^b - 1)`, moved to
+    /// the codes of the type by `-2^(b-1)`.
+    #[inline]
+    pub fn quantize_over_minimum(self, value: f32, params: MinimumParams) -> i8 {
+        let (qmin, qmax) = self.code_range();
+        let steps = round_code((value - params.minimum) / params.scale);
+        (steps.clamp(0, qmax - qmin) + qmin) as i8
     }
 
     /// `scale` rounded to the type it is stored in.
@@ -63,6 +122,11 @@ impl Grid {
             // so an f32 scale is always finite.
             ScaleType::F32 if scale.is_normal() && scale > 0.0 => Ok(scale),
             ScaleType::F32 => Err(ScaleError { scale, stored_as: ScaleType::F32 }),
+            ScaleType::Bf16 => {
+                let stored = self.scale.round(scale);
+                let error = ScaleError { scale, stored_as: ScaleType::Bf16 };
+                if self.scale.holds(stored) { Ok(stored) } else { Err(error) }
+            }
             ScaleType::F16 => {
                 let bits = f32_to_f16(scale);
                 // 0x0400 is the smallest normal, 0x7C00 infinity.
@@ -107,6 +171,9 @@ impl From<Grid> for CodeRange {
 /// [`Grid::params`] for codes that are no [`QuantizationType`]'s. Symmetric ones are
 /// `-qmax ..= qmax`, whatever `qmin` says.
 ///
+/// # Panics
+/// If the mapping is neither symmetric nor affine.
+///
 /// ```
 /// use quant_kernels::scheme::{self, Mapping, Range};
 /// let range = Range::new(-1.8, 0.5).unwrap();
@@ -118,12 +185,13 @@ pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantPar
     let scale = match mapping {
         Mapping::Symmetric => f64::from(range.magnitude()) / f64::from(qmax),
         Mapping::Affine => (hi - lo) / f64::from(qmax - qmin),
+        Mapping::FullRange | Mapping::Minimum => panic!("{mapping} has parameters of its own"),
     };
     if scale < f64::from(f32::MIN_POSITIVE) {
         return QuantParams::UNIT;
     }
     let zero_point = match mapping {
-        Mapping::Symmetric => 0,
+        Mapping::Symmetric | Mapping::FullRange | Mapping::Minimum => 0,
         Mapping::Affine => {
             rne(f64::from(qmin) - lo / scale).clamp(f64::from(qmin), f64::from(qmax)) as i8
         }

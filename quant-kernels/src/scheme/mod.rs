@@ -4,6 +4,7 @@
 //! modules or files.
 
 mod activation;
+mod bf16;
 mod f16;
 mod grid;
 mod groups;
@@ -14,12 +15,13 @@ mod quantization;
 mod range;
 mod types;
 
-pub use activation::{ActivationScheme, DynamicQuantization};
+pub use activation::{ActivationMapping, ActivationScheme, DynamicQuantization};
+pub use bf16::{bf16_to_f32, f32_to_bf16};
 pub use f16::{f16_to_f32, f32_to_f16};
 pub use grid::{Grid, fit};
 pub use groups::{Group, Groups, LayoutError};
 pub use name_error::NameError;
-pub use quantization::{CodeRange, QuantParams, Quantization, ScaleError};
+pub use quantization::{CodeRange, MinimumParams, QuantParams, Quantization, ScaleError};
 pub use range::{NonFinite, Range};
 pub use types::{
     Axis, Block, Granularity, Mapping, QuantizationScheme, QuantizationType, ScaleType,

@@ -11,41 +11,50 @@ use super::{
     Axis, Block, Granularity, Mapping, NameError, QuantizationScheme, QuantizationType, ScaleType,
 };
 
-const EXPECTED: &str = "per-(tensor|channel|block)-(symmetric|affine)-int(2..8), then :axis=N for \
-                        channels, :len=N and :scale=f16 for blocks; or int8, int4, int2, q8_0, q4_0";
+const EXPECTED: &str = "per-(tensor|channel|block)-(symmetric|affine|full-range|minimum)-int(2..8), \
+                        then :axis=N for channels, :len=N and :scale=(f16|bf16) for blocks; or \
+                        int8, int4, int2, q8_0, q5_1, q5_0, q4_1, q4_0";
 
 /// Why a string is refused, for messages at compile time.
 pub const REFUSAL: &str = "not the name of a quantization scheme, which is \
-    per-(tensor|channel|block)-(symmetric|affine)-int(2..8), then :axis=N for channels, :len=N and \
-    :scale=f16 for blocks; or int8, int4, int2, q8_0, q4_0";
+    per-(tensor|channel|block)-(symmetric|affine|full-range|minimum)-int(2..8), then :axis=N for \
+    channels, :len=N and :scale=(f16|bf16) for blocks; or int8, int4, int2, q8_0, q5_1, q5_0, q4_1, q4_0";
 
 /// Short names, and what they stand for.
-const ALIASES: [(&str, QuantizationScheme); 5] = {
-    use QuantizationScheme::{PerBlockSymmetric, PerChannelSymmetric};
-    use QuantizationType::{QInt2, QInt4, QInt8};
+const ALIASES: [(&str, QuantizationScheme); 8] = {
+    use QuantizationScheme::{
+        PerBlockFullRange, PerBlockMinimum, PerBlockSymmetric, PerChannelSymmetric,
+    };
+    use QuantizationType::{QInt2, QInt4, QInt5, QInt8};
     let halves = Block::DEFAULT.with_f16_scales();
     [
         ("int8", PerChannelSymmetric(QInt8, Axis::FIRST)),
         ("int4", PerBlockSymmetric(QInt4, Block::DEFAULT)),
         ("int2", PerBlockSymmetric(QInt2, Block::DEFAULT)),
         ("q8_0", PerBlockSymmetric(QInt8, halves)),
-        ("q4_0", PerBlockSymmetric(QInt4, halves)),
+        ("q4_0", PerBlockFullRange(QInt4, halves)),
+        ("q4_1", PerBlockMinimum(QInt4, halves)),
+        ("q5_0", PerBlockFullRange(QInt5, halves)),
+        ("q5_1", PerBlockMinimum(QInt5, halves)),
     ]
 };
 
 impl QuantizationScheme {
     /// The scheme with this name, or `None`.
     ///
-    /// A name is `per-tensor-`, `per-channel-` or `per-block-`; `symmetric-` or `affine-`
-    /// (symmetric if left out); `int2` to `int8`; then, after a colon each, `axis=N` for channels
-    /// (default 0) and `len=N` and `scale=f16` for blocks (default 32 and f32). An underscore may
+    /// A name is `per-tensor-`, `per-channel-` or `per-block-`; `symmetric-`, `affine-`,
+    /// `full-range-` or `minimum-` (symmetric if left out); `int2` to `int8`; then, after a colon
+    /// each, `axis=N` for channels (default 0) and `len=N` and `scale=f16` or `scale=bf16` for
+    /// blocks (default 32 and f32). An underscore may
     /// stand for a hyphen. Short names are:
     ///
     /// | name | stands for |
     /// |---|---|
     /// | `int8` | `per-channel-symmetric-int8` |
     /// | `int4`, `int2` | `per-block-symmetric-int4`, `per-block-symmetric-int2` |
-    /// | `q8_0`, `q4_0` | `per-block-symmetric-int8:scale=f16`, `per-block-symmetric-int4:scale=f16` |
+    /// | `q8_0` | `per-block-symmetric-int8:scale=f16` |
+    /// | `q4_0`, `q5_0` | `per-block-full-range-int4:scale=f16`, `per-block-full-range-int5:scale=f16` |
+    /// | `q4_1`, `q5_1` | `per-block-minimum-int4:scale=f16`, `per-block-minimum-int5:scale=f16` |
     ///
     /// The function is `const`, so that a wrong name can be a compile error.
     ///
@@ -78,6 +87,10 @@ impl QuantizationScheme {
             (Mapping::Symmetric, rest)
         } else if let Some(rest) = strip(rest, b"affine-int") {
             (Mapping::Affine, rest)
+        } else if let Some(rest) = strip(rest, b"full-range-int") {
+            (Mapping::FullRange, rest)
+        } else if let Some(rest) = strip(rest, b"minimum-int") {
+            (Mapping::Minimum, rest)
         } else if let Some(rest) = strip(rest, b"int") {
             (Mapping::Symmetric, rest)
         } else {
@@ -101,6 +114,9 @@ impl QuantizationScheme {
                     if let Some(rest) = strip(rest, b":scale=f16") {
                         seen_scale = true;
                         (Granularity::PerBlock(block.with_f16_scales()), rest)
+                    } else if let Some(rest) = strip(rest, b":scale=bf16") {
+                        seen_scale = true;
+                        (Granularity::PerBlock(block.with_bf16_scales()), rest)
                     } else if let Some(rest) = strip(rest, b":len=")
                         && !seen_axis_or_len
                         && let Some((len @ 1.., rest)) = signed(rest)
@@ -172,7 +188,7 @@ impl fmt::Display for QuantizationScheme {
                 }
                 match block.scale_type() {
                     ScaleType::F32 => Ok(()),
-                    scale @ ScaleType::F16 => write!(f, ":scale={scale}"),
+                    scale @ (ScaleType::F16 | ScaleType::Bf16) => write!(f, ":scale={scale}"),
                 }
             }
             Granularity::PerTensor | Granularity::PerChannel(_) => Ok(()),
@@ -197,7 +213,7 @@ fn not_a_scheme(name: &str) -> NameError {
         Granularity::PerBlock(Block::DEFAULT),
     ];
     let schemes = granularities.into_iter().flat_map(|granularity| {
-        [Mapping::Symmetric, Mapping::Affine].into_iter().flat_map(move |mapping| {
+        Mapping::ALL.into_iter().flat_map(move |mapping| {
             QuantizationType::ALL.map(|ty| QuantizationScheme::new(ty, mapping, granularity))
         })
     });
@@ -237,11 +253,11 @@ mod tests {
             Granularity::PerBlock(Block::DEFAULT),
             Granularity::PerBlock(Block::new(1).unwrap().with_f16_scales()),
             Granularity::PerBlock(Block::new(i32::MAX as u32).unwrap()),
+            Granularity::PerBlock(Block::DEFAULT.with_bf16_scales()),
         ];
         granularities.into_iter().flat_map(|granularity| {
             QuantizationType::ALL.into_iter().flat_map(move |ty| {
-                [Mapping::Symmetric, Mapping::Affine]
-                    .map(|mapping| QuantizationScheme::new(ty, mapping, granularity))
+                Mapping::ALL.map(|mapping| QuantizationScheme::new(ty, mapping, granularity))
             })
         })
     }
@@ -272,7 +288,7 @@ mod tests {
             "",
             "int9",
             "int88",
-            "q4_1",
+            "q6_1",
             "q4-0",
             "per-tensor-int",
             "per-tensor",
@@ -306,7 +322,10 @@ mod tests {
             ("int4", "per-block-symmetric-int4"),
             ("int2", "per-block-symmetric-int2"),
             ("q8_0", "per-block-symmetric-int8:scale=f16"),
-            ("q4_0", "per-block-symmetric-int4:scale=f16"),
+            ("q4_0", "per-block-full-range-int4:scale=f16"),
+            ("q4_1", "per-block-minimum-int4:scale=f16"),
+            ("q5_0", "per-block-full-range-int5:scale=f16"),
+            ("q5_1", "per-block-minimum-int5:scale=f16"),
             ("per-tensor-int5", "per-tensor-symmetric-int5"),
             ("per_channel_int4", "per-channel-symmetric-int4"),
             ("per_block_affine_int4:len=64", "per-block-affine-int4:len=64"),

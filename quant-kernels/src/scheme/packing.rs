@@ -24,6 +24,96 @@ pub fn packed_bytes(shape: &[usize], ty: QuantizationType) -> Option<usize> {
     row_bytes(row, ty).checked_mul(rows)
 }
 
+/// The bytes that one row of `len` codes takes in the dense form, in which a code of any width
+/// takes only its own bits.
+#[inline]
+pub const fn dense_row_bytes(len: usize, ty: QuantizationType) -> usize {
+    // `len` is at most `usize::MAX`, so eight codes at a time do not overflow.
+    let bits = ty.bits() as usize;
+    len / 8 * bits + (len % 8 * bits).div_ceil(8)
+}
+
+/// The bytes that a tensor of this shape takes in the dense form, or `None` if `usize` cannot count
+/// them. Equal to [`packed_bytes`] for 2, 4 and 8 bits.
+pub fn dense_bytes(shape: &[usize], ty: QuantizationType) -> Option<usize> {
+    let (row, rows) = rows(shape)?;
+    dense_row_bytes(row, ty).checked_mul(rows)
+}
+
+/// Whether the dense form of a type differs from the one in memory: 3, 5, 6 and 7 bits.
+#[inline]
+pub const fn is_dense_narrower(ty: QuantizationType) -> bool {
+    ty.bits() != ty.storage_bits()
+}
+
+/// Appends one row of codes in the dense form: code `i` has the bits from `i * b` on, low bits
+/// first, and the bits after the last code are zero.
+pub fn pack_dense_row(codes: &[i8], ty: QuantizationType, packed: &mut Vec<u8>) {
+    let (bits, mask) = (ty.bits(), low_bits(ty.bits()));
+    let (mut waiting, mut len) = (0u32, 0);
+    for &code in codes {
+        waiting |= u32::from(code as u8 & mask) << len;
+        len += bits;
+        if len >= 8 {
+            packed.push(waiting as u8);
+            waiting >>= 8;
+            len -= 8;
+        }
+    }
+    if len > 0 {
+        packed.push(waiting as u8);
+    }
+}
+
+/// The codes of one row in the dense form, one to the byte, into `codes`.
+///
+/// # Panics
+/// If `row` has fewer bytes than `codes` needs.
+pub fn unpack_dense_row(row: &[u8], ty: QuantizationType, codes: &mut [i8]) {
+    let bits = ty.bits();
+    let (mut waiting, mut len) = (0u32, 0);
+    let mut bytes = row.iter();
+    for code in codes {
+        if len < bits {
+            let byte = bytes.next().expect("a row has the bytes of its codes");
+            waiting |= u32::from(*byte) << len;
+            len += 8;
+        }
+        // Up to the top of the byte, then down again, carrying the sign.
+        *code = ((waiting << (8 - bits)) as u8 as i8) >> (8 - bits);
+        waiting >>= bits;
+        len -= bits;
+    }
+}
+
+/// The codes of a tensor as they are in memory, from the dense form.
+///
+/// # Errors
+/// The first byte whose padding bits are not zero.
+///
+/// # Panics
+/// If `dense` has not [`dense_bytes`] bytes.
+pub fn from_dense(dense: &[u8], shape: &[usize], ty: QuantizationType) -> Result<Vec<u8>, usize> {
+    let (row, rows) = rows(shape).unwrap_or((0, 0));
+    let bytes = dense_row_bytes(row, ty);
+    assert_eq!(dense.len(), bytes * rows, "the rows of the shape");
+    let used = row % 8 * ty.bits() as usize % 8;
+    if used > 0 {
+        let mask = !low_bits(used as u32);
+        let mut last = (bytes - 1..dense.len()).step_by(bytes);
+        if let Some(dirty) = last.find(|&last| dense[last] & mask != 0) {
+            return Err(dirty);
+        }
+    }
+    let mut packed = Vec::with_capacity(row_bytes(row, ty) * rows);
+    let mut codes = alloc::vec![0; if dense.is_empty() { 0 } else { row }];
+    for row in dense.chunks(bytes.max(1)) {
+        unpack_dense_row(row, ty, &mut codes);
+        pack_row(&codes, ty, &mut packed);
+    }
+    Ok(packed)
+}
+
 /// The length of a row, and the number of rows.
 fn rows(shape: &[usize]) -> Option<(usize, usize)> {
     match shape {
@@ -134,6 +224,50 @@ mod tests {
         assert_eq!(packed_bytes(&[2, 3], QInt4), Some(4));
         assert_eq!(packed_bytes(&[], QInt2), Some(1));
         assert_eq!(packed_bytes(&[4, 0], QInt2), Some(0));
+    }
+
+    #[test]
+    fn dense_codes_follow_each_other_without_a_gap() {
+        let dense = |codes: &[i8], ty| {
+            let mut packed = Vec::new();
+            pack_dense_row(codes, ty, &mut packed);
+            packed
+        };
+        assert_eq!(dense(&[1, -1, 2, -4, 3], QInt3), [0b10_111_001, 0b0011_1000]);
+        assert_eq!(dense(&[1, -16], QInt5), [0b000_00001, 0b10]);
+        for ty in [QInt2, QInt4, QInt8] {
+            assert_eq!(dense(&[1, -2, 0, -1, 1], ty), pack(&[1, -2, 0, -1, 1], 5, ty));
+        }
+    }
+
+    #[test]
+    fn the_dense_form_is_read_back_at_every_width_and_length() {
+        for ty in QuantizationType::ALL {
+            let (qmin, qmax) = ty.code_range(crate::scheme::Mapping::Affine);
+            for row in 1..18 {
+                let codes: Vec<i8> =
+                    (qmin..=qmax).cycle().take(3 * row).map(|code| code as i8).collect();
+                let mut dense = Vec::new();
+                codes.chunks(row).for_each(|row| pack_dense_row(row, ty, &mut dense));
+                assert_eq!(Some(dense.len()), dense_bytes(&[3, row], ty));
+                assert_eq!(is_dense_narrower(ty), ![2, 4, 8].contains(&ty.bits()));
+                assert_eq!(from_dense(&dense, &[3, row], ty), Ok(pack(&codes, row, ty)));
+                if !(row * ty.bits() as usize).is_multiple_of(8) {
+                    let last = dense_row_bytes(row, ty) * 2 - 1;
+                    dense[last] |= 0x80;
+                    assert_eq!(from_dense(&dense, &[3, row], ty), Err(last));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn empty_tensors_have_no_dense_bytes() {
+        for shape in [&[0usize][..], &[3, 0], &[0, usize::MAX / 8]] {
+            assert_eq!(dense_bytes(shape, QInt3), Some(0));
+            assert_eq!(from_dense(&[], shape, QInt3), Ok(Vec::new()));
+        }
+        assert_eq!(dense_bytes(&[9, usize::MAX], QInt3), None);
     }
 
     #[test]

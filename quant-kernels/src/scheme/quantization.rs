@@ -46,7 +46,8 @@ impl QuantParams {
         Self { scale, zero_point }
     }
 
-    /// The difference between the values of neighbouring codes: positive, finite and normal.
+    /// The difference between the values of neighbouring codes: positive, finite and normal; finite
+    /// and of either sign for full-range codes.
     #[inline]
     pub const fn scale(self) -> f32 {
         self.scale
@@ -62,6 +63,30 @@ impl QuantParams {
     #[inline]
     pub fn dequantize(self, code: i8) -> f32 {
         (i32::from(code) - i32::from(self.zero_point)) as f32 * self.scale
+    }
+}
+
+/// The scale and the minimum that one group of elements shares, in place of a zero point.
+///
+/// ```
+/// use quant_kernels::scheme::MinimumParams;
+/// let params = MinimumParams { scale: 0.5, minimum: -1.0 };
+/// assert_eq!(params.dequantize(3), 0.5);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MinimumParams {
+    /// The difference between the values of neighbouring codes: finite.
+    pub scale: f32,
+    /// The value of the least code: finite.
+    pub minimum: f32,
+}
+
+impl MinimumParams {
+    /// The value that lies `steps` codes above the least one: `f32(u) * s + m`, product and sum each
+    /// rounded.
+    #[inline]
+    pub fn dequantize(self, steps: i32) -> f32 {
+        steps as f32 * self.scale + self.minimum
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
+
 /// The signed integer type of the codes: its width is the number of bits that carry information.
 ///
 /// Codes are stored in 8, 4 or 2 bits: `QInt3` takes the room of `QInt4`, and `QInt5` to `QInt7`
@@ -72,14 +74,14 @@ impl QuantizationType {
 
     /// The least and the greatest code under `mapping`.
     ///
-    /// Affine codes use the whole type, `-2^(b-1) ..= 2^(b-1) - 1`; symmetric ones leave the
-    /// least value out, so that the range is its own mirror image.
+    /// Symmetric codes leave the least value of the type out, so that the range is its own mirror
+    /// image; all others use the whole type, `-2^(b-1) ..= 2^(b-1) - 1`.
     #[inline]
     pub const fn code_range(self, mapping: Mapping) -> (i32, i32) {
         let max = (1 << (self.bits() - 1)) - 1;
         match mapping {
             Mapping::Symmetric => (-max, max),
-            Mapping::Affine => (-max - 1, max),
+            Mapping::Affine | Mapping::FullRange | Mapping::Minimum => (-max - 1, max),
         }
     }
 }
@@ -91,6 +93,8 @@ impl fmt::Display for QuantizationType {
 }
 
 /// How a range of floats is laid over the codes.
+///
+/// Activations are symmetric or affine; weights may have any mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Mapping {
@@ -98,6 +102,36 @@ pub enum Mapping {
     Symmetric,
     /// From the least to the greatest value, with a zero point.
     Affine,
+    /// Symmetric over all codes of the type, with a scale of either sign: the value of largest
+    /// magnitude has the least code, `-2^(b-1)`. For weights.
+    FullRange,
+    /// From the least to the greatest value, with the value of the least code, a float, in place of
+    /// a zero point: `f32(q + 2^(b-1)) * scale + minimum`. For weights.
+    Minimum,
+}
+
+impl Mapping {
+    /// Every mapping.
+    pub const ALL: [Self; 4] = [Self::Symmetric, Self::Affine, Self::FullRange, Self::Minimum];
+
+    /// Whether each group has a zero point.
+    #[inline]
+    pub const fn has_zero_points(self) -> bool {
+        matches!(self, Self::Affine)
+    }
+
+    /// Whether each group has a minimum.
+    #[inline]
+    pub const fn has_minimums(self) -> bool {
+        matches!(self, Self::Minimum)
+    }
+
+    /// Whether scales are positive and normal. Otherwise they are any finite number, as in the files
+    /// of other programs.
+    #[inline]
+    pub const fn has_positive_scales(self) -> bool {
+        matches!(self, Self::Symmetric | Self::Affine)
+    }
 }
 
 impl fmt::Display for Mapping {
@@ -105,6 +139,8 @@ impl fmt::Display for Mapping {
         f.write_str(match self {
             Self::Symmetric => "symmetric",
             Self::Affine => "affine",
+            Self::FullRange => "full-range",
+            Self::Minimum => "minimum",
         })
     }
 }
@@ -164,6 +200,8 @@ pub enum ScaleType {
     F32,
     /// Half precision: 2 bytes a scale, which is rounded before codes are computed.
     F16,
+    /// bfloat16: 2 bytes a scale, which is rounded before codes are computed.
+    Bf16,
 }
 
 impl ScaleType {
@@ -172,8 +210,33 @@ impl ScaleType {
     pub const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::Bf16 => 2,
         }
+    }
+
+    /// The number of this type nearest to `value`, ties to even.
+    #[inline]
+    pub const fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::F16 => f16_to_f32(f32_to_f16(value)),
+            Self::Bf16 => bf16_to_f32(f32_to_bf16(value)),
+        }
+    }
+
+    /// The least positive number of this type, a subnormal one.
+    pub(crate) const fn least(self) -> f32 {
+        match self {
+            Self::F32 => f32::from_bits(1),
+            Self::F16 => f16_to_f32(1),
+            Self::Bf16 => bf16_to_f32(1),
+        }
+    }
+
+    /// Whether `scale` is a finite number of this type, exactly.
+    #[inline]
+    pub fn holds_finite(self, scale: f32) -> bool {
+        scale.is_finite() && self.round(scale).to_bits() == scale.to_bits()
     }
 
     /// Whether `scale` is a positive normal number of this type, exactly.
@@ -186,6 +249,7 @@ impl ScaleType {
                 let bits = scale.to_bits();
                 (0x3880_0000..0x4780_0000).contains(&bits) && bits & 0x1FFF == 0
             }
+            Self::Bf16 => scale.is_normal() && scale > 0.0 && scale.to_bits() & 0xFFFF == 0,
         }
     }
 }
@@ -195,6 +259,7 @@ impl fmt::Display for ScaleType {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::Bf16 => "bf16",
         })
     }
 }
@@ -234,6 +299,13 @@ impl Block {
     #[inline]
     pub const fn with_f16_scales(self) -> Self {
         Self { scale: ScaleType::F16, ..self }
+    }
+
+    /// The same blocks with scales stored as bfloat16.
+    #[must_use]
+    #[inline]
+    pub const fn with_bf16_scales(self) -> Self {
+        Self { scale: ScaleType::Bf16, ..self }
     }
 
     /// The number of elements in a full block; never 0.
@@ -323,6 +395,18 @@ pub enum QuantizationScheme {
     PerBlockSymmetric(QuantizationType, Block),
     /// A scale and zero point for each block of a row.
     PerBlockAffine(QuantizationType, Block),
+    /// One scale of either sign for the tensor, over all codes of the type.
+    PerTensorFullRange(QuantizationType),
+    /// A scale of either sign for each index along an axis, over all codes of the type.
+    PerChannelFullRange(QuantizationType, Axis),
+    /// A scale of either sign for each block of a row, over all codes of the type.
+    PerBlockFullRange(QuantizationType, Block),
+    /// One scale and minimum for the tensor.
+    PerTensorMinimum(QuantizationType),
+    /// A scale and minimum for each index along an axis.
+    PerChannelMinimum(QuantizationType, Axis),
+    /// A scale and minimum for each block of a row, both of the block's scale type.
+    PerBlockMinimum(QuantizationType, Block),
 }
 
 impl QuantizationScheme {
@@ -330,7 +414,7 @@ impl QuantizationScheme {
     #[inline]
     pub const fn new(ty: QuantizationType, mapping: Mapping, granularity: Granularity) -> Self {
         use Granularity as G;
-        use Mapping::{Affine, Symmetric};
+        use Mapping::{Affine, FullRange, Minimum, Symmetric};
         match (granularity, mapping) {
             (G::PerTensor, Symmetric) => Self::PerTensorSymmetric(ty),
             (G::PerTensor, Affine) => Self::PerTensorAffine(ty),
@@ -338,6 +422,12 @@ impl QuantizationScheme {
             (G::PerChannel(axis), Affine) => Self::PerChannelAffine(ty, axis),
             (G::PerBlock(block), Symmetric) => Self::PerBlockSymmetric(ty, block),
             (G::PerBlock(block), Affine) => Self::PerBlockAffine(ty, block),
+            (G::PerTensor, FullRange) => Self::PerTensorFullRange(ty),
+            (G::PerChannel(axis), FullRange) => Self::PerChannelFullRange(ty, axis),
+            (G::PerBlock(block), FullRange) => Self::PerBlockFullRange(ty, block),
+            (G::PerTensor, Minimum) => Self::PerTensorMinimum(ty),
+            (G::PerChannel(axis), Minimum) => Self::PerChannelMinimum(ty, axis),
+            (G::PerBlock(block), Minimum) => Self::PerBlockMinimum(ty, block),
         }
     }
 
@@ -350,7 +440,13 @@ impl QuantizationScheme {
             | Self::PerChannelSymmetric(ty, _)
             | Self::PerChannelAffine(ty, _)
             | Self::PerBlockSymmetric(ty, _)
-            | Self::PerBlockAffine(ty, _) => ty,
+            | Self::PerBlockAffine(ty, _)
+            | Self::PerTensorFullRange(ty)
+            | Self::PerChannelFullRange(ty, _)
+            | Self::PerBlockFullRange(ty, _)
+            | Self::PerTensorMinimum(ty)
+            | Self::PerChannelMinimum(ty, _)
+            | Self::PerBlockMinimum(ty, _) => ty,
         }
     }
 
@@ -364,6 +460,12 @@ impl QuantizationScheme {
             Self::PerTensorAffine(_) | Self::PerChannelAffine(..) | Self::PerBlockAffine(..) => {
                 Mapping::Affine
             }
+            Self::PerTensorFullRange(_)
+            | Self::PerChannelFullRange(..)
+            | Self::PerBlockFullRange(..) => Mapping::FullRange,
+            Self::PerTensorMinimum(_) | Self::PerChannelMinimum(..) | Self::PerBlockMinimum(..) => {
+                Mapping::Minimum
+            }
         }
     }
 
@@ -371,13 +473,18 @@ impl QuantizationScheme {
     #[inline]
     pub const fn granularity(self) -> Granularity {
         match self {
-            Self::PerTensorSymmetric(_) | Self::PerTensorAffine(_) => Granularity::PerTensor,
-            Self::PerChannelSymmetric(_, axis) | Self::PerChannelAffine(_, axis) => {
-                Granularity::PerChannel(axis)
-            }
-            Self::PerBlockSymmetric(_, block) | Self::PerBlockAffine(_, block) => {
-                Granularity::PerBlock(block)
-            }
+            Self::PerTensorSymmetric(_)
+            | Self::PerTensorAffine(_)
+            | Self::PerTensorFullRange(_)
+            | Self::PerTensorMinimum(_) => Granularity::PerTensor,
+            Self::PerChannelSymmetric(_, axis)
+            | Self::PerChannelAffine(_, axis)
+            | Self::PerChannelFullRange(_, axis)
+            | Self::PerChannelMinimum(_, axis) => Granularity::PerChannel(axis),
+            Self::PerBlockSymmetric(_, block)
+            | Self::PerBlockAffine(_, block)
+            | Self::PerBlockFullRange(_, block)
+            | Self::PerBlockMinimum(_, block) => Granularity::PerBlock(block),
         }
     }
 

@@ -70,6 +70,10 @@ impl FakeWeight {
         let zero_point = match scheme.mapping() {
             Mapping::Symmetric => None,
             Mapping::Affine => Some(zeros()?),
+            mapping @ (Mapping::FullRange | Mapping::Minimum) => {
+                let reason = format!("a weight of mapping {mapping} cannot be trained");
+                return Err(TensorError::Storage(reason));
+            }
         };
         let phase = Phase::Observe;
         Ok(Self { scheme, calibration, scale_source, phase, scale: zeros()?, zero_point })

@@ -4,14 +4,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::calibration::{AnyObserver, Calibration, CalibrationMethod, Observer};
 use crate::scheme::{
-    Grid, Mapping, NonFinite, QuantParams, QuantizationType, Range, ScaleError, ScaleType,
+    ActivationMapping, Grid, NonFinite, QuantParams, QuantizationType, Range, ScaleError, ScaleType,
 };
 
 /// The values seen so far, and the codes their range is for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     pub(super) ty: QuantizationType,
-    pub(super) mapping: Mapping,
+    pub(super) mapping: ActivationMapping,
     pub(super) method: CalibrationMethod,
     pub(super) observer: AnyObserver,
     /// Leave non-finite values out and count them, where they would be an error.
@@ -22,7 +22,7 @@ pub struct Observation {
 impl Observation {
     pub(super) fn new(
         ty: QuantizationType,
-        mapping: Mapping,
+        mapping: ActivationMapping,
         method: CalibrationMethod,
         skip_non_finite: bool,
     ) -> Self {
@@ -42,7 +42,7 @@ impl Observation {
 
     /// The codes that the range is for, with scales of f32.
     pub fn grid(&self) -> Grid {
-        Grid::new(self.ty, self.mapping, ScaleType::F32)
+        Grid::new(self.ty, self.mapping.into(), ScaleType::F32)
     }
 
     /// The range of the values seen; `None` if there were none.
@@ -58,7 +58,7 @@ impl Observation {
     pub(super) fn is_for(
         &self,
         ty: QuantizationType,
-        mapping: Mapping,
+        mapping: ActivationMapping,
         method: CalibrationMethod,
     ) -> bool {
         (self.ty, self.mapping, self.method) == (ty, mapping, method)

@@ -71,7 +71,7 @@ impl ActivationQuantizer {
             }
             State::Dynamic(dynamic) => ActivationMode::Dynamic(*dynamic),
             State::Static(Fixed { ty, mapping, params }) => {
-                let grid = Grid::new(*ty, *mapping, ScaleType::F32);
+                let grid = Grid::new(*ty, (*mapping).into(), ScaleType::F32);
                 ActivationMode::Static(Quantization::new(*params, grid))
             }
         }

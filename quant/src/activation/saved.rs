@@ -15,7 +15,7 @@ use super::state::{Fixed, Observing, State};
 use super::training::ActivationTraining;
 use crate::calibration::{AnyObserver, CalibrationMethod};
 use crate::scheme::{
-    ActivationScheme, DynamicQuantization, Mapping, QuantParams, QuantizationType,
+    ActivationMapping, ActivationScheme, DynamicQuantization, QuantParams, QuantizationType,
 };
 
 /// The name of the format in records.
@@ -102,10 +102,10 @@ fn decode_all<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String>
     if read == bytes.len() { Ok(value) } else { Err("bytes follow the activation's state".into()) }
 }
 
-fn mapping_byte(mapping: Mapping) -> u8 {
+fn mapping_byte(mapping: ActivationMapping) -> u8 {
     match mapping {
-        Mapping::Symmetric => 0,
-        Mapping::Affine => 1,
+        ActivationMapping::Symmetric => 0,
+        ActivationMapping::Affine => 1,
     }
 }
 
@@ -175,8 +175,9 @@ fn flag(byte: u8) -> Result<bool, String> {
     }
 }
 
-fn read_mapping(byte: u8) -> Result<Mapping, String> {
-    flag(byte).map(|affine| if affine { Mapping::Affine } else { Mapping::Symmetric })
+fn read_mapping(byte: u8) -> Result<ActivationMapping, String> {
+    flag(byte)
+        .map(|affine| if affine { ActivationMapping::Affine } else { ActivationMapping::Symmetric })
 }
 
 fn read_type(bits: u8) -> Result<QuantizationType, String> {
@@ -187,9 +188,9 @@ fn read_type(bits: u8) -> Result<QuantizationType, String> {
 /// Parameters that a kernel can use.
 fn checked(fixed: Fixed) -> Result<Fixed, String> {
     let zero_point = fixed.params.zero_point();
-    let (qmin, qmax) = fixed.ty.code_range(fixed.mapping);
+    let (qmin, qmax) = fixed.ty.code_range(fixed.mapping.into());
     let is_code = (qmin..=qmax).contains(&zero_point.into());
-    if !is_code || fixed.mapping == Mapping::Symmetric && zero_point != 0 {
+    if !is_code || fixed.mapping == ActivationMapping::Symmetric && zero_point != 0 {
         return Err(format!("the activation's zero point is {zero_point}, which is no code"));
     }
     Ok(fixed)

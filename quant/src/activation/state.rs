@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use super::observation::{Observation, locked};
 use super::training::ActivationTraining;
 use crate::scheme::{
-    ActivationScheme, DynamicQuantization, Mapping, QuantParams, Quantization, QuantizationType,
+    ActivationMapping, ActivationScheme, DynamicQuantization, QuantParams, Quantization,
+    QuantizationType,
 };
 
 /// What an activation quantizer is doing.
@@ -26,7 +27,7 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Fixed {
     pub(super) ty: QuantizationType,
-    pub(super) mapping: Mapping,
+    pub(super) mapping: ActivationMapping,
     pub(super) params: QuantParams,
 }
 

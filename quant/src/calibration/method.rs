@@ -84,6 +84,10 @@ impl Calibration for CalibrationMethod {
         }
     }
 
+    fn finds_minimums(&self) -> bool {
+        matches!(self, Self::MinMax(_))
+    }
+
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
         match self {
             Self::MinMax(calibration) => calibration.weight_range(values, grid),

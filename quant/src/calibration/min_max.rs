@@ -28,6 +28,10 @@ impl Calibration for MinMaxCalibration {
     fn range(&self, observer: &MinMaxObserver, _grid: Grid) -> Option<Range> {
         observer.range()
     }
+
+    fn finds_minimums(&self) -> bool {
+        true
+    }
 }
 
 /// The least and the greatest value seen.

@@ -34,7 +34,7 @@ pub use mse::MseCalibration;
 pub use percentile::PercentileCalibration;
 
 use crate::kernel::{Kernel, QuantError};
-use crate::scheme::{Grid, NonFinite, QuantParams, Quantization, Range};
+use crate::scheme::{Grid, MinimumParams, NonFinite, QuantParams, Quantization, Range};
 
 /// How the range of a tensor is found.
 ///
@@ -79,6 +79,13 @@ pub trait Calibration {
         observer.observe(values)?;
         Ok(self.range(&observer, grid).unwrap_or(Range::ZERO))
     }
+
+    /// Whether the calibration is that of least and greatest values, which also finds the minimums
+    /// of weights under [`Mapping::Minimum`](crate::scheme::Mapping::Minimum). By default it is not,
+    /// and such a scheme is an error.
+    fn finds_minimums(&self) -> bool {
+        false
+    }
 }
 
 /// The state of a calibration: what it has seen of a stream of values.
@@ -91,6 +98,23 @@ pub trait Observer {
 
     /// Merges what another observer of the same calibration has seen.
     fn merge(&mut self, other: &Self);
+}
+
+/// The error of quantizing `values` on `grid` over a minimum, with sums in the order of the kernels'.
+pub(crate) fn minimum_error(grid: Grid, values: &[f32], params: MinimumParams) -> QuantError {
+    let (qmin, _) = grid.code_range();
+    let mut lanes = [QuantError::default(); 16];
+    for (at, &value) in values.iter().enumerate() {
+        let code = i32::from(grid.quantize_over_minimum(value, params));
+        let error = value - params.dequantize(code - qmin);
+        let lane = &mut lanes[at % 16];
+        *lane = lane.and(QuantError {
+            signal: f64::from(value) * f64::from(value),
+            noise: f64::from(error) * f64::from(error),
+            largest: error.abs(),
+        });
+    }
+    lanes.into_iter().fold(QuantError::default(), QuantError::and)
 }
 
 /// The error of quantizing `values` on `grid`.

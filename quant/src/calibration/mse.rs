@@ -41,8 +41,27 @@ impl Calibration for MseCalibration {
 
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
         let full = MinMaxCalibration {}.weight_range(values, grid)?;
-        Ok(search(full, grid.mapping(), |range| weight_error(values, grid, range)))
+        let error = |range| weight_error(values, grid, range);
+        if grid.mapping() == Mapping::FullRange {
+            return Ok(full_range(full, error));
+        }
+        Ok(search(full, grid.mapping(), error))
     }
+}
+
+/// The better of the two signs that a full-range scale can have.
+fn full_range(full: Range, error: impl Fn(Range) -> f64) -> Range {
+    let magnitude = full.magnitude();
+    let sides = [Range::new(-magnitude, 0.0), Range::new(0.0, magnitude)];
+    let found = sides.into_iter().flatten().map(|side| search(side, Mapping::Symmetric, &error));
+    // Of equal errors the one of min-max, and then the first.
+    let (least, at) = (error(full), full);
+    found
+        .fold((least, at), |best, range| {
+            let error = error(range);
+            if error < best.0 { (error, range) } else { best }
+        })
+        .1
 }
 
 /// The squared error of `values` quantized over `range`; infinite where the grid has no scale.
@@ -114,7 +133,7 @@ pub(super) fn search(full: Range, mapping: Mapping, error: impl Fn(Range) -> f64
         |[lo, hi]: Parts| Range::new(part(full.lo(), lo), part(full.hi(), hi)).unwrap_or(full);
     let error = |parts: Parts| error(range(parts));
     let passes: &[Pass] = match mapping {
-        Mapping::Symmetric => &[Pass::Both],
+        Mapping::Symmetric | Mapping::FullRange | Mapping::Minimum => &[Pass::Both],
         Mapping::Affine => &[Pass::Both, Pass::Low, Pass::High],
     };
     let mut best = ([WHOLE; 2], error([WHOLE; 2]));
@@ -158,7 +177,7 @@ mod tests {
             (0..500).map(|i| ((i * 37) % 101) as f32 / 101.0 - 0.4).collect();
         values.push(4.0);
         for ty in QuantizationType::ALL {
-            for mapping in [Mapping::Symmetric, Mapping::Affine] {
+            for mapping in [Mapping::Symmetric, Mapping::Affine, Mapping::FullRange] {
                 let grid = Grid::new(ty, mapping, ScaleType::F32);
                 let mse = noise(&values, grid, MseCalibration {});
                 let min_max = noise(&values, grid, MinMaxCalibration {});

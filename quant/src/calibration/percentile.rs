@@ -88,7 +88,7 @@ impl Calibration for PercentileCalibration {
                 let magnitude = magnitude_above(histogram, out);
                 (-magnitude, magnitude)
             }
-            Mapping::Affine => {
+            Mapping::Affine | Mapping::FullRange | Mapping::Minimum => {
                 let bins = histogram.bins().map(|bin| (bin.start, bin.count));
                 let lo = reach(bins, out / 2.0);
                 let bins = histogram.bins().rev().map(|bin| (bin.end, bin.count));

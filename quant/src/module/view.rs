@@ -4,7 +4,7 @@ use alloc::borrow::Cow;
 use core::any::Any;
 
 use crate::scheme::element_count;
-use crate::tensor::{FloatTensor, QuantizedTensor, Tensor};
+use crate::tensor::{FloatTensor, FloatType, HalfType, QuantizedTensor, SharedTensor, Tensor};
 
 /// A parameter by reference, whatever its storage.
 #[derive(Clone, Copy)]
@@ -21,7 +21,8 @@ enum View<'a> {
 trait FloatView {
     fn shape(&self) -> Cow<'_, [usize]>;
     fn values(&self) -> Cow<'_, [f32]>;
-    fn element_bytes(&self) -> usize;
+    fn float_type(&self) -> FloatType;
+    fn half_bits(&self) -> Option<Cow<'_, [u16]>>;
     fn as_any(&self) -> Option<&dyn Any>;
 }
 
@@ -34,8 +35,12 @@ impl<T: FloatTensor> FloatView for T {
         FloatTensor::values(self)
     }
 
-    fn element_bytes(&self) -> usize {
-        FloatTensor::element_bytes(self)
+    fn float_type(&self) -> FloatType {
+        FloatTensor::float_type(self)
+    }
+
+    fn half_bits(&self) -> Option<Cow<'_, [u16]>> {
+        FloatTensor::half_bits(self)
     }
 
     fn as_any(&self) -> Option<&dyn Any> {
@@ -68,6 +73,28 @@ impl<'a> ParamView<'a> {
         }
     }
 
+    /// The type of the elements, or `None` if the parameter is quantized.
+    pub fn float_type(self) -> Option<FloatType> {
+        match self.0 {
+            View::Float(value) => Some(value.float_type()),
+            View::Host(tensor) => tensor.float_type(),
+            View::Quantized(_) => None,
+        }
+    }
+
+    /// The bits of the elements in row-major order, if the parameter is float in half precision.
+    pub fn half_bits(self) -> Option<Cow<'a, [u16]>> {
+        match self.0 {
+            View::Float(value) => {
+                let half = HalfType::of(value.float_type())?;
+                let narrowed = || Cow::Owned(half.narrow(&value.values()));
+                Some(value.half_bits().unwrap_or_else(narrowed))
+            }
+            View::Host(tensor) => tensor.half_bits().map(Cow::Borrowed),
+            View::Quantized(_) => None,
+        }
+    }
+
     /// The quantized tensor, or `None` when the parameter is float.
     pub fn quantized(self) -> Option<&'a QuantizedTensor> {
         match self.0 {
@@ -81,12 +108,9 @@ impl<'a> ParamView<'a> {
     /// points.
     pub fn byte_count(self) -> u64 {
         let elements = element_count(&self.shape()).unwrap_or(usize::MAX) as u64;
-        match self.0 {
-            View::Float(value) => elements.saturating_mul(value.element_bytes() as u64),
-            _ => match self.quantized() {
-                Some(tensor) => tensor.byte_count() as u64,
-                None => elements.saturating_mul(4),
-            },
+        match self.quantized() {
+            Some(tensor) => tensor.byte_count() as u64,
+            None => elements.saturating_mul(self.float_type().unwrap_or_default().bytes() as u64),
         }
     }
 
@@ -110,12 +134,25 @@ impl<'a> ParamView<'a> {
     /// A copy of the parameter.
     pub fn to_tensor(self) -> Tensor {
         match self.0 {
-            View::Float(value) => Tensor::from_values(&value.shape(), value.values().into_owned())
-                .expect("a storage has as many values as its shape says"),
+            View::Float(value) => copy(value),
             View::Host(tensor) => tensor.clone(),
             View::Quantized(tensor) => tensor.clone().into(),
         }
     }
+}
+
+/// A copy of a float storage, with elements of the same type.
+fn copy(value: &dyn FloatView) -> Tensor {
+    let shape = value.shape();
+    let copied = match HalfType::of(value.float_type()) {
+        None => SharedTensor::new(&shape, value.values().into_owned()),
+        Some(half) => {
+            let bits = value.half_bits().map(Cow::into_owned);
+            let bits = bits.unwrap_or_else(|| half.narrow(&value.values()));
+            SharedTensor::from_bits(&shape, half, bits.into())
+        }
+    };
+    copied.expect("a storage has as many values as its shape says").into()
 }
 
 impl<'a> From<&'a QuantizedTensor> for ParamView<'a> {

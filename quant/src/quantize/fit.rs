@@ -2,13 +2,12 @@
 
 use alloc::borrow::Cow;
 use alloc::string::String;
-use alloc::vec::Vec;
 
 use super::error::QuantizeError;
 use super::planner::Choice;
-use super::weights;
+use super::weights::{self, GroupParams};
 use crate::module::ParamId;
-use crate::scheme::{Groups, QuantParams, QuantizationScheme};
+use crate::scheme::{Groups, QuantizationScheme};
 use crate::tensor::QuantizedTensor;
 
 /// What the codes of a parameter are computed with.
@@ -16,13 +15,13 @@ use crate::tensor::QuantizedTensor;
 pub(crate) struct Fitted {
     pub(super) scheme: QuantizationScheme,
     pub(super) groups: Groups,
-    pub(super) params: Vec<QuantParams>,
+    pub(super) params: GroupParams,
 }
 
 impl Fitted {
     /// The codes of `values`, a tensor of this shape.
     pub(super) fn quantize(&self, shape: &[usize], values: &[f32]) -> QuantizedTensor {
-        QuantizedTensor::quantize(shape, self.scheme, self.groups, values, &self.params)
+        self.params.quantize(shape, self.scheme, self.groups, values)
     }
 }
 
@@ -40,7 +39,7 @@ pub(super) fn fit(
     };
     let fit = || {
         let groups = Groups::new(shape, scheme.granularity())?;
-        let params = weights::params(groups, scheme.grid(), values, &**calibration)?;
+        let params = weights::group_params(groups, scheme.grid(), values, &**calibration)?;
         Ok(Fitted { scheme: *scheme, groups, params })
     };
     fit().map_err(|source| QuantizeError::Param { id: id.clone(), scheme: *scheme, source })

@@ -5,19 +5,17 @@ use super::fit::{Fitted, fit};
 use super::outcome::Expected;
 use super::planner::Choice;
 use super::weights;
-use crate::calibration;
 use crate::kernel::QuantError;
 use crate::module::ParamId;
-use crate::scheme::{Mapping, QuantizationScheme, packing};
+use crate::scheme::{QuantizationScheme, packing};
 
 /// The bytes of a tensor once it is quantized.
 fn byte_count(shape: &[usize], scheme: QuantizationScheme, groups: usize) -> u64 {
-    let codes = packing::packed_bytes(shape, scheme.quantization_type());
-    let zero_point = match scheme.mapping() {
-        Mapping::Symmetric => 0,
-        Mapping::Affine => 1,
-    };
-    (codes.unwrap_or(0) + groups * (scheme.scale_type().bytes() + zero_point)) as u64
+    let codes = packing::dense_bytes(shape, scheme.quantization_type());
+    let (mapping, scale) = (scheme.mapping(), scheme.scale_type().bytes());
+    let zero_point = usize::from(mapping.has_zero_points());
+    let minimum = if mapping.has_minimums() { scale } else { 0 };
+    (codes.unwrap_or(0) + groups * (scale + zero_point + minimum)) as u64
 }
 
 /// The result of quantizing one tensor.
@@ -46,13 +44,13 @@ fn expect(Fitted { scheme, groups, params }: &Fitted, values: &[f32]) -> (Expect
     let grid = scheme.grid();
     let mut error = QuantError::default();
     let each = weights::for_each_group(*groups, values, |group, values| {
-        error = error.and(calibration::quant_error(grid, values, params[group]));
+        error = error.and(params.error(grid, group, values));
         Ok::<(), core::convert::Infallible>(())
     });
     let Ok(()) = each;
-    let scales = params.iter().map(|params| params.scale());
+    let scales = params.scales();
     let expected = Expected {
-        scales: (scales.clone().fold(f32::INFINITY, f32::min), scales.fold(0.0, f32::max)),
+        scales: (scales.fold(f32::INFINITY, f32::min), params.scales().fold(0.0, f32::max)),
         sqnr_db: error.sqnr_db(),
         max_abs_error: error.largest,
     };

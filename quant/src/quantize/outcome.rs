@@ -120,8 +120,8 @@ impl fmt::Display for Reason {
 #[non_exhaustive]
 pub enum Warning {
     /// The parameter is the weight of a layer with an activation quantizer, and no kernel runs its
-    /// scheme: channels that are not the outputs (the first axis), or, where inputs are quantized,
-    /// blocks in a convolution. The layer's forward pass will be an error.
+    /// scheme: channels that are not the outputs (the first axis), minimums, or, where inputs are
+    /// quantized, blocks in a convolution. The layer's forward pass will be an error.
     NoKernel,
 }
 

@@ -139,6 +139,9 @@ fn are_beside(a: &ParamId, b: &ParamId) -> bool {
 
 /// Whether a layer with this input can run with a weight of this shape and scheme.
 fn runs(shape: &[usize], scheme: QuantizationScheme, input: ActivationScheme) -> bool {
+    if scheme.mapping().has_minimums() {
+        return false;
+    }
     match scheme.granularity() {
         Granularity::PerChannel(axis) => axis.resolve(shape.len()) == Some(0),
         Granularity::PerBlock(_) => shape.len() <= 2 || input == ActivationScheme::Float,

@@ -3,9 +3,11 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::calibration::Calibration;
+use crate::calibration::{self, Calibration};
+use crate::kernel::{Kernel, QuantError};
 use crate::scheme::{
-    Grid, Groups, LayoutError, NonFinite, QuantParams, QuantizationScheme, Range, ScaleError,
+    Grid, Groups, LayoutError, Mapping, MinimumParams, NonFinite, QuantParams, QuantizationScheme,
+    Range, ScaleError,
 };
 use crate::tensor::{QuantizedTensor, TensorError};
 
@@ -16,11 +18,18 @@ pub trait WeightRange: Send + Sync {
     /// # Errors
     /// The first value that is NaN or infinite.
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite>;
+
+    /// See [`Calibration::finds_minimums`].
+    fn finds_minimums(&self) -> bool;
 }
 
 impl<C: Calibration + Send + Sync> WeightRange for C {
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
         Calibration::weight_range(self, values, grid)
+    }
+
+    fn finds_minimums(&self) -> bool {
+        Calibration::finds_minimums(self)
     }
 }
 
@@ -49,27 +58,135 @@ pub fn quantize_values<C: Calibration + Send + Sync>(
 ) -> Result<QuantizedTensor, WeightError> {
     crate::tensor::check_len(shape, values.len()).map_err(WeightError::Tensor)?;
     let groups = Groups::new(shape, scheme.granularity())?;
-    let params = params(groups, scheme.grid(), values, calibration)?;
-    Ok(QuantizedTensor::quantize(shape, scheme, groups, values, &params))
+    let params = group_params(groups, scheme.grid(), values, calibration)?;
+    Ok(params.quantize(shape, scheme, groups, values))
+}
+
+/// What the codes of each group are computed with.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum GroupParams {
+    /// Scales and zero points.
+    ZeroPoints(Vec<QuantParams>),
+    /// Scales and minimums.
+    Minimums(Vec<MinimumParams>),
+}
+
+impl GroupParams {
+    /// The codes of `values`, a tensor of this shape.
+    pub(super) fn quantize(
+        &self,
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        groups: Groups,
+        values: &[f32],
+    ) -> QuantizedTensor {
+        match self {
+            Self::ZeroPoints(params) => {
+                QuantizedTensor::quantize(shape, scheme, groups, values, params)
+            }
+            Self::Minimums(params) => {
+                QuantizedTensor::quantize_over_minimums(shape, scheme, groups, values, params)
+            }
+        }
+    }
+
+    /// The number of groups.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::ZeroPoints(params) => params.len(),
+            Self::Minimums(params) => params.len(),
+        }
+    }
+
+    /// The magnitude of each scale.
+    pub(super) fn scales(&self) -> impl Iterator<Item = f32> + '_ {
+        (0..self.len()).map(|group| match self {
+            Self::ZeroPoints(params) => params[group].scale().abs(),
+            Self::Minimums(params) => params[group].scale.abs(),
+        })
+    }
+
+    /// The error of quantizing the values of a group.
+    pub(super) fn error(&self, grid: Grid, group: usize, values: &[f32]) -> QuantError {
+        match self {
+            Self::ZeroPoints(params) => calibration::quant_error(grid, values, params[group]),
+            Self::Minimums(params) => calibration::minimum_error(grid, values, params[group]),
+        }
+    }
 }
 
 /// The scale and zero point of each group, by its range.
+///
+/// # Errors
+/// As [`quantize_values`]; also a scheme with minimums.
 pub fn params(
     groups: Groups,
     grid: Grid,
     values: &[f32],
     calibration: &dyn WeightRange,
 ) -> Result<Vec<QuantParams>, WeightError> {
+    match group_params(groups, grid, values, calibration)? {
+        GroupParams::ZeroPoints(params) => Ok(params),
+        GroupParams::Minimums(_) => Err(WeightError::Calibration),
+    }
+}
+
+/// The parameters of each group, by its range.
+pub(super) fn group_params(
+    groups: Groups,
+    grid: Grid,
+    values: &[f32],
+    calibration: &dyn WeightRange,
+) -> Result<GroupParams, WeightError> {
+    if grid.mapping() == Mapping::Minimum {
+        return minimum_params(groups, grid, values, calibration);
+    }
     let mut params = Vec::with_capacity(groups.count());
     for_each_group(groups, values, |group, values| {
-        let range = calibration
+        let mut range = calibration
             .weight_range(values, grid)
             .map_err(|error| WeightError::NonFinite(within(groups, group, error)))?;
+        if grid.mapping() == Mapping::FullRange {
+            range = one_sided(range, values);
+        }
         let fitted = grid.params(range).map_err(|source| WeightError::Scale { group, source })?;
         params.push(fitted);
         Ok::<_, WeightError>(())
     })?;
-    Ok(params)
+    Ok(GroupParams::ZeroPoints(params))
+}
+
+/// A range with ends of equal magnitude, cut to the side of the first value of that magnitude.
+fn one_sided(range: Range, values: &[f32]) -> Range {
+    if range.hi() != -range.lo() {
+        return range;
+    }
+    let first = values.iter().find(|value| value.abs() == range.hi());
+    let cut = first.and_then(|&value| Range::new(value, value));
+    cut.unwrap_or(range)
+}
+
+fn minimum_params(
+    groups: Groups,
+    grid: Grid,
+    values: &[f32],
+    calibration: &dyn WeightRange,
+) -> Result<GroupParams, WeightError> {
+    if !calibration.finds_minimums() {
+        return Err(WeightError::Calibration);
+    }
+    let mut params = Vec::with_capacity(groups.count());
+    for_each_group(groups, values, |group, values| {
+        // Not by a `Range`, which holds zero.
+        let ends =
+            if values.is_empty() { Ok((0.0, 0.0)) } else { Kernel::current().min_max(values) };
+        let (lo, hi) =
+            ends.map_err(|error| WeightError::NonFinite(within(groups, group, error)))?;
+        let fitted = grid.minimum_params(lo, hi);
+        params.push(fitted.map_err(|source| WeightError::Scale { group, source })?);
+        Ok::<_, WeightError>(())
+    })?;
+    Ok(GroupParams::Minimums(params))
 }
 
 /// `error` with its index in the tensor, in place of the index in the group.
@@ -146,6 +263,8 @@ pub enum WeightError {
         /// Why.
         source: ScaleError,
     },
+    /// The mapping of the scheme has minimums, which the calibration does not find.
+    Calibration,
     /// The scheme does not fit the shape.
     Layout(LayoutError),
     /// The values do not fit the shape.
@@ -163,6 +282,9 @@ impl fmt::Display for WeightError {
         match self {
             Self::NonFinite(error) => error.fmt(f),
             Self::Scale { group, .. } => write!(f, "group {group}"),
+            Self::Calibration => {
+                f.write_str("the calibration finds no minimums; use min-max, or another mapping")
+            }
             Self::Layout(error) => error.fmt(f),
             Self::Tensor(error) => error.fmt(f),
         }
@@ -175,6 +297,7 @@ impl core::error::Error for WeightError {
             // The message is that of the error inside, and so is the source.
             Self::NonFinite(error) => error.source(),
             Self::Scale { source, .. } => Some(source),
+            Self::Calibration => None,
             Self::Layout(error) => error.source(),
             Self::Tensor(error) => error.source(),
         }

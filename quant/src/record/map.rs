@@ -10,15 +10,19 @@ use memmap2::{Mmap, MmapOptions};
 
 use super::collection::Record;
 use super::error::RecordError;
-use crate::record::format::entry::{RecordEntry, RecordState};
+use crate::record::format::entry::{RecordEntry, RecordState, Stored};
 use crate::record::format::error::RecordFormatError;
-use crate::record::format::section::{RecordSection, Section, SectionKind, TENSOR_SECTIONS};
-use crate::record::read::elements::{Element, fix_endian, widen};
+use crate::record::format::section::{RecordSection, Section, SectionKind, tensor_sections};
+use crate::record::format::version::RecordVersion;
+use crate::record::read::elements::{Element, fix_endian};
 use crate::record::read::open_file::OpenFile;
 use crate::record::read::record_file::{RecordFile, TensorLocation};
-use crate::record::read::source::{check_crc, check_padding};
-use crate::scheme::ScaleType;
-use crate::tensor::{Buffer, Bytes, Owner, QuantizedTensor, SharedTensor, Tensor, TensorError};
+use crate::record::read::source::{check_crc, check_padding, codes_in_memory};
+use crate::scheme::{QuantizationScheme, ScaleType, packing};
+use crate::tensor::{
+    Buffer, Bytes, FloatType, HalfType, Offsets, Owner, QuantizedTensor, SharedTensor, Tensor,
+    TensorError,
+};
 
 /// When a [`MappedRecord`] verifies checksums.
 ///
@@ -62,7 +66,7 @@ pub enum Verify {
 /// let mapped = unsafe { MappedRecord::open(&path, Verify::Lazy)? };
 /// let model = vec![Param::new(tensor(0.0)?)].load_record(mapped.to_record()?)?;
 /// assert!(model[0].as_float().unwrap().is_borrowed());
-/// assert_eq!(model[0].value().as_slice(), [1.0, 1.0]);
+/// assert_eq!(model[0].value().as_slice().unwrap(), [1.0, 1.0]);
 /// # drop((mapped, model));
 /// # std::fs::remove_dir_all(&directory)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -210,9 +214,11 @@ impl MappedRecord {
     /// # Panics
     /// If `index` is out of range.
     pub fn verify(&self, index: usize) -> Result<(), RecordError> {
-        let (name, location) = (self.entries()[index].id.as_str(), self.record.location(index));
+        let (entry, location) = (&self.entries()[index], self.record.location(index));
+        let name = entry.id.as_str();
         let bytes = (*self.maps[location.file]).as_ref();
-        let mut sections = TENSOR_SECTIONS.into_iter().zip(location.sections);
+        let kinds = tensor_sections(entry.stored).into_iter();
+        let mut sections = kinds.zip(location.sections);
         sections.try_for_each(|(kind, section)| Ok(check(bytes, name, kind, section)?))
     }
 
@@ -232,33 +238,73 @@ impl MappedRecord {
 
     /// Advises the system to read ahead in the sections of a tensor.
     fn will_need(&self, index: usize) {
-        let TensorLocation { file, sections } = self.record.location(index);
+        let TensorLocation { file, sections, .. } = self.record.location(index);
         let (start, end) = (sections[0].offset, sections[2].padded_end().unwrap_or(0));
         self.maps[file].will_need(start as usize, end.saturating_sub(start) as usize);
     }
 
     fn make(&self, index: usize) -> Result<Tensor, RecordError> {
-        let RecordEntry { id, shape, scheme } = &self.entries()[index];
-        let TensorLocation { file, sections: [values, scales, zero_points] } =
+        let RecordEntry { id, shape, stored } = &self.entries()[index];
+        let TensorLocation { version, file, sections: [values, scales, zero_points] } =
             self.record.location(index);
         let map = &self.maps[file];
-        let made = match *scheme {
-            None => SharedTensor::from_buffer(shape, elements(map, values)).map(Tensor::from),
-            Some(scheme) => {
-                let scales = match scheme.scale_type() {
-                    ScaleType::F32 => elements(map, scales),
-                    ScaleType::F16 => widen(&elements::<u16>(map, scales).into_vec()).into(),
-                    _ => unreachable!("records have no other scales"),
+        let made = match *stored {
+            Stored::Float(ty) => floats(map, shape, ty, values).map(Tensor::from),
+            Stored::Quantized(scheme) => {
+                let scales = floats_of(map, scheme.scale_type(), scales);
+                let offsets = if scheme.mapping().has_minimums() {
+                    Offsets::Minimums(floats_of(map, scheme.scale_type(), zero_points))
+                } else {
+                    Offsets::ZeroPoints(elements(map, zero_points))
                 };
-                let (codes, zeros) = (elements(map, values), elements(map, zero_points));
-                let made = QuantizedTensor::from_buffers(shape, scheme, codes, scales, zeros);
-                made.map(Tensor::from)
+                codes(map, version, shape, scheme, values).and_then(|codes| {
+                    let made = QuantizedTensor::from_buffers(shape, scheme, codes, scales, offsets);
+                    made.map(Tensor::from)
+                })
             }
         };
         made.map_err(|source: TensorError| {
             RecordFormatError::Tensor { id: id.clone(), source }.into()
         })
     }
+}
+
+fn floats(
+    map: &Owner,
+    shape: &[usize],
+    ty: FloatType,
+    section: Section,
+) -> Result<SharedTensor, TensorError> {
+    match HalfType::of(ty) {
+        None => SharedTensor::from_buffer(shape, elements(map, section)),
+        Some(half) => SharedTensor::from_bits(shape, half, elements(map, section)),
+    }
+}
+
+/// Scales or minimums in single precision: borrowed, or converted.
+fn floats_of(map: &Owner, stored_as: ScaleType, section: Section) -> Buffer<f32> {
+    let half = match stored_as {
+        ScaleType::F32 => return elements(map, section),
+        ScaleType::F16 => HalfType::F16,
+        ScaleType::Bf16 => HalfType::Bf16,
+        _ => unreachable!("records have no other scales"),
+    };
+    half.widen(&elements::<u16>(map, section)).into()
+}
+
+/// The codes of a tensor: borrowed, or copied if they are stored densely.
+fn codes(
+    map: &Owner,
+    version: RecordVersion,
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    section: Section,
+) -> Result<Buffer<u8>, TensorError> {
+    let codes: Buffer<u8> = elements(map, section);
+    if version < RecordVersion::V2 || !packing::is_dense_narrower(scheme.quantization_type()) {
+        return Ok(codes);
+    }
+    Ok(codes_in_memory(version, shape, scheme, codes.into_vec())?.into())
 }
 
 /// Maps a file up to the length that its header has been validated against.

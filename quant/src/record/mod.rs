@@ -30,7 +30,7 @@
 //! ```text
 //!   0 ┌───────────────────────────────┐
 //!     │ magic      89 'QNT' 0D0A 1A0A │  8 bytes
-//!   8 │ version    1                  │  u32
+//!   8 │ version    1 or 2             │  u32
 //!  12 │ checksum   of all but itself  │  u32    CRC-32 of bytes 0..12, 16..32 and the header
 //!  16 │ header length                 │  u64
 //!  24 │ file length                   │  u64
@@ -69,8 +69,9 @@
 //! record makes this library panic.
 //!
 //! # Compatibility
-//! This library reads every record of version 1, for good. Any change of the format gets a new
-//! version, which older versions of this library reject by its number. Nothing in a record is
+//! This library reads every record of versions 1 and 2, for good. A record is written as version 1
+//! if that is as small; see [`RecordVersion`]. Any change of the format gets a new version, which
+//! older versions of this library reject by its number. Nothing in a record is
 //! ignored, so no change goes unnoticed.
 
 // Start at `format`, which defines the bytes; `read` and `write` import it, and `recorder` and `map`
@@ -93,10 +94,11 @@ pub use collection::{Iter, Record};
 pub use difference::Difference;
 pub(crate) use error::RecordError;
 pub use format::{
-    entry::{RecordEntry, RecordState},
+    entry::{RecordEntry, RecordState, Stored},
     error::{RecordFormatError, ShardIndexError},
     foreign::ForeignFormat,
     section::{RecordSection, SectionKind},
+    version::RecordVersion,
 };
 pub(crate) use load::load as load_into;
 #[cfg(feature = "mmap")]

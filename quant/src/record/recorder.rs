@@ -8,6 +8,7 @@ use std::path::Path;
 use super::collection::Record;
 use super::error::RecordError;
 use crate::module::Walk;
+use crate::record::format::version::RecordVersion;
 use crate::record::read::record_file::RecordFile;
 use crate::record::read::source;
 use crate::record::write::atomic::{System, replace};
@@ -83,6 +84,7 @@ fn load_file(recorder: &(impl Recorder + ?Sized), path: &Path) -> Result<Record,
 pub struct BincodeRecorder {
     metadata: BTreeMap<String, String>,
     max_shard_size: Option<u64>,
+    version: Option<RecordVersion>,
 }
 
 impl BincodeRecorder {
@@ -91,6 +93,26 @@ impl BincodeRecorder {
     #[must_use]
     pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// Saves records of this version. By default, a record has version 1, or version 2 if it has
+    /// floats of half precision or codes of 3, 5, 6 or 7 bits, which take less there.
+    ///
+    /// Saving a model with floats of half precision as version 1 is an error.
+    ///
+    /// ```
+    /// use quant::record::RecordVersion;
+    /// use quant::{BincodeRecorder, Module, Param};
+    ///
+    /// let recorder = BincodeRecorder::default().with_version(RecordVersion::V1);
+    /// let bytes = Param::new([1.0f32, 2.0]).save_bytes(&recorder)?;
+    /// assert_eq!(bytes[8], 1);
+    /// # Ok::<(), quant::RecordError>(())
+    /// ```
+    #[must_use]
+    pub fn with_version(mut self, version: RecordVersion) -> Self {
+        self.version = Some(version);
         self
     }
 
@@ -130,7 +152,7 @@ impl BincodeRecorder {
 
 impl Recorder for BincodeRecorder {
     fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
-        Ok(model::whole(model, &self.metadata, writer)?)
+        Ok(model::whole(model, &self.metadata, self.version, writer)?)
     }
 
     fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
@@ -141,7 +163,9 @@ impl Recorder for BincodeRecorder {
         match self.max_shard_size {
             None => replace(&System, path, own_shards, |writer| self.save(model, writer)),
             Some(max) => {
-                model::sharded(model, &self.metadata, max, System, path).map_err(RecordError::from)
+                let (metadata, version) = (&self.metadata, self.version);
+                model::sharded(model, metadata, version, max, System, path)
+                    .map_err(RecordError::from)
             }
         }
         .map_err(|error| error.in_file(path))

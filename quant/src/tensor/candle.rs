@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use super::{FloatTensor, TensorError, check_len};
+use super::{FloatTensor, FloatType, TensorError, check_len};
 
 /// The device and element type of a tensor of candle, and whether it is a variable.
 #[derive(Clone, Debug)]
@@ -99,6 +99,14 @@ macro_rules! float_tensor {
                     .tensor(shape, values)
                     .and_then(Self::holding)
                     .map_err(|error| TensorError::Storage(error.to_string()))
+            }
+
+            fn float_type(&self) -> FloatType {
+                match self.dtype() {
+                    DType::F16 => FloatType::F16,
+                    DType::BF16 => FloatType::Bf16,
+                    _ => FloatType::F32,
+                }
             }
 
             fn as_any(&self) -> Option<&dyn Any> {

@@ -75,7 +75,16 @@ pub enum TensorError {
         /// The type it is stored in.
         stored_as: ScaleType,
     },
-    /// There are not as many zero points as groups (or none, where the mapping is symmetric).
+    /// A scale, which may have either sign, is not a finite number of the type it is stored in.
+    SignedScale {
+        /// The group.
+        group: usize,
+        /// The scale.
+        scale: f32,
+        /// The type it is stored in.
+        stored_as: ScaleType,
+    },
+    /// There are not as many zero points as groups, or some where the mapping has none.
     ZeroPointCount {
         /// The number expected.
         expected: usize,
@@ -88,6 +97,22 @@ pub enum TensorError {
         group: usize,
         /// The zero point.
         zero_point: i8,
+    },
+    /// There are not as many minimums as groups, or some where the mapping has none.
+    MinimumCount {
+        /// The number expected.
+        expected: usize,
+        /// The number given.
+        found: usize,
+    },
+    /// A minimum is not a finite number of the type it is stored in.
+    Minimum {
+        /// The group.
+        group: usize,
+        /// The minimum.
+        minimum: f32,
+        /// The type it is stored in.
+        stored_as: ScaleType,
     },
     /// The storage refused, for this reason.
     Storage(alloc::string::String),
@@ -124,11 +149,20 @@ impl fmt::Display for TensorError {
             Self::Scale { group, scale, stored_as } => {
                 write!(f, "scale {group} is {scale:e}, not a positive normal {stored_as}")
             }
+            Self::SignedScale { group, scale, stored_as } => {
+                write!(f, "scale {group} is {scale:e}, not a finite {stored_as}")
+            }
             Self::ZeroPointCount { expected, found } => {
                 write!(f, "{expected} zero points are needed, but {found} are given")
             }
             Self::ZeroPoint { group, zero_point } => {
                 write!(f, "zero point {group} is {zero_point}, which is not a code of the scheme")
+            }
+            Self::MinimumCount { expected, found } => {
+                write!(f, "{expected} minimums are needed, but {found} are given")
+            }
+            Self::Minimum { group, minimum, stored_as } => {
+                write!(f, "minimum {group} is {minimum:e}, not a finite {stored_as}")
             }
             Self::Storage(reason) => f.write_str(reason),
         }

@@ -5,12 +5,14 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use super::error::{TensorError, check_len};
+use super::float_type::{FloatType, HalfType};
 use super::shared::SharedTensor;
 
 /// A storage of float values that a [`Param`](crate::Param) can hold.
 ///
 /// Implemented for `f32` (rank 0), `Vec<f32>`, arrays of `f32` nested to any depth, and, with the
-/// feature `ndarray`, `ndarray::Array<f32, D>`. A type of your own takes a few lines:
+/// feature `ndarray`, `ndarray::Array<f32, D>`; with the feature `half`, also for arrays of
+/// `half::f16` and `half::bf16`, which take half the memory. A type of your own takes a few lines:
 ///
 /// ```
 /// use std::borrow::Cow;
@@ -86,20 +88,33 @@ pub trait FloatTensor: Sized {
         Self::from_values(&shape, values, device)
     }
 
-    /// Shape and values, moved out if the storage allows it.
+    /// Shape and elements, moved out if the storage allows it.
     ///
     /// # Panics
     /// If there are not as many values as the shape says, which only a faulty storage has.
     fn into_shared(self) -> SharedTensor {
         let shape = self.shape().into_owned();
-        SharedTensor::new(&shape, self.into_values())
-            .expect("a storage has as many values as its shape says")
+        let made = match HalfType::of(self.float_type()) {
+            None => SharedTensor::new(&shape, self.into_values()),
+            Some(half) => {
+                let bits = self.half_bits().map(Cow::into_owned);
+                let bits = bits.unwrap_or_else(|| half.narrow(&self.values()));
+                SharedTensor::from_bits(&shape, half, bits.into())
+            }
+        };
+        made.expect("a storage has as many values as its shape says")
     }
 
-    /// The bytes that the storage takes for each element: 4 by default, 2 for half precision.
-    /// Plans count with it.
-    fn element_bytes(&self) -> usize {
-        4
+    /// The type of the elements; single precision by default. Plans count with its bytes, and
+    /// records store it.
+    fn float_type(&self) -> FloatType {
+        FloatType::F32
+    }
+
+    /// The bits of the elements in row-major order, if they are of half precision and the storage
+    /// has them; `None` by default. [`values`](Self::values) are the same numbers.
+    fn half_bits(&self) -> Option<Cow<'_, [u16]>> {
+        None
     }
 
     /// The tensor as its own type, for
@@ -177,7 +192,15 @@ impl FloatTensor for SharedTensor {
     }
 
     fn values(&self) -> Cow<'_, [f32]> {
-        Cow::Borrowed(self.as_slice())
+        Self::values(self)
+    }
+
+    fn float_type(&self) -> FloatType {
+        Self::float_type(self)
+    }
+
+    fn half_bits(&self) -> Option<Cow<'_, [u16]>> {
+        Self::half_bits(self).map(Cow::Borrowed)
     }
 
     fn from_values(shape: &[usize], values: Vec<f32>, (): &()) -> Result<Self, TensorError> {

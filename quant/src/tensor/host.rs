@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::error::TensorError;
 use super::float::FloatTensor;
+use super::float_type::FloatType;
 use super::quantized::QuantizedTensor;
 use super::shared::SharedTensor;
 
@@ -29,7 +30,7 @@ pub(crate) enum Repr {
 }
 
 impl Tensor {
-    /// The float tensor with these values, in row-major order.
+    /// The float tensor with these values in single precision, in row-major order.
     ///
     /// # Errors
     /// The number of values is not the product of the shape.
@@ -74,15 +75,32 @@ impl Tensor {
         }
     }
 
-    /// The values in row-major order: borrowed when float, dequantized when not.
+    /// The type of the elements, or `None` if the tensor is quantized.
+    pub fn float_type(&self) -> Option<FloatType> {
+        match &self.0 {
+            Repr::Float(tensor) => Some(tensor.float_type()),
+            Repr::Quantized(_) => None,
+        }
+    }
+
+    /// The bits of the elements in row-major order, if the tensor is float in half precision.
+    pub fn half_bits(&self) -> Option<&[u16]> {
+        match &self.0 {
+            Repr::Float(tensor) => tensor.half_bits(),
+            Repr::Quantized(_) => None,
+        }
+    }
+
+    /// The values in row-major order: borrowed when float in single precision, otherwise converted
+    /// or dequantized.
     pub fn values(&self) -> Cow<'_, [f32]> {
         match &self.0 {
-            Repr::Float(tensor) => Cow::Borrowed(tensor.as_slice()),
+            Repr::Float(tensor) => tensor.values(),
             Repr::Quantized(tensor) => Cow::Owned(tensor.dequantize()),
         }
     }
 
-    /// The values in row-major order, moved out when float.
+    /// The values in row-major order, moved out when float in single precision.
     pub fn into_values(self) -> Vec<f32> {
         match self.0 {
             Repr::Float(tensor) => FloatTensor::into_values(tensor),

@@ -10,6 +10,7 @@ mod buffer;
 mod candle;
 mod error;
 pub(crate) mod float;
+mod float_type;
 pub(crate) mod host;
 #[cfg(feature = "ndarray")]
 mod ndarray;
@@ -19,6 +20,7 @@ mod shared;
 #[cfg(feature = "candle")]
 pub use candle::CandleDevice;
 pub use error::TensorError;
+pub use float_type::FloatType;
 pub use quantized::QuantizedTensor;
 pub use shared::SharedTensor;
 
@@ -26,5 +28,8 @@ pub use shared::SharedTensor;
 pub(crate) use buffer::{Buffer, Bytes, Owner};
 #[doc(hidden)]
 pub use error::check_len;
+pub(crate) use float_type::HalfType;
 pub(crate) use host::Repr;
+#[cfg(feature = "mmap")]
+pub(crate) use quantized::Offsets;
 pub(crate) use {float::FloatTensor, host::Tensor};

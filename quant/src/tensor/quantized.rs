@@ -7,13 +7,14 @@ use super::buffer::Buffer;
 use super::error::TensorError;
 use crate::kernel::{BitWidth, Kernel};
 use crate::scheme::{
-    Grid, Group, Groups, Mapping, QuantParams, Quantization, QuantizationScheme, QuantizationType,
-    packing,
+    Grid, Group, Groups, Mapping, MinimumParams, QuantParams, Quantization, QuantizationScheme,
+    QuantizationType, packing,
 };
 
-/// A quantized tensor: packed codes, and a scale (and zero point, if affine) for each group.
+/// A quantized tensor: packed codes, and for each group a scale, and a zero point or a minimum if the
+/// mapping has them.
 ///
-/// Codes, scales, zero points, scheme and shape always fit each other: the constructors check.
+/// All parts always fit each other, the scheme and the shape: the constructors check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedTensor {
     shape: Vec<usize>,
@@ -21,19 +22,34 @@ pub struct QuantizedTensor {
     groups: Groups,
     codes: Buffer<u8>,
     scales: Buffer<f32>,
-    /// Empty when the mapping is symmetric.
-    zero_points: Buffer<i8>,
+    offsets: Offsets,
+}
+
+/// What each group has besides a scale.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Offsets {
+    /// Nothing, under symmetric and full-range mappings, or zero points.
+    ZeroPoints(Buffer<i8>),
+    /// The values of the least codes.
+    Minimums(Buffer<f32>),
+}
+
+impl Offsets {
+    fn none() -> Self {
+        Self::ZeroPoints(Vec::new().into())
+    }
 }
 
 impl QuantizedTensor {
     /// The tensor of these codes, scales and zero points.
     ///
     /// `codes` are packed by row as [`packing`] says; `scales` and `zero_points` have one entry
-    /// for each group, in the order of [`Groups`]; a symmetric scheme has no zero points.
+    /// for each group, in the order of [`Groups`]; only affine schemes have zero points.
     ///
     /// # Errors
     /// The first thing that does not fit: a length, a code or a zero point outside of the scheme's
-    /// range, padding that is not zero, or a scale that is not a positive normal number of its type.
+    /// range, padding that is not zero, or a scale that its type does not have: a positive normal
+    /// number, or any finite one under a full-range mapping. A scheme with minimums.
     pub fn from_parts(
         shape: &[usize],
         scheme: QuantizationScheme,
@@ -41,7 +57,37 @@ impl QuantizedTensor {
         scales: Vec<f32>,
         zero_points: Vec<i8>,
     ) -> Result<Self, TensorError> {
-        Self::from_buffers(shape, scheme, codes.into(), scales.into(), zero_points.into())
+        let offsets = Offsets::ZeroPoints(zero_points.into());
+        Self::from_buffers(shape, scheme, codes.into(), scales.into(), offsets)
+    }
+
+    /// The tensor of these codes, scales and minimums, of a scheme that has minimums.
+    ///
+    /// As [`from_parts`](Self::from_parts), with a minimum for each group: the value of the least
+    /// code, in the type of the scales.
+    ///
+    /// ```
+    /// use quant::tensor::QuantizedTensor;
+    ///
+    /// // The codes −8 (the least) and 7 of one row, two to the byte.
+    /// let scheme = "per-tensor-minimum-int4".parse()?;
+    /// let tensor = QuantizedTensor::with_minimums(&[2], scheme, vec![0x78], vec![0.5], vec![1.0])?;
+    /// assert_eq!(tensor.dequantize(), [1.0, 8.5]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`from_parts`](Self::from_parts); also a minimum that its type does not have, and a scheme
+    /// without minimums.
+    pub fn with_minimums(
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        codes: Vec<u8>,
+        scales: Vec<f32>,
+        minimums: Vec<f32>,
+    ) -> Result<Self, TensorError> {
+        let offsets = Offsets::Minimums(minimums.into());
+        Self::from_buffers(shape, scheme, codes.into(), scales.into(), offsets)
     }
 
     /// As [`from_parts`](Self::from_parts), from buffers that may be shared.
@@ -50,12 +96,13 @@ impl QuantizedTensor {
         scheme: QuantizationScheme,
         codes: Buffer<u8>,
         scales: Buffer<f32>,
-        zero_points: Buffer<i8>,
+        offsets: Offsets,
     ) -> Result<Self, TensorError> {
         let groups = Groups::new(shape, scheme.granularity())?;
-        check_params(groups.count(), scheme, &scales, &zero_points)?;
+        check_scales(groups.count(), scheme, &scales)?;
+        check_offsets(groups.count(), scheme, &offsets)?;
         check_codes(shape, scheme, &codes)?;
-        Ok(Self { shape: shape.into(), scheme, groups, codes, scales, zero_points })
+        Ok(Self { shape: shape.into(), scheme, groups, codes, scales, offsets })
     }
 
     /// Quantizes `values` with `params`, which has an entry for each group.
@@ -67,14 +114,31 @@ impl QuantizedTensor {
         values: &[f32],
         params: &[QuantParams],
     ) -> Self {
-        let codes = quantize_rows(shape, scheme, groups, values, params).into();
+        let coder = OverZeroPoints { grid: scheme.grid(), params };
+        let codes = quantize_rows(shape, scheme, groups, values, &coder).into();
         let scales: Vec<f32> = params.iter().map(|params| params.scale()).collect();
-        let zero_points = match scheme.mapping() {
-            Mapping::Symmetric => Vec::new(),
+        let zero_points: Vec<i8> = match scheme.mapping() {
             Mapping::Affine => params.iter().map(|params| params.zero_point()).collect(),
+            _ => Vec::new(),
         };
-        let (scales, zero_points) = (scales.into(), zero_points.into());
-        Self { shape: shape.into(), scheme, groups, codes, scales, zero_points }
+        let (scales, offsets) = (scales.into(), Offsets::ZeroPoints(zero_points.into()));
+        Self { shape: shape.into(), scheme, groups, codes, scales, offsets }
+    }
+
+    /// Quantizes `values` over minimums; `params` has an entry for each group.
+    pub(crate) fn quantize_over_minimums(
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        groups: Groups,
+        values: &[f32],
+        params: &[MinimumParams],
+    ) -> Self {
+        let coder = OverMinimums { grid: scheme.grid(), params };
+        let codes = quantize_rows(shape, scheme, groups, values, &coder).into();
+        let scales: Vec<f32> = params.iter().map(|params| params.scale).collect();
+        let minimums: Vec<f32> = params.iter().map(|params| params.minimum).collect();
+        let (scales, offsets) = (scales.into(), Offsets::Minimums(minimums.into()));
+        Self { shape: shape.into(), scheme, groups, codes, scales, offsets }
     }
 
     /// A tensor without elements, in the place of one that was moved out.
@@ -87,7 +151,7 @@ impl QuantizedTensor {
             groups,
             codes: Vec::new().into(),
             scales: Vec::new().into(),
-            zero_points: Vec::new().into(),
+            offsets: Offsets::none(),
         }
     }
 
@@ -121,12 +185,24 @@ impl QuantizedTensor {
         &self.scales
     }
 
-    /// The zero point of each group; empty when the scheme is symmetric, where all are 0.
+    /// The zero point of each group; empty unless the scheme is affine, where all are 0.
     pub fn zero_points(&self) -> &[i8] {
-        &self.zero_points
+        match &self.offsets {
+            Offsets::ZeroPoints(zero_points) => zero_points,
+            Offsets::Minimums(_) => &[],
+        }
     }
 
-    /// The scale and zero point of one group.
+    /// The value of the least code of each group; empty unless the scheme has minimums.
+    pub fn minimums(&self) -> &[f32] {
+        match &self.offsets {
+            Offsets::ZeroPoints(_) => &[],
+            Offsets::Minimums(minimums) => minimums,
+        }
+    }
+
+    /// The scale and zero point of one group. With minimums, the zero point is the least code, and
+    /// [`minimums`](Self::minimums) has what is added to the product.
     ///
     /// # Panics
     /// If there is no such group.
@@ -137,9 +213,13 @@ impl QuantizedTensor {
     /// A function from a group to its scale and zero point, for loops over many groups.
     fn all_params(&self) -> impl Fn(usize) -> QuantParams {
         let (scales, zero_points) = (self.scales(), self.zero_points());
+        let default = match self.offsets {
+            Offsets::ZeroPoints(_) => 0,
+            Offsets::Minimums(_) => code_range(self.scheme).start as i8,
+        };
         // Scales were checked when the tensor was made.
-        |group| {
-            let zero_point = zero_points.get(group).copied().unwrap_or(0);
+        move |group| {
+            let zero_point = zero_points.get(group).copied().unwrap_or(default);
             QuantParams::from_checked(scales[group], zero_point)
         }
     }
@@ -149,14 +229,16 @@ impl QuantizedTensor {
         self.codes.is_shared()
     }
 
-    /// The bytes that codes, scales and zero points take on disk.
+    /// The bytes that codes, scales, zero points and minimums take in a record.
     pub fn byte_count(&self) -> usize {
-        self.codes.len()
-            + self.scales.len() * self.scheme.scale_type().bytes()
-            + self.zero_points.len()
+        // Checked when the tensor was made.
+        packing::dense_bytes(&self.shape, self.scheme.quantization_type()).unwrap_or(usize::MAX)
+            + (self.scales.len() + self.minimums().len()) * self.scheme.scale_type().bytes()
+            + self.zero_points().len()
     }
 
-    /// The values in row-major order: `f32(q - z) * s` (rule 3).
+    /// The values in row-major order: `f32(q - z) * s` (rule 3), and with minimums
+    /// `f32(q - qmin) * s + m` (rule 13).
     pub fn dequantize(&self) -> Vec<f32> {
         let mut values = alloc::vec![0.0; self.groups.element_count()];
         self.dequantize_into(&mut values);
@@ -178,7 +260,8 @@ impl QuantizedTensor {
         if ty.storage_bits() == 8 && !self.groups.is_interleaved() {
             let codes: &[i8] = bytemuck::cast_slice(&self.codes);
             for Group { index, elements } in self.groups.runs() {
-                dequantize_run(params(index), &codes[elements.clone()], &mut values[elements]);
+                let values = &mut values[elements.clone()];
+                self.dequantize_run(index, params(index), &codes[elements], values);
             }
             return;
         }
@@ -202,10 +285,21 @@ impl QuantizedTensor {
             for (channel, (value, &code)) in values.iter_mut().zip(codes).enumerate() {
                 *value = params(channel).dequantize(code);
             }
+            for (value, minimum) in values.iter_mut().zip(self.minimums()) {
+                *value += minimum;
+            }
             return;
         }
         for Group { index, elements } in self.groups.runs_in_row(number, codes.len()) {
-            dequantize_run(params(index), &codes[elements.clone()], &mut values[elements]);
+            let values = &mut values[elements.clone()];
+            self.dequantize_run(index, params(index), &codes[elements], values);
+        }
+    }
+
+    fn dequantize_run(&self, group: usize, params: QuantParams, codes: &[i8], values: &mut [f32]) {
+        Kernel::current().dequantize(codes, params, values);
+        if let Some(minimum) = self.minimums().get(group) {
+            values.iter_mut().for_each(|value| *value += minimum);
         }
     }
 }
@@ -215,23 +309,66 @@ fn row_len(shape: &[usize]) -> usize {
     shape.last().copied().unwrap_or(1)
 }
 
+/// From the values of a group to codes.
+trait Coder {
+    fn one(&self, group: usize, value: f32) -> i8;
+
+    fn run(&self, group: usize, values: &[f32], codes: &mut [i8]);
+}
+
+/// With a scale and a zero point for each group, if only 0.
+struct OverZeroPoints<'a> {
+    grid: Grid,
+    params: &'a [QuantParams],
+}
+
+impl Coder for OverZeroPoints<'_> {
+    fn one(&self, group: usize, value: f32) -> i8 {
+        self.grid.quantize(value, self.params[group])
+    }
+
+    fn run(&self, group: usize, values: &[f32], codes: &mut [i8]) {
+        let quantization = Quantization::new(self.params[group], self.grid);
+        Kernel::current().quantize(values, quantization, codes);
+    }
+}
+
+/// With a scale and a minimum for each group.
+struct OverMinimums<'a> {
+    grid: Grid,
+    params: &'a [MinimumParams],
+}
+
+impl Coder for OverMinimums<'_> {
+    fn one(&self, group: usize, value: f32) -> i8 {
+        self.grid.quantize_over_minimum(value, self.params[group])
+    }
+
+    fn run(&self, group: usize, values: &[f32], codes: &mut [i8]) {
+        let (grid, params) = (self.grid, self.params[group]);
+        for (code, &value) in codes.iter_mut().zip(values) {
+            *code = grid.quantize_over_minimum(value, params);
+        }
+    }
+}
+
 /// The packed codes of `values`.
 fn quantize_rows(
     shape: &[usize],
     scheme: QuantizationScheme,
     groups: Groups,
     values: &[f32],
-    params: &[QuantParams],
+    coder: &impl Coder,
 ) -> Vec<u8> {
     // A row of an empty tensor may have any length, so no buffer is allocated for it.
     if values.is_empty() {
         return Vec::new();
     }
-    let (grid, row) = (scheme.grid(), row_len(shape).max(1));
+    let row = row_len(shape).max(1);
     if scheme.quantization_type().storage_bits() == 8 && !groups.is_interleaved() {
         let mut codes = alloc::vec![0i8; values.len()];
         for Group { index, elements } in groups.runs() {
-            quantize_run(grid, params[index], &values[elements.clone()], &mut codes[elements]);
+            coder.run(index, &values[elements.clone()], &mut codes[elements]);
         }
         return bytemuck::cast_vec(codes);
     }
@@ -239,37 +376,28 @@ fn quantize_rows(
     let mut packed = alloc::vec![0u8; values.len() / row * bytes];
     let mut codes = alloc::vec![0i8; row];
     for (number, (values, packed)) in values.chunks(row).zip(packed.chunks_mut(bytes)).enumerate() {
-        quantize_row(grid, groups, number, values, params, &mut codes);
+        quantize_row(groups, number, values, coder, &mut codes);
         pack_row(&codes, scheme.quantization_type(), packed);
     }
     packed
 }
 
 fn quantize_row(
-    grid: Grid,
     groups: Groups,
     number: usize,
     values: &[f32],
-    params: &[QuantParams],
+    coder: &impl Coder,
     codes: &mut [i8],
 ) {
     if groups.is_interleaved() {
-        for ((code, &value), &params) in codes.iter_mut().zip(values).zip(params) {
-            *code = grid.quantize(value, params);
+        for (channel, (code, &value)) in codes.iter_mut().zip(values).enumerate() {
+            *code = coder.one(channel, value);
         }
         return;
     }
     for Group { index, elements } in groups.runs_in_row(number, values.len()) {
-        quantize_run(grid, params[index], &values[elements.clone()], &mut codes[elements]);
+        coder.run(index, &values[elements.clone()], &mut codes[elements]);
     }
-}
-
-fn quantize_run(grid: Grid, params: QuantParams, values: &[f32], codes: &mut [i8]) {
-    Kernel::current().quantize(values, Quantization::new(params, grid), codes);
-}
-
-fn dequantize_run(params: QuantParams, codes: &[i8], values: &mut [f32]) {
-    Kernel::current().dequantize(codes, params, values);
 }
 
 /// The bit width of codes that share a byte, or `None` if each code has its own.
@@ -295,24 +423,63 @@ fn unpack_row(packed: &[u8], ty: QuantizationType, codes: &mut [i8]) {
     }
 }
 
-/// Checks scales and zero points against the scheme and the number of groups.
-fn check_params(
+/// Checks scales against the scheme and the number of groups.
+fn check_scales(
     groups: usize,
     scheme: QuantizationScheme,
     scales: &[f32],
-    zero_points: &[i8],
 ) -> Result<(), TensorError> {
     if scales.len() != groups {
         return Err(TensorError::ScaleCount { expected: groups, found: scales.len() });
     }
     let stored_as = scheme.scale_type();
-    if let Some(group) = scales.iter().position(|&scale| !stored_as.holds(scale)) {
-        return Err(TensorError::Scale { group, scale: scales[group], stored_as });
+    if scheme.mapping().has_positive_scales() {
+        return match scales.iter().position(|&scale| !stored_as.holds(scale)) {
+            Some(group) => Err(TensorError::Scale { group, scale: scales[group], stored_as }),
+            None => Ok(()),
+        };
     }
-    let expected = match scheme.mapping() {
-        Mapping::Symmetric => 0,
-        Mapping::Affine => groups,
+    match scales.iter().position(|&scale| !stored_as.holds_finite(scale)) {
+        Some(group) => Err(TensorError::SignedScale { group, scale: scales[group], stored_as }),
+        None => Ok(()),
+    }
+}
+
+fn check_offsets(
+    groups: usize,
+    scheme: QuantizationScheme,
+    offsets: &Offsets,
+) -> Result<(), TensorError> {
+    let (zero_points, minimums): (&[i8], &[f32]) = match offsets {
+        Offsets::ZeroPoints(zero_points) => (zero_points, &[]),
+        Offsets::Minimums(minimums) => (&[], minimums),
     };
+    check_zero_points(groups, scheme, zero_points)?;
+    check_minimums(groups, scheme, minimums)
+}
+
+fn check_minimums(
+    groups: usize,
+    scheme: QuantizationScheme,
+    minimums: &[f32],
+) -> Result<(), TensorError> {
+    let expected = if scheme.mapping().has_minimums() { groups } else { 0 };
+    if minimums.len() != expected {
+        return Err(TensorError::MinimumCount { expected, found: minimums.len() });
+    }
+    let stored_as = scheme.scale_type();
+    match minimums.iter().position(|&minimum| !stored_as.holds_finite(minimum)) {
+        Some(group) => Err(TensorError::Minimum { group, minimum: minimums[group], stored_as }),
+        None => Ok(()),
+    }
+}
+
+fn check_zero_points(
+    groups: usize,
+    scheme: QuantizationScheme,
+    zero_points: &[i8],
+) -> Result<(), TensorError> {
+    let expected = if scheme.mapping().has_zero_points() { groups } else { 0 };
     if zero_points.len() != expected {
         return Err(TensorError::ZeroPointCount { expected, found: zero_points.len() });
     }
@@ -398,7 +565,7 @@ mod tests {
     #[test]
     fn codes_outside_of_the_range_are_found_wherever_they_are() {
         for ty in QuantizationType::ALL {
-            for mapping in [Mapping::Symmetric, Mapping::Affine] {
+            for mapping in Mapping::ALL {
                 let scheme =
                     QuantizationScheme::new(ty, mapping, crate::scheme::Granularity::PerTensor);
                 let per_byte = (8 / ty.storage_bits()) as usize;

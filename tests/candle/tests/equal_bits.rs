@@ -6,7 +6,7 @@ use candle_tests::{LEARNED, RANGES, array, array_bits, bits, random, recipe, ten
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use quant::scheme::DynamicQuantization;
-use quant::scheme::{ActivationScheme, Mapping};
+use quant::scheme::{ActivationMapping, ActivationScheme};
 use quant::{FloatTensor, Module, Param, QuantizationType, Recipe};
 use quant_nn::candle::emulate_device;
 use quant_nn::training::{Adam, Qat, QatOptions};
@@ -178,7 +178,7 @@ fn every_layer_in_every_granularity_gives_equal_bits() {
 
 #[test]
 fn dynamic_and_narrow_activations_give_equal_bits() {
-    for mapping in [Mapping::Affine, Mapping::Symmetric] {
+    for mapping in [ActivationMapping::Affine, ActivationMapping::Symmetric] {
         for per_row in [true, false] {
             let dynamic = ActivationScheme::Dynamic(DynamicQuantization { mapping, per_row });
             compare(&recipe("per-channel-symmetric-int8", dynamic), LEARNED, 5, 1);
@@ -258,7 +258,7 @@ proptest! {
         let mapping = if affine { "affine" } else { "symmetric" };
         let ty = QuantizationType::from_bits(activation_bits).unwrap();
         let of_activations =
-            if affine_activations { Mapping::Affine } else { Mapping::Symmetric };
+            if affine_activations { ActivationMapping::Affine } else { ActivationMapping::Symmetric };
         let activations = ActivationScheme::Static { ty, mapping: of_activations };
         let recipe = recipe(&format!("{granularity}-{mapping}-int{bits_of_weights}"), activations);
         let options = if learned { LEARNED } else { RANGES };

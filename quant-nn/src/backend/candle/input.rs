@@ -59,7 +59,7 @@ pub(super) fn fake_quantized(
             .map_err(backend_error)
         }
         ActivationMode::Dynamic(DynamicQuantization { mapping, per_row }) => {
-            let grid = Grid::new(QuantizationType::QInt8, mapping, ScaleType::F32);
+            let grid = Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32);
             let mut y = vec![0.0; x_values.len()];
             let row = if per_row { row } else { x_values.len() }.max(1);
             for (x, y) in x_values.chunks(row).zip(y.chunks_mut(row)) {

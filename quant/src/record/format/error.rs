@@ -5,6 +5,7 @@ use std::error::Error;
 
 use super::foreign::ForeignFormat;
 use super::section::SectionKind;
+use super::version::RecordVersion;
 use crate::module::ParamId;
 use crate::tensor::TensorError;
 
@@ -27,6 +28,15 @@ pub enum RecordFormatError {
         found: u32,
         /// The newest version that this library reads.
         newest: u32,
+    },
+    /// A record cannot be written in the version that was asked for.
+    NewerVersion {
+        /// The parameter.
+        id: ParamId,
+        /// The oldest version that can store the parameter.
+        needed: RecordVersion,
+        /// The version that was asked for.
+        asked: RecordVersion,
     },
     /// The input ends before the record does.
     Truncated {
@@ -203,6 +213,9 @@ impl fmt::Display for RecordFormatError {
             }
             Self::UnsupportedVersion { found, newest } => {
                 write!(f, "unsupported version {found}; the newest supported version is {newest}")
+            }
+            Self::NewerVersion { id, needed, asked } => {
+                write!(f, "{id}: needs version {needed} of the format, not {asked}")
             }
             Self::Truncated { at, expected } => {
                 write!(f, "truncated: found {at} bytes, expected at least {expected}")

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::codec::{config, list};
 use super::encoding::Encoding;
 use super::error::RecordFormatError;
-use super::layout::{HEADER_LIMIT, Prelude, header_len};
+use super::layout::{HEADER_LIMIT, header_len, sections_start};
 use super::section::{ALIGNMENT, Section};
+use super::version::RecordVersion;
 
 /// The content of a header.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ pub(crate) fn lay_out(header: &mut Header<'_>) -> Result<Range<u64>, RecordForma
     // The length does not depend on the offsets, which are still zero.
     let encoded = header.encode()?;
     header_len(encoded.len() as u64)?;
-    let start = Prelude::new(&encoded, 0).sections_start();
+    let start = sections_start(encoded.len());
     let mut at = start;
     for section in header.sections_mut() {
         section.offset = at;
@@ -124,6 +125,27 @@ impl<'a> Header<'a> {
         Ok(header)
     }
 
+    /// The version in which a record with this header is written: the one that was asked for, or the
+    /// oldest one that stores each tensor in its smallest form.
+    pub(crate) fn version(
+        &self,
+        asked: Option<RecordVersion>,
+    ) -> Result<RecordVersion, RecordFormatError> {
+        let Some(version) = asked else {
+            let versions = self.tensors.iter().map(|tensor| tensor.encoding.version());
+            return Ok(versions.max().unwrap_or(RecordVersion::V1));
+        };
+        let is_newer = |tensor: &&TensorEntry<'_>| tensor.encoding.stored(version).is_err();
+        match self.tensors.iter().find(is_newer) {
+            Some(tensor) => Err(RecordFormatError::NewerVersion {
+                id: (&*tensor.name).into(),
+                needed: tensor.encoding.version(),
+                asked: version,
+            }),
+            None => Ok(version),
+        }
+    }
+
     /// All sections, in the order of the file.
     pub(crate) fn sections_mut(&mut self) -> impl Iterator<Item = &mut Section> {
         let tensors = self.tensors.iter_mut().flat_map(|tensor| &mut tensor.sections);
@@ -134,14 +156,15 @@ impl<'a> Header<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::format::entry::Stored;
     use crate::scheme::QuantizationScheme;
 
-    fn entry(scheme: Option<QuantizationScheme>) -> TensorEntry<'static> {
+    fn entry(stored: impl Into<Stored>) -> TensorEntry<'static> {
         let section = Section { offset: 64, len: 7, crc32: 0x0403_0201 };
         TensorEntry {
             name: "w".into(),
             shape: vec![2, 3],
-            encoding: Encoding::of(scheme),
+            encoding: Encoding::of(stored.into()),
             sections: [section, Section::default(), Section::default()],
         }
     }
@@ -150,7 +173,10 @@ mod tests {
     fn header_round_trip() {
         let header = Header {
             metadata: vec![MetadataEntry { key: "k".into(), value: "v".into() }],
-            tensors: vec![entry(None), entry("per-block-affine-int3:len=7".parse().ok())],
+            tensors: vec![
+                entry(None),
+                entry("per-block-affine-int3:len=7".parse::<QuantizationScheme>().ok()),
+            ],
             states: vec![StateEntry {
                 name: "s".into(),
                 kind: "t".into(),
@@ -168,8 +194,8 @@ mod tests {
     /// Compares with the bytes in `docs/record-format.md`.
     #[test]
     fn a_tensor_is_encoded_as_documented() {
-        let scheme = "per-channel-affine-int4:axis=-1".parse().unwrap();
-        let header = Header { tensors: vec![entry(Some(scheme))], ..Header::default() };
+        let scheme: QuantizationScheme = "per-channel-affine-int4:axis=-1".parse().unwrap();
+        let header = Header { tensors: vec![entry(scheme)], ..Header::default() };
         let mut expected = Vec::new();
         expected.extend(0u64.to_le_bytes()); // no metadata
         expected.extend(1u64.to_le_bytes()); // one tensor

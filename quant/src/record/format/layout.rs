@@ -3,6 +3,7 @@
 use super::error::RecordFormatError;
 use super::foreign::ForeignFormat;
 use super::section::ALIGNMENT;
+use super::version::RecordVersion;
 
 /// The first bytes of a record. As in PNG, a non-ASCII byte and line ends of both kinds around a
 /// control-Z reveal a transfer that treats the file as text.
@@ -10,9 +11,6 @@ pub(crate) const MAGIC: [u8; 8] = *b"\x89QNT\r\n\x1A\n";
 
 /// The first bytes of a shard index: those of a record with `I` in place of `T`.
 pub(crate) const SHARD_INDEX_MAGIC: [u8; 8] = *b"\x89QNI\r\n\x1A\n";
-
-/// The version that this library writes, and the newest that it reads.
-pub(crate) const VERSION: u32 = 1;
 
 /// The length of the prelude, which precedes the header.
 pub(crate) const PRELUDE_LEN: usize = 32;
@@ -58,6 +56,7 @@ const _: () = {
 /// The first 32 bytes of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Prelude {
+    pub(crate) version: RecordVersion,
     /// The CRC-32 of all other bytes of prelude and header.
     pub(crate) checksum: u32,
     pub(crate) header_len: usize,
@@ -66,8 +65,8 @@ pub(crate) struct Prelude {
 
 impl Prelude {
     /// The prelude of a file of `file_len` bytes that has this header.
-    pub(crate) fn new(header: &[u8], file_len: u64) -> Self {
-        let mut prelude = Self { checksum: 0, header_len: header.len(), file_len };
+    pub(crate) fn new(version: RecordVersion, header: &[u8], file_len: u64) -> Self {
+        let mut prelude = Self { version, checksum: 0, header_len: header.len(), file_len };
         prelude.checksum = prelude.checksum_with(header);
         prelude
     }
@@ -75,7 +74,7 @@ impl Prelude {
     pub(crate) fn encode(self) -> [u8; PRELUDE_LEN] {
         let mut bytes = [0; PRELUDE_LEN];
         bytes[field::MAGIC].copy_from_slice(&MAGIC);
-        bytes[field::VERSION].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[field::VERSION].copy_from_slice(&self.version.number().to_le_bytes());
         bytes[field::CHECKSUM].copy_from_slice(&self.checksum.to_le_bytes());
         bytes[field::HEADER_LEN].copy_from_slice(&(self.header_len as u64).to_le_bytes());
         bytes[field::FILE_LEN].copy_from_slice(&self.file_len.to_le_bytes());
@@ -85,11 +84,13 @@ impl Prelude {
     /// Decodes a prelude. The caller compares the checksum once it has the header.
     pub(crate) fn decode(bytes: &[u8; PRELUDE_LEN]) -> Result<Self, RecordFormatError> {
         check_magic(bytes)?;
-        let version = u32::from_le_bytes(array(&bytes[field::VERSION]));
-        if version != VERSION {
-            return Err(RecordFormatError::UnsupportedVersion { found: version, newest: VERSION });
-        }
+        let number = u32::from_le_bytes(array(&bytes[field::VERSION]));
+        let Some(version) = RecordVersion::of_number(number) else {
+            let newest = RecordVersion::NEWEST.number();
+            return Err(RecordFormatError::UnsupportedVersion { found: number, newest });
+        };
         Ok(Self {
+            version,
             checksum: u32::from_le_bytes(array(&bytes[field::CHECKSUM])),
             header_len: header_len(u64::from_le_bytes(array(&bytes[field::HEADER_LEN])))?,
             file_len: u64::from_le_bytes(array(&bytes[field::FILE_LEN])),
@@ -113,8 +114,13 @@ impl Prelude {
 
     /// The start of the first section.
     pub(crate) fn sections_start(self) -> u64 {
-        self.header_end().next_multiple_of(ALIGNMENT)
+        sections_start(self.header_len)
     }
+}
+
+/// The start of the first section after a header of this length.
+pub(super) fn sections_start(header_len: usize) -> u64 {
+    ((PRELUDE_LEN + header_len) as u64).next_multiple_of(ALIGNMENT)
 }
 
 /// Checks that a file with these first bytes is a record.
@@ -153,15 +159,16 @@ mod tests {
 
     #[test]
     fn prelude_round_trip() {
-        let prelude = Prelude::new(b"header", 1 << 40);
+        let prelude = Prelude::new(RecordVersion::V2, b"header", 1 << 40);
         assert_eq!(Prelude::decode(&prelude.encode()).unwrap(), prelude);
         assert_eq!(prelude.checksum, prelude.checksum_with(b"header"));
     }
 
     #[test]
-    fn the_checksum_covers_lengths_and_header() {
-        let prelude = Prelude::new(b"header", 128);
+    fn the_checksum_covers_version_lengths_and_header() {
+        let prelude = Prelude::new(RecordVersion::V1, b"header", 128);
         for other in [
+            Prelude { version: RecordVersion::V2, ..prelude }.checksum_with(b"header"),
             Prelude { header_len: 7, ..prelude }.checksum_with(b"header"),
             Prelude { file_len: 192, ..prelude }.checksum_with(b"header"),
             prelude.checksum_with(b"reader"),
@@ -173,7 +180,7 @@ mod tests {
     #[test]
     fn sections_start_on_the_first_boundary_after_the_header() {
         for (header, start) in [(0, 64), (32, 64), (33, 128), (96, 128)] {
-            assert_eq!(Prelude::new(&vec![0; header], 0).sections_start(), start);
+            assert_eq!(sections_start(header), start);
         }
     }
 }

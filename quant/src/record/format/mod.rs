@@ -13,3 +13,4 @@ pub(super) mod layout;
 pub(super) mod section;
 pub(super) mod shard_index;
 pub(super) mod validate;
+pub(super) mod version;

@@ -4,7 +4,9 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scheme::{Groups, Mapping, QuantizationScheme, element_count, packing};
+use super::entry::Stored;
+use super::version::RecordVersion;
+use crate::scheme::{Groups, element_count, packing};
 use crate::tensor::TensorError;
 
 /// Sections start and end on multiples of 64 bytes, the size of a cache line and of the widest
@@ -21,6 +23,8 @@ pub enum SectionKind {
     Scales,
     /// Zero points.
     ZeroPoints,
+    /// Minimums, in the place of zero points.
+    Minimums,
     /// The bytes of a state.
     State,
 }
@@ -31,14 +35,25 @@ impl fmt::Display for SectionKind {
             Self::Values => "values",
             Self::Scales => "scales",
             Self::ZeroPoints => "zero points",
+            Self::Minimums => "minimums",
             Self::State => "state",
         })
     }
 }
 
-/// The kinds of the three sections of a tensor, in the order of the file.
+/// The kinds of the three sections of a tensor, in the order of the file. The last one has minimums
+/// where the mapping has them.
 pub(crate) const TENSOR_SECTIONS: [SectionKind; 3] =
     [SectionKind::Values, SectionKind::Scales, SectionKind::ZeroPoints];
+
+/// The kinds of the three sections of a tensor that is stored like this.
+pub(crate) fn tensor_sections(stored: Stored) -> [SectionKind; 3] {
+    let [values, scales, zero_points] = TENSOR_SECTIONS;
+    match stored.scheme() {
+        Some(scheme) if scheme.mapping().has_minimums() => [values, scales, SectionKind::Minimums],
+        _ => [values, scales, zero_points],
+    }
+}
 
 /// A section as the header describes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -79,23 +94,32 @@ impl RecordSection {
     }
 }
 
-/// The lengths in bytes of values, scales and zero points, or `None` on overflow.
+/// The lengths in bytes of values, scales and zero points or minimums, or `None` on overflow.
 pub(crate) fn section_lens(
     shape: &[usize],
-    scheme: Option<QuantizationScheme>,
+    stored: Stored,
+    version: RecordVersion,
 ) -> Result<Option<[u64; 3]>, TensorError> {
-    let Some(scheme) = scheme else {
-        let values = element_count(shape).and_then(|count| bytes(count, size_of::<f32>()));
-        return Ok(values.map(|values| [values, 0, 0]));
+    let scheme = match stored {
+        Stored::Quantized(scheme) => scheme,
+        Stored::Float(ty) => {
+            let values = element_count(shape).and_then(|count| bytes(count, ty.bytes()));
+            return Ok(values.map(|values| [values, 0, 0]));
+        }
     };
     let groups = Groups::new(shape, scheme.granularity())?.count();
-    let zero_points = match scheme.mapping() {
-        Mapping::Symmetric => 0,
-        Mapping::Affine => groups,
+    let (mapping, scale) = (scheme.mapping(), scheme.scale_type().bytes());
+    let offsets = match (mapping.has_zero_points(), mapping.has_minimums()) {
+        (true, _) => Some(groups as u64),
+        (_, true) => bytes(groups, scale),
+        _ => Some(0),
     };
-    let codes = packing::packed_bytes(shape, scheme.quantization_type());
-    let scales = bytes(groups, scheme.scale_type().bytes());
-    Ok(codes.zip(scales).map(|(codes, scales)| [codes as u64, scales, zero_points as u64]))
+    let codes = match version {
+        RecordVersion::V1 => packing::packed_bytes(shape, scheme.quantization_type()),
+        RecordVersion::V2 => packing::dense_bytes(shape, scheme.quantization_type()),
+    };
+    let lens = || Some([codes? as u64, bytes(groups, scale)?, offsets?]);
+    Ok(lens())
 }
 
 fn bytes(count: usize, size: usize) -> Option<u64> {

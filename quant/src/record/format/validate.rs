@@ -8,7 +8,10 @@ use std::collections::HashSet;
 use super::entry::RecordEntry;
 use super::error::RecordFormatError;
 use super::header::{Header, MetadataEntry, StateEntry, TensorEntry};
-use super::section::{ALIGNMENT, Section, SectionKind, TENSOR_SECTIONS, section_lens};
+use super::section::{
+    ALIGNMENT, Section, SectionKind, TENSOR_SECTIONS, section_lens, tensor_sections,
+};
+use super::version::RecordVersion;
 use crate::module::ParamId;
 
 /// A header that has been validated.
@@ -18,14 +21,16 @@ pub(crate) struct CheckedHeader<'a> {
     pub(crate) states: Vec<StateEntry<'a>>,
 }
 
-/// A tensor whose section lengths match its shape and scheme.
+/// A tensor whose section lengths match its shape and how it is stored.
 pub(crate) struct CheckedTensor {
     pub(crate) entry: RecordEntry,
     pub(crate) sections: [Section; 3],
 }
 
-/// Validates a header whose sections extend from byte `start` to byte `end`.
+/// Validates the header of a record of this version, whose sections extend from byte `start` to
+/// byte `end`.
 pub(crate) fn validate(
+    version: RecordVersion,
     header: Header<'_>,
     start: u64,
     end: u64,
@@ -43,7 +48,8 @@ pub(crate) fn validate(
         cursor.claim(&state.name, SectionKind::State, state.section)?;
     }
     cursor.finish()?;
-    let tensors = header.tensors.into_iter().map(check_tensor).collect::<Result<_, _>>()?;
+    let tensors = header.tensors.into_iter().map(|tensor| check_tensor(version, tensor));
+    let tensors = tensors.collect::<Result<_, _>>()?;
     Ok(CheckedHeader { metadata: header.metadata, tensors, states: header.states })
 }
 
@@ -119,9 +125,12 @@ impl Cursor {
     }
 }
 
-fn check_tensor(entry: TensorEntry<'_>) -> Result<CheckedTensor, RecordFormatError> {
+fn check_tensor(
+    version: RecordVersion,
+    entry: TensorEntry<'_>,
+) -> Result<CheckedTensor, RecordFormatError> {
     let id = || ParamId::new(&*entry.name);
-    let scheme = entry.encoding.scheme().map_err(|bad| RecordFormatError::Encoding {
+    let stored = entry.encoding.stored(version).map_err(|bad| RecordFormatError::Encoding {
         id: id(),
         field: bad.field,
         value: bad.value,
@@ -129,18 +138,19 @@ fn check_tensor(entry: TensorEntry<'_>) -> Result<CheckedTensor, RecordFormatErr
     let Some(shape) = countable(&entry.shape) else {
         return Err(RecordFormatError::Shape { id: id(), shape: entry.shape });
     };
-    let needed = match section_lens(&shape, scheme) {
+    let needed = match section_lens(&shape, stored, version) {
         Ok(Some(needed)) => needed,
         Ok(None) => return Err(RecordFormatError::Shape { id: id(), shape: entry.shape }),
         Err(source) => return Err(RecordFormatError::Tensor { id: id(), source }),
     };
-    for ((kind, section), expected) in TENSOR_SECTIONS.into_iter().zip(entry.sections).zip(needed) {
+    let kinds = tensor_sections(stored).into_iter();
+    for ((kind, section), expected) in kinds.zip(entry.sections).zip(needed) {
         if section.len != expected {
             let found = section.len;
             return Err(RecordFormatError::SectionLen { id: id(), kind, expected, found });
         }
     }
-    Ok(CheckedTensor { entry: RecordEntry::new(id(), shape, scheme), sections: entry.sections })
+    Ok(CheckedTensor { entry: RecordEntry::new(id(), shape, stored), sections: entry.sections })
 }
 
 /// The shape, unless the product of its extents overflows with each 0 counted as 1.

@@ -3,7 +3,6 @@
 use std::io;
 
 use crate::record::format::layout::CHUNK;
-use crate::scheme::f16_to_f32;
 
 /// An element type that can be read from little-endian bytes.
 pub trait Element: bytemuck::Pod {
@@ -65,9 +64,4 @@ pub fn reserve<T>(to: &mut Vec<T>, more: usize, left: usize, known: bool) -> io:
         to.try_reserve_exact(if known { left } else { (to.len() / 4).clamp(more, left) })?;
     }
     Ok(())
-}
-
-/// Converts half-precision bits to single precision.
-pub(crate) fn widen(halves: &[u16]) -> Vec<f32> {
-    halves.iter().map(|&bits| f16_to_f32(bits)).collect()
 }

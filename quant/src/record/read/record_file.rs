@@ -15,9 +15,10 @@ use crate::record::error::RecordError;
 use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::record::format::error::RecordFormatError;
 use crate::record::format::header::{Header, MetadataEntry, StateEntry};
-use crate::record::format::section::{RecordSection, Section, SectionKind, TENSOR_SECTIONS};
+use crate::record::format::section::{RecordSection, Section, SectionKind, tensor_sections};
 use crate::record::format::shard_index::{self, ShardFile, ShardIndex};
 use crate::record::format::validate::{CheckedTensor, check_distinct, validate};
+use crate::record::format::version::RecordVersion;
 use crate::tensor::Tensor;
 
 /// An open record whose header has been validated; tensors are read one at a time.
@@ -61,6 +62,8 @@ pub struct RecordFile {
 /// Where a tensor is stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TensorLocation {
+    /// The version of the file.
+    pub(crate) version: RecordVersion,
     /// An index into `RecordFile::files`.
     pub(crate) file: usize,
     pub(crate) sections: [Section; 3],
@@ -167,7 +170,7 @@ impl RecordFile {
         let mut source = Source::new(&mut reader, Some(open.len));
         let (prelude, header) = source.start()?;
         let (start, end) = (prelude.sections_start(), prelude.file_len);
-        let checked = validate(Header::decode(&header)?, start, end)?;
+        let checked = validate(prelude.version, Header::decode(&header)?, start, end)?;
         source.padding()?;
         let file = self.files.len();
         for MetadataEntry { key, value } in checked.metadata {
@@ -179,7 +182,7 @@ impl RecordFile {
         for CheckedTensor { entry, sections } in checked.tensors {
             self.positions.insert(entry.id.clone(), self.entries.len());
             self.entries.push(entry);
-            self.locations.push(TensorLocation { file, sections });
+            self.locations.push(TensorLocation { version: prelude.version, file, sections });
         }
         for StateEntry { name, kind, section } in checked.states {
             let (id, kind) = (ParamId::new(name), kind.into_owned());
@@ -222,7 +225,8 @@ impl RecordFile {
     /// If `index` is out of range.
     pub fn sections(&self, index: usize) -> impl Iterator<Item = RecordSection> + use<> {
         let of_kind = |(kind, section)| RecordSection::new(kind, section);
-        let sections = TENSOR_SECTIONS.into_iter().zip(self.locations[index].sections).map(of_kind);
+        let kinds = tensor_sections(self.entries[index].stored).into_iter();
+        let sections = kinds.zip(self.locations[index].sections).map(of_kind);
         sections.filter(|section| section.kind == SectionKind::Values || section.len > 0)
     }
 
@@ -235,8 +239,8 @@ impl RecordFile {
     /// # Panics
     /// If `index` is out of range.
     pub fn read(&self, index: usize) -> Result<Tensor, RecordError> {
-        let TensorLocation { file, sections } = self.locations[index];
-        let read = |mut source: Source<'_>| source.tensor(&self.entries[index], sections);
+        let TensorLocation { version, file, sections } = self.locations[index];
+        let read = |mut source: Source<'_>| source.tensor(version, &self.entries[index], sections);
         read_at(&self.files[file], sections[0], read)
     }
 
@@ -327,9 +331,9 @@ impl RecordFile {
     }
 
     fn tensor_sections(&self, index: usize) -> impl Iterator<Item = SectionLocation<'_>> {
-        let (id, TensorLocation { file, sections }) =
-            (&self.entries[index].id, self.locations[index]);
-        let sections = TENSOR_SECTIONS.into_iter().zip(sections);
+        let (RecordEntry { id, stored, .. }, TensorLocation { file, sections, .. }) =
+            (&self.entries[index], self.locations[index]);
+        let sections = tensor_sections(*stored).into_iter().zip(sections);
         sections.map(move |(kind, section)| SectionLocation { id, kind, file, section })
     }
 

@@ -5,26 +5,28 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::elements::{Element, fix_endian, read_elements, widen};
+use super::elements::{Element, fix_endian, read_elements};
 use super::error::ReadError;
 use crate::module::ParamId;
 use crate::record::collection::Record;
-use crate::record::format::entry::{RecordEntry, RecordState};
+use crate::record::format::entry::{RecordEntry, RecordState, Stored};
 use crate::record::format::error::RecordFormatError;
 use crate::record::format::header::Header;
 use crate::record::format::layout::{CHUNK, MAGIC, PRELUDE_LEN, Prelude, check_magic};
 use crate::record::format::section::{ALIGNMENT, Section, SectionKind};
 use crate::record::format::validate::{CheckedHeader, validate};
-use crate::scheme::ScaleType;
-use crate::tensor::{QuantizedTensor, Tensor, TensorError};
+use crate::record::format::version::RecordVersion;
+use crate::scheme::{QuantizationScheme, ScaleType, packing};
+use crate::tensor::{FloatType, HalfType, QuantizedTensor, SharedTensor, Tensor, TensorError};
 
 /// Reads a record from an input of `len` bytes, if that is known.
 pub(crate) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, ReadError> {
     let mut source = Source::new(reader, len);
     let (prelude, header) = source.start()?;
-    let checked = validate(Header::decode(&header)?, prelude.sections_start(), prelude.file_len)?;
+    let (start, end) = (prelude.sections_start(), prelude.file_len);
+    let checked = validate(prelude.version, Header::decode(&header)?, start, end)?;
     source.padding()?;
-    let record = source.record(&checked)?;
+    let record = source.record(prelude.version, &checked)?;
     source.end()?;
     Ok(record)
 }
@@ -106,13 +108,17 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn record(&mut self, checked: &CheckedHeader<'_>) -> Result<Record, ReadError> {
+    fn record(
+        &mut self,
+        version: RecordVersion,
+        checked: &CheckedHeader<'_>,
+    ) -> Result<Record, ReadError> {
         let mut record = Record::new();
         for entry in &checked.metadata {
             record.insert_metadata(&*entry.key, &*entry.value);
         }
         for tensor in &checked.tensors {
-            let made = self.tensor(&tensor.entry, tensor.sections)?;
+            let made = self.tensor(version, &tensor.entry, tensor.sections)?;
             record.insert(tensor.entry.id.clone(), made);
         }
         for state in &checked.states {
@@ -132,21 +138,30 @@ impl<'a> Source<'a> {
         Ok(RecordState { id: ParamId::new(name), kind: kind.into(), data })
     }
 
-    /// Reads the tensor at the current position.
+    /// Reads the tensor of a record of this version at the current position.
     pub(crate) fn tensor(
         &mut self,
+        version: RecordVersion,
         entry: &RecordEntry,
         sections: [Section; 3],
     ) -> Result<Tensor, ReadError> {
-        let RecordEntry { id, shape, scheme } = entry;
+        let RecordEntry { id, shape, stored } = entry;
         let (name, [values, scales, zero_points]) = (id.as_str(), sections);
-        let made = match *scheme {
-            None => Tensor::from_values(shape, self.section(name, SectionKind::Values, values)?),
-            Some(scheme) => {
+        let made = match *stored {
+            Stored::Float(ty) => self.floats(name, shape, ty, values)?,
+            Stored::Quantized(scheme) => {
                 let codes = self.section(name, SectionKind::Values, values)?;
-                let scales = self.scales(name, scheme.scale_type(), scales)?;
-                let zero_points = self.section(name, SectionKind::ZeroPoints, zero_points)?;
-                let made = QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points);
+                let codes = codes_in_memory(version, shape, scheme, codes)
+                    .map_err(|source| RecordFormatError::Tensor { id: id.clone(), source })?;
+                let ty = scheme.scale_type();
+                let scales = self.scales(name, SectionKind::Scales, ty, scales)?;
+                let made = if scheme.mapping().has_minimums() {
+                    let minimums = self.scales(name, SectionKind::Minimums, ty, zero_points)?;
+                    QuantizedTensor::with_minimums(shape, scheme, codes, scales, minimums)
+                } else {
+                    let zero_points = self.section(name, SectionKind::ZeroPoints, zero_points)?;
+                    QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points)
+                };
                 made.map(Tensor::from)
             }
         };
@@ -154,6 +169,24 @@ impl<'a> Source<'a> {
         made.map_err(|source: TensorError| {
             RecordFormatError::Tensor { id: id.clone(), source }.into()
         })
+    }
+
+    fn floats(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        ty: FloatType,
+        section: Section,
+    ) -> Result<Result<Tensor, TensorError>, ReadError> {
+        let kind = SectionKind::Values;
+        let made = match HalfType::of(ty) {
+            None => SharedTensor::new(shape, self.section(name, kind, section)?),
+            Some(half) => {
+                let bits: Vec<u16> = self.section(name, kind, section)?;
+                SharedTensor::from_bits(shape, half, bits.into())
+            }
+        };
+        Ok(made.map(Tensor::from))
     }
 
     /// Checks the checksum and padding of the section at the current position, in constant memory.
@@ -178,12 +211,14 @@ impl<'a> Source<'a> {
     fn scales(
         &mut self,
         name: &str,
+        kind: SectionKind,
         stored_as: ScaleType,
         section: Section,
     ) -> Result<Vec<f32>, ReadError> {
         match stored_as {
-            ScaleType::F32 => self.section(name, SectionKind::Scales, section),
-            ScaleType::F16 => Ok(widen(&self.section(name, SectionKind::Scales, section)?)),
+            ScaleType::F32 => self.section(name, kind, section),
+            ScaleType::F16 => Ok(HalfType::F16.widen(&self.section(name, kind, section)?)),
+            ScaleType::Bf16 => Ok(HalfType::Bf16.widen(&self.section(name, kind, section)?)),
             _ => unreachable!("records have no other scales"),
         }
     }
@@ -265,6 +300,20 @@ impl<'a> Source<'a> {
             }
         }
     }
+}
+
+/// The codes of a section as they are in memory.
+pub(crate) fn codes_in_memory(
+    version: RecordVersion,
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    codes: Vec<u8>,
+) -> Result<Vec<u8>, TensorError> {
+    let ty = scheme.quantization_type();
+    if version < RecordVersion::V2 || !packing::is_dense_narrower(ty) {
+        return Ok(codes);
+    }
+    packing::from_dense(&codes, shape, ty).map_err(|byte| TensorError::Padding { byte })
 }
 
 /// Compares the computed checksum of a section with the one in the header.

@@ -13,10 +13,12 @@ use crate::module::ParamView;
 use crate::record::format::header::Header;
 use crate::record::format::layout::Prelude;
 use crate::record::format::section::Section;
+use crate::record::format::version::RecordVersion;
 
 /// A file whose sections are being written, after a hole for its header.
 pub(super) struct Body<W> {
     sink: Sink<W>,
+    version: RecordVersion,
     header: Header<'static>,
     tensors: usize,
     states: usize,
@@ -24,9 +26,9 @@ pub(super) struct Body<W> {
 
 impl<W: Write + Seek> Body<W> {
     pub(super) fn begin(mut writer: W, planned: PlannedFile) -> Result<Self, WriteError> {
-        let PlannedFile { header, start: at } = planned;
+        let PlannedFile { version, header, start: at } = planned;
         writer.seek(SeekFrom::Start(at))?;
-        Ok(Self { sink: Sink { writer, at }, header, tensors: 0, states: 0 })
+        Ok(Self { sink: Sink { writer, at }, version, header, tensors: 0, states: 0 })
     }
 
     /// Whether all tensors and states of the header have been written.
@@ -37,7 +39,9 @@ impl<W: Write + Seek> Body<W> {
     /// Writes the next tensor. The caller has compared it with its declaration.
     pub(super) fn tensor(&mut self, param: ParamView<'_>) -> Result<(), WriteError> {
         let entry = &mut self.header.tensors[self.tensors];
-        for (payload, section) in Payload::of(param).iter().zip(&mut entry.sections) {
+        for (payload, section) in
+            Payload::of_version(param, self.version).iter().zip(&mut entry.sections)
+        {
             if !put(&mut self.sink, payload, section)? {
                 return Err(
                     ManifestError::Changed { id: entry.name.clone().into_owned().into() }.into()
@@ -63,7 +67,7 @@ impl<W: Write + Seek> Body<W> {
     /// Writes prelude and header into the hole at the start of the file.
     pub(super) fn finish(mut self) -> Result<(W, Prelude), WriteError> {
         let bytes = self.header.encode()?;
-        let prelude = Prelude::new(&bytes, self.sink.at);
+        let prelude = Prelude::new(self.version, &bytes, self.sink.at);
         self.sink.writer.seek(SeekFrom::Start(0))?;
         self.sink.at = 0;
         self.sink.write(&prelude.encode())?;

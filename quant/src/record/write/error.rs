@@ -89,11 +89,7 @@ fn unexpected(
     if found.shape != expected.shape {
         return write!(f, "{id}: shape {:?}, declared as {:?}", found.shape, expected.shape);
     }
-    let name = |entry: &RecordEntry| match entry.scheme {
-        Some(scheme) => scheme.to_string(),
-        None => "float32".into(),
-    };
-    write!(f, "{id}: {}, declared as {}", name(found), name(expected))
+    write!(f, "{id}: {}, declared as {}", found.stored, expected.stored)
 }
 
 impl Error for ManifestError {}

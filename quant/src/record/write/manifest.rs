@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 
 use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, walk};
 use crate::record::format::entry::{RecordEntry, RecordState};
+use crate::record::format::version::RecordVersion;
 
 /// Declares the content of a file before it is written: everything but the values of its tensors.
 ///
@@ -29,6 +30,9 @@ pub struct Manifest {
     /// The maximum size of a shard in bytes, or `None` for a single file; see
     /// [`BincodeRecorder::with_max_shard_size`](crate::BincodeRecorder::with_max_shard_size).
     pub max_shard_size: Option<u64>,
+    /// The version of a record, or `None` for the oldest one that stores each tensor in its smallest
+    /// form.
+    pub version: Option<RecordVersion>,
 }
 
 impl Manifest {
@@ -62,6 +66,14 @@ impl Manifest {
     #[must_use]
     pub fn with_max_shard_size(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.max_shard_size = bytes.into();
+        self
+    }
+
+    /// Writes a record of this version; `None` chooses the oldest one that stores each tensor in its
+    /// smallest form.
+    #[must_use]
+    pub fn with_version(mut self, version: impl Into<Option<RecordVersion>>) -> Self {
+        self.version = version.into();
         self
     }
 

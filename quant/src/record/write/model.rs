@@ -17,47 +17,53 @@ use super::sink::Sink;
 use super::stream::Stream;
 use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, walk};
 use crate::record::format::encoding::Encoding;
+use crate::record::format::entry::Stored;
 use crate::record::format::header::{Header, StateEntry, TensorEntry, lay_out, metadata_entries};
 use crate::record::format::layout::Prelude;
 use crate::record::format::section::{Section, SectionKind};
 use crate::record::format::validate::{CheckedHeader, validate};
-use crate::tensor::QuantizedTensor;
+use crate::record::format::version::RecordVersion;
 
 /// Writes a model to a writer. Pairs of `metadata` replace those of the model.
 pub(crate) fn whole(
     model: &dyn Walk,
     metadata: &BTreeMap<String, String>,
+    version: Option<RecordVersion>,
     writer: &mut dyn Write,
 ) -> Result<(), WriteError> {
-    let mut draft = Draft { metadata: BTreeMap::new(), header: Header::default() };
+    // Codes of a type that this version stores otherwise make the record one of this version.
+    let form = version.unwrap_or(RecordVersion::NEWEST);
+    let mut draft = Draft { form, metadata: BTreeMap::new(), header: Header::default() };
     walk(model, &mut draft);
     draft.metadata.extend(metadata.clone());
     let (header, Range { start, end }) = draft.finish()?;
     let bytes = header.encode()?;
-    let prelude = Prelude::new(&bytes, end);
-    let checked = validate(header, start, end)?;
+    let version = header.version(version)?;
+    let prelude = Prelude::new(version, &bytes, end);
+    let checked = validate(version, header, start, end)?;
     let mut sink = Sink { writer, at: 0 };
     sink.write(&prelude.encode())?;
     sink.write(&bytes)?;
     sink.pad()?;
-    write_sections(model, &checked, &mut sink)?;
+    write_sections(model, form, &checked, &mut sink)?;
     Ok(sink.writer.flush()?)
 }
 
 /// The header of a model, before its sections have offsets.
 struct Draft {
+    /// The version whose form payloads have.
+    form: RecordVersion,
     metadata: BTreeMap<String, String>,
     header: Header<'static>,
 }
 
 impl Leaves for Draft {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
-        let scheme = param.quantized().map(QuantizedTensor::scheme);
         self.header.tensors.push(TensorEntry {
             name: site.path.to_owned().into(),
             shape: param.shape().iter().map(|&extent| extent as u64).collect(),
-            encoding: Encoding::of(scheme),
-            sections: Payload::of(param).map(|payload| measured(&payload)),
+            encoding: Encoding::of(Stored::of(param)),
+            sections: Payload::of_version(param, self.form).map(|payload| measured(&payload)),
         });
     }
 
@@ -98,6 +104,7 @@ fn measured(payload: &Payload<'_>) -> Section {
 /// Writes the sections of all parameters, then those of all states.
 fn write_sections(
     model: &dyn Walk,
+    form: RecordVersion,
     checked: &CheckedHeader<'_>,
     sink: &mut Sink<&mut dyn Write>,
 ) -> Result<(), WriteError> {
@@ -105,14 +112,15 @@ fn write_sections(
         tensor.sections.into_iter().map(|section| (tensor.entry.id.as_str(), section))
     });
     let states = checked.states.iter().map(|state| (&*state.name, state.section));
-    run(model, SectionWriter::new(SectionKind::Values, tensors, sink))?;
-    run(model, SectionWriter::new(SectionKind::State, states, sink))
+    run(model, SectionWriter::new(SectionKind::Values, form, tensors, sink))?;
+    run(model, SectionWriter::new(SectionKind::State, form, states, sink))
 }
 
 /// Writes the sections of the visited leaves as long as they are the expected ones.
 struct SectionWriter<'a, 'w, I> {
     /// `Values` to write parameters, `State` to write states.
     kind: SectionKind,
+    form: RecordVersion,
     expected: I,
     sink: &'a mut Sink<&'w mut dyn Write>,
     result: Result<(), WriteError>,
@@ -131,8 +139,13 @@ fn run<'h>(
 }
 
 impl<'a, 'w, 'h, I: Iterator<Item = (&'h str, Section)>> SectionWriter<'a, 'w, I> {
-    fn new(kind: SectionKind, expected: I, sink: &'a mut Sink<&'w mut dyn Write>) -> Self {
-        Self { kind, expected, sink, result: Ok(()) }
+    fn new(
+        kind: SectionKind,
+        form: RecordVersion,
+        expected: I,
+        sink: &'a mut Sink<&'w mut dyn Write>,
+    ) -> Self {
+        Self { kind, form, expected, sink, result: Ok(()) }
     }
 
     fn put(&mut self, site: Site<'_>, payload: &Payload<'_>) {
@@ -155,7 +168,8 @@ impl<'a, 'w, 'h, I: Iterator<Item = (&'h str, Section)>> SectionWriter<'a, 'w, I
 impl<'h, I: Iterator<Item = (&'h str, Section)>> Leaves for SectionWriter<'_, '_, I> {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
         if self.kind == SectionKind::Values {
-            Payload::of(param).iter().for_each(|payload| self.put(site, payload));
+            let payloads = Payload::of_version(param, self.form);
+            payloads.iter().for_each(|payload| self.put(site, payload));
         }
     }
 
@@ -176,12 +190,13 @@ impl<'h, I: Iterator<Item = (&'h str, Section)>> Leaves for SectionWriter<'_, '_
 pub(crate) fn sharded<F: Files>(
     model: &dyn Walk,
     metadata: &BTreeMap<String, String>,
+    version: Option<RecordVersion>,
     max_shard_size: u64,
     files: F,
     path: &Path,
 ) -> Result<(), WriteError> {
-    let manifest =
-        Manifest { max_shard_size: Some(max_shard_size), ..Manifest::of_model(model, metadata) };
+    let manifest = Manifest::of_model(model, metadata);
+    let manifest = Manifest { version, max_shard_size: Some(max_shard_size), ..manifest };
     let mut stream = Stream::create(files, path, manifest)?;
     let mut writing = Writing { stream: &mut stream, result: Ok(()) };
     walk(model, &mut writing);

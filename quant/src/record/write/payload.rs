@@ -4,7 +4,8 @@ use alloc::borrow::Cow;
 
 use crate::module::ParamView;
 use crate::record::format::layout::CHUNK;
-use crate::scheme::{ScaleType, f32_to_f16};
+use crate::record::format::version::RecordVersion;
+use crate::scheme::{QuantizationType, ScaleType, f32_to_bf16, f32_to_f16, packing};
 use crate::tensor::QuantizedTensor;
 
 /// The content of a section.
@@ -15,25 +16,66 @@ pub enum Payload<'a> {
     F32(Cow<'a, [f32]>),
     /// Values that are written in little-endian half precision, which represents them exactly.
     F16(&'a [f32]),
+    /// Values that are written as little-endian bfloat16, which represents them exactly.
+    Bf16(&'a [f32]),
+    /// Little-endian elements of 16 bits.
+    Half(Cow<'a, [u16]>),
+    /// Packed codes that are written in the dense form.
+    Dense {
+        /// The codes as they are in memory.
+        packed: &'a [u8],
+        /// The number of codes in a row.
+        row: usize,
+        /// The type of the codes.
+        ty: QuantizationType,
+    },
 }
 
 impl<'a> Payload<'a> {
-    /// The sections of a parameter: values, scales and zero points.
+    /// The sections of a parameter in a record: values, scales and zero points or minimums.
+    pub(super) fn of_version(param: ParamView<'a>, version: RecordVersion) -> [Self; 3] {
+        let [values, scales, zero_points] = Self::of(param);
+        let values = match param.quantized() {
+            Some(tensor) if version >= RecordVersion::V2 => Self::dense(tensor),
+            _ => values,
+        };
+        [values, scales, zero_points]
+    }
+
+    fn dense(tensor: &'a QuantizedTensor) -> Self {
+        let (packed, ty) = (tensor.packed_codes(), tensor.scheme().quantization_type());
+        if !packing::is_dense_narrower(ty) {
+            return Self::Bytes(packed);
+        }
+        Self::Dense { packed, row: tensor.shape().last().copied().unwrap_or(1), ty }
+    }
+
+    /// Values, scales and zero points or minimums of a parameter as they are in memory.
     pub fn of(param: ParamView<'a>) -> [Self; 3] {
+        let none = || Self::Bytes(&[]);
         match param.quantized() {
-            None => [Self::F32(param.values()), Self::Bytes(&[]), Self::Bytes(&[])],
+            None => match param.half_bits() {
+                Some(bits) => [Self::Half(bits), none(), none()],
+                None => [Self::F32(param.values()), none(), none()],
+            },
             Some(tensor) => [
                 Self::Bytes(tensor.packed_codes()),
-                Self::scales(tensor),
-                Self::Bytes(bytemuck::cast_slice(tensor.zero_points())),
+                Self::scales(tensor, tensor.scales()),
+                if tensor.scheme().mapping().has_minimums() {
+                    Self::scales(tensor, tensor.minimums())
+                } else {
+                    Self::Bytes(bytemuck::cast_slice(tensor.zero_points()))
+                },
             ],
         }
     }
 
-    fn scales(tensor: &'a QuantizedTensor) -> Self {
+    /// Numbers of the type of the scales.
+    fn scales(tensor: &QuantizedTensor, scales: &'a [f32]) -> Self {
         match tensor.scheme().scale_type() {
-            ScaleType::F32 => Self::F32(Cow::Borrowed(tensor.scales())),
-            ScaleType::F16 => Self::F16(tensor.scales()),
+            ScaleType::F32 => Self::F32(Cow::Borrowed(scales)),
+            ScaleType::F16 => Self::F16(scales),
+            ScaleType::Bf16 => Self::Bf16(scales),
             // `quant-kernels` is pinned to this version, which has no others.
             _ => unreachable!("a scale type without an encoding"),
         }
@@ -51,6 +93,12 @@ impl<'a> Payload<'a> {
             }
             Self::F32(values) => encoded(values, f32::to_le_bytes, f),
             Self::F16(values) => encoded(values, |v| f32_to_f16(v).to_le_bytes(), &mut f),
+            Self::Bf16(values) => encoded(values, |v| f32_to_bf16(v).to_le_bytes(), &mut f),
+            Self::Half(bits) if cfg!(target_endian = "little") => {
+                bytemuck::cast_slice(bits).chunks(CHUNK).try_for_each(f)
+            }
+            Self::Half(bits) => encoded(bits, u16::to_le_bytes, f),
+            Self::Dense { packed, row, ty } => dense(packed, *row, *ty, f),
         }
     }
 
@@ -66,10 +114,32 @@ impl<'a> Payload<'a> {
     }
 }
 
+/// Calls `f` with the rows of codes in the dense form, about a chunk at a time.
+fn dense<E>(
+    packed: &[u8],
+    row: usize,
+    ty: QuantizationType,
+    mut f: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    if packed.is_empty() {
+        return Ok(());
+    }
+    let (mut buffer, mut codes) = (Vec::new(), alloc::vec![0; row]);
+    for packed in packed.chunks(packing::row_bytes(row, ty)) {
+        packing::unpack_row(packed, ty, &mut codes);
+        packing::pack_dense_row(&codes, ty, &mut buffer);
+        if buffer.len() >= CHUNK {
+            f(&buffer)?;
+            buffer.clear();
+        }
+    }
+    f(&buffer)
+}
+
 /// Calls `f` with the encoded values, one chunk at a time.
-fn encoded<const N: usize, E>(
-    values: &[f32],
-    encode: impl Fn(f32) -> [u8; N],
+fn encoded<const N: usize, T: Copy, E>(
+    values: &[T],
+    encode: impl Fn(T) -> [u8; N],
     mut f: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut buffer = Vec::new();
@@ -110,6 +180,20 @@ mod tests {
         })
         .unwrap();
         assert_eq!(encodings, expected);
+    }
+
+    #[test]
+    fn halves_are_little_endian() {
+        assert_eq!(bytes(&Payload::Half(vec![0x3F80, 0xC000].into())), [0x80, 0x3F, 0x00, 0xC0]);
+    }
+
+    #[test]
+    fn dense_rows_start_on_a_byte() {
+        let packed = packing::pack(&[1, -1, 2, 3], 2, QuantizationType::QInt3);
+        let payload = Payload::Dense { packed: &packed, row: 2, ty: QuantizationType::QInt3 };
+        assert_eq!(bytes(&payload), [0b111_001, 0b011_010]);
+        let empty = Payload::Dense { packed: &[], row: 1 << 60, ty: QuantizationType::QInt3 };
+        assert!(bytes(&empty).is_empty());
     }
 
     #[test]

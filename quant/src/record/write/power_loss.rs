@@ -306,7 +306,9 @@ fn save<F: Files>(way: Way, files: F, path: &Path, record: &Record) -> Result<()
                 BincodeRecorder::default().save(record, writer)
             });
         }
-        Way::Sharded => return Ok(model::sharded(record, &BTreeMap::new(), MAX, files, path)?),
+        Way::Sharded => {
+            return Ok(model::sharded(record, &BTreeMap::new(), None, MAX, files, path)?);
+        }
         Way::Streamed => None,
         Way::StreamedShards => Some(MAX),
     };

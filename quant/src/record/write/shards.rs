@@ -13,9 +13,11 @@ use crate::record::format::header::{
 use crate::record::format::layout::PRELUDE_LEN;
 use crate::record::format::section::{ALIGNMENT, Section, section_lens};
 use crate::record::format::validate::{check_distinct, validate};
+use crate::record::format::version::RecordVersion;
 
 /// A file of a record that is going to be written.
 pub(super) struct PlannedFile {
+    pub(super) version: RecordVersion,
     /// Complete except for checksums.
     pub(super) header: Header<'static>,
     /// The start of the first section.
@@ -23,18 +25,25 @@ pub(super) struct PlannedFile {
 }
 
 impl PlannedFile {
-    fn new(mut header: Header<'static>) -> Result<Self, RecordFormatError> {
+    fn new(
+        asked: Option<RecordVersion>,
+        mut header: Header<'static>,
+    ) -> Result<Self, RecordFormatError> {
         let Range { start, end } = lay_out(&mut header)?;
-        validate(header.clone(), start, end)?;
-        Ok(Self { header, start })
+        let version = header.version(asked)?;
+        validate(version, header.clone(), start, end)?;
+        Ok(Self { version, header, start })
     }
 }
 
 /// Plans and validates the files of a record.
 pub(super) fn plan(manifest: &Manifest) -> Result<Vec<PlannedFile>, RecordFormatError> {
+    // Codes of a type that this version stores otherwise make a file one of this version.
+    let form = manifest.version.unwrap_or(RecordVersion::NEWEST);
+    let tensors = manifest.entries.iter().map(|entry| tensor_entry(form, entry));
     let whole = Header {
         metadata: metadata_entries(manifest.metadata.clone()),
-        tensors: manifest.entries.iter().map(tensor_entry).collect::<Result<_, _>>()?,
+        tensors: tensors.collect::<Result<_, _>>()?,
         states: manifest
             .states
             .iter()
@@ -48,7 +57,7 @@ pub(super) fn plan(manifest: &Manifest) -> Result<Vec<PlannedFile>, RecordFormat
         None => vec![whole],
         Some(max) => split(whole, max),
     };
-    headers.into_iter().map(PlannedFile::new).collect()
+    headers.into_iter().map(|header| PlannedFile::new(manifest.version, header)).collect()
 }
 
 /// Splits a record, in order, into files of at most `max` bytes, or of a single tensor or state.
@@ -103,10 +112,13 @@ impl FileSize {
     }
 }
 
-fn tensor_entry(entry: &RecordEntry) -> Result<TensorEntry<'static>, RecordFormatError> {
-    let RecordEntry { id, shape, scheme } = entry;
+fn tensor_entry(
+    form: RecordVersion,
+    entry: &RecordEntry,
+) -> Result<TensorEntry<'static>, RecordFormatError> {
+    let RecordEntry { id, shape, stored } = entry;
     let shape: Vec<u64> = shape.iter().map(|&extent| extent as u64).collect();
-    let lens = match section_lens(&entry.shape, *scheme) {
+    let lens = match section_lens(&entry.shape, *stored, form) {
         Ok(Some(lens)) => lens,
         Ok(None) => return Err(RecordFormatError::Shape { id: id.clone(), shape }),
         Err(source) => return Err(RecordFormatError::Tensor { id: id.clone(), source }),
@@ -114,7 +126,7 @@ fn tensor_entry(entry: &RecordEntry) -> Result<TensorEntry<'static>, RecordForma
     Ok(TensorEntry {
         name: id.as_str().to_owned().into(),
         shape,
-        encoding: Encoding::of(*scheme),
+        encoding: Encoding::of(*stored),
         sections: lens.map(|len| Section { len, ..Section::default() }),
     })
 }
