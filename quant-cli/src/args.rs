@@ -163,7 +163,7 @@ pub(crate) struct Choice {
 /// elsewhere for the scheme of the same name.
 #[derive(Clone, Copy)]
 pub(crate) struct Scheme {
-    pub(crate) quantization: Option<QuantizationScheme>,
+    pub(crate) quantization: QuantizationScheme,
     pub(crate) encoding: Option<GgufEncoding>,
 }
 
@@ -171,10 +171,7 @@ impl FromStr for Scheme {
     type Err = NameError;
 
     fn from_str(name: &str) -> Result<Self, NameError> {
-        match (name.parse(), name.parse().ok()) {
-            (Err(error), None) => Err(error),
-            (quantization, encoding) => Ok(Self { quantization: quantization.ok(), encoding }),
-        }
+        Ok(Self { quantization: name.parse()?, encoding: name.parse().ok() })
     }
 }
 

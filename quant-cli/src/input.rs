@@ -51,13 +51,9 @@ pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
         });
     }
-    let recipe = match (choice.budget, choice.scheme.quantization) {
-        (Some(_), _) => Recipe::new(),
-        (None, Some(scheme)) => Recipe::new().scheme(scheme),
-        (None, None) => {
-            return Err(Failure::usage("--scheme: these are blocks of GGUF and not a scheme")
-                .help("write a .gguf file with `quant quantize`"));
-        }
+    let recipe = match choice.budget {
+        Some(_) => Recipe::new(),
+        None => Recipe::new().scheme(choice.scheme.quantization),
     };
     let recipe = choice.calibration.into_iter().fold(recipe, Recipe::calibration);
     Ok(choice.keep.iter().fold(recipe, |recipe, glob| recipe.rule(Rule::keep(glob))))

@@ -176,7 +176,6 @@ fn a_gguf_file_has_blocks_that_travel_and_are_not_quantized_again() {
     assert_eq!(json["quantized"], 3);
     for (arguments, message) in [
         (&["quantize", "model.safetensors", "-o", "a.gguf"][..], "GGUF has no type for"),
-        (&["plan", "model.safetensors", "--scheme", "q4_1"], "blocks of GGUF and not a scheme"),
         (
             &[&quantize[..], &["--calibration", "mse"]].concat(),
             "--calibration: the scales of blocks of GGUF are not calibrated",

@@ -107,7 +107,7 @@ pub(crate) fn describe(choice: &Choice) -> String {
         (Some(budget), _) => format!("within {budget}"),
         (None, Some(path)) => format!("by {}", path.display()),
         (None, None) => {
-            let scheme = choice.scheme.quantization.map_or(String::new(), |it| it.to_string());
+            let scheme = choice.scheme.quantization.to_string();
             format!("{scheme} by {}", choice.calibration.unwrap_or_default())
         }
     }
