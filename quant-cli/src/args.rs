@@ -132,8 +132,8 @@ pub(crate) struct Choice {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "calibration", "keep"])]
     pub(crate) recipe: Option<PathBuf>,
 
-    /// Quantize tensors in blocks of GGUF, and those that another program has quantized, from the
-    /// floats that they stand for. Otherwise blocks are copied unchanged, and the others are an error
+    /// Quantize tensors that are quantized already, from the floats that they stand for. Otherwise
+    /// they are copied unchanged, and those that another program has quantized are an error
     #[arg(long)]
     pub(crate) requantize: bool,
 
@@ -159,8 +159,8 @@ pub(crate) struct Choice {
     pub(crate) schemes: Vec<Precision>,
 }
 
-/// What floats are quantized to. In a GGUF file, a name such as `q8_0` stands for its blocks, and
-/// elsewhere for the scheme of the same name.
+/// What floats are quantized to. In a GGUF file, `q8_0`, `q4_0` and `q4_1` stand for blocks as
+/// llama.cpp makes them, and elsewhere for the scheme of the same name.
 #[derive(Clone, Copy)]
 pub(crate) struct Scheme {
     pub(crate) quantization: QuantizationScheme,

@@ -118,14 +118,13 @@ impl Failure {
             }
             CheckpointError::Quantize(error) => Self::quantize(from, choice, &error),
             CheckpointError::Mixed(error) => Self::usage_of(from, &error),
-            CheckpointError::NothingToQuantize { all_quantized, blocks, .. } => {
+            CheckpointError::NothingToQuantize { quantized, .. } => {
                 let failure = Self::usage_of(from, &error);
-                if blocks > 0 {
+                if quantized > 0 {
                     failure.help(
-                        "--requantize quantizes blocks of GGUF from the floats they stand for",
+                        "`quant dequantize` makes a quantized checkpoint float; --requantize \
+                         quantizes it again",
                     )
-                } else if all_quantized {
-                    failure.help("`quant dequantize` makes a quantized checkpoint float")
                 } else {
                     failure.help("`quant plan` shows the reason for each tensor")
                 }

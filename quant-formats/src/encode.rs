@@ -6,15 +6,17 @@ use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
 use quant::quantize::Planner;
+use quant::record::RecordFormatError;
+use quant::tensor::QuantizedTensor;
 
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::CheckpointError;
-use crate::ggml::{FILE_TYPE, GgufEncoding, encode};
+use crate::ggml::{FILE_TYPE, GgufEncoding, blocks_to_tensor, encode};
 use crate::gguf::GgufError;
 use crate::options::Options;
 use crate::output::{Made, Output, Target, write};
-use crate::rewrite::{check_any_quantized, copy, decide, quantizable, stored};
+use crate::rewrite::{check_any_quantized, copy, decide, quantizable, read, stored};
 
 /// What [`quantize_to_blocks`] made of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +35,8 @@ pub struct Encoded {
     pub ragged: Vec<ParamId>,
 }
 
-/// Quantizes a checkpoint to blocks of ggml in another file, in the format of its extension.
+/// Quantizes a checkpoint to blocks of ggml in another file, in the format of its extension. Where
+/// that is not GGUF, it has codes and scales of the [scheme](crate::GgufType::scheme) of the blocks.
 ///
 /// `planner` decides which tensors are quantized; the schemes that it chooses are ignored. Codes and
 /// scales are those of ggml's reference functions, bit for bit, without an importance matrix. They
@@ -49,7 +52,7 @@ pub fn quantize_to_blocks(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<Encoded, CheckpointError> {
-    let decided = decide(quantizable(from, options)?, planner)?;
+    let decided = decide(quantizable(from, options)?, planner, options)?;
     check_any_quantized(from, &decided)?;
     let (mut summary, mut targets) = (Encoded::default(), Vec::new());
     let mut is_encoded = Vec::new();
@@ -61,7 +64,7 @@ pub fn quantize_to_blocks(
         }
         is_encoded.push(is_chosen && fits);
         targets.push(match is_chosen && fits {
-            true => Target::blocks(entry, encoding.ty()),
+            true => Target::Tensor(entry.stored_as(encoding.scheme())),
             false => stored(entry),
         });
     }
@@ -71,8 +74,9 @@ pub fn quantize_to_blocks(
     summary.bytes_after = targets.iter().map(Target::byte_count).sum();
     let each = |index: usize| {
         if is_encoded[index] {
-            let made = blocks(&from.entries()[index], encoding, &from.read(index)?)?;
-            return Ok(((), Made::Blocks(made)));
+            let tensor = read(from, index, Vec::new(), options)?;
+            let made = quantized(&from.entries()[index], encoding, &tensor)?;
+            return Ok(((), Made::Tensor(made.into())));
         }
         Ok(((), copy(from, index)?))
     };
@@ -81,13 +85,18 @@ pub fn quantize_to_blocks(
     Ok(summary)
 }
 
-/// The blocks of a tensor.
-fn blocks(entry: &Entry, encoding: GgufEncoding, tensor: &Tensor) -> Result<Vec<u8>, RecordError> {
+/// The codes and scales of the blocks of a tensor.
+fn quantized(
+    entry: &Entry,
+    encoding: GgufEncoding,
+    tensor: &Tensor,
+) -> Result<QuantizedTensor, RecordError> {
     let (ty, values) = (encoding.ty(), tensor.values());
     let mut bytes = Vec::with_capacity(values.len() / ty.block_len() * ty.block_bytes());
     encode(encoding, &values, &mut bytes).map_err(|index| {
         let (id, value) = (entry.id.clone(), values[index]);
         GgufError::Value { id, index, value, ty }
     })?;
-    Ok(bytes)
+    blocks_to_tensor(ty, encoding.scheme(), &entry.shape, &bytes)
+        .map_err(|source| RecordFormatError::Tensor { id: entry.id.clone(), source }.into())
 }

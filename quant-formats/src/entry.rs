@@ -23,18 +23,24 @@ pub struct Entry {
     pub stored: Stored,
     /// The bytes of values, scales and zero points in the file, without padding.
     pub bytes: u64,
+    /// The type in a GGUF file, and that of [blocks](Stored::Blocks); `None` in other files.
+    pub gguf_type: Option<GgufType>,
 }
 
 impl Entry {
     pub(crate) fn new(id: ParamId, shape: Vec<usize>, stored: Stored, bytes: u64) -> Self {
-        Self { id, shape, stored, bytes }
+        let gguf_type = match stored {
+            Stored::Blocks(ty) => Some(ty),
+            _ => None,
+        };
+        Self { id, shape, stored, bytes, gguf_type }
     }
 
     /// The entry of a tensor that is stored as in a record.
     pub(crate) fn of_record(entry: RecordEntry) -> Self {
         let bytes = entry.byte_count();
         let RecordEntry { id, shape, stored, .. } = entry;
-        Self { id, shape, stored: stored.into(), bytes }
+        Self::new(id, shape, stored.into(), bytes)
     }
 
     /// The product of the shape's extents.
@@ -69,6 +75,11 @@ impl Entry {
             | Stored::Blocks(_)
             | Stored::PreQuantized(_) => None,
         }
+    }
+
+    /// Whether the values are quantized, by a scheme or in blocks.
+    pub(crate) fn is_quantized(&self) -> bool {
+        matches!(self.stored, Stored::Quantized(_) | Stored::Blocks(_))
     }
 
     /// The entry of the same tensor in another file.

@@ -26,11 +26,9 @@ pub enum CheckpointError {
     NothingToQuantize {
         /// The number of tensors.
         tensors: usize,
-        /// Whether there are tensors, and all of them are quantized already.
-        all_quantized: bool,
-        /// The number of tensors in blocks of GGUF, which only
-        /// [`Options::requantize`](crate::Options::requantize) allows to quantize again.
-        blocks: usize,
+        /// The number of tensors that are quantized already, by a scheme or in blocks of GGUF. Only
+        /// [`Options::requantize`](crate::Options::requantize) quantizes them again.
+        quantized: usize,
     },
     /// Another program has quantized the checkpoint already.
     PreQuantized {
@@ -70,14 +68,16 @@ impl fmt::Display for CheckpointError {
             Self::Record(error) => error.fmt(f),
             Self::Quantize(error) => error.fmt(f),
             Self::Mixed(error) => error.fmt(f),
-            Self::NothingToQuantize { all_quantized: true, tensors, .. } => {
+            Self::NothingToQuantize { tensors, quantized }
+                if quantized == tensors && *tensors > 0 =>
+            {
                 write!(f, "all {tensors} tensors are quantized already")
             }
-            Self::NothingToQuantize { all_quantized: false, tensors, blocks } => {
+            Self::NothingToQuantize { tensors, quantized } => {
                 write!(f, "0 of {tensors} tensors would be quantized")?;
-                match blocks {
+                match quantized {
                     0 => Ok(()),
-                    blocks => write!(f, "; {blocks} are quantized already, in blocks of GGUF"),
+                    quantized => write!(f, "; {quantized} are quantized already"),
                 }
             }
             Self::PreQuantized { tensors } => write!(f, "is quantized already: {tensors}"),

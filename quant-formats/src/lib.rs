@@ -47,13 +47,14 @@
 //! | [record](quant::record) | `.quant` | all, one file or shards | all, one file or shards |
 //! | safetensors | `.safetensors` | F32, F16, BF16, and quantized tensors written here | F32, F16, BF16, and quantized tensors as codes, scales and zero points |
 //! | safetensors in shards | `.safetensors.index.json` | the same | no |
-//! | [GGUF](https://github.com/quant-rs/quant/blob/main/docs/gguf.md) | `.gguf` | all types; blocks as floats, and copied unchanged | F32, and blocks |
+//! | [GGUF](https://github.com/quant-rs/quant/blob/main/docs/gguf.md) | `.gguf` | all types; those that no scheme describes as floats, and copied unchanged | F32, F16, BF16, five schemes, and what was read |
 //! | JSON | `.json` | what is written here | all |
 //!
 //! A foreign tensor of another type, such as I64, is a
 //! [`RecordState`](quant::record::RecordState) whose kind is the type and shape, `tensor/I64 [1,
-//! 512]`. It is copied unchanged and never quantized. A tensor in blocks of GGUF is stored like that,
-//! too, and is an entry that can be read as floats: [`Stored::Blocks`].
+//! 512]`. It is copied unchanged and never quantized. A tensor in blocks of GGUF that no scheme
+//! describes is stored like that, too, and is an entry that can be read as floats:
+//! [`Stored::Blocks`].
 //!
 //! # Features
 //!

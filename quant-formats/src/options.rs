@@ -25,9 +25,8 @@ pub struct Options<'a> {
     pub max_memory: Option<u64>,
     /// Writes a record as shards of at most this many bytes; one file by default.
     pub max_shard_size: Option<u64>,
-    /// Quantizes tensors in blocks of GGUF, and those that another program has quantized, from the
-    /// floats that they stand for. By default blocks are copied unchanged, and the others are an
-    /// error.
+    /// Quantizes tensors that are quantized already, from the floats that they stand for. By default
+    /// they are copied unchanged, and those that another program has quantized are an error.
     pub requantize: bool,
     /// Called after each tensor with its position and its bytes in single precision.
     pub progress: Option<&'a (dyn Fn(usize, u64) + Sync)>,

@@ -7,7 +7,7 @@ use quant::quantize::mixed::{MixedChoice, MixedPrecision};
 use quant::quantize::{Candidate, PlannedParam, Planner};
 use quant::record::RecordEntry;
 use quant::tensor::FloatType;
-use quant::{Plan, QuantizeError};
+use quant::{Plan, QuantizeError, RecordError, Tensor};
 
 use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, Stored};
@@ -30,18 +30,19 @@ pub fn plan(
     options: Options<'_>,
 ) -> Result<Plan, CheckpointError> {
     let entries = quantizable(from, options)?;
-    let decided = decide(entries, planner)?;
+    let decided = decide(entries, planner, options)?;
     let mut planned = Vec::new();
     let allocations = Allocations::default();
     let each = |index: usize| {
-        let tensor = from.read_into(index, allocations.take())?;
+        if stays(&entries[index], &decided[index], options) {
+            return Ok(None);
+        }
+        let tensor = read(from, index, allocations.take(), options)?;
         let planned = plan_one(decided[index].clone(), (&tensor).into())?;
         allocations.give_back(tensor);
-        Ok(with_file_bytes(planned, &entries[index]))
+        Ok(Some(with_file_bytes(planned, &entries[index])))
     };
-    run(entries, &decided, options, each, |param| {
-        planned.push(param);
-    })?;
+    run(entries, &decided, options, each, |param| planned.extend(param))?;
     Ok(Plan::of_params(planned))
 }
 
@@ -57,9 +58,12 @@ pub fn choose(
     options: Options<'_>,
 ) -> Result<MixedChoice, CheckpointError> {
     let entries = quantizable(from, options)?;
-    let decided = mixed.decide(candidates(entries))?;
+    let decided = mixed.decide(candidates(entries, options))?;
     let mut offers = Vec::new();
-    let each = |index: usize| Ok(mixed.offers_to(&decided[index], (&from.read(index)?).into())?);
+    let each = |index: usize| {
+        let tensor = read(from, index, Vec::new(), options)?;
+        Ok(mixed.offers_to(&decided[index], (&tensor).into())?)
+    };
     run(entries, &decided, options, each, |offered| offers.push(offered))?;
     let now = entries.iter().map(|entry| entry.bytes).sum();
     Ok(mixed.choose(decided, &offers, now)?)
@@ -78,17 +82,20 @@ pub fn quantize(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<Plan, CheckpointError> {
-    let decided = decide(quantizable(from, options)?, planner)?;
+    let decided = decide(quantizable(from, options)?, planner, options)?;
     check_any_quantized(from, &decided)?;
     let mut targets = decided_targets(from.entries(), &decided);
     targets.extend(from.entries()[decided.len()..].iter().map(stored));
     let mut planned: Vec<PlannedParam> = Vec::new();
     let allocations = Allocations::default();
     let each = |index: usize| {
-        let Some(decided) = decided.get(index) else { return Ok((None, copy(from, index)?)) };
-        let tensor = from.read_into(index, allocations.take())?;
+        let entry = &from.entries()[index];
+        let Some(decided) = decided.get(index).filter(|it| !stays(entry, it, options)) else {
+            return Ok((None, copy(from, index)?));
+        };
+        let tensor = read(from, index, allocations.take(), options)?;
         let (planned, quantized) = quantize_one(decided.clone(), &tensor)?;
-        let planned = Some(with_file_bytes(planned, &from.entries()[index]));
+        let planned = Some(with_file_bytes(planned, entry));
         let Some(quantized) = quantized else { return Ok((planned, Made::Tensor(tensor))) };
         allocations.give_back(tensor);
         Ok((planned, Made::Tensor(quantized.into())))
@@ -153,8 +160,8 @@ pub(crate) fn copy(from: &Checkpoint, index: usize) -> Result<Made, CheckpointEr
     })
 }
 
-/// The tensors that may be quantized, which are the first ones of the checkpoint. Those in blocks
-/// come after them, unless the options allow to quantize them again.
+/// The tensors that a planner is asked about, which are the first ones of the checkpoint. Those in
+/// blocks come after them, unless the options allow to quantize them again.
 ///
 /// What another program has quantized is an error, with the same exception.
 pub(crate) fn quantizable<'a>(
@@ -183,8 +190,28 @@ fn check_readable(from: &Checkpoint) -> Result<(), CheckpointError> {
     }
 }
 
-pub(crate) fn decide(from: &[Entry], planner: &dyn Planner) -> Result<Vec<Decided>, QuantizeError> {
-    decide_all(planner, candidates(from))
+pub(crate) fn decide(
+    from: &[Entry],
+    planner: &dyn Planner,
+    options: Options<'_>,
+) -> Result<Vec<Decided>, QuantizeError> {
+    decide_all(planner, candidates(from, options))
+}
+
+/// Whether a tensor that may be quantized again stays as it is, because the planner keeps it.
+pub(crate) fn stays(entry: &Entry, decided: &Decided, options: Options<'_>) -> bool {
+    options.requantize && entry.is_quantized() && decided.scheme().is_none()
+}
+
+/// Reads a tensor that is to be quantized: one that is quantized already as floats.
+pub(crate) fn read(
+    from: &Checkpoint,
+    index: usize,
+    allocation: Vec<f32>,
+    options: Options<'_>,
+) -> Result<Tensor, RecordError> {
+    let tensor = from.read_into(index, allocation)?;
+    Ok(if options.requantize { tensor.dequantize() } else { tensor })
 }
 
 /// Calls `each` for every tensor, and `sink` with the results in order, without writing anything.
@@ -212,11 +239,9 @@ pub(crate) fn check_any_quantized(
     if decided.iter().any(|one| one.scheme().is_some()) {
         return Ok(());
     }
-    let (entries, blocks) = (from.entries(), from.entries().len() - decided.len());
-    let is_quantized = |entry: &&Entry| entry.scheme().is_some();
-    let quantized = entries.iter().filter(is_quantized).count() + blocks;
-    let all_quantized = !entries.is_empty() && quantized == entries.len();
-    Err(CheckpointError::NothingToQuantize { tensors: entries.len(), all_quantized, blocks })
+    let entries = from.entries();
+    let quantized = entries.iter().filter(|entry| entry.is_quantized()).count();
+    Err(CheckpointError::NothingToQuantize { tensors: entries.len(), quantized })
 }
 
 /// The plan of a tensor with its bytes in the file, which may not be those in memory.
@@ -225,9 +250,11 @@ fn with_file_bytes(mut planned: PlannedParam, entry: &Entry) -> PlannedParam {
     planned
 }
 
-fn candidates(from: &[Entry]) -> Vec<Candidate> {
-    let candidate =
-        |entry: &Entry| Candidate::new(entry.id.clone(), entry.shape.clone(), entry.scheme());
+fn candidates(from: &[Entry], options: Options<'_>) -> Vec<Candidate> {
+    let candidate = |entry: &Entry| {
+        let scheme = entry.scheme().filter(|_| !options.requantize);
+        Candidate::new(entry.id.clone(), entry.shape.clone(), scheme)
+    };
     from.iter().map(candidate).collect()
 }
 
@@ -240,6 +267,9 @@ fn decided_entry(entry: &Entry, one: &Decided) -> RecordEntry {
 }
 
 fn decided_targets(from: &[Entry], decided: &[Decided]) -> Vec<Target> {
-    let target = |(entry, one)| Target::Tensor(decided_entry(entry, one));
+    let target = |(entry, one): (&Entry, &Decided)| match one.scheme() {
+        Some(scheme) => Target::Tensor(entry.stored_as(scheme)),
+        None => stored(entry),
+    };
     from.iter().zip(decided).map(target).collect()
 }

@@ -20,6 +20,8 @@ PATH = os.path.join(os.path.dirname(__file__), "..", "golden", "types.gguf")
 PLAIN = [Type.F32, Type.F16, Type.BF16, Type.F64, Type.I8, Type.I16, Type.I32, Type.I64]
 # Blocks of these are not stored in files.
 NEVER = [Type.Q8_1]
+# Types that schemes describe, and how many of their first numbers are halves, which must be finite.
+HALVES = {Type.Q4_0: 1, Type.Q5_0: 1, Type.Q8_0: 1, Type.Q4_1: 2, Type.Q5_1: 2}
 
 
 def floats(ty, blocks):
@@ -61,6 +63,8 @@ def main():
         random = rng.integers(0, 256, (2, size), np.uint8)
         blocks = np.concatenate([random, np.zeros((1, size)), np.full((1, size), 255)])
         blocks = blocks.astype(np.uint8)
+        for half in range(HALVES.get(ty, 0)):
+            blocks[:, 2 * half + 1] &= 0xBF
         with np.errstate(all="ignore"):
             values = floats(ty, blocks).astype(np.float32)
         writer.add_tensor(ty.name, blocks, raw_dtype=ty)

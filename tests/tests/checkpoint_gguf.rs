@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use quant::record::{LaterState, Manifest, Record, RecordEntry, RecordState, Recorder};
-use quant::{BincodeRecorder, Module, Param, Recipe, RecordError, Rule, Tensor};
+use quant::tensor::FloatType;
+use quant::{
+    BincodeRecorder, Module, Param, QuantizationScheme, Recipe, RecordError, Rule, Tensor,
+};
 use quant_formats::{
     CheckpointError, GgufEncoding, GgufError, GgufRecorder, GgufType, Options, Rename, Stored,
 };
@@ -98,9 +101,7 @@ fn a_file_comes_back_byte_for_byte_through_every_format() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let small = small_file(directory.path());
-    // Halves become single precision, and the second file is the same as the first from then on.
-    convert(&golden(), &at("golden.gguf"));
-    for file in [&small, &at("golden.gguf")] {
+    for file in [&small, &golden()] {
         let bytes = std::fs::read(file).unwrap();
         for between in ["a.gguf", "a.quant", "a.safetensors", "a.json"] {
             convert(file, &at(between));
@@ -164,14 +165,14 @@ fn blocks_are_tensors_that_can_be_read() {
             convert(&file, &at(other));
         }
         let checkpoint = quant_formats::open(at(other)).unwrap();
-        let position = checkpoint.position("up.weight").unwrap();
+        let position = checkpoint.position("down.weight").unwrap();
         let entry = &checkpoint.entries()[position];
-        assert_eq!((&*entry.shape, entry.bytes), (&[1, 64][..], 68), "{other}");
-        assert_eq!((entry.stored, entry.scheme()), (Stored::Blocks(GgufType::Q8_0), None));
-        assert_eq!(entry.stored.to_string(), "Q8_0");
+        assert_eq!((&*entry.shape, entry.bytes), (&[2, 256][..], 288), "{other}");
+        assert_eq!((entry.stored, entry.scheme()), (Stored::Blocks(GgufType::Q4_K), None));
+        assert_eq!(entry.stored.to_string(), "Q4_K");
         let values = checkpoint.read(position).unwrap().values().to_vec();
-        // The scale is 0x0700, the first code 14.
-        assert_eq!((values.len(), values[0]), (64, 14.0 * 0.00010681152), "{other}");
+        // The scale is 0x0700 times 28, the minimum 0x150E times 56, and the first code 0.
+        assert_eq!((values.len(), values[0]), (512, -56.0 * 0.0012340546), "{other}");
         checkpoint.verify(position).unwrap();
         let states: Vec<_> = checkpoint.state_entries().into_iter().map(|it| it.id).collect();
         assert_eq!(states.len(), 2, "{other}: {states:?}");
@@ -192,7 +193,7 @@ fn dequantizing_makes_every_block_float() {
     for (position, entry) in floats.entries().iter().enumerate() {
         assert_eq!(entry.stored, Stored::F32);
         let other = checkpoint.position(entry.id.as_str()).unwrap();
-        assert_eq!(floats.read(position).unwrap(), checkpoint.read(other).unwrap());
+        assert_eq!(floats.read(position).unwrap(), checkpoint.read(other).unwrap().dequantize());
     }
 }
 
@@ -204,15 +205,13 @@ fn blocks_are_quantized_again_only_if_that_is_asked_for() {
     let recipe = Recipe::new().scheme("per-tensor-symmetric-int8".parse().unwrap());
     let mut options = Options::default();
     let error = quant_formats::quantize(&checkpoint, &recipe, &to, options).unwrap_err();
-    assert!(matches!(
-        error,
-        CheckpointError::NothingToQuantize { tensors: 4, blocks: 2, all_quantized: false }
-    ));
-    assert!(error.to_string().ends_with("; 2 are quantized already, in blocks of GGUF"));
+    assert!(matches!(error, CheckpointError::NothingToQuantize { tensors: 4, quantized: 2 }));
+    assert!(error.to_string().ends_with("; 2 are quantized already"));
     let error =
         quant_formats::quantize_to_blocks(&checkpoint, GgufEncoding::Q8_0, &recipe, &to, options);
     assert!(matches!(error, Err(CheckpointError::NothingToQuantize { .. })));
-    assert_eq!(quant_formats::plan(&checkpoint, &recipe, options).unwrap().params().len(), 2);
+    // The plan is about floats, and about codes that a scheme describes.
+    assert_eq!(quant_formats::plan(&checkpoint, &recipe, options).unwrap().params().len(), 3);
 
     options.requantize = true;
     let plan = quant_formats::quantize(&checkpoint, &recipe, &to, options).unwrap();
@@ -223,6 +222,8 @@ fn blocks_are_quantized_again_only_if_that_is_asked_for() {
 
     // Those that a rule keeps stay as they are.
     let recipe = recipe.rule(Rule::keep("down.weight"));
+    let plan = quant_formats::plan(&checkpoint, &recipe, options).unwrap();
+    assert_eq!(plan.params().len(), 3);
     let to = directory.path().join("q8.gguf");
     let encoded =
         quant_formats::quantize_to_blocks(&checkpoint, GgufEncoding::Q8_0, &recipe, &to, options)
@@ -234,7 +235,57 @@ fn blocks_are_quantized_again_only_if_that_is_asked_for() {
         checkpoint.entries()[checkpoint.position(name).unwrap()].stored
     };
     assert_eq!(stored("down.weight"), Stored::Blocks(GgufType::Q4_K));
-    assert_eq!(stored("up.weight"), Stored::Blocks(GgufType::Q8_0));
+    assert_eq!(Some(stored("up.weight")), GgufType::Q8_0.scheme().map(Stored::Quantized));
+}
+
+#[test]
+fn codes_that_a_scheme_describes_are_quantized_tensors() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let file = small_file(directory.path());
+    let read = |path: &Path| {
+        let checkpoint = quant_formats::open(path).unwrap();
+        let position = checkpoint.position("up.weight").unwrap();
+        (checkpoint.entries()[position].clone(), checkpoint.read(position).unwrap())
+    };
+    let (entry, tensor) = read(&file);
+    assert_eq!((entry.gguf_type, entry.bytes), (Some(GgufType::Q8_0), 68));
+    assert_eq!(entry.scheme(), GgufType::Q8_0.scheme());
+    let quantized = tensor.quantized().unwrap();
+    // The scale is 0x0700, the first code 14.
+    assert_eq!((quantized.scales()[0], quantized.codes()[0]), (0.00010681152, 14));
+    for name in ["a.quant", "a.safetensors", "a.json"] {
+        convert(&file, &at(name));
+        let (entry, same) = read(&at(name));
+        assert_eq!((entry.gguf_type, entry.scheme()), (None, GgufType::Q8_0.scheme()), "{name}");
+        assert_eq!(same, tensor, "{name}");
+    }
+    // Schemes of the same blocks are written, too, and read as the ones above.
+    let (from, to) = (at("symmetric.quant"), at("symmetric.gguf"));
+    let values = (0..64).map(|i| (i as f32 * 0.7).sin()).collect();
+    Record::from_iter([("w", Tensor::from_values(&[2, 32], values).unwrap())])
+        .quantize_weights(
+            Recipe::new().scheme("per-block-symmetric-int4:scale=f16".parse().unwrap()),
+        )
+        .unwrap()
+        .save_file(&from, &BincodeRecorder::default())
+        .unwrap();
+    convert(&from, &to);
+    let values = |path: &Path| quant_formats::open(path).unwrap().read(0).unwrap().dequantize();
+    assert_eq!(values(&to), values(&from));
+    assert_eq!(quant_formats::open(&to).unwrap().entries()[0].gguf_type, Some(GgufType::Q4_0));
+}
+
+#[test]
+fn scales_that_are_not_finite_are_errors_with_the_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.gguf");
+    let data = vec![0xFF; 34];
+    let kind = "tensor/Q8_0 [1, 32]".into();
+    let manifest = Manifest::new([]).with_states([RecordState { id: "w".into(), kind, data }]);
+    quant_formats::create(&path, manifest).unwrap().finish().unwrap();
+    let error = quant_formats::open(&path).unwrap().read(0).unwrap_err();
+    assert!(chain(&error).contains("w: "), "{}", chain(&error));
 }
 
 #[test]
@@ -330,20 +381,27 @@ fn a_file_written_one_tensor_at_a_time_has_the_recorder_s_bytes() {
 fn what_the_format_cannot_hold_is_not_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.gguf");
-    let entry = |name: &str, shape: &[usize]| RecordEntry::new(name, shape, None);
+    let entry = |name: &str, shape: &[usize]| RecordEntry::new(name, shape, FloatType::F32);
     let state = |id: &str, kind: &str, len: usize| RecordState {
         id: id.into(),
         kind: kind.into(),
         data: vec![0; len],
     };
     let long = "x".repeat(64);
-    let int8 = RecordEntry::new("w", [2, 32], "per-tensor-symmetric-int8".parse().ok());
+    let int8 = RecordEntry::new(
+        "w",
+        [2, 32],
+        "per-tensor-symmetric-int8".parse::<QuantizationScheme>().ok(),
+    );
+    let q8_0 = "q8_0".parse::<QuantizationScheme>().ok();
+    let ragged = RecordEntry::new("w", [2, 33], q8_0);
     let no_type =
         |id: &str, stored: &str| GgufError::NoType { id: id.into(), stored: stored.into() };
     let mut longer = header();
     longer.push(0);
     for (manifest, expected) in [
         (Manifest::new([int8]), no_type("w", "per-tensor-symmetric-int8")),
+        (Manifest::new([ragged]), GgufError::Row { id: "w".into(), row: 33, ty: GgufType::Q8_0 }),
         (
             Manifest::new([]).with_states([state("s", "histogram/1", 3)]),
             no_type("s", "histogram/1"),
@@ -483,7 +541,7 @@ fn a_split_file_is_read_as_one() {
             kind: kind.into(),
             data,
         };
-        let blocks = state(&format!("q{no}"), "tensor/Q8_0 [1, 32]", vec![no as u8 + 1; 34]);
+        let blocks = state(&format!("q{no}"), "tensor/Q4_K [1, 256]", vec![no as u8 + 1; 144]);
         let header = state("gguf.header", "gguf/header", split_header(no, count));
         let tensor = Tensor::from_values(&[3], vec![f32::from(no); 3]).unwrap();
         let name = format!("f{no}");

@@ -160,7 +160,7 @@ impl Line {
         Self {
             name: entry.id.to_string(),
             shape: entry.shape.clone(),
-            stored: entry.stored.to_string(),
+            stored: entry.gguf_type.map_or_else(|| entry.stored.to_string(), |ty| ty.to_string()),
             bytes: entry.bytes,
             range: None,
             non_finite: None,

@@ -107,7 +107,7 @@ pub(crate) fn describe(choice: &Choice) -> String {
         (Some(budget), _) => format!("within {budget}"),
         (None, Some(path)) => format!("by {}", path.display()),
         (None, None) => {
-            let scheme = choice.scheme.quantization.to_string();
+            let scheme = choice.scheme.quantization;
             format!("{scheme} by {}", choice.calibration.unwrap_or_default())
         }
     }

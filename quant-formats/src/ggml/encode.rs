@@ -7,6 +7,7 @@ use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
+use quant::QuantizationScheme;
 use quant::scheme::f32_to_f16;
 
 use super::types::GgufType;
@@ -31,6 +32,15 @@ impl GgufEncoding {
             Self::Q4_0 => GgufType::Q4_0,
             Self::Q4_1 => GgufType::Q4_1,
             Self::Q8_0 => GgufType::Q8_0,
+        }
+    }
+
+    /// The scheme of the codes and scales of the blocks.
+    pub(crate) const fn scheme(self) -> QuantizationScheme {
+        // Each encoding has one.
+        match self.ty().scheme() {
+            Some(scheme) => scheme,
+            None => unreachable!(),
         }
     }
 

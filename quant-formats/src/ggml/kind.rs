@@ -1,6 +1,6 @@
 //! Tensors of these types as states, which is how they travel through other formats.
 //!
-//! A tensor that no scheme holds is a state whose kind is its type and shape, `tensor/Q4_K [64,
+//! A tensor that no scheme describes is a state whose kind is its type and shape, `tensor/Q4_K [64,
 //! 256]`, and whose bytes are those of the file that it comes from.
 
 use super::types::{Content, GgufType};
@@ -18,7 +18,7 @@ pub(crate) fn tensor_of_kind(kind: &str, len: u64) -> Option<(GgufType, Vec<usiz
     let (ty, shape) = kind.strip_prefix(TENSOR)?.split_once(' ')?;
     let ty = GgufType::of_name(ty)?;
     // A state of floats is not a parameter, and does not become one.
-    if ty.content() == Content::Floats {
+    if matches!(ty.content(), Content::Floats(_)) {
         return None;
     }
     let shape: Vec<usize> = serde_json::from_str(shape).ok()?;
@@ -28,7 +28,8 @@ pub(crate) fn tensor_of_kind(kind: &str, len: u64) -> Option<(GgufType, Vec<usiz
 
 /// As [`tensor_of_kind`], for types of blocks only, which can be read as floats.
 pub(crate) fn blocks_of_kind(kind: &str, len: u64) -> Option<(GgufType, Vec<usize>)> {
-    tensor_of_kind(kind, len).filter(|(ty, _)| ty.content() == Content::Blocks)
+    tensor_of_kind(kind, len)
+        .filter(|(ty, _)| matches!(ty.content(), Content::Blocks | Content::Codes(_)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use quant::__private::element_count;
+use quant::QuantizationScheme;
+use quant::tensor::FloatType;
 
 macro_rules! types {
     ($($(#[$doc:meta])* $name:ident = $id:literal: $values:literal in $bytes:literal,)*) => {
@@ -132,11 +134,13 @@ pub(crate) const REFUSED: [(u32, &str); 9] = [
 ];
 
 /// What a tensor of a type is for this crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Content {
     /// Floats that a checkpoint has tensors of.
-    Floats,
-    /// Quantized values: they can be read as floats, and their blocks are copied unchanged.
+    Floats(FloatType),
+    /// Codes and scales of a scheme.
+    Codes(QuantizationScheme),
+    /// Other quantized values: they can be read as floats, and their blocks are copied unchanged.
     Blocks,
     /// Numbers that are copied unchanged and never quantized.
     Plain,
@@ -155,9 +159,11 @@ impl GgufType {
 
     pub(crate) fn content(self) -> Content {
         match self {
-            Self::F32 | Self::F16 | Self::BF16 => Content::Floats,
+            Self::F32 => Content::Floats(FloatType::F32),
+            Self::F16 => Content::Floats(FloatType::F16),
+            Self::BF16 => Content::Floats(FloatType::Bf16),
             Self::I8 | Self::I16 | Self::I32 | Self::I64 | Self::F64 => Content::Plain,
-            _ => Content::Blocks,
+            _ => self.scheme().map_or(Content::Blocks, Content::Codes),
         }
     }
 

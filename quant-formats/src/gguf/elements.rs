@@ -9,13 +9,13 @@ use quant::record::RecordFormatError;
 use quant::tensor::{FloatType, SharedTensor};
 
 use super::header::Slot;
-use crate::ggml::{GgufType, decode};
+use crate::ggml::{Content, GgufType, blocks_to_tensor, decode};
 
 /// About as many bytes are read before they are decoded.
 const CHUNK: usize = 1 << 16;
 
-/// Reads a tensor: floats in their own type, blocks as the floats that they stand for. Values in
-/// single precision are read into `allocation`.
+/// Reads a tensor: floats in their own type, codes with their scales, other blocks as the floats that
+/// they stand for. Values in single precision are read into `allocation`.
 ///
 /// If the length of the input is not `known`, and was compared with that of the tensor, the
 /// allocation grows with the bytes that arrive.
@@ -26,14 +26,14 @@ pub(super) fn read_tensor(
     allocation: Vec<f32>,
 ) -> Result<Tensor, RecordError> {
     let shape = &slot.shape;
-    let made = match slot.ty {
-        GgufType::F16 => {
+    let made = match slot.ty.content() {
+        Content::Floats(ty @ (FloatType::F16 | FloatType::Bf16)) => {
             let bits = read_halves(reader, slot, known)?;
-            SharedTensor::from_half_bits(shape, FloatType::F16, bits).map(Tensor::from)
+            SharedTensor::from_half_bits(shape, ty, bits).map(Tensor::from)
         }
-        GgufType::BF16 => {
-            let bits = read_halves(reader, slot, known)?;
-            SharedTensor::from_half_bits(shape, FloatType::Bf16, bits).map(Tensor::from)
+        Content::Codes(scheme) => {
+            let bytes = read_bytes(reader, slot, known)?;
+            blocks_to_tensor(slot.ty, scheme, shape, &bytes).map(Tensor::from)
         }
         _ => Tensor::from_values(shape, read_values(reader, slot, known, allocation)?),
     };

@@ -12,7 +12,7 @@ use super::cursor::LIMIT;
 use super::error::GgufError;
 use super::header::{DEFAULT_ALIGNMENT, Header, MAX_RANK, Slot, VERSION, start};
 use super::metadata::{ALIGNMENT, parsed_pair, string, string_pair};
-use crate::ggml::{GgufType, tensor_of_kind};
+use crate::ggml::{GgufType, tensor_of_kind, type_of_scheme};
 
 /// The longest name of a tensor in bytes. The format allows one more, ggml does not.
 const MAX_NAME: usize = 63;
@@ -73,11 +73,16 @@ fn source_header(states: &[RecordState]) -> Result<Option<Header>, RecordError> 
 
 fn entry(entry: &RecordEntry) -> Result<Slot, GgufError> {
     let RecordEntry { id, shape, stored, .. } = entry;
-    match stored {
-        Stored::Float(FloatType::F32) => slot(id, GgufType::F32, shape),
-        Stored::Float(FloatType::F16) => slot(id, GgufType::F16, shape),
-        Stored::Float(FloatType::Bf16) => slot(id, GgufType::BF16, shape),
-        _ => Err(GgufError::NoType { id: id.clone(), stored: stored.to_string() }),
+    let ty = match stored {
+        Stored::Float(FloatType::F32) => Some(GgufType::F32),
+        Stored::Float(FloatType::F16) => Some(GgufType::F16),
+        Stored::Float(FloatType::Bf16) => Some(GgufType::BF16),
+        Stored::Quantized(scheme) => type_of_scheme(*scheme),
+        _ => None,
+    };
+    match ty {
+        Some(ty) => slot(id, ty, shape),
+        None => Err(GgufError::NoType { id: id.clone(), stored: stored.to_string() }),
     }
 }
 
@@ -109,6 +114,10 @@ fn slot(id: &ParamId, ty: GgufType, shape: &[usize]) -> Result<Slot, GgufError> 
     }
     if shape.len() > MAX_RANK {
         return Err(GgufError::Rank { id: id.clone(), rank: shape.len() as u64 });
+    }
+    if !ty.divides_row(shape) {
+        let row = shape.last().copied().unwrap_or(1);
+        return Err(GgufError::Row { id: id.clone(), row, ty });
     }
     let Some(len) = ty.byte_count(shape) else {
         let shape = shape.iter().map(|&extent| extent as u64).collect();

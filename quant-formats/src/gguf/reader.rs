@@ -8,6 +8,7 @@ use quant::__private::FileReader;
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Record, RecordState};
+use quant::tensor::FloatType;
 
 use super::carried::{header_entry, header_state};
 use super::elements::{read_bytes, read_tensor};
@@ -16,12 +17,13 @@ use super::metadata::ALIGNMENT;
 use super::parts::{self, Part};
 use crate::entry::{Entry, StateEntry, Stored};
 use crate::format::Format;
-use crate::ggml::{Content, GgufType, kind_of_tensor};
+use crate::ggml::{Content, kind_of_tensor};
 use crate::source::Source;
 
 /// An open GGUF file, or several that were one.
 ///
-/// Floats are its entries. What else it has are states: the header, and the tensors of other types.
+/// Its entries are floats, and the codes that a scheme describes. What else it has are states: the
+/// header, and the tensors of other types.
 #[derive(Debug)]
 pub(crate) struct GgufFile {
     parts: Vec<Part>,
@@ -32,7 +34,7 @@ pub(crate) struct GgufFile {
     metadata: BTreeMap<String, String>,
     entries: Vec<Entry>,
     /// The tensor of each entry.
-    floats: Vec<usize>,
+    tensors: Vec<usize>,
     /// The tensor of each state after the header.
     others: Vec<usize>,
 }
@@ -42,11 +44,18 @@ impl GgufFile {
         let (parts, header) = parts::open(path)?;
         let counts = parts.iter().map(|part| part.tensors).enumerate();
         let part_of = counts.flat_map(|(part, count)| std::iter::repeat_n(part, count)).collect();
-        let is_float = |&slot: &usize| header.tensors[slot].ty.content() == Content::Floats;
-        let (floats, others): (Vec<usize>, _) = (0..header.tensors.len()).partition(is_float);
-        let entries = floats.iter().map(|&slot| entry(&header.tensors[slot])).collect();
+        let (mut entries, mut tensors, mut others) = (vec![], vec![], vec![]);
+        for (position, slot) in header.tensors.iter().enumerate() {
+            match entry(slot) {
+                Some(entry) => {
+                    entries.push(entry);
+                    tensors.push(position);
+                }
+                None => others.push(position),
+            }
+        }
         let metadata = metadata(&header);
-        Ok(Self { parts, metadata, entries, floats, others, part_of, header })
+        Ok(Self { parts, metadata, entries, tensors, others, part_of, header })
     }
 
     /// Reads a tensor with a reader that starts at it.
@@ -69,14 +78,18 @@ fn metadata(header: &Header) -> BTreeMap<String, String> {
     pairs.filter_map(|pair| Some((pair.key.clone(), pair.text(&header.bytes)?))).collect()
 }
 
-fn entry(slot: &Slot) -> Entry {
-    let stored = match slot.ty {
-        GgufType::F16 => Stored::F16,
-        GgufType::BF16 => Stored::Bf16,
-        _ => Stored::F32,
+/// The entry of a tensor, unless it is a state.
+fn entry(slot: &Slot) -> Option<Entry> {
+    let stored = match slot.ty.content() {
+        Content::Floats(FloatType::F16) => Stored::F16,
+        Content::Floats(FloatType::Bf16) => Stored::Bf16,
+        Content::Floats(_) => Stored::F32,
+        Content::Codes(scheme) => Stored::Quantized(scheme),
+        Content::Blocks | Content::Plain => return None,
     };
     let bytes = slot.bytes.end - slot.bytes.start;
-    Entry::new(slot.name.as_str().into(), slot.shape.clone(), stored, bytes)
+    let entry = Entry::new(slot.name.as_str().into(), slot.shape.clone(), stored, bytes);
+    Some(Entry { gguf_type: Some(slot.ty), ..entry })
 }
 
 impl Source for GgufFile {
@@ -111,8 +124,9 @@ impl Source for GgufFile {
     }
 
     fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
-        let slot = self.floats[index];
-        self.read_slot(slot, |reader, slot| read_tensor(reader, slot, true, allocation))
+        self.read_slot(self.tensors[index], |reader, slot| {
+            read_tensor(reader, slot, true, allocation)
+        })
     }
 
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {
@@ -133,8 +147,8 @@ impl Source for GgufFile {
 /// Reads a record from an input of `len` bytes, if that is known. What follows the last tensor is
 /// not read.
 ///
-/// Blocks become floats, because a model has no parameters of other types. The header is left out:
-/// a model has no state of that name.
+/// Blocks that no scheme describes become floats, because a model has no parameters of other types.
+/// The header is left out: a model has no state of that name.
 pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
     let reader = &mut BufReader::new(reader);
     let header = Header::read(reader, len)?;

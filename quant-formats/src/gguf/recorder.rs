@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
-use quant::__private::Payload;
 use quant::Module;
 use quant::ParamId;
 use quant::RecordError;
@@ -12,14 +11,15 @@ use quant::record::{Manifest, ManifestError, Record, RecordEntry, Recorder};
 
 use super::layout::Layout;
 use super::reader;
-use super::writer::pad;
+use super::writer::{content, pad};
 use crate::rename::Rename;
 
 /// Loads and saves models in GGUF files, as llama.cpp has them.
 ///
-/// Tensors of every type are loaded as parameters in single precision, those of integers and of F64
-/// as states. Float parameters are saved as F32; a quantized one is an error, because GGUF has its
-/// own blocks.
+/// Tensors are loaded as parameters: floats as they are, `Q8_0`, `Q5_0`, `Q5_1`, `Q4_0` and `Q4_1`
+/// quantized by their [scheme](crate::GgufType::scheme), other blocks in single precision. Integers
+/// and doubles become states. Parameters of floats and of these schemes are saved; any other scheme
+/// is an error, because GGUF has no type for it.
 ///
 /// ```
 /// use quant::{Module, Param};
@@ -106,8 +106,7 @@ impl Pass<'_> {
         if self.entries.get(self.at) != Some(&RecordEntry::of_param(id.clone(), param)) {
             return Err(ManifestError::Changed { id }.into());
         }
-        let [values, ..] = Payload::of(param);
-        values.chunks(|bytes| self.writer.write_all(bytes))?;
+        content(param, |payload| payload.chunks(|bytes| self.writer.write_all(bytes)))?;
         pad(self.writer, self.layout.padding(&self.layout.entries[self.at]))?;
         self.at += 1;
         Ok(())

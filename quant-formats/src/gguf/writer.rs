@@ -5,10 +5,12 @@ use std::io::{Seek, SeekFrom, Write};
 use quant::__private::{DeclaredOrder, LaterStates, Payload};
 use quant::RecordError;
 use quant::Tensor;
+use quant::module::ParamView;
 use quant::record::Manifest;
 
 use super::header::Slot;
 use super::layout::Layout;
+use crate::ggml::tensor_to_blocks;
 
 /// Writes tensors in the order of the manifest to their positions in the layout.
 pub(crate) struct GgufWriter<W> {
@@ -45,8 +47,7 @@ impl<W: Write + Seek> GgufWriter<W> {
     pub(crate) fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
         self.order.begin(id, tensor.into())?;
         let slot = self.layout.entries[self.order.position()].clone();
-        let [values, ..] = Payload::of(tensor.into());
-        self.put(&slot, &values)?;
+        content(tensor.into(), |payload| self.put(&slot, payload))?;
         self.order.end();
         Ok(())
     }
@@ -65,6 +66,17 @@ impl<W: Write + Seek> GgufWriter<W> {
         self.later.check_finished()?;
         self.file.flush()?;
         Ok(self.file)
+    }
+}
+
+/// Calls `write` with the bytes of a tensor: those of a float, or blocks.
+pub(super) fn content<T>(param: ParamView<'_>, write: impl FnOnce(&Payload<'_>) -> T) -> T {
+    match param.quantized() {
+        Some(tensor) => write(&Payload::Bytes(&tensor_to_blocks(tensor))),
+        None => {
+            let [values, ..] = Payload::of(param);
+            write(&values)
+        }
     }
 }
 

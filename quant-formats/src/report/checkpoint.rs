@@ -13,7 +13,7 @@ use crate::entry::Entry;
 use crate::error::CheckpointError;
 use crate::options::Options;
 use crate::pipeline::{self, needed};
-use crate::rewrite::{decide, quantizable, run};
+use crate::rewrite::{decide, quantizable, read, run, stays};
 
 /// Reports what quantization would do to each tensor of a checkpoint, without writing anything.
 ///
@@ -25,9 +25,12 @@ pub fn tensors(
     options: Options<'_>,
 ) -> Result<Vec<TensorReport>, CheckpointError> {
     let entries = quantizable(from, options)?;
-    let decided = decide(entries, planner)?;
+    let decided = decide(entries, planner, options)?;
     let each = |index: usize| {
-        let tensor = from.read(index)?;
+        if stays(&entries[index], &decided[index], options) {
+            return Ok(one(&entries[index], &from.read(index)?, None)?);
+        }
+        let tensor = read(from, index, Vec::new(), options)?;
         let (planned, quantized) = quantize_one(decided[index].clone(), &tensor)?;
         let report = one(&from.entries()[index], &tensor, quantized.as_ref())?;
         Ok(report.note(planned.reason.to_string()))
