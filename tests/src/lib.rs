@@ -5,6 +5,7 @@ pub mod errors;
 pub mod files;
 pub mod golden;
 pub mod kernels;
+pub mod memory;
 pub mod mutate;
 pub mod random;
 pub mod record;

@@ -2,56 +2,20 @@
 //!
 //! This is the only test of its binary, since others would allocate at the same time.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Read;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use quant::record::Recorder;
 use quant::{BincodeRecorder, Module, Tensor};
+use tests::memory::Counting;
 use tests::random::Random;
 use tests::record::{Draft, Entry, bytes_of_everything, of_everything, reseal};
-
-/// The system allocator, with counts of the bytes in use and of their maximum.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = IN_USE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's obligations are those of the system's allocator.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer came from `alloc`, so from the system's allocator, with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    /// Counts a growing block once, since large blocks grow in place by new pages.
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let now = IN_USE.fetch_add(size, Ordering::Relaxed) + size - layout.size();
-        PEAK.fetch_max(now, Ordering::Relaxed);
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the pointer came from the system's allocator, with this layout; the size is the
-        // caller's obligation.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 /// The maximum of the memory that loading takes.
 fn peak(bytes: &[u8], len: Option<u64>) -> usize {
-    let before = IN_USE.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    drop(BincodeRecorder::default().load(&mut { bytes } as &mut dyn Read, len));
-    PEAK.load(Ordering::Relaxed) - before
+    Counting::peak(|| BincodeRecorder::default().load(&mut { bytes } as &mut dyn Read, len))
 }
 
 fn check(bytes: &[u8], what: &str) {
