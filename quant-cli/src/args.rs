@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use quant::QuantizationScheme;
 use quant::calibration::CalibrationMethod;
 use quant::quantize::ByteSize;
@@ -19,12 +19,14 @@ Examples:
   quant quantize model.safetensors -o model.quant --recipe recipe.toml
   quant quantize model.safetensors -o clipped.quant --calibration percentile:99.9 --keep '**.head.*'
   quant quantize model.safetensors -o model.gguf --scheme q8_0
+  quant quantize model.safetensors -o int8-model --activations dynamic
   quant diff model.safetensors model.quant --min-sqnr 10
   quant report model.safetensors --against model.quant
 
 Files: records (.quant), safetensors (.safetensors, or the .safetensors.index.json of shards), GGUF \
 (.gguf) and JSON (.json). The content of an input decides its format, the extension of an output decides that \
-of the output. An output keeps its old content until the new content is complete.
+of the output. A directory is a model as transformers, vLLM and SGLang have it: shards, an index, \
+config.json and other files. An output keeps its old content until the new content is complete.
 
 Sizes: kB, MB, GB and TB are powers of 1000, KiB, MiB, GiB and TiB powers of 1024. Printed sizes \
 are decimal.
@@ -235,6 +237,10 @@ pub(crate) struct Quantize {
     #[command(flatten)]
     pub(crate) choice: Choice,
 
+    /// What engines do with the inputs of quantized layers; for model directories
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) activations: Option<Activations>,
+
     #[command(flatten)]
     pub(crate) work: Work,
 
@@ -243,13 +249,25 @@ pub(crate) struct Quantize {
     pub(crate) json: bool,
 }
 
+/// How engines treat the inputs of layers whose weights are quantized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Activations {
+    /// They stay float
+    #[default]
+    Float,
+    /// They are quantized to 8 bits, by the range of each token
+    Dynamic,
+}
+
 #[derive(Args)]
 pub(crate) struct Output {
-    /// The file to write: .quant, .safetensors, .gguf or .json
+    /// The file to write: .quant, .safetensors, .gguf or .json; or a new directory, for a model as
+    /// engines load it
     #[arg(id = "output", long, short, value_name = "OUT")]
     pub(crate) path: PathBuf,
 
-    /// Write a record as shards of at most this size, such as 2GB, and an index of them
+    /// Write a record or a model directory as shards of at most this size, such as 2GB, and an index
+    /// of them [default for directories: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = shard_size, alias = "max-part-size")]
     pub(crate) max_shard_size: Option<ByteSize>,
 }

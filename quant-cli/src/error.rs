@@ -9,7 +9,7 @@ use quant::QuantizeError;
 use quant::RecordError;
 use quant::quantize::UnmatchedRule;
 use quant::record::RecordFormatError;
-use quant_formats::{CheckpointError, GgufError};
+use quant_formats::{CheckpointError, FolderError, GgufError};
 use serde::Serialize;
 
 use crate::args::Choice;
@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     File { path: PathBuf, source: Box<dyn Error + Send + Sync>, help: Option<String> },
     /// A signal arrived: exit code 130.
     Interrupted,
+    /// A signal arrived, and the same command can go on: exit code 130.
+    Suspended,
     /// Standard output cannot be written: exit code 3.
     Output(io::Error),
 }
@@ -88,6 +90,20 @@ impl Failure {
         }
     }
 
+    /// An error of rewriting the checkpoint at `from` to `to`, which may be a model directory.
+    pub(crate) fn written(
+        from: &Path,
+        to: &Path,
+        folder: bool,
+        choice: Option<&Choice>,
+        error: CheckpointError,
+    ) -> Self {
+        match Self::checkpoint(from, Some(to), choice, error) {
+            Self::Interrupted if folder => Self::Suspended,
+            failure => failure,
+        }
+    }
+
     /// An error of rewriting the checkpoint at `from` to `to`, as `choice` says.
     pub(crate) fn checkpoint(
         from: &Path,
@@ -129,6 +145,7 @@ impl Failure {
                     failure.help("`quant plan` shows the reason for each tensor")
                 }
             }
+            CheckpointError::Folder(error) => Self::folder(&error),
             CheckpointError::PreQuantized { ref tensors } => {
                 let help = match tensors.refused() {
                     None => {
@@ -164,11 +181,31 @@ impl Failure {
         }
     }
 
+    /// An error of writing a model directory.
+    fn folder(error: &FolderError) -> Self {
+        let failure = Self::usage(chain(error));
+        match error {
+            FolderError::NotEmpty { .. } => {
+                failure.help("write to a new directory, or an empty one")
+            }
+            FolderError::OtherJob { .. } => {
+                failure.help("remove it, or repeat the command that began to write it")
+            }
+            FolderError::Blocks { .. } => {
+                failure.help("--requantize quantizes blocks of GGUF from the floats they stand for")
+            }
+            FolderError::Scheme { id, .. } | FolderError::NotLinear { id, .. } => {
+                failure.help(format!("--keep '{id}' leaves the tensor float"))
+            }
+            _ => failure,
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage { .. } => 2,
             Self::File { .. } | Self::Output(_) => 3,
-            Self::Interrupted => signals::EXIT_CODE,
+            Self::Interrupted | Self::Suspended => signals::EXIT_CODE,
         }
     }
 
@@ -196,7 +233,7 @@ impl Failure {
     fn help_text(&self) -> Option<&str> {
         match self {
             Self::Usage { help, .. } | Self::File { help, .. } => help.as_deref(),
-            Self::Interrupted | Self::Output(_) => None,
+            Self::Interrupted | Self::Suspended | Self::Output(_) => None,
         }
     }
 }
@@ -265,6 +302,7 @@ impl fmt::Display for Failure {
                 }
             }
             Self::Interrupted => f.write_str("interrupted; nothing was written"),
+            Self::Suspended => f.write_str("interrupted; the same command goes on from here"),
             Self::Output(error) => write!(f, "standard output cannot be written: {error}"),
         }
     }

@@ -71,6 +71,16 @@ pub(crate) fn recipe_of_blocks(choice: &Choice) -> Result<Recipe, Failure> {
     Ok(keep.fold(Recipe::new().scheme(scheme), |recipe, glob| recipe.rule(Rule::keep(glob))))
 }
 
+/// Whether an output is a model directory: one that exists, or a name with a slash at its end or
+/// without an extension. What follows the dot of `Llama-3.1-8B` is none.
+pub(crate) fn is_folder(output: &Path) -> bool {
+    let is_extension =
+        |text: &str| !text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains(['-', '_']);
+    let extension = output.extension().map(|it| it.to_string_lossy());
+    let ends_with_slash = output.as_os_str().to_string_lossy().ends_with(std::path::is_separator);
+    output.is_dir() || ends_with_slash || !extension.is_some_and(|it| is_extension(&it))
+}
+
 /// The files that a command reads, none of which it may write.
 pub(crate) struct Sources(Vec<PathBuf>);
 

@@ -57,6 +57,15 @@ impl Blocks {
         self.others.iter().map(|&at| source.state(at)).collect()
     }
 
+    /// Reads the state at this position in [`other_entries`](Self::other_entries).
+    pub(crate) fn other_state(
+        &self,
+        source: &dyn Source,
+        index: usize,
+    ) -> Result<RecordState, RecordError> {
+        source.state(self.others[index])
+    }
+
     /// Reads the tensor at this position in [`entries`](Self::entries).
     pub(crate) fn read(
         &self,

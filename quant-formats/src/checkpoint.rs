@@ -134,6 +134,14 @@ impl Checkpoint {
         }
     }
 
+    /// Reads the state at this position in [`state_entries`](Self::state_entries).
+    pub(crate) fn state(&self, index: usize) -> Result<RecordState, RecordError> {
+        match &self.blocks {
+            Some(blocks) => blocks.other_state(&*self.source, index),
+            None => self.source.state(index),
+        }
+    }
+
     /// The tensors that another program has quantized, if there are any. Their values can be read
     /// like those of any other, unless [refused](PreQuantized::refused).
     pub fn prequantized(&self) -> Option<&PreQuantized> {

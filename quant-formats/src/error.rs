@@ -10,6 +10,7 @@ use quant::RecordError;
 use quant::quantize::ByteSize;
 use quant::quantize::mixed::MixedPrecisionError;
 
+use crate::folder_error::FolderError;
 use crate::method::{Encoding, PreQuantized, Refusal};
 
 /// A checkpoint cannot be planned, quantized or copied.
@@ -44,6 +45,8 @@ pub enum CheckpointError {
         /// Why it cannot be read.
         refusal: Refusal,
     },
+    /// A model directory cannot be written.
+    Folder(FolderError),
     /// The checkpoint needs more memory than [`Options::max_memory`](crate::Options::max_memory).
     Memory {
         /// The tensor that needs most; `None` if states do.
@@ -80,6 +83,7 @@ impl fmt::Display for CheckpointError {
                     quantized => write!(f, "; {quantized} are quantized already"),
                 }
             }
+            Self::Folder(error) => error.fmt(f),
             Self::PreQuantized { tensors } => write!(f, "is quantized already: {tensors}"),
             Self::Refused { id, encoding, refusal } => write!(f, "{id}: {encoding}: {refusal}"),
             Self::Memory { id, needed, limit } => {
@@ -101,6 +105,7 @@ impl Error for CheckpointError {
             Self::Record(error) => error.source(),
             Self::Quantize(error) => error.source(),
             Self::Mixed(error) => error.source(),
+            Self::Folder(error) => error.source(),
             Self::Threads { source } => Some(source),
             Self::NothingToQuantize { .. }
             | Self::PreQuantized { .. }
@@ -114,6 +119,12 @@ impl Error for CheckpointError {
 impl From<RecordError> for CheckpointError {
     fn from(error: RecordError) -> Self {
         Self::Record(error)
+    }
+}
+
+impl From<FolderError> for CheckpointError {
+    fn from(error: FolderError) -> Self {
+        Self::Folder(error)
     }
 }
 

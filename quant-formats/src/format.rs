@@ -114,6 +114,11 @@ pub enum FormatError {
         /// The kind of file.
         found: ForeignFile,
     },
+    /// An input is a directory without a checkpoint, or with several.
+    Directory {
+        /// The number of safetensors files and indices in it.
+        checkpoints: usize,
+    },
     /// An input starts like a file of no known format.
     Unknown,
 }
@@ -130,6 +135,12 @@ impl fmt::Display for FormatError {
                 write!(f, "{}: only records can be written in shards, not {format}", path.display())
             }
             Self::Foreign { found } => found.fmt(f),
+            Self::Directory { checkpoints: 0 } => {
+                f.write_str("a directory without safetensors; name a file")
+            }
+            Self::Directory { checkpoints } => {
+                write!(f, "a directory with {checkpoints} checkpoints; name one of them")
+            }
             Self::Unknown => {
                 f.write_str("neither a record, nor safetensors, nor GGUF, nor quant's JSON")
             }

@@ -36,6 +36,7 @@
 //! | see what quantization would do | [`plan()`]; [`choose`] within a budget of bytes |
 //! | quantize, dequantize or convert a file | [`quantize`], [`dequantize`], [`convert`] |
 //! | quantize to blocks as llama.cpp does | [`quantize_to_blocks`] |
+//! | do that to a model directory, as engines load it | [`quantize_folder`], [`dequantize_folder`], [`convert_folder`] |
 //! | change the names of tensors | [`Rename`] |
 //! | load or save a model in another format | [`SafetensorsRecorder`], [`GgufRecorder`], [`JsonRecorder`] |
 //! | see errors tensor by tensor as an HTML page | [`report`] |
@@ -69,6 +70,8 @@ mod create;
 mod encode;
 mod entry;
 mod error;
+mod folder;
+mod folder_error;
 mod format;
 mod ggml;
 mod gguf;
@@ -95,6 +98,8 @@ pub use create::{CheckpointWriter, create};
 pub use encode::{Encoded, quantize_to_blocks};
 pub use entry::{Entry, StateEntry, Stored};
 pub use error::CheckpointError;
+pub use folder::{Inputs, convert_folder, dequantize_folder, quantize_folder};
+pub use folder_error::FolderError;
 pub use format::{ForeignFile, Format, FormatError};
 pub use ggml::{GgufEncoding, GgufType, UnknownEncoding};
 pub use gguf::{GgufError, GgufRecorder};

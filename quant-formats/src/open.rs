@@ -1,8 +1,9 @@
 //! Opening a checkpoint, whose content decides its format.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quant::__private::is_record;
 use quant::RecordError;
@@ -16,7 +17,8 @@ use crate::prequantized;
 use crate::record::Record;
 use crate::safetensors::{SafetensorsFile, Shards};
 
-/// Opens a checkpoint. The first bytes of the file decide its format, not the extension.
+/// Opens a checkpoint. The first bytes of the file decide its format, not the extension. Of a
+/// directory, the index of its safetensors or its only safetensors file is opened.
 ///
 /// Tensors that another program has quantized, as GPTQ and others do, are recognized, also by
 /// `config.json` or `quantize_config.json` in the same directory. They become entries whose values
@@ -24,8 +26,8 @@ use crate::safetensors::{SafetensorsFile, Shards};
 /// [`Checkpoint::prequantized`] tells.
 ///
 /// # Errors
-/// The path is not that of a regular file, the file cannot be read, it has none of the formats
-/// ([`FormatError`] as the source of [`RecordError::Recorder`]), or it is damaged.
+/// The path is not that of a regular file or of a directory with one checkpoint, the file cannot be
+/// read, it has none of the formats ([`FormatError`] as the source of [`RecordError::Recorder`]), or it is damaged.
 pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, RecordError> {
     let path = path.as_ref();
     open_path(path).map_err(|error| error.in_file(path))
@@ -37,6 +39,10 @@ fn open_path(path: &Path) -> Result<Checkpoint, RecordError> {
 
 /// Opens a checkpoint with the tensors that its file has.
 fn open_as_stored(path: &Path) -> Result<Checkpoint, RecordError> {
+    if path.is_dir() {
+        let inside = in_directory(path)?;
+        return open_as_stored(&inside).map_err(|error| error.in_file(&inside));
+    }
     let start = read_start(path)?;
     if is_record(&start) {
         return Ok(Checkpoint::new(Record::open(path)?));
@@ -60,13 +66,34 @@ fn open_as_stored(path: &Path) -> Result<Checkpoint, RecordError> {
     Ok(Checkpoint::new(InMemory::new(path, json::parse(&text)?)))
 }
 
+/// The checkpoint in a directory: the index of its shards, or its only safetensors file. The names
+/// that transformers uses come first.
+fn in_directory(directory: &Path) -> Result<PathBuf, RecordError> {
+    for name in ["model.safetensors.index.json", "model.safetensors"] {
+        let path = directory.join(name);
+        if path.is_file() {
+            return Ok(path);
+        }
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        names.push(entry?.file_name());
+    }
+    let with = |end: &str| -> Vec<&OsString> {
+        names.iter().filter(|name| name.to_string_lossy().ends_with(end)).collect()
+    };
+    let (indices, files) = (with(".safetensors.index.json"), with(".safetensors"));
+    match (&indices[..], &files[..]) {
+        ([only], _) | ([], [only]) => Ok(directory.join(only)),
+        _ => Err(FormatError::Directory { checkpoints: indices.len() + files.len() }.into()),
+    }
+}
+
 /// The first bytes of a regular file.
 fn read_start(path: &Path) -> io::Result<Vec<u8>> {
     // Opening a FIFO would wait for a writer.
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        let kind = if metadata.is_dir() { "a directory, not a file" } else { "not a regular file" };
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, kind));
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
     let mut start = Vec::new();
     File::open(path)?.take(4096).read_to_end(&mut start)?;

@@ -179,7 +179,7 @@ pub(crate) fn quantizable<'a>(
 }
 
 /// A tensor that another program has quantized has values, or there is no float checkpoint.
-fn check_readable(from: &Checkpoint) -> Result<(), CheckpointError> {
+pub(crate) fn check_readable(from: &Checkpoint) -> Result<(), CheckpointError> {
     match from.prequantized().and_then(PreQuantized::refused) {
         None => Ok(()),
         Some((tensor, refusal)) => Err(CheckpointError::Refused {
@@ -245,12 +245,12 @@ pub(crate) fn check_any_quantized(
 }
 
 /// The plan of a tensor with its bytes in the file, which may not be those in memory.
-fn with_file_bytes(mut planned: PlannedParam, entry: &Entry) -> PlannedParam {
+pub(crate) fn with_file_bytes(mut planned: PlannedParam, entry: &Entry) -> PlannedParam {
     planned.bytes_before = entry.bytes;
     planned
 }
 
-fn candidates(from: &[Entry], options: Options<'_>) -> Vec<Candidate> {
+pub(crate) fn candidates(from: &[Entry], options: Options<'_>) -> Vec<Candidate> {
     let candidate = |entry: &Entry| {
         let scheme = entry.scheme().filter(|_| !options.requantize);
         Candidate::new(entry.id.clone(), entry.shape.clone(), scheme)
@@ -259,7 +259,7 @@ fn candidates(from: &[Entry], options: Options<'_>) -> Vec<Candidate> {
 }
 
 /// A tensor after quantization.
-fn decided_entry(entry: &Entry, one: &Decided) -> RecordEntry {
+pub(crate) fn decided_entry(entry: &Entry, one: &Decided) -> RecordEntry {
     match one.scheme() {
         Some(scheme) => entry.stored_as(scheme),
         None => entry.to_record(),

@@ -167,10 +167,12 @@ fn a_planner_that_quantizes_nothing_is_an_error() {
 }
 
 #[test]
-fn a_directory_is_not_a_checkpoint() {
+fn an_empty_directory_is_not_a_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
-    let error = quant_formats::open(directory.path()).unwrap_err();
-    assert!(matches!(error, RecordError::Io { path: Some(_), .. }), "{error:?}");
+    let Err(RecordError::Recorder { source, .. }) = quant_formats::open(directory.path()) else {
+        panic!("opened")
+    };
+    assert!(matches!(*source.downcast().unwrap(), FormatError::Directory { checkpoints: 0 }));
 }
 
 #[cfg(unix)]

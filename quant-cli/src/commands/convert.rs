@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use quant_formats::{Checkpoint, CheckpointError, Options};
+use quant_formats::{Checkpoint, CheckpointError, Inputs, Options};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -15,7 +15,10 @@ use crate::output::{self, bytes};
 use crate::progress::Job;
 
 pub(crate) fn run(args: &Copy) -> Result<Outcome, Failure> {
-    copy(args, |from, to, options| quant_formats::convert(from, to, options))
+    copy(args, |from, to, options| match input::is_folder(to) {
+        true => quant_formats::convert_folder(from, Inputs::Float, to, options),
+        false => quant_formats::convert(from, to, options),
+    })
 }
 
 #[derive(Serialize)]
@@ -36,12 +39,15 @@ pub(super) fn copy(
     let started = Instant::now();
     let (from, to) = (&args.input.path, &args.output.path);
     let checkpoint = input::open(&args.input)?;
-    Sources::of(&checkpoint).check_checkpoint(to)?;
+    let folder = input::is_folder(to);
+    if !folder {
+        Sources::of(&checkpoint).check_checkpoint(to)?;
+    }
     Job::new()
         .run(&checkpoint, &args.work, args.output.max_shard_size, |options| {
             write(&checkpoint, to, options)
         })
-        .map_err(|error| Failure::checkpoint(from, Some(to), None, error))?;
+        .map_err(|error| Failure::written(from, to, folder, None, error))?;
     let summary = Summary {
         input: from.display().to_string(),
         output: to.display().to_string(),

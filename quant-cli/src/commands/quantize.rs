@@ -6,12 +6,12 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use quant::Plan;
-use quant_formats::Format;
+use quant_formats::{Format, Inputs};
 use serde::Serialize;
 
 use super::plan::{self, Unchanged};
 use crate::Outcome;
-use crate::args::{Choice, Quantize};
+use crate::args::{Activations, Choice, Quantize};
 use crate::error::Failure;
 use crate::input::{self, Sources};
 use crate::output::{self, note};
@@ -44,15 +44,27 @@ fn quantize(args: &Quantize) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let (from, to) = (&args.input.path, &args.output.path);
     let checkpoint = input::open(&args.input)?;
-    Sources::of(&checkpoint).and(&args.choice.recipe).check_checkpoint(to)?;
+    let folder = input::is_folder(to);
+    if !folder {
+        Sources::of(&checkpoint).and(&args.choice.recipe).check_checkpoint(to)?;
+        if args.activations.is_some() {
+            return Err(Failure::usage("--activations is for model directories")
+                .help("name a directory with --output"));
+        }
+    }
     let job = Job::new();
     let chosen = plan::planner(&checkpoint, from, &args.choice, &job, &args.work)?;
     let plan = job
         .run(&checkpoint, &args.work, args.output.max_shard_size, |mut options| {
             options.requantize = args.choice.requantize;
-            quant_formats::quantize(&checkpoint, &*chosen.planner, to, options)
+            if folder {
+                let inputs = inputs(args.activations.unwrap_or_default());
+                quant_formats::quantize_folder(&checkpoint, &*chosen.planner, inputs, to, options)
+            } else {
+                quant_formats::quantize(&checkpoint, &*chosen.planner, to, options)
+            }
         })
-        .map_err(|error| Failure::checkpoint(from, Some(to), Some(&args.choice), error))?;
+        .map_err(|error| Failure::written(from, to, folder, Some(&args.choice), error))?;
     let seconds = started.elapsed().as_secs_f64();
     let unchanged = Unchanged::of(&checkpoint, &args.choice);
     let mut out = io::stdout().lock();
@@ -75,4 +87,11 @@ fn quantize(args: &Quantize) -> Result<Outcome, Failure> {
         writeln!(out, "{}: written in {seconds:.2} s", to.display())?;
     }
     Ok(Outcome::Success)
+}
+
+fn inputs(activations: Activations) -> Inputs {
+    match activations {
+        Activations::Float => Inputs::Float,
+        Activations::Dynamic => Inputs::Dynamic,
+    }
 }

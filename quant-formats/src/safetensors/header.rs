@@ -26,25 +26,25 @@ pub(super) const METADATA: &str = "__metadata__";
 
 /// The metadata of a file, and the positions of its tensors.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Header {
-    pub(super) metadata: BTreeMap<String, String>,
+pub(crate) struct Header {
+    pub(crate) metadata: BTreeMap<String, String>,
     /// In the order of the header; the order of their bytes may differ.
-    pub(super) tensors: Vec<Slot>,
+    pub(crate) tensors: Vec<Slot>,
 }
 
 /// A tensor of the file.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Slot {
-    pub(super) name: String,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
     /// The position of its bytes, from the end of the header.
-    pub(super) bytes: Range<u64>,
+    pub(crate) bytes: Range<u64>,
 }
 
 impl Slot {
     /// Its type and shape, for messages.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         describe(self.dtype, &self.shape)
     }
 }
@@ -104,7 +104,7 @@ impl Header {
     ///
     /// # Errors
     /// The JSON is longer than readers accept.
-    pub(super) fn encode(&self) -> Result<Vec<u8>, SafetensorsError> {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, SafetensorsError> {
         let mut bytes = vec![0; LEN_BYTES as usize];
         serde_json::to_writer(&mut bytes, self).expect("strings and numbers are JSON");
         bytes.resize(bytes.len().next_multiple_of(8), b' ');
@@ -117,7 +117,7 @@ impl Header {
     }
 
     /// The number of bytes after the header.
-    pub(super) fn data_len(&self) -> u64 {
+    pub(crate) fn data_len(&self) -> u64 {
         self.tensors.iter().map(|slot| slot.bytes.end).max().unwrap_or(0)
     }
 }

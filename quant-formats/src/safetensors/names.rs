@@ -12,6 +12,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use quant::QuantizationScheme;
 use quant::scheme::{Granularity, Groups, LayoutError, Mapping, ScaleType, packing};
@@ -121,6 +122,12 @@ pub(super) fn parse_description(
 /// The key under which a user's metadata is stored.
 pub(super) fn to_stored_key(key: &str) -> Cow<'_, str> {
     if is_reserved(key) { format!("{FOREIGN}{key}").into() } else { key.into() }
+}
+
+/// A user's metadata as it is stored.
+pub(crate) fn stored_metadata(metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let pairs = metadata.iter();
+    pairs.map(|(key, value)| (to_stored_key(key).into_owned(), value.clone())).collect()
 }
 
 /// The inverse of [`to_stored_key`]; other programs' keys that start with `quant.` stay.

@@ -38,10 +38,7 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(manifest: &Manifest) -> Result<Self, RecordError> {
         let mut layout = Self::default();
-        for (key, value) in &manifest.metadata {
-            let key = names::to_stored_key(key).into_owned();
-            layout.header.metadata.insert(key, value.clone());
-        }
+        layout.header.metadata = names::stored_metadata(&manifest.metadata);
         for entry in &manifest.entries {
             layout.entry(entry)?;
         }

@@ -73,6 +73,8 @@ pub enum Reason {
     AlreadyQuantized,
     /// An input whose layer keeps its weights float.
     FloatWeights,
+    /// The format of the output has it as a float only.
+    Format,
 }
 
 /// What quantization is expected to do to a parameter.
@@ -109,6 +111,7 @@ impl fmt::Display for Reason {
             Self::Budget => f.write_str("within the budget"),
             Self::Empty => f.write_str("no elements"),
             Self::AlreadyQuantized => f.write_str("already quantized"),
+            Self::Format => f.write_str("float in the format of the output"),
             Self::FloatWeights => f.write_str("the weights stay float"),
         }
     }

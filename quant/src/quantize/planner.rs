@@ -107,6 +107,16 @@ impl Decision {
         Self { choice: Some(Choice::new(scheme, calibration)), reason }
     }
 
+    /// The reason for it.
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// Whether the parameter is to be quantized.
+    pub fn is_quantized(&self) -> bool {
+        self.choice.is_some()
+    }
+
     /// The decision of the attribute or, without one, of the rank.
     pub(super) fn by_default(candidate: &Candidate, choice: &Choice) -> Self {
         let rank = candidate.info.shape.len();

@@ -1,0 +1,296 @@
+//! A checkpoint into a model directory.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use quant::__private::{Payload, decide_all, quantize_one};
+use quant::quantize::{PlannedParam, Planner};
+use quant::record::RecordEntry;
+use quant::tensor::{FloatType, QuantizedTensor};
+use quant::{Plan, QuantizationScheme, Tensor};
+
+use super::compressed::{Inputs, Slot};
+use super::forms::{Form, forms, outputs};
+use super::journal::{Journal, in_file};
+use super::linear::LinearOnly;
+use super::sequence::{Sequence, Written};
+use super::shards::{DEFAULT_MAX_BYTES, Shards, size};
+use super::{config, files};
+use crate::checkpoint::Checkpoint;
+use crate::entry::Entry;
+use crate::error::CheckpointError;
+use crate::folder_error::FolderError;
+use crate::format::Format;
+use crate::options::Options;
+use crate::pipeline::{self, needed};
+use crate::rewrite::{
+    candidates, check_any_quantized, check_readable, decided_entry, quantizable, with_file_bytes,
+};
+
+/// Quantizes a checkpoint to a model directory, in which the quantized tensors are stored as
+/// compressed-tensors does. The files beside the checkpoint are copied.
+///
+/// Embeddings, output layers and routers of experts, by their names, and tensors that are not
+/// matrices called `….weight` stay float unless a rule of the planner names them.
+///
+/// A directory that is not complete has no index, and a journal. The same call goes on with it:
+/// shards that are finished are kept, and the result has the same bytes.
+///
+/// # Errors
+/// Those of [`quantize`](crate::quantize); [`CheckpointError::Folder`] if the directory is not empty,
+/// holds the beginning of another job, or a tensor cannot be stored in its scheme.
+pub fn quantize_folder(
+    from: &Checkpoint,
+    planner: &dyn Planner,
+    inputs: Inputs,
+    to: impl AsRef<Path>,
+    options: Options<'_>,
+) -> Result<Plan, CheckpointError> {
+    let entries = quantizable(from, options)?;
+    if let Some(Entry { id, .. }) = from.entries().get(entries.len()) {
+        return Err(FolderError::Blocks { id: id.clone() }.into());
+    }
+    let planner = LinearOnly(planner);
+    let candidates = candidates(entries, options);
+    let fingerprint = format!("{:?}", planner.decide(&candidates)?);
+    let decided = decide_all(&planner, candidates)?;
+    check_any_quantized(from, &decided)?;
+    let scheme = |index: usize| decided[index].info.scheme.or(decided[index].scheme());
+    let each = |index: usize, tensor: &Tensor| {
+        let (planned, quantized) = quantize_one(decided[index].clone(), tensor)?;
+        Ok((Some(with_file_bytes(planned, &from.entries()[index])), quantized))
+    };
+    let job = Job::new(from, inputs, scheme, to.as_ref(), options, &fingerprint)?;
+    let entries = entries.iter().zip(&decided).map(|(entry, one)| decided_entry(entry, one));
+    let entries: Vec<_> = entries.collect();
+    Ok(Plan::of_params(job.run(&entries, each)?))
+}
+
+/// Copies a checkpoint to a model directory with every quantized tensor converted to float, and the
+/// files beside it.
+///
+/// # Errors
+/// Those of [`dequantize`](crate::dequantize), and [`CheckpointError::Folder`] if the directory is
+/// not empty, or holds the beginning of another job.
+pub fn dequantize_folder(
+    from: &Checkpoint,
+    to: impl AsRef<Path>,
+    options: Options<'_>,
+) -> Result<(), CheckpointError> {
+    check_readable(from)?;
+    copy(from, Inputs::Float, |_| None, to.as_ref(), options)
+}
+
+/// Copies a checkpoint to a model directory. Tensors that are quantized by this library are stored as
+/// compressed-tensors does, those that another program has quantized as floats.
+///
+/// # Errors
+/// Those of [`convert`](crate::convert); [`CheckpointError::Folder`] if the directory is not empty,
+/// holds the beginning of another job, or a tensor cannot be stored in its scheme;
+/// [`CheckpointError::Refused`] as for [`dequantize`](crate::dequantize).
+pub fn convert_folder(
+    from: &Checkpoint,
+    inputs: Inputs,
+    to: impl AsRef<Path>,
+    options: Options<'_>,
+) -> Result<(), CheckpointError> {
+    check_readable(from)?;
+    copy(from, inputs, |index| from.entries()[index].scheme(), to.as_ref(), options)
+}
+
+fn copy(
+    from: &Checkpoint,
+    inputs: Inputs,
+    scheme: impl Fn(usize) -> Option<QuantizationScheme>,
+    to: &Path,
+    options: Options<'_>,
+) -> Result<(), CheckpointError> {
+    let target = |(index, entry): (usize, &Entry)| match (scheme(index), entry.scheme()) {
+        (Some(scheme), _) => entry.stored_as(scheme),
+        (None, Some(_)) => entry.stored_as(FloatType::F32),
+        (None, None) => entry.to_record(),
+    };
+    let entries: Vec<_> = from.entries().iter().enumerate().map(target).collect();
+    let job = Job::new(from, inputs, scheme, to, options, "copy")?;
+    job.run(&entries, |_, _| Ok((None, None))).map(drop)
+}
+
+/// What is done to one tensor: its line of the plan, and the quantized tensor.
+type Done = (Option<PlannedParam>, Option<QuantizedTensor>);
+
+struct Job<'a> {
+    from: &'a Checkpoint,
+    /// How each entry is written.
+    forms: Vec<Form>,
+    /// The tensors of each entry, then of each state.
+    outputs: Vec<Vec<Slot>>,
+    shards: Shards,
+    /// The new text of `config.json`.
+    config: Option<String>,
+    /// What the job depends on, as a number.
+    fingerprint: String,
+    to: &'a Path,
+    options: Options<'a>,
+}
+
+impl<'a> Job<'a> {
+    /// Finds everything that can fail before anything is written.
+    fn new(
+        from: &'a Checkpoint,
+        inputs: Inputs,
+        scheme: impl Fn(usize) -> Option<QuantizationScheme>,
+        to: &'a Path,
+        options: Options<'a>,
+        decisions: &str,
+    ) -> Result<Self, CheckpointError> {
+        let forms = forms(from, inputs, scheme)?;
+        let outputs = outputs(from, &forms)?;
+        let sizes: Vec<u64> = outputs.iter().map(|slots| size(slots)).collect();
+        let shards = Shards::divide(&sizes, options.max_shard_size.unwrap_or(DEFAULT_MAX_BYTES));
+        let config = config_text(from, &forms, inputs)?;
+        let fingerprint = fingerprint(from, &outputs, &shards, &config, decisions)?;
+        Ok(Self { from, forms, outputs, shards, config, fingerprint, to, options })
+    }
+
+    fn run(
+        self,
+        entries: &[RecordEntry],
+        each: impl Fn(usize, &Tensor) -> Result<Done, CheckpointError> + Sync,
+    ) -> Result<Vec<PlannedParam>, CheckpointError> {
+        let Self { from, to, options, .. } = self;
+        let (journal, finished) = Journal::open(to, &self.fingerprint)?;
+        if let Some(directory) = directory(from) {
+            files::copy(&files::others(directory)?, to)?;
+        }
+        if let Some(config) = &self.config {
+            files::write(to, "config.json", config)?;
+        }
+        let is_finished = |output: usize| finished.contains_key(self.shard_name(output));
+        let each = |index: usize| -> Result<Written, CheckpointError> {
+            if is_finished(index) {
+                return Ok(None);
+            }
+            let mut tensor = from.read(index)?;
+            if options.requantize {
+                tensor = tensor.dequantize();
+            }
+            let (planned, quantized) = each(index, &tensor)?;
+            Ok(Some((planned, self.bytes(index, &tensor, quantized.as_ref()))))
+        };
+        let metadata = from.metadata();
+        let mut sequence = Sequence::new(to, &self.shards, &self.outputs, metadata, journal);
+        let largest = from.state_entries().iter().map(|state| state.bytes).max().unwrap_or(0);
+        let needs = from.entries().iter().zip(entries);
+        let needs: Vec<u64> = needs.map(|(from, to)| needed(from, to.byte_count())).collect();
+        let entries: Vec<&Entry> = from.entries().iter().collect();
+        pipeline::run(&entries, &needs, largest, options, each, |index, written| {
+            sequence.put(index, written)
+        })?;
+        for (state, output) in (self.forms.len()..self.outputs.len()).enumerate() {
+            options.check()?;
+            if !is_finished(output) {
+                sequence.put(output, Some((None, vec![from.state(state)?.data])))?;
+            }
+        }
+        let (journal, params) = sequence.finish(finished);
+        if let Some(index) = self.shards.index(&self.outputs) {
+            files::write(to, "model.safetensors.index.json", &index)?;
+        }
+        journal.remove()?;
+        Ok(params)
+    }
+
+    fn shard_name(&self, output: usize) -> &str {
+        &self.shards.0[self.shards.of(output)].0
+    }
+
+    /// The bytes of the tensors that an entry becomes.
+    fn bytes(
+        &self,
+        index: usize,
+        tensor: &Tensor,
+        quantized: Option<&QuantizedTensor>,
+    ) -> Vec<Vec<u8>> {
+        let single =
+            |values: Cow<'_, [f32]>| values.iter().flat_map(|it| it.to_le_bytes()).collect();
+        match &self.forms[index] {
+            Form::Compressed(form) => {
+                let quantized = quantized.or(tensor.quantized());
+                form.bytes(quantized.expect("a tensor with a scheme is quantized"))
+            }
+            Form::AsStored => vec![stored_bytes(tensor)],
+            Form::Floats => vec![single(tensor.values())],
+        }
+    }
+}
+
+/// The elements of a float tensor in its own type.
+fn stored_bytes(tensor: &Tensor) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let [values, ..] = Payload::of(tensor.into());
+    let Ok(()) = values.chunks::<Infallible>(|chunk| {
+        bytes.extend(chunk);
+        Ok(())
+    });
+    bytes
+}
+
+/// The directory of the files beside a checkpoint in safetensors.
+fn directory(from: &Checkpoint) -> Option<&Path> {
+    let path = from.files().next().filter(|_| from.format() == Format::Safetensors)?;
+    let directory = path.parent()?;
+    Some(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })
+}
+
+/// The text of `config.json`; `None` if there is none, and nothing to say.
+fn config_text(
+    from: &Checkpoint,
+    forms: &[Form],
+    inputs: Inputs,
+) -> Result<Option<String>, CheckpointError> {
+    let source = directory(from).map(files::config).transpose()?.flatten();
+    let ids = || from.entries().iter().zip(forms);
+    let quantized = || {
+        ids().filter_map(|(entry, form)| match form {
+            Form::Compressed(form) => Some((&entry.id, *form)),
+            _ => None,
+        })
+    };
+    let float = ids().filter(|(entry, form)| {
+        let is_matrix = entry.shape.len() >= 2 && entry.id.as_str().ends_with(".weight");
+        is_matrix && !matches!(form, Form::Compressed(_))
+    });
+    let float = float.map(|(entry, _)| &entry.id);
+    let quantization = quantized().next().map(|_| config::quantization(quantized(), float, inputs));
+    let (path, text) = match (source, &quantization) {
+        (Some((path, text)), _) => (path, text),
+        (None, Some(_)) => ("config.json".into(), "{}".into()),
+        (None, None) => return Ok(None),
+    };
+    let changed = config::with_quantization(&text, quantization.as_ref());
+    Ok(Some(changed.map_err(|error| FolderError::Config { path, source: error.into() })?))
+}
+
+/// A number that differs where anything that the result depends on does.
+fn fingerprint(
+    from: &Checkpoint,
+    outputs: &[Vec<Slot>],
+    shards: &Shards,
+    config: &Option<String>,
+    decisions: &str,
+) -> Result<String, CheckpointError> {
+    let mut hasher = DefaultHasher::new();
+    (env!("CARGO_PKG_VERSION"), decisions, config, &shards.0).hash(&mut hasher);
+    for path in from.files() {
+        let metadata = path.metadata().map_err(|error| in_file(path, error))?;
+        let modified = metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        (path, metadata.len(), modified).hash(&mut hasher);
+    }
+    for (name, dtype, shape) in outputs.iter().flatten() {
+        (name, dtype.name(), shape).hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}

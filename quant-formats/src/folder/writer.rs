@@ -1,0 +1,82 @@
+//! One shard: its header, then its tensors in any order.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use crc32fast::Hasher;
+use quant::record::AtomicFile;
+
+use super::compressed::Slot;
+use super::journal::in_file;
+use crate::error::CheckpointError;
+use crate::safetensors::{self, Header};
+
+/// A shard that is being written.
+pub(super) struct ShardWriter {
+    file: AtomicFile,
+    header: Header,
+    /// The offset of the first tensor.
+    data: u64,
+    /// The checksum of the header, and that of each tensor.
+    checksums: (Hasher, Vec<Hasher>),
+}
+
+impl ShardWriter {
+    /// Writes the header. Tensors with wide elements come first, so that each is aligned.
+    pub(super) fn create(
+        path: &Path,
+        slots: &[Slot],
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Self, CheckpointError> {
+        let mut order: Vec<usize> = (0..slots.len()).collect();
+        order.sort_by_key(|&slot| Reverse(slots[slot].1.bits()));
+        let mut ranges = vec![0..0; slots.len()];
+        let mut at = 0;
+        for slot in order {
+            let (_, dtype, shape) = &slots[slot];
+            let len = dtype.byte_count(shape).unwrap_or(0);
+            ranges[slot] = at..at + len;
+            at += len;
+        }
+        let tensors = slots.iter().zip(ranges).map(|((name, dtype, shape), bytes)| {
+            safetensors::Slot { name: name.clone(), dtype: *dtype, shape: shape.clone(), bytes }
+        });
+        let header = Header { metadata: metadata.clone(), tensors: tensors.collect() };
+        let encoded = header.encode().map_err(quant::RecordError::from)?;
+        let mut checksum = Hasher::new();
+        checksum.update(&encoded);
+        let create = || -> io::Result<AtomicFile> {
+            let mut file = AtomicFile::create(path)?;
+            file.write_all(&encoded)?;
+            Ok(file)
+        };
+        let file = create().map_err(|error| in_file(path, error))?;
+        let checksums = (checksum, vec![Hasher::new(); slots.len()]);
+        Ok(Self { file, header, data: encoded.len() as u64, checksums })
+    }
+
+    /// Writes the tensor at a position in the list of slots.
+    pub(super) fn write(&mut self, slot: usize, bytes: &[u8]) -> io::Result<()> {
+        let range = &self.header.tensors[slot].bytes;
+        debug_assert_eq!(range.end - range.start, bytes.len() as u64);
+        self.file.seek(SeekFrom::Start(self.data + range.start))?;
+        self.checksums.1[slot].update(bytes);
+        self.file.write_all(bytes)
+    }
+
+    /// Gives the file its name. Returns its length and checksum.
+    pub(super) fn finish(mut self) -> io::Result<(u64, u32)> {
+        self.file.flush()?;
+        self.file.commit()?;
+        let (mut whole, tensors) = self.checksums;
+        let mut order: Vec<usize> = (0..tensors.len()).collect();
+        order.sort_by_key(|&slot| {
+            let bytes = &self.header.tensors[slot].bytes;
+            (bytes.start, bytes.end)
+        });
+        order.into_iter().for_each(|slot| whole.combine(&tensors[slot]));
+        Ok((self.data + self.header.data_len(), whole.finalize()))
+    }
+}
