@@ -755,3 +755,25 @@ fn what_another_program_has_quantized_is_named_and_not_quantized_again() {
         workspace.ok(&["diff", "a.quant", "b.quant"]);
     }
 }
+
+#[test]
+fn values_that_are_not_finite_are_said_whether_a_tensor_is_quantized_or_not() {
+    let workspace = Workspace::new();
+    let mut record = model();
+    let mask = vec![0.0, f32::NEG_INFINITY, 0.0, 0.0];
+    record.insert("mask", Tensor::from_values(&[2, 2], mask).unwrap());
+    record.insert("bias", Tensor::from_values(&[2], vec![f32::NAN, 1.0]).unwrap());
+    record.save_file(workspace.at("bad.safetensors"), &SafetensorsRecorder::default()).unwrap();
+    let (code, said) = workspace.fails(&["quantize", "bad.safetensors", "-o", "a.quant"]);
+    assert_eq!(code, 2);
+    assert!(said.contains("mask") && said.contains("--keep 'mask'"), "{said}");
+    let keep = ["--keep", "mask"];
+    let shown = workspace.ok(&[&["plan", "bad.safetensors"], &keep[..]].concat());
+    assert!(shown.contains("rank 1; 1 value is not finite"), "{shown}");
+    assert!(shown.contains("--keep 'mask'; 1 value is not finite"), "{shown}");
+    let done =
+        workspace.run(&[&["quantize", "bad.safetensors", "-o", "a.quant"], &keep[..]].concat());
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success(), "{said}");
+    assert_eq!(said, "note: mask: 1 value is not finite\nnote: bias: 1 value is not finite\n");
+}

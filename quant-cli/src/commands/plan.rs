@@ -151,6 +151,10 @@ fn cells(param: &PlannedParam, choice: &Choice) -> [String; 8] {
         Reason::Rule { pattern, .. } if choice.recipe.is_none() => format!("--keep '{pattern}'"),
         reason => reason.to_string(),
     };
+    let reason = match param.warning {
+        Some(warning) => format!("{reason}; {warning}"),
+        None => reason,
+    };
     [
         param.id.to_string(),
         shape(&param.shape),
@@ -161,6 +165,15 @@ fn cells(param: &PlannedParam, choice: &Choice) -> [String; 8] {
         error,
         reason,
     ]
+}
+
+/// Notes what is to be looked at of each tensor.
+pub(crate) fn note_warnings(plan: &Plan) {
+    for param in plan.params() {
+        if let Some(warning) = param.warning {
+            note(&format!("{}: {warning}", param.id));
+        }
+    }
 }
 
 /// `39 of 103 tensors quantized: 86.7 MB become 22.0 MB (25.4 %); lowest SQNR 31.2 dB, fc.weight`

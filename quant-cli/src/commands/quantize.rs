@@ -82,6 +82,7 @@ fn quantize(args: &Quantize) -> Result<Outcome, Failure> {
         output::json(&mut out, &summary)?;
     } else {
         chosen.notes.iter().for_each(|text| note(text));
+        plan::note_warnings(&plan);
         writeln!(out, "{}", plan::summary(&plan, "quantized"))?;
         Unchanged::print(&unchanged, &mut out)?;
         writeln!(out, "{}: written in {seconds:.2} s", to.display())?;

@@ -126,12 +126,19 @@ pub enum Warning {
     /// scheme: channels that are not the outputs (the first axis), minimums, or, where inputs are
     /// quantized, blocks in a convolution. The layer's forward pass will be an error.
     NoKernel,
+    /// The parameter stays float, and has values that are NaN or infinite.
+    NonFinite {
+        /// The number of such values.
+        count: u64,
+    },
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoKernel => f.write_str("no kernel runs this scheme"),
+            Self::NonFinite { count: 1 } => f.write_str("1 value is not finite"),
+            Self::NonFinite { count } => write!(f, "{count} values are not finite"),
         }
     }
 }

@@ -192,8 +192,16 @@ fn fit_one(
         planned.calibration = PlannedCalibration::of(&choice);
         planned.action = Action::Quantize { scheme: choice.scheme, calibration: choice.name };
         fitted = Some(measured.fitted);
+    } else {
+        planned.warning = non_finite(&param.values());
     }
     Ok((planned, fitted))
+}
+
+/// What quantization would refuse, a float tensor may keep, but not in silence.
+fn non_finite(values: &[f32]) -> Option<Warning> {
+    let count = values.iter().filter(|value| !value.is_finite()).count() as u64;
+    (count > 0).then_some(Warning::NonFinite { count })
 }
 
 /// A table with a line for each parameter, and the sums.
