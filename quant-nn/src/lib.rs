@@ -83,6 +83,7 @@
 //! | feature | default | without it |
 //! |---|---|---|
 //! | `candle` | no | layers do not run over candle's `Tensor` and `Var`, and there is no `training` |
+//! | `half` | no | [`linear`] and the other functions do not run on arrays of `half::f16` and `half::bf16` |
 
 mod backend;
 mod error;

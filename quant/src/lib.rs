@@ -106,6 +106,7 @@
 //! | `derive` | yes | [`Walk`](module::Walk) is implemented by hand |
 //! | `serde` | yes | paths, schemes and observers are not serializable; `std` brings it |
 //! | `ndarray` | yes | [`FloatTensor`] is not implemented for `ndarray::Array` |
+//! | `half` | no | [`FloatTensor`] is not implemented for arrays of `half::f16` and `half::bf16` |
 //! | `rayon` | no | integer products and the loading of records run on the calling thread |
 //! | `mmap` | no | there is no [`MappedRecord`](record): models are read into memory, not borrowed from a file |
 //! | `candle` | no | [`FloatTensor`] is not implemented for candle's `Tensor` and `Var` |

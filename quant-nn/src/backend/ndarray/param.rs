@@ -11,7 +11,9 @@ use quant::tensor::{QuantizedTensor, SharedTensor};
 /// A storage that the functions of this crate run on: its values lie in the host's memory.
 ///
 /// Implemented for `ndarray::Array<f32, D>` of every rank, `Vec<f32>`, arrays of `f32` nested to
-/// any depth, `f32` and [`SharedTensor`]. A storage of your own needs one line:
+/// any depth, `f32` and [`SharedTensor`], and with the feature `half` for arrays of `half::f16` and
+/// `half::bf16`, whose floats are converted each time they are used. A storage of your own needs one
+/// line:
 ///
 /// ```
 /// # use std::borrow::Cow;
@@ -40,6 +42,10 @@ impl CpuStorage for f32 {}
 impl CpuStorage for Vec<f32> {}
 impl CpuStorage for SharedTensor {}
 impl<D: Dimension> CpuStorage for Array<f32, D> {}
+#[cfg(feature = "half")]
+impl<D: Dimension> CpuStorage for Array<half::f16, D> {}
+#[cfg(feature = "half")]
+impl<D: Dimension> CpuStorage for Array<half::bf16, D> {}
 impl<T, const N: usize> CpuStorage for [T; N] where Self: FloatTensor<Device = ()> {}
 
 mod sealed {
