@@ -251,7 +251,7 @@ fn an_interrupted_job_goes_on_and_gives_the_same_bytes() {
         stopped.cancelled = Some(&cancelled);
         stopped.jobs = std::num::NonZero::new(1);
         // One tensor at a time.
-        stopped.max_memory = Some((24 << 20) + 10_000);
+        stopped.max_memory = Some((24 << 20) + 12_000);
         let result = quant_formats::quantize_folder(&from, &int8, Inputs::Float, &to, stopped);
         assert!(matches!(result, Err(CheckpointError::Cancelled)), "{result:?}");
         assert!(!to.join("model.safetensors.index.json").exists(), "the index comes last");
@@ -289,7 +289,7 @@ fn a_finished_shard_that_was_damaged_is_written_again() {
     let mut once = options;
     once.progress = Some(&progress);
     once.cancelled = Some(&cancelled);
-    (once.jobs, once.max_memory) = (std::num::NonZero::new(1), Some((24 << 20) + 10_000));
+    (once.jobs, once.max_memory) = (std::num::NonZero::new(1), Some((24 << 20) + 12_000));
     quant_formats::quantize_folder(&from, &int8, Inputs::Float, &stopped, once).unwrap_err();
     let shard = names(&stopped).into_iter().find(|name| name.ends_with(".safetensors")).unwrap();
     let mut bytes = fs::read(stopped.join(&shard)).unwrap();

@@ -184,7 +184,12 @@ impl<'a> Job<'a> {
         let mut sequence = Sequence::new(to, &self.shards, &self.outputs, metadata, journal);
         let largest = from.state_entries().iter().map(|state| state.bytes).max().unwrap_or(0);
         let needs = from.entries().iter().zip(entries);
-        let needs: Vec<u64> = needs.map(|(from, to)| needed(from, to.byte_count())).collect();
+        // Besides what every job needs: the tensor in its own type, and codes that are packed anew.
+        let more = |from: &Entry| from.bytes.saturating_add(2 * from.element_count() as u64);
+        let need = |(from, to): (&Entry, &RecordEntry)| {
+            needed(from, to.byte_count()).saturating_add(more(from))
+        };
+        let needs: Vec<u64> = needs.map(need).collect();
         let entries: Vec<&Entry> = from.entries().iter().collect();
         pipeline::run(&entries, &needs, largest, options, each, |index, written| {
             sequence.put(index, written)
