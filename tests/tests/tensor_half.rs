@@ -71,7 +71,7 @@ fn plans_count_two_bytes_and_weights_are_quantized_from_their_exact_values() {
     let plan = recipe.plan(&model).unwrap();
     assert_eq!(plan.params()[0].bytes_before, 2 * 64 * 48);
     let quantized = model.clone().quantize_weights(&recipe).unwrap();
-    let single: Array2<f32> = model.weight.as_float().unwrap().mapv(|half| half.to_f32());
+    let single: Array2<f32> = model.weight.as_float().unwrap().mapv(bf16::to_f32);
     let expected = Param::new(single.clone()).quantize_weights(&recipe).unwrap();
     assert_eq!(quantized.weight.quantized(), expected.quantized());
     // Back to halves, rounded to the nearest.
