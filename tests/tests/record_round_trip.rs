@@ -135,7 +135,8 @@ fn arrays_of_any_layout_are_stored_in_row_major_order() {
         let bytes = Param::new(array.clone()).save_bytes(&native()).unwrap();
         let logical: Vec<f32> = array.iter().copied().collect();
         assert_eq!(*load(&bytes).get("").unwrap().values(), *logical);
-        let again = Param::new(Array3::zeros(array.dim())).load_bytes(&bytes, &native()).unwrap();
+        let again =
+            Param::new(Array3::<f32>::zeros(array.dim())).load_bytes(&bytes, &native()).unwrap();
         assert_eq!(*again.value(), array);
     }
 }

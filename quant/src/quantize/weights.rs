@@ -100,7 +100,7 @@ impl GroupParams {
 
     /// The magnitude of each scale.
     pub(super) fn scales(&self) -> impl Iterator<Item = f32> + '_ {
-        (0..self.len()).map(|group| match self {
+        (0..self.len()).map(move |group| match self {
             Self::ZeroPoints(params) => params[group].scale().abs(),
             Self::Minimums(params) => params[group].scale.abs(),
         })

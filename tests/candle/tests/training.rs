@@ -88,7 +88,7 @@ fn what_cannot_be_trained_is_said_at_once_and_by_name() {
         "weight: cannot be trained with quantization: the storage is not a variable of candle";
     assert_eq!(chain(&error), expected);
 
-    let host = Linear::new(ArrayD::zeros(IxDyn(&[2, 3])), None).unwrap();
+    let host = Linear::new(ArrayD::<f32>::zeros(IxDyn(&[2, 3])), None).unwrap();
     let error = Qat::new(host, &recipe("per-tensor-symmetric-int8"), LEARNED).unwrap_err();
     assert!(matches!(error, QatError::Untrainable { .. }));
 
@@ -297,7 +297,7 @@ fn bad_numbers_are_errors_with_the_layer() {
 
 #[test]
 fn optimizers_refuse_what_they_were_not_made_for() {
-    let host = Linear::new(ArrayD::zeros(IxDyn(&[2, 3])), None).unwrap();
+    let host = Linear::new(ArrayD::<f32>::zeros(IxDyn(&[2, 3])), None).unwrap();
     assert_eq!(Adam::new(&host).unwrap_err(), OptimizerError::NoVariables);
 
     let plain = Mlp::new(1);
