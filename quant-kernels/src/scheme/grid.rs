@@ -54,19 +54,22 @@ impl Grid {
     ///
     /// # Panics
     /// If the mapping has minimums.
+    #[inline]
     pub fn params(self, range: Range) -> Result<QuantParams, ScaleError> {
         if self.mapping == Mapping::FullRange {
-            let extreme = if range.hi() > -range.lo() { range.hi() } else { range.lo() };
-            return Ok(QuantParams::from_checked(self.full_range_scale(extreme)?, 0));
+            return self.full_range_params(range);
         }
         let fitted = fit(range, self.mapping, self.code_range());
         QuantParams::new(self.store(fitted.scale())?, fitted.zero_point())
     }
 
-    /// `m / qmin` in the type it is stored in; `m` is the value of largest magnitude (rule 12).
-    fn full_range_scale(self, m: f32) -> Result<f32, ScaleError> {
+    /// `m / qmin` in the type it is stored in; `m` is the end of larger magnitude (rule 12).
+    #[inline(never)]
+    fn full_range_params(self, range: Range) -> Result<QuantParams, ScaleError> {
+        let m = if range.hi() > -range.lo() { range.hi() } else { range.lo() };
         let (qmin, _) = self.code_range();
-        self.store_signed(f64::from(m) / f64::from(qmin))
+        let scale = self.store_signed(f64::from(m) / f64::from(qmin))?;
+        Ok(QuantParams::from_checked(scale, 0))
     }
 
     /// A scale of either sign, rounded to the type it is stored in: 1 if an f32 could not hold it as a
@@ -180,6 +183,7 @@ impl From<Grid> for CodeRange {
 /// let params = scheme::fit(range, Mapping::Affine, (-64, 64));
 /// assert_eq!(params.zero_point(), 36);
 /// ```
+#[inline]
 pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantParams {
     let (lo, hi) = (f64::from(range.lo()), f64::from(range.hi()));
     let scale = match mapping {

@@ -107,6 +107,7 @@ impl GroupParams {
     }
 
     /// The error of quantizing the values of a group.
+    #[inline]
     pub(super) fn error(&self, grid: Grid, group: usize, values: &[f32]) -> QuantError {
         match self {
             Self::ZeroPoints(params) => calibration::quant_error(grid, values, params[group]),
@@ -138,19 +139,30 @@ pub(super) fn group_params(
     values: &[f32],
     calibration: &dyn WeightRange,
 ) -> Result<GroupParams, WeightError> {
-    if grid.mapping() == Mapping::Minimum {
-        return minimum_params(groups, grid, values, calibration);
+    match grid.mapping() {
+        Mapping::Symmetric | Mapping::Affine => {
+            zero_point_params(groups, grid, values, calibration, |range, _| range)
+        }
+        Mapping::FullRange => zero_point_params(groups, grid, values, calibration, one_sided),
+        Mapping::Minimum => minimum_params(groups, grid, values, calibration),
     }
+}
+
+/// `cut` makes the range of a group that of its parameters.
+fn zero_point_params(
+    groups: Groups,
+    grid: Grid,
+    values: &[f32],
+    calibration: &dyn WeightRange,
+    cut: impl Fn(Range, &[f32]) -> Range,
+) -> Result<GroupParams, WeightError> {
     let mut params = Vec::with_capacity(groups.count());
     for_each_group(groups, values, |group, values| {
-        let mut range = calibration
+        let range = calibration
             .weight_range(values, grid)
             .map_err(|error| WeightError::NonFinite(within(groups, group, error)))?;
-        if grid.mapping() == Mapping::FullRange {
-            range = one_sided(range, values);
-        }
-        let fitted = grid.params(range).map_err(|source| WeightError::Scale { group, source })?;
-        params.push(fitted);
+        let fitted = grid.params(cut(range, values));
+        params.push(fitted.map_err(|source| WeightError::Scale { group, source })?);
         Ok::<_, WeightError>(())
     })?;
     Ok(GroupParams::ZeroPoints(params))

@@ -323,10 +323,12 @@ struct OverZeroPoints<'a> {
 }
 
 impl Coder for OverZeroPoints<'_> {
+    #[inline]
     fn one(&self, group: usize, value: f32) -> i8 {
         self.grid.quantize(value, self.params[group])
     }
 
+    #[inline]
     fn run(&self, group: usize, values: &[f32], codes: &mut [i8]) {
         let quantization = Quantization::new(self.params[group], self.grid);
         Kernel::current().quantize(values, quantization, codes);
@@ -340,10 +342,12 @@ struct OverMinimums<'a> {
 }
 
 impl Coder for OverMinimums<'_> {
+    #[inline]
     fn one(&self, group: usize, value: f32) -> i8 {
         self.grid.quantize_over_minimum(value, self.params[group])
     }
 
+    #[inline]
     fn run(&self, group: usize, values: &[f32], codes: &mut [i8]) {
         let (grid, params) = (self.grid, self.params[group]);
         for (code, &value) in codes.iter_mut().zip(values) {
