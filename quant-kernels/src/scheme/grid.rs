@@ -189,7 +189,7 @@ pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantPar
     let scale = match mapping {
         Mapping::Symmetric => f64::from(range.magnitude()) / f64::from(qmax),
         Mapping::Affine => (hi - lo) / f64::from(qmax - qmin),
-        Mapping::FullRange | Mapping::Minimum => panic!("{mapping} has parameters of its own"),
+        Mapping::FullRange | Mapping::Minimum => refuse(mapping),
     };
     if scale < f64::from(f32::MIN_POSITIVE) {
         return QuantParams::UNIT;
@@ -203,6 +203,13 @@ pub fn fit(range: Range, mapping: Mapping, (qmin, qmax): (i32, i32)) -> QuantPar
     // Of finite ends, the scale is finite: (MAX − MIN) / 3 still is, and checked above not to be
     // subnormal. Codes of fewer than two bits, whose scale may be infinite, keep the unit scale.
     QuantParams::new(scale as f32, zero_point).unwrap_or(QuantParams::UNIT)
+}
+
+/// Out of the way of loops over groups.
+#[cold]
+#[inline(never)]
+fn refuse(mapping: Mapping) -> ! {
+    panic!("{mapping} has parameters of its own")
 }
 
 /// `rne(v)` for codes: exact where `|v| ≤ 512`, saturated to ±512 beyond.
