@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use quant::record::{Record, RecordVersion};
+use quant::record::{Record, RecordVersion, Recorder};
 use quant::record::{RecordFormatError, RecordState};
 use quant::tensor::{FloatType, QuantizedTensor, SharedTensor};
 use quant::{BincodeRecorder, Module, RecordError, Tensor};
@@ -159,6 +159,28 @@ pub fn of_version_2() -> Record {
         ),
     );
     record
+}
+
+/// Loads from bytes; a reader that does not know its length must come to the same result.
+///
+/// # Errors
+/// Those of the recorder.
+///
+/// # Panics
+/// If the results differ.
+pub fn load_both(recorder: &impl Recorder, bytes: &[u8]) -> Result<Record, RecordError> {
+    let known = recorder.load(&mut &*bytes, Some(bytes.len() as u64));
+    let unknown = recorder.load(&mut &*bytes, None);
+    assert_eq!(known.is_ok(), unknown.is_ok(), "{known:?}; {unknown:?}");
+    known
+}
+
+/// The bytes of a record in the native format.
+///
+/// # Panics
+/// If it cannot be saved.
+pub fn native(record: &Record) -> Vec<u8> {
+    record.save_bytes(&BincodeRecorder::default()).expect("the record can be saved")
 }
 
 /// Saves records of version 1.

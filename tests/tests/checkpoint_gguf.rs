@@ -13,7 +13,7 @@ use quant_formats::{
 };
 use tests::mutate::mutate;
 use tests::random::Random;
-use tests::record::{chain, of_everything};
+use tests::record::{chain, load_both, native, of_everything};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/types.gguf")
@@ -23,16 +23,8 @@ fn recorder() -> GgufRecorder {
     GgufRecorder::default()
 }
 
-/// Loads from bytes; a reader that does not know its length must come to the same result.
 fn load(bytes: &[u8]) -> Result<Record, RecordError> {
-    let known = recorder().load(&mut &*bytes, Some(bytes.len() as u64));
-    let unknown = recorder().load(&mut &*bytes, None);
-    assert_eq!(known.is_ok(), unknown.is_ok(), "{known:?}; {unknown:?}");
-    known
-}
-
-fn native(record: &Record) -> Vec<u8> {
-    record.save_bytes(&BincodeRecorder::default()).unwrap()
+    load_both(&recorder(), bytes)
 }
 
 fn reason(error: RecordError) -> GgufError {

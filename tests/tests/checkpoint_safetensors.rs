@@ -9,22 +9,14 @@ use quant::{BincodeRecorder, Module, RecordError, Tensor};
 use quant_formats::{SafetensorsError, SafetensorsRecorder, Stored};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tests::random::Random;
-use tests::record::{chain, of_everything};
+use tests::record::{chain, load_both, native, of_everything};
 
 fn recorder() -> SafetensorsRecorder {
     SafetensorsRecorder::default()
 }
 
-/// Loads from bytes; a reader that does not know its length must come to the same result.
 fn load(bytes: &[u8]) -> Result<Record, RecordError> {
-    let known = recorder().load(&mut &*bytes, Some(bytes.len() as u64));
-    let unknown = recorder().load(&mut &*bytes, None);
-    assert_eq!(known.is_ok(), unknown.is_ok(), "{known:?}; {unknown:?}");
-    known
-}
-
-fn native(record: &Record) -> Vec<u8> {
-    record.save_bytes(&BincodeRecorder::default()).unwrap()
+    load_both(&recorder(), bytes)
 }
 
 /// What the file on disk holds, read one tensor at a time.

@@ -193,12 +193,18 @@ fn the_configuration_says_what_is_quantized_and_how() {
     assert_eq!(found["config_groups"]["group_0"]["input_activations"]["dynamic"], true);
 }
 
+/// Shards that hold a few tensors of the model each.
+fn small_shards() -> Options<'static> {
+    let mut options = Options::default();
+    options.max_shard_size = Some(2_000);
+    options
+}
+
 #[test]
 fn shards_are_divided_by_size_and_listed() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (open(model(directory.path())), directory.path().join("to"));
-    let mut options = Options::default();
-    options.max_shard_size = Some(2_000);
+    let options = small_shards();
     let int8 = recipe("per-channel-symmetric-int8");
     quant_formats::quantize_folder(&from, &int8, Inputs::Float, &to, options).unwrap();
     let index: Value =
@@ -232,8 +238,7 @@ fn content(directory: &Path) -> Vec<(String, Vec<u8>)> {
 fn an_interrupted_job_goes_on_and_gives_the_same_bytes() {
     let directory = tempfile::tempdir().unwrap();
     let (from, whole) = (open(model(directory.path())), directory.path().join("whole"));
-    let mut options = Options::default();
-    options.max_shard_size = Some(2_000);
+    let options = small_shards();
     let int8 = recipe("per-channel-symmetric-int8");
     let expected_plan =
         quant_formats::quantize_folder(&from, &int8, Inputs::Float, &whole, options).unwrap();
@@ -278,8 +283,7 @@ fn an_interrupted_job_goes_on_and_gives_the_same_bytes() {
 fn a_finished_shard_that_was_damaged_is_written_again() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (open(model(directory.path())), directory.path().join("to"));
-    let mut options = Options::default();
-    options.max_shard_size = Some(2_000);
+    let options = small_shards();
     let int8 = recipe("per-channel-symmetric-int8");
     quant_formats::quantize_folder(&from, &int8, Inputs::Float, &to, options).unwrap();
     let expected = content(&to);
