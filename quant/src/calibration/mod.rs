@@ -34,7 +34,9 @@ pub use mse::MseCalibration;
 pub use percentile::PercentileCalibration;
 
 use crate::kernel::{Kernel, QuantError};
-use crate::scheme::{Grid, MinimumParams, NonFinite, QuantParams, Quantization, Range};
+#[cfg(feature = "std")]
+use crate::scheme::MinimumParams;
+use crate::scheme::{Grid, NonFinite, QuantParams, Quantization, Range};
 
 /// How the range of a tensor is found.
 ///
@@ -101,6 +103,7 @@ pub trait Observer {
 }
 
 /// The error of quantizing `values` on `grid` over a minimum, with sums in the order of the kernels'.
+#[cfg(feature = "std")]
 pub(crate) fn minimum_error(grid: Grid, values: &[f32], params: MinimumParams) -> QuantError {
     let (qmin, _) = grid.code_range();
     let mut lanes = [QuantError::default(); 16];

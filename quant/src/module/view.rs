@@ -134,25 +134,18 @@ impl<'a> ParamView<'a> {
     /// A copy of the parameter.
     pub fn to_tensor(self) -> Tensor {
         match self.0 {
-            View::Float(value) => copy(value),
+            View::Float(value) => {
+                let (shape, ty) = (value.shape(), value.float_type());
+                let copied = match self.half_bits() {
+                    None => SharedTensor::new(&shape, value.values().into_owned()),
+                    Some(bits) => SharedTensor::from_half_bits(&shape, ty, bits.into_owned()),
+                };
+                copied.expect("a storage has as many values as its shape says").into()
+            }
             View::Host(tensor) => tensor.clone(),
             View::Quantized(tensor) => tensor.clone().into(),
         }
     }
-}
-
-/// A copy of a float storage, with elements of the same type.
-fn copy(value: &dyn FloatView) -> Tensor {
-    let shape = value.shape();
-    let copied = match HalfType::of(value.float_type()) {
-        None => SharedTensor::new(&shape, value.values().into_owned()),
-        Some(half) => {
-            let bits = value.half_bits().map(Cow::into_owned);
-            let bits = bits.unwrap_or_else(|| half.narrow(&value.values()));
-            SharedTensor::from_bits(&shape, half, bits.into())
-        }
-    };
-    copied.expect("a storage has as many values as its shape says").into()
 }
 
 impl<'a> From<&'a QuantizedTensor> for ParamView<'a> {

@@ -7,16 +7,7 @@ use super::planner::Choice;
 use super::weights;
 use crate::kernel::QuantError;
 use crate::module::ParamId;
-use crate::scheme::{QuantizationScheme, packing};
-
-/// The bytes of a tensor once it is quantized.
-fn byte_count(shape: &[usize], scheme: QuantizationScheme, groups: usize) -> u64 {
-    let codes = packing::dense_bytes(shape, scheme.quantization_type());
-    let (mapping, scale) = (scheme.mapping(), scheme.scale_type().bytes());
-    let zero_point = usize::from(mapping.has_zero_points());
-    let minimum = if mapping.has_minimums() { scale } else { 0 };
-    (codes.unwrap_or(0) + groups * (scale + zero_point + minimum)) as u64
-}
+use crate::tensor::record_lens;
 
 /// The result of quantizing one tensor.
 pub(super) struct Measured {
@@ -35,7 +26,8 @@ pub(super) fn measure(
     choice: &Choice,
 ) -> Result<Measured, QuantizeError> {
     let fitted = fit(id, shape, values, choice)?;
-    let bytes = byte_count(shape, choice.scheme, fitted.params.len());
+    let lens = record_lens(shape, choice.scheme, fitted.params.len());
+    let bytes = lens.expect("the tensor is in memory").iter().sum::<usize>() as u64;
     let (expected, noise) = expect(&fitted, values);
     Ok(Measured { bytes, noise, expected, fitted })
 }

@@ -3,8 +3,12 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::calibration::{self, Calibration};
-use crate::kernel::{Kernel, QuantError};
+#[cfg(feature = "std")]
+use crate::calibration;
+use crate::calibration::Calibration;
+use crate::kernel::Kernel;
+#[cfg(feature = "std")]
+use crate::kernel::QuantError;
 use crate::scheme::{
     Grid, Groups, LayoutError, Mapping, MinimumParams, NonFinite, QuantParams, QuantizationScheme,
     Range, ScaleError,
@@ -89,7 +93,11 @@ impl GroupParams {
             }
         }
     }
+}
 
+/// What plans ask.
+#[cfg(feature = "std")]
+impl GroupParams {
     /// The number of groups.
     pub(super) fn len(&self) -> usize {
         match self {

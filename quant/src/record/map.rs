@@ -13,15 +13,13 @@ use super::error::RecordError;
 use crate::record::format::entry::{RecordEntry, RecordState, Stored};
 use crate::record::format::error::RecordFormatError;
 use crate::record::format::section::{RecordSection, Section, SectionKind, tensor_sections};
-use crate::record::format::version::RecordVersion;
 use crate::record::read::elements::{Element, fix_endian};
 use crate::record::read::open_file::OpenFile;
 use crate::record::read::record_file::{RecordFile, TensorLocation};
-use crate::record::read::source::{check_crc, check_padding, codes_in_memory};
-use crate::scheme::{QuantizationScheme, ScaleType, packing};
+use crate::record::read::source::{check_crc, check_padding, quantized};
+use crate::scheme::ScaleType;
 use crate::tensor::{
-    Buffer, Bytes, FloatType, HalfType, Offsets, Owner, QuantizedTensor, SharedTensor, Tensor,
-    TensorError,
+    Buffer, Bytes, FloatType, HalfType, Offsets, Owner, SharedTensor, Tensor, TensorError,
 };
 
 /// When a [`MappedRecord`] verifies checksums.
@@ -257,10 +255,8 @@ impl MappedRecord {
                 } else {
                     Offsets::ZeroPoints(elements(map, zero_points))
                 };
-                codes(map, version, shape, scheme, values).and_then(|codes| {
-                    let made = QuantizedTensor::from_buffers(shape, scheme, codes, scales, offsets);
-                    made.map(Tensor::from)
-                })
+                // Codes are borrowed, or copied if they are stored densely.
+                quantized(version, (shape, scheme), elements(map, values), scales, offsets)
             }
         };
         made.map_err(|source: TensorError| {
@@ -290,21 +286,6 @@ fn floats_of(map: &Owner, stored_as: ScaleType, section: Section) -> Buffer<f32>
         _ => unreachable!("records have no other scales"),
     };
     half.widen(&elements::<u16>(map, section)).into()
-}
-
-/// The codes of a tensor: borrowed, or copied if they are stored densely.
-fn codes(
-    map: &Owner,
-    version: RecordVersion,
-    shape: &[usize],
-    scheme: QuantizationScheme,
-    section: Section,
-) -> Result<Buffer<u8>, TensorError> {
-    let codes: Buffer<u8> = elements(map, section);
-    if version < RecordVersion::V2 || !packing::is_dense_narrower(scheme.quantization_type()) {
-        return Ok(codes);
-    }
-    Ok(codes_in_memory(version, shape, scheme, codes.into_vec())?.into())
 }
 
 /// Maps a file up to the length that its header has been validated against.

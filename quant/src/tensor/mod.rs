@@ -24,12 +24,14 @@ pub use float_type::FloatType;
 pub use quantized::QuantizedTensor;
 pub use shared::SharedTensor;
 
+#[cfg(feature = "std")]
+pub(crate) use buffer::Buffer;
 #[cfg(feature = "mmap")]
-pub(crate) use buffer::{Buffer, Bytes, Owner};
+pub(crate) use buffer::{Bytes, Owner};
 #[doc(hidden)]
 pub use error::check_len;
 pub(crate) use float_type::HalfType;
 pub(crate) use host::Repr;
-#[cfg(feature = "mmap")]
-pub(crate) use quantized::Offsets;
+#[cfg(feature = "std")]
+pub(crate) use quantized::{Offsets, record_lens};
 pub(crate) use {float::FloatTensor, host::Tensor};

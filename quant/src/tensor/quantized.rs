@@ -231,10 +231,8 @@ impl QuantizedTensor {
 
     /// The bytes that codes, scales, zero points and minimums take in a record.
     pub fn byte_count(&self) -> usize {
-        // Checked when the tensor was made.
-        packing::dense_bytes(&self.shape, self.scheme.quantization_type()).unwrap_or(usize::MAX)
-            + (self.scales.len() + self.minimums().len()) * self.scheme.scale_type().bytes()
-            + self.zero_points().len()
+        let lens = record_lens(&self.shape, self.scheme, self.groups.count());
+        lens.expect("counted when the tensor was made").iter().sum()
     }
 
     /// The values in row-major order: `f32(q - z) * s` (rule 3), and with minimums
@@ -302,6 +300,23 @@ impl QuantizedTensor {
             values.iter_mut().for_each(|value| *value += minimum);
         }
     }
+}
+
+/// The bytes that codes, scales, and zero points or minimums take in a record, or `None` if `usize`
+/// cannot count them.
+pub(crate) fn record_lens(
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    groups: usize,
+) -> Option<[usize; 3]> {
+    let codes = packing::dense_bytes(shape, scheme.quantization_type())?;
+    let scales = groups.checked_mul(scheme.scale_type().bytes())?;
+    let offsets = match scheme.mapping() {
+        Mapping::Symmetric | Mapping::FullRange => 0,
+        Mapping::Affine => groups,
+        Mapping::Minimum => scales,
+    };
+    Some([codes, scales, offsets])
 }
 
 /// The length of a row: of the last axis, or 1 for a scalar.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::Stored;
 use super::version::RecordVersion;
 use crate::scheme::{Groups, element_count, packing};
-use crate::tensor::TensorError;
+use crate::tensor::{TensorError, record_lens};
 
 /// Sections start and end on multiples of 64 bytes, the size of a cache line and of the widest
 /// vector register: a mapped section can be used in place and read in whole registers.
@@ -103,25 +103,17 @@ pub(crate) fn section_lens(
     let scheme = match stored {
         Stored::Quantized(scheme) => scheme,
         Stored::Float(ty) => {
-            let values = element_count(shape).and_then(|count| bytes(count, ty.bytes()));
-            return Ok(values.map(|values| [values, 0, 0]));
+            let values = element_count(shape).and_then(|count| count.checked_mul(ty.bytes()));
+            return Ok(values.map(|values| [values as u64, 0, 0]));
         }
     };
     let groups = Groups::new(shape, scheme.granularity())?.count();
-    let (mapping, scale) = (scheme.mapping(), scheme.scale_type().bytes());
-    let offsets = match (mapping.has_zero_points(), mapping.has_minimums()) {
-        (true, _) => Some(groups as u64),
-        (_, true) => bytes(groups, scale),
-        _ => Some(0),
+    let lens = || {
+        let [mut codes, scales, offsets] = record_lens(shape, scheme, groups)?;
+        if version == RecordVersion::V1 {
+            codes = packing::packed_bytes(shape, scheme.quantization_type())?;
+        }
+        Some([codes, scales, offsets].map(|len| len as u64))
     };
-    let codes = match version {
-        RecordVersion::V1 => packing::packed_bytes(shape, scheme.quantization_type()),
-        RecordVersion::V2 => packing::dense_bytes(shape, scheme.quantization_type()),
-    };
-    let lens = || Some([codes? as u64, bytes(groups, scale)?, offsets?]);
     Ok(lens())
-}
-
-fn bytes(count: usize, size: usize) -> Option<u64> {
-    Some(count.checked_mul(size)? as u64)
 }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::scheme::{QuantizationType, packing};
+
 /// A version of the record format.
 ///
 /// Version 2 adds floats of half precision, and stores codes of 3, 5, 6 and 7 bits densely. A
@@ -24,6 +26,15 @@ impl RecordVersion {
         match self {
             Self::V1 => 1,
             Self::V2 => 2,
+        }
+    }
+
+    /// Whether codes of this type are stored in another form than they have in memory: without the
+    /// bits that they do not need.
+    pub(crate) const fn is_dense(self, ty: QuantizationType) -> bool {
+        match self {
+            Self::V1 => false,
+            Self::V2 => packing::is_dense_narrower(ty),
         }
     }
 

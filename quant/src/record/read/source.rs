@@ -17,7 +17,9 @@ use crate::record::format::section::{ALIGNMENT, Section, SectionKind};
 use crate::record::format::validate::{CheckedHeader, validate};
 use crate::record::format::version::RecordVersion;
 use crate::scheme::{QuantizationScheme, ScaleType, packing};
-use crate::tensor::{FloatType, HalfType, QuantizedTensor, SharedTensor, Tensor, TensorError};
+use crate::tensor::{
+    Buffer, FloatType, HalfType, Offsets, QuantizedTensor, SharedTensor, Tensor, TensorError,
+};
 
 /// Reads a record from an input of `len` bytes, if that is known.
 pub(crate) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, ReadError> {
@@ -150,19 +152,18 @@ impl<'a> Source<'a> {
         let made = match *stored {
             Stored::Float(ty) => self.floats(name, shape, ty, values)?,
             Stored::Quantized(scheme) => {
-                let codes = self.section(name, SectionKind::Values, values)?;
-                let codes = codes_in_memory(version, shape, scheme, codes)
-                    .map_err(|source| RecordFormatError::Tensor { id: id.clone(), source })?;
+                let codes: Vec<u8> = self.section(name, SectionKind::Values, values)?;
                 let ty = scheme.scale_type();
                 let scales = self.scales(name, SectionKind::Scales, ty, scales)?;
-                let made = if scheme.mapping().has_minimums() {
+                let offsets = if scheme.mapping().has_minimums() {
                     let minimums = self.scales(name, SectionKind::Minimums, ty, zero_points)?;
-                    QuantizedTensor::with_minimums(shape, scheme, codes, scales, minimums)
+                    Offsets::Minimums(minimums.into())
                 } else {
-                    let zero_points = self.section(name, SectionKind::ZeroPoints, zero_points)?;
-                    QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points)
+                    let zero_points: Vec<i8> =
+                        self.section(name, SectionKind::ZeroPoints, zero_points)?;
+                    Offsets::ZeroPoints(zero_points.into())
                 };
-                made.map(Tensor::from)
+                quantized(version, (shape, scheme), codes.into(), scales.into(), offsets)
             }
         };
         // The empty sections of a float tensor have no bytes and no padding to skip.
@@ -302,18 +303,22 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The codes of a section as they are in memory.
-pub(crate) fn codes_in_memory(
+/// The quantized tensor of codes as a record of this version stores them.
+pub(crate) fn quantized(
     version: RecordVersion,
-    shape: &[usize],
-    scheme: QuantizationScheme,
-    codes: Vec<u8>,
-) -> Result<Vec<u8>, TensorError> {
+    (shape, scheme): (&[usize], QuantizationScheme),
+    stored: Buffer<u8>,
+    scales: Buffer<f32>,
+    offsets: Offsets,
+) -> Result<Tensor, TensorError> {
     let ty = scheme.quantization_type();
-    if version < RecordVersion::V2 || !packing::is_dense_narrower(ty) {
-        return Ok(codes);
-    }
-    packing::from_dense(&codes, shape, ty).map_err(|byte| TensorError::Padding { byte })
+    let codes = if version.is_dense(ty) {
+        let codes = packing::from_dense(&stored, shape, ty);
+        codes.map_err(|byte| TensorError::Padding { byte })?.into()
+    } else {
+        stored
+    };
+    QuantizedTensor::from_buffers(shape, scheme, codes, scales, offsets).map(Tensor::from)
 }
 
 /// Compares the computed checksum of a section with the one in the header.

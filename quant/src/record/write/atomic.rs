@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of records, so that every file of the workspace is written by the same code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -259,6 +259,12 @@ fn temporary_name() -> OsString {
     format!(".quant-{:016x}.tmp", random()).into()
 }
 
+/// Whether a file has such a name: one that was not renamed, because its process was killed.
+pub fn is_temporary_name(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with(".quant-") && name.ends_with(".tmp")
+}
+
 /// A number that other users cannot predict: the keys of the hash are the system's random numbers.
 pub(super) fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
@@ -404,6 +410,7 @@ mod tests {
     fn temporary_names_are_distinct_and_short() {
         let names: std::collections::HashSet<_> = (0..100).map(|_| temporary_name()).collect();
         assert_eq!(names.len(), 100);
+        assert!(names.iter().all(|name| is_temporary_name(name)));
         assert!(names.iter().all(|name| name.len() == ".quant-0123456789abcdef.tmp".len()));
     }
 }

@@ -35,19 +35,13 @@ impl<'a> Payload<'a> {
     /// The sections of a parameter in a record: values, scales and zero points or minimums.
     pub(super) fn of_version(param: ParamView<'a>, version: RecordVersion) -> [Self; 3] {
         let [values, scales, zero_points] = Self::of(param);
-        let values = match param.quantized() {
-            Some(tensor) if version >= RecordVersion::V2 => Self::dense(tensor),
-            _ => values,
-        };
-        [values, scales, zero_points]
-    }
-
-    fn dense(tensor: &'a QuantizedTensor) -> Self {
-        let (packed, ty) = (tensor.packed_codes(), tensor.scheme().quantization_type());
-        if !packing::is_dense_narrower(ty) {
-            return Self::Bytes(packed);
+        let Some(tensor) = param.quantized() else { return [values, scales, zero_points] };
+        let ty = tensor.scheme().quantization_type();
+        if !version.is_dense(ty) {
+            return [values, scales, zero_points];
         }
-        Self::Dense { packed, row: tensor.shape().last().copied().unwrap_or(1), ty }
+        let row = tensor.shape().last().copied().unwrap_or(1);
+        [Self::Dense { packed: tensor.packed_codes(), row, ty }, scales, zero_points]
     }
 
     /// Values, scales and zero points or minimums of a parameter as they are in memory.
