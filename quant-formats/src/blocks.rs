@@ -8,7 +8,7 @@ use quant::record::{RecordFormatError, RecordState};
 
 use crate::entry::{Entry, StateEntry, Stored};
 use crate::ggml::{blocks_of_kind, decode};
-use crate::source::Source;
+use crate::source::{Source, states_at};
 
 /// The entries of a source together with its tensors of blocks, which it has as states.
 pub(crate) struct Blocks {
@@ -45,8 +45,7 @@ impl Blocks {
 
     /// The states that are not tensors of blocks.
     pub(crate) fn other_entries(&self, source: &dyn Source) -> Vec<StateEntry> {
-        let all = source.state_entries().into_iter().enumerate();
-        all.filter_map(|(at, state)| self.others.binary_search(&at).ok().map(|_| state)).collect()
+        states_at(source, &self.others)
     }
 
     /// Reads the states that are not tensors of blocks.

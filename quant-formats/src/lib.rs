@@ -67,6 +67,7 @@
 mod blocks;
 mod checkpoint;
 mod create;
+mod declared;
 mod encode;
 mod entry;
 mod error;

@@ -72,16 +72,21 @@ pub(crate) fn needed(from: &Entry, len: u64) -> u64 {
 /// Runs of tensors that fit into memory together.
 fn batches(needs: &[u64], held: u64, max_memory: Option<u64>) -> Vec<Range<usize>> {
     let room = max_memory.map_or(DEFAULT_MEMORY, |limit| limit.saturating_sub(OVERHEAD + held));
-    let (mut batches, mut start, mut used) = (Vec::new(), 0, 0u64);
-    for (index, &needed) in needs.iter().enumerate() {
-        if index > start && used.saturating_add(needed) > room {
-            batches.push(start..index);
+    runs(needs, room)
+}
+
+/// Divides sizes, in order, into runs of at most `max` together; a larger one is a run of its own.
+pub(crate) fn runs(sizes: &[u64], max: u64) -> Vec<Range<usize>> {
+    let (mut runs, mut start, mut used) = (Vec::new(), 0, 0u64);
+    for (index, &size) in sizes.iter().enumerate() {
+        if index > start && used.saturating_add(size) > max {
+            runs.push(start..index);
             (start, used) = (index, 0);
         }
-        used = used.saturating_add(needed);
+        used = used.saturating_add(size);
     }
-    batches.push(start..needs.len());
-    batches
+    runs.push(start..sizes.len());
+    runs
 }
 
 /// Checks that every tensor fits into the memory. The error says what is enough for all of them.

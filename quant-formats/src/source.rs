@@ -11,6 +11,12 @@ use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
 use crate::method::PreQuantized;
 
+/// The states of a source at these positions.
+pub(crate) fn states_at(source: &dyn Source, positions: &[usize]) -> Vec<StateEntry> {
+    let all = source.state_entries();
+    positions.iter().map(|&position| all[position].clone()).collect()
+}
+
 /// An open file whose description of its tensors has been checked.
 ///
 /// Positions are those in [`entries`](Self::entries); callers keep to them.

@@ -4,11 +4,11 @@
 //! end: a directory that has it is not complete.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use quant::__private::is_temporary_name;
 use quant::quantize::PlannedParam;
 use serde::{Deserialize, Serialize};
 
@@ -129,7 +129,7 @@ fn write_line(file: &mut (impl Write + ?Sized), line: &impl Serialize) -> io::Re
 /// Whether nothing is in a directory but what a process that was killed had not finished.
 fn is_empty(directory: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(directory)? {
-        if !is_temporary(&entry?.file_name()) {
+        if !is_temporary_name(&entry?.file_name()) {
             return Ok(false);
         }
     }
@@ -140,17 +140,11 @@ fn is_empty(directory: &Path) -> io::Result<bool> {
 fn remove_temporaries(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if is_temporary(&entry.file_name()) {
+        if is_temporary_name(&entry.file_name()) {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
-}
-
-/// Whether a file is one that an [`AtomicFile`](quant::record::AtomicFile) has not yet renamed.
-fn is_temporary(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    name.starts_with(".quant-") && name.ends_with(".tmp")
 }
 
 pub(super) fn in_file(path: &Path, error: io::Error) -> CheckpointError {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::compressed::Slot;
+use crate::pipeline::runs;
 use crate::safetensors::Dtype;
 
 /// The greatest size of a shard unless another one is asked for; that of transformers.
@@ -18,15 +19,7 @@ impl Shards {
     /// Divides outputs of these sizes into files of at most `max` bytes of tensors; an output that
     /// is larger has a file of its own.
     pub(super) fn divide(sizes: &[u64], max: u64) -> Self {
-        let (mut runs, mut start, mut used) = (Vec::new(), 0, 0u64);
-        for (index, &size) in sizes.iter().enumerate() {
-            if index > start && used.saturating_add(size) > max {
-                runs.push(start..index);
-                (start, used) = (index, 0);
-            }
-            used = used.saturating_add(size);
-        }
-        runs.push(start..sizes.len());
+        let runs = runs(sizes, max);
         let count = runs.len();
         let name = |position: usize| match count {
             1 => "model.safetensors".to_owned(),
@@ -54,10 +47,8 @@ impl Shards {
         if self.0.len() == 1 {
             return None;
         }
-        let of_shard = |(name, run): &'_ (String, Range<usize>)| (name.clone(), run.clone());
         let mut weight_map = BTreeMap::new();
-        let names: Vec<_> = self.0.iter().map(of_shard).collect();
-        for (name, run) in &names {
+        for (name, run) in &self.0 {
             for (tensor, ..) in outputs[run.clone()].iter().flatten() {
                 weight_map.insert(tensor.as_str(), name.as_str());
             }

@@ -1,6 +1,5 @@
 //! One shard: its header, then its tensors in any order.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -24,26 +23,20 @@ pub(super) struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Writes the header. Tensors with wide elements come first, so that each is aligned.
+    /// Writes the header.
     pub(super) fn create(
         path: &Path,
         slots: &[Slot],
         metadata: &BTreeMap<String, String>,
     ) -> Result<Self, CheckpointError> {
-        let mut order: Vec<usize> = (0..slots.len()).collect();
-        order.sort_by_key(|&slot| Reverse(slots[slot].1.bits()));
-        let mut ranges = vec![0..0; slots.len()];
-        let mut at = 0;
-        for slot in order {
-            let (_, dtype, shape) = &slots[slot];
-            let len = dtype.byte_count(shape).unwrap_or(0);
-            ranges[slot] = at..at + len;
-            at += len;
-        }
-        let tensors = slots.iter().zip(ranges).map(|((name, dtype, shape), bytes)| {
-            safetensors::Slot { name: name.clone(), dtype: *dtype, shape: shape.clone(), bytes }
+        let tensors = slots.iter().map(|(name, dtype, shape)| safetensors::Slot {
+            name: name.clone(),
+            dtype: *dtype,
+            shape: shape.clone(),
+            bytes: 0..dtype.byte_count(shape).unwrap_or(0),
         });
-        let header = Header { metadata: metadata.clone(), tensors: tensors.collect() };
+        let mut header = Header { metadata: metadata.clone(), tensors: tensors.collect() };
+        header.place();
         let encoded = header.encode().map_err(quant::RecordError::from)?;
         let mut checksum = Hasher::new();
         checksum.update(&encoded);
@@ -71,12 +64,7 @@ impl ShardWriter {
         self.file.flush()?;
         self.file.commit()?;
         let (mut whole, tensors) = self.checksums;
-        let mut order: Vec<usize> = (0..tensors.len()).collect();
-        order.sort_by_key(|&slot| {
-            let bytes = &self.header.tensors[slot].bytes;
-            (bytes.start, bytes.end)
-        });
-        order.into_iter().for_each(|slot| whole.combine(&tensors[slot]));
+        self.header.by_offset().into_iter().for_each(|slot| whole.combine(&tensors[slot]));
         Ok((self.data + self.header.data_len(), whole.finalize()))
     }
 }

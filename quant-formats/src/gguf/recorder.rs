@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
-use quant::Module;
-use quant::ParamId;
 use quant::RecordError;
-use quant::module::{ModuleVisitor, ParamView, Walk};
-use quant::record::{Manifest, ManifestError, Record, RecordEntry, Recorder};
+use quant::module::Walk;
+use quant::record::{Manifest, Record, Recorder};
 
 use super::layout::Layout;
 use super::reader;
 use super::writer::{content, pad};
+use crate::declared::for_each_param;
 use crate::rename::Rename;
 
 /// Loads and saves models in GGUF files, as llama.cpp has them.
@@ -62,14 +61,10 @@ impl Recorder for GgufRecorder {
         let manifest = Manifest::of_model(model, &self.metadata);
         let layout = Layout::new(&manifest, false)?;
         writer.write_all(&layout.header)?;
-        let entries = &manifest.entries;
-        let mut pass = Pass { layout: &layout, entries, at: 0, writer, result: Ok(()) };
-        model.visit(&mut pass);
-        let Pass { at, result, .. } = pass;
-        result?;
-        if let Some(missing) = entries.get(at) {
-            return Err(ManifestError::Changed { id: missing.id.clone() }.into());
-        }
+        for_each_param(model, &manifest.entries, |at, param| {
+            content(param, |payload| payload.chunks(|bytes| writer.write_all(bytes)))?;
+            Ok(pad(writer, layout.padding(&layout.entries[at]))?)
+        })?;
         for (slot, state) in layout.states.iter().zip(&manifest.states) {
             if let Some(slot) = slot {
                 writer.write_all(&state.data)?;
@@ -81,34 +76,5 @@ impl Recorder for GgufRecorder {
 
     fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
         Ok(self.rename.record(reader::load(reader, len)?)?)
-    }
-}
-
-/// Writes parameters in the order of the walk.
-struct Pass<'a> {
-    layout: &'a Layout,
-    entries: &'a [RecordEntry],
-    at: usize,
-    writer: &'a mut dyn Write,
-    result: Result<(), RecordError>,
-}
-
-impl ModuleVisitor for Pass<'_> {
-    fn visit_float(&mut self, id: ParamId, param: ParamView<'_>) {
-        if self.result.is_ok() {
-            self.result = self.try_param(id, param);
-        }
-    }
-}
-
-impl Pass<'_> {
-    fn try_param(&mut self, id: ParamId, param: ParamView<'_>) -> Result<(), RecordError> {
-        if self.entries.get(self.at) != Some(&RecordEntry::of_param(id.clone(), param)) {
-            return Err(ManifestError::Changed { id }.into());
-        }
-        content(param, |payload| payload.chunks(|bytes| self.writer.write_all(bytes)))?;
-        pad(self.writer, self.layout.padding(&self.layout.entries[self.at]))?;
-        self.at += 1;
-        Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::format::Format;
 use crate::in_memory::InMemory;
 use crate::method::{Encoding, PreQuantized, PreQuantizedTensor, Refusal};
 use crate::safetensors::SafetensorsRecorder;
-use crate::source::Source;
+use crate::source::{Source, states_at};
 
 /// The checkpoint, in which tensors that another program has quantized are entries with values. Those
 /// whose values cannot be computed stay as they are, and their description says why.
@@ -144,7 +144,9 @@ impl Imported {
                 all.values.push(Values::Inner(position));
             }
         }
-        by_place.into_values().flatten().for_each(|layer| all.add_computed(layer));
+        // Those without a part that is an entry.
+        let others = by_place.remove(&None).unwrap_or_default();
+        others.into_iter().for_each(|layer| all.add_computed(layer));
         all
     }
 
@@ -168,14 +170,7 @@ impl Source for Imported {
     }
 
     fn state_entries(&self) -> Vec<StateEntry> {
-        let mut states = self.inner.state_entries();
-        let mut keep = self.states.iter().copied().peekable();
-        let mut position = 0;
-        states.retain(|_| {
-            position += 1;
-            keep.next_if_eq(&(position - 1)).is_some()
-        });
-        states
+        states_at(&*self.inner, &self.states)
     }
 
     fn files(&self) -> Vec<&Path> {

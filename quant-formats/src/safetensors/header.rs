@@ -3,6 +3,7 @@
 //! The crate `safetensors` needs all bytes of a file in memory; here they stay in the file. The
 //! tests of the workspace compare both.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
@@ -79,7 +80,8 @@ impl Header {
         let header =
             Self { metadata: raw.metadata, tensors: tensors.collect::<Result<Vec<_>, _>>()? };
         let mut at = 0;
-        for slot in header.by_offset() {
+        for position in header.by_offset() {
+            let slot = &header.tensors[position];
             if slot.bytes.start != at {
                 let (id, offset) = (slot.name.as_str().into(), slot.bytes.start);
                 return Err(SafetensorsError::Offset { id, offset, expected: at });
@@ -92,12 +94,29 @@ impl Header {
         }
     }
 
-    /// The tensors in the order of their positions.
-    pub(super) fn by_offset(&self) -> Vec<&Slot> {
-        let mut slots: Vec<_> = self.tensors.iter().collect();
+    /// The indices of the tensors in the order of their bytes.
+    pub(crate) fn by_offset(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
         // Tensors without elements share their offset with the next one.
-        slots.sort_by_key(|slot| (slot.bytes.start, slot.bytes.end));
-        slots
+        order.sort_by_key(|&slot| {
+            let bytes = &self.tensors[slot].bytes;
+            (bytes.start, bytes.end)
+        });
+        order
+    }
+
+    /// Gives the tensors, whose bytes start at 0, their places: end to end, those of wide elements
+    /// first, so that every element is aligned to its size.
+    pub(crate) fn place(&mut self) {
+        let slots = &mut self.tensors;
+        let mut order: Vec<usize> = (0..slots.len()).collect();
+        order.sort_by_key(|&slot| Reverse(slots[slot].dtype.bits()));
+        let mut at = 0;
+        for slot in order {
+            let len = slots[slot].bytes.end;
+            slots[slot].bytes = at..at + len;
+            at += len;
+        }
     }
 
     /// The length and the JSON, padded with spaces so that the data is aligned to 8 bytes.

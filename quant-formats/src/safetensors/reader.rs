@@ -109,12 +109,7 @@ pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
     let (header, _) = read_header(reader, len)?;
     let catalog = Catalog::new(&header)?;
     let mut read = HashMap::new();
-    let mut positions: Vec<usize> = (0..header.tensors.len()).collect();
-    positions.sort_by_key(|&slot| {
-        let bytes = &header.tensors[slot].bytes;
-        (bytes.start, bytes.end)
-    });
-    for slot in positions {
+    for slot in header.by_offset() {
         let elements = Elements::read(reader, &header.tensors[slot], len.is_some(), Vec::new())?;
         read.insert(slot, elements);
     }

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use quant::__private::Payload;
-use quant::Module;
-use quant::ParamId;
 use quant::RecordError;
-use quant::module::{ModuleVisitor, ParamView, Walk};
-use quant::record::{Manifest, ManifestError, Record, RecordEntry, Recorder};
+use quant::module::Walk;
+use quant::record::{Manifest, Record, Recorder};
 
 use super::reader;
 use super::writer::{Layout, WIDTHS};
+use crate::declared::for_each_param;
 use crate::rename::Rename;
 
 /// Loads and saves models in safetensors files.
@@ -74,14 +73,14 @@ impl Recorder for SafetensorsRecorder {
         writer.write_all(layout.header())?;
         // The widest elements come first in the file: one walk for each width.
         for bits in WIDTHS {
-            let entries = &manifest.entries;
-            let mut pass = Pass { layout: &layout, bits, entries, at: 0, writer, result: Ok(()) };
-            model.visit(&mut pass);
-            let Pass { at, result, .. } = pass;
-            result?;
-            if let Some(missing) = entries.get(at) {
-                return Err(ManifestError::Changed { id: missing.id.clone() }.into());
-            }
+            for_each_param(model, &manifest.entries, |at, param| {
+                for (slot, payload) in layout.slots(at).zip(Payload::of(param)) {
+                    if slot.dtype.bits() == bits {
+                        payload.chunks(|bytes| writer.write_all(bytes))?;
+                    }
+                }
+                Ok(())
+            })?;
             for (slot, state) in layout.states().zip(&manifest.states) {
                 if slot.dtype.bits() == bits {
                     writer.write_all(&state.data)?;
@@ -94,41 +93,4 @@ impl Recorder for SafetensorsRecorder {
     fn load(&self, reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
         Ok(self.rename.record(reader::load(reader, len)?)?)
     }
-}
-
-/// Writes the values, scales and zero points whose elements have one width.
-struct Pass<'a> {
-    layout: &'a Layout,
-    bits: usize,
-    entries: &'a [RecordEntry],
-    at: usize,
-    writer: &'a mut dyn Write,
-    result: Result<(), RecordError>,
-}
-
-impl ModuleVisitor for Pass<'_> {
-    fn visit_float(&mut self, id: ParamId, param: ParamView<'_>) {
-        if self.result.is_ok() {
-            self.result = self.try_param(id, param);
-        }
-    }
-}
-
-impl Pass<'_> {
-    fn try_param(&mut self, id: ParamId, param: ParamView<'_>) -> Result<(), RecordError> {
-        if self.entries.get(self.at) != Some(&entry(id.clone(), param)) {
-            return Err(ManifestError::Changed { id }.into());
-        }
-        for (slot, payload) in self.layout.slots(self.at).zip(Payload::of(param)) {
-            if slot.dtype.bits() == self.bits {
-                payload.chunks(|bytes| self.writer.write_all(bytes))?;
-            }
-        }
-        self.at += 1;
-        Ok(())
-    }
-}
-
-fn entry(id: ParamId, param: ParamView<'_>) -> RecordEntry {
-    RecordEntry::of_param(id, param)
 }

@@ -3,7 +3,6 @@
 //! Tensors with wide elements come first, so that every element is aligned to its size. The header
 //! lists tensors in the order of the model.
 
-use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::io::{self, Seek, SeekFrom, Write};
 
@@ -51,7 +50,7 @@ impl Layout {
             layout.later_states.push(slot);
         }
         layout.check_names()?;
-        layout.place();
+        layout.header.place();
         layout.encoded = layout.header.encode()?;
         Ok(layout)
     }
@@ -96,7 +95,7 @@ impl Layout {
         })
     }
 
-    /// Adds a tensor to the header. Its bytes start at 0 until [`place`](Self::place) moves them.
+    /// Adds a tensor to the header. Its bytes start at 0 until [`place`](Header::place) moves them.
     fn slot(
         &mut self,
         name: String,
@@ -121,18 +120,6 @@ impl Layout {
                 Err(SafetensorsError::DuplicateName { id: name.as_str().into() })
             }
             None => Ok(()),
-        }
-    }
-
-    fn place(&mut self) {
-        let slots = &mut self.header.tensors;
-        let mut order: Vec<usize> = (0..slots.len()).collect();
-        order.sort_by_key(|&slot| Reverse(slots[slot].dtype.bits()));
-        let mut at = 0;
-        for slot in order {
-            let len = slots[slot].bytes.end;
-            slots[slot].bytes = at..at + len;
-            at += len;
         }
     }
 
