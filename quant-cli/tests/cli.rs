@@ -757,6 +757,32 @@ fn what_another_program_has_quantized_is_named_and_not_quantized_again() {
 }
 
 #[test]
+fn codes_of_another_program_are_converted_and_what_is_float_says_why() {
+    let workspace = Workspace::new();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/prequantized");
+    let model = golden.join("gptq-sym");
+    let model = model.to_str().unwrap();
+    let shown = workspace.ok(&["inspect", "--quick", model]);
+    assert!(shown.contains("per-block-full-range-int4:scale=f16"), "{shown}");
+    let reason = "its columns are not in the order of their groups";
+    assert!(shown.contains(&format!("floats: {reason}")), "{shown}");
+    let json = workspace.json(&["inspect", "--json", "--quick", model]);
+    let tensors = json["tensors"].as_array().unwrap();
+    let act_order = tensors.iter().find(|it| it["name"] == "act_order.weight").unwrap();
+    assert_eq!(
+        (&act_order["type"], &act_order["as_floats"]),
+        (&"GPTQ int4".into(), &reason.into())
+    );
+    workspace.ok(&["convert", model, "-o", "codes.quant"]);
+    let shown = workspace.ok(&["inspect", "codes.quant"]);
+    assert!(shown.contains("per-channel-full-range-int4"), "{shown}");
+    let model = golden.join("awq");
+    let model = model.to_str().unwrap();
+    workspace.ok(&["convert", model, "-o", "codes.quant"]);
+    workspace.ok(&["diff", model, "codes.quant"]);
+}
+
+#[test]
 fn values_that_are_not_finite_are_said_whether_a_tensor_is_quantized_or_not() {
     let workspace = Workspace::new();
     let mut record = model();

@@ -108,7 +108,8 @@ pub enum Stored {
     /// Blocks of a GGUF file, which no scheme describes; converted to single precision when read,
     /// and otherwise copied unchanged.
     Blocks(GgufType),
-    /// As another program has quantized it; converted to single precision when read.
+    /// As another program has quantized it, in a way that no scheme describes; converted to single
+    /// precision when read.
     PreQuantized(Encoding),
 }
 

@@ -105,7 +105,7 @@ pub use format::{ForeignFile, Format, FormatError};
 pub use ggml::{GgufEncoding, GgufType, UnknownEncoding};
 pub use gguf::{GgufError, GgufRecorder};
 pub use json::{JsonError, JsonRecorder};
-pub use method::{Encoding, Method, PreQuantized, PreQuantizedTensor, Refusal};
+pub use method::{Encoding, FloatReason, Method, PreQuantized, PreQuantizedTensor, Refusal};
 pub use open::open;
 pub use options::Options;
 pub use prequantized::PreQuantizedError;

@@ -103,6 +103,9 @@ pub struct PreQuantizedTensor {
     pub components: Vec<ParamId>,
     /// Why it cannot be read; `None` if it is an entry of the checkpoint like any other.
     pub refusal: Option<Refusal>,
+    /// Why the entry has floats; `None` if it has the codes, in a scheme of this library, or if there
+    /// is no entry.
+    pub as_floats: Option<FloatReason>,
 }
 
 /// The tensors of a checkpoint that another program has quantized; at least one.
@@ -174,6 +177,49 @@ impl fmt::Display for PreQuantized {
     }
 }
 
+/// Why a tensor that another program has quantized is read as floats: no scheme has its codes exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FloatReason {
+    /// The codes are floats of 8 or 4 bits.
+    FloatCodes,
+    /// Codes of this width.
+    Bits {
+        /// The bits of a code.
+        bits: usize,
+    },
+    /// The columns of a group are not next to each other.
+    ActOrder,
+    /// Elements of more than one row share a scale.
+    Blocks,
+    /// Each group has a float that is added.
+    Biases,
+    /// A zero point is no code.
+    ZeroPoint {
+        /// The zero point, where codes are signed.
+        zero_point: i16,
+    },
+    /// A scale beside a zero point is not a positive normal number.
+    Scale,
+    /// There are no elements.
+    Empty,
+}
+
+impl fmt::Display for FloatReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FloatCodes => f.write_str("its codes are floats"),
+            Self::Bits { bits } => write!(f, "no scheme has codes of {bits} bit"),
+            Self::ActOrder => f.write_str("its columns are not in the order of their groups"),
+            Self::Blocks => f.write_str("its scales belong to more than one row"),
+            Self::Biases => f.write_str("its groups have biases in place of zero points"),
+            Self::ZeroPoint { zero_point } => write!(f, "its zero point {zero_point} is no code"),
+            Self::Scale => f.write_str("one of its scales is not a positive normal number"),
+            Self::Empty => f.write_str("it has no elements"),
+        }
+    }
+}
+
 /// Why a tensor that another program has quantized cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -239,6 +285,7 @@ mod tests {
             encoding: Encoding::new(method, bits),
             components: vec![],
             refusal: None,
+            as_floats: None,
         };
         let tensors = vec![
             tensor("a", Method::Gptq, Some(4)),

@@ -85,7 +85,7 @@ def gptq_rows(values, bits):
     return packed.view(np.int32)
 
 
-def gptq(name, bits, inputs, outputs, group, version, order=None):
+def gptq(name, bits, inputs, outputs, group, version, order=None, symmetric=False):
     groups = -(-inputs // group)
     index = np.arange(inputs) // group
     if order == 'act':
@@ -93,6 +93,8 @@ def gptq(name, bits, inputs, outputs, group, version, order=None):
     q = codes(bits, (inputs, outputs))
     # Version 1 stores the zero point minus 1: 1 to 2^bits.
     zeros = codes(bits, (groups, outputs)) + (1 if version == 1 else 0)
+    if symmetric:
+        zeros[:] = 2**(bits - 1)
     scale = scales((groups, outputs), np.float16)
     expected = (q - zeros[index]).astype(np.float32) * scale[index].astype(np.float32)
     tensors = {
@@ -314,6 +316,13 @@ def main(root):
           nvfp4('a', 6, 32, True), nvfp4('b', 6, 32, False))
     write(root, 'mlx', {'quantization': {'group_size': 32, 'bits': 4}},
           mlx('a', 4, 6, 2, 32), mlx('b', 4, 3, 1, 32))
+    write(root, 'gptq-sym', {'quantization_config': {
+        'quant_method': 'gptq', 'bits': 4, 'group_size': 32, 'desc_act': True, 'sym': True}},
+          gptq('b4', 4, 64, 16, 32, 1, symmetric=True),
+          gptq('channel', 4, 64, 16, 64, 1, symmetric=True),
+          gptq('b8', 8, 64, 8, 32, 1, symmetric=True),
+          gptq('short', 4, 72, 8, 32, 1, symmetric=True),
+          gptq('act_order', 4, 96, 8, 32, 1, 'act', symmetric=True))
 
 
 if __name__ == '__main__':

@@ -42,8 +42,62 @@ fn refusal(tensors: &[(&str, &str, &[usize])], config: &str) -> String {
 /// For each folder, that is, for each layout.
 const MUTATIONS: usize = 100_000;
 
-const FOLDERS: [&str; 8] =
-    ["gptq", "gptq-v2", "awq", "compressed-tensors", "fp8", "mxfp4", "nvfp4", "mlx"];
+const FOLDERS: [&str; 9] =
+    ["gptq", "gptq-v2", "gptq-sym", "awq", "compressed-tensors", "fp8", "mxfp4", "nvfp4", "mlx"];
+
+/// For each tensor of the goldens, its scheme, or why it is float.
+const STORED: [(&str, &[(&str, &str)]); 9] = [
+    (
+        "gptq",
+        &[
+            ("b2", "its zero point 2 is no code"),
+            ("b3", "its zero point 4 is no code"),
+            ("b4", "its zero point 8 is no code"),
+            ("b8", "per-block-affine-int8:scale=f16"),
+            ("act_order", "its columns are not in the order of their groups"),
+            ("no_index", "its zero point 8 is no code"),
+        ],
+    ),
+    (
+        "gptq-v2",
+        &[
+            ("b4", "per-block-affine-int4:scale=f16"),
+            ("act_order", "its columns are not in the order of their groups"),
+            ("short", "per-block-affine-int4:scale=f16"),
+        ],
+    ),
+    (
+        "gptq-sym",
+        &[
+            ("b4", "per-block-full-range-int4:scale=f16"),
+            ("channel", "per-channel-full-range-int4"),
+            ("b8", "per-block-full-range-int8:scale=f16"),
+            ("short", "per-block-full-range-int4:scale=f16"),
+            ("act_order", "its columns are not in the order of their groups"),
+        ],
+    ),
+    ("awq", &[("a", "per-block-affine-int4:scale=f16"), ("b", "per-channel-affine-int4")]),
+    (
+        "compressed-tensors",
+        &[
+            ("int4", "per-block-full-range-int4:scale=bf16"),
+            ("affine4", "per-block-affine-int4:scale=bf16"),
+            ("dense3", "per-block-affine-int3:scale=bf16"),
+            ("whole3", "per-block-full-range-int3:scale=bf16"),
+            ("channel8", "per-channel-full-range-int8"),
+            ("dense5", "per-block-full-range-int5:scale=bf16"),
+            ("act_order", "its columns are not in the order of their groups"),
+            ("w8", "per-channel-full-range-int8"),
+            ("w8_affine", "per-channel-affine-int8"),
+            ("w8_tensor", "per-tensor-full-range-int8"),
+            ("f8", "its codes are floats"),
+        ],
+    ),
+    ("fp8", &[("a", "its codes are floats"), ("mx", "its codes are floats")]),
+    ("mxfp4", &[("packed", "its codes are floats")]),
+    ("nvfp4", &[("a", "its codes are floats")]),
+    ("mlx", &[("a", "its groups have biases in place of zero points")]),
+];
 
 #[test]
 fn the_values_are_those_of_the_programs_that_quantized() {
@@ -55,7 +109,6 @@ fn the_values_are_those_of_the_programs_that_quantized() {
             let name = entry.id.as_str();
             let position = read.position(name).unwrap_or_else(|| panic!("{folder}: {name}"));
             let found = &read.entries()[position];
-            assert!(matches!(found.stored, Stored::PreQuantized(_)), "{folder}: {name}");
             assert_eq!(found.shape, entry.shape, "{folder}: {name}");
             let (values, wanted) = (read.read(position).unwrap(), expected.read(index).unwrap());
             let differs = values
@@ -67,6 +120,74 @@ fn the_values_are_those_of_the_programs_that_quantized() {
         }
         assert!(read.position("norm.weight").is_some());
         assert_eq!(read.states().unwrap(), [], "{folder}: every part belongs to a tensor");
+    }
+}
+
+#[test]
+fn codes_are_kept_where_a_scheme_has_them_and_otherwise_the_reason_is_said() {
+    for (folder, tensors) in STORED {
+        let read = open(golden(folder).join("model.safetensors"));
+        let described = read.prequantized().unwrap().tensors();
+        for (layer, expected) in tensors {
+            let id = format!("{layer}.weight");
+            let id = if read.position(&id).is_some() { id } else { (*layer).into() };
+            let entry = &read.entries()[read.position(&id).unwrap()];
+            let reason = described.iter().find(|it| it.id == *id).unwrap().as_floats;
+            let tensor = read.read(read.position(&id).unwrap()).unwrap();
+            match entry.stored {
+                Stored::Quantized(scheme) => {
+                    assert_eq!(scheme.to_string(), *expected, "{folder}: {id}");
+                    assert_eq!((tensor.quantized().unwrap().scheme(), reason), (scheme, None));
+                }
+                _ => {
+                    assert_eq!(reason.unwrap().to_string(), *expected, "{folder}: {id}");
+                    assert!(tensor.quantized().is_none());
+                }
+            }
+        }
+    }
+}
+
+/// A name with codes, scales and zero points.
+type Parts = (String, Vec<i8>, Vec<f32>, Vec<i8>);
+
+/// Those of all quantized tensors, in the order of their names.
+fn parts(from: &Checkpoint) -> Vec<Parts> {
+    let mut parts = Vec::new();
+    for (index, entry) in from.entries().iter().enumerate() {
+        if let Some(tensor) = from.read(index).unwrap().quantized() {
+            let (scales, zero_points) = (tensor.scales().into(), tensor.zero_points().into());
+            parts.push((entry.id.to_string(), tensor.codes(), scales, zero_points));
+        }
+    }
+    parts.sort_by(|a, b| a.0.cmp(&b.0));
+    parts
+}
+
+#[test]
+fn codes_stay_through_a_record_and_a_model_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    // In a directory, a row has whole groups.
+    for (folder, omitted, tensors) in [
+        ("gptq-v2", "short.*", 1),
+        ("gptq-sym", "short.*", 3),
+        ("awq", "*.bias", 2),
+        ("compressed-tensors", "dense5.*", 8),
+    ] {
+        let from = open(golden(folder).join("model.safetensors"));
+        let from = Rename::new().omit(omitted).checkpoint(from).unwrap();
+        let expected = parts(&from);
+        assert_eq!(expected.len(), tensors, "{folder}");
+        let record = directory.path().join(format!("{folder}.quant"));
+        quant_formats::convert(&from, &record, Options::default()).unwrap();
+        assert_eq!(parts(&open(&record)), expected, "{folder}");
+        let to = directory.path().join(folder);
+        let inputs = quant_formats::Inputs::Float;
+        quant_formats::convert_folder(&open(&record), inputs, &to, Options::default()).unwrap();
+        let back = open(&to);
+        assert_eq!(parts(&back), expected, "{folder}");
+        let description = back.prequantized().unwrap().to_string();
+        assert!(description.starts_with("compressed-tensors int"), "{description}");
     }
 }
 

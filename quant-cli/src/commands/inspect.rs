@@ -2,11 +2,11 @@
 
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use quant::Tensor;
-use quant_formats::{Checkpoint, Entry, Format, PreQuantized, StateEntry};
+use quant_formats::{Checkpoint, Entry, FloatReason, Format, PreQuantized, StateEntry};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -59,6 +59,8 @@ struct Line {
     range: Option<[f32; 2]>,
     /// The number of values that are NaN or infinite.
     non_finite: Option<u64>,
+    /// Why codes of another program are shown as floats.
+    as_floats: Option<String>,
     damage: Option<String>,
 }
 
@@ -73,6 +75,7 @@ impl<'a> Contents<'a> {
     fn gather(checkpoint: &'a Checkpoint, args: &Inspect) -> Result<Self, Failure> {
         let entries = checkpoint.entries();
         let mut tensors: Vec<Line> = entries.iter().map(Line::new).collect();
+        add_float_reasons(&mut tensors, checkpoint.prequantized());
         if !args.quick {
             let progress = Progress::over(checkpoint);
             for (index, line) in tensors.iter_mut().enumerate() {
@@ -155,6 +158,16 @@ fn describe(all: &PreQuantized) -> String {
     }
 }
 
+/// Says why tensors that another program has quantized are floats here.
+fn add_float_reasons(lines: &mut [Line], all: Option<&PreQuantized>) {
+    let tensors = all.map_or(&[][..], PreQuantized::tensors).iter();
+    let reasons: HashMap<&str, FloatReason> =
+        tensors.filter_map(|tensor| Some((tensor.id.as_str(), tensor.as_floats?))).collect();
+    for line in lines {
+        line.as_floats = reasons.get(&*line.name).map(ToString::to_string);
+    }
+}
+
 impl Line {
     fn new(entry: &Entry) -> Self {
         Self {
@@ -164,6 +177,7 @@ impl Line {
             bytes: entry.bytes,
             range: None,
             non_finite: None,
+            as_floats: None,
             damage: None,
         }
     }
@@ -189,7 +203,7 @@ impl Line {
         let remark = match (&self.damage, self.non_finite) {
             (Some(damage), _) => format!("DAMAGED: {damage}"),
             (None, Some(n @ 1..)) => format!("{n} not finite"),
-            _ => String::new(),
+            _ => self.as_floats.as_ref().map_or(String::new(), |why| format!("floats: {why}")),
         };
         [name, shape(&self.shape), self.stored.clone(), bytes(self.bytes), range, remark]
     }

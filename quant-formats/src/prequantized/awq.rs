@@ -14,6 +14,7 @@ use super::codes::{Codes, Columns, transposed};
 use super::component::{Component, Reader};
 use super::config::Config;
 use super::recognize::Found;
+use super::scheme::{Integers, Sharing};
 use crate::method::Refusal;
 
 /// The position in its word of the code of each of eight outputs.
@@ -52,17 +53,35 @@ impl Awq {
     }
 
     pub(super) fn read(&self, from: Reader<'_>) -> Result<Codes, RecordError> {
-        let codes = unpacked(&from.words(&self.codes)?, self.outputs);
-        let zeros = unpacked(&from.words(&self.zeros)?, self.outputs);
-        let scales = from.floats(&self.scales)?;
         Ok(Codes {
             columns: self.inputs,
-            codes,
+            codes: unpacked(&from.words(&self.codes)?, self.outputs),
             groups: self.groups,
             group_of: Columns::Runs(self.group_len),
-            scales: transposed(&scales, self.outputs),
-            zero_points: zeros.into_iter().map(i16::from).collect(),
+            scales: self.scales(from)?,
+            zero_points: self.zero_points(from)?,
         })
+    }
+
+    /// What decides on a scheme.
+    pub(super) fn integers(&self, from: Reader<'_>) -> Result<Integers, RecordError> {
+        Ok(Integers {
+            shape: self.shape(),
+            bits: 4,
+            sharing: Sharing::of_columns(Some(Columns::Runs(self.group_len))),
+            scale_dtype: self.scales.dtype,
+            zero_points: self.zero_points(from)?,
+        })
+    }
+
+    /// The scales of each output.
+    pub(super) fn scales(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
+        Ok(transposed(&from.floats(&self.scales)?, self.outputs))
+    }
+
+    fn zero_points(&self, from: Reader<'_>) -> Result<Vec<i16>, RecordError> {
+        let zeros = unpacked(&from.words(&self.zeros)?, self.outputs);
+        Ok(zeros.into_iter().map(i16::from).collect())
     }
 }
 

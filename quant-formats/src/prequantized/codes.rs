@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+use quant::QuantizationScheme;
+use quant::scheme::{Granularity, packing};
+use quant::tensor::{QuantizedTensor, TensorError};
+
 /// Code `index` of a stream of words with codes of `bits` bits, low bits first; a code may lie in
 /// two words. `word` returns a word by its position.
 pub(super) fn dense(word: impl Fn(usize) -> u32, bits: usize, index: usize) -> u8 {
@@ -82,6 +86,26 @@ impl Codes {
             }
         }
         values
+    }
+
+    /// The codes in a scheme that has a scale for each group. The zero points are codes of the scheme.
+    pub(super) fn into_tensor(
+        self,
+        shape: &[usize],
+        scheme: QuantizationScheme,
+    ) -> Result<QuantizedTensor, TensorError> {
+        let Self { columns, codes, mut scales, mut zero_points, .. } = self;
+        if scheme.granularity() == Granularity::PerTensor {
+            // All rows have the same.
+            scales.truncate(1);
+            zero_points.truncate(1);
+        }
+        if !scheme.mapping().has_zero_points() {
+            zero_points.clear();
+        }
+        let zero_points = zero_points.into_iter().map(|it| it as i8).collect();
+        let packed = packing::pack(&codes, columns, scheme.quantization_type());
+        QuantizedTensor::from_parts(shape, scheme, packed, scales, zero_points)
     }
 
     fn indexed_row<'a>(

@@ -17,6 +17,7 @@ use super::component::{Component, Reader};
 use super::config::Config;
 use super::error::PreQuantizedError;
 use super::recognize::Found;
+use super::scheme::{Integers, Sharing};
 use crate::method::Refusal;
 
 #[derive(Debug)]
@@ -78,23 +79,39 @@ impl Gptq {
     }
 
     pub(super) fn read(&self, from: Reader<'_>) -> Result<Codes, RecordError> {
-        let scales = from.floats(&self.scales)?;
-        let group_of = match (&self.index, self.group_len) {
-            (Some(index), run) => {
-                let groups = Columns::indexed(from.words(index)?, self.groups, run);
-                groups.map_err(|column| PreQuantizedError::group(&index.id, column, self.groups))?
-            }
-            (None, Some(len)) => Columns::Runs(len),
-            (None, None) => unreachable!("a layout without an index has runs"),
-        };
         Ok(Codes {
             columns: self.inputs,
             codes: self.unpacked(&from.words(&self.codes)?),
             groups: self.groups,
-            group_of,
-            scales: transposed(&scales, self.outputs),
+            group_of: self.columns(from)??,
+            scales: self.scales(from)?,
             zero_points: self.zero_points(&from.words(&self.zeros)?),
         })
+    }
+
+    /// What decides on a scheme.
+    pub(super) fn integers(&self, from: Reader<'_>) -> Result<Integers, RecordError> {
+        Ok(Integers {
+            shape: self.shape(),
+            bits: self.bits,
+            sharing: Sharing::of_columns(self.columns(from)?.ok()),
+            scale_dtype: self.scales.dtype,
+            zero_points: self.zero_points(&from.words(&self.zeros)?),
+        })
+    }
+
+    /// The scales of each output.
+    pub(super) fn scales(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
+        Ok(transposed(&from.floats(&self.scales)?, self.outputs))
+    }
+
+    fn columns(&self, from: Reader<'_>) -> Result<Result<Columns, PreQuantizedError>, RecordError> {
+        let Some(index) = &self.index else {
+            let len = self.group_len.expect("a layout without an index has runs");
+            return Ok(Ok(Columns::Runs(len)));
+        };
+        let columns = Columns::indexed(from.words(index)?, self.groups, self.group_len);
+        Ok(columns.map_err(|column| PreQuantizedError::group(&index.id, column, self.groups)))
     }
 
     /// The codes of each output.

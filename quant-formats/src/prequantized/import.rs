@@ -1,4 +1,4 @@
-//! A checkpoint that another program has quantized, as one of tensors with values.
+//! A checkpoint that another program has quantized, as one of tensors with codes or values.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -19,8 +19,9 @@ use crate::method::{Encoding, PreQuantized, PreQuantizedTensor, Refusal};
 use crate::safetensors::SafetensorsRecorder;
 use crate::source::{Source, states_at};
 
-/// The checkpoint, in which tensors that another program has quantized are entries with values. Those
-/// whose values cannot be computed stay as they are, and their description says why.
+/// The checkpoint, in which tensors that another program has quantized are entries: with their codes
+/// where a scheme of this library has them exactly, and otherwise with their values. Those whose values
+/// cannot be computed stay as they are, and their description says why.
 pub(crate) fn import(inner: Checkpoint) -> Result<Checkpoint, RecordError> {
     let directory = inner.files().next().and_then(Path::parent);
     let config = match directory.filter(|_| inner.format() == Format::Safetensors) {
@@ -49,7 +50,7 @@ fn import_as(checkpoint: Checkpoint, config: Config) -> Result<Checkpoint, Recor
             Some(refusal) => Err(refusal),
             None => Layout::plan(&found, &config, Reader(source))?,
         };
-        layers.add(&found, layout);
+        layers.add(&found, layout, Reader(source))?;
     }
     match PreQuantized::new(layers.described, config.method) {
         None => Ok(checkpoint),
@@ -82,25 +83,36 @@ struct Layer {
 }
 
 impl Layers {
-    fn add(&mut self, found: &Found<'_>, layout: Result<Layout, Refusal>) {
+    fn add(
+        &mut self,
+        found: &Found<'_>,
+        layout: Result<Layout, Refusal>,
+        from: Reader<'_>,
+    ) -> Result<(), RecordError> {
         let layout = layout.and_then(|layout| match element_count(&layout.shape()) {
             Some(_) => Ok(layout),
             None => Err(found.codes.misfit()),
         });
         let encoding = layout.as_ref().map_or(Encoding::new(found.method, None), Layout::encoding);
+        let scheme = layout.as_ref().ok().map(|layout| layout.scheme(from)).transpose()?;
         self.described.push(PreQuantizedTensor {
             id: found.id.clone(),
             encoding,
             components: found.components().map(|part| part.id.clone()).collect(),
             refusal: layout.as_ref().err().cloned(),
+            as_floats: scheme.and_then(Result::err),
         });
         if let Ok(layout) = layout {
             let bytes = found.components().map(|part| part.bytes).sum();
-            let stored = Stored::PreQuantized(encoding);
+            let stored = match scheme {
+                Some(Ok(scheme)) => Stored::Quantized(scheme),
+                _ => Stored::PreQuantized(encoding),
+            };
             let entry = Entry::new(found.id.clone(), layout.shape(), stored, bytes);
             let parts = found.components().map(Component::place).collect();
             self.readable.push(Layer { entry, layout, parts });
         }
+        Ok(())
     }
 }
 
@@ -186,15 +198,19 @@ impl Source for Imported {
     }
 
     fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
-        let Entry { id, shape, .. } = &self.entries[index];
-        match &self.values[index] {
-            Values::Inner(inner) => self.inner.read_into(*inner, allocation),
-            Values::Computed(layout) => {
-                let values = layout.read(Reader(&*self.inner))?;
-                let error = |source| RecordFormatError::Tensor { id: id.clone(), source };
-                Ok(Tensor::from_values(shape, values).map_err(error)?)
+        let Entry { id, shape, stored, .. } = &self.entries[index];
+        let layout = match &self.values[index] {
+            Values::Inner(inner) => return self.inner.read_into(*inner, allocation),
+            Values::Computed(layout) => layout,
+        };
+        let from = Reader(&*self.inner);
+        let tensor = match *stored {
+            Stored::Quantized(scheme) => {
+                layout.codes(from)?.into_tensor(shape, scheme).map(Tensor::from)
             }
-        }
+            _ => Tensor::from_values(shape, layout.values(from)?),
+        };
+        Ok(tensor.map_err(|source| RecordFormatError::Tensor { id: id.clone(), source })?)
     }
 
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {

@@ -1,6 +1,6 @@
 //! The layouts whose values can be computed.
 
-use quant::RecordError;
+use quant::{QuantizationScheme, RecordError};
 
 use super::awq::Awq;
 use super::codes::Codes;
@@ -12,7 +12,7 @@ use super::mlx::Mlx;
 use super::packed::Packed;
 use super::recognize::Found;
 use super::scaled::Scaled;
-use crate::method::{Encoding, Method, Refusal};
+use crate::method::{Encoding, FloatReason, Method, Refusal};
 use crate::safetensors::Dtype;
 
 /// How the values of a quantized tensor are computed from its parts.
@@ -78,11 +78,39 @@ impl Layout {
         }
     }
 
-    pub(super) fn read(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
+    /// The scheme that has the codes exactly, or the reason why none has. Zero points and groups are
+    /// read; scales only beside zero points that are not 0; codes never.
+    pub(super) fn scheme(
+        &self,
+        from: Reader<'_>,
+    ) -> Result<Result<QuantizationScheme, FloatReason>, RecordError> {
         match self {
-            Self::Gptq(it) => it.read(from).map(|codes| Codes::values(&codes)),
-            Self::Awq(it) => it.read(from).map(|codes| Codes::values(&codes)),
-            Self::Packed(it) => it.read(from).map(|codes| Codes::values(&codes)),
+            Self::Gptq(it) => it.integers(from)?.scheme(|| it.scales(from)),
+            Self::Awq(it) => it.integers(from)?.scheme(|| it.scales(from)),
+            Self::Packed(it) => it.integers(from)?.scheme(|| it.scales(from)),
+            Self::Scaled(it, _) => match it.integers(from)? {
+                Some(integers) => integers.scheme(|| it.scales(from)),
+                None => Ok(Err(FloatReason::FloatCodes)),
+            },
+            Self::Fp4(..) => Ok(Err(FloatReason::FloatCodes)),
+            Self::Mlx(_) => Ok(Err(FloatReason::Biases)),
+        }
+    }
+
+    /// The codes of a tensor that has a [scheme](Self::scheme).
+    pub(super) fn codes(&self, from: Reader<'_>) -> Result<Codes, RecordError> {
+        match self {
+            Self::Gptq(it) => it.read(from),
+            Self::Awq(it) => it.read(from),
+            Self::Packed(it) => it.read(from),
+            Self::Scaled(it, _) => it.codes(from),
+            Self::Fp4(..) | Self::Mlx(_) => unreachable!("no scheme has these"),
+        }
+    }
+
+    pub(super) fn values(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
+        match self {
+            Self::Gptq(_) | Self::Awq(_) | Self::Packed(_) => Ok(self.codes(from)?.values()),
             Self::Scaled(it, _) => it.read(from),
             Self::Fp4(it, _) => it.read(from),
             Self::Mlx(it) => it.read(from),

@@ -18,6 +18,7 @@ use super::component::{Component, Reader};
 use super::config::Config;
 use super::error::PreQuantizedError;
 use super::recognize::Found;
+use super::scheme::{Integers, Sharing};
 use crate::method::Refusal;
 use crate::safetensors::Dtype;
 
@@ -108,18 +109,35 @@ impl Packed {
             columns: self.inputs,
             codes: self.unpacked(&from.words(&self.codes)?),
             groups: self.groups,
-            group_of: self.columns(from)?,
+            group_of: self.columns(from)??,
             scales: self.scales(from)?,
             zero_points: self.zero_points(from)?,
         })
     }
 
+    /// What decides on a scheme.
+    pub(super) fn integers(&self, from: Reader<'_>) -> Result<Integers, RecordError> {
+        let zero_points = self.zero_points(from)?;
+        // One scale may have a zero point for each row.
+        let is_whole = self.scales.len() == 1 && zero_points.windows(2).all(|it| it[0] == it[1]);
+        let sharing = match self.columns(from)? {
+            Ok(Columns::Runs(_)) if is_whole => Sharing::Tensor,
+            columns => Sharing::of_columns(columns.ok()),
+        };
+        let (shape, scale_dtype) = (self.shape(), self.scales.dtype);
+        Ok(Integers { shape, bits: self.bits, sharing, scale_dtype, zero_points })
+    }
+
     /// The scales of each row. The only one of a tensor is that of all rows.
-    fn scales(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
-        let scales = from.floats(&self.scales)?;
-        match scales[..] {
-            [only] => Ok(vec![only; self.rows()]),
-            _ => Ok(scales),
+    pub(super) fn scales(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
+        Ok(self.for_each_row(from.floats(&self.scales)?))
+    }
+
+    /// What belongs to groups of each row; the only one of a tensor, once for each row.
+    fn for_each_row<T: Copy>(&self, groups: Vec<T>) -> Vec<T> {
+        match groups[..] {
+            [only] if self.scales.len() == 1 => vec![only; self.rows()],
+            _ => groups,
         }
     }
 
@@ -128,22 +146,19 @@ impl Packed {
         self.codes.shape.iter().rev().skip(1).product()
     }
 
-    fn columns(&self, from: Reader<'_>) -> Result<Columns, RecordError> {
+    fn columns(&self, from: Reader<'_>) -> Result<Result<Columns, PreQuantizedError>, RecordError> {
         let index = match &self.index {
             None => None,
             Some(index) => Some((index, from.words(index)?)),
         };
-        match (index, self.group_len) {
+        Ok(match (index, self.group_len) {
             // -1 stands for columns in order.
             (Some((_, words)), Some(len)) if words.contains(&u32::MAX) => Ok(Columns::Runs(len)),
-            (Some((index, words)), run) => {
-                let columns = Columns::indexed(words, self.groups, run);
-                Ok(columns
-                    .map_err(|column| PreQuantizedError::group(&index.id, column, self.groups))?)
-            }
+            (Some((index, words)), run) => Columns::indexed(words, self.groups, run)
+                .map_err(|column| PreQuantizedError::group(&index.id, column, self.groups)),
             (None, Some(len)) => Ok(Columns::Runs(len)),
             (None, None) => unreachable!("a layout without an index has runs"),
-        }
+        })
     }
 
     fn unpacked(&self, words: &[u32]) -> Vec<i8> {
@@ -171,7 +186,8 @@ impl Packed {
     fn zero_points(&self, from: Reader<'_>) -> Result<Vec<i16>, RecordError> {
         let Some(zeros) = &self.zeros else { return Ok(Vec::new()) };
         if zeros.dtype == Dtype::I8 {
-            return Ok(from.bytes(zeros)?.into_iter().map(|byte| i16::from(byte as i8)).collect());
+            let zeros = from.bytes(zeros)?.into_iter().map(|byte| i16::from(byte as i8));
+            return Ok(self.for_each_row(zeros.collect()));
         }
         let Self { bits, outputs, groups, .. } = *self;
         let words = from.words(zeros)?;

@@ -11,10 +11,12 @@
 
 use quant::RecordError;
 
+use super::codes::{Codes, Columns};
 use super::component::{Component, Reader};
 use super::config::Config;
 use super::packed::split;
 use super::recognize::Found;
+use super::scheme::{Integers, Sharing};
 use super::small_float;
 use crate::method::Refusal;
 use crate::safetensors::Dtype;
@@ -65,17 +67,14 @@ impl Scaled {
     }
 
     pub(super) fn read(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
-        let (codes, scales) = (from.bytes(&self.codes)?, from.floats(&self.scales)?);
-        let zeros = match &self.zeros {
-            None => Vec::new(),
-            Some(zeros) => from.bytes(zeros)?,
-        };
+        let (codes, scales) = (from.bytes(&self.codes)?, self.scales(from)?);
+        let zeros = self.zero_points(from)?;
         let table = small_float::table(self.codes.dtype);
         let mut values = Vec::with_capacity(codes.len());
         for (run, scale) in self.blocks.runs(codes.len()) {
             let codes = &codes[run];
             let scale_of = scales[scale];
-            let zero = zeros.get(scale).map_or(0, |&byte| i16::from(byte as i8));
+            let zero = zeros.get(scale).copied().unwrap_or(0);
             let value = |code: u8| match &table {
                 Some(table) => table[usize::from(code)] * scale_of,
                 None => f32::from(i16::from(code as i8) - zero) * scale_of,
@@ -83,6 +82,47 @@ impl Scaled {
             values.extend(codes.iter().map(|&code| value(code)));
         }
         Ok(values)
+    }
+
+    /// What decides on a scheme; `None` if the codes are floats.
+    pub(super) fn integers(&self, from: Reader<'_>) -> Result<Option<Integers>, RecordError> {
+        if !self.is_integer() {
+            return Ok(None);
+        }
+        let sharing = match self.blocks {
+            _ if self.scales.len() == 1 => Sharing::Tensor,
+            Blocks { block, .. } => Sharing::Block(block),
+        };
+        let (shape, scale_dtype) = (self.shape(), self.scales.dtype);
+        let zero_points = self.zero_points(from)?;
+        Ok(Some(Integers { shape, bits: 8, sharing, scale_dtype, zero_points }))
+    }
+
+    /// The codes, if they are integers, with scales in the order of their blocks.
+    pub(super) fn codes(&self, from: Reader<'_>) -> Result<Codes, RecordError> {
+        let codes = from.bytes(&self.codes)?;
+        let Blocks { matrix: [_, columns], block: [_, len], in_row, .. } = self.blocks;
+        Ok(Codes {
+            columns,
+            codes: codes.into_iter().map(|byte| byte as i8).collect(),
+            groups: in_row,
+            group_of: Columns::Runs(len),
+            scales: self.scales(from)?,
+            zero_points: self.zero_points(from)?,
+        })
+    }
+
+    pub(super) fn scales(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
+        from.floats(&self.scales)
+    }
+
+    fn zero_points(&self, from: Reader<'_>) -> Result<Vec<i16>, RecordError> {
+        match &self.zeros {
+            None => Ok(Vec::new()),
+            Some(zeros) => {
+                Ok(from.bytes(zeros)?.into_iter().map(|byte| i16::from(byte as i8)).collect())
+            }
+        }
     }
 }
 
