@@ -1,6 +1,7 @@
 //! States that are tensors of blocks, as entries that can be read as floats.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use quant::RecordError;
 use quant::Tensor;
@@ -43,6 +44,11 @@ impl Blocks {
         Some(Self { entries, states, others })
     }
 
+    /// The position in the source of a state that is not a tensor of blocks.
+    pub(crate) fn other(&self, index: usize) -> usize {
+        self.others[index]
+    }
+
     /// The states that are not tensors of blocks.
     pub(crate) fn other_entries(&self, source: &dyn Source) -> Vec<StateEntry> {
         states_at(source, &self.others)
@@ -56,15 +62,6 @@ impl Blocks {
         self.others.iter().map(|&at| source.state(at)).collect()
     }
 
-    /// Reads the state at this position in [`other_entries`](Self::other_entries).
-    pub(crate) fn other_state(
-        &self,
-        source: &dyn Source,
-        index: usize,
-    ) -> Result<RecordState, RecordError> {
-        source.state(self.others[index])
-    }
-
     /// Reads the tensor at this position in [`entries`](Self::entries).
     pub(crate) fn read(
         &self,
@@ -76,6 +73,39 @@ impl Blocks {
             Some(state) => tensor(&self.entries[index], &source.state(state)?, allocation),
             None => source.read_into(index, allocation),
         }
+    }
+
+    /// As [`Source::grain`], for a position in [`entries`](Self::entries): a row of blocks.
+    pub(crate) fn grain(&self, source: &dyn Source, index: usize) -> Option<usize> {
+        match self.state(source, index) {
+            Some(state) if source.divides_state(state) => {
+                self.entries[index].shape.last().copied().filter(|&row| row > 0)
+            }
+            Some(_) => None,
+            None => source.grain(index),
+        }
+    }
+
+    /// As [`Source::read_part`], for a position in [`entries`](Self::entries).
+    pub(crate) fn read_part(
+        &self,
+        source: &dyn Source,
+        index: usize,
+        elements: Range<usize>,
+        mut values: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        let Some(state) = self.state(source, index) else {
+            return source.read_part(index, elements, values);
+        };
+        let (entry, count) = (&self.entries[index], elements.len());
+        if let Stored::Blocks(ty) = entry.stored {
+            let data = source.state_part(state, ty.bytes_of(elements))?;
+            values.clear();
+            values.resize(count, 0.0);
+            decode(ty, &data, &mut values);
+        }
+        Tensor::from_values(&[count], values)
+            .map_err(|source| RecordFormatError::Tensor { id: entry.id.clone(), source }.into())
     }
 
     /// As [`Source::verify`], for a position in [`entries`](Self::entries).

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use quant::ParamId;
@@ -39,10 +40,14 @@ impl Checkpoint {
         self.entries().len() - self.source.entries().len()
     }
 
-    /// Reads the bytes of a tensor in blocks.
-    pub(crate) fn read_blocks(&self, index: usize) -> Result<Vec<u8>, RecordError> {
+    /// Reads bytes of a tensor in blocks; all of them if it has no [grain](Self::grain).
+    pub(crate) fn blocks_part(
+        &self,
+        index: usize,
+        bytes: Range<usize>,
+    ) -> Result<Vec<u8>, RecordError> {
         let state = self.blocks.as_ref().and_then(|blocks| blocks.state(&*self.source, index));
-        Ok(self.source.state(state.expect("a tensor in blocks"))?.data)
+        self.source.state_part(state.expect("a tensor in blocks"), bytes)
     }
 
     pub(crate) fn source(&self) -> &dyn Source {
@@ -108,6 +113,30 @@ impl Checkpoint {
         }
     }
 
+    /// As [`Source::grain`].
+    pub(crate) fn grain(&self, index: usize) -> Option<usize> {
+        match &self.blocks {
+            Some(blocks) => blocks.grain(&*self.source, index),
+            None => self.source.grain(index),
+        }
+    }
+
+    /// As [`Source::read_part`], but all of a tensor has its own shape.
+    pub(crate) fn read_part(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        if elements == (0..self.entries()[index].element_count()) {
+            return self.read_into(index, allocation);
+        }
+        match &self.blocks {
+            Some(blocks) => blocks.read_part(&*self.source, index, elements, allocation),
+            None => self.source.read_part(index, elements, allocation),
+        }
+    }
+
     /// Reads the bytes of a tensor and compares them with their checksum. In a format without
     /// checksums, checks that the tensor can be read.
     ///
@@ -136,10 +165,26 @@ impl Checkpoint {
 
     /// Reads the state at this position in [`state_entries`](Self::state_entries).
     pub(crate) fn state(&self, index: usize) -> Result<RecordState, RecordError> {
-        match &self.blocks {
-            Some(blocks) => blocks.other_state(&*self.source, index),
-            None => self.source.state(index),
-        }
+        self.source.state(self.state_position(index))
+    }
+
+    /// As [`Source::divides_state`].
+    pub(crate) fn divides_state(&self, index: usize) -> bool {
+        self.source.divides_state(self.state_position(index))
+    }
+
+    /// As [`Source::state_part`].
+    pub(crate) fn state_part(
+        &self,
+        index: usize,
+        bytes: Range<usize>,
+    ) -> Result<Vec<u8>, RecordError> {
+        self.source.state_part(self.state_position(index), bytes)
+    }
+
+    /// The position in the source of a state.
+    fn state_position(&self, index: usize) -> usize {
+        self.blocks.as_ref().map_or(index, |blocks| blocks.other(index))
     }
 
     /// The tensors that another program has quantized, if there are any. Their values can be read

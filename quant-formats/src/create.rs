@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use quant::RecordError;
 use quant::Tensor;
-use quant::record::{AtomicFile, Manifest, RecordWriter};
+use quant::record::{AtomicFile, Manifest, RecordEntry, RecordWriter};
 
 use crate::format::{Format, FormatError};
 use crate::gguf::GgufWriter;
 use crate::json::JsonWriter;
 use crate::safetensors::SafetensorsWriter;
-use crate::sink::Sink;
+use crate::sink::{Next, Part, Sink};
 
 /// Starts writing a checkpoint in the format of the path's extension.
 ///
@@ -39,7 +39,8 @@ pub fn create(path: impl AsRef<Path>, manifest: Manifest) -> Result<CheckpointWr
     let path = path.as_ref();
     let format = Format::of_path(path)?;
     if format == Format::Record {
-        return Ok(CheckpointWriter(Box::new(RecordWriter::create(path, manifest)?)));
+        let record = RecordWriter::create(path, manifest)?;
+        return Ok(CheckpointWriter(Box::new(NativeWriter { record, is_state: false })));
     }
     if manifest.max_shard_size.is_some() {
         return Err(FormatError::Shards { path: path.into(), format }.into());
@@ -61,7 +62,9 @@ impl CheckpointWriter {
     /// # Errors
     /// The tensor is not the next one of the manifest, or the file cannot be written.
     pub fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
-        self.0.write(id, tensor)
+        self.0.begin(Next::Tensor(&RecordEntry::of(id, tensor)))?;
+        self.0.part(Part::Tensor(tensor))?;
+        self.0.end()
     }
 
     /// Writes the next of the manifest's [later states](Manifest::later_states), after the last tensor.
@@ -69,7 +72,13 @@ impl CheckpointWriter {
     /// # Errors
     /// The state is not the next one of the manifest, or the file cannot be written.
     pub fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
-        self.0.write_state(id, data)
+        self.0.begin(Next::State { id, len: data.len() as u64 })?;
+        self.0.part(Part::Bytes(data))?;
+        self.0.end()
+    }
+
+    pub(crate) fn sink(&mut self) -> &mut dyn Sink {
+        &mut *self.0
     }
 
     /// Brings the file to the disk and gives it its name.
@@ -81,17 +90,35 @@ impl CheckpointWriter {
     }
 }
 
-impl Sink for RecordWriter {
-    fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
-        Self::write(self, id, tensor)
+/// A record that is being written.
+struct NativeWriter {
+    record: RecordWriter,
+    /// Whether a state was begun, and not a tensor.
+    is_state: bool,
+}
+
+impl Sink for NativeWriter {
+    fn begin(&mut self, next: Next<'_>) -> Result<(), RecordError> {
+        self.is_state = matches!(next, Next::State { .. });
+        match next {
+            Next::Tensor(entry) => self.record.begin(entry),
+            Next::State { id, len } => self.record.begin_state(id, len),
+        }
     }
 
-    fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
-        Self::write_state(self, id, data)
+    fn part(&mut self, part: Part<'_>) -> Result<(), RecordError> {
+        match part {
+            Part::Tensor(tensor) => self.record.part(tensor),
+            Part::Bytes(bytes) => self.record.state_part(bytes),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), RecordError> {
+        if self.is_state { self.record.end_state() } else { self.record.end() }
     }
 
     fn finish(self: Box<Self>) -> Result<(), RecordError> {
-        Self::finish(*self)
+        self.record.finish()
     }
 }
 
@@ -120,22 +147,31 @@ impl ForeignWriter {
 }
 
 impl Sink for ForeignWriter {
-    fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
+    fn begin(&mut self, next: Next<'_>) -> Result<(), RecordError> {
+        let begun = match &mut self.body {
+            Body::Gguf(gguf) => gguf.begin(next),
+            Body::Json(json) => json.begin(next),
+            Body::Safetensors(safetensors) => safetensors.begin(next),
+        };
+        begun.map_err(|error| error.in_file(&self.path))
+    }
+
+    fn part(&mut self, part: Part<'_>) -> Result<(), RecordError> {
         let written = match &mut self.body {
-            Body::Gguf(gguf) => gguf.write(id, tensor),
-            Body::Json(json) => json.write(id, tensor),
-            Body::Safetensors(safetensors) => safetensors.write(id, tensor),
+            Body::Gguf(gguf) => gguf.part(part),
+            Body::Json(json) => json.part(part),
+            Body::Safetensors(safetensors) => safetensors.part(part),
         };
         written.map_err(|error| error.in_file(&self.path))
     }
 
-    fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
-        let written = match &mut self.body {
-            Body::Gguf(gguf) => gguf.write_state(id, data),
-            Body::Json(json) => json.write_state(id, data),
-            Body::Safetensors(safetensors) => safetensors.write_state(id, data),
+    fn end(&mut self) -> Result<(), RecordError> {
+        let ended = match &mut self.body {
+            Body::Gguf(gguf) => gguf.end(),
+            Body::Json(json) => json.end(),
+            Body::Safetensors(safetensors) => safetensors.end(),
         };
-        written.map_err(|error| error.in_file(&self.path))
+        ended.map_err(|error| error.in_file(&self.path))
     }
 
     fn finish(self: Box<Self>) -> Result<(), RecordError> {
@@ -155,7 +191,7 @@ impl Sink for ForeignWriter {
 mod tests {
     use std::io::{self, Cursor, Seek, SeekFrom, Write};
 
-    use quant::record::{RecordEntry, RecordFormatError, RecordState};
+    use quant::record::{RecordFormatError, RecordState};
 
     use super::*;
     use crate::safetensors::SafetensorsError;
@@ -197,10 +233,13 @@ mod tests {
         macro_rules! check {
             ($writer:expr) => {
                 let mut writer = $writer.unwrap();
+                let entry = RecordEntry::of("w", &tensor);
+                writer.begin(Next::Tensor(&entry)).unwrap();
                 full.set(true);
-                assert!(matches!(writer.write("w", &tensor), Err(RecordError::Io { .. })));
+                let written = writer.part(Part::Tensor(&tensor)).and_then(|()| writer.end());
+                assert!(matches!(written, Err(RecordError::Io { .. })), "{written:?}");
                 full.set(false);
-                let again = writer.write("w", &tensor);
+                let again = writer.begin(Next::Tensor(&entry));
                 assert!(matches!(again, Err(RecordError::Manifest(_))));
                 assert!(matches!(writer.finish(), Err(RecordError::Manifest(_))));
             };

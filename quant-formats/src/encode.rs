@@ -15,8 +15,9 @@ use crate::error::CheckpointError;
 use crate::ggml::{FILE_TYPE, GgufEncoding, blocks_to_tensor, encode};
 use crate::gguf::GgufError;
 use crate::options::Options;
-use crate::output::{Made, Output, Target, write};
-use crate::rewrite::{check_any_quantized, copy, decide, quantizable, read, stored};
+use crate::output::{Made, Output, Target, common_grain, write};
+use crate::piece::Piece;
+use crate::rewrite::{check_any_quantized, copy, decide, quantizable, read};
 
 /// What [`quantize_to_blocks`] made of a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,40 +64,48 @@ pub fn quantize_to_blocks(
             summary.ragged.push(entry.id.clone());
         }
         is_encoded.push(is_chosen && fits);
-        targets.push(match is_chosen && fits {
-            true => Target::Tensor(entry.stored_as(encoding.scheme())),
-            false => stored(entry),
+        targets.push(if is_chosen && fits {
+            let row = entry.shape.last().copied().filter(|&row| row > 0);
+            let grain = common_grain(from.grain(index), row);
+            Target::made(from, index, entry.stored_as(encoding.scheme()), grain)
+        } else {
+            Target::copy(from, index)
         });
     }
     summary.tensors = targets.len();
     summary.quantized = is_encoded.iter().filter(|&&is_encoded| is_encoded).count();
     summary.bytes_before = from.entries().iter().map(|entry| entry.bytes).sum();
     summary.bytes_after = targets.iter().map(Target::byte_count).sum();
-    let each = |index: usize| {
-        if is_encoded[index] {
-            let tensor = read(from, index, Vec::new(), options)?;
-            let made = quantized(&from.entries()[index], encoding, &tensor)?;
+    let each = |piece: &Piece| {
+        if is_encoded[piece.item] {
+            let part = read(from, piece, Vec::new(), options)?;
+            let made = quantized(&from.entries()[piece.item], encoding, piece, &part)?;
             return Ok(((), Made::Tensor(made.into())));
         }
-        Ok(((), copy(from, index)?))
+        Ok(((), copy(from, piece)?))
     };
     let output = Output::of(from, targets).update(FILE_TYPE, encoding.file_type());
-    write(from, output, to.as_ref(), options, each, |()| {})?;
+    write(from, output, to.as_ref(), options, each, |_, ()| {})?;
     Ok(summary)
 }
 
-/// The codes and scales of the blocks of a tensor.
+/// The codes and scales of the blocks of a piece of a tensor.
 fn quantized(
     entry: &Entry,
     encoding: GgufEncoding,
-    tensor: &Tensor,
+    piece: &Piece,
+    part: &Tensor,
 ) -> Result<QuantizedTensor, RecordError> {
-    let (ty, values) = (encoding.ty(), tensor.values());
+    let (ty, values) = (encoding.ty(), part.values());
     let mut bytes = Vec::with_capacity(values.len() / ty.block_len() * ty.block_bytes());
     encode(encoding, &values, &mut bytes).map_err(|index| {
         let (id, value) = (entry.id.clone(), values[index]);
-        GgufError::Value { id, index, value, ty }
+        GgufError::Value { id, index: piece.range.start + index, value, ty }
     })?;
-    blocks_to_tensor(ty, encoding.scheme(), &entry.shape, &bytes)
+    let shape = match entry.shape.last() {
+        Some(&row) if values.len() < entry.element_count() => &[values.len() / row, row],
+        _ => &*entry.shape,
+    };
+    blocks_to_tensor(ty, encoding.scheme(), shape, &bytes)
         .map_err(|source| RecordFormatError::Tensor { id: entry.id.clone(), source }.into())
 }

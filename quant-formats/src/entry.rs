@@ -54,17 +54,6 @@ impl Entry {
         4 * self.element_count() as u64
     }
 
-    /// The memory that reading takes at most: all values in single precision, and what they are
-    /// computed from.
-    pub(crate) fn read_bytes(&self) -> u64 {
-        match self.stored {
-            Stored::PreQuantized(_) => {
-                self.float_bytes().saturating_mul(2).saturating_add(self.bytes)
-            }
-            _ => self.float_bytes(),
-        }
-    }
-
     /// The quantization scheme; `None` for a float tensor, and for blocks of a GGUF file.
     pub fn scheme(&self) -> Option<QuantizationScheme> {
         match self.stored {

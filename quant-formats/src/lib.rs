@@ -66,6 +66,7 @@
 
 mod blocks;
 mod checkpoint;
+mod checksums;
 mod create;
 mod declared;
 mod encode;
@@ -78,10 +79,12 @@ mod ggml;
 mod gguf;
 mod in_memory;
 mod json;
+mod memory;
 mod method;
 mod open;
 mod options;
 mod output;
+mod piece;
 mod pipeline;
 mod prequantized;
 mod record;

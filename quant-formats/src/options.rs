@@ -20,15 +20,17 @@ pub struct Options<'a> {
     /// The number of threads, at most 4 for each CPU; one for each CPU by default. Without the
     /// feature `rayon` there is one thread.
     pub jobs: Option<NonZero<usize>>,
-    /// The memory of the process in bytes, at most; by default 512 MiB of tensors, or one tensor
-    /// if that is larger.
+    /// The memory of the process in bytes, at most; by default 512 MiB of tensors. Larger tensors are
+    /// processed in pieces of rows, if each group of values with a scale lies within a row or a channel
+    /// of the first axis.
     pub max_memory: Option<u64>,
     /// Writes a record as shards of at most this many bytes; one file by default.
     pub max_shard_size: Option<u64>,
     /// Quantizes tensors that are quantized already, from the floats that they stand for. By default
     /// they are copied unchanged, and those that another program has quantized are an error.
     pub requantize: bool,
-    /// Called after each tensor with its position and its bytes in single precision.
+    /// Called after each piece of a tensor with the position of the tensor, and the bytes of the
+    /// piece in single precision.
     pub progress: Option<&'a (dyn Fn(usize, u64) + Sync)>,
     /// Once this is true, the job fails with [`CheckpointError::Cancelled`] and writes nothing.
     pub cancelled: Option<&'a AtomicBool>,

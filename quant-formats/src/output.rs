@@ -1,4 +1,4 @@
-//! Writing what a job makes of each tensor of a checkpoint.
+//! Writing what a job makes of each tensor of a checkpoint, piece by piece.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,33 +8,97 @@ use quant::record::{LaterState, Manifest, RecordEntry};
 
 use crate::checkpoint::Checkpoint;
 use crate::create::create;
-use crate::entry::Entry;
+use crate::entry::{Entry, StateEntry, Stored};
 use crate::error::CheckpointError;
+use crate::format::Format;
 use crate::ggml::{GgufType, kind_of_tensor};
+use crate::gguf::is_header_kind;
+use crate::memory;
 use crate::options::Options;
-use crate::pipeline::{self, needed};
+use crate::piece::{Item, Piece};
+use crate::pipeline;
+use crate::sink::{Next, Part};
+
+/// Of what is copied, a piece has at least about so many elements, or bytes of a state.
+const COPIED: usize = 1 << 16;
 
 /// What a tensor becomes.
-pub(crate) enum Target {
+pub(crate) struct Target {
+    pub(crate) form: Form,
+    /// The number of elements at multiples of which the tensor can be divided.
+    grain: Option<usize>,
+    /// The memory that this takes.
+    needs: u64,
+}
+
+/// How a tensor is written.
+pub(crate) enum Form {
     Tensor(RecordEntry),
-    Blocks(LaterState),
+    /// Blocks, which are a state of the file.
+    State(LaterState),
 }
 
 impl Target {
-    /// A tensor in blocks of this type.
-    pub(crate) fn blocks(entry: &Entry, ty: GgufType) -> Self {
-        let kind = kind_of_tensor(ty, &entry.shape);
-        // The caller has compared type and shape.
-        let len = ty.byte_count(&entry.shape).unwrap_or(u64::MAX);
-        Self::Blocks(LaterState { id: entry.id.clone(), kind, len })
+    /// The tensor as it is in the checkpoint: in blocks, or as a record stores it.
+    pub(crate) fn copy(from: &Checkpoint, index: usize) -> Self {
+        let entry = &from.entries()[index];
+        let form = match entry.stored {
+            Stored::Blocks(ty) => Form::blocks(entry, ty),
+            _ => Form::Tensor(entry.to_record()),
+        };
+        Self { form, grain: copied(from.grain(index)), needs: memory::of_copy(entry) }
+    }
+
+    /// Another tensor, computed from the values.
+    pub(crate) fn made(
+        from: &Checkpoint,
+        index: usize,
+        to: RecordEntry,
+        grain: Option<usize>,
+    ) -> Self {
+        let needs = memory::of_result(&from.entries()[index], to.byte_count());
+        Self { form: Form::Tensor(to), grain, needs }
     }
 
     pub(crate) fn byte_count(&self) -> u64 {
-        match self {
-            Self::Tensor(entry) => entry.byte_count(),
-            Self::Blocks(state) => state.len,
+        match &self.form {
+            Form::Tensor(entry) => entry.byte_count(),
+            Form::State(state) => state.len,
         }
     }
+}
+
+impl Form {
+    /// A tensor in blocks of this type.
+    fn blocks(entry: &Entry, ty: GgufType) -> Self {
+        let kind = kind_of_tensor(ty, &entry.shape);
+        // Type and shape have been compared.
+        let len = ty.byte_count(&entry.shape).unwrap_or(u64::MAX);
+        Self::State(LaterState { id: entry.id.clone(), kind, len })
+    }
+
+    fn next(&self) -> Next<'_> {
+        match self {
+            Self::Tensor(entry) => Next::Tensor(entry),
+            Self::State(LaterState { id, len, .. }) => Next::State { id: id.as_str(), len: *len },
+        }
+    }
+}
+
+/// The grain of what is copied: a multiple of that of the source.
+pub(crate) fn copied(grain: Option<usize>) -> Option<usize> {
+    let grain = grain?;
+    COPIED.div_ceil(grain).checked_mul(grain)
+}
+
+/// The least multiple of two grains.
+pub(crate) fn common_grain(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    let (a, b) = (a?, b?);
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor).checked_mul(b)
 }
 
 /// What a checkpoint becomes.
@@ -58,54 +122,130 @@ impl Output {
     }
 }
 
-/// What is written of a tensor: what its [`Target`] declares.
+/// What is written of a piece: a part of what its [`Target`] declares.
 pub(crate) enum Made {
     Tensor(Tensor),
-    Blocks(Vec<u8>),
+    Bytes(Vec<u8>),
 }
 
-/// Writes what `each` makes of the tensor at each position, and passes `done` the rest of its result.
-///
-/// Tensors come before those in blocks, because a record has its states last. The other states are
-/// copied.
+impl Made {
+    fn part(&self) -> Part<'_> {
+        match self {
+            Self::Tensor(tensor) => Part::Tensor(tensor),
+            Self::Bytes(bytes) => Part::Bytes(bytes),
+        }
+    }
+}
+
+/// A tensor or a state of the checkpoint, by its position.
+#[derive(Clone, Copy)]
+enum Place {
+    Tensor(usize),
+    State(usize),
+}
+
+/// What is written, in the order of a record: tensors, states, and tensors in blocks.
+struct Sequence {
+    places: Vec<Place>,
+    forms: Vec<Form>,
+    items: Vec<Item>,
+}
+
+impl Sequence {
+    /// States before `first` are not written in pieces.
+    fn new(from: &Checkpoint, targets: Vec<Target>, states: &[StateEntry], first: usize) -> Self {
+        let mut all = Self { places: vec![], forms: vec![], items: vec![] };
+        let is_tensor = |(_, target): &(usize, Target)| matches!(target.form, Form::Tensor(_));
+        let (tensors, blocks): (Vec<_>, Vec<_>) =
+            targets.into_iter().enumerate().partition(is_tensor);
+        let push_tensor = |all: &mut Self, (index, target): (usize, Target)| {
+            let Target { form, grain, needs } = target;
+            let item = Item::tensor(&from.entries()[index], grain, needs);
+            all.push(Place::Tensor(index), form, item);
+        };
+        tensors.into_iter().for_each(|tensor| push_tensor(&mut all, tensor));
+        for (index, state) in states.iter().enumerate().skip(first) {
+            let grain = copied(from.divides_state(index).then_some(1));
+            let StateEntry { id, kind, bytes: len } = state.clone();
+            let form = Form::State(LaterState { id, kind, len });
+            all.push(Place::State(index), form, Item::state(state, grain));
+        }
+        blocks.into_iter().for_each(|tensor| push_tensor(&mut all, tensor));
+        all
+    }
+
+    fn push(&mut self, place: Place, form: Form, item: Item) {
+        self.places.push(place);
+        self.forms.push(form);
+        self.items.push(item);
+    }
+
+    fn manifest(&self) -> Manifest {
+        let (mut tensors, mut later) = (Vec::new(), Vec::new());
+        for form in &self.forms {
+            match form {
+                Form::Tensor(entry) => tensors.push(entry.clone()),
+                Form::State(state) => later.push(state.clone()),
+            }
+        }
+        Manifest::new(tensors).with_later_states(later)
+    }
+}
+
+/// The number of states that are read before anything is written: JSON has states before tensors,
+/// and the header of a GGUF file depends on that of its source.
+fn read_at_once(states: &[StateEntry], to: &Path) -> usize {
+    match Format::of_path(to) {
+        Ok(Format::Json) => states.len(),
+        Ok(Format::Gguf) => {
+            states.iter().rposition(|state| is_header_kind(&state.kind)).map_or(0, |at| at + 1)
+        }
+        _ => 0,
+    }
+}
+
+/// Writes what `each` makes of each piece of a tensor, and passes `done` the rest of its result. The
+/// pieces are those of tensors by their positions in the checkpoint. States are copied.
 pub(crate) fn write<R: Send>(
     from: &Checkpoint,
     output: Output,
     to: &Path,
     options: Options<'_>,
-    each: impl Fn(usize) -> Result<(R, Made), CheckpointError> + Sync,
-    mut done: impl FnMut(R),
+    each: impl Fn(&Piece) -> Result<(R, Made), CheckpointError> + Sync,
+    mut done: impl FnMut(&Piece, R),
 ) -> Result<(), CheckpointError> {
     let Output { targets, metadata } = output;
-    let held = from.state_entries().iter().map(|state| state.bytes).sum();
-    let is_tensor = |&index: &usize| matches!(targets[index], Target::Tensor(_));
-    let (mut order, blocks): (Vec<usize>, Vec<usize>) = (0..targets.len()).partition(is_tensor);
-    order.extend(blocks);
-    let entries: Vec<&Entry> = order.iter().map(|&index| &from.entries()[index]).collect();
-    let sizes = order.iter().map(|&index| targets[index].byte_count());
-    let needs: Vec<u64> = entries.iter().zip(sizes).map(|(from, len)| needed(from, len)).collect();
-    pipeline::check(&entries, &needs, held, options)?;
-
-    let (mut tensors, mut later) = (Vec::new(), Vec::new());
-    for target in targets {
-        match target {
-            Target::Tensor(entry) => tensors.push(entry),
-            Target::Blocks(state) => later.push(state),
-        }
+    let states = from.state_entries();
+    let first = read_at_once(&states, to);
+    let held = states[..first].iter().map(|state| state.bytes).sum();
+    let mut sequence = Sequence::new(from, targets, &states, first);
+    if matches!(Format::of_path(to), Ok(Format::Json)) {
+        // Scales come before codes there.
+        sequence.items.iter_mut().for_each(|item| item.grain = None);
     }
-    let manifest = Manifest::new(tensors)
-        .with_metadata(metadata)
-        .with_states(from.states()?)
-        .with_later_states(later)
-        .with_max_shard_size(options.max_shard_size);
-    let mut writer = create(to, manifest)?;
-    let each = |position: usize| each(order[position]);
-    pipeline::run(&entries, &needs, held, options, each, |position, (result, made)| {
-        done(result);
-        let id = entries[position].id.as_str();
-        match made {
-            Made::Tensor(tensor) => writer.write(id, &tensor)?,
-            Made::Blocks(bytes) => writer.write_state(id, &bytes)?,
+    let Sequence { places, forms, items } = &sequence;
+    pipeline::check(items, held, options)?;
+
+    let read = (0..first).map(|state| from.state(state)).collect::<Result<Vec<_>, _>>()?;
+    let manifest = sequence.manifest().with_metadata(metadata).with_states(read);
+    let mut writer = create(to, manifest.with_max_shard_size(options.max_shard_size))?;
+    let each = |piece: &Piece| match places[piece.item] {
+        Place::Tensor(index) => each(&piece.of(index)).map(|(result, made)| (Some(result), made)),
+        Place::State(index) => {
+            Ok((None, Made::Bytes(from.state_part(index, piece.range.clone())?)))
+        }
+    };
+    pipeline::run(items, held, options, each, |piece, (result, made)| {
+        let sink = writer.sink();
+        if piece.is_first() {
+            sink.begin(forms[piece.item].next())?;
+        }
+        sink.part(made.part())?;
+        if piece.is_last {
+            sink.end()?;
+        }
+        if let (Place::Tensor(index), Some(result)) = (places[piece.item], result) {
+            done(&piece.of(index), result);
         }
         Ok(())
     })?;

@@ -1,5 +1,5 @@
-//! Tensors of a checkpoint through memory: several threads compute one batch while the batch
-//! before it is written.
+//! Tensors and states of a checkpoint through memory, in pieces: several threads compute one batch of
+//! pieces while the batch before it is written.
 
 use std::num::NonZero;
 use std::ops::Range;
@@ -9,39 +9,47 @@ use std::thread;
 use quant::Tensor;
 use quant::tensor::FloatType;
 
-use crate::entry::Entry;
 use crate::error::CheckpointError;
 use crate::options::Options;
+use crate::piece::{Item, Piece, divide};
 
 /// The memory of the process besides tensors: code, stacks, buffers, and what the allocator keeps.
 const OVERHEAD: u64 = 24 << 20;
 
-/// The memory for tensors without a limit. A tensor that is larger is processed alone.
+/// The memory for tensors without a limit. A tensor that is larger, and cannot be divided, is
+/// processed alone.
 const DEFAULT_MEMORY: u64 = 512 << 20;
 
-/// Calls `each` for every position, on several threads, and `sink` with the results in order.
+/// The memory of a piece, at most, of what can be divided. Larger pieces are not faster.
+const PIECE: u64 = 32 << 20;
+
+/// Calls `each` for every piece, on several threads, and `sink` with the results in order.
 ///
-/// `needs` is the memory that each tensor [needs](needed); `held` bytes of other data stay in memory.
+/// `held` bytes of other data stay in memory.
 pub(crate) fn run<R: Send>(
-    from: &[&Entry],
-    needs: &[u64],
+    items: &[Item],
     held: u64,
     options: Options<'_>,
-    each: impl Fn(usize) -> Result<R, CheckpointError> + Sync,
-    mut sink: impl FnMut(usize, R) -> Result<(), CheckpointError>,
+    each: impl Fn(&Piece) -> Result<R, CheckpointError> + Sync,
+    mut sink: impl FnMut(&Piece, R) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    check(from, needs, held, options)?;
-    let batches = batches(needs, held, options.max_memory);
-    let progress = |index: usize| {
-        if let Some(progress) = options.progress {
-            progress(index, from[index].float_bytes());
+    check(items, held, options)?;
+    let room = options.max_memory.map_or(DEFAULT_MEMORY, |limit| limit - OVERHEAD - held);
+    let jobs = jobs(options.jobs);
+    let pieces = divide(items, PIECE.min(room / jobs as u64));
+    let needs: Vec<u64> =
+        pieces.iter().map(|piece| items[piece.item].needs_of(piece.range.len())).collect();
+    let batches = runs(&needs, room);
+    let progress = |piece: &Piece| {
+        if let Some(progress) = options.progress.filter(|_| items[piece.item].is_tensor) {
+            progress(piece.item, 4 * piece.range.len() as u64);
         }
     };
-    let each = |index| {
+    let each = |position: usize| {
         options.check()?;
-        each(index).inspect(|_| progress(index))
+        each(&pieces[position]).inspect(|_| progress(&pieces[position]))
     };
-    let pool = Pool::new(options.jobs)?;
+    let pool = Pool::new(jobs)?;
     thread::scope(|scope| {
         // No batch waits in the channel: one is computed while another one is written.
         let (sender, receiver) = mpsc::sync_channel(0);
@@ -55,24 +63,12 @@ pub(crate) fn run<R: Send>(
             }
         });
         for (batch, results) in receiver {
-            for (index, result) in batch.zip(results) {
-                sink(index, result?)?;
+            for (position, result) in batch.zip(results) {
+                sink(&pieces[position], result?)?;
             }
         }
         options.check()
     })
-}
-
-/// The memory of one tensor: its values, and the result of `len` bytes twice, in this batch and in
-/// the one that is being written.
-pub(crate) fn needed(from: &Entry, len: u64) -> u64 {
-    from.read_bytes().saturating_add(len.saturating_mul(2))
-}
-
-/// Runs of tensors that fit into memory together.
-fn batches(needs: &[u64], held: u64, max_memory: Option<u64>) -> Vec<Range<usize>> {
-    let room = max_memory.map_or(DEFAULT_MEMORY, |limit| limit.saturating_sub(OVERHEAD + held));
-    runs(needs, room)
 }
 
 /// Divides sizes, in order, into runs of at most `max` together; a larger one is a run of its own.
@@ -89,23 +85,22 @@ pub(crate) fn runs(sizes: &[u64], max: u64) -> Vec<Range<usize>> {
     runs
 }
 
-/// Checks that every tensor fits into the memory. The error says what is enough for all of them.
+/// Checks that the smallest piece of everything fits into the memory. The error says what is enough
+/// for all of them.
 pub(crate) fn check(
-    from: &[&Entry],
-    needs: &[u64],
+    items: &[Item],
     held: u64,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
     let Some(limit) = options.max_memory else { return Ok(()) };
-    let sizes = needs.iter().copied().enumerate();
-    let (largest, size) = sizes.max_by_key(|&(_, size)| size).unwrap_or((0, 0));
-    let always = OVERHEAD.saturating_add(held);
-    let needed = always.saturating_add(size);
+    let largest = items.iter().max_by_key(|item| item.least());
+    let size = largest.map_or(0, Item::least);
+    let needed = OVERHEAD.saturating_add(held).saturating_add(size);
     if needed <= limit {
         return Ok(());
     }
-    let tensor = from.get(largest).filter(|_| held < size);
-    Err(CheckpointError::Memory { id: tensor.map(|entry| entry.id.clone()), needed, limit })
+    let id = largest.filter(|_| held < size).map(|item| item.id.clone());
+    Err(CheckpointError::Memory { id, needed, limit })
 }
 
 /// Allocations of float tensors that have been quantized, for the next ones to be read into.
@@ -124,6 +119,17 @@ impl Allocations {
     }
 }
 
+/// The number of threads.
+fn jobs(asked: Option<NonZero<usize>>) -> usize {
+    // More threads take memory and gain nothing.
+    const JOBS_PER_CPU: usize = 4;
+    if !cfg!(feature = "rayon") {
+        return 1;
+    }
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    asked.map_or(cpus, |jobs| jobs.get().min(JOBS_PER_CPU * cpus))
+}
+
 /// The threads that work on a batch.
 struct Pool {
     #[cfg(feature = "rayon")]
@@ -132,11 +138,7 @@ struct Pool {
 
 #[cfg(feature = "rayon")]
 impl Pool {
-    fn new(jobs: Option<NonZero<usize>>) -> Result<Self, CheckpointError> {
-        // More threads take memory and gain nothing.
-        const JOBS_PER_CPU: usize = 4;
-        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
-        let jobs = jobs.map_or(cpus, |jobs| jobs.get().min(JOBS_PER_CPU * cpus));
+    fn new(jobs: usize) -> Result<Self, CheckpointError> {
         match rayon::ThreadPoolBuilder::new().num_threads(jobs).build() {
             Ok(threads) => Ok(Self { threads }),
             Err(error) => Err(CheckpointError::Threads { source: std::io::Error::other(error) }),
@@ -151,11 +153,29 @@ impl Pool {
 
 #[cfg(not(feature = "rayon"))]
 impl Pool {
-    fn new(_jobs: Option<NonZero<usize>>) -> Result<Self, CheckpointError> {
+    fn new(_jobs: usize) -> Result<Self, CheckpointError> {
         Ok(Self {})
     }
 
     fn map<R>(&self, batch: Range<usize>, each: &impl Fn(usize) -> R) -> Vec<R> {
         batch.map(each).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_an_error_is_that_of_the_smallest_piece() {
+        let mut options = Options::default();
+        options.max_memory = Some(OVERHEAD);
+        let item = |grain, needs| Item { id: "w".into(), len: 10, grain, needs, is_tensor: true };
+        let items = [item(Some(3), 100), item(None, 20)];
+        let error = check(&items, 7, options).unwrap_err();
+        let CheckpointError::Memory { id, needed, .. } = error else { panic!("{error:?}") };
+        assert_eq!((id.unwrap(), needed), ("w".into(), OVERHEAD + 7 + 30));
+        options.max_memory = Some(needed);
+        check(&items, 7, options).unwrap();
     }
 }

@@ -1,12 +1,15 @@
 //! Records as checkpoints.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
-use quant::record::{RecordEntry, RecordFile, RecordState};
+use quant::record::{RecordEntry, RecordFile, RecordFormatError, RecordState, SectionKind};
 
+use crate::checksums::{Checksums, Of};
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
 use crate::source::Source;
@@ -16,6 +19,8 @@ pub(crate) struct Record {
     path: PathBuf,
     file: RecordFile,
     entries: Vec<Entry>,
+    /// Checksums of what is read in parts.
+    parts: Checksums,
 }
 
 impl Record {
@@ -26,7 +31,25 @@ impl Record {
             Entry::new(entry.id.clone(), entry.shape.clone(), entry.stored.into(), bytes)
         };
         let entries = file.entries().iter().enumerate().map(entry).collect();
-        Ok(Self { path: path.into(), file, entries })
+        Ok(Self { path: path.into(), file, entries, parts: Checksums::default() })
+    }
+
+    /// Compares the checksum of a section, if all of its parts have been read.
+    fn check(
+        &self,
+        id: &ParamId,
+        kind: SectionKind,
+        stored: u32,
+        computed: Option<u32>,
+    ) -> Result<(), RecordError> {
+        match computed {
+            Some(computed) if computed != stored => {
+                let error =
+                    RecordFormatError::SectionChecksum { id: id.clone(), kind, stored, computed };
+                Err(RecordError::from(error).in_file(&self.path))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -56,6 +79,44 @@ impl Source for Record {
 
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
         self.file.read(index)
+    }
+
+    fn grain(&self, index: usize) -> Option<usize> {
+        self.entries[index].scheme().is_none().then_some(1)
+    }
+
+    fn read_part(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        let Entry { id, stored, .. } = &self.entries[index];
+        let count = self.entries[index].element_count();
+        if stored.in_record().scheme().is_some() {
+            return self.read_into(index, allocation);
+        }
+        let (part, crc) = self.file.read_part(index, elements.clone())?;
+        if let Some(section) = self.file.sections(index).next() {
+            let size = section.len / count.max(1) as u64;
+            let [start, end] = [elements.start, elements.end].map(|at| at as u64 * size);
+            let whole = self.parts.add(Of::Tensor(index), start..end, crc, section.len);
+            self.check(id, SectionKind::Values, section.crc32, whole)?;
+        }
+        Ok(part)
+    }
+
+    fn divides_state(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn state_part(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, RecordError> {
+        let (id, len, stored) = self.file.state_section(index);
+        let bytes = bytes.start as u64..bytes.end as u64;
+        let (part, crc) = self.file.state_part(index, bytes.clone())?;
+        let whole = self.parts.add(Of::State(index), bytes, crc, len);
+        self.check(id, SectionKind::State, stored, whole)?;
+        Ok(part)
     }
 
     fn verify(&self, index: usize) -> Result<(), RecordError> {

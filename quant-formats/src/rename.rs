@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 
 use quant::__private::glob_matches;
@@ -281,6 +282,27 @@ impl Source for Renamed {
 
     fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
         self.inner.read_into(self.positions[index], allocation)
+    }
+
+    fn grain(&self, index: usize) -> Option<usize> {
+        self.inner.grain(self.positions[index])
+    }
+
+    fn read_part(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        self.inner.read_part(self.positions[index], elements, allocation)
+    }
+
+    fn divides_state(&self, index: usize) -> bool {
+        self.inner.divides_state(self.states[index].0)
+    }
+
+    fn state_part(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, RecordError> {
+        self.inner.state_part(self.states[index].0, bytes)
     }
 
     fn verify(&self, index: usize) -> Result<(), RecordError> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use quant::__private::{Decided, decide_all, plan_one, quantize_one};
+use quant::__private::{Decided, Effect, decide_all};
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
 use quant::quantize::{Candidate, PlannedParam, Planner};
 use quant::record::RecordEntry;
@@ -13,10 +13,12 @@ use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, Stored};
 use crate::error::CheckpointError;
 use crate::ggml::{ALL_F32, FILE_TYPE};
+use crate::memory;
 use crate::method::PreQuantized;
 use crate::options::Options;
-use crate::output::{Made, Output, Target, write};
-use crate::pipeline::{self, Allocations, needed};
+use crate::output::{Made, Output, Target, common_grain, copied, write};
+use crate::piece::{Item, Piece, Sum};
+use crate::pipeline::{self, Allocations};
 
 /// Plans the quantization of a checkpoint, without writing anything. Every tensor is read once.
 ///
@@ -31,19 +33,32 @@ pub fn plan(
 ) -> Result<Plan, CheckpointError> {
     let entries = quantizable(from, options)?;
     let decided = decide(entries, planner, options)?;
-    let mut planned = Vec::new();
+    let stays = |index: usize| stays(&entries[index], &decided[index], options);
+    let item = |(index, entry): (usize, &Entry)| {
+        let needs = match (stays(index), decided[index].scheme()) {
+            (true, _) => 0,
+            (false, Some(_)) => memory::of_values(entry),
+            (false, None) => memory::of_copy(entry),
+        };
+        Item::tensor(entry, grain(from, index, &decided[index]), needs)
+    };
+    let items: Vec<Item> = entries.iter().enumerate().map(item).collect();
     let allocations = Allocations::default();
-    let each = |index: usize| {
-        if stays(&entries[index], &decided[index], options) {
+    let each = |piece: &Piece| {
+        if stays(piece.item) {
             return Ok(None);
         }
-        let tensor = read(from, index, allocations.take(), options)?;
-        let planned = plan_one(decided[index].clone(), (&tensor).into())?;
-        allocations.give_back(tensor);
-        Ok(Some(with_file_bytes(planned, &entries[index])))
+        let part = read(from, piece, allocations.take(), options)?;
+        let effect = decided[piece.item].measure_part(piece.range.start, (&part).into())?;
+        allocations.give_back(part);
+        Ok(Some(effect))
     };
-    run(entries, &decided, options, each, |param| planned.extend(param))?;
-    Ok(Plan::of_params(planned))
+    let mut effects = Effects::of(entries, &decided);
+    pipeline::run(&items, 0, options, each, |piece, effect| {
+        effects.add(piece, effect);
+        Ok(())
+    })?;
+    Ok(Plan::of_params(effects.planned))
 }
 
 /// Chooses a precision for each tensor within a budget of bytes. Every tensor is read once.
@@ -59,12 +74,29 @@ pub fn choose(
 ) -> Result<MixedChoice, CheckpointError> {
     let entries = quantizable(from, options)?;
     let decided = mixed.decide(candidates(entries, options))?;
-    let mut offers = Vec::new();
-    let each = |index: usize| {
-        let tensor = read(from, index, Vec::new(), options)?;
-        Ok(mixed.offers_to(&decided[index], (&tensor).into())?)
+    let item = |(index, entry): (usize, &Entry)| {
+        let grain = common_grain(from.grain(index), mixed.grain(&decided[index]));
+        Item::tensor(entry, grain, memory::of_values(entry))
     };
-    run(entries, &decided, options, each, |offered| offers.push(offered))?;
+    let items: Vec<Item> = entries.iter().enumerate().map(item).collect();
+    let allocations = Allocations::default();
+    let each = |piece: &Piece| {
+        let part = read(from, piece, allocations.take(), options)?;
+        let one = &decided[piece.item];
+        let effects = mixed.effects_on(one, piece.range.start, (&part).into())?;
+        allocations.give_back(part);
+        Ok(effects)
+    };
+    let (mut effects, mut offers) = (Sum::default(), Vec::new());
+    let add = |sum: Vec<Effect>, more: Vec<Effect>| {
+        sum.into_iter().zip(more).map(|(sum, one)| sum.and(one)).collect()
+    };
+    pipeline::run(&items, 0, options, each, |piece, one| {
+        if let Some(all) = effects.add(piece, one, add) {
+            offers.push(mixed.offers_of(&decided[piece.item], &all)?);
+        }
+        Ok(())
+    })?;
     let now = entries.iter().map(|entry| entry.bytes).sum();
     Ok(mixed.choose(decided, &offers, now)?)
 }
@@ -84,25 +116,30 @@ pub fn quantize(
 ) -> Result<Plan, CheckpointError> {
     let decided = decide(quantizable(from, options)?, planner, options)?;
     check_any_quantized(from, &decided)?;
-    let mut targets = decided_targets(from.entries(), &decided);
-    targets.extend(from.entries()[decided.len()..].iter().map(stored));
-    let mut planned: Vec<PlannedParam> = Vec::new();
-    let allocations = Allocations::default();
-    let each = |index: usize| {
-        let entry = &from.entries()[index];
-        let Some(decided) = decided.get(index).filter(|it| !stays(entry, it, options)) else {
-            return Ok((None, copy(from, index)?));
-        };
-        let tensor = read(from, index, allocations.take(), options)?;
-        let (planned, quantized) = quantize_one(decided.clone(), &tensor)?;
-        let planned = Some(with_file_bytes(planned, entry));
-        let Some(quantized) = quantized else { return Ok((planned, Made::Tensor(tensor))) };
-        allocations.give_back(tensor);
-        Ok((planned, Made::Tensor(quantized.into())))
+    let entries = from.entries();
+    let target = |(index, entry): (usize, &Entry)| match decided.get(index) {
+        Some(one) if one.scheme().is_some() => {
+            Target::made(from, index, decided_entry(entry, one), grain(from, index, one))
+        }
+        _ => Target::copy(from, index),
     };
+    let targets = entries.iter().enumerate().map(target).collect();
+    let allocations = Allocations::default();
+    let each = |piece: &Piece| {
+        let decided = decided.get(piece.item);
+        let Some(decided) = decided.filter(|it| !stays(&entries[piece.item], it, options)) else {
+            return Ok((None, copy(from, piece)?));
+        };
+        let part = read(from, piece, allocations.take(), options)?;
+        let (effect, quantized) = decided.quantize_part(piece.range.start, (&part).into())?;
+        let Some(quantized) = quantized else { return Ok((Some(effect), Made::Tensor(part))) };
+        allocations.give_back(part);
+        Ok((Some(effect), Made::Tensor(quantized.into())))
+    };
+    let mut effects = Effects::of(entries, &decided);
     let output = Output::of(from, targets);
-    write(from, output, to.as_ref(), options, each, |param| planned.extend(param))?;
-    Ok(Plan::of_params(planned))
+    write(from, output, to.as_ref(), options, each, |piece, one| effects.add(piece, one))?;
+    Ok(Plan::of_params(effects.planned))
 }
 
 /// Copies a checkpoint to another file with every quantized tensor converted to float.
@@ -121,10 +158,15 @@ pub fn dequantize(
         Some(_) => entry.stored_as(FloatType::F32),
         None => entry.to_record(),
     };
-    let floats = from.entries().iter().map(|entry| Target::Tensor(float(entry)));
-    let each = |index: usize| Ok(((), Made::Tensor(from.read(index)?.dequantize())));
+    let target =
+        |(index, entry)| Target::made(from, index, float(entry), copied(from.grain(index)));
+    let floats = from.entries().iter().enumerate().map(target);
+    let each = |piece: &Piece| {
+        let part = from.read_part(piece.item, piece.range.clone(), Vec::new())?;
+        Ok(((), Made::Tensor(part.dequantize())))
+    };
     let output = Output::of(from, floats.collect()).update(FILE_TYPE, ALL_F32);
-    write(from, output, to.as_ref(), options, each, |()| {})
+    write(from, output, to.as_ref(), options, each, |_, ()| {})
 }
 
 /// Copies a checkpoint to another file, in the format of its extension.
@@ -139,25 +181,42 @@ pub fn convert(
     to: impl AsRef<Path>,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let targets = from.entries().iter().map(stored).collect();
-    let each = |index| Ok(((), copy(from, index)?));
-    write(from, Output::of(from, targets), to.as_ref(), options, each, |()| {})
+    let targets = (0..from.entries().len()).map(|index| Target::copy(from, index)).collect();
+    let each = |piece: &Piece| Ok(((), copy(from, piece)?));
+    write(from, Output::of(from, targets), to.as_ref(), options, each, |_, ()| {})
 }
 
-/// A copy of a tensor.
-pub(crate) fn stored(entry: &Entry) -> Target {
-    match entry.stored {
-        Stored::Blocks(ty) => Target::blocks(entry, ty),
-        _ => Target::Tensor(entry.to_record()),
-    }
-}
-
-/// Makes what [`stored`] declares.
-pub(crate) fn copy(from: &Checkpoint, index: usize) -> Result<Made, CheckpointError> {
+/// Makes a piece of what [`Target::copy`] declares.
+pub(crate) fn copy(from: &Checkpoint, piece: &Piece) -> Result<Made, CheckpointError> {
+    let (index, range) = (piece.item, piece.range.clone());
     Ok(match from.entries()[index].stored {
-        Stored::Blocks(_) => Made::Blocks(from.read_blocks(index)?),
-        _ => Made::Tensor(from.read(index)?),
+        Stored::Blocks(ty) => Made::Bytes(from.blocks_part(index, ty.bytes_of(range))?),
+        _ => Made::Tensor(from.read_part(index, range, Vec::new())?),
     })
+}
+
+/// The plans of tensors, by the effects on their pieces.
+pub(crate) struct Effects<'a> {
+    entries: &'a [Entry],
+    decided: &'a [Decided],
+    sum: Sum<Effect>,
+    pub(crate) planned: Vec<PlannedParam>,
+}
+
+impl<'a> Effects<'a> {
+    pub(crate) fn of(entries: &'a [Entry], decided: &'a [Decided]) -> Self {
+        Self { entries, decided, sum: Sum::default(), planned: Vec::new() }
+    }
+
+    /// Adds the effect on the next piece, if there is a plan of its tensor.
+    pub(crate) fn add(&mut self, piece: &Piece, effect: Option<Effect>) {
+        let Some(sum) = effect.and_then(|one| self.sum.add(piece, one, Effect::and)) else {
+            return;
+        };
+        // The bytes of the file, which may not be those in memory.
+        let bytes = self.entries[piece.item].bytes;
+        self.planned.push(self.decided[piece.item].clone().planned(bytes, sum));
+    }
 }
 
 /// The tensors that a planner is asked about, which are the first ones of the checkpoint. Those in
@@ -198,38 +257,28 @@ pub(crate) fn decide(
     decide_all(planner, candidates(from, options))
 }
 
+/// The number of elements at multiples of which a tensor can be divided.
+pub(crate) fn grain(from: &Checkpoint, index: usize, decided: &Decided) -> Option<usize> {
+    match decided.scheme() {
+        Some(_) => common_grain(from.grain(index), decided.grain()),
+        None => copied(from.grain(index)),
+    }
+}
+
 /// Whether a tensor that may be quantized again stays as it is, because the planner keeps it.
 pub(crate) fn stays(entry: &Entry, decided: &Decided, options: Options<'_>) -> bool {
     options.requantize && entry.is_quantized() && decided.scheme().is_none()
 }
 
-/// Reads a tensor that is to be quantized: one that is quantized already as floats.
+/// Reads a piece of a tensor that is to be quantized: one that is quantized already as floats.
 pub(crate) fn read(
     from: &Checkpoint,
-    index: usize,
+    piece: &Piece,
     allocation: Vec<f32>,
     options: Options<'_>,
 ) -> Result<Tensor, RecordError> {
-    let tensor = from.read_into(index, allocation)?;
-    Ok(if options.requantize { tensor.dequantize() } else { tensor })
-}
-
-/// Calls `each` for every tensor, and `sink` with the results in order, without writing anything.
-pub(crate) fn run<R: Send>(
-    from: &[Entry],
-    decided: &[Decided],
-    options: Options<'_>,
-    each: impl Fn(usize) -> Result<R, CheckpointError> + Sync,
-    mut sink: impl FnMut(R),
-) -> Result<(), CheckpointError> {
-    let decided = from.iter().zip(decided);
-    let targets = decided.map(|(entry, decided)| decided_entry(entry, decided).byte_count());
-    let needs: Vec<u64> = from.iter().zip(targets).map(|(from, len)| needed(from, len)).collect();
-    let from: Vec<&Entry> = from.iter().collect();
-    pipeline::run(&from, &needs, 0, options, each, |_, result| {
-        sink(result);
-        Ok(())
-    })
+    let part = from.read_part(piece.item, piece.range.clone(), allocation)?;
+    Ok(if options.requantize { part.dequantize() } else { part })
 }
 
 pub(crate) fn check_any_quantized(
@@ -242,12 +291,6 @@ pub(crate) fn check_any_quantized(
     let entries = from.entries();
     let quantized = entries.iter().filter(|entry| entry.is_quantized()).count();
     Err(CheckpointError::NothingToQuantize { tensors: entries.len(), quantized })
-}
-
-/// The plan of a tensor with its bytes in the file, which may not be those in memory.
-pub(crate) fn with_file_bytes(mut planned: PlannedParam, entry: &Entry) -> PlannedParam {
-    planned.bytes_before = entry.bytes;
-    planned
 }
 
 pub(crate) fn candidates(from: &[Entry], options: Options<'_>) -> Vec<Candidate> {
@@ -264,12 +307,4 @@ pub(crate) fn decided_entry(entry: &Entry, one: &Decided) -> RecordEntry {
         Some(scheme) => entry.stored_as(scheme),
         None => entry.to_record(),
     }
-}
-
-fn decided_targets(from: &[Entry], decided: &[Decided]) -> Vec<Target> {
-    let target = |(entry, one): (&Entry, &Decided)| match one.scheme() {
-        Some(scheme) => Target::Tensor(entry.stored_as(scheme)),
-        None => stored(entry),
-    };
-    from.iter().zip(decided).map(target).collect()
 }

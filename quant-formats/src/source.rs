@@ -1,6 +1,7 @@
 //! What each format implements to be read.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use quant::RecordError;
@@ -41,6 +42,23 @@ pub(crate) trait Source: Send + Sync {
         self.read(index)
     }
 
+    /// The number of elements at multiples of which a part of a tensor may start; `None` if the tensor
+    /// is read whole only.
+    fn grain(&self, _index: usize) -> Option<usize> {
+        None
+    }
+
+    /// Reads a part of a tensor that has a [grain](Self::grain), and is not all of it. The part has the
+    /// shape `[elements]`, or `[rows, row]` if the tensor is quantized.
+    fn read_part(
+        &self,
+        index: usize,
+        _elements: Range<usize>,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        self.read_into(index, allocation)
+    }
+
     /// Compares the bytes of a tensor with what the file says about them.
     fn verify(&self, index: usize) -> Result<(), RecordError> {
         self.read(index).map(drop)
@@ -48,6 +66,16 @@ pub(crate) trait Source: Send + Sync {
 
     /// Reads the state at this position in [`state_entries`](Self::state_entries).
     fn state(&self, index: usize) -> Result<RecordState, RecordError>;
+
+    /// Whether parts of a state can be read.
+    fn divides_state(&self, _index: usize) -> bool {
+        false
+    }
+
+    /// Reads bytes of a state that [can be divided](Self::divides_state), or all of another one.
+    fn state_part(&self, index: usize, _bytes: Range<usize>) -> Result<Vec<u8>, RecordError> {
+        Ok(self.state(index)?.data)
+    }
 
     fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         (0..self.state_entries().len()).map(|index| self.state(index)).collect()

@@ -117,15 +117,24 @@ impl Compressed {
         slots
     }
 
-    /// The bytes of the tensors of the file.
-    pub(super) fn bytes(&self, tensor: &QuantizedTensor) -> Vec<Vec<u8>> {
+    /// The number of elements at multiples of which a matrix can be divided: rows whose packed zero
+    /// points fill words.
+    pub(super) fn grain(&self) -> usize {
+        let has_words = self.is_packed() && self.scheme.mapping().has_zero_points();
+        let rows = if has_words { 32 >> self.bits().trailing_zeros() } else { 1 };
+        rows * self.columns.max(1)
+    }
+
+    /// The bytes of the tensors of the file, of a part of the matrix. The first part has those that
+    /// are not divided, too.
+    pub(super) fn bytes(&self, tensor: &QuantizedTensor, is_first: bool) -> Vec<Vec<u8>> {
         let codes = tensor.codes();
         let mut bytes = Vec::new();
         if self.is_packed() {
             let rows = codes.chunks(self.columns.max(1));
             bytes.push(rows.flat_map(|row| self.packed(row.iter().copied())).collect());
             let extents = [self.rows, self.columns].map(|extent| (extent as u64).to_le_bytes());
-            bytes.push(extents.as_flattened().to_vec());
+            bytes.push(if is_first { extents.as_flattened().to_vec() } else { Vec::new() });
         } else {
             bytes.push(codes.into_iter().map(|code| code as u8).collect());
         }

@@ -1,14 +1,17 @@
 //! What each tensor of a checkpoint becomes in a model directory.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 
-use quant::{QuantizationScheme, RecordError};
+use quant::__private::Payload;
+use quant::{QuantizationScheme, RecordError, Tensor};
 
 use super::compressed::{Compressed, Inputs, Slot};
 use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, Stored};
 use crate::error::CheckpointError;
 use crate::folder_error::FolderError;
+use crate::memory;
 use crate::safetensors::{Dtype, SafetensorsError, foreign};
 
 /// How a tensor is written.
@@ -18,6 +21,54 @@ pub(super) enum Form {
     /// In single precision.
     Floats,
     Compressed(Compressed),
+}
+
+impl Form {
+    /// The number of elements at multiples of which a tensor can be divided.
+    pub(super) fn grain(&self) -> usize {
+        match self {
+            Self::Compressed(form) => form.grain(),
+            Self::AsStored | Self::Floats => 1,
+        }
+    }
+
+    /// The memory for a tensor that takes `len` bytes.
+    pub(super) fn needs(&self, from: &Entry, len: u64) -> u64 {
+        match self {
+            // Besides what is read and written: the tensor in memory, and its codes one to the byte.
+            Self::Compressed(_) => memory::of_result(from, len)
+                .saturating_add(len)
+                .saturating_add(2 * from.element_count() as u64),
+            Self::AsStored => memory::of_copy(from).saturating_add(from.bytes),
+            Self::Floats => memory::of_result(from, len),
+        }
+    }
+
+    /// The bytes of the tensors that a part of an entry becomes; the first one has those that are not
+    /// divided, too.
+    pub(super) fn bytes(&self, part: &Tensor, is_first: bool) -> Vec<Vec<u8>> {
+        match self {
+            Self::Compressed(form) => {
+                let codes = part.quantized().expect("a tensor with a scheme is quantized");
+                form.bytes(codes, is_first)
+            }
+            Self::AsStored => vec![stored_bytes(part)],
+            Self::Floats => {
+                vec![part.values().iter().flat_map(|value| value.to_le_bytes()).collect()]
+            }
+        }
+    }
+}
+
+/// The elements of a float tensor in its own type.
+fn stored_bytes(tensor: &Tensor) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let [values, ..] = Payload::of(tensor.into());
+    let Ok(()) = values.chunks::<Infallible>(|chunk| {
+        bytes.extend(chunk);
+        Ok(())
+    });
+    bytes
 }
 
 /// How each entry is written; `scheme` is that of an entry that is going to be quantized.

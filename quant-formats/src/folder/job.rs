@@ -1,33 +1,31 @@
 //! A checkpoint into a model directory.
 
-use std::borrow::Cow;
-use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use quant::__private::{Payload, decide_all, quantize_one};
+use quant::__private::{Effect, decide_all};
 use quant::quantize::{PlannedParam, Planner};
-use quant::record::RecordEntry;
-use quant::tensor::{FloatType, QuantizedTensor};
 use quant::{Plan, QuantizationScheme, Tensor};
 
 use super::compressed::{Inputs, Slot};
 use super::forms::{Form, forms, outputs};
 use super::journal::{Journal, in_file};
 use super::linear::LinearOnly;
-use super::sequence::{Sequence, Written};
+use super::sequence::Sequence;
 use super::shards::{DEFAULT_MAX_BYTES, Shards, size};
 use super::{config, files};
 use crate::checkpoint::Checkpoint;
-use crate::entry::Entry;
+use crate::entry::{Entry, StateEntry};
 use crate::error::CheckpointError;
 use crate::folder_error::FolderError;
 use crate::format::Format;
 use crate::options::Options;
-use crate::pipeline::{self, needed};
+use crate::output::{common_grain, copied};
+use crate::piece::{Item, Piece};
+use crate::pipeline::{self, Allocations};
 use crate::rewrite::{
-    candidates, check_any_quantized, check_readable, decided_entry, quantizable, with_file_bytes,
+    Effects, candidates, check_any_quantized, check_readable, grain, quantizable, read,
 };
 
 /// Quantizes a checkpoint to a model directory, in which the quantized tensors are stored as
@@ -59,14 +57,18 @@ pub fn quantize_folder(
     let decided = decide_all(&planner, candidates)?;
     check_any_quantized(from, &decided)?;
     let scheme = |index: usize| decided[index].info.scheme.or(decided[index].scheme());
-    let each = |index: usize, tensor: &Tensor| {
-        let (planned, quantized) = quantize_one(decided[index].clone(), tensor)?;
-        Ok((Some(with_file_bytes(planned, &from.entries()[index])), quantized))
+    let allocations = Allocations::default();
+    let each = |piece: &Piece| {
+        let part = read(from, piece, allocations.take(), options)?;
+        let (effect, quantized) =
+            decided[piece.item].quantize_part(piece.range.start, (&part).into())?;
+        let Some(quantized) = quantized else { return Ok((Some(effect), part)) };
+        allocations.give_back(part);
+        Ok((Some(effect), quantized.into()))
     };
     let job = Job::new(from, inputs, scheme, to.as_ref(), options, &fingerprint)?;
-    let entries = entries.iter().zip(&decided).map(|(entry, one)| decided_entry(entry, one));
-    let entries: Vec<_> = entries.collect();
-    Ok(Plan::of_params(job.run(&entries, each)?))
+    let grain = |index: usize| grain(from, index, &decided[index]);
+    Ok(Plan::of_params(job.run(grain, Effects::of(entries, &decided), each)?))
 }
 
 /// Copies a checkpoint to a model directory with every quantized tensor converted to float, and the
@@ -108,18 +110,13 @@ fn copy(
     to: &Path,
     options: Options<'_>,
 ) -> Result<(), CheckpointError> {
-    let target = |(index, entry): (usize, &Entry)| match (scheme(index), entry.scheme()) {
-        (Some(scheme), _) => entry.stored_as(scheme),
-        (None, Some(_)) => entry.stored_as(FloatType::F32),
-        (None, None) => entry.to_record(),
-    };
-    let entries: Vec<_> = from.entries().iter().enumerate().map(target).collect();
     let job = Job::new(from, inputs, scheme, to, options, "copy")?;
-    job.run(&entries, |_, _| Ok((None, None))).map(drop)
+    let each = |piece: &Piece| Ok((None, read(from, piece, Vec::new(), options)?));
+    job.run(|index| copied(from.grain(index)), Effects::of(&[], &[]), each).map(drop)
 }
 
-/// What is done to one tensor: its line of the plan, and the quantized tensor.
-type Done = (Option<PlannedParam>, Option<QuantizedTensor>);
+/// What is done to a piece of a tensor: the effect of quantizing it, and the piece afterwards.
+type Done = (Option<Effect>, Tensor);
 
 struct Job<'a> {
     from: &'a Checkpoint,
@@ -155,10 +152,12 @@ impl<'a> Job<'a> {
         Ok(Self { from, forms, outputs, shards, config, fingerprint, to, options })
     }
 
+    /// `grain` is that of `each`, which is called for each piece of a tensor.
     fn run(
         self,
-        entries: &[RecordEntry],
-        each: impl Fn(usize, &Tensor) -> Result<Done, CheckpointError> + Sync,
+        grain: impl Fn(usize) -> Option<usize>,
+        mut effects: Effects<'_>,
+        each: impl Fn(&Piece) -> Result<Done, CheckpointError> + Sync,
     ) -> Result<Vec<PlannedParam>, CheckpointError> {
         let Self { from, to, options, .. } = self;
         let (journal, finished) = Journal::open(to, &self.fingerprint)?;
@@ -169,37 +168,25 @@ impl<'a> Job<'a> {
             files::write(to, "config.json", config)?;
         }
         let is_finished = |output: usize| finished.contains_key(self.shard_name(output));
-        let each = |index: usize| -> Result<Written, CheckpointError> {
-            if is_finished(index) {
+        let tensors = self.forms.len();
+        let each = |piece: &Piece| -> Result<_, CheckpointError> {
+            if is_finished(piece.item) {
                 return Ok(None);
             }
-            let mut tensor = from.read(index)?;
-            if options.requantize {
-                tensor = tensor.dequantize();
+            if let Some(state) = piece.item.checked_sub(tensors) {
+                return Ok(Some((None, vec![from.state_part(state, piece.range.clone())?])));
             }
-            let (planned, quantized) = each(index, &tensor)?;
-            Ok(Some((planned, self.bytes(index, &tensor, quantized.as_ref()))))
+            let (effect, part) = each(piece)?;
+            Ok(Some((effect, self.forms[piece.item].bytes(&part, piece.is_first()))))
         };
+        let items = self.items(grain, is_finished);
         let metadata = from.metadata();
         let mut sequence = Sequence::new(to, &self.shards, &self.outputs, metadata, journal);
-        let largest = from.state_entries().iter().map(|state| state.bytes).max().unwrap_or(0);
-        let needs = from.entries().iter().zip(entries);
-        // Besides what every job needs: the tensor in its own type, and codes that are packed anew.
-        let more = |from: &Entry| from.bytes.saturating_add(2 * from.element_count() as u64);
-        let need = |(from, to): (&Entry, &RecordEntry)| {
-            needed(from, to.byte_count()).saturating_add(more(from))
-        };
-        let needs: Vec<u64> = needs.map(need).collect();
-        let entries: Vec<&Entry> = from.entries().iter().collect();
-        pipeline::run(&entries, &needs, largest, options, each, |index, written| {
-            sequence.put(index, written)
+        pipeline::run(&items, 0, options, each, |piece, written| {
+            let Some((effect, bytes)) = written else { return Ok(()) };
+            effects.add(piece, effect);
+            sequence.put(piece, &bytes, effects.planned.pop())
         })?;
-        for (state, output) in (self.forms.len()..self.outputs.len()).enumerate() {
-            options.check()?;
-            if !is_finished(output) {
-                sequence.put(output, Some((None, vec![from.state(state)?.data])))?;
-            }
-        }
         let (journal, params) = sequence.finish(finished);
         if let Some(index) = self.shards.index(&self.outputs) {
             files::write(to, "model.safetensors.index.json", &index)?;
@@ -208,39 +195,32 @@ impl<'a> Job<'a> {
         Ok(params)
     }
 
+    /// The tensors and states, and what they need. Those that are finished are passed over.
+    fn items(
+        &self,
+        grain: impl Fn(usize) -> Option<usize>,
+        is_finished: impl Fn(usize) -> bool,
+    ) -> Vec<Item> {
+        let tensor = |(index, entry): (usize, &Entry)| {
+            let form = &self.forms[index];
+            let needs = form.needs(entry, size(&self.outputs[index]));
+            Item::tensor(entry, common_grain(grain(index), Some(form.grain())), needs)
+        };
+        let state = |(index, state): (usize, StateEntry)| {
+            let grain = copied(self.from.divides_state(index).then_some(1));
+            Item::state(&state, grain)
+        };
+        let tensors = self.from.entries().iter().enumerate().map(tensor);
+        let states = self.from.state_entries().into_iter().enumerate().map(state);
+        let mut items: Vec<Item> = tensors.chain(states).collect();
+        let finished = items.iter_mut().enumerate().filter(|(output, _)| is_finished(*output));
+        finished.for_each(|(_, item)| item.needs = 0);
+        items
+    }
+
     fn shard_name(&self, output: usize) -> &str {
         &self.shards.0[self.shards.of(output)].0
     }
-
-    /// The bytes of the tensors that an entry becomes.
-    fn bytes(
-        &self,
-        index: usize,
-        tensor: &Tensor,
-        quantized: Option<&QuantizedTensor>,
-    ) -> Vec<Vec<u8>> {
-        let single =
-            |values: Cow<'_, [f32]>| values.iter().flat_map(|it| it.to_le_bytes()).collect();
-        match &self.forms[index] {
-            Form::Compressed(form) => {
-                let quantized = quantized.or(tensor.quantized());
-                form.bytes(quantized.expect("a tensor with a scheme is quantized"))
-            }
-            Form::AsStored => vec![stored_bytes(tensor)],
-            Form::Floats => vec![single(tensor.values())],
-        }
-    }
-}
-
-/// The elements of a float tensor in its own type.
-fn stored_bytes(tensor: &Tensor) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let [values, ..] = Payload::of(tensor.into());
-    let Ok(()) = values.chunks::<Infallible>(|chunk| {
-        bytes.extend(chunk);
-        Ok(())
-    });
-    bytes
 }
 
 /// The directory of the files beside a checkpoint in safetensors.

@@ -10,10 +10,8 @@ use super::journal::{Finished, Journal, in_file};
 use super::shards::Shards;
 use super::writer::ShardWriter;
 use crate::error::CheckpointError;
+use crate::piece::Piece;
 use crate::safetensors::stored_metadata;
-
-/// The tensors of an output, and its line of the plan; `None` if its shard is finished.
-pub(super) type Written = Option<(Option<PlannedParam>, Vec<Vec<u8>>)>;
 
 /// Writes outputs in their order to their shards.
 pub(super) struct Sequence<'a> {
@@ -29,7 +27,7 @@ pub(super) struct Sequence<'a> {
 /// A shard that is being written.
 struct Shard {
     writer: ShardWriter,
-    /// The number of tensors that are written.
+    /// The number of tensors that are complete.
     slots: usize,
     params: Vec<PlannedParam>,
 }
@@ -49,8 +47,15 @@ impl<'a> Sequence<'a> {
         Self { directory, shards, outputs, journal, metadata, current, finished }
     }
 
-    pub(super) fn put(&mut self, output: usize, written: Written) -> Result<(), CheckpointError> {
-        let Some((planned, tensors)) = written else { return Ok(()) };
+    /// Writes what follows in each tensor of the output that a piece belongs to; `planned` is its line
+    /// of the plan, at its end.
+    pub(super) fn put(
+        &mut self,
+        piece: &Piece,
+        tensors: &[Vec<u8>],
+        planned: Option<PlannedParam>,
+    ) -> Result<(), CheckpointError> {
+        let output = piece.item;
         let (name, run) = &self.shards.0[self.shards.of(output)];
         let path = self.directory.join(name);
         let shard = match &mut self.current {
@@ -62,10 +67,13 @@ impl<'a> Sequence<'a> {
                 empty.insert(Shard { writer, slots: 0, params: Vec::new() })
             }
         };
-        for bytes in tensors {
-            shard.writer.write(shard.slots, &bytes).map_err(|error| in_file(&path, error))?;
-            shard.slots += 1;
+        for (slot, bytes) in (shard.slots..).zip(tensors) {
+            shard.writer.append(slot, bytes).map_err(|error| in_file(&path, error))?;
         }
+        if !piece.is_last {
+            return Ok(());
+        }
+        shard.slots += tensors.len();
         shard.params.extend(planned);
         if output + 1 == run.end
             && let Some(Shard { writer, params, .. }) = self.current.take()

@@ -18,6 +18,8 @@ pub(super) struct ShardWriter {
     header: Header,
     /// The offset of the first tensor.
     data: u64,
+    /// The bytes that are written of each tensor.
+    written: Vec<u64>,
     /// The checksum of the header, and that of each tensor.
     checksums: (Hasher, Vec<Hasher>),
 }
@@ -47,14 +49,16 @@ impl ShardWriter {
         };
         let file = create().map_err(|error| in_file(path, error))?;
         let checksums = (checksum, vec![Hasher::new(); slots.len()]);
-        Ok(Self { file, header, data: encoded.len() as u64, checksums })
+        let written = vec![0; slots.len()];
+        Ok(Self { file, header, data: encoded.len() as u64, written, checksums })
     }
 
-    /// Writes the tensor at a position in the list of slots.
-    pub(super) fn write(&mut self, slot: usize, bytes: &[u8]) -> io::Result<()> {
-        let range = &self.header.tensors[slot].bytes;
-        debug_assert_eq!(range.end - range.start, bytes.len() as u64);
-        self.file.seek(SeekFrom::Start(self.data + range.start))?;
+    /// Writes what follows in the tensor at a position in the list of slots.
+    pub(super) fn append(&mut self, slot: usize, bytes: &[u8]) -> io::Result<()> {
+        let (range, written) = (&self.header.tensors[slot].bytes, &mut self.written[slot]);
+        self.file.seek(SeekFrom::Start(self.data + range.start + *written))?;
+        *written += bytes.len() as u64;
+        debug_assert!(*written <= range.end - range.start, "within the tensor");
         self.checksums.1[slot].update(bytes);
         self.file.write_all(bytes)
     }

@@ -1,6 +1,7 @@
 //! The types of tensors, by their numbers in the format.
 
 use std::fmt;
+use std::ops::Range;
 
 use quant::__private::element_count;
 use quant::QuantizationScheme;
@@ -170,6 +171,12 @@ impl GgufType {
     /// Whether rows of this length consist of whole blocks.
     pub(crate) fn divides_row(self, shape: &[usize]) -> bool {
         shape.last().copied().unwrap_or(1).is_multiple_of(self.block_len())
+    }
+
+    /// The bytes of elements that are whole blocks.
+    pub(crate) fn bytes_of(self, elements: Range<usize>) -> Range<usize> {
+        let bytes = |at: usize| at / self.block_len() * self.block_bytes();
+        bytes(elements.start)..bytes(elements.end)
     }
 
     /// The bytes of a tensor whose rows consist of whole blocks; `None` if `u64` cannot hold them.

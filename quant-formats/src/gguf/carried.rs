@@ -24,7 +24,12 @@ pub(super) fn header_state(header: &Header) -> RecordState {
 
 /// Whether a state is a header.
 pub(super) fn is_header(state: &RecordState) -> bool {
-    state.kind == KIND
+    is_header_kind(&state.kind)
+}
+
+/// Whether a state of this kind is a header.
+pub(crate) fn is_header_kind(kind: &str) -> bool {
+    kind == KIND
 }
 
 /// The header in a state that [is one](is_header).

@@ -17,6 +17,7 @@ mod reader;
 mod recorder;
 mod writer;
 
+pub(crate) use carried::is_header_kind;
 pub use error::GgufError;
 pub(crate) use reader::GgufFile;
 pub use recorder::GgufRecorder;

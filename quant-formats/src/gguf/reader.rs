@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 
 use quant::__private::FileReader;
@@ -69,6 +70,22 @@ impl GgufFile {
         let mut reader = FileReader::new(&part.file, part.data + slot.bytes.start);
         read(&mut reader, slot).map_err(|error| error.in_file(&part.path))
     }
+
+    /// Reads bytes of a tensor as if they were a tensor of this shape.
+    fn read_bytes_of<T>(
+        &self,
+        slot: usize,
+        bytes: Range<u64>,
+        shape: Vec<usize>,
+        read: impl FnOnce(&mut dyn Read, &Slot) -> Result<T, RecordError>,
+    ) -> Result<T, RecordError> {
+        let file = &self.parts[self.part_of[slot]];
+        let Slot { name, ty, bytes: all, .. } = &self.header.tensors[slot];
+        let bytes = all.start + bytes.start..all.start + bytes.end;
+        let part = Slot { name: name.clone(), ty: *ty, shape, bytes };
+        let mut reader = FileReader::new(&file.file, file.data + part.bytes.start);
+        read(&mut reader, &part).map_err(|error| error.in_file(&file.path))
+    }
 }
 
 /// The values of a header that are not arrays, as text.
@@ -126,6 +143,48 @@ impl Source for GgufFile {
     fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
         self.read_slot(self.tensors[index], |reader, slot| {
             read_tensor(reader, slot, true, allocation)
+        })
+    }
+
+    fn grain(&self, index: usize) -> Option<usize> {
+        let slot = &self.header.tensors[self.tensors[index]];
+        match slot.ty.content() {
+            Content::Floats(_) => Some(1),
+            // Codes of a row share bytes.
+            _ => slot.shape.last().copied().filter(|&row| row > 0),
+        }
+    }
+
+    fn read_part(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        let Slot { ty, shape, .. } = &self.header.tensors[self.tensors[index]];
+        let count = elements.len();
+        let bytes = ty.bytes_of(elements);
+        let bytes = bytes.start as u64..bytes.end as u64;
+        let part = match (ty.content(), shape.last()) {
+            (Content::Floats(_), _) | (_, None | Some(0)) => vec![count],
+            (_, Some(&row)) => vec![count / row, row],
+        };
+        self.read_bytes_of(self.tensors[index], bytes, part, |reader, slot| {
+            read_tensor(reader, slot, true, allocation)
+        })
+    }
+
+    fn divides_state(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn state_part(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, RecordError> {
+        let Some(other) = index.checked_sub(1) else {
+            return Ok(self.header.bytes[bytes].to_vec());
+        };
+        let bytes = bytes.start as u64..bytes.end as u64;
+        self.read_bytes_of(self.others[other], bytes, vec![], |reader, slot| {
+            Ok(read_bytes(reader, slot, true)?)
         })
     }
 

@@ -1,16 +1,17 @@
 //! Writing: first the layout of all tensors, then their bytes, each at its position.
 
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 
 use quant::__private::{DeclaredOrder, LaterStates, Payload};
 use quant::RecordError;
-use quant::Tensor;
 use quant::module::ParamView;
-use quant::record::Manifest;
+use quant::record::{Manifest, ManifestError};
 
 use super::header::Slot;
 use super::layout::Layout;
 use crate::ggml::tensor_to_blocks;
+use crate::sink::{Next, Part};
 
 /// Writes tensors in the order of the manifest to their positions in the layout.
 pub(crate) struct GgufWriter<W> {
@@ -18,6 +19,12 @@ pub(crate) struct GgufWriter<W> {
     order: DeclaredOrder,
     later: LaterStates,
     layout: Layout,
+    /// What is not written yet of the tensor or state that was begun.
+    open: Range<u64>,
+    /// The bytes of padding after it.
+    padding: u64,
+    /// Whether it is a state.
+    is_state: bool,
 }
 
 impl<W: Write + Seek> GgufWriter<W> {
@@ -26,44 +33,87 @@ impl<W: Write + Seek> GgufWriter<W> {
         let Manifest { entries, states, later_states, .. } = manifest;
         // The layout has checked that names are unique.
         let (order, later) = (DeclaredOrder::new(entries), LaterStates::new(later_states));
-        let mut writer = Self { file, order, later, layout };
+        let (open, padding, is_state) = (0..0, 0, true);
+        let mut writer = Self { file, order, later, layout, open, padding, is_state };
         writer.file.write_all(&writer.layout.header)?;
         for (position, state) in states.into_iter().enumerate() {
             if let Some(slot) = writer.layout.states[position].clone() {
-                writer.put(&slot, &Payload::Bytes(&state.data))?;
+                writer.open_slot(&slot);
+                writer.put(&Payload::Bytes(&state.data))?;
+                writer.end()?;
             }
         }
         Ok(writer)
     }
 
-    /// Writes a tensor and the padding after it.
-    fn put(&mut self, slot: &Slot, payload: &Payload<'_>) -> Result<(), RecordError> {
-        self.file.seek(SeekFrom::Start(self.layout.header.len() as u64 + slot.bytes.start))?;
-        payload.chunks(|bytes| self.file.write_all(bytes))?;
-        Ok(pad(&mut self.file, self.layout.padding(slot))?)
+    fn open_slot(&mut self, slot: &Slot) {
+        (self.open, self.padding) = (slot.bytes.clone(), self.layout.padding(slot));
     }
 
-    /// Writes the next tensor.
-    pub(crate) fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
-        self.order.begin(id, tensor.into())?;
-        let slot = self.layout.entries[self.order.position()].clone();
-        content(tensor.into(), |payload| self.put(&slot, payload))?;
-        self.order.end();
+    /// Writes the next bytes of the tensor or state.
+    fn put(&mut self, payload: &Payload<'_>) -> Result<(), RecordError> {
+        let (file, open) = (&mut self.file, &mut self.open);
+        file.seek(SeekFrom::Start(self.layout.header.len() as u64 + open.start))?;
+        payload.chunks(|bytes| {
+            open.start += bytes.len() as u64;
+            if open.start > open.end {
+                return Err(RecordError::from(ManifestError::Failed));
+            }
+            Ok(file.write_all(bytes)?)
+        })
+    }
+
+    /// Begins the next tensor, or the next state that the manifest declares without its bytes.
+    pub(crate) fn begin(&mut self, next: Next<'_>) -> Result<(), RecordError> {
+        let slot = match next {
+            Next::Tensor(entry) => {
+                self.order.begin_entry(entry)?;
+                self.layout.entries[self.order.position()].clone()
+            }
+            Next::State { id, len } => {
+                self.order.check_finished()?;
+                let position = self.later.position();
+                self.later.next(id, len)?;
+                self.layout.later_states[position].clone()
+            }
+        };
+        self.open_slot(&slot);
+        self.is_state = matches!(next, Next::State { .. });
         Ok(())
     }
 
-    /// Writes the next state that the manifest declares without its bytes.
-    pub(crate) fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
-        self.order.check_finished()?;
-        let slot = self.layout.later_states.get(self.later.position()).cloned();
-        self.later.next(id, data.len() as u64)?;
-        slot.map_or(Ok(()), |slot| self.put(&slot, &Payload::Bytes(data)))
+    /// Writes what follows in the tensor or state.
+    pub(crate) fn part(&mut self, part: Part<'_>) -> Result<(), RecordError> {
+        match part {
+            Part::Bytes(bytes) => self.put(&Payload::Bytes(bytes)),
+            Part::Tensor(tensor) => {
+                self.order.check_part(tensor.into())?;
+                content(tensor.into(), |payload| self.put(payload))
+            }
+        }
+    }
+
+    /// Ends the tensor or state, of which all has been written.
+    pub(crate) fn end(&mut self) -> Result<(), RecordError> {
+        if !self.open.is_empty() {
+            return Err(ManifestError::Failed.into());
+        }
+        let end = self.layout.header.len() as u64 + self.open.end;
+        self.file.seek(SeekFrom::Start(end))?;
+        pad(&mut self.file, self.padding)?;
+        if !self.is_state {
+            self.order.end();
+        }
+        Ok(())
     }
 
     /// Returns the file; an error if tensors or states are missing.
     pub(crate) fn finish(mut self) -> Result<W, RecordError> {
         self.order.check_finished()?;
         self.later.check_finished()?;
+        if !self.open.is_empty() {
+            return Err(ManifestError::Failed.into());
+        }
         self.file.flush()?;
         Ok(self.file)
     }

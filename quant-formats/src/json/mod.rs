@@ -16,7 +16,9 @@ pub(crate) use writer::JsonWriter;
 
 use quant::RecordError;
 use quant::module::Walk;
-use quant::record::{Manifest, Record, Recorder};
+use quant::record::{Manifest, Record, RecordEntry, Recorder};
+
+use crate::sink::{Next, Part};
 
 /// The value of the field `format`.
 const FORMAT: &str = "quant-json/1";
@@ -70,7 +72,9 @@ impl Recorder for JsonRecorder {
         let record = Record::from_module(model)?;
         let mut json = JsonWriter::new(writer, Manifest::of_model(&record, &self.metadata))?;
         for (id, tensor) in record.iter() {
-            json.write(id.as_str(), tensor)?;
+            json.begin(Next::Tensor(&RecordEntry::of(id.clone(), tensor)))?;
+            json.part(Part::Tensor(tensor))?;
+            json.end()?;
         }
         json.finish().map(drop)
     }

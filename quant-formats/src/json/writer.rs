@@ -8,10 +8,11 @@ use quant::__private::{DeclaredOrder, LaterStates, check_distinct};
 use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
-use quant::record::{Manifest, RecordState};
+use quant::record::{Manifest, ManifestError, RecordState};
 use quant::tensor::FloatType;
 
 use super::FORMAT;
+use crate::sink::{Next, Part};
 
 /// Writes tensors in the order of a manifest.
 pub(crate) struct JsonWriter<W> {
@@ -22,6 +23,8 @@ pub(crate) struct JsonWriter<W> {
     states: Vec<RecordState>,
     /// Written before the next tensor.
     separator: &'static str,
+    /// The tensor that was begun, and is not written yet.
+    id: Option<ParamId>,
 }
 
 impl<W: Write> JsonWriter<W> {
@@ -40,11 +43,51 @@ impl<W: Write> JsonWriter<W> {
         }
         write!(file, "\n  \"tensors\": {{")?;
         let (order, later) = (DeclaredOrder::new(entries), LaterStates::new(later_states));
-        Ok(Self { file, order, later, states, separator: "\n" })
+        Ok(Self { file, order, later, states, separator: "\n", id: None })
     }
 
-    pub(crate) fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
-        self.order.begin(id, tensor.into())?;
+    /// Begins the next tensor, or the next state that the manifest declares without its bytes, which
+    /// is kept.
+    pub(crate) fn begin(&mut self, next: Next<'_>) -> Result<(), RecordError> {
+        match next {
+            Next::Tensor(entry) => {
+                self.order.begin_entry(entry)?;
+                self.id = Some(entry.id.clone());
+            }
+            Next::State { id, len } => {
+                self.order.check_finished()?;
+                let kind = self.later.next(id, len)?.kind.clone();
+                self.states.push(RecordState { id: id.into(), kind, data: Vec::new() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of the tensor, which is not divided, or keeps the next bytes of the state.
+    pub(crate) fn part(&mut self, part: Part<'_>) -> Result<(), RecordError> {
+        match (part, self.id.take(), self.states.last_mut()) {
+            (Part::Tensor(tensor), Some(id), _) => self.tensor(id.as_str(), tensor),
+            (Part::Bytes(bytes), None, Some(state)) => {
+                state.data.extend(bytes);
+                Ok(())
+            }
+            _ => Err(ManifestError::Failed.into()),
+        }
+    }
+
+    /// Ends a tensor or state.
+    pub(crate) fn end(&mut self) -> Result<(), RecordError> {
+        if self.id.is_some() {
+            return Err(ManifestError::Failed.into());
+        }
+        if self.order.is_writing() {
+            self.order.end();
+        }
+        Ok(())
+    }
+
+    fn tensor(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
+        self.order.check_part(tensor.into())?;
         let file = &mut self.file;
         writeln!(file, "{}    {}: {{", self.separator, Quoted(id))?;
         self.separator = ",\n";
@@ -72,17 +115,7 @@ impl<W: Write> JsonWriter<W> {
                 rows(file, shape, &quantized.codes())?;
             }
         }
-        write!(file, "\n    }}")?;
-        self.order.end();
-        Ok(())
-    }
-
-    /// Keeps the next state that the manifest declares without its bytes.
-    pub(crate) fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
-        self.order.check_finished()?;
-        let kind = self.later.next(id, data.len() as u64)?.kind.clone();
-        self.states.push(RecordState { id: id.into(), kind, data: data.into() });
-        Ok(())
+        Ok(write!(file, "\n    }}")?)
     }
 
     pub(crate) fn finish(mut self) -> Result<W, RecordError> {

@@ -1,6 +1,7 @@
 //! A checkpoint that another program has quantized, as one of tensors with codes or values.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 
 use quant::__private::element_count;
@@ -211,6 +212,33 @@ impl Source for Imported {
             _ => Tensor::from_values(shape, layout.values(from)?),
         };
         Ok(tensor.map_err(|source| RecordFormatError::Tensor { id: id.clone(), source })?)
+    }
+
+    fn grain(&self, index: usize) -> Option<usize> {
+        match self.values[index] {
+            Values::Inner(inner) => self.inner.grain(inner),
+            Values::Computed(_) => None,
+        }
+    }
+
+    fn read_part(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        match self.values[index] {
+            Values::Inner(inner) => self.inner.read_part(inner, elements, allocation),
+            Values::Computed(_) => self.read_into(index, allocation),
+        }
+    }
+
+    fn divides_state(&self, index: usize) -> bool {
+        self.inner.divides_state(self.states[index])
+    }
+
+    fn state_part(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, RecordError> {
+        self.inner.state_part(self.states[index], bytes)
     }
 
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {

@@ -1,6 +1,6 @@
 //! Reports on the tensors of a checkpoint.
 
-use quant::__private::quantize_one;
+use quant::__private::{Decided, quantize_one};
 use quant::RecordError;
 use quant::Tensor;
 use quant::quantize::Planner;
@@ -11,9 +11,11 @@ use super::tensor::TensorReport;
 use crate::checkpoint::Checkpoint;
 use crate::entry::Entry;
 use crate::error::CheckpointError;
+use crate::memory;
 use crate::options::Options;
-use crate::pipeline::{self, needed};
-use crate::rewrite::{decide, quantizable, read, run, stays};
+use crate::piece::{Item, Piece};
+use crate::pipeline;
+use crate::rewrite::{decide, decided_entry, quantizable, read, stays};
 
 /// Reports what quantization would do to each tensor of a checkpoint, without writing anything.
 ///
@@ -26,18 +28,22 @@ pub fn tensors(
 ) -> Result<Vec<TensorReport>, CheckpointError> {
     let entries = quantizable(from, options)?;
     let decided = decide(entries, planner, options)?;
-    let each = |index: usize| {
+    let each = |piece: &Piece| {
+        let index = piece.item;
         if stays(&entries[index], &decided[index], options) {
             return Ok(one(&entries[index], &from.read(index)?, None)?);
         }
-        let tensor = read(from, index, Vec::new(), options)?;
+        let tensor = read(from, piece, Vec::new(), options)?;
         let (planned, quantized) = quantize_one(decided[index].clone(), &tensor)?;
         let report = one(&from.entries()[index], &tensor, quantized.as_ref())?;
         Ok(report.note(planned.reason.to_string()))
     };
-    let mut reports = Vec::new();
-    run(entries, &decided, options, each, |report| reports.push(report))?;
-    Ok(reports)
+    let item = |(entry, one): (&Entry, &Decided)| {
+        let len = decided_entry(entry, one).byte_count();
+        Item::tensor(entry, None, memory::of_result(entry, len))
+    };
+    let items: Vec<Item> = entries.iter().zip(&decided).map(item).collect();
+    collect(&items, options, each)
 }
 
 /// Reports on each tensor of a checkpoint and the same tensor in `quantized`, a quantized copy.
@@ -51,17 +57,26 @@ pub fn tensors_against(
     quantized: &Checkpoint,
     options: Options<'_>,
 ) -> Result<Vec<TensorReport>, CheckpointError> {
-    let each = |index: usize| {
-        let (entry, tensor) = (&from.entries()[index], from.read(index)?);
+    let each = |piece: &Piece| {
+        let (entry, tensor) = (&from.entries()[piece.item], from.read(piece.item)?);
         match quantized.position(entry.id.as_str()) {
             None => Ok(one(entry, &tensor, None)?.note("not in the quantized file")),
             Some(other) => Ok(one(entry, &tensor, quantized.read(other)?.quantized())?),
         }
     };
-    let entries: Vec<&Entry> = from.entries().iter().collect();
-    let needs: Vec<u64> = entries.iter().map(|entry| needed(entry, entry.float_bytes())).collect();
+    let item =
+        |entry: &Entry| Item::tensor(entry, None, memory::of_result(entry, entry.float_bytes()));
+    collect(&from.entries().iter().map(item).collect::<Vec<_>>(), options, each)
+}
+
+/// The reports that `each` makes of whole tensors.
+fn collect(
+    items: &[Item],
+    options: Options<'_>,
+    each: impl Fn(&Piece) -> Result<TensorReport, CheckpointError> + Sync,
+) -> Result<Vec<TensorReport>, CheckpointError> {
     let mut reports = Vec::new();
-    pipeline::run(&entries, &needs, 0, options, each, |_, report| {
+    pipeline::run(items, 0, options, each, |_, report| {
         reports.push(report);
         Ok(())
     })?;

@@ -8,7 +8,6 @@ use quant::scheme::{bf16_to_f32, f16_to_f32};
 use quant::tensor::{FloatType, SharedTensor, TensorError};
 
 use super::dtype::Dtype;
-use super::header::Slot;
 
 /// The elements of a tensor: floats, or bytes of any other type.
 pub(super) enum Elements {
@@ -18,18 +17,18 @@ pub(super) enum Elements {
 }
 
 impl Elements {
-    /// Reads the elements of a tensor. If the length of the input is not `known`, and was compared
+    /// Reads `len` bytes of elements of a tensor. If the length of the input is not `known`, and was compared
     /// with that of the tensor, the allocation grows with the bytes that arrive. Floats in single
     /// precision are read into `allocation`.
     pub(super) fn read(
         reader: &mut dyn Read,
-        slot: &Slot,
+        dtype: Dtype,
+        len: u64,
         known: bool,
         allocation: Vec<f32>,
     ) -> io::Result<Self> {
-        let len = usize::try_from(slot.bytes.end - slot.bytes.start);
-        let len = len.map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        match slot.dtype {
+        let len = usize::try_from(len).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        match dtype {
             Dtype::F32 => read_all(reader, len / 4, known, allocation).map(Self::Floats),
             Dtype::F16 => {
                 let bits = read_all(reader, len / 2, known, Vec::new());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use quant::__private::FileReader;
@@ -56,9 +57,22 @@ impl SafetensorsFile {
     }
 
     fn elements(&self, slot: usize, allocation: Vec<f32>) -> Result<Elements, RecordError> {
+        let bytes = &self.slots[slot].bytes;
+        self.part_of(slot, 0..bytes.end - bytes.start, allocation)
+    }
+
+    /// Reads these bytes of a tensor.
+    fn part_of(
+        &self,
+        slot: usize,
+        bytes: Range<u64>,
+        allocation: Vec<f32>,
+    ) -> Result<Elements, RecordError> {
         let slot = &self.slots[slot];
-        let mut reader = FileReader::new(&self.file, self.data + slot.bytes.start);
-        Elements::read(&mut reader, slot, true, allocation)
+        let at = self.data + slot.bytes.start + bytes.start;
+        let mut reader = FileReader::new(&self.file, at);
+        let len = bytes.end - bytes.start;
+        Elements::read(&mut reader, slot.dtype, len, true, allocation)
             .map_err(|error| RecordError::from(error).in_file(&self.path))
     }
 }
@@ -97,6 +111,36 @@ impl Source for SafetensorsFile {
         assemble(entry, location, |slot| self.elements(slot, mem::take(&mut allocation)))
     }
 
+    fn grain(&self, index: usize) -> Option<usize> {
+        matches!(self.catalog.locations[index], Location::Float(_)).then_some(1)
+    }
+
+    fn read_part(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        let (entry, location) = (&self.catalog.entries[index], self.catalog.locations[index]);
+        let Location::Float(slot) = location else { return self.read_into(index, allocation) };
+        let count = elements.len();
+        let bits = self.slots[slot].dtype.bits() as u64;
+        let [start, end] = [elements.start, elements.end].map(|at| at as u64 * bits / 8);
+        let part = self.part_of(slot, start..end, allocation)?;
+        let error = |source| RecordFormatError::Tensor { id: entry.id.clone(), source };
+        Ok(part.into_tensor(&[count]).map_err(error)?)
+    }
+
+    fn divides_state(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn state_part(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, RecordError> {
+        let slot = self.catalog.states[index].slot;
+        let part = self.part_of(slot, bytes.start as u64..bytes.end as u64, Vec::new())?;
+        Ok(part.into_bytes())
+    }
+
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {
         let StateSource { id, kind, slot } = &self.catalog.states[index];
         let data = self.elements(*slot, Vec::new())?.into_bytes();
@@ -110,7 +154,9 @@ pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, Re
     let catalog = Catalog::new(&header)?;
     let mut read = HashMap::new();
     for slot in header.by_offset() {
-        let elements = Elements::read(reader, &header.tensors[slot], len.is_some(), Vec::new())?;
+        let Slot { dtype, bytes, .. } = &header.tensors[slot];
+        let bytes = bytes.end - bytes.start;
+        let elements = Elements::read(reader, *dtype, bytes, len.is_some(), Vec::new())?;
         read.insert(slot, elements);
     }
     if reader.read(&mut [0])? > 0 {

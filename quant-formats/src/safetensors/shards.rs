@@ -4,6 +4,7 @@
 //! `{"metadata": {…}, "weight_map": {"name": "model-00001-of-00002.safetensors", …}}`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
 use quant::RecordError;
@@ -130,6 +131,31 @@ impl Source for Shards {
     fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
         let (shard, position) = self.locations[index];
         self.shards[shard].read_into(position, allocation)
+    }
+
+    fn grain(&self, index: usize) -> Option<usize> {
+        let (shard, position) = self.locations[index];
+        self.shards[shard].grain(position)
+    }
+
+    fn read_part(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+        allocation: Vec<f32>,
+    ) -> Result<Tensor, RecordError> {
+        let (shard, position) = self.locations[index];
+        self.shards[shard].read_part(position, elements, allocation)
+    }
+
+    fn divides_state(&self, index: usize) -> bool {
+        let (shard, position) = self.states[index];
+        self.shards[shard].divides_state(position)
+    }
+
+    fn state_part(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, RecordError> {
+        let (shard, position) = self.states[index];
+        self.shards[shard].state_part(position, bytes)
     }
 
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {

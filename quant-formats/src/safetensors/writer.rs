@@ -5,11 +5,11 @@
 
 use std::collections::HashSet;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
 
 use quant::__private::{DeclaredOrder, LaterStates, Payload};
 use quant::RecordError;
-use quant::Tensor;
-use quant::record::{LaterState, Manifest, RecordEntry, RecordFormatError};
+use quant::record::{LaterState, Manifest, ManifestError, RecordEntry, RecordFormatError};
 use quant::tensor::TensorError;
 
 use super::catalog::foreign;
@@ -17,6 +17,7 @@ use super::dtype::Dtype;
 use super::error::SafetensorsError;
 use super::header::{self, Header, Slot};
 use super::names::{self, Components};
+use crate::sink::{Next, Part};
 
 /// The widths of elements in bits, in the order of a file.
 pub(super) const WIDTHS: [usize; 6] = [64, 32, 16, 8, 6, 4];
@@ -147,6 +148,10 @@ pub(crate) struct SafetensorsWriter<W> {
     /// The offset of the first tensor.
     data: u64,
     layout: Layout,
+    /// What is written of the tensor or state that was begun: the rest of each of its slots.
+    open: Vec<Range<u64>>,
+    /// Whether that is a state.
+    is_state: bool,
 }
 
 impl<W: Write + Seek> SafetensorsWriter<W> {
@@ -158,47 +163,83 @@ impl<W: Write + Seek> SafetensorsWriter<W> {
         // The layout has checked that names are unique.
         let (order, later) =
             (DeclaredOrder::new(manifest.entries), LaterStates::new(manifest.later_states));
-        let mut writer = Self { file, order, later, data, layout };
+        let open = Vec::new();
+        let mut writer = Self { file, order, later, data, layout, open, is_state: false };
         for (state, slot) in manifest.states.iter().zip(writer.layout.states.clone()) {
-            writer.seek(slot)?;
-            writer.file.write_all(&state.data)?;
+            writer.open_slots(&[slot]);
+            writer.put(0, &Payload::Bytes(&state.data))?;
         }
         Ok(writer)
     }
 
-    fn seek(&mut self, slot: usize) -> Result<(), RecordError> {
-        let at = self.data + self.layout.header.tensors[slot].bytes.start;
-        self.file.seek(SeekFrom::Start(at))?;
-        Ok(())
+    fn open_slots(&mut self, slots: &[usize]) {
+        let bytes = slots.iter().map(|&slot| self.layout.header.tensors[slot].bytes.clone());
+        self.open = bytes.collect();
     }
 
-    /// Writes the next tensor.
-    pub(crate) fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
-        self.order.begin(id, tensor.into())?;
-        for (component, payload) in Payload::of(tensor.into()).iter().enumerate() {
-            if let Some(&slot) = self.layout.entries[self.order.position()].get(component) {
-                self.seek(slot)?;
-                payload.chunks(|bytes| self.file.write_all(bytes))?;
+    /// Writes the next bytes of a slot that is open.
+    fn put(&mut self, slot: usize, payload: &Payload<'_>) -> Result<(), RecordError> {
+        let Some(open) = self.open.get_mut(slot) else { return Ok(()) };
+        self.file.seek(SeekFrom::Start(self.data + open.start))?;
+        payload.chunks(|bytes| {
+            open.start += bytes.len() as u64;
+            if open.start > open.end {
+                return Err(RecordError::from(ManifestError::Failed));
+            }
+            Ok(self.file.write_all(bytes)?)
+        })
+    }
+
+    /// Begins the next tensor, or the next state that the manifest declares without its bytes.
+    pub(crate) fn begin(&mut self, next: Next<'_>) -> Result<(), RecordError> {
+        match next {
+            Next::Tensor(entry) => {
+                self.order.begin_entry(entry)?;
+                self.open_slots(&self.layout.entries[self.order.position()].clone());
+            }
+            Next::State { id, len } => {
+                self.order.check_finished()?;
+                let position = self.later.position();
+                self.later.next(id, len)?;
+                self.open_slots(&[self.layout.later_states[position]]);
             }
         }
-        self.order.end();
+        self.is_state = matches!(next, Next::State { .. });
         Ok(())
     }
 
-    /// Writes the next state that the manifest declares without its bytes.
-    pub(crate) fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), RecordError> {
-        self.order.check_finished()?;
-        let position = self.later.position();
-        self.later.next(id, data.len() as u64)?;
-        self.seek(self.layout.later_states[position])?;
-        Ok(self.file.write_all(data)?)
+    /// Writes what follows in the tensor or state.
+    pub(crate) fn part(&mut self, part: Part<'_>) -> Result<(), RecordError> {
+        match part {
+            Part::Bytes(bytes) => self.put(0, &Payload::Bytes(bytes)),
+            Part::Tensor(tensor) => {
+                self.order.check_part(tensor.into())?;
+                let payloads = Payload::of(tensor.into());
+                (0..).zip(&payloads).try_for_each(|(slot, payload)| self.put(slot, payload))
+            }
+        }
+    }
+
+    /// Ends the tensor or state, of which all has been written.
+    pub(crate) fn end(&mut self) -> Result<(), RecordError> {
+        check_full(&self.open)?;
+        if !self.is_state {
+            self.order.end();
+        }
+        Ok(())
     }
 
     /// Returns the file; an error if tensors or states are missing.
     pub(crate) fn finish(mut self) -> Result<W, RecordError> {
         self.order.check_finished()?;
         self.later.check_finished()?;
+        check_full(&self.open)?;
         self.file.flush()?;
         Ok(self.file)
     }
+}
+
+/// Checks that nothing is left to be written of what was begun.
+fn check_full(open: &[Range<u64>]) -> Result<(), ManifestError> {
+    if open.iter().all(Range::is_empty) { Ok(()) } else { Err(ManifestError::Failed) }
 }

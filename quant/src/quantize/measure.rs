@@ -1,4 +1,6 @@
-//! The bytes and the expected error of quantizing one parameter.
+//! The bytes and the expected error of quantizing one parameter, or a part of one.
+
+use alloc::vec::Vec;
 
 use super::error::QuantizeError;
 use super::fit::{Fitted, fit};
@@ -7,16 +9,112 @@ use super::planner::Choice;
 use super::weights;
 use crate::kernel::QuantError;
 use crate::module::ParamId;
+use crate::scheme::{Granularity, QuantizationScheme};
 use crate::tensor::record_lens;
 
-/// The result of quantizing one tensor.
+/// The result of quantizing one tensor, or a part of one.
 pub(super) struct Measured {
-    pub(super) bytes: u64,
-    /// `Σ (x - x̂)²`.
-    pub(super) noise: f64,
-    pub(super) expected: Expected,
+    pub(super) effect: Effect,
     /// What its codes are computed with.
     pub(super) fitted: Fitted,
+}
+
+/// What becomes of a tensor, or of a part of one.
+///
+/// The effects of all parts [together](Self::and) are those of the whole, whatever the parts are:
+/// errors are summed within each [`Grain`] first, and no grain is divided.
+#[derive(Clone, Debug)]
+pub struct Effect {
+    pub(super) bytes: u64,
+    pub(super) non_finite: u64,
+    scales: (f32, f32),
+    /// The error of each grain.
+    errors: Vec<QuantError>,
+}
+
+impl Effect {
+    /// Of floats that are kept.
+    pub(super) fn kept(bytes: u64, non_finite: u64) -> Self {
+        Self { bytes, non_finite, scales: (f32::INFINITY, 0.0), errors: Vec::new() }
+    }
+
+    /// The effect of this part and of the next one.
+    #[must_use]
+    pub fn and(mut self, next: Self) -> Self {
+        self.bytes += next.bytes;
+        self.non_finite += next.non_finite;
+        self.scales = (self.scales.0.min(next.scales.0), self.scales.1.max(next.scales.1));
+        self.errors.extend(next.errors);
+        self
+    }
+
+    fn error(&self) -> QuantError {
+        self.errors.iter().copied().fold(QuantError::default(), QuantError::and)
+    }
+
+    /// `Σ (x - x̂)²`.
+    pub(super) fn noise(&self) -> f64 {
+        self.error().noise
+    }
+
+    pub(super) fn expected(&self) -> Expected {
+        let error = self.error();
+        let (sqnr_db, max_abs_error) = (error.sqnr_db(), error.largest);
+        Expected { scales: self.scales, sqnr_db, max_abs_error }
+    }
+}
+
+/// The least run of elements in which a tensor can be divided.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Grain {
+    pub(super) elements: usize,
+    groups: usize,
+    /// The elements of a channel, or of a row of blocks.
+    unit: usize,
+}
+
+impl Grain {
+    /// About so many elements are a grain, so that what is kept of each is small beside it.
+    const ELEMENTS: usize = 1024;
+
+    /// `None` if groups have elements all over the tensor, or there is nothing to divide.
+    pub(super) fn of(shape: &[usize], scheme: QuantizationScheme) -> Option<Self> {
+        // Codes of a row share bytes, so that a row is not divided.
+        let [_, inner @ .., row] = shape else { return None };
+        if shape.contains(&0) {
+            return None;
+        }
+        let (unit, groups) = match scheme.granularity() {
+            Granularity::PerBlock(block) => (*row, row.div_ceil(block.len())),
+            Granularity::PerChannel(axis) if axis.resolve(shape.len()) == Some(0) => {
+                (inner.iter().product::<usize>() * row, 1)
+            }
+            _ => return None,
+        };
+        let units = Self::ELEMENTS.div_ceil(unit);
+        Some(Self { elements: units * unit, groups: units * groups, unit })
+    }
+
+    /// The shape of a part of so many elements.
+    pub(super) fn part_shape(
+        self,
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        count: usize,
+    ) -> Vec<usize> {
+        let inner = match scheme.granularity() {
+            Granularity::PerBlock(_) => &shape[shape.len() - 1..],
+            _ => &shape[1..],
+        };
+        let mut part = alloc::vec![count / self.unit];
+        part.extend(inner);
+        part
+    }
+
+    /// The number of groups before an element at which a grain starts.
+    pub(super) fn groups_before(self, element: usize) -> usize {
+        element / self.elements * self.groups
+    }
 }
 
 pub(super) fn measure(
@@ -28,23 +126,28 @@ pub(super) fn measure(
     let fitted = fit(id, shape, values, choice)?;
     let lens = record_lens(shape, choice.scheme, fitted.params.len());
     let bytes = lens.expect("the tensor is in memory").iter().sum::<usize>() as u64;
-    let (expected, noise) = expect(&fitted, values);
-    Ok(Measured { bytes, noise, expected, fitted })
+    let groups = Grain::of(shape, choice.scheme).map_or(usize::MAX, |grain| grain.groups);
+    Ok(Measured { effect: effect(bytes, groups, &fitted, values), fitted })
 }
 
-fn expect(Fitted { scheme, groups, params }: &Fitted, values: &[f32]) -> (Expected, f64) {
+/// `grain` is the number of groups over which errors are summed first.
+fn effect(
+    bytes: u64,
+    grain: usize,
+    Fitted { scheme, groups, params }: &Fitted,
+    values: &[f32],
+) -> Effect {
     let grid = scheme.grid();
-    let mut error = QuantError::default();
+    let mut errors = Vec::with_capacity(groups.count().div_ceil(grain));
     let each = weights::for_each_group(*groups, values, |group, values| {
-        error = error.and(params.error(grid, group, values));
+        let error = params.error(grid, group, values);
+        match errors.last_mut() {
+            Some(sum) if !group.is_multiple_of(grain) => *sum = QuantError::and(*sum, error),
+            _ => errors.push(error),
+        }
         Ok::<(), core::convert::Infallible>(())
     });
     let Ok(()) = each;
-    let scales = params.scales();
-    let expected = Expected {
-        scales: (scales.fold(f32::INFINITY, f32::min), params.scales().fold(0.0, f32::max)),
-        sqnr_db: error.sqnr_db(),
-        max_abs_error: error.largest,
-    };
-    (expected, error.noise)
+    let least = params.scales().fold(f32::INFINITY, f32::min);
+    Effect { bytes, non_finite: 0, scales: (least, params.scales().fold(0.0, f32::max)), errors }
 }

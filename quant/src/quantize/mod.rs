@@ -28,6 +28,8 @@ pub mod mixed;
 #[cfg(feature = "std")]
 mod outcome;
 #[cfg(feature = "std")]
+mod part;
+#[cfg(feature = "std")]
 pub(crate) mod plan;
 #[cfg(feature = "std")]
 mod planner;
@@ -72,6 +74,7 @@ pub(crate) use self::{
 pub(crate) mod hooks {
     pub use super::decide::{Decided, decide_all};
     pub use super::glob::matches as glob_matches;
-    pub use super::plan::{plan_one, quantize_one};
+    pub use super::measure::Effect;
+    pub use super::plan::quantize_one;
     pub use super::table::{line, widths};
 }

@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::calibrated::PlannedCalibration;
 use super::decide::{Decided, decide, decide_activations, try_map};
 use super::error::QuantizeError;
-use super::fit::Fitted;
-use super::measure::measure;
+use super::measure::Effect;
 use super::outcome::{Action, Expected, PlannedActivation, Reason, Warning};
 use super::planner::{Choice, Planner};
 use super::table;
-use crate::module::{ParamId, ParamView, Walk};
+use crate::module::{ParamId, ParamInfo, ParamView, Walk};
 use crate::scheme::{ActivationScheme, Granularity, QuantizationScheme};
 use crate::tensor::{QuantizedTensor, Tensor};
 
@@ -119,7 +118,8 @@ pub(crate) fn plan(
     let decided = decide(planner, model)?;
     let activations = decide_activations(planner, model, &decided)?;
     let params = try_map(decided, model, |decided, param| {
-        let (mut planned, fitted) = fit_one(decided, param)?;
+        let (effect, fitted) = decided.fit_part(0, param)?;
+        let mut planned = decided.planned(param.byte_count(), effect);
         if let Some(fitted) = fitted {
             let input = activations.iter().find(|input| are_beside(&input.id, &planned.id));
             let runs = input.is_none_or(|input| runs(&planned.shape, fitted.scheme, input.scheme));
@@ -149,59 +149,46 @@ fn runs(shape: &[usize], scheme: QuantizationScheme, input: ActivationScheme) ->
     }
 }
 
-/// What is planned for one parameter.
-pub fn plan_one(decided: Decided, param: ParamView<'_>) -> Result<PlannedParam, QuantizeError> {
-    Ok(fit_one(decided, param)?.0)
-}
-
 /// Quantizes one tensor as decided; `None` if it stays as it is.
 pub fn quantize_one(
     decided: Decided,
     tensor: &Tensor,
 ) -> Result<(PlannedParam, Option<QuantizedTensor>), QuantizeError> {
-    let (planned, fitted) = fit_one(decided, tensor.into())?;
-    let quantized = fitted.map(|fitted| fitted.quantize(tensor.shape(), &tensor.values()));
-    Ok((planned, quantized))
+    let param = ParamView::from(tensor);
+    let (effect, quantized) = decided.quantize_part(0, param)?;
+    Ok((decided.planned(param.byte_count(), effect), quantized))
 }
 
-/// What is planned for one parameter, with the parameters of its groups if it is to be quantized.
-fn fit_one(
-    decided: Decided,
-    param: ParamView<'_>,
-) -> Result<(PlannedParam, Option<Fitted>), QuantizeError> {
-    let Decided { info, decision } = decided;
-    let mut fitted = None;
-    let before = param.byte_count();
-    let mut planned = PlannedParam {
-        action: Action::KeepFloat,
-        reason: decision.reason,
-        bytes_before: before,
-        bytes_after: before,
-        expected: None,
-        warning: None,
-        calibration: PlannedCalibration::default(),
-        id: info.id,
-        shape: info.shape,
-    };
-    if let Some(scheme) = info.scheme {
-        planned.action = Action::KeepQuantized { scheme };
-    } else if let Some(choice) = decision.choice {
-        let measured = measure(&planned.id, &planned.shape, &param.values(), &choice)?;
-        planned.bytes_after = measured.bytes;
-        planned.expected = Some(measured.expected);
-        planned.calibration = PlannedCalibration::of(&choice);
-        planned.action = Action::Quantize { scheme: choice.scheme, calibration: choice.name };
-        fitted = Some(measured.fitted);
-    } else {
-        planned.warning = non_finite(&param.values());
+impl Decided {
+    /// What is planned for a parameter that takes `bytes` now, by the effect of all its parts.
+    pub fn planned(self, bytes: u64, effect: Effect) -> PlannedParam {
+        let Self { info: ParamInfo { id, shape, scheme }, decision } = self;
+        let mut planned = PlannedParam {
+            action: Action::KeepFloat,
+            reason: decision.reason,
+            bytes_before: bytes,
+            bytes_after: effect.bytes,
+            expected: None,
+            warning: None,
+            calibration: PlannedCalibration::default(),
+            id,
+            shape,
+        };
+        match (scheme, decision.choice) {
+            (Some(scheme), _) => planned.action = Action::KeepQuantized { scheme },
+            (None, Some(choice)) => {
+                planned.expected = Some(effect.expected());
+                planned.calibration = PlannedCalibration::of(&choice);
+                planned.action =
+                    Action::Quantize { scheme: choice.scheme, calibration: choice.name };
+            }
+            (None, None) => {
+                let count = effect.non_finite;
+                planned.warning = (count > 0).then_some(Warning::NonFinite { count });
+            }
+        }
+        planned
     }
-    Ok((planned, fitted))
-}
-
-/// What quantization would refuse, a float tensor may keep, but not in silence.
-fn non_finite(values: &[f32]) -> Option<Warning> {
-    let count = values.iter().filter(|value| !value.is_finite()).count() as u64;
-    (count > 0).then_some(Warning::NonFinite { count })
 }
 
 /// A table with a line for each parameter, and the sums.

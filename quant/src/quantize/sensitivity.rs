@@ -174,9 +174,9 @@ impl Trial {
             scheme: self.scheme,
             loss,
             delta: loss - baseline,
-            noise: self.measured.noise,
+            noise: self.measured.effect.noise(),
             bytes_before: self.bytes_before,
-            bytes_after: self.measured.bytes,
+            bytes_after: self.measured.effect.bytes,
         }
     }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::Precision;
 use crate::module::ParamId;
 use crate::quantize::error::QuantizeError;
-use crate::quantize::measure::{Measured, measure};
+use crate::quantize::measure::{Effect, measure};
 use crate::quantize::outcome::Expected;
 use crate::quantize::planner::Choice;
 use crate::quantize::weights::WeightError;
@@ -29,6 +29,17 @@ impl Offer {
     /// The offer of these costs.
     pub fn new(precision: Precision, bytes: u64, error: f64) -> Self {
         Self { precision, bytes, error, expected: None }
+    }
+
+    /// The offer of a precision that has this effect on all of a parameter.
+    pub(super) fn of(precision: Precision, effect: &Effect) -> Self {
+        let (bytes, error) = (effect.bytes, effect.noise());
+        match precision {
+            Precision::Float => Self::float(bytes),
+            Precision::Quantized { .. } => {
+                Self { precision, bytes, error, expected: Some(effect.expected()) }
+            }
+        }
     }
 
     /// The offer to leave a parameter of `bytes` as it is.
@@ -73,8 +84,7 @@ pub fn offers(
                 source: WeightError::Tensor(source),
             })?;
             let choice = Choice::new(scheme, calibration);
-            let Measured { bytes, noise, expected, .. } = measure(id, shape, values, &choice)?;
-            Ok(Offer { precision, bytes, error: noise, expected: Some(expected) })
+            Ok(Offer::of(precision, &measure(id, shape, values, &choice)?.effect))
         }
     };
     precisions.iter().map(offer).collect()

@@ -3,14 +3,14 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Budget, MixedPrecisionError, Offer, Precision, offers, select};
+use super::{Budget, MixedPrecisionError, Offer, Precision, select};
 use crate::module::{Directive, ParamId, ParamInfo, ParamView, Walk, params};
 use crate::quantize::decide::{Decided, decide, decide_all, try_map};
 use crate::quantize::error::QuantizeError;
-use crate::quantize::measure::measure;
+use crate::quantize::measure::{Effect, Grain};
 use crate::quantize::outcome::{PlannedActivation, Reason};
 use crate::quantize::plan::{self, Plan};
-use crate::quantize::planner::{Candidate, Decision, Planner};
+use crate::quantize::planner::{Candidate, Choice, Decision, Planner};
 use crate::quantize::recipe::Recipe;
 
 /// Chooses a precision for each parameter, so that the expected error is the least that fits a
@@ -176,28 +176,83 @@ impl MixedPrecision {
     }
 
     /// The offers for one parameter.
-    #[doc(hidden)]
-    pub fn offers_to(
+    fn offers_to(
         &self,
-        Decided { info, decision }: &Decided,
+        one: &Decided,
         param: ParamView<'_>,
     ) -> Result<Vec<Offer>, MixedPrecisionError> {
-        if decision.reason == Reason::Budget {
-            if self.precisions.is_empty() {
-                return Err(MixedPrecisionError::NoPrecision);
-            }
-            let weight = self.weight(&info.id)?;
-            let mut offers = offers(&info.id, &info.shape, &param.values(), &self.precisions)?;
-            offers.iter_mut().for_each(|offer| offer.error *= weight);
-            return Ok(offers);
-        }
-        let bytes = match &decision.choice {
-            Some(choice) => measure(&info.id, &info.shape, &param.values(), choice)?.bytes,
-            None => param.byte_count(),
-        };
-        // Its error is no one's choice, so that it need not be in the sum.
-        Ok(alloc::vec![Offer::float(bytes)])
+        self.offers_of(one, &self.effects_on(one, 0, param)?)
     }
+
+    /// The number of elements at multiples of which a part may start; `None` if the parameter cannot
+    /// be divided.
+    #[doc(hidden)]
+    pub fn grain(&self, one: &Decided) -> Option<usize> {
+        if one.decision.reason != Reason::Budget {
+            return one.grain();
+        }
+        let grain = |precision: &Precision| match precision {
+            Precision::Float => Some(1),
+            Precision::Quantized { scheme, .. } => {
+                Some(Grain::of(&one.info.shape, *scheme)?.elements)
+            }
+        };
+        let grains = self.precisions.iter().map(grain);
+        grains.reduce(|a, b| common_multiple(a?, b?)).flatten()
+    }
+
+    /// What each precision does to the part of a parameter that starts at the element `at`; or only
+    /// what was decided.
+    #[doc(hidden)]
+    pub fn effects_on(
+        &self,
+        one: &Decided,
+        at: usize,
+        part: ParamView<'_>,
+    ) -> Result<Vec<Effect>, MixedPrecisionError> {
+        if one.decision.reason != Reason::Budget {
+            return Ok(alloc::vec![one.measure_part(at, part)?]);
+        }
+        if self.precisions.is_empty() {
+            return Err(MixedPrecisionError::NoPrecision);
+        }
+        let values = part.values();
+        let effect = |&precision: &Precision| match precision {
+            Precision::Float => Ok(Effect::kept(part.byte_count(), 0)),
+            Precision::Quantized { scheme, calibration } => {
+                Ok(one.measure(at, &values, &Choice::new(scheme, calibration))?.effect)
+            }
+        };
+        self.precisions.iter().map(effect).collect()
+    }
+
+    /// The offers by the [effects](Self::effects_on) on all of a parameter.
+    #[doc(hidden)]
+    pub fn offers_of(
+        &self,
+        one: &Decided,
+        effects: &[Effect],
+    ) -> Result<Vec<Offer>, MixedPrecisionError> {
+        if one.decision.reason != Reason::Budget {
+            // Its error is no one's choice, so that it need not be in the sum.
+            return Ok(effects.iter().map(|effect| Offer::float(effect.bytes)).collect());
+        }
+        let weight = self.weight(&one.info.id)?;
+        let offers = self.precisions.iter().zip(effects).map(|(&precision, effect)| {
+            let offer = Offer::of(precision, effect);
+            Offer { error: offer.error * weight, ..offer }
+        });
+        Ok(offers.collect())
+    }
+}
+
+/// A multiple of both numbers, the least one.
+fn common_multiple(a: usize, b: usize) -> Option<usize> {
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor).checked_mul(b)
 }
 
 /// The decision for a parameter that was chosen for.

@@ -1,6 +1,7 @@
 //! Records on disk, read one tensor at a time.
 
 use alloc::collections::BTreeMap;
+use core::ops::Range;
 use std::collections::HashMap;
 use std::fs;
 use std::io::BufReader;
@@ -12,7 +13,7 @@ use super::source::Source;
 use crate::module::ParamId;
 use crate::record::collection::Record;
 use crate::record::error::RecordError;
-use crate::record::format::entry::{RecordEntry, RecordState};
+use crate::record::format::entry::{RecordEntry, RecordState, Stored};
 use crate::record::format::error::RecordFormatError;
 use crate::record::format::header::{Header, MetadataEntry, StateEntry};
 use crate::record::format::section::{RecordSection, Section, SectionKind, tensor_sections};
@@ -244,6 +245,47 @@ impl RecordFile {
         read_at(&self.files[file], sections[0], read)
     }
 
+    /// Reads elements of the float tensor at position `index`, and returns the checksum of their bytes.
+    /// The caller compares the checksum of all of them. The padding after the last one is checked.
+    #[doc(hidden)]
+    pub fn read_part(
+        &self,
+        index: usize,
+        elements: Range<usize>,
+    ) -> Result<(Tensor, u32), RecordError> {
+        let TensorLocation { file, sections: [values, ..], .. } = self.locations[index];
+        let entry = &self.entries[index];
+        let Stored::Float(ty) = entry.stored else { unreachable!("codes are not divided") };
+        let size = ty.bytes() as u64;
+        let part = part(values, elements.start as u64 * size..elements.end as u64 * size);
+        let is_last = part.offset + part.len == values.offset + values.len;
+        let read = |mut source: Source<'_>| source.float_part(entry, ty, elements.len(), is_last);
+        read_at(&self.files[file], part, read)
+    }
+
+    /// Reads bytes of the state at this position in [`state_sizes`](Self::state_sizes), with their
+    /// checksum, as [`read_part`](Self::read_part).
+    #[doc(hidden)]
+    pub fn state_part(
+        &self,
+        index: usize,
+        bytes: Range<u64>,
+    ) -> Result<(Vec<u8>, u32), RecordError> {
+        let StateLocation { file, section, .. } = &self.states[index];
+        let is_last = bytes.end == section.len;
+        let part = part(*section, bytes);
+        let read = |mut source: Source<'_>| source.elements(part.len as usize, is_last);
+        read_at(&self.files[*file], part, read)
+    }
+
+    /// The name of the state at this position in [`state_sizes`](Self::state_sizes), its number of
+    /// bytes, and their checksum.
+    #[doc(hidden)]
+    pub fn state_section(&self, index: usize) -> (&ParamId, u64, u32) {
+        let StateLocation { id, section, .. } = &self.states[index];
+        (id, section.len, section.crc32)
+    }
+
     /// Reads the whole record into memory, in parallel with the feature `rayon`.
     ///
     /// # Errors
@@ -344,6 +386,11 @@ impl RecordFile {
         });
         tensors.chain(states).collect()
     }
+}
+
+/// A part of a section.
+fn part(section: Section, bytes: Range<u64>) -> Section {
+    Section { offset: section.offset + bytes.start, len: bytes.end - bytes.start, crc32: 0 }
 }
 
 /// Reads with `read` from the start of a section.

@@ -190,6 +190,44 @@ impl<'a> Source<'a> {
         Ok(made.map(Tensor::from))
     }
 
+    /// Reads elements of a float tensor at the current position, with the checksum of their bytes,
+    /// and checks the padding after the last one.
+    pub(crate) fn float_part(
+        &mut self,
+        entry: &RecordEntry,
+        ty: FloatType,
+        count: usize,
+        is_last: bool,
+    ) -> Result<(Tensor, u32), ReadError> {
+        let (made, crc) = match HalfType::of(ty) {
+            None => {
+                let (values, crc) = self.elements(count, is_last)?;
+                (SharedTensor::new(&[count], values), crc)
+            }
+            Some(half) => {
+                let (bits, crc) = self.elements::<u16>(count, is_last)?;
+                (SharedTensor::from_bits(&[count], half, bits.into()), crc)
+            }
+        };
+        let error = |source| RecordFormatError::Tensor { id: entry.id.clone(), source };
+        Ok((made.map_err(error)?.into(), crc))
+    }
+
+    /// Reads elements of a section at the current position, with the checksum of their bytes, and
+    /// checks the padding after the last one.
+    pub(crate) fn elements<T: Element>(
+        &mut self,
+        count: usize,
+        is_last: bool,
+    ) -> Result<(Vec<T>, u32), ReadError> {
+        let (mut elements, computed) = self.read_vec::<T>(count)?;
+        if is_last {
+            self.padding()?;
+        }
+        fix_endian(&mut elements);
+        Ok((elements, computed))
+    }
+
     /// Checks the checksum and padding of the section at the current position, in constant memory.
     pub(crate) fn verify(
         &mut self,

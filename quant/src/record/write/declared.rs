@@ -3,7 +3,7 @@
 use super::error::ManifestError;
 use super::manifest::LaterState;
 use crate::module::ParamView;
-use crate::record::format::entry::RecordEntry;
+use crate::record::format::entry::{RecordEntry, Stored};
 
 /// The declared tensors of a file, which are written in order.
 ///
@@ -26,17 +26,41 @@ impl DeclaredOrder {
     /// # Errors
     /// The tensor is not the next declared one, or the previous tensor was not ended.
     pub fn begin(&mut self, id: &str, param: ParamView<'_>) -> Result<(), ManifestError> {
+        self.begin_entry(&RecordEntry::of_param(id, param))
+    }
+
+    /// Begins a tensor of which only the entry is known.
+    ///
+    /// # Errors
+    /// As for [`begin`](Self::begin).
+    pub fn begin_entry(&mut self, found: &RecordEntry) -> Result<(), ManifestError> {
         if self.writing {
             return Err(ManifestError::Failed);
         }
         let expected = self.entries.get(self.next);
-        let found = RecordEntry::of_param(id, param);
-        if expected == Some(&found) {
+        if expected == Some(found) {
             self.writing = true;
             return Ok(());
         }
-        let expected = expected.cloned().map(Box::new);
-        Err(ManifestError::Unexpected { id: found.id.clone(), expected, found: Box::new(found) })
+        let (id, expected) = (found.id.clone(), expected.cloned().map(Box::new));
+        Err(ManifestError::Unexpected { id, expected, found: Box::new(found.clone()) })
+    }
+
+    /// Checks that a part is one of the tensor that was begun.
+    ///
+    /// # Errors
+    /// No tensor was begun, or it is stored otherwise.
+    pub fn check_part(&self, part: ParamView<'_>) -> Result<(), ManifestError> {
+        match self.entries.get(self.next).filter(|_| self.writing) {
+            Some(entry) if entry.stored == Stored::of(part) => Ok(()),
+            Some(entry) => Err(ManifestError::Changed { id: entry.id.clone() }),
+            None => Err(ManifestError::Failed),
+        }
+    }
+
+    /// Whether a tensor was begun, and not ended.
+    pub fn is_writing(&self) -> bool {
+        self.writing
     }
 
     /// Ends the tensor, once all of it has been written.

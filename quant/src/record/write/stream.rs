@@ -11,7 +11,7 @@ use super::manifest::Manifest;
 use super::shard_names::{ShardNames, own_shards};
 use super::shards::{PlannedFile, plan};
 use crate::module::ParamView;
-use crate::record::format::entry::RecordState;
+use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::record::format::layout::Prelude;
 use crate::record::format::shard_index::{ShardFile, ShardIndex};
 
@@ -93,20 +93,70 @@ impl<F: Files> Stream<F> {
     }
 
     pub(super) fn write(&mut self, id: &str, param: ParamView<'_>) -> Result<(), WriteError> {
-        self.order.begin(id, param)?;
-        let mut body = self.body()?;
-        body.tensor(param)?;
-        self.body = Some(body);
+        self.begin(&RecordEntry::of_param(id, param))?;
+        self.part(param)?;
+        self.end()
+    }
+
+    /// Begins the next tensor, which is written in parts.
+    pub(super) fn begin(&mut self, entry: &RecordEntry) -> Result<(), WriteError> {
+        self.order.begin_entry(entry)?;
+        self.with_body(|body| {
+            body.begin_tensor();
+            Ok(())
+        })
+    }
+
+    /// Writes the next part of the tensor: elements of the same type that follow in row-major order.
+    pub(super) fn part(&mut self, part: ParamView<'_>) -> Result<(), WriteError> {
+        self.order.check_part(part)?;
+        self.with_body(|body| body.tensor_part(part))
+    }
+
+    /// Ends the tensor.
+    pub(super) fn end(&mut self) -> Result<(), WriteError> {
+        self.with_body(Body::end_tensor)?;
         self.order.end();
+        Ok(())
+    }
+
+    /// Does something to the file of the next tensor or state, which is lost if that fails.
+    fn with_body(
+        &mut self,
+        work: impl FnOnce(&mut Body<NewFile<F>>) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        let mut body = self.body()?;
+        work(&mut body)?;
+        self.body = Some(body);
         Ok(())
     }
 
     /// Writes the next of the states that were declared without their bytes.
     pub(super) fn write_state(&mut self, id: &str, data: &[u8]) -> Result<(), WriteError> {
+        self.begin_state(id, data.len() as u64)?;
+        self.state_part(data)?;
+        self.end_state()
+    }
+
+    /// Begins the next of the states that were declared without their bytes.
+    pub(super) fn begin_state(&mut self, id: &str, len: u64) -> Result<(), WriteError> {
         self.order.check_finished()?;
-        self.later.next(id, data.len() as u64)?;
+        self.later.next(id, len)?;
         self.put_states()?;
-        self.put_state(data)
+        self.with_body(|body| {
+            body.begin_state();
+            Ok(())
+        })
+    }
+
+    /// Writes the next bytes of the state.
+    pub(super) fn state_part(&mut self, data: &[u8]) -> Result<(), WriteError> {
+        self.with_body(|body| body.state_part(data))
+    }
+
+    /// Ends the state.
+    pub(super) fn end_state(&mut self) -> Result<(), WriteError> {
+        self.with_body(Body::end_state)
     }
 
     /// Writes the states that are in memory, if that has not been done.
@@ -116,17 +166,19 @@ impl<F: Files> Stream<F> {
     }
 
     fn put_state(&mut self, data: &[u8]) -> Result<(), WriteError> {
-        let mut body = self.body()?;
-        body.state(data)?;
-        self.body = Some(body);
-        Ok(())
+        self.with_body(|body| {
+            body.begin_state();
+            body.state_part(data)?;
+            body.end_state()
+        })
     }
 
     pub(super) fn finish(mut self) -> Result<(), WriteError> {
         self.order.check_finished()?;
         self.later.check_finished()?;
         self.put_states()?;
-        let body = self.body.take().ok_or(ManifestError::Failed)?;
+        // A state that was begun may not have ended.
+        let body = self.body.take().filter(Body::is_full).ok_or(ManifestError::Failed)?;
         if self.shards.is_none() {
             let (file, _) = body.finish()?;
             return Ok(file.put_in_place(self.target, Vec::new(), own_shards)?);
@@ -163,7 +215,6 @@ mod tests {
     use super::super::atomic::System;
     use super::*;
     use crate::record::collection::Record;
-    use crate::record::format::entry::RecordEntry;
     use crate::record::read::record_file::RecordFile;
     use crate::record::recorder::{BincodeRecorder, Recorder};
     use crate::tensor::Tensor;

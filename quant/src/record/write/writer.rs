@@ -7,6 +7,7 @@ use super::error::WriteError;
 use super::manifest::Manifest;
 use super::stream::Stream;
 use crate::record::error::RecordError;
+use crate::record::format::entry::RecordEntry;
 use crate::tensor::Tensor;
 
 /// Writes a record to a file one tensor at a time, so that only one needs to be in memory.
@@ -59,6 +60,42 @@ impl RecordWriter {
     /// then, and the declared tensor can follow. [`RecordError::Io`]; nothing can be written after it.
     pub fn write(&mut self, id: &str, tensor: &Tensor) -> Result<(), RecordError> {
         self.stream.write(id, tensor.into()).map_err(|error| in_file(error, &self.path))
+    }
+
+    /// Begins the next tensor, whose elements [`part`](Self::part) writes.
+    #[doc(hidden)]
+    pub fn begin(&mut self, entry: &RecordEntry) -> Result<(), RecordError> {
+        self.stream.begin(entry).map_err(|error| in_file(error, &self.path))
+    }
+
+    /// Writes the elements of the tensor that follow in row-major order: whole rows of codes.
+    #[doc(hidden)]
+    pub fn part(&mut self, part: &Tensor) -> Result<(), RecordError> {
+        self.stream.part(part.into()).map_err(|error| in_file(error, &self.path))
+    }
+
+    /// Ends the tensor, of which all elements have been written.
+    #[doc(hidden)]
+    pub fn end(&mut self) -> Result<(), RecordError> {
+        self.stream.end().map_err(|error| in_file(error, &self.path))
+    }
+
+    /// Begins the next state that the manifest declares without its bytes.
+    #[doc(hidden)]
+    pub fn begin_state(&mut self, id: &str, len: u64) -> Result<(), RecordError> {
+        self.stream.begin_state(id, len).map_err(|error| in_file(error, &self.path))
+    }
+
+    /// Writes the next bytes of the state.
+    #[doc(hidden)]
+    pub fn state_part(&mut self, data: &[u8]) -> Result<(), RecordError> {
+        self.stream.state_part(data).map_err(|error| in_file(error, &self.path))
+    }
+
+    /// Ends the state.
+    #[doc(hidden)]
+    pub fn end_state(&mut self) -> Result<(), RecordError> {
+        self.stream.end_state().map_err(|error| in_file(error, &self.path))
     }
 
     /// Writes the next state that the manifest declares without its bytes, after the last tensor.

@@ -1,0 +1,144 @@
+//! Tensors and states in pieces.
+
+use std::ops::Range;
+
+use quant::ParamId;
+
+use crate::entry::{Entry, StateEntry};
+
+/// A tensor or state that passes through memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) id: ParamId,
+    /// The number of elements, or of the bytes of a state.
+    pub(crate) len: usize,
+    /// The number of elements at multiples of which a piece starts; `None` if there is only one.
+    pub(crate) grain: Option<usize>,
+    /// The memory for all of it.
+    pub(crate) needs: u64,
+    /// Whether progress is reported, for which a state does not count.
+    pub(crate) is_tensor: bool,
+}
+
+impl Item {
+    pub(crate) fn tensor(entry: &Entry, grain: Option<usize>, needs: u64) -> Self {
+        let (id, len) = (entry.id.clone(), entry.element_count());
+        Self { id, len, grain, needs, is_tensor: true }
+    }
+
+    /// A state that is copied.
+    pub(crate) fn state(state: &StateEntry, grain: Option<usize>) -> Self {
+        let StateEntry { id, bytes, .. } = state;
+        // A state that is longer than an address space cannot be read, which is an error then.
+        let len = usize::try_from(*bytes).unwrap_or(usize::MAX);
+        Self { id: id.clone(), len, grain, needs: 2 * bytes, is_tensor: false }
+    }
+
+    /// The memory for a piece of so many elements.
+    pub(crate) fn needs_of(&self, len: usize) -> u64 {
+        let needs = u128::from(self.needs) * len as u128;
+        needs.div_ceil(self.len.max(1) as u128) as u64
+    }
+
+    /// The memory for the smallest piece.
+    pub(crate) fn least(&self) -> u64 {
+        self.needs_of(self.grain.map_or(self.len, |grain| grain.min(self.len)))
+    }
+
+    /// The number of elements of a piece that takes about `most` bytes, if it can be as small.
+    fn piece_len(&self, most: u64) -> usize {
+        let Some(grain) = self.grain.filter(|_| self.needs > most) else { return self.len };
+        let len = u128::from(most) * self.len as u128 / u128::from(self.needs);
+        (len as usize / grain).max(1) * grain
+    }
+}
+
+/// A part of a tensor or state, or all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// The position of the tensor or state among those that pass.
+    pub(crate) item: usize,
+    /// The elements.
+    pub(crate) range: Range<usize>,
+    pub(crate) is_last: bool,
+}
+
+impl Piece {
+    pub(crate) fn is_first(&self) -> bool {
+        self.range.start == 0
+    }
+
+    /// The same piece of another item.
+    pub(crate) fn of(&self, item: usize) -> Self {
+        Self { item, range: self.range.clone(), is_last: self.is_last }
+    }
+}
+
+/// The sum of what is known about the pieces of each tensor, which come in order.
+pub(crate) struct Sum<T>(Option<T>);
+
+impl<T> Default for Sum<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Sum<T> {
+    /// Adds what is known of the next piece; returns the sum after the last one of a tensor.
+    pub(crate) fn add(&mut self, piece: &Piece, one: T, and: impl Fn(T, T) -> T) -> Option<T> {
+        let sum = match self.0.take().filter(|_| !piece.is_first()) {
+            Some(sum) => and(sum, one),
+            None => one,
+        };
+        if piece.is_last {
+            return Some(sum);
+        }
+        self.0 = Some(sum);
+        None
+    }
+}
+
+/// Divides what takes more than `most` bytes, where that is possible.
+pub(crate) fn divide(items: &[Item], most: u64) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(items.len());
+    for (item, this) in items.iter().enumerate() {
+        let len = this.piece_len(most);
+        let mut start = 0usize;
+        loop {
+            let end = this.len.min(start.saturating_add(len));
+            let is_last = end == this.len;
+            pieces.push(Piece { item, range: start..end, is_last });
+            if is_last {
+                break;
+            }
+            start = end;
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(len: usize, grain: Option<usize>, needs: u64) -> Item {
+        Item { id: "w".into(), len, grain, needs, is_tensor: true }
+    }
+
+    #[test]
+    fn pieces_start_at_multiples_of_the_grain_and_are_all_of_the_tensor() {
+        for (most, expected) in [
+            (100, vec![0..10]),
+            (99, vec![0..9, 9..10]),
+            (60, vec![0..6, 6..10]),
+            (45, vec![0..3, 3..6, 6..9, 9..10]),
+            (1, vec![0..3, 3..6, 6..9, 9..10]),
+        ] {
+            let pieces = divide(&[item(10, Some(3), 100)], most);
+            let ranges: Vec<_> = pieces.iter().map(|piece| piece.range.clone()).collect();
+            assert_eq!(ranges, expected, "{most}");
+            assert_eq!(pieces.iter().filter(|piece| piece.is_last).count(), 1);
+        }
+        assert_eq!(divide(&[item(10, None, 100), item(0, Some(1), 0)], 1).len(), 2);
+    }
+}

@@ -1,0 +1,122 @@
+//! A tensor in parts: what is decided about the whole is done to each.
+
+use alloc::vec::Vec;
+
+use super::decide::Decided;
+use super::error::QuantizeError;
+use super::fit::Fitted;
+use super::measure::{Effect, Grain, Measured, measure};
+use super::planner::Choice;
+use super::weights::WeightError;
+use crate::module::ParamView;
+use crate::scheme::{NonFinite, QuantizationScheme, element_count};
+use crate::tensor::{FloatType, QuantizedTensor};
+
+impl Decided {
+    /// The number of elements at multiples of which a part may start; `None` if the tensor cannot be
+    /// divided.
+    pub fn grain(&self) -> Option<usize> {
+        match (self.choice(), self.info.scheme) {
+            (Some(choice), _) => Some(Grain::of(&self.info.shape, choice.scheme)?.elements),
+            (None, None) => Some(1),
+            (None, Some(_)) => None,
+        }
+    }
+
+    /// What becomes of the part that starts at the element `at`.
+    ///
+    /// # Errors
+    /// The part cannot be quantized.
+    pub fn measure_part(&self, at: usize, part: ParamView<'_>) -> Result<Effect, QuantizeError> {
+        Ok(self.fit_part(at, part)?.0)
+    }
+
+    /// Quantizes the part that starts at the element `at`; `None` if it stays as it is.
+    ///
+    /// # Errors
+    /// The part cannot be quantized.
+    pub fn quantize_part(
+        &self,
+        at: usize,
+        part: ParamView<'_>,
+    ) -> Result<(Effect, Option<QuantizedTensor>), QuantizeError> {
+        let Some(choice) = self.choice() else { return Ok((kept(part), None)) };
+        // Half precision is widened once.
+        let values = part.values();
+        let Measured { effect, fitted } = self.measure(at, &values, choice)?;
+        let shape = self.part_shape(values.len(), choice.scheme);
+        Ok((effect, Some(fitted.quantize(&shape, &values))))
+    }
+
+    /// As [`measure_part`](Self::measure_part), with the parameters of the groups of the part.
+    pub(super) fn fit_part(
+        &self,
+        at: usize,
+        part: ParamView<'_>,
+    ) -> Result<(Effect, Option<Fitted>), QuantizeError> {
+        let Some(choice) = self.choice() else { return Ok((kept(part), None)) };
+        let Measured { effect, fitted } = self.measure(at, &part.values(), choice)?;
+        Ok((effect, Some(fitted)))
+    }
+
+    /// How the tensor is going to be quantized, if it is.
+    fn choice(&self) -> Option<&Choice> {
+        self.decision.choice.as_ref().filter(|_| self.info.scheme.is_none())
+    }
+
+    /// What `choice` does to the part that starts at the element `at`.
+    pub(super) fn measure(
+        &self,
+        at: usize,
+        values: &[f32],
+        choice: &Choice,
+    ) -> Result<Measured, QuantizeError> {
+        let shape = self.part_shape(values.len(), choice.scheme);
+        measure(&self.info.id, &shape, values, choice).map_err(|error| match error {
+            QuantizeError::Param { id, scheme, source } if at > 0 => {
+                QuantizeError::Param { id, scheme, source: self.within(at, scheme, source) }
+            }
+            other => other,
+        })
+    }
+
+    fn part_shape(&self, count: usize, scheme: QuantizationScheme) -> Vec<usize> {
+        let shape = &self.info.shape;
+        match Grain::of(shape, scheme).filter(|_| element_count(shape) != Some(count)) {
+            Some(grain) => grain.part_shape(shape, scheme, count),
+            None => shape.clone(),
+        }
+    }
+
+    /// The error of a part, with positions in the whole tensor.
+    fn within(&self, at: usize, scheme: QuantizationScheme, error: WeightError) -> WeightError {
+        match error {
+            WeightError::NonFinite(error) => {
+                WeightError::NonFinite(NonFinite { index: at + error.index, ..error })
+            }
+            WeightError::Scale { group, source } => {
+                let grain = Grain::of(&self.info.shape, scheme);
+                let before = grain.map_or(0, |grain| grain.groups_before(at));
+                WeightError::Scale { group: before + group, source }
+            }
+            other => other,
+        }
+    }
+}
+
+/// What becomes of a part that is not quantized: what quantization would refuse, a float tensor may
+/// keep, but not in silence.
+fn kept(part: ParamView<'_>) -> Effect {
+    /// The bits of the exponent, which are those of infinity.
+    const F16: u16 = 0x7C00;
+    const BF16: u16 = 0x7F80;
+    let non_finite = match (part.float_type(), part.half_bits()) {
+        (None, _) => 0,
+        (Some(ty), Some(bits)) => {
+            let exponent = if ty == FloatType::F16 { F16 } else { BF16 };
+            bits.iter().filter(|&&bits| bits & exponent == exponent).count()
+        }
+        (Some(_), None) => part.values().iter().filter(|value| !value.is_finite()).count(),
+    };
+    Effect::kept(part.byte_count(), non_finite as u64)
+}
