@@ -393,3 +393,30 @@ fn a_directory_is_opened_by_its_index_or_only_file() {
     fs::write(directory.path().join("model.safetensors"), &tensor).unwrap();
     assert_eq!(open(directory.path()).entries()[0].id, "w");
 }
+
+#[test]
+fn stacked_experts_stay_float_and_the_plan_says_why() {
+    let directory = tempfile::tempdir().unwrap();
+    let from = directory.path().join("model.safetensors");
+    let bytes = |n: usize| vec![0x3C; 2 * n];
+    let experts = "model.layers.0.mlp.experts.gate_up_proj";
+    let linear = "model.layers.0.self_attn.q_proj.weight";
+    let tensors = [
+        (experts.to_owned(), vec![4, 8, 32], bytes(4 * 8 * 32)),
+        (linear.to_owned(), vec![8, 32], bytes(8 * 32)),
+    ];
+    fs::write(&from, bf16(&tensors)).unwrap();
+    let to = directory.path().join("to");
+    let int8 = recipe("per-channel-symmetric-int8");
+    let plan =
+        quant_formats::quantize_folder(&open(&from), &int8, Inputs::Float, &to, Options::default())
+            .unwrap();
+    let reason = |name: &str| &plan.params().iter().find(|it| it.id == *name).unwrap().reason;
+    assert_eq!(*reason(experts), Reason::StackedInFormat);
+    assert!(matches!(reason(linear), Reason::Rank(2)));
+    let read = open(&to);
+    assert_eq!(
+        read.read(read.position(experts).unwrap()).unwrap(),
+        open(&from).read(open(&from).position(experts).unwrap()).unwrap()
+    );
+}

@@ -481,3 +481,29 @@ fn nothing_is_changed_unless_everything_can_be() {
     assert_eq!(model.weight, net().weight);
     assert!(model.params().iter().all(|info| info.scheme.is_none()));
 }
+
+#[test]
+fn stacked_experts_have_a_scale_for_each_row_of_each_expert() {
+    let values = |n: usize| (0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>();
+    let tensor = |shape: [usize; 3]| {
+        quant::Tensor::from_values(&shape, values(shape.iter().product())).unwrap()
+    };
+    let names = ["mlp.experts.down_proj", "blk.0.ffn_up_exps.weight", "conv.weight"];
+    let model: quant::record::Record =
+        names.map(|name| (name, tensor([2, 6, 40]))).into_iter().collect();
+    let schemes = |plan: Plan| -> Vec<String> {
+        let params = plan.params().iter();
+        params.map(|param| format!("{} because {}", param.action, param.reason)).collect()
+    };
+    let int8 = Recipe::new().scheme("per-channel-symmetric-int8".parse().unwrap());
+    let rows =
+        "per-block-symmetric-int8:len=40 by min-max because stacked experts, a scale for each row";
+    let channels = "per-channel-symmetric-int8 by min-max because rank 3";
+    assert_eq!(schemes(int8.plan(&model).unwrap()), [rows, rows, channels]);
+    let quantized = model.clone().quantize_weights(&int8).unwrap();
+    assert_eq!(quantized.get(names[0]).unwrap().quantized().unwrap().scales().len(), 2 * 6);
+
+    let rule = Rule::quantize("mlp.experts.*", "per-channel-symmetric-int8".parse().unwrap());
+    let by_rule = int8.rule(rule).plan(&model).unwrap();
+    assert_eq!(by_rule.params()[0].action, by_rule.params()[2].action, "a rule is taken as it is");
+}

@@ -1,5 +1,6 @@
 //! The tensors that engines take quantized: the matrices of linear layers.
 
+use quant::__private::is_stacked_experts;
 use quant::ParamId;
 use quant::QuantizeError;
 use quant::quantize::{Candidate, Decision, PlannedActivation, Planner, Reason};
@@ -26,7 +27,13 @@ impl Planner for LinearOnly<'_> {
             let by_default = !matches!(decision.reason(), Reason::Rule { .. });
             let is_float =
                 by_default && decision.is_quantized() && !is_linear(info.id.as_str(), &info.shape);
-            if is_float { Decision::keep(Reason::Format) } else { decision }
+            match is_float {
+                false => decision,
+                true if is_stacked_experts(info.id.as_str(), &info.shape) => {
+                    Decision::keep(Reason::StackedInFormat)
+                }
+                true => Decision::keep(Reason::Format),
+            }
         };
         Ok(decisions.map(decide).collect())
     }

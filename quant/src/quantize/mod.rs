@@ -18,6 +18,8 @@ mod decide;
 #[cfg(feature = "std")]
 pub(crate) mod error;
 #[cfg(feature = "std")]
+mod experts;
+#[cfg(feature = "std")]
 mod fit;
 #[cfg(feature = "std")]
 mod glob;
@@ -73,6 +75,7 @@ pub(crate) use self::{
 #[cfg(feature = "std")]
 pub(crate) mod hooks {
     pub use super::decide::{Decided, decide_all};
+    pub use super::experts::is_stacked as is_stacked_experts;
     pub use super::glob::matches as glob_matches;
     pub use super::measure::Effect;
     pub use super::plan::quantize_one;

@@ -61,6 +61,9 @@ pub enum Reason {
     Attribute,
     /// By default, rank 2 and above is quantized, and rank 0 and 1 is not.
     Rank(usize),
+    /// By default, the stacked weights of experts, `[expert, out, in]`, have a scale for each row in
+    /// place of one for each expert.
+    Experts,
     /// The recipe has no rule for it, and no scheme of its own.
     NoRule,
     /// The recipe's own scheme, for what no rule matches.
@@ -75,6 +78,9 @@ pub enum Reason {
     FloatWeights,
     /// The format of the output has it as a float only.
     Format,
+    /// The format of the output has no agreed form for quantized weights of experts that are stacked in
+    /// one tensor.
+    StackedInFormat,
 }
 
 /// What quantization is expected to do to a parameter.
@@ -106,12 +112,16 @@ impl fmt::Display for Reason {
             Self::Rule { rule, pattern } => write!(f, "rule {rule} `{pattern}`"),
             Self::Attribute => f.write_str("attribute of the field"),
             Self::Rank(rank) => write!(f, "rank {rank}"),
+            Self::Experts => f.write_str("stacked experts, a scale for each row"),
             Self::NoRule => f.write_str("no rule"),
             Self::Recipe => f.write_str("the recipe"),
             Self::Budget => f.write_str("within the budget"),
             Self::Empty => f.write_str("no elements"),
             Self::AlreadyQuantized => f.write_str("already quantized"),
             Self::Format => f.write_str("float in the format of the output"),
+            Self::StackedInFormat => {
+                f.write_str("stacked experts, which engines load quantized one by one only")
+            }
             Self::FloatWeights => f.write_str("the weights stay float"),
         }
     }

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::error::QuantizeError;
+use super::experts::scheme_for;
 use super::outcome::{PlannedActivation, Reason};
 use super::weights::WeightRange;
 use crate::calibration::Calibration;
@@ -119,7 +120,6 @@ impl Decision {
 
     /// The decision of the attribute or, without one, of the rank.
     pub(super) fn by_default(candidate: &Candidate, choice: &Choice) -> Self {
-        let rank = candidate.info.shape.len();
         match candidate.directive {
             Some(Directive::Keep) => Self::keep(Reason::Attribute),
             Some(Directive::Quantize) => {
@@ -129,10 +129,21 @@ impl Decision {
                 let choice = Choice { scheme, ..choice.clone() };
                 Self { choice: Some(choice), reason: Reason::Attribute }
             }
-            None => {
-                Self { choice: (rank >= 2).then(|| choice.clone()), reason: Reason::Rank(rank) }
-            }
+            None => Self::by_rank(&candidate.info, choice),
         }
+    }
+}
+
+impl Decision {
+    /// The decision of the rank, and for experts of the name.
+    fn by_rank(info: &ParamInfo, choice: &Choice) -> Self {
+        let rank = info.shape.len();
+        if rank < 2 {
+            return Self::keep(Reason::Rank(rank));
+        }
+        let scheme = scheme_for(info, choice.scheme);
+        let reason = if scheme == choice.scheme { Reason::Rank(rank) } else { Reason::Experts };
+        Self { choice: Some(Choice { scheme, ..choice.clone() }), reason }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Budget, MixedPrecisionError, Offer, Precision, select};
 use crate::module::{Directive, ParamId, ParamInfo, ParamView, Walk, params};
 use crate::quantize::decide::{Decided, decide, decide_all, try_map};
 use crate::quantize::error::QuantizeError;
+use crate::quantize::experts::scheme_for;
 use crate::quantize::measure::{Effect, Grain};
 use crate::quantize::outcome::{PlannedActivation, Reason};
 use crate::quantize::plan::{self, Plan};
@@ -197,7 +198,8 @@ impl MixedPrecision {
                 Some(Grain::of(&one.info.shape, *scheme)?.elements)
             }
         };
-        let grains = self.precisions.iter().map(grain);
+        let precisions = self.precisions_for(&one.info);
+        let grains = precisions.iter().map(grain);
         grains.reduce(|a, b| common_multiple(a?, b?)).flatten()
     }
 
@@ -223,7 +225,18 @@ impl MixedPrecision {
                 Ok(one.measure(at, &values, &Choice::new(scheme, calibration))?.effect)
             }
         };
-        self.precisions.iter().map(effect).collect()
+        self.precisions_for(&one.info).iter().map(effect).collect()
+    }
+
+    /// The precisions that may be chosen for a parameter.
+    fn precisions_for(&self, info: &ParamInfo) -> Vec<Precision> {
+        let of = |&precision: &Precision| match precision {
+            Precision::Float => precision,
+            Precision::Quantized { scheme, calibration } => {
+                Precision::new(scheme_for(info, scheme), calibration)
+            }
+        };
+        self.precisions.iter().map(of).collect()
     }
 
     /// The offers by the [effects](Self::effects_on) on all of a parameter.
@@ -238,7 +251,8 @@ impl MixedPrecision {
             return Ok(effects.iter().map(|effect| Offer::float(effect.bytes)).collect());
         }
         let weight = self.weight(&one.info.id)?;
-        let offers = self.precisions.iter().zip(effects).map(|(&precision, effect)| {
+        let precisions = self.precisions_for(&one.info).into_iter();
+        let offers = precisions.zip(effects).map(|(precision, effect)| {
             let offer = Offer::of(precision, effect);
             Offer { error: offer.error * weight, ..offer }
         });
