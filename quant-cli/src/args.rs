@@ -111,6 +111,10 @@ pub(crate) struct Names {
     /// repeated
     #[arg(long, value_name = "GLOB")]
     pub(crate) omit: Vec<String>,
+
+    /// Take the tensors of safetensors shards from the shards, where their index differs
+    #[arg(long)]
+    pub(crate) ignore_index: bool,
 }
 
 /// How tensors are quantized.

@@ -9,7 +9,7 @@ use quant::QuantizeError;
 use quant::RecordError;
 use quant::quantize::UnmatchedRule;
 use quant::record::RecordFormatError;
-use quant_formats::{CheckpointError, FolderError, GgufError};
+use quant_formats::{CheckpointError, FolderError, GgufError, SafetensorsError};
 use serde::Serialize;
 
 use crate::args::Choice;
@@ -66,6 +66,12 @@ impl Failure {
                     Some("the file is incomplete; copy it again")
                 }
                 RecordFormatError::UnsupportedVersion { .. } => Some("a newer quant can read it"),
+                _ => None,
+            },
+            RecordError::Recorder { source, .. } => match source.downcast_ref() {
+                Some(SafetensorsError::Unlisted { .. } | SafetensorsError::NotInShard { .. }) => {
+                    Some("--ignore-index takes the tensors from the shards")
+                }
                 _ => None,
             },
             _ => None,

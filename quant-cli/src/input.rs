@@ -15,7 +15,11 @@ pub(crate) fn open(input: &Input) -> Result<Checkpoint, Failure> {
 
 pub(crate) fn open_as(path: &Path, names: &Names) -> Result<Checkpoint, Failure> {
     let rename = rename(names).map_err(|error| Failure::usage(chain(&error)))?;
-    let checkpoint = open_path(path)?;
+    let checkpoint = if names.ignore_index {
+        quant_formats::open_ignoring_index(path).map_err(|error| Failure::record(path, error))?
+    } else {
+        open_path(path)?
+    };
     rename.checkpoint(checkpoint).map_err(|error| {
         Failure::usage(format!("{}: {}", path.display(), rename_message(names, &error)))
             .help("`quant inspect --quick` shows the names")

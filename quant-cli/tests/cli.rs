@@ -803,3 +803,23 @@ fn values_that_are_not_finite_are_said_whether_a_tensor_is_quantized_or_not() {
     assert!(done.status.success(), "{said}");
     assert_eq!(said, "note: mask: 1 value is not finite\nnote: bias: 1 value is not finite\n");
 }
+
+#[test]
+fn a_stale_index_is_an_error_that_names_the_way_around() {
+    let workspace = Workspace::new();
+    let index = r#"{"weight_map": {"gone": "model.safetensors"}}"#;
+    fs::write(workspace.at("model.safetensors.index.json"), index).unwrap();
+    let (code, said) = workspace.fails(&["inspect", "model.safetensors.index.json"]);
+    assert_eq!(code, 3);
+    assert!(said.contains("the index does not list this tensor of `model.safetensors`"), "{said}");
+    assert!(said.contains("--ignore-index"), "{said}");
+    let read =
+        workspace.json(&["inspect", "model.safetensors.index.json", "--ignore-index", "--json"]);
+    let file = workspace.json(&["inspect", "model.safetensors", "--json"]);
+    assert_eq!(read["tensors"], file["tensors"]);
+
+    let index = r#"{"weight_map": {"a": "none.safetensors"}}"#;
+    fs::write(workspace.at("model.safetensors.index.json"), index).unwrap();
+    let (_, said) = workspace.fails(&["inspect", "model.safetensors.index.json", "--ignore-index"]);
+    assert!(said.contains("none.safetensors"), "{said}");
+}

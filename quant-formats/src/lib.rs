@@ -109,7 +109,7 @@ pub use ggml::{GgufEncoding, GgufType, UnknownEncoding};
 pub use gguf::{GgufError, GgufRecorder};
 pub use json::{JsonError, JsonRecorder};
 pub use method::{Encoding, FloatReason, Method, PreQuantized, PreQuantizedTensor, Refusal};
-pub use open::open;
+pub use open::{open, open_ignoring_index};
 pub use options::Options;
 pub use prequantized::PreQuantizedError;
 pub use rename::{Rename, RenameError};

@@ -30,18 +30,30 @@ use crate::safetensors::{SafetensorsFile, Shards};
 /// read, it has none of the formats ([`FormatError`] as the source of [`RecordError::Recorder`]), or it is damaged.
 pub fn open(path: impl AsRef<Path>) -> Result<Checkpoint, RecordError> {
     let path = path.as_ref();
-    open_path(path).map_err(|error| error.in_file(path))
+    open_path(path, true).map_err(|error| error.in_file(path))
 }
 
-fn open_path(path: &Path) -> Result<Checkpoint, RecordError> {
-    prequantized::import(open_as_stored(path)?)
+/// Opens a checkpoint as [`open`] does, but takes the tensors of safetensors shards from the shards,
+/// where their index differs: it may be stale. A tensor in two shards is that of the shard which the
+/// index names.
+///
+/// # Errors
+/// Those of [`open`], except that the index lists other tensors than a shard has. A shard that the index
+/// names, and that does not exist, is an error.
+pub fn open_ignoring_index(path: impl AsRef<Path>) -> Result<Checkpoint, RecordError> {
+    let path = path.as_ref();
+    open_path(path, false).map_err(|error| error.in_file(path))
 }
 
-/// Opens a checkpoint with the tensors that its file has.
-fn open_as_stored(path: &Path) -> Result<Checkpoint, RecordError> {
+fn open_path(path: &Path, trusted: bool) -> Result<Checkpoint, RecordError> {
+    prequantized::import(open_as_stored(path, trusted)?)
+}
+
+/// Opens a checkpoint with the tensors that its file has; `trusted` is an index of shards.
+fn open_as_stored(path: &Path, trusted: bool) -> Result<Checkpoint, RecordError> {
     if path.is_dir() {
         let inside = in_directory(path)?;
-        return open_as_stored(&inside).map_err(|error| error.in_file(&inside));
+        return open_as_stored(&inside, trusted).map_err(|error| error.in_file(&inside));
     }
     let start = read_start(path)?;
     if is_record(&start) {
@@ -61,7 +73,7 @@ fn open_as_stored(path: &Path) -> Result<Checkpoint, RecordError> {
     }
     let text = fs::read(path)?;
     if Shards::is_index(&text) {
-        return Ok(Checkpoint::new(Shards::open(path, &text)?));
+        return Ok(Checkpoint::new(Shards::open(path, &text, trusted)?));
     }
     Ok(Checkpoint::new(InMemory::new(path, json::parse(&text)?)))
 }

@@ -168,14 +168,12 @@ mod tests {
 
     #[test]
     fn the_memory_of_an_error_is_that_of_the_smallest_piece() {
-        let mut options = Options::default();
-        options.max_memory = Some(OVERHEAD);
+        let options = Options { max_memory: Some(OVERHEAD), ..Options::default() };
         let item = |grain, needs| Item { id: "w".into(), len: 10, grain, needs, is_tensor: true };
         let items = [item(Some(3), 100), item(None, 20)];
         let error = check(&items, 7, options).unwrap_err();
         let CheckpointError::Memory { id, needed, .. } = error else { panic!("{error:?}") };
         assert_eq!((id.unwrap(), needed), ("w".into(), OVERHEAD + 7 + 30));
-        options.max_memory = Some(needed);
-        check(&items, 7, options).unwrap();
+        check(&items, 7, Options { max_memory: Some(needed), ..options }).unwrap();
     }
 }

@@ -352,3 +352,39 @@ fn tensors_are_written_in_the_order_that_was_declared() {
     drop(quant_formats::create(&path, manifest()).unwrap());
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
 }
+
+#[test]
+fn a_stale_index_can_be_ignored_and_a_missing_shard_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for (name, tensors) in [("one", ["a", "b"]), ("two", ["b", "c"])] {
+        let value = if name == "one" { 1.0 } else { 2.0 };
+        let tensor = || Tensor::from_values(&[1], vec![value]).unwrap();
+        let record: Record = tensors.map(|name| (name, tensor())).into_iter().collect();
+        let path = at(&format!("{name}.safetensors"));
+        record.save_file(path, &SafetensorsRecorder::default()).unwrap();
+    }
+    let index = at("model.safetensors.index.json");
+    let list = |map: &str| {
+        std::fs::write(&index, format!(r#"{{"weight_map": {{{map}}}}}"#)).unwrap();
+    };
+    // Lists one that does not exist, and none of two.
+    list(r#""a": "one.safetensors", "b": "two.safetensors", "gone": "one.safetensors""#);
+    quant_formats::open(&index).unwrap_err();
+    let read = quant_formats::open_ignoring_index(&index).unwrap();
+    let names: Vec<&str> = read.entries().iter().map(|entry| entry.id.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    let value = |name: &str| read.read(read.position(name).unwrap()).unwrap().values()[0];
+    assert_eq!((value("a"), value("b"), value("c")), (1.0, 2.0, 2.0));
+
+    // Two copies, of which the index names none.
+    list(r#""a": "one.safetensors", "c": "two.safetensors""#);
+    let error = quant_formats::open_ignoring_index(&index).unwrap_err();
+    assert!(chain(&error).contains("b: "), "{error}");
+
+    list(r#""a": "one.safetensors", "b": "one.safetensors", "d": "three.safetensors""#);
+    for error in [quant_formats::open(&index), quant_formats::open_ignoring_index(&index)] {
+        let error = error.unwrap_err();
+        assert!(chain(&error).contains("three.safetensors"), "{error}");
+    }
+}

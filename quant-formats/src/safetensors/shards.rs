@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 
+use quant::__private::check_distinct;
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::RecordState;
@@ -46,8 +47,9 @@ impl Shards {
         serde_json::from_slice::<Probe>(text).is_ok_and(|probe| probe.weight_map.is_some())
     }
 
-    /// Opens all shards that an index names.
-    pub(crate) fn open(path: &Path, text: &[u8]) -> Result<Self, RecordError> {
+    /// Opens all shards that an index names. If the index is not `trusted`, a shard may have tensors
+    /// that the index does not list, and may lack some that it lists.
+    pub(crate) fn open(path: &Path, text: &[u8], trusted: bool) -> Result<Self, RecordError> {
         let Index { weight_map } = serde_json::from_slice(text)
             .map_err(|error| SafetensorsError::Json { source: error.into() })?;
         let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
@@ -64,13 +66,23 @@ impl Shards {
             shards: vec![],
         };
         for shard in shards {
-            all.add(shard, listed.remove(shard).unwrap_or_default())?;
+            let listed = listed.remove(shard).unwrap_or_default();
+            // Of two copies, the index knows which one is meant.
+            let elsewhere = |id: &str| weight_map.contains_key(id);
+            all.add(shard, listed, (!trusted).then_some(elsewhere))?;
         }
+        check_distinct(all.entries.iter().map(|entry| entry.id.as_str()))?;
         Ok(all)
     }
 
-    /// Opens a shard, whose tensors must be those that the index lists in it.
-    fn add(&mut self, name: &str, mut listed: HashSet<&str>) -> Result<(), RecordError> {
+    /// Opens a shard, whose tensors must be those that the index lists in it. With `elsewhere`, others
+    /// are read, too, unless they are listed elsewhere, and some may be missing.
+    fn add(
+        &mut self,
+        name: &str,
+        mut listed: HashSet<&str>,
+        elsewhere: Option<impl Fn(&str) -> bool>,
+    ) -> Result<(), RecordError> {
         let mut components = Path::new(name).components();
         if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
             return Err(
@@ -80,8 +92,14 @@ impl Shards {
         let shard = SafetensorsFile::open(&self.index.with_file_name(name))?;
         for (position, entry) in shard.entries().iter().enumerate() {
             if !listed.remove(entry.id.as_str()) {
-                let (id, shard) = (entry.id.clone(), name.into());
-                return Err(SafetensorsError::Unlisted { id, shard }.into());
+                match elsewhere.as_ref().map(|elsewhere| elsewhere(entry.id.as_str())) {
+                    Some(true) => continue,
+                    Some(false) => {}
+                    None => {
+                        let (id, shard) = (entry.id.clone(), name.into());
+                        return Err(SafetensorsError::Unlisted { id, shard }.into());
+                    }
+                }
             }
             self.entries.push(entry.clone());
             self.locations.push((self.shards.len(), position));
@@ -89,7 +107,7 @@ impl Shards {
         for other in shard.other_names() {
             listed.remove(other);
         }
-        if let Some(id) = listed.into_iter().min() {
+        if let Some(id) = listed.into_iter().min().filter(|_| elsewhere.is_none()) {
             let (id, shard) = (id.into(), name.into());
             return Err(SafetensorsError::NotInShard { id, shard }.into());
         }
