@@ -14,7 +14,7 @@ use crate::blocks::Blocks;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
 use crate::method::PreQuantized;
-use crate::source::Source;
+use crate::source::{Sorted, Source};
 
 /// An open file of named tensors, in any format; [`open`](crate::open) makes one.
 ///
@@ -135,6 +135,13 @@ impl Checkpoint {
             Some(blocks) => blocks.read_part(&*self.source, index, elements, allocation),
             None => self.source.read_part(index, elements, allocation),
         }
+    }
+
+    /// As [`Source::read_sorted`].
+    pub(crate) fn read_sorted(&self, index: usize) -> Result<Option<Sorted>, RecordError> {
+        // Those in blocks come after the entries of the source.
+        let is_of_source = index < self.source.entries().len();
+        if is_of_source { self.source.read_sorted(index) } else { Ok(None) }
     }
 
     /// Reads the bytes of a tensor and compares them with their checksum. In a format without

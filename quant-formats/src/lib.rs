@@ -31,6 +31,7 @@
 //!
 //! | to | use |
 //! |---|---|
+//! | load a model from a checkpoint of any format | [`open`], then [`Checkpoint::load_into`] |
 //! | read a checkpoint tensor by tensor | [`open`], then [`Checkpoint::read`] |
 //! | write one tensor by tensor | [`create`], then [`CheckpointWriter::write`] |
 //! | see what quantization would do | [`plan()`]; [`choose`] within a budget of bytes |
@@ -79,6 +80,7 @@ mod ggml;
 mod gguf;
 mod in_memory;
 mod json;
+mod load;
 mod memory;
 mod method;
 mod open;

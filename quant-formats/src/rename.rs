@@ -17,7 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
 use crate::method::PreQuantized;
-use crate::source::Source;
+use crate::source::{Sorted, Source};
 
 /// Rules that rename tensors and states, or leave them out.
 ///
@@ -307,6 +307,10 @@ impl Source for Renamed {
 
     fn verify(&self, index: usize) -> Result<(), RecordError> {
         self.inner.verify(self.positions[index])
+    }
+
+    fn read_sorted(&self, index: usize) -> Result<Option<Sorted>, RecordError> {
+        self.inner.read_sorted(self.positions[index])
     }
 
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {

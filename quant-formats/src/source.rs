@@ -18,6 +18,13 @@ pub(crate) fn states_at(source: &dyn Source, positions: &[usize]) -> Vec<StateEn
     positions.iter().map(|&position| all[position].clone()).collect()
 }
 
+/// A quantized tensor whose columns are in another order.
+pub(crate) struct Sorted {
+    pub(crate) tensor: Tensor,
+    /// For each column, the position that it had.
+    pub(crate) order: Vec<u32>,
+}
+
 /// An open file whose description of its tensors has been checked.
 ///
 /// Positions are those in [`entries`](Self::entries); callers keep to them.
@@ -79,6 +86,12 @@ pub(crate) trait Source: Send + Sync {
 
     fn states(&self) -> Result<Vec<RecordState>, RecordError> {
         (0..self.state_entries().len()).map(|index| self.state(index)).collect()
+    }
+
+    /// Reads the codes of a tensor whose columns are not in the order of their groups, with its columns
+    /// sorted by group; `None` for other tensors, and if no scheme has them so.
+    fn read_sorted(&self, _index: usize) -> Result<Option<Sorted>, RecordError> {
+        Ok(None)
     }
 
     /// The tensors that another program has quantized, if there are any.

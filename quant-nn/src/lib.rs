@@ -101,11 +101,12 @@ pub use backend::Backend;
 #[cfg(feature = "candle")]
 pub use backend::candle;
 pub use backend::ndarray::{
-    CpuParam, CpuStorage, attention, conv2d, embedding, layer_norm, linear, matmul,
+    CpuParam, CpuStorage, attention, conv2d, embedding, layer_norm, linear, matmul, permute_columns,
 };
 pub use error::ForwardError;
 pub use layers::{
-    BatchNorm2d, Conv2d, ConvNorm2d, Embedding, FoldError, FoldNorms, LayerNorm, Linear,
+    BatchNorm2d, Conv2d, ConvNorm2d, Embedding, FoldError, FoldNorms, InputOrder, InputOrderError,
+    LayerNorm, Linear,
 };
 pub use ops::{BatchNormParams, Conv2dOptions, ConvParams, Pool, Unary};
 pub use weights::{PackWeightsError, pack_weights, pack_weights_for_floats};

@@ -88,6 +88,25 @@ impl Codes {
         values
     }
 
+    /// The codes with the columns of each group next to each other, and for each column the position
+    /// that it had. `None` if they are so already, or if a group before the last has another length
+    /// than the first.
+    pub(super) fn sorted(self) -> Option<(Self, Vec<u32>)> {
+        let Columns::Indexed(group_of) = &self.group_of else { return None };
+        let mut order: Vec<u32> = (0..u32::try_from(group_of.len()).ok()?).collect();
+        // Columns of one group keep their order.
+        order.sort_by_key(|&column| group_of[column as usize]);
+        let len = group_of.iter().filter(|&&group| group == 0).count();
+        let group = |at: usize| group_of[order[at] as usize] as usize;
+        if len == 0 || (0..order.len()).any(|at| at / len != group(at)) {
+            return None;
+        }
+        let rows = self.codes.chunks(self.columns.max(1));
+        let row = |row: &'_ [i8]| order.iter().map(|&it| row[it as usize]).collect::<Vec<_>>();
+        let codes = rows.flat_map(row).collect();
+        Some((Self { codes, group_of: Columns::Runs(len), ..self }, order))
+    }
+
     /// The codes in a scheme that has a scale for each group. The zero points are codes of the scheme.
     pub(super) fn into_tensor(
         self,
@@ -173,6 +192,33 @@ mod tests {
         assert_eq!(index(&[0, 0, 1], Some(2)), Ok(Columns::Runs(2)));
         assert_eq!(index(&[0, 1, 0], Some(2)), Ok(Columns::Indexed(vec![0, 1, 0])));
         assert_eq!(index(&[0, 2, 0], Some(2)), Err(1));
+    }
+
+    #[test]
+    fn columns_are_sorted_by_group_where_groups_are_equally_long() {
+        let codes = |group_of: &[u32]| Codes {
+            columns: group_of.len(),
+            codes: (0..2 * group_of.len() as i8).collect(),
+            groups: 2,
+            group_of: Columns::Indexed(group_of.into()),
+            scales: vec![1.0, 10.0, 100.0, 1000.0],
+            zero_points: vec![],
+        };
+        for (group_of, order) in
+            [(&[1, 0, 0, 1][..], &[1, 2, 0, 3][..]), (&[1, 0, 0], &[1, 2, 0]), (&[0, 0], &[0, 1])]
+        {
+            let (sorted, found) = codes(group_of).sorted().unwrap();
+            assert_eq!((&*found, &sorted.group_of), (order, &Columns::Runs(2)));
+            let (before, after) = (codes(group_of).values(), sorted.values());
+            let width = order.len();
+            for (at, value) in after.iter().enumerate() {
+                assert_eq!(*value, before[at / width * width + order[at % width] as usize]);
+            }
+        }
+        for group_of in [&[0, 1, 1][..], &[1, 1], &[]] {
+            assert_eq!(codes(group_of).sorted(), None, "{group_of:?}");
+        }
+        assert_eq!(Codes { group_of: Columns::Runs(2), ..codes(&[0, 1]) }.sorted(), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::format::Format;
 use crate::in_memory::InMemory;
 use crate::method::{Encoding, PreQuantized, PreQuantizedTensor, Refusal};
 use crate::safetensors::SafetensorsRecorder;
-use crate::source::{Source, states_at};
+use crate::source::{Sorted, Source, states_at};
 
 /// The checkpoint, in which tensors that another program has quantized are entries: with their codes
 /// where a scheme of this library has them exactly, and otherwise with their values. Those whose values
@@ -239,6 +239,17 @@ impl Source for Imported {
 
     fn state_part(&self, index: usize, bytes: Range<usize>) -> Result<Vec<u8>, RecordError> {
         self.inner.state_part(self.states[index], bytes)
+    }
+
+    fn read_sorted(&self, index: usize) -> Result<Option<Sorted>, RecordError> {
+        let Values::Computed(layout) = &self.values[index] else { return Ok(None) };
+        let Some((codes, scheme, order)) = layout.sorted(Reader(&*self.inner))? else {
+            return Ok(None);
+        };
+        let Entry { id, shape, .. } = &self.entries[index];
+        let error = |source| RecordFormatError::Tensor { id: id.clone(), source };
+        let tensor = codes.into_tensor(shape, scheme).map_err(error)?.into();
+        Ok(Some(Sorted { tensor, order }))
     }
 
     fn state(&self, index: usize) -> Result<RecordState, RecordError> {

@@ -12,6 +12,7 @@ use super::mlx::Mlx;
 use super::packed::Packed;
 use super::recognize::Found;
 use super::scaled::Scaled;
+use super::scheme::{Integers, Sharing};
 use crate::method::{Encoding, FloatReason, Method, Refusal};
 use crate::safetensors::Dtype;
 
@@ -84,17 +85,47 @@ impl Layout {
         &self,
         from: Reader<'_>,
     ) -> Result<Result<QuantizationScheme, FloatReason>, RecordError> {
+        match self.integers(from)? {
+            Ok(integers) => integers.scheme(|| self.scales(from)),
+            Err(reason) => Ok(Err(reason)),
+        }
+    }
+
+    fn integers(&self, from: Reader<'_>) -> Result<Result<Integers, FloatReason>, RecordError> {
         match self {
-            Self::Gptq(it) => it.integers(from)?.scheme(|| it.scales(from)),
-            Self::Awq(it) => it.integers(from)?.scheme(|| it.scales(from)),
-            Self::Packed(it) => it.integers(from)?.scheme(|| it.scales(from)),
-            Self::Scaled(it, _) => match it.integers(from)? {
-                Some(integers) => integers.scheme(|| it.scales(from)),
-                None => Ok(Err(FloatReason::FloatCodes)),
-            },
+            Self::Gptq(it) => it.integers(from).map(Ok),
+            Self::Awq(it) => it.integers(from).map(Ok),
+            Self::Packed(it) => it.integers(from).map(Ok),
+            Self::Scaled(it, _) => Ok(it.integers(from)?.ok_or(FloatReason::FloatCodes)),
             Self::Fp4(..) => Ok(Err(FloatReason::FloatCodes)),
             Self::Mlx(_) => Ok(Err(FloatReason::Biases)),
         }
+    }
+
+    fn scales(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
+        match self {
+            Self::Gptq(it) => it.scales(from),
+            Self::Awq(it) => it.scales(from),
+            Self::Packed(it) => it.scales(from),
+            Self::Scaled(it, _) => it.scales(from),
+            Self::Fp4(..) | Self::Mlx(_) => unreachable!("no scheme has these"),
+        }
+    }
+
+    /// The codes with columns sorted by group, their scheme, and for each column the position that it
+    /// had; `None` if the columns are in the order of their groups, or no scheme has the codes.
+    pub(super) fn sorted(
+        &self,
+        from: Reader<'_>,
+    ) -> Result<Option<(Codes, QuantizationScheme, Vec<u32>)>, RecordError> {
+        let Ok(integers) = self.integers(from)? else { return Ok(None) };
+        if integers.sharing != Sharing::Scattered {
+            return Ok(None);
+        }
+        let Some((codes, order)) = self.codes(from)?.sorted() else { return Ok(None) };
+        let sharing = Sharing::of_columns(Some(codes.group_of.clone()));
+        let scheme = Integers { sharing, ..integers }.scheme(|| Ok(codes.scales.clone()))?;
+        Ok(scheme.ok().map(|scheme| (codes, scheme, order)))
     }
 
     /// The codes of a tensor that has a [scheme](Self::scheme).

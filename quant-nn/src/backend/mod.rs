@@ -106,6 +106,15 @@ pub trait Backend: FloatTensor + Clone {
         epsilon: f32,
     ) -> Result<Self::Activation, ForwardError>;
 
+    /// The columns of `x`, `[…, n]`, in another order: column `i` is that at `order[i]`.
+    ///
+    /// # Errors
+    /// `order` does not have `n` indices, each below `n`.
+    fn permute_columns(
+        x: &Self::Activation,
+        order: &[u32],
+    ) -> Result<Self::Activation, ForwardError>;
+
     /// Joins the axes of `x` from `axis` on: with 1, `[batch, c, h, w]` becomes
     /// `[batch, c · h · w]`.
     ///

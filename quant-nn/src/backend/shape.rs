@@ -116,6 +116,21 @@ pub(crate) fn embedding(indices: &[u32], weight: &[usize]) -> Result<usize, Forw
     }
 }
 
+/// Checks that an order has one index for each column of `x`, and no other.
+pub(crate) fn check_permutation(x: &[usize], order: &[u32]) -> Result<(), ForwardError> {
+    let columns = order.len();
+    if x.last() != Some(&columns) {
+        let expected = format!("an input of shape […, {columns}]");
+        return Err(shape_error("permute_columns", expected, x));
+    }
+    match order.iter().position(|&index| index as usize >= columns) {
+        Some(position) => {
+            Err(ForwardError::Index { position, index: order[position], rows: columns })
+        }
+        None => Ok(()),
+    }
+}
+
 /// Checks that the weight and the bias of a layer norm have one element for each column of `x`.
 pub(crate) fn check_layer_norm(
     x: &[usize],

@@ -4,6 +4,7 @@ use ndarray::ArrayD;
 
 use crate::backend::Backend;
 use crate::error::ForwardError;
+use crate::layers::InputOrder;
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
@@ -18,6 +19,8 @@ pub struct Linear<T: FloatTensor = ArrayD<f32>> {
     pub bias: Option<Param<T>>,
     /// How the input is quantized.
     pub input: ActivationQuantizer,
+    /// The order of the columns of the weight.
+    pub input_order: InputOrder,
 }
 
 impl<T: FloatTensor> Linear<T> {
@@ -38,6 +41,7 @@ impl<T: FloatTensor> Linear<T> {
             weight: Param::new(weight),
             bias: bias.map(Param::new),
             input: ActivationQuantizer::new(),
+            input_order: InputOrder::new(),
         })
     }
 
@@ -56,8 +60,10 @@ impl<T: Backend> Linear<T> {
     /// `[…, in]` to `[…, out]`.
     ///
     /// # Errors
-    /// See [`Backend::linear`].
+    /// See [`Backend::linear`]; and an input of another length than its
+    /// [order](Self::input_order).
     pub fn forward(&self, x: &T::Activation) -> Result<T::Activation, ForwardError> {
-        T::linear(x, &self.weight, self.bias.as_ref(), &self.input)
+        let x = self.input_order.apply::<T>(x)?;
+        T::linear(&x, &self.weight, self.bias.as_ref(), &self.input)
     }
 }

@@ -7,6 +7,7 @@ mod batch_norm;
 mod conv;
 mod conv_norm;
 mod embedding;
+mod input_order;
 mod layer_norm;
 mod linear;
 
@@ -14,5 +15,6 @@ pub use batch_norm::BatchNorm2d;
 pub use conv::Conv2d;
 pub use conv_norm::{ConvNorm2d, FoldError, FoldNorms};
 pub use embedding::Embedding;
+pub use input_order::{InputOrder, InputOrderError};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;

@@ -12,7 +12,7 @@ use quant_nn::candle::emulate_device;
 use quant_nn::training::{Adam, Qat, QatOptions};
 use quant_nn::{
     Backend, BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Embedding, FoldNorms, ForwardError,
-    LayerNorm, Linear, Pool, Unary,
+    InputOrder, LayerNorm, Linear, Pool, Unary,
 };
 
 /// Every layer type in one model.
@@ -322,4 +322,31 @@ fn sums_beyond_the_whole_numbers_of_a_float_are_cut() {
     let trained = bits(&qat.model().forward(&x).unwrap());
     let whole = emulate_device(|| qat.model().forward(&x)).unwrap();
     assert_eq!(bits(&whole), trained);
+}
+
+#[test]
+fn an_order_of_inputs_gives_equal_bits_and_gradients_of_the_inputs_in_their_order() {
+    let order = InputOrder::from_indices(vec![5, 0, 4, 1, 2, 3]).unwrap();
+    let recipe = recipe("per-channel-symmetric-int8", ActivationScheme::DYNAMIC);
+    let mut host = Linear::new(array(&tensor(&[4, 6], 1)), None).unwrap();
+    host.input_order = order.clone();
+    let mut layer = Linear::new(var(&[4, 6], 1), None).unwrap();
+    layer.input_order = order;
+    let x = var(&[2, 3, 6], 2);
+
+    let y = layer.forward(&x).unwrap();
+    let gradients = y.sum_all().unwrap().backward().unwrap();
+    let dx = values(gradients.get(&x).unwrap());
+    let weight = values(&tensor(&[4, 6], 1));
+    let sum = |column: usize| (0..4).map(|row| weight[6 * row + column]).sum::<f32>();
+    for (input, column) in [(5, 0), (0, 1), (4, 2), (1, 3), (2, 4), (3, 5)] {
+        assert!((dx[input] - sum(column)).abs() < 1e-5, "{input}");
+    }
+
+    let (host, layer) = (host.quantize(&recipe).unwrap(), layer.quantize(&recipe).unwrap());
+    let expected = array_bits(&host.forward(&array(&x)).unwrap());
+    assert_eq!(bits(&layer.forward(&x).unwrap()), expected);
+    assert!(layer.forward(&tensor(&[2, 5], 1)).is_err());
+    let none = tensor(&[0, 6], 1);
+    assert_eq!(layer.forward(&none).unwrap().dims(), [0, 4]);
 }

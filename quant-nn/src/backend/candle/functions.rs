@@ -60,6 +60,15 @@ pub(super) fn embedding<T: Storage>(
     }
 }
 
+pub(super) fn permute_columns(x: &Tensor, order: &[u32]) -> Result<Tensor, ForwardError> {
+    shape::check_permutation(x.dims(), order)?;
+    if x.elem_count() == 0 {
+        return Ok(x.clone());
+    }
+    let select = || x.contiguous()?.index_select(&Tensor::new(order, x.device())?, D::Minus1);
+    select().map_err(backend_error)
+}
+
 pub(super) fn layer_norm<T: Storage>(
     x: &Tensor,
     weight: &Param<T>,

@@ -108,6 +108,10 @@ macro_rules! backend {
                 functions::layer_norm(x, weight, bias, epsilon)
             }
 
+            fn permute_columns(x: &Tensor, order: &[u32]) -> Result<Tensor, ForwardError> {
+                functions::permute_columns(x, order)
+            }
+
             fn flatten(x: Tensor, axis: usize) -> Result<Tensor, ForwardError> {
                 let shape = shape::flatten(x.dims(), axis)?;
                 x.reshape(shape).map_err(backend_error)

@@ -156,6 +156,31 @@ pub fn layer_norm<D: Dimension>(
     Ok(array(x.shape(), y))
 }
 
+/// The columns of `x`, `[…, n]`, in another order: column `i` is that at `order[i]`. A layer of your
+/// own that has an [`InputOrder`](crate::InputOrder) calls this with its indices.
+///
+/// ```
+/// use ndarray::arr2;
+/// let y = quant_nn::permute_columns(&arr2(&[[1.0, 2.0, 3.0]]), &[2, 0, 1])?;
+/// assert_eq!(y, arr2(&[[3.0, 1.0, 2.0]]));
+/// # Ok::<(), quant_nn::ForwardError>(())
+/// ```
+///
+/// # Errors
+/// `order` does not have `n` indices, each below `n`.
+pub fn permute_columns<D: Dimension>(
+    x: &Array<f32, D>,
+    order: &[u32],
+) -> Result<Array<f32, D>, ForwardError> {
+    shape::check_permutation(x.shape(), order)?;
+    let values = FloatTensor::values(x);
+    let mut y = Vec::with_capacity(values.len());
+    for row in values.chunks(order.len().max(1)) {
+        y.extend(order.iter().map(|&index| row[index as usize]));
+    }
+    Ok(array(x.shape(), y))
+}
+
 /// The array of as many values as the shape has elements; `D` has the rank of the shape.
 pub(super) fn array<D: Dimension>(shape: &[usize], values: Vec<f32>) -> Array<f32, D> {
     ArrayD::from_shape_vec(IxDyn(shape), values)

@@ -16,7 +16,7 @@ use ndarray::ArrayD;
 
 pub use attention::attention;
 pub use float::matmul;
-pub use functions::{conv2d, embedding, layer_norm, linear};
+pub use functions::{conv2d, embedding, layer_norm, linear, permute_columns};
 pub use param::{CpuParam, CpuStorage};
 
 use functions::array;
@@ -74,6 +74,10 @@ impl Backend for ArrayD<f32> {
         epsilon: f32,
     ) -> Result<Self, ForwardError> {
         layer_norm(x, weight, bias, epsilon)
+    }
+
+    fn permute_columns(x: &Self, order: &[u32]) -> Result<Self, ForwardError> {
+        permute_columns(x, order)
     }
 
     fn flatten(x: Self, axis: usize) -> Result<Self, ForwardError> {
