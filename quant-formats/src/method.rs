@@ -194,6 +194,10 @@ pub enum FloatReason {
     Blocks,
     /// Each group has a float that is added.
     Biases,
+    /// The codes are positions in a table of values.
+    Table,
+    /// A code is multiplied by two numbers, with a rounding after each.
+    Factors,
     /// A zero point is no code.
     ZeroPoint {
         /// The zero point, where codes are signed.
@@ -213,6 +217,8 @@ impl fmt::Display for FloatReason {
             Self::ActOrder => f.write_str("its columns are not in the order of their groups"),
             Self::Blocks => f.write_str("its scales belong to more than one row"),
             Self::Biases => f.write_str("its groups have biases in place of zero points"),
+            Self::Table => f.write_str("its codes are positions in a table"),
+            Self::Factors => f.write_str("its codes are multiplied by two numbers"),
             Self::ZeroPoint { zero_point } => write!(f, "its zero point {zero_point} is no code"),
             Self::Scale => f.write_str("one of its scales is not a positive normal number"),
             Self::Empty => f.write_str("it has no elements"),

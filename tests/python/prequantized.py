@@ -263,6 +263,55 @@ def mlx(name, bits, out, groups, group):
     }, {f'{name}.weight': q.astype(np.float32) * spread(scale) + spread(offset)}
 
 
+# --- bitsandbytes ---------------------------------------------------------------------------------
+
+# The tables of its `get_4bit_type`.
+NF4 = [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+       -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+       0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+       0.7229568362236023, 1.0]
+FP4 = [0, 0.0625, 8.0, 12.0, 4.0, 6.0, 2.0, 3.0, -0.0, -0.0625, -8.0, -12.0, -4.0, -6.0, -2.0, -3.0]
+
+
+def four_bits(name, kind, shape, block, nested=False):
+    table = np.array(NF4 if kind == 'nf4' else FP4, np.float32)
+    table = table / np.abs(table).max()
+    count = int(np.prod(shape))
+    q = codes(4, count)
+    blocks = -(-count // block)
+    absmax = scales(blocks, np.float32)
+    state = {'quant_type': kind, 'blocksize': block, 'dtype': 'bfloat16', 'shape': list(shape)}
+    tensors = {}
+    if nested:
+        absmax8 = codes(8, blocks).astype(np.uint8)
+        nested_map = np.linspace(-1, 1, 256).astype(np.float32)
+        nested_absmax = scales(-(-blocks // 256), np.float32)
+        offset = 0.0123456789
+        state |= {'nested_blocksize': 256, 'nested_dtype': 'float32', 'nested_offset': offset}
+        absmax = nested_map[absmax8] * np.repeat(nested_absmax, 256)[:blocks] + np.float32(offset)
+        tensors = {f'{name}.weight.nested_absmax': nested_absmax,
+                   f'{name}.weight.nested_quant_map': nested_map}
+    values = table[q] * np.repeat(absmax, block)[:count]
+    padded = np.append(q, 0)[:count + count % 2].astype(np.uint8)
+    return {
+        f'{name}.weight': (padded[::2] << 4 | padded[1::2]).reshape(-1, 1),
+        f'{name}.weight.absmax': absmax8 if nested else absmax,
+        f'{name}.weight.quant_map': table,
+        f'{name}.weight.quant_state.bitsandbytes__{kind}':
+            np.frombuffer(json.dumps(state).encode(), np.uint8),
+    } | tensors, {f'{name}.weight': values.reshape(shape)}
+
+
+def llm_int8(name, out, inputs):
+    q = random.integers(-128, 128, (out, inputs)).astype(np.int8)
+    absmax = scales(out, np.float32)
+    values = q.astype(np.float32) * absmax[:, None] * np.float32(7.874015718698502e-3)
+    return {
+        f'{name}.weight': q, f'{name}.SCB': absmax,
+        f'{name}.weight_format': np.array(0, np.uint8),
+    }, {f'{name}.weight': values}
+
+
 def write(root, folder, config, *layers, beside=()):
     path = os.path.join(root, folder)
     os.makedirs(path, exist_ok=True)
@@ -323,6 +372,10 @@ def main(root):
           gptq('b8', 8, 64, 8, 32, 1, symmetric=True),
           gptq('short', 4, 72, 8, 32, 1, symmetric=True),
           gptq('act_order', 4, 96, 8, 32, 1, 'act', symmetric=True))
+    write(root, 'bitsandbytes', {'quantization_config': {
+        'quant_method': 'bitsandbytes', 'bnb_4bit_quant_type': 'nf4'}},
+          four_bits('nf4', 'nf4', (6, 64), 64), four_bits('nested', 'nf4', (20, 1000), 64, True),
+          four_bits('fp4', 'fp4', (3, 31), 64), llm_int8('int8', 6, 20))
 
 
 if __name__ == '__main__':

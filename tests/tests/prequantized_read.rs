@@ -42,11 +42,21 @@ fn refusal(tensors: &[(&str, &str, &[usize])], config: &str) -> String {
 /// For each folder, that is, for each layout.
 const MUTATIONS: usize = 100_000;
 
-const FOLDERS: [&str; 9] =
-    ["gptq", "gptq-v2", "gptq-sym", "awq", "compressed-tensors", "fp8", "mxfp4", "nvfp4", "mlx"];
+const FOLDERS: [&str; 10] = [
+    "gptq",
+    "gptq-v2",
+    "gptq-sym",
+    "awq",
+    "compressed-tensors",
+    "fp8",
+    "mxfp4",
+    "nvfp4",
+    "mlx",
+    "bitsandbytes",
+];
 
 /// For each tensor of the goldens, its scheme, or why it is float.
-const STORED: [(&str, &[(&str, &str)]); 9] = [
+const STORED: [(&str, &[(&str, &str)]); 10] = [
     (
         "gptq",
         &[
@@ -97,6 +107,15 @@ const STORED: [(&str, &[(&str, &str)]); 9] = [
     ("mxfp4", &[("packed", "its codes are floats")]),
     ("nvfp4", &[("a", "its codes are floats")]),
     ("mlx", &[("a", "its groups have biases in place of zero points")]),
+    (
+        "bitsandbytes",
+        &[
+            ("nf4", "its codes are positions in a table"),
+            ("nested", "its codes are positions in a table"),
+            ("fp4", "its codes are positions in a table"),
+            ("int8", "its codes are multiplied by two numbers"),
+        ],
+    ),
 ];
 
 #[test]
@@ -268,17 +287,7 @@ fn names_apply_to_the_float_tensors() {
 #[test]
 fn what_cannot_be_read_is_said_and_copied_as_it_is() {
     for (method, tensors) in [
-        (
-            Method::BitsAndBytes,
-            &[
-                ("fc.weight", "U8", &[8, 1][..]),
-                ("fc.weight.absmax", "F32", &[1]),
-                ("fc.weight.quant_map", "F32", &[16]),
-                ("fc.weight.quant_state.bitsandbytes__nf4", "U8", &[40]),
-            ][..],
-        ),
-        (Method::BitsAndBytes, &[("fc.weight", "I8", &[4, 4]), ("fc.SCB", "F32", &[4])]),
-        (Method::Exl2, &[("fc.q_weight", "I32", &[4, 4]), ("fc.q_scale", "I32", &[4, 1])]),
+        (Method::Exl2, &[("fc.q_weight", "I32", &[4, 4][..]), ("fc.q_scale", "I32", &[4, 1])][..]),
         (Method::Exl3, &[("fc.trellis", "I16", &[1, 1, 48]), ("fc.suh", "F16", &[16])]),
         (Method::Hqq, &[("fc.W_q", "U8", &[4, 4]), ("fc.scale", "F16", &[4, 1])]),
         (
@@ -392,13 +401,86 @@ fn parts_that_do_not_fit_are_named() {
 }
 
 #[test]
+fn tensors_of_bitsandbytes_that_do_not_fit_are_named() {
+    let state = "fc.weight.quant_state.bitsandbytes__nf4";
+    let tensors = |codes: &'static str, state_dtype: &'static str| {
+        [
+            ("fc.weight", codes, &[8, 1][..]),
+            ("fc.weight.absmax", "F32", &[1]),
+            ("fc.weight.quant_map", "F32", &[16]),
+            (state, state_dtype, &[40]),
+        ]
+    };
+    // No text.
+    let said = refusal(&tensors("U8", "U8"), "");
+    assert!(
+        said.starts_with("fc.weight: bitsandbytes: ") && said.contains("`fc.weight.quant_state")
+    );
+    assert!(refusal(&tensors("U8", "I64"), "").contains("is I64 [40]"));
+    // Packed as if it were a float, which is not half of a tensor, but all of it.
+    assert!(refusal(&tensors("BF16", "U8"), "").contains("`fc.weight.quant_state"));
+    let unknown = &tensors("U8", "U8")[..3];
+    assert!(refusal(unknown, "").contains("the shape cannot be told from shapes"));
+
+    let int8: &[(&str, &str, &[usize])] = &[("fc.weight", "I8", &[4, 4]), ("fc.SCB", "F32", &[3])];
+    assert!(refusal(int8, "").contains("`fc.SCB` is F32 [3]"));
+    let format = [int8, &[("fc.weight_format", "U8", &[2])]].concat();
+    assert!(refusal(&format, "").contains("`fc.weight_format` is U8 [2]"));
+}
+
+#[test]
+fn parts_of_bitsandbytes_are_compared_with_what_their_description_says() {
+    let bytes = fs::read(golden("bitsandbytes").join("model.safetensors")).unwrap();
+    for (old, new, said) in [
+        (r#""blocksize": 64, "dtype": "bfloat16", "shape": [6, 64]"#, "x", "quant_state"),
+        (r#""shape": [6, 64]"#, r#""shape": [6, 65]"#, "`nf4.weight` is U8 [192, 1]"),
+        (
+            r#""blocksize": 64, "dtype": "bfloat16", "shape": [6"#,
+            r#""blocksize": 32, "dtype": "bfloat16", "shape": [6"#,
+            "`nf4.weight.absmax` is F32 [6]",
+        ),
+        (
+            r#""blocksize": 64, "dtype": "bfloat16", "shape": [6"#,
+            r#""blocksize": 00, "dtype": "bfloat16", "shape": [6"#,
+            "quant_state",
+        ),
+        (r#""nested_offset": 0"#, r#""nested_OFFSET": 0"#, "`nested.weight.quant_state"),
+        (r#""nested_blocksize": 256"#, r#""nested_blocksize": 100"#, "nested_absmax` is F32 [2]"),
+    ] {
+        let at = bytes.windows(old.len()).position(|it| it == old.as_bytes()).expect(old);
+        let mut bytes = bytes.clone();
+        let new = format!("{new:0$}", old.len());
+        bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+        let checkpoint = import_bytes(&bytes, b"").unwrap();
+        let (_, refusal) = checkpoint.prequantized().unwrap().refused().expect(old);
+        assert!(refusal.to_string().contains(said), "{old}: {refusal}");
+    }
+}
+
+/// Where the data of a tensor begins in a file.
+fn data_of(file: &[u8], name: &str) -> usize {
+    let header_len = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&file[8..8 + header_len]).unwrap();
+    8 + header_len + header[name]["data_offsets"][0].as_u64().unwrap() as usize
+}
+
+#[test]
+fn int8_codes_of_bitsandbytes_in_another_order_are_refused() {
+    let mut bytes = fs::read(golden("bitsandbytes").join("model.safetensors")).unwrap();
+    let at = data_of(&bytes, "int8.weight_format");
+    bytes[at] = 2;
+    let checkpoint = import_bytes(&bytes, b"").unwrap();
+    let (tensor, refusal) = checkpoint.prequantized().unwrap().refused().unwrap();
+    assert_eq!(tensor.id, "int8.weight");
+    assert_eq!(refusal.to_string(), "the variant `weight_format 2` cannot be read");
+}
+
+#[test]
 fn a_group_that_does_not_exist_is_an_error_of_the_values() {
     let path = golden("gptq").join("model.safetensors");
     let mut bytes = fs::read(path).unwrap();
-    let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
-    let at = header["act_order.g_idx"]["data_offsets"][0].as_u64().unwrap() as usize;
-    bytes[8 + header_len + at + 8] = 3;
+    let at = data_of(&bytes, "act_order.g_idx");
+    bytes[at + 8] = 3;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.safetensors");
     fs::write(&path, bytes).unwrap();

@@ -3,6 +3,7 @@
 use quant::{QuantizationScheme, RecordError};
 
 use super::awq::Awq;
+use super::bits_and_bytes::{Int8, Tabled};
 use super::codes::Codes;
 use super::component::{Component, Reader};
 use super::config::Config;
@@ -25,10 +26,13 @@ pub(super) enum Layout {
     Scaled(Scaled, Method),
     Fp4(Fp4, Method),
     Mlx(Mlx),
+    Tabled(Tabled),
+    Int8(Int8),
 }
 
 impl Layout {
-    /// Checks types and shapes of all parts. No tensor is read but one that holds a shape.
+    /// Checks types and shapes of all parts. No tensor is read but those that hold a shape or name a
+    /// variant.
     ///
     /// # Errors
     /// The tensor cannot be read; or the reason why its values cannot be computed.
@@ -52,6 +56,10 @@ impl Layout {
             }
             Method::Mxfp4 | Method::Nvfp4 => Fp4::plan(found).map(|it| Self::Fp4(it, found.method)),
             Method::Mlx => Mlx::plan(found, config).map(Self::Mlx),
+            Method::BitsAndBytes if found.part(".SCB").is_some() => {
+                Int8::plan(found, from)?.map(Self::Int8)
+            }
+            Method::BitsAndBytes => Tabled::plan(found, from)?.map(Self::Tabled),
             _ => Err(Refusal::Unsupported),
         })
     }
@@ -65,6 +73,8 @@ impl Layout {
             Self::Mlx(it) => integer(Method::Mlx, it.bits),
             Self::Scaled(it, method) => Encoding::new(*method, it.is_integer().then_some(8)),
             Self::Fp4(_, method) => Encoding::new(*method, None),
+            Self::Tabled(_) => Encoding::new(Method::BitsAndBytes, None),
+            Self::Int8(_) => integer(Method::BitsAndBytes, 8),
         }
     }
 
@@ -76,6 +86,8 @@ impl Layout {
             Self::Scaled(it, _) => it.shape(),
             Self::Fp4(it, _) => it.shape(),
             Self::Mlx(it) => it.shape(),
+            Self::Tabled(it) => it.shape(),
+            Self::Int8(it) => it.shape(),
         }
     }
 
@@ -99,6 +111,8 @@ impl Layout {
             Self::Scaled(it, _) => Ok(it.integers(from)?.ok_or(FloatReason::FloatCodes)),
             Self::Fp4(..) => Ok(Err(FloatReason::FloatCodes)),
             Self::Mlx(_) => Ok(Err(FloatReason::Biases)),
+            Self::Tabled(_) => Ok(Err(FloatReason::Table)),
+            Self::Int8(_) => Ok(Err(FloatReason::Factors)),
         }
     }
 
@@ -108,7 +122,9 @@ impl Layout {
             Self::Awq(it) => it.scales(from),
             Self::Packed(it) => it.scales(from),
             Self::Scaled(it, _) => it.scales(from),
-            Self::Fp4(..) | Self::Mlx(_) => unreachable!("no scheme has these"),
+            Self::Fp4(..) | Self::Mlx(_) | Self::Tabled(_) | Self::Int8(_) => {
+                unreachable!("no scheme has these")
+            }
         }
     }
 
@@ -135,7 +151,9 @@ impl Layout {
             Self::Awq(it) => it.read(from),
             Self::Packed(it) => it.read(from),
             Self::Scaled(it, _) => it.codes(from),
-            Self::Fp4(..) | Self::Mlx(_) => unreachable!("no scheme has these"),
+            Self::Fp4(..) | Self::Mlx(_) | Self::Tabled(_) | Self::Int8(_) => {
+                unreachable!("no scheme has these")
+            }
         }
     }
 
@@ -145,6 +163,8 @@ impl Layout {
             Self::Scaled(it, _) => it.read(from),
             Self::Fp4(it, _) => it.read(from),
             Self::Mlx(it) => it.read(from),
+            Self::Tabled(it) => it.read(from),
+            Self::Int8(it) => it.read(from),
         }
     }
 }

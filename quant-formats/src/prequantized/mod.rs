@@ -7,6 +7,7 @@
 //! and the rooms up to the formats. Start reading at `recognize`.
 
 mod awq;
+mod bits_and_bytes;
 mod codes;
 mod component;
 mod config;

@@ -133,17 +133,20 @@ const RULES: &[Rule] = &[
         weight: "",
     },
     Rule {
+        // The codes may be stored as if they were of another type.
+        method: Method::BitsAndBytes,
+        anchor: "",
+        dtype: |_| true,
+        scales: &[".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4"],
+        others: &[".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"],
+        weight: "",
+    },
+    Rule {
         method: Method::BitsAndBytes,
         anchor: "",
         dtype: |it| it.dtype == Dtype::U8,
         scales: &[".absmax"],
-        others: &[
-            ".quant_map",
-            ".nested_absmax",
-            ".nested_quant_map",
-            ".quant_state.bitsandbytes__nf4",
-            ".quant_state.bitsandbytes__fp4",
-        ],
+        others: &[".quant_map", ".nested_absmax", ".nested_quant_map"],
         weight: "",
     },
     Rule {
