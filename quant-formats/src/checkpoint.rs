@@ -113,6 +113,11 @@ impl Checkpoint {
         }
     }
 
+    /// As [`Source::alias_of`].
+    pub(crate) fn alias_of(&self, index: usize) -> Option<usize> {
+        if index < self.source.entries().len() { self.source.alias_of(index) } else { None }
+    }
+
     /// As [`Source::grain`].
     pub(crate) fn grain(&self, index: usize) -> Option<usize> {
         match &self.blocks {

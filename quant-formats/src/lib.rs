@@ -72,6 +72,7 @@ mod create;
 mod declared;
 mod encode;
 mod entry;
+mod equal;
 mod error;
 mod folder;
 mod folder_error;

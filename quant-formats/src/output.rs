@@ -1,6 +1,6 @@
 //! Writing what a job makes of each tensor of a checkpoint, piece by piece.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use quant::Tensor;
@@ -9,6 +9,7 @@ use quant::record::{LaterState, Manifest, RecordEntry};
 use crate::checkpoint::Checkpoint;
 use crate::create::create;
 use crate::entry::{Entry, StateEntry, Stored};
+use crate::equal::equal_tensors;
 use crate::error::CheckpointError;
 use crate::format::Format;
 use crate::ggml::{GgufType, kind_of_tensor};
@@ -77,6 +78,14 @@ impl Form {
         Self::State(LaterState { id: entry.id.clone(), kind, len })
     }
 
+    /// Whether another tensor is stored like this one.
+    fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tensor(a), Self::Tensor(b)) => (a.stored, &a.shape) == (b.stored, &b.shape),
+            _ => false,
+        }
+    }
+
     fn next(&self) -> Next<'_> {
         match self {
             Self::Tensor(entry) => Next::Tensor(entry),
@@ -104,13 +113,50 @@ pub(crate) fn common_grain(a: Option<usize>, b: Option<usize>) -> Option<usize> 
 /// What a checkpoint becomes.
 pub(crate) struct Output {
     targets: Vec<Target>,
+    /// Targets that are other names of earlier ones, and those.
+    aliases: Vec<(usize, usize)>,
     metadata: BTreeMap<String, String>,
 }
 
 impl Output {
     /// The tensors of a checkpoint become `targets`; its metadata is copied.
     pub(crate) fn of(from: &Checkpoint, targets: Vec<Target>) -> Self {
-        Self { targets, metadata: from.metadata().clone() }
+        Self { targets, aliases: Vec::new(), metadata: from.metadata().clone() }
+    }
+
+    /// In a record, tensors that are equal, and become the `same`, are stored once.
+    pub(crate) fn share(
+        mut self,
+        from: &Checkpoint,
+        to: &Path,
+        options: Options<'_>,
+        same: impl Fn(usize, usize) -> bool,
+    ) -> Result<Self, CheckpointError> {
+        // Other names are in the metadata of a record, which is that of one file.
+        if !matches!(Format::of_path(to), Ok(Format::Record)) || options.max_shard_size.is_some() {
+            return Ok(self);
+        }
+        let bytes = |index: usize| self.targets[index].byte_count();
+        let mut equal = equal_tensors(from, options)?;
+        equal.retain(|&(index, of)| {
+            same(index, of) && self.targets[index].form.is_as(&self.targets[of].form)
+        });
+        let all: u64 = (0..self.targets.len()).map(bytes).sum();
+        let mut shared = 0;
+        // A reader allows no more bytes under other names than are stored.
+        equal.retain(|&(index, _)| {
+            let more = shared + 2 * bytes(index) + 8 * from.entries()[index].shape.len() as u64;
+            let fits = more <= all;
+            shared = if fits { more } else { shared };
+            fits
+        });
+        self.aliases = equal;
+        Ok(self)
+    }
+
+    /// Targets that are other names of earlier ones, and those.
+    pub(crate) fn aliases(&self) -> &[(usize, usize)] {
+        &self.aliases
     }
 
     /// Gives a key of the metadata another value, if it has one.
@@ -152,12 +198,22 @@ struct Sequence {
 }
 
 impl Sequence {
-    /// States before `first` are not written in pieces.
-    fn new(from: &Checkpoint, targets: Vec<Target>, states: &[StateEntry], first: usize) -> Self {
+    /// Targets that are other names are left out. States before `first` are not written in pieces.
+    fn new(
+        from: &Checkpoint,
+        targets: Vec<Target>,
+        aliases: &[(usize, usize)],
+        states: &[StateEntry],
+        first: usize,
+    ) -> Self {
+        let aliases: HashSet<usize> = aliases.iter().map(|&(index, _)| index).collect();
         let mut all = Self { places: vec![], forms: vec![], items: vec![] };
         let is_tensor = |(_, target): &(usize, Target)| matches!(target.form, Form::Tensor(_));
-        let (tensors, blocks): (Vec<_>, Vec<_>) =
-            targets.into_iter().enumerate().partition(is_tensor);
+        let (tensors, blocks): (Vec<_>, Vec<_>) = targets
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| !aliases.contains(index))
+            .partition(is_tensor);
         let push_tensor = |all: &mut Self, (index, target): (usize, Target)| {
             let Target { form, grain, needs } = target;
             let item = Item::tensor(&from.entries()[index], grain, needs);
@@ -214,11 +270,11 @@ pub(crate) fn write<R: Send>(
     each: impl Fn(&Piece) -> Result<(R, Made), CheckpointError> + Sync,
     mut done: impl FnMut(&Piece, R),
 ) -> Result<(), CheckpointError> {
-    let Output { targets, metadata } = output;
+    let Output { targets, aliases, metadata } = output;
     let states = from.state_entries();
     let first = read_at_once(&states, to);
     let held = states[..first].iter().map(|state| state.bytes).sum();
-    let mut sequence = Sequence::new(from, targets, &states, first);
+    let mut sequence = Sequence::new(from, targets, &aliases, &states, first);
     if matches!(Format::of_path(to), Ok(Format::Json)) {
         // Scales come before codes there.
         sequence.items.iter_mut().for_each(|item| item.grain = None);
@@ -227,7 +283,11 @@ pub(crate) fn write<R: Send>(
     pipeline::check(items, held, options)?;
 
     let read = (0..first).map(|state| from.state(state)).collect::<Result<Vec<_>, _>>()?;
+    let id = |index: usize| from.entries()[index].id.clone();
     let manifest = sequence.manifest().with_metadata(metadata).with_states(read);
+    let manifest = aliases
+        .iter()
+        .fold(manifest, |manifest, &(index, of)| manifest.with_alias(id(index), id(of)));
     let mut writer = create(to, manifest.with_max_shard_size(options.max_shard_size))?;
     let each = |piece: &Piece| match places[piece.item] {
         Place::Tensor(index) => each(&piece.of(index)).map(|(result, made)| (Some(result), made)),

@@ -81,6 +81,10 @@ impl Source for Record {
         self.file.read(index)
     }
 
+    fn alias_of(&self, index: usize) -> Option<usize> {
+        self.file.alias_of(index)
+    }
+
     fn grain(&self, index: usize) -> Option<usize> {
         self.entries[index].scheme().is_none().then_some(1)
     }

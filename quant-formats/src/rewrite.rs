@@ -1,10 +1,12 @@
 //! From one checkpoint to a plan, or to another checkpoint.
 
+use std::collections::BTreeMap;
+use std::mem;
 use std::path::Path;
 
 use quant::__private::{Decided, Effect, decide_all};
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
-use quant::quantize::{Candidate, PlannedParam, Planner};
+use quant::quantize::{Candidate, PlannedParam, Planner, Reason};
 use quant::record::RecordEntry;
 use quant::tensor::FloatType;
 use quant::{Plan, QuantizeError, RecordError, Tensor};
@@ -58,7 +60,7 @@ pub fn plan(
         effects.add(piece, effect);
         Ok(())
     })?;
-    Ok(Plan::of_params(effects.planned))
+    Ok(effects.plan())
 }
 
 /// Chooses a precision for each tensor within a budget of bytes. Every tensor is read once.
@@ -137,9 +139,17 @@ pub fn quantize(
         Ok((Some(effect), Made::Tensor(quantized.into())))
     };
     let mut effects = Effects::of(entries, &decided);
-    let output = Output::of(from, targets);
-    write(from, output, to.as_ref(), options, each, |piece, one| effects.add(piece, one))?;
-    Ok(Plan::of_params(effects.planned))
+    let to = to.as_ref();
+    let output = Output::of(from, targets).share(from, to, options, |a, b| {
+        match (decided.get(a), decided.get(b)) {
+            (Some(a), Some(b)) => a.is_same(b),
+            (a, b) => a.is_none() && b.is_none(),
+        }
+    })?;
+    let aliases = output.aliases().to_vec();
+    write(from, output, to, options, each, |piece, one| effects.add(piece, one))?;
+    effects.share(&aliases);
+    Ok(effects.plan())
 }
 
 /// Copies a checkpoint to another file with every quantized tensor converted to float.
@@ -166,6 +176,7 @@ pub fn dequantize(
         Ok(((), Made::Tensor(part.dequantize())))
     };
     let output = Output::of(from, floats.collect()).update(FILE_TYPE, ALL_F32);
+    let output = output.share(from, to.as_ref(), options, |_, _| true)?;
     write(from, output, to.as_ref(), options, each, |_, ()| {})
 }
 
@@ -183,7 +194,8 @@ pub fn convert(
 ) -> Result<(), CheckpointError> {
     let targets = (0..from.entries().len()).map(|index| Target::copy(from, index)).collect();
     let each = |piece: &Piece| Ok(((), copy(from, piece)?));
-    write(from, Output::of(from, targets), to.as_ref(), options, each, |_, ()| {})
+    let output = Output::of(from, targets).share(from, to.as_ref(), options, |_, _| true)?;
+    write(from, output, to.as_ref(), options, each, |_, ()| {})
 }
 
 /// Makes a piece of what [`Target::copy`] declares.
@@ -200,12 +212,13 @@ pub(crate) struct Effects<'a> {
     entries: &'a [Entry],
     decided: &'a [Decided],
     sum: Sum<Effect>,
-    pub(crate) planned: Vec<PlannedParam>,
+    /// By the position of the tensor.
+    planned: BTreeMap<usize, PlannedParam>,
 }
 
 impl<'a> Effects<'a> {
     pub(crate) fn of(entries: &'a [Entry], decided: &'a [Decided]) -> Self {
-        Self { entries, decided, sum: Sum::default(), planned: Vec::new() }
+        Self { entries, decided, sum: Sum::default(), planned: BTreeMap::new() }
     }
 
     /// Adds the effect on the next piece, if there is a plan of its tensor.
@@ -215,7 +228,28 @@ impl<'a> Effects<'a> {
         };
         // The bytes of the file, which may not be those in memory.
         let bytes = self.entries[piece.item].bytes;
-        self.planned.push(self.decided[piece.item].clone().planned(bytes, sum));
+        self.planned.insert(piece.item, self.decided[piece.item].clone().planned(bytes, sum));
+    }
+
+    /// Adds tensors that are other names of tensors with a plan.
+    fn share(&mut self, aliases: &[(usize, usize)]) {
+        for &(index, of) in aliases {
+            if let Some(mut planned) = self.planned.get(&of).cloned() {
+                let name = self.entries[index].id.clone();
+                planned.reason = Reason::EqualTo { id: mem::replace(&mut planned.id, name) };
+                (planned.bytes_before, planned.bytes_after) = (self.entries[index].bytes, 0);
+                self.planned.insert(index, planned);
+            }
+        }
+    }
+
+    /// Takes the plan of the last tensor.
+    pub(crate) fn pop(&mut self) -> Option<PlannedParam> {
+        self.planned.pop_last().map(|(_, planned)| planned)
+    }
+
+    fn plan(self) -> Plan {
+        Plan::of_params(self.planned.into_values().collect())
     }
 }
 

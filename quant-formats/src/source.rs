@@ -66,6 +66,11 @@ pub(crate) trait Source: Send + Sync {
         self.read_into(index, allocation)
     }
 
+    /// The position of an earlier tensor of which this one is another name, if it is.
+    fn alias_of(&self, _index: usize) -> Option<usize> {
+        None
+    }
+
     /// Compares the bytes of a tensor with what the file says about them.
     fn verify(&self, index: usize) -> Result<(), RecordError> {
         self.read(index).map(drop)

@@ -12,6 +12,7 @@ import zlib
 import numpy as np
 
 MAGIC = b"\x89QNT\r\n\x1a\n"
+ALIAS = "quant.alias."
 PRELUDE = 32
 ALIGNMENT = 64
 FLOAT32, QUANTIZED, FLOAT16, BFLOAT16 = 0, 1, 2, 3
@@ -172,9 +173,15 @@ def read(path):
     for name, shape, encoding, parts in tensors:
         payloads = [sections.take(name, part) for part in parts]
         arrays[name] = values(shape, encoding, payloads, version)
+    aliases = {}
     payloads = {name: (kind, sections.take(name, part)) for name, kind, part in states}
+    if version >= 2:
+        for key in [key for key in metadata if key.startswith(ALIAS)]:
+            name, of = key[len(ALIAS) :], metadata.pop(key)
+            check(of in arrays and name not in arrays, f"{name}: not another name of a tensor")
+            aliases[name] = arrays[of]
     check(sections.at == len(data), "the sections do not fill the file")
-    return metadata, arrays, payloads
+    return metadata, arrays | aliases, payloads
 
 
 def compare(record, path):

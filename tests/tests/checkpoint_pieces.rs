@@ -303,3 +303,36 @@ fn progress_counts_all_values_of_a_tensor() {
         from.entries().iter().map(|entry| 4 * entry.element_count() as u64).collect();
     assert_eq!(told.into_inner().unwrap(), expected);
 }
+
+/// Public reports have tensors of more than 2^31 elements, which break other tools.
+#[cfg(unix)]
+#[test]
+fn a_tensor_of_more_than_two_to_the_31_elements_fits_into_little_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large.safetensors");
+    let (rows, columns) = (65_537u64, 32_768);
+    let data = 2 * rows * columns;
+    let header = format!(
+        r#"{{"w":{{"dtype":"BF16","shape":[{rows},{columns}],"data_offsets":[0,{data}]}}}}"#
+    );
+    let mut start = (header.len() as u64).to_le_bytes().to_vec();
+    start.extend(header.bytes());
+    let len = start.len() as u64 + data;
+    let file = fs::File::create(&path).unwrap();
+    std::io::Write::write_all(&mut &file, &start).unwrap();
+    if file.set_len(len).is_err() {
+        eprintln!("SKIPPED: no sparse file of 4 GiB");
+        return;
+    }
+    // The last row has values.
+    let last: Vec<u8> = (0..columns).flat_map(|_| 0x3F80u16.to_le_bytes()).collect();
+    std::os::unix::fs::FileExt::write_all_at(&file, &last, len - 2 * columns).unwrap();
+    let plan =
+        quant_formats::plan(&open(&path), &recipe("per-channel-symmetric-int8"), within(64 << 20));
+    let plan = plan.unwrap();
+    assert_eq!(plan.params()[0].expected.unwrap().scales, (1.0 / 127.0, 1.0));
+    assert_eq!(plan.bytes_before(), data);
+    let error =
+        quant_formats::plan(&open(&path), &recipe("per-tensor-symmetric-int8"), within(64 << 20));
+    assert!(matches!(error, Err(CheckpointError::Memory { .. })), "{error:?}");
+}

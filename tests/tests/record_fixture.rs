@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use quant::record::{Record, Recorder};
+use quant::record::{Manifest, Record, RecordEntry, RecordWriter, Recorder};
 use quant::{BincodeRecorder, Module, Tensor};
 use serde_json::json;
 use tests::random::Random;
@@ -219,4 +219,39 @@ fn a_reader_in_another_language_finds_the_same_values() {
     std::fs::write(&record, bytes).unwrap();
     let output = Command::new(python).arg(&script).arg(&record).output().unwrap();
     assert!(!output.status.success());
+}
+
+/// A record of version 2 in which `head` is another name of `embed`.
+fn write_aliases(path: &Path) {
+    let manifest = Manifest::new([RecordEntry::new("embed", [2, 2], None)]);
+    let mut writer = RecordWriter::create(path, manifest.with_alias("head", "embed")).unwrap();
+    writer.write("embed", &embed()).unwrap();
+    writer.finish().unwrap();
+}
+
+fn embed() -> Tensor {
+    Tensor::from_values(&[2, 2], vec![1.0, -2.0, 0.5, 4.0]).unwrap()
+}
+
+#[test]
+fn version_2_fixture_with_an_alias_loads_and_is_written_again() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/record-v2-alias.quant");
+    if std::env::var_os("QUANT_BLESS").is_some() {
+        write_aliases(&path);
+    }
+    let record = BincodeRecorder::default().load_file(&path).unwrap();
+    assert_eq!(record, Record::from_iter([("embed", embed()), ("head", embed())]));
+    let directory = tempfile::tempdir().unwrap();
+    write_aliases(&directory.path().join("a.quant"));
+    let again = std::fs::read(directory.path().join("a.quant")).unwrap();
+    assert_eq!(again, std::fs::read(&path).unwrap());
+
+    let python = match python() {
+        Ok(python) => python,
+        Err(why) => return eprintln!("SKIPPED: the Python reader was not run: {why}"),
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/read_record.py");
+    let output = Command::new(python).arg(script).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, "embed: [2, 2]\nhead: [2, 2]\n", "{output:?}");
 }

@@ -185,7 +185,7 @@ impl<'a> Job<'a> {
         pipeline::run(&items, 0, options, each, |piece, written| {
             let Some((effect, bytes)) = written else { return Ok(()) };
             effects.add(piece, effect);
-            sequence.put(piece, &bytes, effects.planned.pop())
+            sequence.put(piece, &bytes, effects.pop())
         })?;
         let (journal, params) = sequence.finish(finished);
         if let Some(index) = self.shards.index(&self.outputs) {

@@ -74,6 +74,11 @@ pub enum Reason {
     Empty,
     /// It is quantized already.
     AlreadyQuantized,
+    /// It is equal to an earlier tensor of the file, and stored once.
+    EqualTo {
+        /// The other tensor.
+        id: ParamId,
+    },
     /// An input whose layer keeps its weights float.
     FloatWeights,
     /// The format of the output has it as a float only.
@@ -117,6 +122,7 @@ impl fmt::Display for Reason {
             Self::Recipe => f.write_str("the recipe"),
             Self::Budget => f.write_str("within the budget"),
             Self::Empty => f.write_str("no elements"),
+            Self::EqualTo { id } => write!(f, "equal to {id}"),
             Self::AlreadyQuantized => f.write_str("already quantized"),
             Self::Format => f.write_str("float in the format of the output"),
             Self::StackedInFormat => {

@@ -23,6 +23,11 @@ impl Decided {
         }
     }
 
+    /// Whether the same is decided about another tensor.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.choice() == other.choice()
+    }
+
     /// What becomes of the part that starts at the element `at`.
     ///
     /// # Errors

@@ -97,6 +97,22 @@ pub enum RecordFormatError {
         /// The name.
         id: ParamId,
     },
+    /// A name stands for a tensor that the record does not have.
+    Alias {
+        /// The name.
+        id: ParamId,
+        /// The tensor.
+        of: ParamId,
+    },
+    /// The tensors under other names have more bytes than the record.
+    AliasBytes {
+        /// The first name that is too much.
+        id: ParamId,
+        /// The bytes of all tensors under other names, up to this one.
+        bytes: u64,
+        /// The length of the record.
+        len: u64,
+    },
     /// The keys of the metadata are not in strictly ascending order.
     MetadataOrder {
         /// The first key that is not greater than the one before it.
@@ -240,6 +256,10 @@ impl fmt::Display for RecordFormatError {
                 "{id}: {kind} damaged: the checksum is {computed:08x}, expected {stored:08x}"
             ),
             Self::DuplicateName { id } => write!(f, "{id}: duplicate name"),
+            Self::Alias { id, of } => write!(f, "{id}: another name of `{of}`, which is missing"),
+            Self::AliasBytes { id, bytes, len } => {
+                write!(f, "{id}: {bytes} bytes under other names, in a record of {len} bytes")
+            }
             Self::MetadataOrder { key } => {
                 write!(f, "metadata `{key}`: duplicate key, or keys out of order")
             }

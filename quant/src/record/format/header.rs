@@ -11,6 +11,7 @@ use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::alias;
 use super::codec::{config, list};
 use super::encoding::Encoding;
 use super::error::RecordFormatError;
@@ -131,10 +132,16 @@ impl<'a> Header<'a> {
         &self,
         asked: Option<RecordVersion>,
     ) -> Result<RecordVersion, RecordFormatError> {
+        let alias = self.metadata.iter().find(|pair| alias::is_alias(pair));
         let Some(version) = asked else {
             let versions = self.tensors.iter().map(|tensor| tensor.encoding.version());
+            let versions = versions.chain(alias.map(|_| RecordVersion::V2));
             return Ok(versions.max().unwrap_or(RecordVersion::V1));
         };
+        if let Some(pair) = alias.filter(|_| version < RecordVersion::V2) {
+            let (id, needed) = (pair.key[alias::PREFIX.len()..].into(), RecordVersion::V2);
+            return Err(RecordFormatError::NewerVersion { id, needed, asked: version });
+        }
         let is_newer = |tensor: &&TensorEntry<'_>| tensor.encoding.stored(version).is_err();
         match self.tensors.iter().find(is_newer) {
             Some(tensor) => Err(RecordFormatError::NewerVersion {

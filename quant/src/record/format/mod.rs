@@ -3,6 +3,7 @@
 //! Knows neither files nor models, and imports nothing from the rest of `record`. Start at
 //! [`layout`] and [`header`]; [`validate`] checks what a header claims.
 
+pub(super) mod alias;
 mod codec;
 pub(super) mod encoding;
 pub(super) mod entry;

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use super::alias;
 use super::entry::RecordEntry;
 use super::error::RecordFormatError;
 use super::header::{Header, MetadataEntry, StateEntry, TensorEntry};
@@ -19,6 +20,8 @@ pub(crate) struct CheckedHeader<'a> {
     pub(crate) metadata: Vec<MetadataEntry<'a>>,
     pub(crate) tensors: Vec<CheckedTensor>,
     pub(crate) states: Vec<StateEntry<'a>>,
+    /// Other names of tensors, and the positions of those.
+    pub(crate) aliases: Vec<(ParamId, usize)>,
 }
 
 /// A tensor whose section lengths match its shape and how it is stored.
@@ -49,8 +52,12 @@ pub(crate) fn validate(
     }
     cursor.finish()?;
     let tensors = header.tensors.into_iter().map(|tensor| check_tensor(version, tensor));
-    let tensors = tensors.collect::<Result<_, _>>()?;
-    Ok(CheckedHeader { metadata: header.metadata, tensors, states: header.states })
+    let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+    let has_aliases = version >= RecordVersion::V2;
+    let is_alias = |pair: &MetadataEntry<'_>| has_aliases && alias::is_alias(pair);
+    let (aliases, metadata): (Vec<_>, _) = header.metadata.into_iter().partition(is_alias);
+    let aliases = alias::resolve(&aliases, &tensors, end)?;
+    Ok(CheckedHeader { metadata, tensors, states: header.states, aliases })
 }
 
 fn ascending(metadata: &[MetadataEntry<'_>]) -> Result<(), RecordFormatError> {

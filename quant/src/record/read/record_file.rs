@@ -58,6 +58,8 @@ pub struct RecordFile {
     states: Vec<StateLocation>,
     /// The positions of names in `entries`.
     positions: HashMap<ParamId, usize>,
+    /// The tensors of the last entries, which are other names of them.
+    aliases: Vec<usize>,
 }
 
 /// Where a tensor is stored.
@@ -120,22 +122,42 @@ impl RecordFile {
 
     fn whole(file: OpenFile) -> Result<Self, RecordError> {
         let mut record = Self::empty();
-        record.push(file)?;
+        let mut aliases = Vec::new();
+        record.push(file, &mut aliases)?;
+        record.add_aliases(aliases);
         Ok(record)
     }
 
     fn sharded(index: &ShardIndex, path: &Path) -> Result<Self, RecordError> {
         // Symbolic links are followed, as in saving: the shards are next to their target.
         let path = fs::canonicalize(path)?;
-        let mut record = Self::empty();
+        let (mut record, mut aliases) = (Self::empty(), Vec::new());
         for shard in &index.shards {
             let path = path.with_file_name(&shard.name);
-            let add = |record: &mut Self| record.push_shard(OpenFile::open(&path)?, shard);
-            add(&mut record).map_err(|error| RecordError::from(error).in_file(&path))?;
+            let mut add = || record.push_shard(OpenFile::open(&path)?, shard, &mut aliases);
+            add().map_err(|error| RecordError::from(error).in_file(&path))?;
         }
+        record.add_aliases(aliases);
         check_distinct(record.entries.iter().map(|entry| entry.id.as_str()))?;
         check_distinct(record.states.iter().map(|state| state.id.as_str()))?;
         Ok(record)
+    }
+
+    /// Adds the other names of tensors after all tensors.
+    fn add_aliases(&mut self, aliases: Vec<(ParamId, usize)>) {
+        for (id, of) in aliases {
+            self.positions.insert(id.clone(), self.entries.len());
+            self.entries.push(RecordEntry { id, ..self.entries[of].clone() });
+            self.locations.push(self.locations[of]);
+            self.aliases.push(of);
+        }
+    }
+
+    /// The position of the tensor of which the one at position `index` is another name, if it is.
+    #[doc(hidden)]
+    pub fn alias_of(&self, index: usize) -> Option<usize> {
+        let stored = self.entries.len() - self.aliases.len();
+        self.aliases.get(index.checked_sub(stored)?).copied()
     }
 
     fn empty() -> Self {
@@ -147,13 +169,19 @@ impl RecordFile {
             locations: Vec::new(),
             states: Vec::new(),
             positions: HashMap::new(),
+            aliases: Vec::new(),
         }
     }
 
     /// Adds the content of a shard, which must be the file that the index refers to.
-    fn push_shard(&mut self, file: OpenFile, shard: &ShardFile) -> Result<(), ReadError> {
+    fn push_shard(
+        &mut self,
+        file: OpenFile,
+        shard: &ShardFile,
+        aliases: &mut Vec<(ParamId, usize)>,
+    ) -> Result<(), ReadError> {
         let found_len = file.len;
-        let found_checksum = self.push(file)?;
+        let found_checksum = self.push(file, aliases)?;
         if (found_len, found_checksum) == (shard.len, shard.checksum) {
             return Ok(());
         }
@@ -165,8 +193,12 @@ impl RecordFile {
         }))
     }
 
-    /// Adds the content of a file; returns the checksum of its header.
-    fn push(&mut self, open: OpenFile) -> Result<u32, ReadError> {
+    /// Adds the content of a file, and its aliases to others; returns the checksum of its header.
+    fn push(
+        &mut self,
+        open: OpenFile,
+        aliases: &mut Vec<(ParamId, usize)>,
+    ) -> Result<u32, ReadError> {
         let mut reader = BufReader::with_capacity(64 << 10, open.at(0));
         let mut source = Source::new(&mut reader, Some(open.len));
         let (prelude, header) = source.start()?;
@@ -180,6 +212,8 @@ impl RecordFile {
                 return Err(RecordFormatError::MetadataOrder { key }.into());
             }
         }
+        let first = self.entries.len();
+        aliases.extend(checked.aliases.into_iter().map(|(id, of)| (id, first + of)));
         for CheckedTensor { entry, sections } in checked.tensors {
             self.positions.insert(entry.id.clone(), self.entries.len());
             self.entries.push(entry);
@@ -380,7 +414,8 @@ impl RecordFile {
     }
 
     fn all_sections(&self) -> Vec<SectionLocation<'_>> {
-        let tensors = (0..self.entries.len()).flat_map(|index| self.tensor_sections(index));
+        let stored = self.entries.len() - self.aliases.len();
+        let tensors = (0..stored).flat_map(|index| self.tensor_sections(index));
         let states = self.states.iter().map(|StateLocation { id, file, section, .. }| {
             SectionLocation { id, kind: SectionKind::State, file: *file, section: *section }
         });

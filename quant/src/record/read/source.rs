@@ -123,6 +123,12 @@ impl<'a> Source<'a> {
             let made = self.tensor(version, &tensor.entry, tensor.sections)?;
             record.insert(tensor.entry.id.clone(), made);
         }
+        for (id, of) in &checked.aliases {
+            if let Some(tensor) = record.get(checked.tensors[*of].entry.id.as_str()) {
+                let tensor = tensor.clone();
+                record.insert(id.clone(), tensor);
+            }
+        }
         for state in &checked.states {
             record.insert_state(self.state(&state.name, &state.kind, state.section)?);
         }

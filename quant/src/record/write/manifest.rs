@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 
 use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, walk};
+use crate::record::format::alias;
 use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::record::format::version::RecordVersion;
 
@@ -45,6 +46,32 @@ impl Manifest {
     #[must_use]
     pub fn with_metadata(mut self, pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         self.metadata.extend(pairs);
+        self
+    }
+
+    /// Declares that the tensor `of` has another name, under which it is found when a record is read.
+    /// This makes the record one of version 2.
+    ///
+    /// ```
+    /// use quant::Tensor;
+    /// use quant::record::{Manifest, RecordEntry, RecordFile, RecordWriter};
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("quant-doc-alias-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// # let path = directory.join("model.quant");
+    /// let manifest = Manifest::new([RecordEntry::new("embed", [2], None)]).with_alias("head", "embed");
+    /// let mut writer = RecordWriter::create(&path, manifest)?;
+    /// writer.write("embed", &Tensor::from_values(&[2], vec![1.0, 2.0])?)?;
+    /// writer.finish()?;
+    /// let record = RecordFile::open(&path)?;
+    /// assert_eq!(*record.read(record.position("head").unwrap())?.values(), [1.0, 2.0]);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_alias(mut self, name: impl Into<ParamId>, of: impl Into<ParamId>) -> Self {
+        let (name, of): (ParamId, ParamId) = (name.into(), of.into());
+        self.metadata.insert(format!("{}{name}", alias::PREFIX), of.as_str().into());
         self
     }
 
