@@ -167,19 +167,21 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             }
             for (x, first) in [(whole, 0), (rest, len / BLOCK * (BLOCK / K_CHUNK))] {
                 for start in (0..x[0].len()).step_by(visit) {
-                    for i in 0..panels.len().min(GROUP) {
+                    let codes = codes[..panels.len()].iter();
+                    for ((codes, zeros), p) in core::hint::black_box(codes.zip(&zeros).zip(&mut p))
+                    {
                         let x_of = |turn: usize| x.map(|x| &x[turn]);
-                        let mut sums = TurnSums { isa, x: x_of(start), zeros: zeros[i], p: p[i] };
+                        let mut sums = TurnSums { isa, x: x_of(start), zeros: *zeros, p: *p };
                         for turn in start..x[0].len().min(start + visit) {
                             sums.x = x_of(turn);
                             let turn = first + turn;
                             if PACKED {
-                                sums.add_packed::<ZEROS>(&codes[i][turn]);
+                                sums.add_packed::<ZEROS>(&codes[turn]);
                             } else {
-                                sums.add_stored::<ZEROS>(codes[i], turn);
+                                sums.add_stored::<ZEROS>(codes, turn);
                             }
                         }
-                        p[i] = sums.p;
+                        *p = sums.p;
                     }
                 }
             }

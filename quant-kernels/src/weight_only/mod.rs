@@ -356,7 +356,9 @@ impl FloatProduct<'_> {
     }
 
     /// Applies the epilogue to the columns of a panel, `y` from `at` on, and writes them.
-    #[inline(always)]
+    ///
+    /// Out of line, because every number of rows would compile it again.
+    #[inline(never)]
     fn finish<I: Isa>(&self, panel: usize, rows: Range<usize>, y: &mut [[f32; WIDEST]], at: usize) {
         let first = panel * I::NR;
         let count = I::NR.min(self.weights.n - first);
