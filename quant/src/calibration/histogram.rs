@@ -67,9 +67,15 @@ impl Histogram {
         power_of_two(self.exponent)
     }
 
-    /// The number of values seen.
+    /// The number of values seen. Counting ends at `u64::MAX`.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
+    }
+
+    /// The number of values that can still be counted. The sum of all counts fits in 64 bits, so no
+    /// sum of some of them overflows.
+    fn room(&self) -> u64 {
+        u64::MAX - self.count()
     }
 
     /// The range of the values seen, widened to hold zero; `None` if there were none.
@@ -160,9 +166,9 @@ impl Observer for Histogram {
         }
         let (lo, hi) = Kernel::current().min_max(values)?;
         self.cover(Range::new(lo, hi).unwrap_or(Range::ZERO));
-        for &value in values {
-            let count = &mut self.counts[(bin_of(value, self.exponent) - self.first) as usize];
-            *count = count.saturating_add(1);
+        let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
+        for &value in values.iter().take(room) {
+            self.counts[(bin_of(value, self.exponent) - self.first) as usize] += 1;
         }
         Ok(())
     }
@@ -171,10 +177,12 @@ impl Observer for Histogram {
         let Some(range) = other.range() else { return };
         self.cover(range);
         let doublings = ((self.exponent - other.exponent) as u32).min(63);
+        let mut room = self.room();
         for (i, &count) in other.counts.iter().enumerate() {
             let bin = (other.first + i as i64) >> doublings;
-            let own = &mut self.counts[(bin - self.first) as usize];
-            *own = own.saturating_add(count);
+            let added = count.min(room);
+            self.counts[(bin - self.first) as usize] += added;
+            room -= added;
         }
     }
 }
@@ -256,6 +264,20 @@ mod tests {
             assert!(histogram.bins().len() <= MAX_BINS);
         }
         assert!(of(&[&[0.0], &[1e-45], &[f32::MAX]]) == of(&[&[f32::MAX, 1e-45, 0.0]]));
+    }
+
+    #[test]
+    fn counting_ends_where_the_sum_of_all_counts_would_overflow() {
+        let mut histogram = of(&[&[-1.0, 1.0, 1.0]]);
+        for _ in 0..70 {
+            let twice = histogram.clone();
+            histogram.merge(&twice);
+        }
+        histogram.observe(&[1.0, 2.0, -0.5]).unwrap();
+        assert_eq!(histogram.count(), u64::MAX);
+        assert_eq!(histogram.coarser(8).count(), u64::MAX);
+        let saved = RawHistogram::from(histogram.clone());
+        assert_eq!(Histogram::try_from(saved), Ok(histogram));
     }
 
     #[test]
