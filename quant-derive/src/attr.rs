@@ -84,6 +84,7 @@ pub(crate) struct VariantAttrs {
 pub(crate) struct FieldAttrs {
     pub(crate) skip: Slot<()>,
     pub(crate) rename: Slot<LitStr>,
+    pub(crate) alias: Slot<LitStr>,
     pub(crate) quantize: Slot<()>,
     pub(crate) keep: Slot<()>,
     pub(crate) scheme: Slot<Scheme>,
@@ -122,6 +123,7 @@ impl FieldAttrs {
             match arg.name().as_str() {
                 "skip" => found.skip.set(cx, arg, Arg::flag),
                 "rename" => found.rename.set(cx, arg, Arg::steps),
+                "alias" => found.alias.set(cx, arg, Arg::steps),
                 "quantize" => found.quantize.set(cx, arg, Arg::flag),
                 "keep" => found.keep.set(cx, arg, Arg::flag),
                 "scheme" => found.scheme.set(cx, arg, Arg::scheme),
@@ -147,7 +149,7 @@ impl Place {
             Self::Container => "a struct or enum takes `crate = path`",
             Self::Variant => "a variant takes `rename = \"…\"`",
             Self::Field => {
-                "a field takes `skip`, `rename = \"…\"`, `quantize`, `keep`, `scheme = \"…\"`"
+                "a field takes `skip`, `rename = \"…\"`, `alias = \"…\"`, `quantize`, `keep`, `scheme = \"…\"`"
             }
         }
     }
@@ -158,7 +160,7 @@ fn home(name: &str) -> Option<&'static str> {
     match name {
         "crate" => Some("the struct or enum"),
         "rename" => Some("a field or variant"),
-        "skip" | "quantize" | "keep" | "scheme" => Some("a field"),
+        "skip" | "alias" | "quantize" | "keep" | "scheme" => Some("a field"),
         _ => None,
     }
 }
@@ -256,11 +258,11 @@ impl Arg {
     /// A name, perhaps of several steps.
     fn steps(&self) -> syn::Result<LitStr> {
         let Some(name) = self.string() else {
-            return Err(self.error("expected a string: `rename = \"…\"`"));
+            return Err(self.error(&format!("expected a string: `{} = \"…\"`", self.key)));
         };
         let steps = name.value();
         if steps.is_empty() {
-            let message = "the name is empty: write one, or remove `rename`";
+            let message = format!("the name is empty: write one, or remove `{}`", self.key);
             return Err(syn::Error::new(name.span(), message));
         }
         if steps.split('.').any(str::is_empty) {

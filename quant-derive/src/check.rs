@@ -32,8 +32,9 @@ fn skipped_alone(cx: &Ctxt, field: &Field<'_>) {
     if !attrs.skip.is_given() {
         return;
     }
-    let others = [attrs.rename.key(), attrs.quantize.key(), attrs.keep.key(), attrs.scheme.key()];
-    for key in others.into_iter().flatten() {
+    let names = [attrs.rename.key(), attrs.alias.key()];
+    let outcomes = [attrs.quantize.key(), attrs.keep.key(), attrs.scheme.key()];
+    for key in names.into_iter().chain(outcomes).flatten() {
         cx.error(key, format_args!("a skipped field is not walked: remove `{key}` or `skip`"));
     }
 }
@@ -51,8 +52,14 @@ fn kept_or_quantized(cx: &Ctxt, field: &Field<'_>) {
 
 /// A path leads to one child: `#[module(rename = "bias")] b: Param<_>, bias: Param<_>`.
 fn unique_fields(cx: &Ctxt, fields: &[Field<'_>]) {
-    let children = fields.iter().filter(|field| !field.is_skipped());
-    unique(cx, "fields", children.map(|field| &field.name));
+    let children = || fields.iter().filter(|field| !field.is_skipped());
+    unique(cx, "fields", children().map(|field| &field.name));
+    for alias in children().filter_map(|field| field.attrs.alias.value()) {
+        if children().any(|field| field.name.value == alias.value()) {
+            let name = alias.value();
+            cx.error(alias, format_args!("`{name}` is a field: an alias is another name"));
+        }
+    }
 }
 
 /// Two variants of one name cannot be told apart in a record.

@@ -93,7 +93,7 @@ fn body(item: &Container<'_>, walk: Walk) -> TokenStream {
     match &item.data {
         Data::Struct(fields) => {
             let pattern = pattern(fields);
-            let calls = fields.iter().map(|field| call(field, &field.name.value, walk));
+            let calls = fields.iter().map(|field| call(field, "", walk));
             quote!(let Self #pattern = self; #(#calls)*)
         }
         Data::Enum(variants) if variants.is_empty() => quote!(match *self {}),
@@ -108,10 +108,8 @@ fn body(item: &Container<'_>, walk: Walk) -> TokenStream {
 fn arm(variant: &Variant<'_>, walk: Walk) -> TokenStream {
     let ident = &variant.original.ident;
     let pattern = pattern(&variant.fields);
-    let calls = variant.fields.iter().map(|field| {
-        let name = format!("{}.{}", variant.name.value, field.name.value);
-        call(field, &name, walk)
-    });
+    let outer = format!("{}.", variant.name.value);
+    let calls = variant.fields.iter().map(|field| call(field, &outer, walk));
     quote!(Self::#ident #pattern => { #(#calls)* })
 }
 
@@ -133,13 +131,14 @@ fn binding(field: &Field<'_>) -> Ident {
     format_ident!("__{}", field.index, span = field.original.ty.span())
 }
 
-/// Walks a child, if the field is one.
+/// Walks a child, if the field is one. Its path starts with `outer`.
 ///
 /// When the child is no module, both methods are wrong, and the compiler shows one of two equal
 /// errors. Hence the field's type as it was written: it takes the blame, and it is the same in
 /// both, where a type inferred from a shared reference would have lost its lifetimes.
-fn call(field: &Field<'_>, name: &str, walk: Walk) -> Option<TokenStream> {
+fn call(field: &Field<'_>, outer: &str, walk: Walk) -> Option<TokenStream> {
     let Role::Child(directive) = &field.role else { return None };
+    let name = format!("{outer}{}", field.name.value);
     let (ty, child) = (&field.original.ty, binding(field));
     let walker = match directive {
         None => quote!(__walker.field(#name)),
@@ -149,7 +148,13 @@ fn call(field: &Field<'_>, name: &str, walk: Walk) -> Option<TokenStream> {
         }
     };
     Some(match walk {
-        Walk::Ref => quote!(<#ty as __M>::walk(#child, &mut #walker);),
+        Walk::Ref => {
+            let alias = field.attrs.alias.value().map(|alias| {
+                let alias = format!("{outer}{}", alias.value());
+                quote!(__walker.alias(#name, #alias);)
+            });
+            quote!(#alias <#ty as __M>::walk(#child, &mut #walker);)
+        }
         Walk::Mut => quote!(<#ty as __M>::walk_mut(#child, &mut #walker);),
     })
 }

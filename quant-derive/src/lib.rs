@@ -71,6 +71,7 @@ use proc_macro::TokenStream;
 /// | --- | --- |
 /// | [`skip`](#skip) | is no part of the model |
 /// | [`rename = "…"`](#rename) | has another name |
+/// | [`alias = "…"`](#alias) | may have another name in a record |
 /// | [`quantize`](#quantize-and-keep) | has its parameters quantized, whatever their rank |
 /// | [`keep`](#quantize-and-keep) | has its parameters kept float |
 /// | [`scheme = …`](#scheme) | has its parameters quantized so |
@@ -132,6 +133,52 @@ use proc_macro::TokenStream;
 ///     weight: Param<[f32; 2]>,
 ///     #[module(rename = "weight")] // two fields are named `weight`: rename one
 ///     gamma: Param<[f32; 2]>,
+/// }
+/// # fn main() {}
+/// ```
+///
+/// ## `alias`
+///
+/// On a field whose parameters are used twice, and that a checkpoint may have under two names. A record
+/// is loaded if it has the parameters under either name, or under both with the same values; they are
+/// planned, quantized and saved once, under the name of the field. Like the name, an alias is a path
+/// from the struct.
+///
+/// ```
+/// # use quant::{BincodeRecorder, Module, Param};
+/// #[derive(Module)]
+/// struct Embedding {
+///     weight: Param<Vec<f32>>,
+/// }
+///
+/// /// `forward` looks up rows of the weight, and multiplies by it in the end.
+/// #[derive(Module)]
+/// struct Model {
+///     #[module(alias = "lm_head")]
+///     embed_tokens: Embedding,
+/// }
+/// # #[derive(Module)]
+/// # struct Other { lm_head: Embedding }
+/// # let other = Other { lm_head: Embedding { weight: Param::new(vec![1.0, 2.0]) } };
+/// # let saved = other.save_bytes(&BincodeRecorder::default())?;
+///
+/// // A record with `lm_head.weight` only.
+/// let model = Model { embed_tokens: Embedding { weight: Param::new(vec![0.0; 2]) } };
+/// let model = model.load_bytes(&saved, &BincodeRecorder::default())?;
+/// assert_eq!(*model.embed_tokens.weight.value(), [1.0, 2.0]);
+/// assert_eq!(model.params()[0].id, "embed_tokens.weight");
+/// # Ok::<(), quant::RecordError>(())
+/// ```
+///
+/// The name of a field is not an alias:
+///
+/// ```compile_fail
+/// # use quant::{Module, Param};
+/// #[derive(Module)]
+/// struct Model {
+///     #[module(alias = "head")] // `head` is a field: an alias is another name
+///     embedding: Param<Vec<f32>>,
+///     head: Param<Vec<f32>>,
 /// }
 /// # fn main() {}
 /// ```

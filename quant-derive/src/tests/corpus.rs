@@ -77,6 +77,7 @@ const ACCEPTED: &[&str] = &[
     "struct A { #[module(skip)] a: f32, #[module(rename = \"a\")] b: u8 }",
     "struct A(#[module(rename = \"1\")] u8, #[module(rename = \"0\")] u8);",
     "struct A { #[module(rename = \"a.b.c\", keep,)] a: u8 }",
+    "struct A { #[module(alias = \"b.c\", keep,)] a: u8 }",
     "struct A { #[module(rename = r#\"a \"quoted\" {name}\"#)] a: u8 }",
     "struct A { #[module(rename = \"\\u{1F600}\\0\\n\")] a: u8 }",
     "struct A { #[module(scheme = { const A: B = B; A })] a: u8 }",

@@ -36,6 +36,7 @@ macro_rules! cases {
 }
 
 cases! {
+    alias
     directives
     empty_enum
     every_kind_of_variant

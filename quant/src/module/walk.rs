@@ -86,6 +86,9 @@ pub trait Leaves {
     /// Receives a parameter.
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>);
 
+    /// Receives another name for the parameters below a path: `alias` in place of `path`.
+    fn alias(&mut self, _path: &str, _alias: &str) {}
+
     /// Receives a pair of metadata; only records have any.
     fn metadata(&mut self, _key: &str, _value: &str) {}
 
@@ -271,6 +274,16 @@ pub fn walk_mut(module: &mut (impl Walk + ?Sized), leaves: &mut dyn LeavesMut) {
 }
 
 impl Walker<'_> {
+    /// Declares another name for the child of this name: `#[module(alias = "…")]`.
+    ///
+    /// A record may have the parameters below the child under either name, or under both if they are
+    /// equal. They are walked, planned and saved under the first name alone.
+    pub fn alias(&mut self, name: &str, alias: &str) {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        let [path, alias] = [name, alias].map(|name| alloc::format!("{}{dot}{name}", self.path));
+        self.leaves.alias(&path, &alias);
+    }
+
     /// Shows a parameter at the path of this walker.
     pub(crate) fn param(&mut self, param: ParamView<'_>) {
         let (site, leaves) = self.site();

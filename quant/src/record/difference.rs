@@ -32,6 +32,13 @@ pub enum Difference {
         /// The shape in the record.
         record: Vec<usize>,
     },
+    /// The record has a parameter under its own name and under an alias, with different values.
+    Alias {
+        /// The parameter.
+        id: ParamId,
+        /// The other name.
+        alias: ParamId,
+    },
     /// The storage of a parameter cannot hold the tensor, although the shapes are equal.
     Storage {
         /// The parameter.
@@ -62,6 +69,7 @@ impl Difference {
             Self::Missing { id, .. }
             | Self::Unexpected { id, .. }
             | Self::Shape { id, .. }
+            | Self::Alias { id, .. }
             | Self::Storage { id, .. }
             | Self::UnexpectedState { id, .. }
             | Self::State { id, .. } => id,
@@ -79,6 +87,9 @@ impl fmt::Display for Difference {
             }
             Self::Shape { model, record, .. } => {
                 write!(f, "shape {record:?} in the record, but {model:?} in the model")
+            }
+            Self::Alias { alias, .. } => {
+                write!(f, "differs from `{alias}`, an alias of this parameter")
             }
             Self::Storage { source, .. } => source.fmt(f),
             Self::UnexpectedState { kind, .. } => {

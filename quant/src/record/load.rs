@@ -1,11 +1,13 @@
 //! Loading a record into a model.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::collection::Record;
 use super::difference::Difference;
 use super::error::RecordError;
-use crate::module::{ParamId, Walk, for_each, for_each_mut, for_each_state_mut};
+use crate::module::{
+    Leaves, ParamId, ParamView, Site, Walk, for_each_mut, for_each_state_mut, walk,
+};
 use crate::record::format::entry::RecordState;
 use crate::record::format::error::RecordFormatError;
 use crate::tensor::Tensor;
@@ -15,7 +17,13 @@ pub(crate) fn load<M: Walk>(mut model: M, record: Record) -> Result<M, RecordErr
     let order: Vec<ParamId> = record.iter().map(|(id, _)| id.clone()).collect();
     let (tensors, states) = record.into_tensors_and_states();
     let mut comparison = Comparison { unmatched: tensors, ..Comparison::default() };
-    for_each(&model, |site, param| comparison.param(site.path.into(), &param.shape()));
+    let params = Params::of(&model);
+    for (path, alias) in &params.aliases {
+        comparison.alias(path, alias, &params, &order);
+    }
+    for (id, shape) in params.all {
+        comparison.param(id, &shape);
+    }
     comparison.leftovers(order);
     comparison.differences.extend(put_states(&mut model, states));
     let matched = comparison.finish()?;
@@ -23,6 +31,40 @@ pub(crate) fn load<M: Walk>(mut model: M, record: Record) -> Result<M, RecordErr
         refused if refused.is_empty() => Ok(model),
         refused => Err(RecordError::Differences(refused)),
     }
+}
+
+/// The parameters of a model, and their other names.
+#[derive(Default)]
+struct Params {
+    all: Vec<(ParamId, Vec<usize>)>,
+    names: HashSet<ParamId>,
+    /// Paths, and what stands in their place in other names.
+    aliases: Vec<(String, String)>,
+}
+
+impl Params {
+    fn of(model: &impl Walk) -> Self {
+        let mut params = Self::default();
+        walk(model, &mut params);
+        params.names = params.all.iter().map(|(id, _)| id.clone()).collect();
+        params
+    }
+}
+
+impl Leaves for Params {
+    fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
+        self.all.push((site.path.into(), param.shape().into_owned()));
+    }
+
+    fn alias(&mut self, path: &str, alias: &str) {
+        self.aliases.push((path.into(), alias.into()));
+    }
+}
+
+/// The name in which `path` stands in place of `alias`.
+fn own_name(id: &ParamId, path: &str, alias: &str) -> Option<ParamId> {
+    let rest = id.as_str().strip_prefix(alias)?;
+    (rest.is_empty() || rest.starts_with('.')).then(|| ParamId::new(format!("{path}{rest}")))
 }
 
 /// The comparison of a record with the parameters of a model.
@@ -36,6 +78,27 @@ struct Comparison {
 }
 
 impl Comparison {
+    /// Takes tensors with names below `alias` for the parameters below `path`.
+    fn alias(&mut self, path: &str, alias: &str, params: &Params, order: &[ParamId]) {
+        for id in order {
+            let Some(own) = own_name(id, path, alias).filter(|own| params.names.contains(own))
+            else {
+                continue;
+            };
+            if params.names.contains(id) {
+                continue;
+            }
+            let Some(tensor) = self.unmatched.remove(id) else { continue };
+            match self.unmatched.get(&own) {
+                Some(other) if *other != tensor => {
+                    self.differences.push(Difference::Alias { id: own, alias: id.clone() });
+                }
+                Some(_) => {}
+                None => drop(self.unmatched.insert(own, tensor)),
+            }
+        }
+    }
+
     fn param(&mut self, id: ParamId, shape: &[usize]) {
         match self.unmatched.remove(&id) {
             Some(tensor) if tensor.shape() == shape => {

@@ -1,5 +1,5 @@
 ::core::compile_error! {
-    "unknown attribute `skipp`; a field takes `skip`, `rename = \"…\"`, `quantize`, `keep`, `scheme = \"…\"`"
+    "unknown attribute `skipp`; a field takes `skip`, `rename = \"…\"`, `alias = \"…\"`, `quantize`, `keep`, `scheme = \"…\"`"
 }
 ::core::compile_error! {
     "a field is kept float or quantized: remove `quantize` or `keep`"

@@ -1,0 +1,10 @@
+use quant::Module;
+
+#[derive(Module)]
+struct Model {
+    #[module(alias = "head")]
+    embedding: u8,
+    head: u8,
+}
+
+fn main() {}
