@@ -9,7 +9,8 @@ use crc32fast::Hasher;
 /// What a section belongs to, by its position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Of {
-    Tensor(usize),
+    /// A tensor, and the offset of the section.
+    Tensor(usize, u64),
     State(usize),
 }
 
@@ -57,12 +58,12 @@ mod tests {
             let crc = crc32fast::hash(&bytes[range.clone()]);
             checksums.add(of, range.start as u64..range.end as u64, crc, 200)
         };
-        assert_eq!(add(Of::Tensor(0), 150..200), None);
+        assert_eq!(add(Of::Tensor(0, 64), 150..200), None);
         // A part of a job that did not go on.
-        assert_eq!(add(Of::Tensor(0), 60..90), None);
-        assert_eq!(add(Of::Tensor(0), 0..50), None);
+        assert_eq!(add(Of::Tensor(0, 64), 60..90), None);
+        assert_eq!(add(Of::Tensor(0, 64), 0..50), None);
         assert_eq!(add(Of::State(0), 50..150), None);
-        assert_eq!(add(Of::Tensor(0), 50..150), Some(crc32fast::hash(&bytes)));
-        assert!(add(Of::Tensor(0), 0..50).is_none(), "the section is read again");
+        assert_eq!(add(Of::Tensor(0, 64), 50..150), Some(crc32fast::hash(&bytes)));
+        assert!(add(Of::Tensor(0, 64), 0..50).is_none(), "the section is read again");
     }
 }

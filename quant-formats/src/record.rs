@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use quant::__private::{SectionPart, grain};
 use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
@@ -86,26 +87,24 @@ impl Source for Record {
     }
 
     fn grain(&self, index: usize) -> Option<usize> {
-        self.entries[index].scheme().is_none().then_some(1)
+        let entry = &self.entries[index];
+        entry.scheme().map_or(Some(1), |scheme| grain(&entry.shape, scheme))
     }
 
     fn read_part(
         &self,
         index: usize,
         elements: Range<usize>,
-        allocation: Vec<f32>,
+        _allocation: Vec<f32>,
     ) -> Result<Tensor, RecordError> {
-        let Entry { id, stored, .. } = &self.entries[index];
-        let count = self.entries[index].element_count();
-        if stored.in_record().scheme().is_some() {
-            return self.read_into(index, allocation);
-        }
-        let (part, crc) = self.file.read_part(index, elements.clone())?;
-        if let Some(section) = self.file.sections(index).next() {
-            let size = section.len / count.max(1) as u64;
-            let [start, end] = [elements.start, elements.end].map(|at| at as u64 * size);
-            let whole = self.parts.add(Of::Tensor(index), start..end, crc, section.len);
-            self.check(id, SectionKind::Values, section.crc32, whole)?;
+        let id = &self.entries[index].id;
+        let (part, read) = self.file.read_part(index, elements)?;
+        for SectionPart { kind, bytes, crc32 } in read {
+            let section = self.file.sections(index).find(|section| section.kind == kind);
+            let Some(section) = section else { continue };
+            let whole =
+                self.parts.add(Of::Tensor(index, section.offset), bytes, crc32, section.len);
+            self.check(id, kind, section.crc32, whole)?;
         }
         Ok(part)
     }

@@ -336,3 +336,59 @@ fn a_tensor_of_more_than_two_to_the_31_elements_fits_into_little_memory() {
         quant_formats::plan(&open(&path), &recipe("per-tensor-symmetric-int8"), within(64 << 20));
     assert!(matches!(error, Err(CheckpointError::Memory { .. })), "{error:?}");
 }
+
+#[test]
+fn codes_are_copied_and_dequantized_in_pieces() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let floats = open(&sources(directory.path())[1]);
+    for scheme in SCHEMES {
+        let recipe = recipe(scheme).rule(Rule::keep("c.weight"));
+        for source in ["codes.quant", "codes.safetensors"] {
+            quant_formats::quantize(&floats, &recipe, at(source), Options::default()).unwrap();
+            let from = open(at(source));
+            for target in ["quant", "safetensors"] {
+                let (whole, pieces) =
+                    (at("whole").with_extension(target), at("pieces").with_extension(target));
+                let copy =
+                    |to: &Path, options: Options<'_>| quant_formats::convert(&from, to, options);
+                copy(&whole, Options::default()).unwrap();
+                let memory = least(|options| copy(&pieces, options));
+                assert!(memory < 700_000, "{scheme}: {memory}");
+                copy(&pieces, within(memory)).unwrap();
+                assert!(fs::read(&pieces).unwrap() == fs::read(&whole).unwrap(), "{scheme}");
+
+                let float =
+                    |to: &Path, options: Options<'_>| quant_formats::dequantize(&from, to, options);
+                float(&whole, Options::default()).unwrap();
+                let memory = least(|options| float(&pieces, options));
+                float(&pieces, within(memory)).unwrap();
+                assert!(fs::read(&pieces).unwrap() == fs::read(&whole).unwrap(), "{scheme}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_in_codes_and_scales_is_found_in_pieces() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, to) = (directory.path().join("a.quant"), directory.path().join("b.safetensors"));
+    let floats = open(&sources(directory.path())[1]);
+    let recipe = recipe("per-block-affine-int4:len=16");
+    quant_formats::quantize(&floats, &recipe, &path, Options::default()).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let record = quant::record::RecordFile::open(&path).unwrap();
+    let index = record.position("b.weight").unwrap();
+    for section in record.sections(index) {
+        for at in [section.offset, section.offset + section.len - 1] {
+            let mut damaged = bytes.clone();
+            damaged[at as usize] ^= 1;
+            fs::write(&path, &damaged).unwrap();
+            let error = quant_formats::convert(&open(&path), &to, within(700_000)).unwrap_err();
+            let said = tests::record::chain(&error);
+            let expected = format!("b.weight: {} damaged", section.kind);
+            assert!(said.contains(&expected) || said.contains("b.weight: "), "{said}");
+            assert!(!to.exists());
+        }
+    }
+}

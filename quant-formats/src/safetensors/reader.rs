@@ -7,16 +7,18 @@ use std::mem;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use quant::__private::FileReader;
+use quant::__private::{FileReader, grain, part_shape};
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Record, RecordFormatError, RecordState};
-use quant::tensor::QuantizedTensor;
+use quant::tensor::{QuantizedTensor, TensorError};
 
 use super::catalog::{Catalog, Location, StateSource};
+use super::dtype::Dtype;
 use super::elements::Elements;
 use super::error::SafetensorsError;
 use super::header::{self, Header, LEN_BYTES, Slot};
+use super::names::Components;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
 use crate::source::Source;
@@ -112,7 +114,10 @@ impl Source for SafetensorsFile {
     }
 
     fn grain(&self, index: usize) -> Option<usize> {
-        matches!(self.catalog.locations[index], Location::Float(_)).then_some(1)
+        match self.catalog.locations[index] {
+            Location::Float(_) => Some(1),
+            Location::Quantized { scheme, .. } => grain(&self.catalog.entries[index].shape, scheme),
+        }
     }
 
     fn read_part(
@@ -122,13 +127,17 @@ impl Source for SafetensorsFile {
         allocation: Vec<f32>,
     ) -> Result<Tensor, RecordError> {
         let (entry, location) = (&self.catalog.entries[index], self.catalog.locations[index]);
-        let Location::Float(slot) = location else { return self.read_into(index, allocation) };
-        let count = elements.len();
-        let bits = self.slots[slot].dtype.bits() as u64;
-        let [start, end] = [elements.start, elements.end].map(|at| at as u64 * bits / 8);
-        let part = self.part_of(slot, start..end, allocation)?;
-        let error = |source| RecordFormatError::Tensor { id: entry.id.clone(), source };
-        Ok(part.into_tensor(&[count]).map_err(error)?)
+        let part =
+            Entry { shape: part_of(location, &entry.shape, elements.len()), ..entry.clone() };
+        let before = part_of(location, &entry.shape, elements.start);
+        let [starts, lens] = [&before, &part.shape].map(|shape| bytes_of(entry, location, shape));
+        let (starts, lens) = (starts?, lens?);
+        let (mut allocation, mut next) = (allocation, 0);
+        assemble(&part, location, |slot| {
+            let bytes = starts[next]..starts[next] + lens[next];
+            next += 1;
+            self.part_of(slot, bytes, mem::take(&mut allocation))
+        })
     }
 
     fn divides_state(&self, _index: usize) -> bool {
@@ -146,6 +155,30 @@ impl Source for SafetensorsFile {
         let data = self.elements(*slot, Vec::new())?.into_bytes();
         Ok(RecordState { id: id.clone(), kind: kind.clone(), data })
     }
+}
+
+/// The shape of a part of a tensor.
+fn part_of(location: Location, shape: &[usize], count: usize) -> Vec<usize> {
+    match location {
+        Location::Float(_) => vec![count],
+        Location::Quantized { scheme, .. } => {
+            part_shape(shape, scheme, count).expect("a tensor without a grain is not divided")
+        }
+    }
+}
+
+/// The bytes of a tensor of this shape: of its values, scales, and zero points or minimums.
+fn bytes_of(entry: &Entry, location: Location, shape: &[usize]) -> Result<[u64; 3], RecordError> {
+    let bytes = |dtype: Dtype, shape: &[usize]| dtype.byte_count(shape).unwrap_or(0);
+    let Location::Quantized { scheme, .. } = location else {
+        let dtype = Dtype::of_float(entry.stored.in_record());
+        return Ok([bytes(dtype, shape), 0, 0]);
+    };
+    let Components { codes, scales, offsets } = Components::of(shape, scheme).map_err(|error| {
+        RecordFormatError::Tensor { id: entry.id.clone(), source: TensorError::from(error) }
+    })?;
+    let offsets = offsets.map_or(0, |(_, dtype, shape)| bytes(dtype, &shape));
+    Ok([bytes(codes.0, &codes.1), bytes(scales.0, &scales.1), offsets])
 }
 
 /// Reads a record from an input of `len` bytes, if that is known, to its end.

@@ -9,8 +9,7 @@ use super::planner::Choice;
 use super::weights;
 use crate::kernel::QuantError;
 use crate::module::ParamId;
-use crate::scheme::{Granularity, QuantizationScheme};
-use crate::tensor::record_lens;
+use crate::tensor::{Grain, record_lens};
 
 /// The result of quantizing one tensor, or a part of one.
 pub(super) struct Measured {
@@ -22,7 +21,7 @@ pub(super) struct Measured {
 /// What becomes of a tensor, or of a part of one.
 ///
 /// The effects of all parts [together](Self::and) are those of the whole, whatever the parts are:
-/// errors are summed within each [`Grain`] first, and no grain is divided.
+/// errors are summed within each grain first, and no grain is divided.
 #[derive(Clone, Debug)]
 pub struct Effect {
     pub(super) bytes: u64,
@@ -61,59 +60,6 @@ impl Effect {
         let error = self.error();
         let (sqnr_db, max_abs_error) = (error.sqnr_db(), error.largest);
         Expected { scales: self.scales, sqnr_db, max_abs_error }
-    }
-}
-
-/// The least run of elements in which a tensor can be divided.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Grain {
-    pub(super) elements: usize,
-    groups: usize,
-    /// The elements of a channel, or of a row of blocks.
-    unit: usize,
-}
-
-impl Grain {
-    /// About so many elements are a grain, so that what is kept of each is small beside it.
-    const ELEMENTS: usize = 1024;
-
-    /// `None` if groups have elements all over the tensor, or there is nothing to divide.
-    pub(super) fn of(shape: &[usize], scheme: QuantizationScheme) -> Option<Self> {
-        // Codes of a row share bytes, so that a row is not divided.
-        let [_, inner @ .., row] = shape else { return None };
-        if shape.contains(&0) {
-            return None;
-        }
-        let (unit, groups) = match scheme.granularity() {
-            Granularity::PerBlock(block) => (*row, row.div_ceil(block.len())),
-            Granularity::PerChannel(axis) if axis.resolve(shape.len()) == Some(0) => {
-                (inner.iter().product::<usize>() * row, 1)
-            }
-            _ => return None,
-        };
-        let units = Self::ELEMENTS.div_ceil(unit);
-        Some(Self { elements: units * unit, groups: units * groups, unit })
-    }
-
-    /// The shape of a part of so many elements.
-    pub(super) fn part_shape(
-        self,
-        shape: &[usize],
-        scheme: QuantizationScheme,
-        count: usize,
-    ) -> Vec<usize> {
-        let inner = match scheme.granularity() {
-            Granularity::PerBlock(_) => &shape[shape.len() - 1..],
-            _ => &shape[1..],
-        };
-        let mut part = alloc::vec![count / self.unit];
-        part.extend(inner);
-        part
-    }
-
-    /// The number of groups before an element at which a grain starts.
-    pub(super) fn groups_before(self, element: usize) -> usize {
-        element / self.elements * self.groups
     }
 }
 

@@ -5,12 +5,12 @@ use alloc::vec::Vec;
 use super::decide::Decided;
 use super::error::QuantizeError;
 use super::fit::Fitted;
-use super::measure::{Effect, Grain, Measured, measure};
+use super::measure::{Effect, Measured, measure};
 use super::planner::Choice;
 use super::weights::WeightError;
 use crate::module::ParamView;
 use crate::scheme::{NonFinite, QuantizationScheme, element_count};
-use crate::tensor::{FloatType, QuantizedTensor};
+use crate::tensor::{FloatType, Grain, QuantizedTensor};
 
 impl Decided {
     /// The number of elements at multiples of which a part may start; `None` if the tensor cannot be

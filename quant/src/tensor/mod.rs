@@ -11,6 +11,8 @@ mod candle;
 mod error;
 pub(crate) mod float;
 mod float_type;
+#[cfg(feature = "std")]
+mod grain;
 pub(crate) mod host;
 #[cfg(feature = "ndarray")]
 mod ndarray;
@@ -31,6 +33,11 @@ pub(crate) use buffer::{Bytes, Owner};
 #[doc(hidden)]
 pub use error::check_len;
 pub(crate) use float_type::HalfType;
+#[cfg(feature = "std")]
+pub(crate) use grain::Grain;
+#[cfg(feature = "std")]
+#[doc(hidden)]
+pub use grain::{grain, part_shape};
 pub(crate) use host::Repr;
 #[cfg(feature = "std")]
 pub(crate) use quantized::{Offsets, record_lens};

@@ -8,11 +8,12 @@ use crate::module::{Directive, ParamId, ParamInfo, ParamView, Walk, params};
 use crate::quantize::decide::{Decided, decide, decide_all, try_map};
 use crate::quantize::error::QuantizeError;
 use crate::quantize::experts::scheme_for;
-use crate::quantize::measure::{Effect, Grain};
+use crate::quantize::measure::Effect;
 use crate::quantize::outcome::{PlannedActivation, Reason};
 use crate::quantize::plan::{self, Plan};
 use crate::quantize::planner::{Candidate, Choice, Decision, Planner};
 use crate::quantize::recipe::Recipe;
+use crate::tensor::Grain;
 
 /// Chooses a precision for each parameter, so that the expected error is the least that fits a
 /// budget of bytes.

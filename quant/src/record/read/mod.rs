@@ -6,5 +6,6 @@
 pub(super) mod elements;
 pub(super) mod error;
 pub(super) mod open_file;
+pub(super) mod part;
 pub(super) mod record_file;
 pub(super) mod source;

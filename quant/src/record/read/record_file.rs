@@ -9,11 +9,12 @@ use std::path::Path;
 
 use super::error::ReadError;
 use super::open_file::OpenFile;
+use super::part::{PartReader, SectionPart, part_of};
 use super::source::Source;
 use crate::module::ParamId;
 use crate::record::collection::Record;
 use crate::record::error::RecordError;
-use crate::record::format::entry::{RecordEntry, RecordState, Stored};
+use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::record::format::error::RecordFormatError;
 use crate::record::format::header::{Header, MetadataEntry, StateEntry};
 use crate::record::format::section::{RecordSection, Section, SectionKind, tensor_sections};
@@ -279,22 +280,22 @@ impl RecordFile {
         read_at(&self.files[file], sections[0], read)
     }
 
-    /// Reads elements of the float tensor at position `index`, and returns the checksum of their bytes.
-    /// The caller compares the checksum of all of them. The padding after the last one is checked.
+    /// Reads a part of the tensor at position `index`, and what was read of each section. The caller
+    /// compares the checksums once all parts have been read. Padding is checked after the last part.
+    ///
+    /// # Panics
+    /// If the tensor cannot be divided there.
     #[doc(hidden)]
     pub fn read_part(
         &self,
         index: usize,
         elements: Range<usize>,
-    ) -> Result<(Tensor, u32), RecordError> {
-        let TensorLocation { file, sections: [values, ..], .. } = self.locations[index];
-        let entry = &self.entries[index];
-        let Stored::Float(ty) = entry.stored else { unreachable!("codes are not divided") };
-        let size = ty.bytes() as u64;
-        let part = part(values, elements.start as u64 * size..elements.end as u64 * size);
-        let is_last = part.offset + part.len == values.offset + values.len;
-        let read = |mut source: Source<'_>| source.float_part(entry, ty, elements.len(), is_last);
-        read_at(&self.files[file], part, read)
+    ) -> Result<(Tensor, Vec<SectionPart>), RecordError> {
+        let TensorLocation { version, file, sections } = self.locations[index];
+        let file = &self.files[file];
+        PartReader { file, version, entry: &self.entries[index], sections, read: Vec::new() }
+            .read(elements)
+            .map_err(|error| RecordError::from(error).in_file(&file.path))
     }
 
     /// Reads bytes of the state at this position in [`state_sizes`](Self::state_sizes), with their
@@ -307,7 +308,7 @@ impl RecordFile {
     ) -> Result<(Vec<u8>, u32), RecordError> {
         let StateLocation { file, section, .. } = &self.states[index];
         let is_last = bytes.end == section.len;
-        let part = part(*section, bytes);
+        let part = part_of(*section, bytes);
         let read = |mut source: Source<'_>| source.elements(part.len as usize, is_last);
         read_at(&self.files[*file], part, read)
     }
@@ -421,11 +422,6 @@ impl RecordFile {
         });
         tensors.chain(states).collect()
     }
-}
-
-/// A part of a section.
-fn part(section: Section, bytes: Range<u64>) -> Section {
-    Section { offset: section.offset + bytes.start, len: bytes.end - bytes.start, crc32: 0 }
 }
 
 /// Reads with `read` from the start of a section.

@@ -196,29 +196,6 @@ impl<'a> Source<'a> {
         Ok(made.map(Tensor::from))
     }
 
-    /// Reads elements of a float tensor at the current position, with the checksum of their bytes,
-    /// and checks the padding after the last one.
-    pub(crate) fn float_part(
-        &mut self,
-        entry: &RecordEntry,
-        ty: FloatType,
-        count: usize,
-        is_last: bool,
-    ) -> Result<(Tensor, u32), ReadError> {
-        let (made, crc) = match HalfType::of(ty) {
-            None => {
-                let (values, crc) = self.elements(count, is_last)?;
-                (SharedTensor::new(&[count], values), crc)
-            }
-            Some(half) => {
-                let (bits, crc) = self.elements::<u16>(count, is_last)?;
-                (SharedTensor::from_bits(&[count], half, bits.into()), crc)
-            }
-        };
-        let error = |source| RecordFormatError::Tensor { id: entry.id.clone(), source };
-        Ok((made.map_err(error)?.into(), crc))
-    }
-
     /// Reads elements of a section at the current position, with the checksum of their bytes, and
     /// checks the padding after the last one.
     pub(crate) fn elements<T: Element>(
