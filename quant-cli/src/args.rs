@@ -309,6 +309,15 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "DB", value_parser = decibels)]
     pub(crate) min_sqnr: Option<f64>,
 
+    /// Compare logits of language models: A, of the reference, and B are arrays of NumPy (.npy) with
+    /// a row of logits for each position
+    #[arg(long, conflicts_with_all = ["rename", "omit", "min_sqnr", "all"])]
+    pub(crate) logits: bool,
+
+    /// The token that comes next at each position, an array of integers (.npy), for perplexities
+    #[arg(long, value_name = "FILE", requires = "logits")]
+    pub(crate) tokens: Option<PathBuf>,
+
     /// Show equal tensors, too
     #[arg(long, conflicts_with = "json")]
     pub(crate) all: bool,

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod error;
 mod input;
+mod npy;
 mod output;
 mod progress;
 mod signals;

@@ -116,6 +116,8 @@ extern crate alloc;
 #[cfg(feature = "std")]
 pub mod activation;
 pub mod calibration;
+#[cfg(feature = "std")]
+pub mod metrics;
 mod model;
 pub mod module;
 pub mod quantize;

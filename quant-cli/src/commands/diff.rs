@@ -1,5 +1,7 @@
 //! `quant diff`
 
+mod logits;
+
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
@@ -68,6 +70,9 @@ struct Differences {
 
 pub(crate) fn run(args: &Diff) -> Result<Outcome, Failure> {
     signals::exit_at_once();
+    if args.logits {
+        return logits::run(args);
+    }
     let first = Side::new(&args.first, input::open_as(&args.first, &args.names)?);
     let second = Side::new(&args.second, input::open_path(&args.second)?);
     let differences = Differences::find(&first, &second, args.min_sqnr)?;
