@@ -309,7 +309,7 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "DB", value_parser = decibels)]
     pub(crate) min_sqnr: Option<f64>,
 
-    /// Compare logits of language models: A, of the reference, and B are arrays of NumPy (.npy) with
+    /// Compare logits of language models: A, of the reference, and B are arrays (.npy) with
     /// a row of logits for each position
     #[arg(long, conflicts_with_all = ["rename", "omit", "min_sqnr", "all"])]
     pub(crate) logits: bool,

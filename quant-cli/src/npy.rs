@@ -18,7 +18,7 @@ const MAX_HEADER: usize = 1 << 16;
 #[derive(Debug)]
 pub(crate) enum NpyError {
     Io(io::Error),
-    /// The file is not of numpy, or its header is not one that NumPy writes.
+    /// The file is not of numpy, or its header is not one that numpy writes.
     Header,
     /// The elements have another type than `expected`.
     Type {
@@ -167,9 +167,7 @@ impl Npy {
         self.read_row()?;
         row.clear();
         match self.element {
-            Element::F16 => {
-                row.extend(elements(&self.row, |it| f16_to_f32(u16::from_le_bytes(it))))
-            }
+            Element::F16 => row.extend(elements(&self.row, half)),
             Element::F32 => row.extend(elements(&self.row, f32::from_le_bytes)),
             _ => row.extend(elements(&self.row, |it| f64::from_le_bytes(it) as f32)),
         }
@@ -200,6 +198,10 @@ impl Npy {
     fn unexpected(&self, expected: &'static str) -> NpyError {
         NpyError::Type { found: self.type_name.clone(), expected }
     }
+}
+
+fn half(bytes: [u8; 2]) -> f32 {
+    f16_to_f32(u16::from_le_bytes(bytes))
 }
 
 fn elements<'a, const N: usize, T>(
