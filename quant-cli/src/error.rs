@@ -201,7 +201,9 @@ impl Failure {
                 failure.help("--requantize quantizes blocks of GGUF from the floats they stand for")
             }
             FolderError::Scheme { id, .. } | FolderError::NotLinear { id, .. } => {
-                failure.help(format!("--keep '{id}' leaves the tensor float"))
+                failure.help(format!(
+                    "--keep '{id}' leaves the tensor float; `quant dequantize` makes all of them float"
+                ))
             }
             _ => failure,
         }

@@ -199,8 +199,8 @@ impl Checkpoint {
         self.blocks.as_ref().map_or(index, |blocks| blocks.other(index))
     }
 
-    /// The tensors that another program has quantized, if there are any. Their values can be read
-    /// like those of any other, unless [refused](PreQuantized::refused).
+    /// The tensors that another program has quantized, if there are any. They can be read like any
+    /// other, unless [refused](PreQuantized::refused).
     pub fn prequantized(&self) -> Option<&PreQuantized> {
         self.source.prequantized()
     }

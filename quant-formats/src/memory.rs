@@ -19,8 +19,12 @@ pub(crate) fn of_values(from: &Entry) -> u64 {
 pub(crate) fn of_copy(from: &Entry) -> u64 {
     match from.stored {
         Stored::F32 | Stored::F16 | Stored::Bf16 | Stored::Blocks(_) => 2 * from.bytes,
-        // The bytes of blocks, the tensor made of them, and the bytes of the blocks again.
-        Stored::Quantized(_) => 5 * from.bytes,
+        // The bytes of blocks, the tensor made of them, and the bytes of the blocks again. Codes of
+        // another program are unpacked to one in a byte, which is more for narrow ones.
+        Stored::Quantized(_) => {
+            let unpacked = from.bytes.saturating_mul(3).saturating_add(from.element_count() as u64);
+            unpacked.max(from.bytes.saturating_mul(5))
+        }
         Stored::PreQuantized(_) => of_result(from, from.float_bytes()),
     }
 }

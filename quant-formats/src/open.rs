@@ -21,9 +21,10 @@ use crate::safetensors::{SafetensorsFile, Shards};
 /// directory, the index of its safetensors or its only safetensors file is opened.
 ///
 /// Tensors that another program has quantized, as GPTQ and others do, are recognized, also by
-/// `config.json` or `quantize_config.json` in the same directory. They become entries whose values
-/// are computed when they are read, or keep the form of the file where that is not possible:
-/// [`Checkpoint::prequantized`] tells.
+/// `config.json` or `quantize_config.json` in the same directory. They become entries: with
+/// their codes where a scheme has them exactly, and otherwise with values that are computed when they
+/// are read. Where that is not possible, they keep the form of the file. [`Checkpoint::prequantized`]
+/// tells.
 ///
 /// # Errors
 /// The path is not that of a regular file or of a directory with one checkpoint, the file cannot be

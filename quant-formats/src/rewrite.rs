@@ -182,8 +182,8 @@ pub fn dequantize(
 
 /// Copies a checkpoint to another file, in the format of its extension.
 ///
-/// A tensor that another program has quantized is written as floats, or as it is if its values
-/// cannot be computed.
+/// A tensor that another program has quantized is written with its codes where a scheme has them, and
+/// otherwise as floats; or as it is if its values cannot be computed.
 ///
 /// # Errors
 /// A tensor cannot be read, or the output cannot be written. The output keeps its old content then.

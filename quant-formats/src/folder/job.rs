@@ -86,8 +86,8 @@ pub fn dequantize_folder(
     copy(from, Inputs::Float, |_| None, to.as_ref(), options)
 }
 
-/// Copies a checkpoint to a model directory. Tensors that are quantized by this library are stored as
-/// compressed-tensors does, those that another program has quantized as floats.
+/// Copies a checkpoint to a model directory. Quantized tensors are stored as compressed-tensors does,
+/// those of other programs included, unless no scheme has their codes: these become floats.
 ///
 /// # Errors
 /// Those of [`convert`](crate::convert); [`CheckpointError::Folder`] if the directory is not empty,

@@ -20,6 +20,8 @@ use crate::rename::Rename;
 /// and doubles become states. Parameters of floats and of these schemes are saved; any other scheme
 /// is an error, because GGUF has no type for it.
 ///
+/// [`Checkpoint::load_into`](crate::Checkpoint::load_into) loads models from files that are split.
+///
 /// ```
 /// use quant::{Module, Param};
 /// use quant_formats::{GgufRecorder, Rename};

@@ -30,6 +30,9 @@ use crate::rename::Rename;
 /// `(w.float() + 2^(bits - 1)) * w_scale + w_minimum`. Per block, there is one scale for
 /// each block of a row. This recorder loads the quantized parameter.
 ///
+/// [`Checkpoint::load_into`](crate::Checkpoint::load_into) loads models from shards and directories, and
+/// from what another program has quantized.
+///
 /// ```
 /// use quant::{Module, Param};
 /// use quant_formats::{Rename, SafetensorsRecorder};
