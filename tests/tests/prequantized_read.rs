@@ -1,14 +1,18 @@
 //! Checkpoints that other programs have quantized: the values are those of the programs, and what is
 //! quantized already is not quantized again.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ndarray::{ArrayD, IxDyn};
+use quant::tensor::QuantizedTensor;
 use quant::{Recipe, RecordError};
 use quant_formats::__private::import_bytes;
 use quant_formats::{
     Checkpoint, CheckpointError, Method, Options, PreQuantizedError, Refusal, Rename, Stored,
 };
+use quant_nn::Linear;
 use tests::mutate::mutate;
 use tests::random::Random;
 use tests::safetensors::file;
@@ -519,7 +523,14 @@ fn mutated_files_and_configurations_never_panic() {
             for (index, entry) in checkpoint.entries().iter().enumerate() {
                 if let Ok(tensor) = checkpoint.read(index) {
                     assert_eq!(tensor.shape(), entry.shape);
+                    assert_eq!(tensor.quantized().map(QuantizedTensor::scheme), entry.scheme());
                 }
+            }
+            // Sorts its columns, before the model turns out to have other parameters.
+            if checkpoint.position("act_order.weight").is_some() {
+                let weight = ArrayD::<f32>::zeros(IxDyn(&[1, 1]));
+                let layer = Linear::new(weight, None).unwrap();
+                let _ = checkpoint.load_into(BTreeMap::from([("act_order".to_owned(), layer)]));
             }
         }
     }
