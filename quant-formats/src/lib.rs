@@ -70,6 +70,7 @@ mod checkpoint;
 mod checksums;
 mod create;
 mod declared;
+mod effects;
 mod encode;
 mod entry;
 mod equal;

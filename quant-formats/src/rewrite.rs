@@ -1,17 +1,16 @@
 //! From one checkpoint to a plan, or to another checkpoint.
 
-use std::collections::BTreeMap;
-use std::mem;
 use std::path::Path;
 
 use quant::__private::{Decided, Effect, decide_all};
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
-use quant::quantize::{Candidate, PlannedParam, Planner, Reason};
+use quant::quantize::{Candidate, Planner};
 use quant::record::RecordEntry;
 use quant::tensor::FloatType;
 use quant::{Plan, QuantizeError, RecordError, Tensor};
 
 use crate::checkpoint::Checkpoint;
+use crate::effects::Effects;
 use crate::entry::{Entry, Stored};
 use crate::error::CheckpointError;
 use crate::ggml::{ALL_F32, FILE_TYPE};
@@ -205,52 +204,6 @@ pub(crate) fn copy(from: &Checkpoint, piece: &Piece) -> Result<Made, CheckpointE
         Stored::Blocks(ty) => Made::Bytes(from.blocks_part(index, ty.bytes_of(range))?),
         _ => Made::Tensor(from.read_part(index, range, Vec::new())?),
     })
-}
-
-/// The plans of tensors, by the effects on their pieces.
-pub(crate) struct Effects<'a> {
-    entries: &'a [Entry],
-    decided: &'a [Decided],
-    sum: Sum<Effect>,
-    /// By the position of the tensor.
-    planned: BTreeMap<usize, PlannedParam>,
-}
-
-impl<'a> Effects<'a> {
-    pub(crate) fn of(entries: &'a [Entry], decided: &'a [Decided]) -> Self {
-        Self { entries, decided, sum: Sum::default(), planned: BTreeMap::new() }
-    }
-
-    /// Adds the effect on the next piece, if there is a plan of its tensor.
-    pub(crate) fn add(&mut self, piece: &Piece, effect: Option<Effect>) {
-        let Some(sum) = effect.and_then(|one| self.sum.add(piece, one, Effect::and)) else {
-            return;
-        };
-        // The bytes of the file, which may not be those in memory.
-        let bytes = self.entries[piece.item].bytes;
-        self.planned.insert(piece.item, self.decided[piece.item].clone().planned(bytes, sum));
-    }
-
-    /// Adds tensors that are other names of tensors with a plan.
-    fn share(&mut self, aliases: &[(usize, usize)]) {
-        for &(index, of) in aliases {
-            if let Some(mut planned) = self.planned.get(&of).cloned() {
-                let name = self.entries[index].id.clone();
-                planned.reason = Reason::EqualTo { id: mem::replace(&mut planned.id, name) };
-                (planned.bytes_before, planned.bytes_after) = (self.entries[index].bytes, 0);
-                self.planned.insert(index, planned);
-            }
-        }
-    }
-
-    /// Takes the plan of the last tensor.
-    pub(crate) fn pop(&mut self) -> Option<PlannedParam> {
-        self.planned.pop_last().map(|(_, planned)| planned)
-    }
-
-    fn plan(self) -> Plan {
-        Plan::of_params(self.planned.into_values().collect())
-    }
 }
 
 /// The tensors that a planner is asked about, which are the first ones of the checkpoint. Those in

@@ -420,3 +420,40 @@ fn stacked_experts_stay_float_and_the_plan_says_why() {
         open(&from).read(open(&from).position(experts).unwrap()).unwrap()
     );
 }
+
+#[test]
+fn an_output_layer_that_is_tied_to_the_embeddings_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = |value: u8, n: usize| vec![value; 2 * n];
+    for (tied, same, is_left_out) in
+        [(true, true, true), (true, false, false), (false, true, false)]
+    {
+        let from = directory.path().join(format!("from-{tied}-{same}"));
+        let to = directory.path().join(format!("to-{tied}-{same}"));
+        fs::create_dir(&from).unwrap();
+        let tensors = [
+            ("model.embed_tokens.weight", vec![64, 64], bytes(0x3C, 64 * 64)),
+            ("lm_head.weight", vec![64, 64], bytes(if same { 0x3C } else { 0x3B }, 64 * 64)),
+            ("model.layers.0.mlp.up_proj.weight", vec![8, 64], bytes(0x3C, 8 * 64)),
+        ];
+        let tensors = tensors.map(|(name, shape, bytes)| (name.to_owned(), shape, bytes));
+        fs::write(from.join("model.safetensors"), bf16(&tensors)).unwrap();
+        let config = format!("{{\n  \"tie_word_embeddings\": {tied}\n}}\n");
+        fs::write(from.join("config.json"), config).unwrap();
+        let int8 = recipe("per-channel-symmetric-int8");
+        let plan = quant_formats::quantize_folder(
+            &open(&from),
+            &int8,
+            Inputs::Float,
+            &to,
+            Options::default(),
+        )
+        .unwrap();
+        let head = plan.params().iter().find(|it| it.id == "lm_head.weight").unwrap();
+        let equal = Reason::EqualTo { id: "model.embed_tokens.weight".into() };
+        assert_eq!(head.reason == equal, is_left_out);
+        assert_eq!(head.bytes_after == 0, is_left_out);
+        assert_eq!(open(&to).position("lm_head.weight").is_none(), is_left_out);
+        assert!(open(&to).position("model.embed_tokens.weight").is_some());
+    }
+}

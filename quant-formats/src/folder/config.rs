@@ -54,6 +54,12 @@ fn module(id: &ParamId) -> &str {
     id.as_str().strip_suffix(".weight").unwrap_or(id.as_str())
 }
 
+/// Whether a configuration says that the output layer has the weights of the embeddings.
+pub(super) fn is_tied(text: &str) -> bool {
+    let config = serde_json::from_str::<Value>(text).unwrap_or_default();
+    config["tie_word_embeddings"] == true
+}
+
 /// The text of `config.json` with another value for quantization, or without one.
 ///
 /// The rest of the text is kept as it is where it has no such value yet.

@@ -9,9 +9,11 @@ use quant::{QuantizationScheme, RecordError, Tensor};
 use super::compressed::{Compressed, Inputs, Slot};
 use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, Stored};
+use crate::equal::equal_tensors;
 use crate::error::CheckpointError;
 use crate::folder_error::FolderError;
 use crate::memory;
+use crate::options::Options;
 use crate::safetensors::{Dtype, SafetensorsError, foreign};
 
 /// How a tensor is written.
@@ -20,6 +22,8 @@ pub(super) enum Form {
     AsStored,
     /// In single precision.
     Floats,
+    /// Not at all: the output layer, which is tied to the embeddings at this position.
+    Tied(usize),
     Compressed(Compressed),
 }
 
@@ -28,7 +32,7 @@ impl Form {
     pub(super) fn grain(&self) -> usize {
         match self {
             Self::Compressed(form) => form.grain(),
-            Self::AsStored | Self::Floats => 1,
+            Self::AsStored | Self::Floats | Self::Tied(_) => 1,
         }
     }
 
@@ -41,6 +45,7 @@ impl Form {
                 .saturating_add(2 * from.element_count() as u64),
             Self::AsStored => memory::of_copy(from).saturating_add(from.bytes),
             Self::Floats => memory::of_result(from, len),
+            Self::Tied(_) => 0,
         }
     }
 
@@ -53,6 +58,7 @@ impl Form {
                 form.bytes(codes, is_first)
             }
             Self::AsStored => vec![stored_bytes(part)],
+            Self::Tied(_) => Vec::new(),
             Self::Floats => {
                 vec![part.values().iter().flat_map(|value| value.to_le_bytes()).collect()]
             }
@@ -89,6 +95,30 @@ pub(super) fn forms(
     from.entries().iter().enumerate().map(form).collect()
 }
 
+/// The name of the weights of the output layer of language models.
+const OUTPUT: &str = "lm_head.weight";
+
+/// Leaves out the weights of an output layer that the configuration ties to the embeddings, if they are
+/// those of another tensor, bit for bit. Engines find them there.
+pub(super) fn leave_out_tied(
+    forms: &mut [Form],
+    from: &Checkpoint,
+    options: Options<'_>,
+) -> Result<(), CheckpointError> {
+    let Some(output) = from.position(OUTPUT) else { return Ok(()) };
+    let equal = equal_tensors(from, options)?.into_iter().find_map(|(a, b)| match output {
+        _ if a == output => Some(b),
+        _ if b == output => Some(a),
+        _ => None,
+    });
+    if let Some(equal) = equal
+        && matches!((&forms[output], &forms[equal]), (Form::AsStored, Form::AsStored))
+    {
+        forms[output] = Form::Tied(equal);
+    }
+    Ok(())
+}
+
 /// The tensors that each entry, and then each state, becomes.
 pub(super) fn outputs(
     from: &Checkpoint,
@@ -99,6 +129,7 @@ pub(super) fn outputs(
         let plain = |dtype| vec![(entry.id.to_string(), dtype, entry.shape.clone())];
         outputs.push(match (form, entry.stored) {
             (Form::Compressed(form), _) => form.slots(&entry.id),
+            (Form::Tied(_), _) => Vec::new(),
             (Form::AsStored, Stored::F16) => plain(Dtype::F16),
             (Form::AsStored, Stored::Bf16) => plain(Dtype::BF16),
             (Form::AsStored | Form::Floats, _) => plain(Dtype::F32),

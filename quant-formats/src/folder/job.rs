@@ -1,21 +1,22 @@
 //! A checkpoint into a model directory.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use quant::__private::{Effect, decide_all};
-use quant::quantize::{PlannedParam, Planner};
+use quant::quantize::{PlannedParam, Planner, Reason};
 use quant::{Plan, QuantizationScheme, Tensor};
 
 use super::compressed::{Inputs, Slot};
-use super::forms::{Form, forms, outputs};
+use super::forms::{Form, forms, leave_out_tied, outputs};
 use super::journal::{Journal, in_file};
 use super::linear::LinearOnly;
 use super::sequence::Sequence;
 use super::shards::{DEFAULT_MAX_BYTES, Shards, size};
 use super::{config, files};
 use crate::checkpoint::Checkpoint;
+use crate::effects::Effects;
 use crate::entry::{Entry, StateEntry};
 use crate::error::CheckpointError;
 use crate::folder_error::FolderError;
@@ -24,9 +25,7 @@ use crate::options::Options;
 use crate::output::{common_grain, copied};
 use crate::piece::{Item, Piece};
 use crate::pipeline::{self, Allocations};
-use crate::rewrite::{
-    Effects, candidates, check_any_quantized, check_readable, grain, quantizable, read,
-};
+use crate::rewrite::{candidates, check_any_quantized, check_readable, grain, quantizable, read};
 
 /// Quantizes a checkpoint to a model directory, in which the quantized tensors are stored as
 /// compressed-tensors does. The files beside the checkpoint are copied.
@@ -143,7 +142,12 @@ impl<'a> Job<'a> {
         options: Options<'a>,
         decisions: &str,
     ) -> Result<Self, CheckpointError> {
-        let forms = forms(from, inputs, scheme)?;
+        let mut forms = forms(from, inputs, scheme)?;
+        if let Some((_, text)) = source_config(from)?
+            && config::is_tied(&text)
+        {
+            leave_out_tied(&mut forms, from, options)?;
+        }
         let outputs = outputs(from, &forms)?;
         let sizes: Vec<u64> = outputs.iter().map(|slots| size(slots)).collect();
         let shards = Shards::divide(&sizes, options.max_shard_size.unwrap_or(DEFAULT_MAX_BYTES));
@@ -176,6 +180,10 @@ impl<'a> Job<'a> {
             if let Some(state) = piece.item.checked_sub(tensors) {
                 return Ok(Some((None, vec![from.state_part(state, piece.range.clone())?])));
             }
+            if let Form::Tied(_) = self.forms[piece.item] {
+                let (effect, _) = each(&Piece { range: 0..0, ..piece.clone() })?;
+                return Ok(Some((effect, Vec::new())));
+            }
             let (effect, part) = each(piece)?;
             Ok(Some((effect, self.forms[piece.item].bytes(&part, piece.is_first()))))
         };
@@ -185,7 +193,13 @@ impl<'a> Job<'a> {
         pipeline::run(&items, 0, options, each, |piece, written| {
             let Some((effect, bytes)) = written else { return Ok(()) };
             effects.add(piece, effect);
-            sequence.put(piece, &bytes, effects.pop())
+            let mut planned = effects.pop();
+            if let (Some(planned), Some(Form::Tied(of))) =
+                (&mut planned, self.forms.get(piece.item))
+            {
+                planned.reason = Reason::EqualTo { id: from.entries()[*of].id.clone() };
+            }
+            sequence.put(piece, &bytes, planned)
         })?;
         let (journal, params) = sequence.finish(finished);
         if let Some(index) = self.shards.index(&self.outputs) {
@@ -230,13 +244,18 @@ fn directory(from: &Checkpoint) -> Option<&Path> {
     Some(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })
 }
 
+/// The configuration beside a checkpoint: its path and its text.
+fn source_config(from: &Checkpoint) -> Result<Option<(PathBuf, String)>, CheckpointError> {
+    Ok(directory(from).map(files::config).transpose()?.flatten())
+}
+
 /// The text of `config.json`; `None` if there is none, and nothing to say.
 fn config_text(
     from: &Checkpoint,
     forms: &[Form],
     inputs: Inputs,
 ) -> Result<Option<String>, CheckpointError> {
-    let source = directory(from).map(files::config).transpose()?.flatten();
+    let source = source_config(from)?;
     let ids = || from.entries().iter().zip(forms);
     let quantized = || {
         ids().filter_map(|(entry, form)| match form {
