@@ -20,6 +20,9 @@ use crate::method::Refusal;
 /// The position in its word of the code of each of eight outputs.
 const POSITIONS: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
+/// The rows of a tile, as many as a cache line has bytes.
+const TILE: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Awq {
     codes: Component,
@@ -90,11 +93,16 @@ fn unpacked(words: &[u32], outputs: usize) -> Vec<i8> {
     let words_in_row = outputs / 8;
     let rows = words.len().checked_div(words_in_row).unwrap_or(0);
     let mut codes = vec![0; rows * outputs];
-    for (at, &word) in words.iter().enumerate() {
-        let (row, column) = (at / words_in_row, at % words_in_row);
-        for (output, position) in POSITIONS.into_iter().enumerate() {
-            let code = (word >> (4 * position) & 0xF) as i8 - 8;
-            codes[(8 * column + output) * rows + row] = code;
+    // Words are read along rows, and codes are written along columns: tiles stay in the cache.
+    for start in (0..rows).step_by(TILE) {
+        for column in 0..words_in_row {
+            for row in start..rows.min(start + TILE) {
+                let word = words[row * words_in_row + column];
+                for (output, position) in POSITIONS.into_iter().enumerate() {
+                    let code = (word >> (4 * position) & 0xF) as i8 - 8;
+                    codes[(8 * column + output) * rows + row] = code;
+                }
+            }
         }
     }
     codes
