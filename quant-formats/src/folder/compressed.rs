@@ -12,7 +12,7 @@
 //! Engines take `int-quantized` for layers whose inputs are quantized, and `pack-quantized` for
 //! those whose inputs stay float.
 
-use quant::scheme::{Granularity, Mapping, ScaleType, f32_to_bf16, f32_to_f16};
+use quant::scheme::{Granularity, Mapping, ScaleType, f32_to_bf16, f32_to_f16, packing};
 use quant::tensor::QuantizedTensor;
 use quant::{ParamId, QuantizationScheme};
 use serde_json::{Value, json};
@@ -128,15 +128,14 @@ impl Compressed {
     /// The bytes of the tensors of the file, of a part of the matrix. The first part has those that
     /// are not divided, too.
     pub(super) fn bytes(&self, tensor: &QuantizedTensor, is_first: bool) -> Vec<Vec<u8>> {
-        let codes = tensor.codes();
         let mut bytes = Vec::new();
         if self.is_packed() {
-            let rows = codes.chunks(self.columns.max(1));
-            bytes.push(rows.flat_map(|row| self.packed(row.iter().copied())).collect());
+            bytes.push(self.packed_rows(tensor));
             let extents = [self.rows, self.columns].map(|extent| (extent as u64).to_le_bytes());
             bytes.push(if is_first { extents.as_flattened().to_vec() } else { Vec::new() });
         } else {
-            bytes.push(codes.into_iter().map(|code| code as u8).collect());
+            // 8 bits, one to the byte.
+            bytes.push(tensor.packed_codes().to_vec());
         }
         bytes.push(scale_bytes(tensor.scales(), self.scheme.scale_type()));
         if self.scheme.mapping().has_zero_points() {
@@ -144,6 +143,32 @@ impl Compressed {
                 true => self.packed_zero_points(tensor.zero_points()),
                 false => tensor.zero_points().iter().map(|&zero| zero as u8).collect(),
             });
+        }
+        bytes
+    }
+
+    /// The words of all rows of codes.
+    fn packed_rows(&self, tensor: &QuantizedTensor) -> Vec<u8> {
+        let (ty, columns) = (self.scheme.quantization_type(), self.columns.max(1));
+        if ty.storage_bits() as usize != self.bits() {
+            let codes = tensor.codes();
+            let rows = codes.chunks(columns);
+            return rows.flat_map(|row| self.packed(row.iter().copied())).collect();
+        }
+        // Codes lie in the same order in memory, without the middle added: the top bit differs.
+        let top = match self.bits() {
+            8 => 0x80,
+            4 => 0x88,
+            _ => 0xAA,
+        };
+        let row_bytes = packing::row_bytes(columns, ty);
+        let words = 4 * row_bytes.div_ceil(4);
+        let unused = 8 * row_bytes - columns * self.bits();
+        let codes = tensor.packed_codes();
+        let mut bytes = vec![0; codes.len() / row_bytes * words];
+        for (words, codes) in bytes.chunks_exact_mut(words).zip(codes.chunks_exact(row_bytes)) {
+            words.iter_mut().zip(codes).for_each(|(word, &code)| *word = code ^ top);
+            words[row_bytes - 1] &= 0xFF >> unused;
         }
         bytes
     }
@@ -239,4 +264,33 @@ fn scale_bytes(scales: &[f32], ty: ScaleType) -> Vec<u8> {
 
 fn halves(scales: &[f32], round: impl Fn(f32) -> u16) -> Vec<u8> {
     scales.iter().flat_map(|&scale| round(scale).to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_packed_as_runs_of_codes() {
+        for bits in 2..=8 {
+            for columns in [1, 3, 4, 7, 8, 31, 32, 33] {
+                let scheme = format!("per-channel-affine-int{bits}").parse().unwrap();
+                let values: Vec<f32> = (0..3 * columns).map(|i| (i as f32 * 0.7).sin()).collect();
+                let tensor = quant::quantize::quantize_values(
+                    &[3, columns],
+                    &values,
+                    scheme,
+                    &quant::MinMaxCalibration {},
+                )
+                .unwrap();
+                let form =
+                    Compressed::new(&"a.weight".into(), &[3, columns], scheme, Inputs::Float);
+                let form = form.unwrap();
+                let codes = tensor.codes();
+                let rows = codes.chunks(columns).map(|row| form.packed(row.iter().copied()));
+                let expected = rows.collect::<Vec<_>>().concat();
+                assert_eq!(form.packed_rows(&tensor), expected, "{bits} bits, {columns}");
+            }
+        }
+    }
 }
