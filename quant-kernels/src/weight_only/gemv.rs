@@ -28,7 +28,8 @@ use crate::isa::{Isa, Operation};
 use core::array::from_fn;
 use core::ops::Range;
 
-/// The most panels that are interleaved.
+/// The most panels that are processed together. `G` is how many are for a number of rows: arrays of
+/// their accumulators are no longer than needed, because clearing and copying them takes time and code.
 const GROUP: usize = 4;
 
 /// Values along K in a chunk: one packed k-step of 4-bit codes, or two of 8-bit codes.
@@ -52,8 +53,8 @@ type Sums<I, const R: usize> = [Vectors<I>; R];
 /// Buffers for a group of panels. The alignment makes the compiler align the stack, and with it every
 /// spilled vector.
 #[repr(align(64))]
-struct GemvBuffers<I: Isa, const R: usize> {
-    unpacked: [UnpackedSteps<I>; GROUP],
+struct GemvBuffers<I: Isa, const R: usize, const G: usize> {
+    unpacked: [UnpackedSteps<I>; G],
     ends: [[f32; BLOCK]; R],
 }
 
@@ -69,40 +70,52 @@ impl<const R: usize, const PACKED: bool> Operation for Gemv<'_, R, PACKED> {
         if const { R > I::GEMV_ROWS || PACKED && I::KR != 4 } {
             unreachable!("more rows have other loops, and steps of two values are never packed");
         }
-        let mut room =
-            GemvBuffers { unpacked: from_fn(|_| UnpackedSteps::new()), ends: [[0.0; BLOCK]; R] };
-        // Keeps them in memory, where they force the alignment of the stack.
-        core::hint::black_box(&mut room);
-        let count = match R {
-            _ if one_panel::<I, R>() => 1,
-            1 if self.panels_in_registers::<I>() > 0 => self.panels_in_registers::<I>(),
-            1 => GROUP,
-            _ => 2,
-        };
-        for first in self.0.panels.clone().step_by(count) {
-            let panels = first..self.0.panels.end.min(first + count);
-            if self.0.weights.has_zero_points() {
-                self.group::<I, true>(isa, panels, &mut room);
-            } else {
-                self.group::<I, false>(isa, panels, &mut room);
-            }
+        if const { one_panel::<I, R>() } {
+            self.groups::<I, 1>(isa);
+        } else if const { R == 1 } {
+            self.groups::<I, GROUP>(isa);
+        } else {
+            self.groups::<I, 2>(isa);
         }
     }
 }
 
 impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
+    /// All panels, `G` or fewer at a time.
+    #[inline(always)]
+    fn groups<I: Isa, const G: usize>(&self, isa: I) {
+        let mut room = GemvBuffers::<I, R, G> {
+            unpacked: from_fn(|_| UnpackedSteps::new()),
+            ends: [[0.0; BLOCK]; R],
+        };
+        // Keeps them in memory, where they force the alignment of the stack.
+        core::hint::black_box(&mut room);
+        let count = match self.panels_in_registers::<I>() {
+            count if R == 1 && count > 0 => count,
+            _ => G,
+        };
+        for first in self.0.panels.clone().step_by(count) {
+            let panels = first..self.0.panels.end.min(first + count);
+            if self.0.weights.has_zero_points() {
+                self.group::<I, G, true>(isa, panels, &mut room);
+            } else {
+                self.group::<I, G, false>(isa, panels, &mut room);
+            }
+        }
+    }
+
     /// `ZEROS` is whether some zero points are not 0, which costs a subtraction per code.
     #[inline(always)]
-    fn group<I: Isa, const ZEROS: bool>(
+    fn group<I: Isa, const G: usize, const ZEROS: bool>(
         &self,
         isa: I,
         panels: Range<usize>,
-        room: &mut GemvBuffers<I, R>,
+        room: &mut GemvBuffers<I, R, G>,
     ) {
-        let mut y: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
+        let mut y: [Sums<I, R>; G] = [[[isa.splat(0.0); 2]; R]; G];
         let (segments, mut step) = (self.0.weights.segments(), 0);
         for segment in 0..segments {
-            let p = self.products::<I, ZEROS>(isa, panels.clone(), (segment, step), room);
+            let p = self.products::<I, G, ZEROS>(isa, panels.clone(), (segment, step), room);
             for ((panel, y), p) in panels.clone().zip(&mut y).zip(&p) {
                 let scales = self.0.weights.columns_of::<I>(panel, segment).scales;
                 let scales = load(isa, scales);
@@ -126,16 +139,16 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
 
     /// `p` of a segment that starts with k-step `step`.
     #[inline(always)]
-    fn products<I: Isa, const ZEROS: bool>(
+    fn products<I: Isa, const G: usize, const ZEROS: bool>(
         &self,
         isa: I,
         panels: Range<usize>,
         (segment, step): (usize, usize),
-        room: &mut GemvBuffers<I, R>,
-    ) -> [Sums<I, R>; GROUP] {
+        room: &mut GemvBuffers<I, R, G>,
+    ) -> [Sums<I, R>; G] {
         let range = self.0.weights.segment_range(segment);
-        let mut p: [Sums<I, R>; GROUP] = [[[isa.splat(0.0); 2]; R]; GROUP];
-        let mut zeros = [[isa.splat(0.0); 2]; GROUP];
+        let mut p: [Sums<I, R>; G] = [[[isa.splat(0.0); 2]; R]; G];
+        let mut zeros = [[isa.splat(0.0); 2]; G];
         if ZEROS {
             for (panel, zeros) in panels.clone().zip(&mut zeros) {
                 *zeros = float_zeros(isa, self.0.weights.columns_of::<I>(panel, segment));
@@ -147,7 +160,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         for k in range.clone().step_by(piece) {
             let len = piece.min(range.end - k);
             let step = step + (k - range.start) / I::KR;
-            let mut codes: [&[I::KStep]; GROUP] = [&[]; GROUP];
+            let mut codes: [&[I::KStep]; G] = [&[]; G];
             for (i, (panel, unpacked)) in panels.clone().zip(&mut room.unpacked).enumerate() {
                 codes[i] = self.codes_of(panel, step, len, unpacked);
             }
@@ -156,11 +169,11 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
                 for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / K_CHUNK))] {
                     let sums = p.as_flattened_mut();
                     if !PACKED {
-                        row_of_bytes::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
+                        row_of_bytes::<I, 3, G, ZEROS>(isa, x, codes, first, &zeros, sums);
                     } else if const { I::LANES == 16 } {
-                        row_of_nibbles::<I, 4, ZEROS>(isa, x, codes, first, &zeros, sums);
+                        row_of_nibbles::<I, 4, G, ZEROS>(isa, x, codes, first, &zeros, sums);
                     } else {
-                        row_of_nibbles::<I, 3, ZEROS>(isa, x, codes, first, &zeros, sums);
+                        row_of_nibbles::<I, 3, G, ZEROS>(isa, x, codes, first, &zeros, sums);
                     }
                 }
                 continue;
@@ -262,12 +275,12 @@ macro_rules! add {
 
 /// One row times `P` panels of packed 4-bit codes, with accumulators in registers.
 #[inline(always)]
-fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
+fn row_of_nibbles<I: Isa, const P: usize, const G: usize, const ZEROS: bool>(
     isa: I,
     x: &[[f32; K_CHUNK]],
-    codes: [&[I::KStep]; GROUP],
+    codes: [&[I::KStep]; G],
     first: usize,
-    zeros: &[Vectors<I>; GROUP],
+    zeros: &[Vectors<I>; G],
     p: &mut [Vectors<I>],
 ) {
     let mut sums = [[isa.splat(0.0); 2]; P];
@@ -293,12 +306,12 @@ fn row_of_nibbles<I: Isa, const P: usize, const ZEROS: bool>(
 
 /// One row times `P` panels of 8-bit codes, with accumulators in registers.
 #[inline(always)]
-fn row_of_bytes<I: Isa, const P: usize, const ZEROS: bool>(
+fn row_of_bytes<I: Isa, const P: usize, const G: usize, const ZEROS: bool>(
     isa: I,
     x: &[[f32; K_CHUNK]],
-    codes: [&[I::KStep]; GROUP],
+    codes: [&[I::KStep]; G],
     first: usize,
-    zeros: &[Vectors<I>; GROUP],
+    zeros: &[Vectors<I>; G],
     p: &mut [Vectors<I>],
 ) {
     let mut sums = [[isa.splat(0.0); 2]; P];
