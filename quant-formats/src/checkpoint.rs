@@ -211,9 +211,7 @@ impl Checkpoint {
     /// The states cannot be read.
     pub fn manifest(&self) -> Result<Manifest, RecordError> {
         let entries = self.entries().iter().map(Entry::to_record);
-        Ok(Manifest::new(entries)
-            .with_metadata(self.metadata().clone())
-            .with_states(self.states()?))
+        Ok(Manifest::new(entries).metadata(self.metadata().clone()).states(self.states()?))
     }
 }
 

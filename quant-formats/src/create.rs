@@ -253,7 +253,7 @@ mod tests {
     fn rejects_two_states_of_one_name() {
         let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
         let state = || RecordState { id: "s".into(), kind: "k".into(), data: vec![1] };
-        let twice = || manifest(&tensor).with_states([state(), state()]);
+        let twice = || manifest(&tensor).states([state(), state()]);
         let file = Cursor::new(Vec::new());
         let json = JsonWriter::new(file.clone(), twice()).err();
         assert!(

@@ -244,7 +244,7 @@ impl Sequence {
                 Form::State(state) => later.push(state.clone()),
             }
         }
-        Manifest::new(tensors).with_later_states(later)
+        Manifest::new(tensors).later_states(later)
     }
 }
 
@@ -284,11 +284,10 @@ pub(crate) fn write<R: Send>(
 
     let read = (0..first).map(|state| from.state(state)).collect::<Result<Vec<_>, _>>()?;
     let id = |index: usize| from.entries()[index].id.clone();
-    let manifest = sequence.manifest().with_metadata(metadata).with_states(read);
-    let manifest = aliases
-        .iter()
-        .fold(manifest, |manifest, &(index, of)| manifest.with_alias(id(index), id(of)));
-    let mut writer = create(to, manifest.with_max_shard_size(options.max_shard_size))?;
+    let manifest = sequence.manifest().metadata(metadata).states(read);
+    let manifest =
+        aliases.iter().fold(manifest, |manifest, &(index, of)| manifest.alias(id(index), id(of)));
+    let mut writer = create(to, manifest.max_shard_size(options.max_shard_size))?;
     let each = |piece: &Piece| match places[piece.item] {
         Place::Tensor(index) => each(&piece.of(index)).map(|(result, made)| (Some(result), made)),
         Place::State(index) => {

@@ -185,7 +185,7 @@ pub fn native(record: &Record) -> Vec<u8> {
 
 /// Saves records of version 1.
 pub fn version_1() -> BincodeRecorder {
-    BincodeRecorder::default().with_version(RecordVersion::V1)
+    BincodeRecorder::default().version(RecordVersion::V1)
 }
 
 /// The bytes of [`of_everything`] in version 1.

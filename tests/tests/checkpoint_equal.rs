@@ -136,9 +136,8 @@ fn other_formats_and_other_decisions_keep_both() {
 fn refused(aliases: &[(&str, &str)], version: Option<RecordVersion>) -> RecordFormatError {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.quant");
-    let manifest = Manifest::new([RecordEntry::new("embed", [64, 48], None)]).with_version(version);
-    let manifest =
-        aliases.iter().fold(manifest, |manifest, (id, of)| manifest.with_alias(*id, *of));
+    let manifest = Manifest::new([RecordEntry::new("embed", [64, 48], None)]).version(version);
+    let manifest = aliases.iter().fold(manifest, |manifest, (id, of)| manifest.alias(*id, *of));
     let Err(error) = RecordWriter::create(&path, manifest) else { panic!("refused") };
     assert!(!path.exists());
     match error {
@@ -170,7 +169,7 @@ fn a_damaged_target_of_an_alias_is_an_error_of_the_header() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.quant");
     let manifest = Manifest::new([RecordEntry::new("embed", [64, 48], None)]);
-    let mut writer = RecordWriter::create(&path, manifest.with_alias("head", "embed")).unwrap();
+    let mut writer = RecordWriter::create(&path, manifest.alias("head", "embed")).unwrap();
     writer.write("embed", &matrix(1)).unwrap();
     writer.finish().unwrap();
     let bytes = fs::read(&path).unwrap();

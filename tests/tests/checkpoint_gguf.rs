@@ -124,7 +124,7 @@ fn metadata_is_read_as_text_and_written_with_its_types() {
     let manifest = |key: &str, value: &str| {
         let record = small();
         let states = record.states().to_vec();
-        Manifest::new([]).with_states(states).with_metadata([(key.to_owned(), value.to_owned())])
+        Manifest::new([]).states(states).metadata([(key.to_owned(), value.to_owned())])
     };
     // A value that has changed keeps its type; a new one is a string.
     for (key, value) in [("block_count", "12"), ("general.name", "other"), ("author", "me")] {
@@ -274,7 +274,7 @@ fn scales_that_are_not_finite_are_errors_with_the_name() {
     let path = directory.path().join("a.gguf");
     let data = vec![0xFF; 34];
     let kind = "tensor/Q8_0 [1, 32]".into();
-    let manifest = Manifest::new([]).with_states([RecordState { id: "w".into(), kind, data }]);
+    let manifest = Manifest::new([]).states([RecordState { id: "w".into(), kind, data }]);
     quant_formats::create(&path, manifest).unwrap().finish().unwrap();
     let error = quant_formats::open(&path).unwrap().read(0).unwrap_err();
     assert!(chain(&error).contains("w: "), "{}", chain(&error));
@@ -345,7 +345,7 @@ fn a_model_is_loaded_by_renaming_rules_and_saved() {
     let down = checkpoint.read(checkpoint.position("down.weight").unwrap()).unwrap();
     assert_eq!(*layer.down.value().as_flattened(), *down.values());
 
-    let bytes = layer.save_bytes(&recorder().with_metadata("general.name", "layer")).unwrap();
+    let bytes = layer.save_bytes(&recorder().metadata("general.name", "layer")).unwrap();
     let saved = load(&bytes).unwrap();
     assert_eq!(saved.metadata()["general.name"], "layer");
     assert_eq!(*saved.get("norm").unwrap().values(), [1.0, -2.5, 0.0]);
@@ -394,16 +394,13 @@ fn what_the_format_cannot_hold_is_not_written() {
     for (manifest, expected) in [
         (Manifest::new([int8]), no_type("w", "per-tensor-symmetric-int8")),
         (Manifest::new([ragged]), GgufError::Row { id: "w".into(), row: 33, ty: GgufType::Q8_0 }),
+        (Manifest::new([]).states([state("s", "histogram/1", 3)]), no_type("s", "histogram/1")),
         (
-            Manifest::new([]).with_states([state("s", "histogram/1", 3)]),
-            no_type("s", "histogram/1"),
-        ),
-        (
-            Manifest::new([]).with_states([state("s", "tensor/BOOL [3]", 3)]),
+            Manifest::new([]).states([state("s", "tensor/BOOL [3]", 3)]),
             no_type("s", "tensor/BOOL [3]"),
         ),
         (
-            Manifest::new([]).with_later_states([LaterState {
+            Manifest::new([]).later_states([LaterState {
                 id: "s".into(),
                 kind: "tensor/I64 [3]".into(),
                 len: 23,
@@ -420,11 +417,11 @@ fn what_the_format_cannot_hold_is_not_written() {
             GgufError::Shape { id: "w".into(), shape: vec![u64::MAX, 2] },
         ),
         (
-            Manifest::new([entry("w", &[1])]).with_states([state("w", "tensor/I8 [1]", 1)]),
+            Manifest::new([entry("w", &[1])]).states([state("w", "tensor/I8 [1]", 1)]),
             GgufError::DuplicateName { id: "w".into() },
         ),
         (
-            Manifest::new([]).with_states([RecordState {
+            Manifest::new([]).states([RecordState {
                 id: "gguf.header".into(),
                 kind: "gguf/header".into(),
                 data: longer,
@@ -438,7 +435,7 @@ fn what_the_format_cannot_hold_is_not_written() {
         let error = quant_formats::create(&path, manifest).err().unwrap();
         assert_eq!(reason(error), expected);
     }
-    let long = Manifest::new([]).with_metadata([("k".to_owned(), "x".repeat(100_000_000))]);
+    let long = Manifest::new([]).metadata([("k".to_owned(), "x".repeat(100_000_000))]);
     let error = quant_formats::create(&path, long).err().unwrap();
     assert_eq!(reason(error), GgufError::HeaderTooLong { limit: 100_000_000 });
     assert!(!path.exists());
@@ -455,7 +452,7 @@ fn later_states_are_written_in_the_order_that_was_declared() {
     for name in ["a.gguf", "a.quant", "a.safetensors", "a.json"] {
         let path = directory.path().join(name);
         let manifest =
-            Manifest::new([RecordEntry::of("w", &tensor)]).with_later_states(["s", "t"].map(later));
+            Manifest::new([RecordEntry::of("w", &tensor)]).later_states(["s", "t"].map(later));
         let mut writer = quant_formats::create(&path, manifest).unwrap();
         let said = |result: Result<(), RecordError>| chain(&result.unwrap_err());
         assert!(said(writer.write_state("s", &[1, 2])).ends_with("w: declared, but not written"));
@@ -475,7 +472,7 @@ fn later_states_are_written_in_the_order_that_was_declared() {
         };
         assert_eq!((data("s"), data("t")), (vec![1, 2], vec![3, 4]), "{name}");
 
-        let manifest = Manifest::new([]).with_later_states(["s"].map(later));
+        let manifest = Manifest::new([]).later_states(["s"].map(later));
         let writer = quant_formats::create(&path, manifest).unwrap();
         assert!(said(writer.finish()).ends_with("s: declared, but not written"));
     }
@@ -538,7 +535,7 @@ fn a_split_file_is_read_as_one() {
         let tensor = Tensor::from_values(&[3], vec![f32::from(no); 3]).unwrap();
         let name = format!("f{no}");
         let manifest = Manifest::new([RecordEntry::of(&*name, &tensor)]);
-        let manifest = manifest.with_states([header, blocks]);
+        let manifest = manifest.states([header, blocks]);
         let mut writer = quant_formats::create(path, manifest).unwrap();
         writer.write(&name, &tensor).unwrap();
         writer.finish().unwrap();

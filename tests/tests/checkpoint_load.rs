@@ -220,7 +220,7 @@ fn checkpoints_of_every_format_load_into_a_model_by_rules() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let pair = Pair::new(1.0, 2.0);
-    pair.save_file(at("m.quant"), &BincodeRecorder::default().with_max_shard_size(100)).unwrap();
+    pair.save_file(at("m.quant"), &BincodeRecorder::default().max_shard_size(100)).unwrap();
     pair.save_file(at("m.safetensors"), &SafetensorsRecorder::default()).unwrap();
     pair.save_file(at("m.gguf"), &GgufRecorder::default()).unwrap();
     quant_formats::convert(&open(at("m.quant")), at("m.json"), Options::default()).unwrap();

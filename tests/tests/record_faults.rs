@@ -69,14 +69,14 @@ type Save = fn(&Record, &Path) -> Result<(), RecordError>;
 
 const WAYS: [Save; 4] = [
     |record, path| record.save_file(path, &BincodeRecorder::default()),
-    |record, path| record.save_file(path, &BincodeRecorder::default().with_max_shard_size(15_000)),
+    |record, path| record.save_file(path, &BincodeRecorder::default().max_shard_size(15_000)),
     |record, path| stream(record, path, u64::MAX),
     |record, path| stream(record, path, 15_000),
 ];
 
 fn stream(record: &Record, path: &Path, max: u64) -> Result<(), RecordError> {
     let entries = record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor));
-    let manifest = Manifest::new(entries).with_max_shard_size(max);
+    let manifest = Manifest::new(entries).max_shard_size(max);
     let mut writer = RecordWriter::create(path, manifest)?;
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor)?;

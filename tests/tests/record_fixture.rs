@@ -224,7 +224,7 @@ fn a_reader_in_another_language_finds_the_same_values() {
 /// A record of version 2 in which `head` is another name of `embed`.
 fn write_aliases(path: &Path) {
     let manifest = Manifest::new([RecordEntry::new("embed", [2, 2], None)]);
-    let mut writer = RecordWriter::create(path, manifest.with_alias("head", "embed")).unwrap();
+    let mut writer = RecordWriter::create(path, manifest.alias("head", "embed")).unwrap();
     writer.write("embed", &embed()).unwrap();
     writer.finish().unwrap();
 }

@@ -22,9 +22,7 @@ fn mapped_records_equal_those_that_are_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let record = of_everything();
-    for recorder in
-        [BincodeRecorder::default(), BincodeRecorder::default().with_max_shard_size(700)]
-    {
+    for recorder in [BincodeRecorder::default(), BincodeRecorder::default().max_shard_size(700)] {
         record.save_file(&path, &recorder).unwrap();
         for verify in MODES {
             let mapped = map(&path, verify).unwrap();
@@ -194,9 +192,7 @@ fn rejects_invalid_records() {
 
 #[test]
 fn a_map_keeps_the_old_content_when_the_file_is_replaced() {
-    for recorder in
-        [BincodeRecorder::default(), BincodeRecorder::default().with_max_shard_size(700)]
-    {
+    for recorder in [BincodeRecorder::default(), BincodeRecorder::default().max_shard_size(700)] {
         let (_directory, path) = file(&bytes_of_everything());
         of_everything().save_file(&path, &recorder).unwrap();
         let mapped = map(&path, Verify::Lazy).unwrap();

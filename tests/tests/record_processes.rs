@@ -27,7 +27,7 @@ fn record(number: u32) -> Record {
 fn recorder(sharded: bool) -> BincodeRecorder {
     match sharded {
         false => BincodeRecorder::default(),
-        true => BincodeRecorder::default().with_max_shard_size(50_000),
+        true => BincodeRecorder::default().max_shard_size(50_000),
     }
 }
 

@@ -208,7 +208,7 @@ fn rejects_headers_longer_than_the_limit() {
         "limit is 67108864"
     );
 
-    let huge = BincodeRecorder::default().with_metadata("k", "v".repeat(64 << 20));
+    let huge = BincodeRecorder::default().metadata("k", "v".repeat(64 << 20));
     let error = Param::new(1.0f32).save_bytes(&huge).unwrap_err();
     assert!(
         matches!(

@@ -167,7 +167,7 @@ fn metadata_of_record_and_recorder_are_saved_together() {
     let mut record = Record::new();
     record.insert_metadata("a", "of the record");
     assert_eq!(record.insert_metadata("b", "of the record"), None);
-    let recorder = native().with_metadata("b", "of the recorder").with_metadata("c", "");
+    let recorder = native().metadata("b", "of the recorder").metadata("c", "");
     let again = load(&record.save_bytes(&recorder).unwrap());
     let pairs: Vec<_> = again.metadata().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(pairs, [("a", "of the record"), ("b", "of the recorder"), ("c", "")]);

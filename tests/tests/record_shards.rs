@@ -17,7 +17,7 @@ fn shards(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn recorder(max: u64) -> BincodeRecorder {
-    BincodeRecorder::default().with_max_shard_size(max)
+    BincodeRecorder::default().max_shard_size(max)
 }
 
 fn load(path: &Path) -> Record {
@@ -111,7 +111,7 @@ fn a_record_of_one_shard_has_no_index() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let whole = bytes_of_everything();
-    let recorder = |max| version_1().with_max_shard_size(max);
+    let recorder = |max| version_1().max_shard_size(max);
     of_everything().save_file(&path, &recorder(whole.len() as u64)).unwrap();
     assert_eq!(fs::read(&path).unwrap(), whole);
     assert_eq!(names(directory.path()).len(), 1);
@@ -123,7 +123,7 @@ fn a_record_of_one_shard_has_no_index() {
 fn metadata_of_the_recorder_is_added() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
-    of_everything().save_file(&path, &recorder(700).with_metadata("a", "b")).unwrap();
+    of_everything().save_file(&path, &recorder(700).metadata("a", "b")).unwrap();
     let opened = RecordFile::open(&path).unwrap();
     assert_eq!(opened.metadata()["a"], "b");
     assert_eq!(opened.metadata()["author"], "quant");
@@ -138,8 +138,7 @@ fn streamed_shards_equal_saved_ones() {
         record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect::<Vec<_>>();
     let (metadata, states) = (record.metadata().clone(), record.states().to_vec());
     let path = other.path().join("model.quant");
-    let manifest =
-        Manifest::new(entries).with_metadata(metadata).with_states(states).with_max_shard_size(700);
+    let manifest = Manifest::new(entries).metadata(metadata).states(states).max_shard_size(700);
     let mut writer = RecordWriter::create(&path, manifest).unwrap();
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor).unwrap();
@@ -161,7 +160,7 @@ fn dropping_a_writer_removes_its_shards() {
     let entries =
         record.iter().map(|(id, tensor)| RecordEntry::of(id.clone(), tensor)).collect::<Vec<_>>();
     let mut writer =
-        RecordWriter::create(&path, Manifest::new(entries).with_max_shard_size(700)).unwrap();
+        RecordWriter::create(&path, Manifest::new(entries).max_shard_size(700)).unwrap();
     for (id, tensor) in record.iter() {
         writer.write(id.as_str(), tensor).unwrap();
     }
@@ -470,7 +469,7 @@ fn rejects_an_index_that_would_be_too_long() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("n".repeat(200));
     let entries = (0..5000).map(|i| RecordEntry::new(i.to_string(), [], None));
-    let manifest = Manifest::new(entries).with_max_shard_size(0);
+    let manifest = Manifest::new(entries).max_shard_size(0);
     let Err(error) = RecordWriter::create(&path, manifest) else { panic!("refused") };
     assert!(
         matches!(

@@ -17,7 +17,7 @@ fn entries(record: &Record) -> Vec<RecordEntry> {
 
 fn begin(record: &Record, path: &Path) -> RecordWriter {
     let (metadata, states) = (record.metadata().clone(), record.states().to_vec());
-    let manifest = Manifest::new(entries(record)).with_metadata(metadata).with_states(states);
+    let manifest = Manifest::new(entries(record)).metadata(metadata).states(states);
     RecordWriter::create(path, manifest).unwrap()
 }
 
@@ -164,8 +164,7 @@ fn rejects_invalid_declarations_before_a_file_is_created() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.quant");
     let refused = |entries: Vec<RecordEntry>, states: Vec<RecordState>| {
-        let Err(error) = RecordWriter::create(&path, Manifest::new(entries).with_states(states))
-        else {
+        let Err(error) = RecordWriter::create(&path, Manifest::new(entries).states(states)) else {
             panic!("refused")
         };
         assert!(names(directory.path()).is_empty());

@@ -46,7 +46,7 @@ pub struct GgufRecorder {
 impl GgufRecorder {
     /// Adds a key and its value, a string, to the metadata of saved files.
     #[must_use]
-    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
     }

@@ -61,7 +61,7 @@ pub struct JsonRecorder {
 impl JsonRecorder {
     /// Adds a key and its value to the metadata of saved files.
     #[must_use]
-    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
     }

@@ -57,7 +57,7 @@ pub struct SafetensorsRecorder {
 impl SafetensorsRecorder {
     /// Adds a key and its value to the metadata of saved files.
     #[must_use]
-    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
     }

@@ -19,7 +19,7 @@ use crate::tensor::Tensor;
 /// use quant::record::Recorder;
 /// use quant::{BincodeRecorder, Module, Param};
 ///
-/// let recorder = BincodeRecorder::default().with_metadata("license", "MIT");
+/// let recorder = BincodeRecorder::default().metadata("license", "MIT");
 /// let bytes = (Param::new([1.0f32, 2.0]), Param::new(0.5f32)).save_bytes(&recorder)?;
 ///
 /// let record = recorder.load(&mut bytes.as_slice(), Some(bytes.len() as u64))?;

@@ -6,7 +6,7 @@
 //! # let directory = std::env::temp_dir().join(format!("quant-doc-record-{}", std::process::id()));
 //! # std::fs::create_dir_all(&directory)?;
 //! # let path = directory.join("model.quant");
-//! let recorder = BincodeRecorder::default().with_metadata("source", "an example");
+//! let recorder = BincodeRecorder::default().metadata("source", "an example");
 //! let model = vec![Param::new([[1.0f32, -2.0], [0.5, 4.0]])];
 //! let mut quantizer = Quantizer {
 //!     calibration: MinMaxCalibration {},
@@ -60,7 +60,7 @@
 //! a padding byte, which must be zero. `docs/record-format.md` describes every byte.
 //!
 //! A record may be split into shards, which are records themselves, with an index of them at its
-//! path; see [`BincodeRecorder::with_max_shard_size`](crate::BincodeRecorder::with_max_shard_size). [`RecordFile`] and [`RecordWriter`] read and
+//! path; see [`BincodeRecorder::max_shard_size`](crate::BincodeRecorder::max_shard_size). [`RecordFile`] and [`RecordWriter`] read and
 //! write both kinds one tensor at a time.
 //!
 //! # Untrusted input

@@ -74,7 +74,7 @@ fn load_file(recorder: &(impl Recorder + ?Sized), path: &Path) -> Result<Record,
 /// ```
 /// use quant::{BincodeRecorder, Module, Param};
 ///
-/// let recorder = BincodeRecorder::default().with_metadata("trained", "2025-01-01");
+/// let recorder = BincodeRecorder::default().metadata("trained", "2025-01-01");
 /// let bytes = Param::new([1.0f32, 2.0]).save_bytes(&recorder)?;
 /// let param = Param::new([0.0f32; 2]).load_bytes(&bytes, &recorder)?;
 /// assert_eq!(*param.value(), [1.0, 2.0]);
@@ -91,7 +91,7 @@ impl BincodeRecorder {
     /// Adds this pair to the metadata of every saved record. It replaces a pair of the model with the
     /// same key.
     #[must_use]
-    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
         self
     }
@@ -105,13 +105,13 @@ impl BincodeRecorder {
     /// use quant::record::RecordVersion;
     /// use quant::{BincodeRecorder, Module, Param};
     ///
-    /// let recorder = BincodeRecorder::default().with_version(RecordVersion::V1);
+    /// let recorder = BincodeRecorder::default().version(RecordVersion::V1);
     /// let bytes = Param::new([1.0f32, 2.0]).save_bytes(&recorder)?;
     /// assert_eq!(bytes[8], 1);
     /// # Ok::<(), quant::RecordError>(())
     /// ```
     #[must_use]
-    pub fn with_version(mut self, version: RecordVersion) -> Self {
+    pub fn version(mut self, version: RecordVersion) -> Self {
         self.version = Some(version);
         self
     }
@@ -134,7 +134,7 @@ impl BincodeRecorder {
     /// # std::fs::create_dir_all(&directory)?;
     /// # let path = directory.join("model.quant");
     /// let model = vec![Param::new([1.0f32; 300]), Param::new([2.0; 300])];
-    /// model.save_file(&path, &BincodeRecorder::default().with_max_shard_size(2000))?;
+    /// model.save_file(&path, &BincodeRecorder::default().max_shard_size(2000))?;
     /// assert_eq!(std::fs::read_dir(&directory)?.count(), 3);
     ///
     /// let model = vec![Param::new([0.0f32; 300]), Param::new([0.0; 300])];
@@ -144,7 +144,7 @@ impl BincodeRecorder {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn with_max_shard_size(mut self, bytes: u64) -> Self {
+    pub fn max_shard_size(mut self, bytes: u64) -> Self {
         self.max_shard_size = Some(bytes);
         self
     }

@@ -13,8 +13,8 @@ use crate::record::format::version::RecordVersion;
 /// use quant::record::{Manifest, RecordEntry};
 ///
 /// let manifest = Manifest::new([RecordEntry::new("layers.0.weight", [64, 32], None)])
-///     .with_metadata([("license".to_owned(), "MIT".to_owned())])
-///     .with_max_shard_size(1 << 30);
+///     .metadata([("license".to_owned(), "MIT".to_owned())])
+///     .max_shard_size(1 << 30);
 /// assert_eq!(manifest.entries.len(), 1);
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,7 +29,7 @@ pub struct Manifest {
     /// States that are written later, in this order, after the last tensor.
     pub later_states: Vec<LaterState>,
     /// The maximum size of a shard in bytes, or `None` for a single file; see
-    /// [`BincodeRecorder::with_max_shard_size`](crate::BincodeRecorder::with_max_shard_size).
+    /// [`BincodeRecorder::max_shard_size`](crate::BincodeRecorder::max_shard_size).
     pub max_shard_size: Option<u64>,
     /// The version of a record, or `None` for the oldest one that stores each tensor in its smallest
     /// form.
@@ -44,7 +44,7 @@ impl Manifest {
 
     /// Adds metadata. Pairs replace earlier ones with the same key.
     #[must_use]
-    pub fn with_metadata(mut self, pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+    pub fn metadata(mut self, pairs: impl IntoIterator<Item = (String, String)>) -> Self {
         self.metadata.extend(pairs);
         self
     }
@@ -59,7 +59,7 @@ impl Manifest {
     /// # let directory = std::env::temp_dir().join(format!("quant-doc-alias-{}", std::process::id()));
     /// # std::fs::create_dir_all(&directory)?;
     /// # let path = directory.join("model.quant");
-    /// let manifest = Manifest::new([RecordEntry::new("embed", [2], None)]).with_alias("head", "embed");
+    /// let manifest = Manifest::new([RecordEntry::new("embed", [2], None)]).alias("head", "embed");
     /// let mut writer = RecordWriter::create(&path, manifest)?;
     /// writer.write("embed", &Tensor::from_values(&[2], vec![1.0, 2.0])?)?;
     /// writer.finish()?;
@@ -69,7 +69,7 @@ impl Manifest {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn with_alias(mut self, name: impl Into<ParamId>, of: impl Into<ParamId>) -> Self {
+    pub fn alias(mut self, name: impl Into<ParamId>, of: impl Into<ParamId>) -> Self {
         let (name, of): (ParamId, ParamId) = (name.into(), of.into());
         self.metadata.insert(format!("{}{name}", alias::PREFIX), of.as_str().into());
         self
@@ -77,21 +77,21 @@ impl Manifest {
 
     /// Adds states of modules.
     #[must_use]
-    pub fn with_states(mut self, states: impl IntoIterator<Item = RecordState>) -> Self {
+    pub fn states(mut self, states: impl IntoIterator<Item = RecordState>) -> Self {
         self.states.extend(states);
         self
     }
 
     /// Adds states whose bytes are not in memory yet.
     #[must_use]
-    pub fn with_later_states(mut self, states: impl IntoIterator<Item = LaterState>) -> Self {
+    pub fn later_states(mut self, states: impl IntoIterator<Item = LaterState>) -> Self {
         self.later_states.extend(states);
         self
     }
 
     /// Splits the record into shards of at most `bytes` bytes; `None` writes a single file.
     #[must_use]
-    pub fn with_max_shard_size(mut self, bytes: impl Into<Option<u64>>) -> Self {
+    pub fn max_shard_size(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.max_shard_size = bytes.into();
         self
     }
@@ -99,7 +99,7 @@ impl Manifest {
     /// Writes a record of this version; `None` chooses the oldest one that stores each tensor in its
     /// smallest form.
     #[must_use]
-    pub fn with_version(mut self, version: impl Into<Option<RecordVersion>>) -> Self {
+    pub fn version(mut self, version: impl Into<Option<RecordVersion>>) -> Self {
         self.version = version.into();
         self
     }
