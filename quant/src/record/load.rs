@@ -6,7 +6,7 @@ use super::collection::Record;
 use super::difference::Difference;
 use super::error::RecordError;
 use crate::module::{
-    Leaves, ParamId, ParamView, Site, Walk, for_each_mut, for_each_state_mut, walk,
+    Leaves, ParamId, ParamView, Site, Walk, for_each, for_each_mut, for_each_state_mut, walk,
 };
 use crate::record::format::entry::RecordState;
 use crate::record::format::error::RecordFormatError;
@@ -17,13 +17,8 @@ pub(crate) fn load<M: Walk>(mut model: M, record: Record) -> Result<M, RecordErr
     let order: Vec<ParamId> = record.iter().map(|(id, _)| id.clone()).collect();
     let (tensors, states) = record.into_tensors_and_states();
     let mut comparison = Comparison { unmatched: tensors, ..Comparison::default() };
-    let params = Params::of(&model);
-    for (path, alias) in &params.aliases {
-        comparison.alias(path, alias, &params, &order);
-    }
-    for (id, shape) in params.all {
-        comparison.param(id, &shape);
-    }
+    comparison.rename_aliases(&model, &order);
+    for_each(&model, |site, param| comparison.param(site.path.into(), &param.shape()));
     comparison.leftovers(order);
     comparison.differences.extend(put_states(&mut model, states));
     let matched = comparison.finish()?;
@@ -33,31 +28,15 @@ pub(crate) fn load<M: Walk>(mut model: M, record: Record) -> Result<M, RecordErr
     }
 }
 
-/// The parameters of a model, and their other names.
+/// Paths of a model, and what stands in their place in other names.
 #[derive(Default)]
-struct Params {
-    all: Vec<(ParamId, Vec<usize>)>,
-    names: HashSet<ParamId>,
-    /// Paths, and what stands in their place in other names.
-    aliases: Vec<(String, String)>,
-}
+struct Aliases(Vec<(String, String)>);
 
-impl Params {
-    fn of(model: &impl Walk) -> Self {
-        let mut params = Self::default();
-        walk(model, &mut params);
-        params.names = params.all.iter().map(|(id, _)| id.clone()).collect();
-        params
-    }
-}
-
-impl Leaves for Params {
-    fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
-        self.all.push((site.path.into(), param.shape().into_owned()));
-    }
+impl Leaves for Aliases {
+    fn param(&mut self, _site: Site<'_>, _param: ParamView<'_>) {}
 
     fn alias(&mut self, path: &str, alias: &str) {
-        self.aliases.push((path.into(), alias.into()));
+        self.0.push((path.into(), alias.into()));
     }
 }
 
@@ -78,16 +57,25 @@ struct Comparison {
 }
 
 impl Comparison {
+    /// Gives tensors that the record has under aliases the names of the model's parameters.
+    fn rename_aliases(&mut self, model: &impl Walk, order: &[ParamId]) {
+        let mut aliases = Aliases::default();
+        walk(model, &mut aliases);
+        if aliases.0.is_empty() {
+            return;
+        }
+        let mut params = HashSet::new();
+        for_each(model, |site, _| drop(params.insert(ParamId::new(site.path))));
+        for (path, alias) in &aliases.0 {
+            self.rename(path, alias, &params, order);
+        }
+    }
+
     /// Takes tensors with names below `alias` for the parameters below `path`.
-    fn alias(&mut self, path: &str, alias: &str, params: &Params, order: &[ParamId]) {
+    fn rename(&mut self, path: &str, alias: &str, params: &HashSet<ParamId>, order: &[ParamId]) {
         for id in order {
-            let Some(own) = own_name(id, path, alias).filter(|own| params.names.contains(own))
-            else {
-                continue;
-            };
-            if params.names.contains(id) {
-                continue;
-            }
+            let own = own_name(id, path, alias).filter(|own| params.contains(own));
+            let Some(own) = own.filter(|_| !params.contains(id)) else { continue };
             let Some(tensor) = self.unmatched.remove(id) else { continue };
             match self.unmatched.get(&own) {
                 Some(other) if *other != tensor => {
