@@ -18,7 +18,7 @@ pub fn reseal_record(record: &mut [u8]) {
     record[12..16].copy_from_slice(&crc);
 }
 
-/// Gives an index of parts its right checksum.
+/// Gives an index of shards its right checksum.
 pub fn reseal_index(index: &mut [u8]) {
     if index.len() >= 16 {
         let crc = checksum(&[&index[..12], &index[16..]]);
@@ -71,6 +71,6 @@ pub fn sample() -> Record {
         record.insert(scheme, tensor.expect("parts that fit").into());
     }
     let data = vec![1, 2, 3];
-    record.insert_state(quant::record::RecordState { id: "s".into(), kind: "test/1".into(), data });
+    record.insert_state(RecordState { id: "s".into(), kind: "test/1".into(), data });
     record
 }

@@ -65,7 +65,9 @@ impl Comparison {
             return;
         }
         let mut params = HashSet::new();
-        for_each(model, |site, _| drop(params.insert(ParamId::new(site.path))));
+        for_each(model, |site, _| {
+            params.insert(ParamId::new(site.path));
+        });
         for (path, alias) in &aliases.0 {
             self.rename(path, alias, &params, order);
         }
