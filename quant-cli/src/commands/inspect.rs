@@ -44,14 +44,14 @@ struct Contents<'a> {
     prequantized: Option<String>,
     parameters: u64,
     bytes: u64,
-    tensors: Vec<Line>,
+    tensors: Vec<Line<'a>>,
     states: Vec<StateLine>,
 }
 
 #[derive(Serialize)]
-struct Line {
-    name: String,
-    shape: Vec<usize>,
+struct Line<'a> {
+    name: &'a str,
+    shape: &'a [usize],
     #[serde(rename = "type")]
     stored: String,
     bytes: u64,
@@ -74,7 +74,7 @@ struct StateLine {
 impl<'a> Contents<'a> {
     fn gather(checkpoint: &'a Checkpoint, args: &Inspect) -> Result<Self, Failure> {
         let entries = checkpoint.entries();
-        let mut tensors: Vec<Line> = entries.iter().map(Line::new).collect();
+        let mut tensors: Vec<Line<'_>> = entries.iter().map(Line::new).collect();
         add_float_reasons(&mut tensors, checkpoint.prequantized());
         if !args.quick {
             let progress = Progress::over(checkpoint);
@@ -159,20 +159,20 @@ fn describe(all: &PreQuantized) -> String {
 }
 
 /// Says why tensors that another program has quantized are floats here.
-fn add_float_reasons(lines: &mut [Line], all: Option<&PreQuantized>) {
+fn add_float_reasons(lines: &mut [Line<'_>], all: Option<&PreQuantized>) {
     let tensors = all.map_or(&[][..], PreQuantized::tensors).iter();
     let reasons: HashMap<&str, FloatReason> =
         tensors.filter_map(|tensor| Some((tensor.id.as_str(), tensor.as_floats?))).collect();
     for line in lines {
-        line.as_floats = reasons.get(&*line.name).map(ToString::to_string);
+        line.as_floats = reasons.get(line.name).map(ToString::to_string);
     }
 }
 
-impl Line {
-    fn new(entry: &Entry) -> Self {
+impl<'a> Line<'a> {
+    fn new(entry: &'a Entry) -> Self {
         Self {
-            name: entry.id.to_string(),
-            shape: entry.shape.clone(),
+            name: entry.id.as_str(),
+            shape: &entry.shape,
             stored: entry.gguf_type.map_or_else(|| entry.stored.to_string(), |ty| ty.to_string()),
             bytes: entry.bytes,
             range: None,
@@ -205,7 +205,7 @@ impl Line {
             (None, Some(n @ 1..)) => format!("{n} not finite"),
             _ => self.as_floats.as_ref().map_or(String::new(), |why| format!("floats: {why}")),
         };
-        [name, shape(&self.shape), self.stored.clone(), bytes(self.bytes), range, remark]
+        [name, shape(self.shape), self.stored.clone(), bytes(self.bytes), range, remark]
     }
 }
 

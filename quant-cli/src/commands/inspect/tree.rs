@@ -8,17 +8,22 @@ use std::collections::HashMap;
 use super::Line;
 use crate::output::{Table, bytes, count};
 
-/// Nodes are stored after their parents; the first is the root.
+/// Nodes are stored after their parents; the first is the root. A node has few bytes, because there may
+/// be several for each tensor: children are a linked list, and one map finds them all.
 pub(super) struct Tree<'a> {
     nodes: Vec<Node<'a>>,
+    /// Nodes by their parent and name.
+    by_name: HashMap<(usize, &'a str), usize>,
 }
 
 #[derive(Default)]
 struct Node<'a> {
     name: &'a str,
-    children: Vec<usize>,
-    by_name: HashMap<&'a str, usize>,
-    line: Option<&'a Line>,
+    /// The child that was added last. The root is no child, so 0 stands for none, as in `sibling`.
+    last_child: usize,
+    /// The child of the same parent that was added before.
+    sibling: usize,
+    line: Option<&'a Line<'a>>,
     /// The totals of the tensors at this node and below it.
     tensors: usize,
     parameters: u64,
@@ -29,15 +34,15 @@ struct Node<'a> {
 const MAX_INDENT: usize = 32;
 
 impl<'a> Tree<'a> {
-    pub(super) fn of(lines: &'a [Line]) -> Self {
-        let mut tree = Self { nodes: vec![Node::default()] };
+    pub(super) fn of(lines: &'a [Line<'a>]) -> Self {
+        let mut tree = Self { nodes: vec![Node::default()], by_name: HashMap::new() };
         for line in lines {
             tree.insert(line);
         }
         tree
     }
 
-    fn insert(&mut self, line: &'a Line) {
+    fn insert(&mut self, line: &'a Line<'a>) {
         let mut node = 0;
         self.nodes[node].add(line);
         for name in line.name.split('.') {
@@ -48,26 +53,30 @@ impl<'a> Tree<'a> {
     }
 
     fn child(&mut self, parent: usize, name: &'a str) -> usize {
-        if let Some(&child) = self.nodes[parent].by_name.get(name) {
-            return child;
+        let child = *self.by_name.entry((parent, name)).or_insert(self.nodes.len());
+        if child == self.nodes.len() {
+            let sibling = std::mem::replace(&mut self.nodes[parent].last_child, child);
+            self.nodes.push(Node { name, sibling, ..Node::default() });
         }
-        let child = self.nodes.len();
-        self.nodes.push(Node { name, ..Node::default() });
-        self.nodes[parent].by_name.insert(name, child);
-        self.nodes[parent].children.push(child);
         child
+    }
+
+    /// The children of a node, the last one first.
+    fn children(&self, node: usize) -> impl Iterator<Item = usize> {
+        let child = |child: usize| (child > 0).then_some(child);
+        let last = child(self.nodes[node].last_child);
+        std::iter::successors(last, move |&it| child(self.nodes[it].sibling))
     }
 
     /// Adds a row for each node down to `depth` levels.
     pub(super) fn add_rows(&self, table: &mut Table, depth: usize) {
-        let children = |node: usize| self.nodes[node].children.iter().rev().copied();
-        let mut pending: Vec<(usize, usize)> = children(0).map(|child| (child, 0)).collect();
+        let mut pending: Vec<(usize, usize)> = self.children(0).map(|child| (child, 0)).collect();
         while let Some((node, indent)) = pending.pop() {
             let (node, name) = self.collapsed(node);
             let name = format!("{:1$}{name}", "", 2 * indent.min(MAX_INDENT));
             self.nodes[node].add_row(table, name);
             if indent + 1 < depth {
-                pending.extend(children(node).map(|child| (child, indent + 1)));
+                pending.extend(self.children(node).map(|child| (child, indent + 1)));
             }
         }
     }
@@ -75,8 +84,8 @@ impl<'a> Tree<'a> {
     /// Joins a node with its only child, and that with its own: they take one row together.
     fn collapsed(&self, mut node: usize) -> (usize, String) {
         let mut name = self.nodes[node].name.to_owned();
-        while let Node { line: None, children, .. } = &self.nodes[node]
-            && let [only] = children[..]
+        while let Node { line: None, last_child: only @ 1.., .. } = self.nodes[node]
+            && self.nodes[only].sibling == 0
         {
             node = only;
             name.push('.');
@@ -87,7 +96,7 @@ impl<'a> Tree<'a> {
 }
 
 impl Node<'_> {
-    fn add(&mut self, line: &Line) {
+    fn add(&mut self, line: &Line<'_>) {
         self.tensors += 1;
         self.parameters = self.parameters.saturating_add(line.parameters());
         self.bytes = self.bytes.saturating_add(line.bytes);
