@@ -119,7 +119,7 @@ impl Header {
     /// Checks that tensors are aligned, do not overlap, and lie inside a file of `len` bytes.
     fn check_positions(&self, len: Option<u64>) -> Result<(), GgufError> {
         let alignment = u64::from(self.alignment);
-        let available = len.map_or(u64::MAX, |len| len.saturating_sub(self.data()));
+        let available = len.unwrap_or(u64::MAX).saturating_sub(self.data());
         let mut expected = 0;
         for slot in self.by_offset() {
             let Slot { name, bytes: Range { start: offset, end }, .. } = &self.tensors[slot];

@@ -150,3 +150,13 @@ fn rejects_headers_without_an_end() {
     let limit = super::super::cursor::LIMIT;
     assert_eq!(source.downcast_ref(), Some(&GgufError::HeaderTooLong { limit }));
 }
+
+#[test]
+fn rejects_positions_that_no_file_has_although_the_length_is_unknown() {
+    let bytes = file(&[], &[info("w", &[1], 0, u64::MAX - 31)], 4);
+    let error = Header::read(&mut &*bytes, None).unwrap_err();
+    let RecordError::Recorder { source, .. } = error else { panic!("{error}") };
+    assert!(matches!(source.downcast_ref(), Some(GgufError::PastEnd { .. })), "{source}");
+    let bytes = file(&[], &[info("w", &[1], 0, 1 << 62)], 4);
+    assert!(Header::read(&mut &*bytes, None).is_ok());
+}
