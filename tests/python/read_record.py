@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 import struct
 import sys
 import zlib
@@ -180,8 +181,18 @@ def read(path):
             name, of = key[len(ALIAS) :], metadata.pop(key)
             check(of in arrays and name not in arrays, f"{name}: not another name of a tensor")
             aliases[name] = arrays[of]
+    metadata = users(metadata)
     check(sections.at == len(data), "the sections do not fill the file")
     return metadata, arrays | aliases, payloads
+
+
+def users(metadata):
+    """The keys of the user, without what stands before those that look like an alias."""
+    if any(key.startswith(ALIAS) for key in metadata):
+        return metadata  # A file that is older than aliases.
+    escaped = re.compile(r"foreign\.(?=(foreign\.)*" + re.escape(ALIAS) + ")")
+    return {key.removeprefix("foreign.") if escaped.match(key) else key: value
+            for key, value in metadata.items()}
 
 
 def compare(record, path):

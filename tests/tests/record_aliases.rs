@@ -1,7 +1,8 @@
 //! A parameter that is used twice has a declared alias: it is saved once, and loads from either name.
 
-use quant::record::{Difference, Record};
+use quant::record::{Difference, Record, RecordFile, RecordVersion};
 use quant::{BincodeRecorder, MinMaxCalibration, Module, Param, Quantizer, RecordError, Tensor};
+use tests::record::{load_both, reseal};
 
 #[derive(Clone, Module)]
 struct Table {
@@ -113,4 +114,56 @@ fn an_alias_in_a_variant_stands_below_the_variant() {
     let model = Model::Either(Table { weight: Param::new([[0.0; 2]; 2]) });
     let model = model.load_bytes(&bytes, &BincodeRecorder::default()).unwrap();
     assert_eq!(weight(&model), [[1.0, 2.0], [3.0, 4.0]]);
+}
+
+/// Metadata whose keys look like aliases, and what stands before such keys in a file.
+fn foreign(keys: &[&str]) -> Record {
+    let mut record = record(&[(OWN, VALUES)]);
+    for key in keys {
+        record.insert_metadata(*key, OWN);
+    }
+    record
+}
+
+fn loaded(bytes: &[u8]) -> Record {
+    load_both(&BincodeRecorder::default(), bytes).unwrap()
+}
+
+#[test]
+fn metadata_of_the_user_is_never_an_alias() {
+    let record = foreign(&[
+        "quant.alias.",
+        "quant.alias.other",
+        "foreign.quant.alias.other",
+        "foreign.foreign.quant.alias.other",
+        "foreign.quant.other",
+        "quant.aliases",
+        "z",
+    ]);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model.quant");
+    for version in [RecordVersion::V1, RecordVersion::V2] {
+        let recorder = BincodeRecorder::default().version(version);
+        assert_eq!(loaded(&record.save_bytes(&recorder).unwrap()), record);
+        record.save_file(&path, &recorder.max_shard_size(64)).unwrap();
+        let file = RecordFile::open(&path).unwrap();
+        assert_eq!((file.metadata(), file.entries().len()), (record.metadata(), 2));
+    }
+    // It needs nothing of version 2.
+    assert_eq!(record.save_bytes(&BincodeRecorder::default()).unwrap()[8], 1);
+}
+
+#[test]
+fn a_file_older_than_aliases_keeps_keys_that_look_like_one() {
+    let recorder = BincodeRecorder::default().version(RecordVersion::V1);
+    let mut bytes = foreign(&["quant_alias.a", "quant_alias.b"]).save_bytes(&recorder).unwrap();
+    for at in 0..bytes.len() - 12 {
+        if bytes[at..].starts_with(b"quant_alias.") {
+            bytes[at + 5] = b'.';
+        }
+    }
+    reseal(&mut bytes);
+    let record = loaded(&bytes);
+    assert_eq!(record.metadata()["quant.alias.a"], OWN);
+    assert_eq!(loaded(&record.save_bytes(&recorder).unwrap()), record);
 }

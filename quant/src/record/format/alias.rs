@@ -1,9 +1,11 @@
 //! Other names of tensors that are stored once.
 //!
 //! An alias is a pair of the metadata in a record of version 2: the key is [`PREFIX`] and the name, the
-//! value is the name of a tensor of the same file.
+//! value is the name of a tensor of the same file. A key of the user that starts so is written with
+//! [`FOREIGN`] before it.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use super::error::RecordFormatError;
 use super::header::MetadataEntry;
@@ -12,6 +14,42 @@ use crate::module::ParamId;
 
 /// What the key of an alias starts with.
 pub(crate) const PREFIX: &str = "quant.alias.";
+
+/// What stands before a key of the user that would be an alias.
+const FOREIGN: &str = "foreign.";
+
+/// The pairs of a header: the user's, and aliases, in ascending order of their keys.
+pub(crate) fn entries(
+    metadata: BTreeMap<String, String>,
+    aliases: &BTreeMap<ParamId, ParamId>,
+) -> Vec<MetadataEntry<'static>> {
+    let user = metadata.into_iter().map(|(key, value)| match is_reserved(&key) {
+        true => (format!("{FOREIGN}{key}"), value),
+        false => (key, value),
+    });
+    let aliases = aliases.iter().map(|(id, of)| (format!("{PREFIX}{id}"), of.to_string()));
+    let pairs: BTreeMap<String, String> = user.chain(aliases).collect();
+    let entry = |(key, value): (String, String)| (key.into(), value.into());
+    pairs.into_iter().map(entry).map(|(key, value)| MetadataEntry { key, value }).collect()
+}
+
+/// A pair with the key of the user.
+pub(super) fn unescaped(pair: MetadataEntry<'_>) -> MetadataEntry<'_> {
+    let key = match pair.key {
+        Cow::Borrowed(key) => Cow::Borrowed(without_foreign(key)),
+        Cow::Owned(key) => Cow::Owned(without_foreign(&key).to_owned()),
+    };
+    MetadataEntry { key, ..pair }
+}
+
+fn without_foreign(key: &str) -> &str {
+    key.strip_prefix(FOREIGN).filter(|rest| is_reserved(rest)).unwrap_or(key)
+}
+
+/// Whether a key is that of an alias, but for what stands before it.
+fn is_reserved(key: &str) -> bool {
+    key.trim_start_matches(FOREIGN).starts_with(PREFIX)
+}
 
 /// Whether a pair of metadata is an alias.
 pub(crate) fn is_alias(pair: &MetadataEntry<'_>) -> bool {

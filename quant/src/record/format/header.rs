@@ -6,7 +6,6 @@
 //! the payloads, and fill in their checksums at the end.
 
 use alloc::borrow::Cow;
-use alloc::collections::BTreeMap;
 use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -100,13 +99,6 @@ pub(crate) fn lay_out(header: &mut Header<'_>) -> Result<Range<u64>, RecordForma
         at = section.padded_end().unwrap_or(u64::MAX - ALIGNMENT + 1);
     }
     Ok(start..at)
-}
-
-/// The pairs in ascending order of their keys.
-pub(crate) fn metadata_entries(pairs: BTreeMap<String, String>) -> Vec<MetadataEntry<'static>> {
-    let entry =
-        |(key, value): (String, String)| MetadataEntry { key: key.into(), value: value.into() };
-    pairs.into_iter().map(entry).collect()
 }
 
 impl<'a> Header<'a> {

@@ -55,8 +55,12 @@ pub(crate) fn validate(
     let tensors = tensors.collect::<Result<Vec<_>, _>>()?;
     let has_aliases = version >= RecordVersion::V2;
     let is_alias = |pair: &MetadataEntry<'_>| has_aliases && alias::is_alias(pair);
-    let (aliases, metadata): (Vec<_>, _) = header.metadata.into_iter().partition(is_alias);
+    let (aliases, metadata): (Vec<_>, Vec<_>) = header.metadata.into_iter().partition(is_alias);
     let aliases = alias::resolve(&aliases, &tensors, end)?;
+    // A file of version 1 may be older than aliases, and have such keys as they are.
+    let is_escaped = !metadata.iter().any(alias::is_alias);
+    let user = |pair| if is_escaped { alias::unescaped(pair) } else { pair };
+    let metadata = metadata.into_iter().map(user).collect();
     Ok(CheckedHeader { metadata, tensors, states: header.states, aliases })
 }
 

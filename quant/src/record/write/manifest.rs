@@ -3,7 +3,6 @@
 use alloc::collections::BTreeMap;
 
 use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, walk};
-use crate::record::format::alias;
 use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::record::format::version::RecordVersion;
 
@@ -22,6 +21,8 @@ use crate::record::format::version::RecordVersion;
 pub struct Manifest {
     /// The metadata of the user, by key.
     pub metadata: BTreeMap<String, String>,
+    /// Other names of tensors, and the tensors; see [`alias`](Self::alias).
+    pub aliases: BTreeMap<ParamId, ParamId>,
     /// The tensors, in the order in which they will be written.
     pub entries: Vec<RecordEntry>,
     /// The states of modules.
@@ -70,8 +71,7 @@ impl Manifest {
     /// ```
     #[must_use]
     pub fn alias(mut self, name: impl Into<ParamId>, of: impl Into<ParamId>) -> Self {
-        let (name, of): (ParamId, ParamId) = (name.into(), of.into());
-        self.metadata.insert(format!("{}{name}", alias::PREFIX), of.as_str().into());
+        self.aliases.insert(name.into(), of.into());
         self
     }
 

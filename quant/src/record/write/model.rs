@@ -16,9 +16,10 @@ use super::payload::Payload;
 use super::sink::Sink;
 use super::stream::Stream;
 use crate::module::{Leaves, ParamId, ParamView, Site, StateLeaf, Walk, walk};
+use crate::record::format::alias;
 use crate::record::format::encoding::Encoding;
 use crate::record::format::entry::Stored;
-use crate::record::format::header::{Header, StateEntry, TensorEntry, lay_out, metadata_entries};
+use crate::record::format::header::{Header, StateEntry, TensorEntry, lay_out};
 use crate::record::format::layout::Prelude;
 use crate::record::format::section::{Section, SectionKind};
 use crate::record::format::validate::{CheckedHeader, validate};
@@ -90,7 +91,7 @@ impl Draft {
     /// The header with the offsets of all sections, and the byte range of the sections.
     fn finish(self) -> Result<(Header<'static>, Range<u64>), WriteError> {
         let mut header = self.header;
-        header.metadata = metadata_entries(self.metadata);
+        header.metadata = alias::entries(self.metadata, &BTreeMap::new());
         let sections = lay_out(&mut header)?;
         Ok((header, sections))
     }

@@ -4,12 +4,11 @@ use core::ops::Range;
 
 use super::manifest::{LaterState, Manifest};
 use crate::module::ParamId;
+use crate::record::format::alias;
 use crate::record::format::encoding::Encoding;
 use crate::record::format::entry::{RecordEntry, RecordState};
 use crate::record::format::error::RecordFormatError;
-use crate::record::format::header::{
-    Header, MetadataEntry, StateEntry, TensorEntry, lay_out, metadata_entries,
-};
+use crate::record::format::header::{Header, MetadataEntry, StateEntry, TensorEntry, lay_out};
 use crate::record::format::layout::PRELUDE_LEN;
 use crate::record::format::section::{ALIGNMENT, Section, section_lens};
 use crate::record::format::validate::{check_distinct, validate};
@@ -42,7 +41,7 @@ pub(super) fn plan(manifest: &Manifest) -> Result<Vec<PlannedFile>, RecordFormat
     let form = manifest.version.unwrap_or(RecordVersion::NEWEST);
     let tensors = manifest.entries.iter().map(|entry| tensor_entry(form, entry));
     let whole = Header {
-        metadata: metadata_entries(manifest.metadata.clone()),
+        metadata: alias::entries(manifest.metadata.clone(), &manifest.aliases),
         tensors: tensors.collect::<Result<_, _>>()?,
         states: manifest
             .states
