@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
 use std::mem;
 
@@ -123,11 +122,6 @@ fn chunks(entry: &Entry) -> impl Iterator<Item = std::ops::Range<usize>> {
 
 /// The elements as a file has them.
 fn bytes(part: &Tensor) -> Vec<u8> {
-    let mut bytes = Vec::new();
     let [values, ..] = Payload::of(part.into());
-    let Ok(()) = values.chunks::<Infallible>(|chunk| {
-        bytes.extend(chunk);
-        Ok(())
-    });
-    bytes
+    values.to_bytes()
 }

@@ -1,7 +1,6 @@
 //! What each tensor of a checkpoint becomes in a model directory.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 
 use quant::__private::Payload;
 use quant::{QuantizationScheme, RecordError, Tensor};
@@ -68,13 +67,8 @@ impl Form {
 
 /// The elements of a float tensor in its own type.
 fn stored_bytes(tensor: &Tensor) -> Vec<u8> {
-    let mut bytes = Vec::new();
     let [values, ..] = Payload::of(tensor.into());
-    let Ok(()) = values.chunks::<Infallible>(|chunk| {
-        bytes.extend(chunk);
-        Ok(())
-    });
-    bytes
+    values.to_bytes()
 }
 
 /// How each entry is written; `scheme` is that of an entry that is going to be quantized.

@@ -96,6 +96,16 @@ impl<'a> Payload<'a> {
         }
     }
 
+    /// All bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        let Ok(()) = self.chunks::<core::convert::Infallible>(|bytes| {
+            all.extend(bytes);
+            Ok(())
+        });
+        all
+    }
+
     /// The number of bytes and their checksum.
     pub(super) fn measure(&self) -> (u64, u32) {
         let (mut len, mut crc) = (0, crc32fast::Hasher::new());
