@@ -143,15 +143,14 @@ impl<'a> Job<'a> {
         decisions: &str,
     ) -> Result<Self, CheckpointError> {
         let mut forms = forms(from, inputs, scheme)?;
-        if let Some((_, text)) = source_config(from)?
-            && config::is_tied(&text)
-        {
+        let source = source_config(from)?;
+        if source.as_ref().is_some_and(|(_, text)| config::is_tied(text)) {
             leave_out_tied(&mut forms, from, options)?;
         }
         let outputs = outputs(from, &forms)?;
         let sizes: Vec<u64> = outputs.iter().map(|slots| size(slots)).collect();
         let shards = Shards::divide(&sizes, options.max_shard_size.unwrap_or(DEFAULT_MAX_BYTES));
-        let config = config_text(from, &forms, inputs)?;
+        let config = config_text(source, from, &forms, inputs)?;
         let fingerprint = fingerprint(from, &outputs, &shards, &config, decisions)?;
         Ok(Self { from, forms, outputs, shards, config, fingerprint, to, options })
     }
@@ -249,13 +248,13 @@ fn source_config(from: &Checkpoint) -> Result<Option<(PathBuf, String)>, Checkpo
     Ok(directory(from).map(files::config).transpose()?.flatten())
 }
 
-/// The text of `config.json`; `None` if there is none, and nothing to say.
+/// The new text of `config.json`, from that of the source; `None` if there is none, and nothing to say.
 fn config_text(
+    source: Option<(PathBuf, String)>,
     from: &Checkpoint,
     forms: &[Form],
     inputs: Inputs,
 ) -> Result<Option<String>, CheckpointError> {
-    let source = source_config(from)?;
     let ids = || from.entries().iter().zip(forms);
     let quantized = || {
         ids().filter_map(|(entry, form)| match form {
