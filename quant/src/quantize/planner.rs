@@ -132,9 +132,7 @@ impl Decision {
             None => Self::by_rank(&candidate.info, choice),
         }
     }
-}
 
-impl Decision {
     /// The decision of the rank, and for experts of the name.
     fn by_rank(info: &ParamInfo, choice: &Choice) -> Self {
         let rank = info.shape.len();
