@@ -25,6 +25,8 @@ use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Why logits cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -276,7 +278,7 @@ impl Mean {
 
 /// The distribution of a figure over positions. Quantiles are interpolated linearly between
 /// neighbours: quantile `f` of `n` sorted values is at position `f (n - 1)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Distribution {
     /// The mean.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use quant::metrics::{LogitsComparison, LogitsSummary, TextSummary};
+use quant::metrics::{Distribution, LogitsComparison, LogitsSummary, TextSummary};
 use serde::Serialize;
 
 use crate::Outcome;
@@ -20,19 +20,9 @@ struct Figures {
     vocabulary: usize,
     /// The share of positions whose most likely token is the same.
     same_top: f64,
-    kl: Divergences,
+    /// Kullback-Leibler divergences of the reference from the other model, in nats.
+    kl: Distribution,
     text: Option<Text>,
-}
-
-/// Kullback-Leibler divergences of the reference from the other model, in nats.
-#[derive(Serialize)]
-struct Divergences {
-    mean: f64,
-    error: f64,
-    median: f64,
-    percentile_99: f64,
-    percentile_99_9: f64,
-    max: f64,
 }
 
 #[derive(Serialize)]
@@ -54,8 +44,7 @@ pub(super) fn run(args: &Diff) -> Result<Outcome, Failure> {
     for position in 0..positions {
         read(&args.first, logits.reference.read_floats(&mut first))?;
         read(&args.second, logits.other.read_floats(&mut second))?;
-        let bits = first.iter().zip(&second).all(|(a, b)| a.to_bits() == b.to_bits());
-        equal &= bits;
+        equal &= first.iter().zip(&second).all(|(a, b)| a.to_bits() == b.to_bits());
         let token = tokens.as_ref().map(|tokens| tokens[position]);
         comparison.add(&first, &second, token).map_err(|error| {
             let files = format!("{}, {}", args.first.display(), args.second.display());
@@ -114,21 +103,13 @@ fn read<T>(path: &Path, result: Result<T, NpyError>) -> Result<T, Failure> {
 
 impl Figures {
     fn new(args: &Diff, vocabulary: usize, summary: &LogitsSummary) -> Self {
-        let kl = &summary.kl;
         Self {
             reference: args.first.display().to_string(),
             other: args.second.display().to_string(),
             positions: summary.positions,
             vocabulary,
             same_top: summary.same_top,
-            kl: Divergences {
-                mean: kl.mean,
-                error: kl.error,
-                median: kl.median,
-                percentile_99: kl.percentile_99,
-                percentile_99_9: kl.percentile_99_9,
-                max: kl.max,
-            },
+            kl: summary.kl,
             text: summary.text.as_ref().map(Text::new),
         }
     }
