@@ -38,6 +38,7 @@
 //! | quantize, dequantize or convert a file | [`quantize`], [`dequantize`], [`convert`] |
 //! | quantize to blocks as llama.cpp does | [`quantize_to_blocks`] |
 //! | do that to a model directory, as engines load it | [`quantize_folder`], [`dequantize_folder`], [`convert_folder`] |
+//! | read the metadata of a GGUF file, arrays included | [`GgufMetadata`] |
 //! | change the names of tensors | [`Rename`] |
 //! | load or save a model in another format | [`SafetensorsRecorder`], [`GgufRecorder`], [`JsonRecorder`] |
 //! | see errors tensor by tensor as an HTML page | [`report`] |
@@ -110,7 +111,7 @@ pub use folder::{Inputs, convert_folder, dequantize_folder, quantize_folder};
 pub use folder_error::FolderError;
 pub use format::{ForeignFile, Format, FormatError};
 pub use ggml::{GgufEncoding, GgufType, UnknownEncoding};
-pub use gguf::{GgufError, GgufRecorder};
+pub use gguf::{FromNumber, GgufError, GgufMetadata, GgufNumber, GgufRecorder};
 pub use json::{JsonError, JsonRecorder};
 pub use method::{Encoding, FloatReason, Method, PreQuantized, PreQuantizedTensor, Refusal};
 pub use open::{open, open_ignoring_index};

@@ -9,6 +9,7 @@ use quant::RecordError;
 
 use super::cursor::Cursor;
 use super::error::GgufError;
+use super::number::GgufNumber;
 
 /// The deepest nesting of arrays that is read. llama.cpp reads arrays that are not nested at all.
 const MAX_NESTING: usize = 8;
@@ -110,10 +111,61 @@ impl Pair {
         text(self.ty, &header[self.value.clone()])
     }
 
+    /// The value as one element, or the elements of the array that it is; `None` if it is an array of
+    /// arrays.
+    pub(super) fn elements<'a>(&self, header: &'a [u8]) -> Option<Elements<'a>> {
+        let bytes = &header[self.value.clone()];
+        if self.ty != ValueType::Array {
+            return Some(Elements { ty: self.ty, remaining: 1, single: true, bytes });
+        }
+        let (ty, bytes) = bytes.split_first_chunk()?;
+        let (count, bytes) = bytes.split_first_chunk()?;
+        let ty = ValueType::of_id(u32::from_le_bytes(*ty)).filter(|ty| *ty != ValueType::Array)?;
+        Some(Elements { ty, remaining: u64::from_le_bytes(*count), single: false, bytes })
+    }
+
     /// The value as a u32, if it is one.
     pub(super) fn u32(&self, header: &[u8]) -> Option<u32> {
         let value = header[self.value.clone()].try_into().ok()?;
         (self.ty == ValueType::U32).then(|| u32::from_le_bytes(value))
+    }
+}
+
+/// Values of one type, one after the other, that have been checked.
+pub(super) struct Elements<'a> {
+    ty: ValueType,
+    remaining: u64,
+    single: bool,
+    bytes: &'a [u8],
+}
+
+impl<'a> Elements<'a> {
+    /// Whether it is one value that is not in an array.
+    pub(super) fn is_single(&self) -> bool {
+        self.single
+    }
+
+    pub(super) fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// The next value, if it is a text.
+    pub(super) fn next_text(&mut self) -> Option<&'a str> {
+        if self.ty != ValueType::String {
+            return None;
+        }
+        let (len, rest) = self.bytes.split_first_chunk()?;
+        let (text, rest) = rest.split_at_checked(u64::from_le_bytes(*len).try_into().ok()?)?;
+        (self.bytes, self.remaining) = (rest, self.remaining.checked_sub(1)?);
+        core::str::from_utf8(text).ok()
+    }
+
+    /// The next value, if it is a number or a flag.
+    pub(super) fn next_number(&mut self) -> Option<GgufNumber> {
+        let len = self.ty.bytes()? as usize;
+        let (value, rest) = self.bytes.split_at_checked(len)?;
+        (self.bytes, self.remaining) = (rest, self.remaining.checked_sub(1)?);
+        number(self.ty, value)
     }
 }
 
@@ -189,6 +241,21 @@ macro_rules! numbers {
                 ValueType::String => Some(String::from_utf8_lossy(value.get(8..)?).into_owned()),
                 ValueType::Array => None,
             }
+        }
+
+        /// The number that these bytes are; a flag is 0 or 1.
+        fn number(ty: ValueType, value: &[u8]) -> Option<GgufNumber> {
+            Some(match ty {
+                ValueType::F32 => {
+                    GgufNumber::Float(f32::from_le_bytes(value.try_into().ok()?).into())
+                }
+                ValueType::F64 => GgufNumber::Float(f64::from_le_bytes(value.try_into().ok()?)),
+                $(ValueType::$ty => {
+                    GgufNumber::Integer(<$number>::from_le_bytes(value.try_into().ok()?) as i128)
+                })*
+                ValueType::Bool => GgufNumber::Integer((*value.first()? != 0).into()),
+                ValueType::String | ValueType::Array => return None,
+            })
         }
 
         /// The inverse of [`text`].

@@ -12,13 +12,17 @@ mod error;
 mod header;
 mod layout;
 mod metadata;
+mod number;
 mod parts;
 mod reader;
 mod recorder;
+mod values;
 mod writer;
 
 pub(crate) use carried::is_header_kind;
 pub use error::GgufError;
+#[doc(hidden)]
+pub use number::{FromNumber, GgufNumber};
 pub(crate) use reader::GgufFile;
 pub use recorder::GgufRecorder;
 pub(crate) use writer::GgufWriter;
