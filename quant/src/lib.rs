@@ -135,8 +135,8 @@ pub use quant_kernels as kernel;
 pub mod scheme {
     pub use quant_kernels::scheme::{
         ActivationMapping, ActivationScheme, Axis, Block, CodeRange, DynamicQuantization,
-        Granularity, Grid, Group, Groups, LayoutError, Mapping, MinimumParams, NameError,
-        NonFinite, QuantParams, Quantization, Range, ScaleError, ScaleType, bf16_to_f32,
+        Granularity, Grid, Group, Groups, KeyValueScheme, LayoutError, Mapping, MinimumParams,
+        NameError, NonFinite, QuantParams, Quantization, Range, ScaleError, ScaleType, bf16_to_f32,
         f16_to_f32, f32_to_bf16, f32_to_f16, fit, packing,
     };
     pub(crate) use quant_kernels::scheme::{QuantizationScheme, QuantizationType};

@@ -3,7 +3,7 @@
 use quant::__private::is_stacked_experts;
 use quant::ParamId;
 use quant::QuantizeError;
-use quant::quantize::{Candidate, Decision, PlannedActivation, Planner, Reason};
+use quant::quantize::{Candidate, Decision, PlannedActivation, PlannedKeyValues, Planner, Reason};
 
 /// Whether engines take this tensor quantized: a matrix called `….weight` that is not an embedding
 /// or the output layer.
@@ -40,6 +40,10 @@ impl Planner for LinearOnly<'_> {
 
     fn decide_activations(&self, ids: &[ParamId]) -> Result<Vec<PlannedActivation>, QuantizeError> {
         self.0.decide_activations(ids)
+    }
+
+    fn decide_key_values(&self, ids: &[ParamId]) -> Result<Vec<PlannedKeyValues>, QuantizeError> {
+        self.0.decide_key_values(ids)
     }
 
     fn skips_non_finite(&self) -> bool {

@@ -243,21 +243,6 @@ macro_rules! numbers {
             }
         }
 
-        /// The number that these bytes are; a flag is 0 or 1.
-        fn number(ty: ValueType, value: &[u8]) -> Option<GgufNumber> {
-            Some(match ty {
-                ValueType::F32 => {
-                    GgufNumber::Float(f32::from_le_bytes(value.try_into().ok()?).into())
-                }
-                ValueType::F64 => GgufNumber::Float(f64::from_le_bytes(value.try_into().ok()?)),
-                $(ValueType::$ty => {
-                    GgufNumber::Integer(<$number>::from_le_bytes(value.try_into().ok()?) as i128)
-                })*
-                ValueType::Bool => GgufNumber::Integer((*value.first()? != 0).into()),
-                ValueType::String | ValueType::Array => return None,
-            })
-        }
-
         /// The inverse of [`text`].
         fn parse(ty: ValueType, text: &str) -> Option<Vec<u8>> {
             match ty {
@@ -272,6 +257,29 @@ macro_rules! numbers {
 
 numbers! {
     U8: u8, I8: i8, U16: u16, I16: i16, U32: u32, I32: i32, U64: u64, I64: i64, F32: f32, F64: f64
+}
+
+/// The number that these bytes are; a flag is 0 or 1.
+fn number(ty: ValueType, value: &[u8]) -> Option<GgufNumber> {
+    macro_rules! as_a {
+        ($number:ty => $variant:ident) => {
+            GgufNumber::$variant(<$number>::from_le_bytes(value.try_into().ok()?).into())
+        };
+    }
+    Some(match ty {
+        ValueType::U8 => as_a!(u8 => Integer),
+        ValueType::I8 => as_a!(i8 => Integer),
+        ValueType::U16 => as_a!(u16 => Integer),
+        ValueType::I16 => as_a!(i16 => Integer),
+        ValueType::U32 => as_a!(u32 => Integer),
+        ValueType::I32 => as_a!(i32 => Integer),
+        ValueType::U64 => as_a!(u64 => Integer),
+        ValueType::I64 => as_a!(i64 => Integer),
+        ValueType::F32 => as_a!(f32 => Float),
+        ValueType::F64 => as_a!(f64 => Float),
+        ValueType::Bool => GgufNumber::Integer((*value.first()? != 0).into()),
+        ValueType::String | ValueType::Array => return None,
+    })
 }
 
 #[cfg(test)]

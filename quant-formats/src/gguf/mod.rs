@@ -21,8 +21,8 @@ mod writer;
 
 pub(crate) use carried::is_header_kind;
 pub use error::GgufError;
-#[doc(hidden)]
 pub use number::{FromNumber, GgufNumber};
 pub(crate) use reader::GgufFile;
 pub use recorder::GgufRecorder;
+pub use values::GgufMetadata;
 pub(crate) use writer::GgufWriter;

@@ -11,9 +11,12 @@
 //!       quantize_weights
 //! ```
 //!
+//! Attention has a [`KeyValueQuantizer`], which says how keys and values are kept.
+//!
 //! This room imports `module`, `calibration` and `scheme`. Start reading in `quantizer.rs`.
 
 mod convert;
+mod key_values;
 mod observation;
 mod quantizer;
 mod saved;
@@ -21,6 +24,7 @@ mod state;
 mod training;
 
 pub use convert::ConvertError;
+pub use key_values::KeyValueQuantizer;
 pub use quantizer::{ActivationError, ActivationMode, ActivationQuantizer};
 
 pub use crate::scheme::ActivationScheme;
@@ -32,3 +36,4 @@ pub use self::{
     training::ActivationTraining,
 };
 pub(crate) use convert::{follow_weights, quantized_paths};
+pub(crate) use key_values::{key_value_paths, set_key_values};

@@ -3,8 +3,8 @@
 use alloc::collections::BTreeMap;
 use core::fmt;
 
-use super::apply::quantize_weights;
-use super::decide::{decide, decide_activations};
+use super::apply::{keep_key_values, quantize_weights};
+use super::decide::{decide, decide_activations, decide_key_values};
 use super::error::QuantizeError;
 use super::planner::Planner;
 use crate::activation::{ConvertError, convert, for_each_activation_mut};
@@ -39,13 +39,14 @@ pub(crate) fn quantize_with<M: Walk, B, T, E>(
     convert(model).map_err(CalibrateError::Convert)
 }
 
-/// Gives every activation quantizer of `model` the mode that the planner says.
+/// Gives every quantizer of inputs, keys and values of `model` the mode that the planner says.
 pub fn prepare<M: Walk>(
     planner: &(impl Planner + ?Sized),
     mut model: M,
 ) -> Result<M, QuantizeError> {
     let decided = decide(planner, &model)?;
     let planned = decide_activations(planner, &model, &decided)?;
+    let key_values = decide_key_values(planner, &model)?;
     let mut planned: BTreeMap<_, _> =
         planned.into_iter().map(|planned| (planned.id.clone(), planned)).collect();
     for_each_activation_mut(&mut model, |site, activation| {
@@ -54,6 +55,7 @@ pub fn prepare<M: Walk>(
             activation.prepare(planned.id, planned.scheme, planned.calibration, skip);
         }
     });
+    keep_key_values(&mut model, &key_values);
     match planned.into_keys().next() {
         None => Ok(model),
         Some(id) => Err(QuantizeError::InconsistentWalk { id }),

@@ -7,15 +7,15 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::decide::{Decided, decide, decide_activations};
+use super::decide::{Decided, decide, decide_activations, decide_key_values};
 use super::error::{PlanDifference, QuantizeError};
 use super::fit::{Fitted, fit};
-use super::outcome::{Action, PlannedActivation};
+use super::outcome::{Action, PlannedActivation, PlannedKeyValues};
 use super::plan::Plan;
 use super::planner::Planner;
-use crate::activation::for_each_activation_mut;
+use crate::activation::{for_each_activation_mut, set_key_values};
 use crate::module::{ParamId, ParamInfo, Walk, for_each, for_each_mut, params};
-use crate::scheme::ActivationScheme;
+use crate::scheme::{ActivationScheme, KeyValueScheme};
 
 /// Plans and applies, without measuring what quantization does.
 pub(crate) fn quantize_weights<M: Walk>(
@@ -28,7 +28,9 @@ pub(crate) fn quantize_weights<M: Walk>(
         .into_iter()
         .filter_map(|Decided { info, decision }| Some((info.id, decision.choice?)))
         .collect();
-    quantize(model, &activations, |id, shape, values| {
+    let key_values = decide_key_values(planner, &model)?;
+    let inputs = (&*activations, &*key_values);
+    quantize(model, inputs, |id, shape, values| {
         choices.get(id).map(|choice| fit(id, shape, values, choice)).transpose()
     })
 }
@@ -49,7 +51,7 @@ impl Plan {
         }
         let planned: BTreeMap<_, _> =
             self.params().iter().map(|param| (&param.id, param)).collect();
-        quantize(model, self.activations(), |id, shape, values| {
+        quantize(model, (self.activations(), self.key_values()), |id, shape, values| {
             let Some((planned, choice)) =
                 planned.get(id).and_then(|planned| Some((planned, planned.choice()?)))
             else {
@@ -86,11 +88,11 @@ fn differences(plan: &Plan, found: &[ParamInfo]) -> Vec<PlanDifference> {
     differences
 }
 
-/// Quantizes each parameter for which `fit` finds something, and marks each input that is to be
-/// quantized as pending.
+/// Quantizes each parameter for which `fit` finds something, marks each input that is to be
+/// quantized as pending, and sets how keys and values are kept.
 fn quantize<M: Walk>(
     mut model: M,
-    activations: &[PlannedActivation],
+    (activations, key_values): (&[PlannedActivation], &[PlannedKeyValues]),
     fit: impl FnMut(&ParamId, &[usize], &[f32]) -> Result<Option<Fitted>, QuantizeError>,
 ) -> Result<M, QuantizeError> {
     let mut fitted = fit_all(&model, fit)?;
@@ -105,6 +107,7 @@ fn quantize<M: Walk>(
         return Err(QuantizeError::InconsistentWalk { id });
     }
     expect_activations(&mut model, activations);
+    keep_key_values(&mut model, key_values);
     Ok(model)
 }
 
@@ -139,4 +142,11 @@ fn expect_activations(model: &mut impl Walk, planned: &[PlannedActivation]) {
             activation.expect(site.path.into(), scheme);
         }
     });
+}
+
+/// Sets how keys and values are kept.
+pub(super) fn keep_key_values(model: &mut impl Walk, planned: &[PlannedKeyValues]) {
+    let schemes: BTreeMap<&str, KeyValueScheme> =
+        planned.iter().map(|planned| (planned.id.as_str(), planned.scheme)).collect();
+    set_key_values(model, |path| schemes.get(path).copied());
 }

@@ -4,9 +4,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use super::error::QuantizeError;
-use super::outcome::{PlannedActivation, Reason};
+use super::outcome::{PlannedActivation, PlannedKeyValues, Reason};
 use super::planner::{Candidate, Choice, Decision, Planner};
-use crate::activation::for_each_activation;
+use crate::activation::{for_each_activation, key_value_paths};
 use crate::module::{ParamId, ParamInfo, ParamView, Site, Walk, for_each};
 use crate::scheme::{ActivationScheme, QuantizationScheme};
 
@@ -42,7 +42,7 @@ pub fn decide_all(
     planner: &(impl Planner + ?Sized),
     all: Vec<Candidate>,
 ) -> Result<Vec<Decided>, QuantizeError> {
-    check_unique(&all)?;
+    check_unique(all.iter().map(|candidate| &candidate.info.id))?;
     let decisions = planner.decide(&all)?;
     if decisions.len() != all.len() {
         return Err(QuantizeError::Undecided { expected: all.len(), found: decisions.len() });
@@ -74,10 +74,7 @@ pub(super) fn decide_activations(
 ) -> Result<Vec<PlannedActivation>, QuantizeError> {
     let mut ids: Vec<ParamId> = Vec::new();
     for_each_activation(model, |site, _| ids.push(site.path.into()));
-    let mut seen = BTreeSet::new();
-    if let Some(twice) = ids.iter().find(|id| !seen.insert(*id)) {
-        return Err(QuantizeError::DuplicatePath { id: twice.clone() });
-    }
+    check_unique(&ids)?;
     let mut planned = planner.decide_activations(&ids)?;
     for one in planned.iter_mut().filter(|one| one.scheme != ActivationScheme::Float) {
         if keeps_float_weights(decided, &one.id) {
@@ -86,6 +83,16 @@ pub(super) fn decide_activations(
         }
     }
     Ok(planned)
+}
+
+/// What the planner decides about the keys and values of `model`.
+pub(super) fn decide_key_values(
+    planner: &(impl Planner + ?Sized),
+    model: &(impl Walk + ?Sized),
+) -> Result<Vec<PlannedKeyValues>, QuantizeError> {
+    let ids = key_value_paths(model);
+    check_unique(&ids)?;
+    planner.decide_key_values(&ids)
 }
 
 /// Whether the weights beside the input at this path stay float on purpose.
@@ -113,10 +120,10 @@ fn settled(info: &ParamInfo) -> Option<Reason> {
     }
 }
 
-fn check_unique(candidates: &[Candidate]) -> Result<(), QuantizeError> {
+fn check_unique<'a>(ids: impl IntoIterator<Item = &'a ParamId>) -> Result<(), QuantizeError> {
     let mut seen = BTreeSet::new();
-    match candidates.iter().find(|candidate| !seen.insert(&candidate.info.id)) {
-        Some(twice) => Err(QuantizeError::DuplicatePath { id: twice.info.id.clone() }),
+    match ids.into_iter().find(|id| !seen.insert(*id)) {
+        Some(twice) => Err(QuantizeError::DuplicatePath { id: twice.clone() }),
         None => Ok(()),
     }
 }

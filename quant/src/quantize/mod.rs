@@ -50,7 +50,7 @@ pub use self::{
     activations::CalibrateError,
     byte_size::{ByteSize, ByteSizeError},
     error::{PlanDifference, UnmatchedRule},
-    outcome::{Action, Expected, PlannedActivation, Reason, Warning},
+    outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reason, Warning},
     plan::PlannedParam,
     planner::{Candidate, Decision, Planner},
     sensitivity::{LayerSensitivity, Sensitivity, SensitivityError},

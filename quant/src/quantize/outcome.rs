@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::CalibrationMethod;
 use crate::module::ParamId;
-use crate::scheme::{ActivationScheme, QuantizationScheme};
+use crate::scheme::{ActivationScheme, KeyValueScheme, QuantizationScheme};
 
 /// How the input of a layer is quantized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,18 @@ pub struct PlannedActivation {
     pub scheme: ActivationScheme,
     /// How ranges are found, if the scheme is static.
     pub calibration: CalibrationMethod,
+    /// The reason for the scheme.
+    pub reason: Reason,
+}
+
+/// How attention keeps keys and values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PlannedKeyValues {
+    /// The path of the [`KeyValueQuantizer`](crate::activation::KeyValueQuantizer).
+    pub id: ParamId,
+    /// The scheme.
+    pub scheme: KeyValueScheme,
     /// The reason for the scheme.
     pub reason: Reason,
 }

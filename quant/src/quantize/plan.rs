@@ -7,10 +7,10 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::calibrated::PlannedCalibration;
-use super::decide::{Decided, decide, decide_activations, try_map};
+use super::decide::{Decided, decide, decide_activations, decide_key_values, try_map};
 use super::error::QuantizeError;
 use super::measure::Effect;
-use super::outcome::{Action, Expected, PlannedActivation, Reason, Warning};
+use super::outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reason, Warning};
 use super::planner::{Choice, Planner};
 use super::table;
 use crate::module::{ParamId, ParamInfo, ParamView, Walk};
@@ -42,6 +42,8 @@ pub struct Plan {
     params: Vec<PlannedParam>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     activations: Vec<PlannedActivation>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    key_values: Vec<PlannedKeyValues>,
 }
 
 /// What becomes of one parameter.
@@ -82,9 +84,14 @@ impl Plan {
         &self.activations
     }
 
+    /// How attention keeps keys and values, in the order of the model.
+    pub fn key_values(&self) -> &[PlannedKeyValues] {
+        &self.key_values
+    }
+
     #[doc(hidden)]
     pub fn of_params(params: Vec<PlannedParam>) -> Self {
-        Self { params, activations: Vec::new() }
+        Self { params, activations: Vec::new(), key_values: Vec::new() }
     }
 
     /// The bytes of all parameters now.
@@ -128,7 +135,7 @@ pub(crate) fn plan(
         }
         Ok::<_, QuantizeError>(planned)
     })?;
-    Ok(Plan { params, activations })
+    Ok(Plan { params, activations, key_values: decide_key_values(planner, model)? })
 }
 
 /// Whether two leaves have the same parent.
@@ -202,7 +209,8 @@ impl fmt::Display for Plan {
         if after > 0 {
             write!(f, " ({:.2} times smaller)", before as f64 / after as f64)?;
         }
-        self.fmt_activations(f)
+        self.fmt_activations(f)?;
+        self.fmt_key_values(f)
     }
 }
 
@@ -216,6 +224,15 @@ impl Plan {
                 write!(f, " by {calibration}")?;
             }
             write!(f, "  {reason}")?;
+        }
+        Ok(())
+    }
+
+    fn fmt_key_values(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.key_values.iter().map(|it| it.id.as_str().chars().count()).max();
+        let width = width.unwrap_or(0);
+        for PlannedKeyValues { id, scheme, reason } in &self.key_values {
+            write!(f, "\n{id:<width$}  keys and values {scheme}  {reason}")?;
         }
         Ok(())
     }

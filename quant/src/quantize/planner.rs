@@ -7,7 +7,7 @@ use core::fmt;
 
 use super::error::QuantizeError;
 use super::experts::scheme_for;
-use super::outcome::{PlannedActivation, Reason};
+use super::outcome::{PlannedActivation, PlannedKeyValues, Reason};
 use super::weights::WeightRange;
 use crate::calibration::Calibration;
 use crate::module::{Directive, ParamId, ParamInfo};
@@ -34,6 +34,15 @@ pub trait Planner {
         Ok(Vec::new())
     }
 
+    /// How attention keeps keys and values at these paths, in their order. The default returns nothing,
+    /// and they stay as they are.
+    ///
+    /// # Errors
+    /// The planner's rules do not fit the model.
+    fn decide_key_values(&self, _: &[ParamId]) -> Result<Vec<PlannedKeyValues>, QuantizeError> {
+        Ok(Vec::new())
+    }
+
     /// Whether calibration leaves out values that are NaN or infinite, and counts them, where
     /// they would be an error. Default: no.
     fn skips_non_finite(&self) -> bool {
@@ -53,6 +62,13 @@ macro_rules! by_reference {
                 ids: &[ParamId],
             ) -> Result<Vec<PlannedActivation>, QuantizeError> {
                 (**self).decide_activations(ids)
+            }
+
+            fn decide_key_values(
+                &self,
+                ids: &[ParamId],
+            ) -> Result<Vec<PlannedKeyValues>, QuantizeError> {
+                (**self).decide_key_values(ids)
             }
 
             fn skips_non_finite(&self) -> bool {

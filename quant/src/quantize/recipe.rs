@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{QuantizeError, UnmatchedRule};
 use super::glob;
-use super::outcome::{Action, PlannedActivation, Reason};
+use super::outcome::{Action, PlannedActivation, PlannedKeyValues, Reason};
 use super::plan::{Plan, PlannedParam, plan};
 use super::planner::{Candidate, Choice, Decision, Planner};
 use crate::calibration::{CalibrationMethod, CalibrationNameError};
 use crate::module::{ParamId, Walk};
-use crate::scheme::{ActivationScheme, QuantizationScheme};
+use crate::scheme::{ActivationScheme, KeyValueScheme, QuantizationScheme};
 
 /// Rules that say, by path, how parameters are quantized.
 ///
@@ -61,6 +61,8 @@ pub struct Recipe {
     activations: Option<ActivationScheme>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     activation_calibration: Option<CalibrationMethod>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keys_values: Option<KeyValueScheme>,
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     skip_non_finite: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -95,6 +97,12 @@ impl Recipe {
     #[must_use]
     pub fn activation_calibration(self, calibration: CalibrationMethod) -> Self {
         Self { activation_calibration: Some(calibration), ..self }
+    }
+
+    /// How attention keeps keys and values that no rule matches. Default: as floats.
+    #[must_use]
+    pub fn keys_values(self, scheme: KeyValueScheme) -> Self {
+        Self { keys_values: Some(scheme), ..self }
     }
 
     /// Calibration leaves NaN and infinite values out and counts them, where they would be an error
@@ -166,6 +174,20 @@ impl Recipe {
         PlannedActivation { id, scheme, calibration, reason }
     }
 
+    /// How the keys and values at this path are kept.
+    fn decide_one_key_values(&self, id: ParamId) -> PlannedKeyValues {
+        let (scheme, reason) = match self.rule_for(Kind::KeysValues, id.as_str()) {
+            Some((rule, Rule { path, action: RuleAction::KeysValues(scheme) })) => {
+                (*scheme, Reason::Rule { rule, pattern: path.clone() })
+            }
+            _ => match self.keys_values {
+                Some(scheme) => (scheme, Reason::Recipe),
+                None => (KeyValueScheme::F32, Reason::NoRule),
+            },
+        };
+        PlannedKeyValues { id, scheme, reason }
+    }
+
     /// Refuses rules that match no path, or only paths that earlier rules match.
     fn check_rules(&self, kind: Kind, paths: &[&str]) -> Result<(), QuantizeError> {
         let mut used = alloc::vec![false; self.rules.len()];
@@ -200,7 +222,7 @@ impl Recipe {
 
 impl Plan {
     /// The recipe that plans the same for the same model: a rule for each parameter that is
-    /// quantized, and for each activation, with the path written out. Everything else stays as
+    /// quantized, for each activation, and for keys and values, with the path written out. Everything else stays as
     /// it is.
     ///
     /// ```
@@ -230,6 +252,9 @@ impl Plan {
             let pattern = Rule::literal(id.as_str());
             recipe = recipe.rule(Rule::activations(pattern, *scheme).calibration(*calibration));
         }
+        for PlannedKeyValues { id, scheme, .. } in self.key_values() {
+            recipe = recipe.rule(Rule::keys_values(Rule::literal(id.as_str()), *scheme));
+        }
         Ok(recipe)
     }
 }
@@ -255,6 +280,12 @@ impl Planner for Recipe {
         Ok(ids.iter().map(|id| self.decide_activation(id.clone())).collect())
     }
 
+    fn decide_key_values(&self, ids: &[ParamId]) -> Result<Vec<PlannedKeyValues>, QuantizeError> {
+        let paths: Vec<_> = ids.iter().map(ParamId::as_str).collect();
+        self.check_rules(Kind::KeysValues, &paths)?;
+        Ok(ids.iter().map(|id| self.decide_one_key_values(id.clone())).collect())
+    }
+
     fn skips_non_finite(&self) -> bool {
         self.skip_non_finite
     }
@@ -273,6 +304,7 @@ enum RuleAction {
     Keep,
     Quantize(QuantizationScheme, Option<CalibrationMethod>),
     Activations(ActivationScheme, Option<CalibrationMethod>),
+    KeysValues(KeyValueScheme),
 }
 
 /// What a rule is about.
@@ -280,6 +312,7 @@ enum RuleAction {
 enum Kind {
     Weights,
     Activations,
+    KeysValues,
 }
 
 impl Rule {
@@ -298,6 +331,11 @@ impl Rule {
         Self { path: path.into(), action: RuleAction::Activations(scheme, None) }
     }
 
+    /// Keys and values whose path matches are kept so.
+    pub fn keys_values(path: impl Into<String>, scheme: KeyValueScheme) -> Self {
+        Self { path: path.into(), action: RuleAction::KeysValues(scheme) }
+    }
+
     /// The pattern that matches this path and no other: special characters are escaped.
     ///
     /// ```
@@ -309,11 +347,12 @@ impl Rule {
         glob::escape(path)
     }
 
-    /// The calibration, in place of the recipe's. A rule that keeps ignores it.
+    /// The calibration, in place of the recipe's. A rule that keeps, or is about
+    /// keys and values, ignores it.
     #[must_use]
     pub fn calibration(self, calibration: CalibrationMethod) -> Self {
         match self.action {
-            RuleAction::Keep => self,
+            RuleAction::Keep | RuleAction::KeysValues(_) => self,
             RuleAction::Quantize(scheme, _) => {
                 Self { action: RuleAction::Quantize(scheme, Some(calibration)), ..self }
             }
@@ -327,6 +366,7 @@ impl Rule {
         match self.action {
             RuleAction::Keep | RuleAction::Quantize(..) => Kind::Weights,
             RuleAction::Activations(..) => Kind::Activations,
+            RuleAction::KeysValues(_) => Kind::KeysValues,
         }
     }
 
@@ -343,17 +383,17 @@ impl Rule {
     fn decide(&self, rule: usize, default: CalibrationMethod) -> Decision {
         let reason = Reason::Rule { rule, pattern: self.path.clone() };
         match self.action {
-            RuleAction::Keep | RuleAction::Activations(..) => Decision::keep(reason),
             RuleAction::Quantize(scheme, calibration) => {
                 Decision::quantize(scheme, calibration.unwrap_or(default), reason)
             }
+            _ => Decision::keep(reason),
         }
     }
 }
 
 /// [`Rule`] as a file has it.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawRule {
     path: String,
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
@@ -363,6 +403,8 @@ struct RawRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     activations: Option<ActivationScheme>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    keys_values: Option<KeyValueScheme>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     calibration: Option<CalibrationMethod>,
 }
 
@@ -370,18 +412,21 @@ impl TryFrom<RawRule> for Rule {
     type Error = String;
 
     fn try_from(
-        RawRule { path, keep, scheme, activations, calibration }: RawRule,
+        RawRule { path, keep, scheme, activations, keys_values, calibration }: RawRule,
     ) -> Result<Self, String> {
-        let action = match (keep, scheme, activations, calibration) {
-            (true, None, None, None) => RuleAction::Keep,
-            (false, Some(scheme), None, calibration) => RuleAction::Quantize(scheme, calibration),
-            (false, None, Some(scheme), calibration) => {
+        let action = match (keep, scheme, activations, keys_values, calibration) {
+            (true, None, None, None, None) => RuleAction::Keep,
+            (false, Some(scheme), None, None, calibration) => {
+                RuleAction::Quantize(scheme, calibration)
+            }
+            (false, None, Some(scheme), None, calibration) => {
                 RuleAction::Activations(scheme, calibration)
             }
+            (false, None, None, Some(scheme), None) => RuleAction::KeysValues(scheme),
             _ => {
                 return Err(alloc::format!(
-                    "rule `{path}` has to say one of `keep = true`, `scheme` and `activations`; \
-                     the last two may have a `calibration`"
+                    "rule `{path}` has to say one of `keep = true`, `scheme`, `activations` and \
+                     `keys-values`; `scheme` and `activations` may have a `calibration`"
                 ));
             }
         };
@@ -391,7 +436,14 @@ impl TryFrom<RawRule> for Rule {
 
 impl From<Rule> for RawRule {
     fn from(Rule { path, action }: Rule) -> Self {
-        let raw = Self { path, keep: false, scheme: None, activations: None, calibration: None };
+        let raw = Self {
+            path,
+            keep: false,
+            scheme: None,
+            activations: None,
+            keys_values: None,
+            calibration: None,
+        };
         match action {
             RuleAction::Keep => Self { keep: true, ..raw },
             RuleAction::Quantize(scheme, calibration) => {
@@ -400,6 +452,7 @@ impl From<Rule> for RawRule {
             RuleAction::Activations(scheme, calibration) => {
                 Self { activations: Some(scheme), calibration, ..raw }
             }
+            RuleAction::KeysValues(scheme) => Self { keys_values: Some(scheme), ..raw },
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::quantize::decide::{Decided, decide, decide_all, try_map};
 use crate::quantize::error::QuantizeError;
 use crate::quantize::experts::scheme_for;
 use crate::quantize::measure::Effect;
-use crate::quantize::outcome::{PlannedActivation, Reason};
+use crate::quantize::outcome::{PlannedActivation, PlannedKeyValues, Reason};
 use crate::quantize::plan::{self, Plan};
 use crate::quantize::planner::{Candidate, Choice, Decision, Planner};
 use crate::quantize::recipe::Recipe;
@@ -327,5 +327,9 @@ impl Planner for MixedChoice {
 
     fn decide_activations(&self, ids: &[ParamId]) -> Result<Vec<PlannedActivation>, QuantizeError> {
         self.recipe.decide_activations(ids)
+    }
+
+    fn decide_key_values(&self, ids: &[ParamId]) -> Result<Vec<PlannedKeyValues>, QuantizeError> {
+        self.recipe.decide_key_values(ids)
     }
 }

@@ -1,0 +1,95 @@
+//! From a GGUF file to a model.
+
+use std::path::Path;
+
+use quant::kernel::scheme::KeyValueScheme;
+use quant::{Module, QuantizationScheme, Recipe};
+use quant_formats::GgufMetadata;
+
+use crate::{Config, Llama, SmolError, Tokenizer};
+
+/// An open file of a model.
+#[derive(Debug)]
+pub struct Checkpoint {
+    checkpoint: quant_formats::Checkpoint,
+    metadata: GgufMetadata,
+    config: Config,
+}
+
+/// How weights and inputs of a model are quantized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheme {
+    /// Floats: what the codes of the file stand for.
+    Float,
+    /// The codes of the file; inputs stay float.
+    WeightOnly,
+    /// The codes of the file; inputs in 8 bits, in blocks of 32.
+    AsStored,
+    /// Weights and inputs in 8 bits, in blocks of 32.
+    Int8,
+    /// Weights in 4 bits and inputs in 8, in blocks of 32.
+    W4a8,
+}
+
+impl Scheme {
+    fn weights(self) -> Option<QuantizationScheme> {
+        let name = match self {
+            Self::Float | Self::WeightOnly | Self::AsStored => return None,
+            Self::Int8 => "per-block-symmetric-int8:scale=f16",
+            Self::W4a8 => "per-block-full-range-int4:scale=f16",
+        };
+        Some(name.parse().expect("a name of a scheme"))
+    }
+
+    /// The recipe for a model whose weights are those of the file.
+    fn recipe(self, keys_values: KeyValueScheme) -> Recipe {
+        let mut recipe = Recipe::new().keys_values(keys_values);
+        if let Some(scheme) = self.weights() {
+            recipe = recipe.scheme(scheme);
+        }
+        if matches!(self, Self::AsStored | Self::Int8 | Self::W4a8) {
+            let inputs = "dynamic-per-block-32-symmetric".parse().expect("a name of a scheme");
+            recipe = recipe.activations(inputs);
+        }
+        recipe
+    }
+}
+
+impl Checkpoint {
+    /// Opens a GGUF file, or what was made of one.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a model of another architecture.
+    pub fn open(path: &Path) -> Result<Self, SmolError> {
+        let checkpoint = quant_formats::open(path)?;
+        let metadata = GgufMetadata::of(&checkpoint)?.ok_or(SmolError::NotGguf)?;
+        let config = Config::read(&metadata)?;
+        Ok(Self { checkpoint, metadata, config })
+    }
+
+    /// The sizes of the model.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The tokenizer in the file.
+    ///
+    /// # Errors
+    /// There is none, or it is of another kind.
+    pub fn tokenizer(&self) -> Result<Tokenizer, SmolError> {
+        Tokenizer::read(&self.metadata)
+    }
+
+    /// The model, quantized so.
+    ///
+    /// # Errors
+    /// Tensors that are missing, or that cannot be read or quantized.
+    pub fn model(&self, scheme: Scheme, keys_values: KeyValueScheme) -> Result<Llama, SmolError> {
+        let mut model = self.checkpoint.load_into(Llama::new(self.config)?)?;
+        if matches!(scheme, Scheme::Float | Scheme::Int8 | Scheme::W4a8) {
+            model = model.dequantize();
+        }
+        Ok(model.quantize(&scheme.recipe(keys_values))?)
+    }
+}
