@@ -67,6 +67,7 @@ fn run_case(report: &Report, case: &Case, threads: usize) {
             granularity: Granularity::PerChannel(Axis::FIRST),
             scales: &weights.scales,
             zero_points: &[],
+            minimums: &[],
         };
         let packed = PackedConv::new(kernel, *shape, &packed).expect("a good shape");
         let exact = is_exact(kernel, &packed, &weights.codes, case);

@@ -106,6 +106,7 @@ fn packed(
         granularity: Granularity::PerChannel(Axis::FIRST),
         scales: &data.scales,
         zero_points: &[],
+        minimums: &[],
     };
     let pack = if floats { PackedWeights::for_floats } else { PackedWeights::new };
     pack(kernel, &weights).unwrap()

@@ -47,6 +47,7 @@ fn product(
         granularity: Granularity::PerChannel(Axis::FIRST),
         scales: &[0.01; N],
         zero_points: &[],
+        minimums: &[],
     };
     let weights = PackedWeights::new(kernel, &weights)?;
     let (mut sums, mut scratch) = (vec![0; M * N], Scratch::new());

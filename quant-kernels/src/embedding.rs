@@ -22,15 +22,18 @@ pub struct EmbeddingWeights<'a> {
     pub granularity: Granularity,
     /// One scale for all rows, one per row, or one per block of each row.
     pub scales: &'a [f32],
-    /// As many zero points; empty if all are zero.
+    /// As many zero points, or one for all codes; empty if all are zero.
     pub zero_points: &'a [i8],
+    /// As many minimums; empty if there are none. See [`Weights::minimums`](crate::Weights::minimums).
+    pub minimums: &'a [f32],
 }
 
 /// Packed codes that are unpacked at a time: whole bytes of every width.
 const PIECE: usize = 256;
 
 impl Kernel {
-    /// Writes the rows `ids`, one after the other: `f32(code - zero point) * scale`.
+    /// Writes the rows `ids`, one after the other: `f32(code - zero point) * scale`, plus the minimum if there is
+    /// one.
     ///
     /// # Errors
     /// - A slice does not have the length that the shape requires.
@@ -73,8 +76,13 @@ impl Kernel {
         };
         for (i, out) in out.chunks_mut(block.max(1)).enumerate() {
             let at = row * parameters + i;
-            let zero = table.zero_points.get(at).map_or(0, |zero| i32::from(*zero));
+            let zeros = table.zero_points;
+            let zero = zeros.get(if zeros.len() == 1 { 0 } else { at });
+            let zero = zero.map_or(0, |zero| i32::from(*zero));
             self.table_block(table, row, i * block, table.scales[at], zero, out);
+            if let Some(minimum) = table.minimums.get(at) {
+                out.iter_mut().for_each(|value| *value += minimum);
+            }
         }
     }
 
@@ -115,7 +123,8 @@ impl Kernel {
 }
 
 fn check(table: &EmbeddingWeights<'_>) -> Result<usize, LookupError> {
-    let &EmbeddingWeights { rows, columns, codes, granularity, scales, zero_points } = table;
+    let &EmbeddingWeights { rows, columns, codes, granularity, scales, zero_points, minimums } =
+        table;
     let length = |of, expected, found| {
         if expected == found { Ok(()) } else { Err(LookupError::Length { of, expected, found }) }
     };
@@ -133,8 +142,11 @@ fn check(table: &EmbeddingWeights<'_>) -> Result<usize, LookupError> {
     };
     let expected = if parameters == 0 { 1 } else { rows.saturating_mul(parameters) };
     length("scales", expected, scales.len())?;
-    if !zero_points.is_empty() {
+    if zero_points.len() > 1 {
         length("zero points", expected, zero_points.len())?;
+    }
+    if !minimums.is_empty() {
+        length("minimums", expected, minimums.len())?;
     }
     Ok(parameters)
 }

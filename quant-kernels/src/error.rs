@@ -68,6 +68,13 @@ pub enum PackError {
         /// The number given.
         found: usize,
     },
+    /// There are minimums, but their number does not match the granularity.
+    MinimumsLength {
+        /// The required number.
+        expected: usize,
+        /// The number given.
+        found: usize,
+    },
     /// Channels are not along axis 0, that of the rows.
     Axis {
         /// The axis given.
@@ -91,6 +98,8 @@ pub enum PackError {
     EmptyKernel,
     /// The weights of a convolution are quantized in blocks.
     BlockedConv,
+    /// The weights of a convolution have minimums.
+    MinimumsOfConv,
 }
 
 impl fmt::Display for PackError {
@@ -104,6 +113,9 @@ impl fmt::Display for PackError {
             }
             Self::ZeroPointsLength { expected, found } => {
                 write!(f, "zero points: found {found}, expected {expected}")
+            }
+            Self::MinimumsLength { expected, found } => {
+                write!(f, "minimums: found {found}, expected {expected}")
             }
             Self::Axis { axis } => {
                 write!(f, "channels are along axis {}, expected axis 0", axis.index())
@@ -119,6 +131,9 @@ impl fmt::Display for PackError {
             ),
             Self::BlockedConv => {
                 f.write_str("the weights of a convolution cannot be quantized in blocks")
+            }
+            Self::MinimumsOfConv => {
+                f.write_str("the weights of a convolution cannot have minimums")
             }
         }
     }
@@ -148,9 +163,11 @@ pub enum LinearError {
     },
     /// An activation is not finite where its range is computed, or is NaN where parameters are given.
     NonFinite(NonFinite),
-    /// Accumulators were requested, but an output has one for each block along K, or none because activations
-    /// are floats.
+    /// Accumulators were requested, but an output has one for each block along K, or a minimum beside it, or
+    /// none because activations are floats.
     NoSingleAccumulator,
+    /// Activations stay floats, and the weights have minimums.
+    FloatOverMinimums,
 }
 
 impl fmt::Display for LinearError {
@@ -164,8 +181,11 @@ impl fmt::Display for LinearError {
             }
             Self::NonFinite(_) => f.write_str("an activation is not finite"),
             Self::NoSingleAccumulator => f.write_str(
-                "an output does not have a single accumulator: the weights have blocks along k, or \
-                 activations are floats",
+                "an output does not have a single accumulator: the weights have blocks along k or \
+                 minimums, or activations are floats",
+            ),
+            Self::FloatOverMinimums => f.write_str(
+                "the weights have minimums, which products of float activations do not support",
             ),
         }
     }

@@ -23,6 +23,7 @@
 //!     granularity: Granularity::PerChannel(Axis::FIRST),
 //!     scales: &[0.5, 0.25],
 //!     zero_points: &[],
+//!     minimums: &[],
 //! })?;
 //! let x = Activations::Codes { codes: &[7, -8, 9], m: 1, scales: &[0.1], zero_points: &[] };
 //! let (mut sums, mut scratch) = ([0; 2], Scratch::new());

@@ -77,16 +77,24 @@ pub(crate) fn weights(tensor: &QuantizedTensor) -> Result<Weights<'_>, PackWeigh
         Granularity::PerChannel(_) => return Err(PackWeightsError::Channels { scheme }),
         granularity => granularity,
     };
-    if scheme.mapping().has_minimums() {
-        return Err(PackWeightsError::Minimums { scheme });
-    }
     let codes = match scheme.quantization_type().storage_bits() {
         8 => Codes::Bytes(bytemuck::cast_slice(tensor.packed_codes())),
         4 => Codes::Packed(BitWidth::Four, tensor.packed_codes()),
         _ => Codes::Packed(BitWidth::Two, tensor.packed_codes()),
     };
-    let (scales, zero_points) = (tensor.scales(), tensor.zero_points());
-    Ok(Weights { n, k: inner.iter().product(), codes, granularity, scales, zero_points })
+    let (scales, minimums) = (tensor.scales(), tensor.minimums());
+    let zero_points = match scheme.mapping().has_minimums() {
+        true => least_code(scheme.quantization_type().bits()),
+        false => tensor.zero_points(),
+    };
+    let k = inner.iter().product();
+    Ok(Weights { n, k, codes, granularity, scales, zero_points, minimums })
+}
+
+/// The code of a minimum.
+fn least_code(bits: u32) -> &'static [i8] {
+    const LEAST: [i8; 7] = [-2, -4, -8, -16, -32, -64, -128];
+    &LEAST[bits as usize - 2..][..1]
 }
 
 /// A quantized weight cannot be packed.
@@ -103,11 +111,6 @@ pub enum PackWeightsError {
         /// The scheme of the weight.
         scheme: QuantizationScheme,
     },
-    /// No kernel executes a scheme with minimums.
-    Minimums {
-        /// The scheme of the weight.
-        scheme: QuantizationScheme,
-    },
     /// The kernel cannot pack the weight.
     Pack(PackError),
 }
@@ -121,9 +124,6 @@ impl fmt::Display for PackWeightsError {
                 "no kernel executes a weight quantized as {scheme}: channels must lie along the \
                  first axis, the outputs"
             ),
-            Self::Minimums { scheme } => {
-                write!(f, "no kernel executes a weight quantized as {scheme}, which has minimums")
-            }
             Self::Pack(error) => error.fmt(f),
         }
     }
@@ -132,7 +132,7 @@ impl fmt::Display for PackWeightsError {
 impl core::error::Error for PackWeightsError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Rank { .. } | Self::Channels { .. } | Self::Minimums { .. } => None,
+            Self::Rank { .. } | Self::Channels { .. } => None,
             Self::Pack(error) => error.source(),
         }
     }

@@ -58,7 +58,15 @@ fn allocations(kernel: Kernel, threads: usize) -> Option<usize> {
         kernel.pack(BitWidth::Four, codes, packed);
     }
     let granularity = Granularity::PerChannel(Axis::FIRST);
-    let weights = |codes| Weights { n, k, codes, granularity, scales: &scales, zero_points: &[] };
+    let weights = |codes| Weights {
+        n,
+        k,
+        codes,
+        granularity,
+        scales: &scales,
+        zero_points: &[],
+        minimums: &[],
+    };
     let packed = [Codes::Bytes(&codes), Codes::Packed(BitWidth::Four, &four)]
         .map(|codes| PackedWeights::new(kernel, &weights(codes)).unwrap());
     let shape = ConvShape {

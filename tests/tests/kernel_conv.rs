@@ -115,6 +115,7 @@ impl Case {
             granularity: Granularity::PerChannel(Axis::FIRST),
             scales: &self.scales,
             zero_points: &self.weight_zeros,
+            minimums: &[],
         };
         PackedConv::new(kernel, self.shape, &weights).unwrap()
     }
@@ -319,6 +320,7 @@ fn impossible_convolutions_are_refused() {
         granularity: Granularity::PerTensor,
         scales: &[1.0],
         zero_points: &[],
+        minimums: &[],
     };
     let kernel = Kernel::fastest();
     let pack = |shape, weights| PackedConv::new(kernel, shape, &weights).map(|_| ()).unwrap_err();
@@ -328,6 +330,8 @@ fn impossible_convolutions_are_refused() {
     assert_eq!(pack(bad, weights), PackError::EmptyKernel);
     let blocks = Weights { granularity: blocks(36), scales: &[1.0; 2], ..weights };
     assert_eq!(pack(shape, blocks), PackError::BlockedConv);
+    let minimums = Weights { minimums: &[1.0], ..weights };
+    assert_eq!(pack(shape, minimums), PackError::MinimumsOfConv);
     let packed = PackedConv::new(kernel, shape, &weights).unwrap();
     let images =
         Images::Codes { codes: &[0; 8], batch: 1, size: [1, 2], params: QuantParams::UNIT };
@@ -375,6 +379,7 @@ fn shapes_that_cannot_be_are_errors_and_not_panics() {
         granularity: Granularity::PerTensor,
         scales: &[1.0],
         zero_points: &[],
+        minimums: &[],
     };
     let pack = |shape| PackedConv::new(Kernel::fastest(), shape, &weights);
     assert!(pack(ConvShape { kernel_size: [HUGE, HUGE], ..good }).is_err());
@@ -397,6 +402,7 @@ fn an_unknown_row_is_an_error_where_rows_are_empty() {
         granularity: Granularity::PerTensor,
         scales: &[1.0],
         zero_points: &[],
+        minimums: &[],
     };
     let error = Kernel::fastest().embedding(&weights, &[1, 2], &mut []);
     assert_eq!(error, Err(LookupError::UnknownRow { position: 1, id: 2, rows: 2 }));
@@ -437,6 +443,10 @@ fn looked_up_rows_are_dequantized() {
                     let scales: Vec<f32> = (0..count).map(|_| random.unit()).collect();
                     let zeros: Vec<i8> =
                         (0..count).map(|_| random.code() >> shift.max(1)).collect();
+                    let minimums: Vec<f32> = match random.below(2) {
+                        0 => Vec::new(),
+                        _ => (0..count).map(|_| random.unit()).collect(),
+                    };
                     let bytes = width.map(|width| packed_rows(kernel, width, &codes, columns));
                     let table = EmbeddingWeights {
                         rows,
@@ -448,6 +458,7 @@ fn looked_up_rows_are_dequantized() {
                         granularity,
                         scales: &scales,
                         zero_points: &zeros,
+                        minimums: &minimums,
                     };
                     let ids = [3, 0, 8, 3];
                     let mut out = vec![0.0; ids.len() * columns];
@@ -459,9 +470,10 @@ fn looked_up_rows_are_dequantized() {
                             _ => row * blocks + column / block,
                         };
                         let code = i32::from(codes[row * columns + column]) - i32::from(zeros[at]);
+                        let minimum = minimums.get(at).copied().unwrap_or(0.0);
                         assert_eq!(
                             *value,
-                            code as f32 * scales[at],
+                            code as f32 * scales[at] + minimum,
                             "{kernel} {granularity:?} {width:?}"
                         );
                     }

@@ -28,6 +28,7 @@ struct Layer {
     weights: Vec<i8>,
     weight_scales: Vec<f32>,
     weight_zeros: Vec<i8>,
+    weight_minimums: Vec<f32>,
     x: Vec<i8>,
     x_scales: Vec<f32>,
     x_zeros: Vec<i8>,
@@ -65,6 +66,7 @@ impl Layer {
                 0 => Vec::new(),
                 _ => (0..rows).map(|_| code(random)).collect(),
             },
+            weight_minimums: Vec::new(),
             bias: (random.below(2) == 0).then(|| (0..n).map(|_| random.unit() * 50.0).collect()),
             relu: random.below(3) == 0,
             m,
@@ -73,6 +75,16 @@ impl Layer {
             width,
             granularity,
         }
+    }
+
+    /// The same with a random minimum for each scale, above the least code or any other.
+    fn over_minimums(mut self, random: &mut Random) -> Self {
+        let params = self.weight_scales.len();
+        self.weight_minimums = (0..params).map(|_| random.unit()).collect();
+        if random.below(2) == 0 {
+            self.weight_zeros = vec![(-128i8) >> self.width.map_or(0, |width| 8 - width.bits())];
+        }
+        self
     }
 
     fn packed(&self, kernel: Kernel) -> PackedWeights {
@@ -95,6 +107,7 @@ impl Layer {
             granularity: self.granularity,
             scales: &self.weight_scales,
             zero_points: &self.weight_zeros,
+            minimums: &self.weight_minimums,
         };
         pack(kernel, &weights).unwrap()
     }
@@ -119,24 +132,49 @@ impl Layer {
         }
     }
 
-    fn parameter(&self, n: usize, block: usize) -> (f32, i64) {
-        let at = match self.granularity {
+    fn parameter_at(&self, n: usize, block: usize) -> usize {
+        match self.granularity {
             Granularity::PerTensor => 0,
             Granularity::PerChannel(_) => n,
             Granularity::PerBlock(blocks) => n * self.k.div_ceil(blocks.len()) + block,
             _ => unreachable!(),
-        };
-        let zero = self.weight_zeros.get(at).copied().unwrap_or(0);
+        }
+    }
+
+    fn parameter(&self, n: usize, block: usize) -> (f32, i64) {
+        let at = self.parameter_at(n, block);
+        let zeros = &self.weight_zeros;
+        let zero = zeros.get(if zeros.len() == 1 { 0 } else { at }).copied().unwrap_or(0);
         (self.weight_scales[at], i64::from(zero))
+    }
+
+    /// The scale of a row.
+    fn x_scale(&self, m: usize) -> f32 {
+        self.x_scales[if self.x_scales.len() == 1 { 0 } else { m }]
+    }
+
+    /// The zero point of a row.
+    fn x_zero(&self, m: usize) -> i64 {
+        match self.x_zeros.len() {
+            0 => 0,
+            1 => i64::from(self.x_zeros[0]),
+            _ => i64::from(self.x_zeros[m]),
+        }
+    }
+
+    /// The term of a block (rule 13).
+    fn over_minimum(&self, m: usize, n: usize, block: usize) -> f32 {
+        let start = block * self.block();
+        let row = &self.x[m * self.k..][start..self.k.min(start + self.block())];
+        let sum: i64 = row.iter().map(|x| i64::from(*x) - self.x_zero(m)).sum();
+        let minimum = self.weight_minimums[self.parameter_at(n, block)];
+        let scaled = self.sum(m, n, block) as f32 * (self.x_scale(m) * self.parameter(n, block).0);
+        scaled + sum as f32 * (self.x_scale(m) * minimum)
     }
 
     /// The exact sum over a block.
     fn sum(&self, m: usize, n: usize, block: usize) -> i32 {
-        let x_zero = match self.x_zeros.len() {
-            0 => 0,
-            1 => i64::from(self.x_zeros[0]),
-            _ => i64::from(self.x_zeros[m]),
-        };
+        let x_zero = self.x_zero(m);
         let (_, zero) = self.parameter(n, block);
         let start = block * self.block();
         let sum: i64 = (start..self.k.min(start + self.block()))
@@ -150,9 +188,11 @@ impl Layer {
 
     /// Rule 6, as it is written.
     fn output(&self, m: usize, n: usize) -> f32 {
-        let x_scale = self.x_scales[if self.x_scales.len() == 1 { 0 } else { m }];
+        let x_scale = self.x_scale(m);
         let scaled = |block| self.sum(m, n, block) as f32 * (x_scale * self.parameter(n, block).0);
         let mut y = match self.granularity {
+            _ if !self.weight_minimums.is_empty() => (0..self.k.div_ceil(self.block().max(1)))
+                .fold(0.0, |y, block| y + self.over_minimum(m, n, block)),
             Granularity::PerBlock(block) => {
                 let len = block.len();
                 (0..self.k.div_ceil(len)).fold(0.0, |y, block| y + scaled(block))
@@ -185,7 +225,8 @@ impl Layer {
         let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         let shape = (self.m, self.n, self.k, self.granularity, self.width);
         assert_eq!(bits(&out), bits(&expected), "{kernel} {shape:?}");
-        if matches!(self.granularity, Granularity::PerBlock(_)) {
+        let blocks = matches!(self.granularity, Granularity::PerBlock(_));
+        if blocks || !self.weight_minimums.is_empty() {
             return;
         }
         let mut sums = vec![i32::MIN; self.m * self.n];
@@ -253,6 +294,30 @@ fn exact_at_every_remainder_of_m_n_and_k() {
                 Layer::random(&mut random, (m, n, k), k % 2 == 0).assert_exact(kernel);
             }
         }
+    }
+}
+
+#[test]
+fn minimums_are_added_by_rule_13() {
+    for kernel in kernels() {
+        let mut random = Random(13);
+        for case in 0..160 {
+            let m = if case % 8 == 0 { random.below(60) + 1 } else { random.below(13) + 1 };
+            let shape = (m, random.below(70) + 1, random.below(200) + case % 2);
+            let layer = Layer::random(&mut random, shape, case % 3 == 0);
+            layer.over_minimums(&mut random).assert_exact(kernel);
+        }
+        let layer = Layer::random(&mut random, (3, 20, 64), false).over_minimums(&mut random);
+        let weights = layer.packed(kernel);
+        let run = |x, output: Output<'_>| {
+            let (epilogue, scratch) = (Epilogue::default(), &mut Scratch::new());
+            kernel.linear(&weights, x, &epilogue, output, scratch).unwrap_err()
+        };
+        let (mut sums, mut floats) = ([0; 60], [0.0; 60]);
+        let error = run(layer.activations(), Output::I32(&mut sums));
+        assert_eq!(error, LinearError::NoSingleAccumulator);
+        let x = Activations::Float { values: &[0.0; 3 * 64], m: 3 };
+        assert_eq!(run(x, Output::F32(&mut floats)), LinearError::FloatOverMinimums);
     }
 }
 
@@ -400,7 +465,10 @@ proptest! {
     ) {
         let mut random = Random(seed);
         let extreme = random.below(4) == 0;
-        let layer = Layer::random(&mut random, (m, n, k), extreme);
+        let mut layer = Layer::random(&mut random, (m, n, k), extreme);
+        if random.below(3) == 0 {
+            layer = layer.over_minimums(&mut random);
+        }
         let expected = bits(&layer.run(Kernel::SCALAR, &mut Scratch::new()));
         for kernel in Kernel::available() {
             let run = |threads| layer.run(kernel, &mut Scratch::with_threads(threads));
@@ -651,7 +719,9 @@ fn simple(kernel: Kernel, n: usize, k: usize) -> PackedWeights {
     let codes = vec![1; n * k];
     let codes = Codes::Bytes(&codes);
     let (granularity, scales, zero_points) = (Granularity::PerTensor, &[0.5][..], &[][..]);
-    PackedWeights::new(kernel, &Weights { n, k, codes, granularity, scales, zero_points }).unwrap()
+    let minimums = &[];
+    PackedWeights::new(kernel, &Weights { n, k, codes, granularity, scales, zero_points, minimums })
+        .unwrap()
 }
 
 #[test]
@@ -736,6 +806,7 @@ fn what_cannot_be_packed_or_called_is_refused() {
         granularity: Granularity::PerChannel(Axis::FIRST),
         scales: &[1.0; 3],
         zero_points: &[],
+        minimums: &[],
     };
     let pack = |weights: Weights<'_>| PackedWeights::new(Kernel::SCALAR, &weights).unwrap_err();
     assert_eq!(pack(Weights { n: 4, ..good }), PackError::CodesLength { n: 4, k: 4, found: 12 });
@@ -744,8 +815,12 @@ fn what_cannot_be_packed_or_called_is_refused() {
         PackError::ScalesLength { expected: 3, found: 1 }
     );
     assert_eq!(
-        pack(Weights { zero_points: &[1], ..good }),
-        PackError::ZeroPointsLength { expected: 3, found: 1 }
+        pack(Weights { zero_points: &[1; 2], ..good }),
+        PackError::ZeroPointsLength { expected: 3, found: 2 }
+    );
+    assert_eq!(
+        pack(Weights { minimums: &[1.0], ..good }),
+        PackError::MinimumsLength { expected: 3, found: 1 }
     );
     let axis = Axis::LAST;
     let columns = Granularity::PerChannel(axis);
@@ -818,6 +893,7 @@ fn golden_matmul_integer() {
                 granularity: Granularity::PerTensor,
                 scales: &[1.0],
                 zero_points: &[],
+                minimums: &[],
             };
             let weights = PackedWeights::new(kernel, &weights).unwrap();
             let x = Activations::Codes { codes: &a, m, scales: &[1.0], zero_points: &[zero] };
@@ -843,7 +919,8 @@ fn empty_weights_of_any_size_are_packed_without_memory_or_refused() {
         ] {
             let scales: &[f32] = if granularity == Granularity::PerTensor { &[1.0] } else { &[] };
             let codes = Codes::Bytes(&[]);
-            let weights = Weights { n, k, codes, granularity, scales, zero_points: &[] };
+            let (zero_points, minimums) = (&[][..], &[][..]);
+            let weights = Weights { n, k, codes, granularity, scales, zero_points, minimums };
             for pack in [PackedWeights::new as Pack, PackedWeights::for_floats] {
                 match pack(kernel, &weights) {
                     Ok(packed) => assert_eq!((packed.n(), packed.k()), (n, k)),

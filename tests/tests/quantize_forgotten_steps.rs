@@ -134,6 +134,7 @@ fn a_plan_warns_of_a_scheme_that_no_kernel_runs() {
     let schemes = [
         ("per-channel-symmetric-int8", None),
         ("per-block-symmetric-int4:len=3", None),
+        ("per-block-minimum-int5:len=3", None),
         ("per-channel-symmetric-int8:axis=-1", Some(Warning::NoKernel)),
     ];
     for (scheme, warning) in schemes {

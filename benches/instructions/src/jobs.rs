@@ -235,6 +235,7 @@ impl WeightData {
             granularity: Granularity::PerChannel(Axis::FIRST),
             scales,
             zero_points: &[],
+            minimums: &[],
         }
     }
 }

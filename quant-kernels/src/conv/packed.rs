@@ -34,7 +34,7 @@ impl PackedConv {
     /// # Errors
     /// - Those of [`PackedWeights::new`].
     /// - A size of the shape is 0, groups do not divide the channels, or the matrix does not have this shape.
-    /// - Weights are quantized in blocks.
+    /// - Weights are quantized in blocks, or have minimums.
     pub fn new(kernel: Kernel, shape: ConvShape, weights: &Weights<'_>) -> Result<Self, PackError> {
         shape.check()?;
         let k = shape.group_in().saturating_mul(shape.kernel_len());
@@ -44,6 +44,9 @@ impl PackedConv {
         }
         if matches!(weights.granularity, Granularity::PerBlock(_)) {
             return Err(PackError::BlockedConv);
+        }
+        if !weights.minimums.is_empty() {
+            return Err(PackError::MinimumsOfConv);
         }
         // The lengths of the slices, and rule 6 for the whole sum.
         check(weights)?;
@@ -83,7 +86,8 @@ fn unpacked(kernel: Kernel, weights: &Weights<'_>) -> Vec<i8> {
 
 /// The parameter of an output channel.
 fn of_channel<T: Copy>(granularity: Granularity, all: &[T], channel: usize) -> Option<T> {
-    all.get(if granularity == Granularity::PerTensor { 0 } else { channel }).copied()
+    let one = granularity == Granularity::PerTensor || all.len() == 1;
+    all.get(if one { 0 } else { channel }).copied()
 }
 
 fn depthwise(shape: &ConvShape, weights: &Weights<'_>, codes: &[i8]) -> Groups {
@@ -134,6 +138,7 @@ fn matrices(
             granularity: weights.granularity,
             scales: &weights.scales[scales],
             zero_points: &weights.zero_points[zeros],
+            minimums: &[],
         };
         groups.push(PackedWeights::new(kernel, &weights)?);
     }

@@ -32,7 +32,7 @@ pub(crate) struct PackedA<'a> {
     pub(crate) first: usize,
     pub(crate) lines: &'a [Line],
     pub(crate) rows: &'a [Row],
-    pub(crate) row_offsets: &'a [i32],
+    pub(crate) row_sums: &'a [i32],
     pub(crate) row_init: &'a [i32],
 }
 

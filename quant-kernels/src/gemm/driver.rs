@@ -46,7 +46,7 @@ impl GemmCall<'_> {
         if let Some(bias) = self.epilogue.bias {
             length("bias", weights.n, bias.len())?;
         }
-        if matches!(output, Output::I32(_)) && weights.segments() > 1 {
+        if matches!(output, Output::I32(_)) && (weights.segments() > 1 || weights.words.minimums) {
             return Err(LinearError::NoSingleAccumulator);
         }
         Ok(())
@@ -156,8 +156,8 @@ impl GemmCall<'_> {
         slots: PackedASlots<'_>,
     ) -> Result<(), NonFinite> {
         let Self { kernel, weights, .. } = *self;
-        let PackedASlots { lines, rows, row_offsets, row_init } = slots;
-        let pack = PackA { source, weights, tiling, tiles, lines, rows, row_offsets, row_init };
+        let PackedASlots { lines, rows, row_sums, row_init } = slots;
+        let pack = PackA { source, weights, tiling, tiles, lines, rows, row_sums, row_init };
         kernel.run_as(weights.arithmetic, pack)
     }
 
@@ -185,7 +185,7 @@ impl GemmCall<'_> {
 struct PackedASlots<'a> {
     lines: &'a mut [Line],
     rows: &'a mut [Row],
-    row_offsets: &'a mut [i32],
+    row_sums: &'a mut [i32],
     row_init: &'a mut [i32],
 }
 
@@ -195,9 +195,9 @@ impl<'a> PackedASlots<'a> {
         Self {
             lines: grown(&mut buffers.lines, rows * weights.lines, Line::ZERO),
             rows: grown(&mut buffers.rows, rows, Row::new(1.0, 0)),
-            row_offsets: grown(
-                &mut buffers.row_offsets,
-                if weights.has_zero_points() { each } else { 0 },
+            row_sums: grown(
+                &mut buffers.row_sums,
+                if weights.has_row_sums() { each } else { 0 },
                 0,
             ),
             row_init: grown(&mut buffers.row_init, if weights.row_init { each } else { 0 }, 0),
@@ -209,15 +209,14 @@ impl<'a> PackedASlots<'a> {
         let each = rows * weights.segments();
         let (lines, other_lines) = self.lines.split_at_mut(rows * weights.lines);
         let (rows, other_rows) = self.rows.split_at_mut(rows);
-        let (row_offsets, other_offsets) =
-            self.row_offsets.split_at_mut(each.min(self.row_offsets.len()));
+        let (row_sums, other_sums) = self.row_sums.split_at_mut(each.min(self.row_sums.len()));
         let (row_init, other_init) = self.row_init.split_at_mut(each.min(self.row_init.len()));
         (
-            Self { lines, rows, row_offsets, row_init },
+            Self { lines, rows, row_sums, row_init },
             Self {
                 lines: other_lines,
                 rows: other_rows,
-                row_offsets: other_offsets,
+                row_sums: other_sums,
                 row_init: other_init,
             },
         )
@@ -231,7 +230,7 @@ fn packed_a<'a>(buffers: &'a PackedABuffers, gemm: &Gemm<'_>, rows: Range<usize>
         first: rows.start,
         lines: &buffers.lines[..rows.len() * weights.lines],
         rows: &buffers.rows[..rows.len()],
-        row_offsets: &buffers.row_offsets[..if weights.has_zero_points() { each } else { 0 }],
+        row_sums: &buffers.row_sums[..if weights.has_row_sums() { each } else { 0 }],
         row_init: &buffers.row_init[..if weights.row_init { each } else { 0 }],
     }
 }

@@ -77,7 +77,7 @@ struct Tile<'a, const R: usize, const PACKED: bool> {
     lines: &'a [[Line; R]],
     rows: &'a [Row; R],
     /// For each segment, a value per row; so `row_init`. Either may be empty.
-    row_offsets: &'a [[i32; R]],
+    row_sums: &'a [[i32; R]],
     row_init: &'a [[i32; R]],
     /// The rows of the output, if it holds floats and the columns of a row are contiguous.
     out: Option<SharedRows<'a, f32>>,
@@ -94,7 +94,7 @@ struct Panel<'a, T> {
 impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     #[inline(always)]
     fn new(block: &'a Block<'a>, first: usize) -> Self {
-        let PackedA { first: before, lines, rows, row_offsets, row_init } = block.packed_a;
+        let PackedA { first: before, lines, rows, row_sums, row_init } = block.packed_a;
         let (start, segments) = (first - before, block.weights.segments());
         let per_row = block.weights.lines;
         let of_rows = |all: &'a [i32]| {
@@ -114,7 +114,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             out,
             lines: lines[start * per_row..][..R * per_row].as_chunks().0,
             rows: &rows[start..][..R].as_chunks().0[0],
-            row_offsets: of_rows(row_offsets),
+            row_sums: of_rows(row_sums),
             row_init: of_rows(row_init),
         }
     }
@@ -126,7 +126,8 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         // Permuted codes have one segment.
         let segments = if I::PERMUTED { 1 } else { weights.segments() };
         let (mut step, mut line) = (0, 0);
-        if segments != 1 {
+        let one = segments == 1 && !weights.words.minimums;
+        if !one {
             parts.fill([0.0; WIDEST]);
         }
         for segment in 0..segments {
@@ -140,8 +141,11 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
                 return self.write_accumulators::<I>(isa, &out, panel.number, &acc);
             }
             let mut values = self.scaled::<I>(isa, acc, columns);
-            if segments == 1 {
+            if one {
                 return self.finish::<I>(isa, panel.number, values);
+            }
+            if !columns.minimums.is_empty() {
+                self.add_minimums::<I>(isa, &mut values, columns, segment);
             }
             // In memory: the accumulators take the registers.
             for r in 0..R {
@@ -229,7 +233,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         if I::COLUMN_INIT {
             acc = [load_ints(isa, columns.column_init); R];
         }
-        if I::ROW_INIT {
+        if !self.row_init.is_empty() {
             let init = &self.row_init[segment];
             for r in 0..R {
                 let start = isa.splat_int(init[r]);
@@ -246,10 +250,10 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             }
         }
         if !columns.zero_points.is_empty() {
-            let (zero_points, row_offsets) =
-                (load_ints(isa, columns.zero_points), &self.row_offsets[segment]);
+            let (zero_points, row_sums) =
+                (load_ints(isa, columns.zero_points), &self.row_sums[segment]);
             for r in 0..R {
-                let sum = isa.splat_int(row_offsets[r]);
+                let sum = isa.splat_int(row_sums[r]);
                 for v in 0..2 {
                     acc[r][v] = isa.subtract_product(acc[r][v], sum, zero_points[v]);
                 }
@@ -276,6 +280,25 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             }
         }
         values
+    }
+
+    /// Adds `f32(Σ (a - za)) * (sa * m)` (rule 13).
+    #[inline(always)]
+    fn add_minimums<I: Isa>(
+        &self,
+        isa: I,
+        values: &mut [[I::Floats; 2]; R],
+        columns: Columns<'_>,
+        segment: usize,
+    ) {
+        let (minimums, sums) = (load(isa, columns.minimums), &self.row_sums[segment]);
+        for r in 0..R {
+            let (scale, sum) = (isa.splat(self.rows[r].scale), isa.splat(sums[r] as f32));
+            for v in 0..2 {
+                let term = isa.mul(sum, isa.mul(scale, minimums[v]));
+                values[r][v] = isa.add(values[r][v], term);
+            }
+        }
     }
 
     /// Applies the epilogue and writes outputs.

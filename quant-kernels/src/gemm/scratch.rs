@@ -34,7 +34,7 @@ pub(crate) struct Worker {
 pub(crate) struct PackedABuffers {
     pub(crate) lines: Vec<Line>,
     pub(crate) rows: Vec<Row>,
-    pub(crate) row_offsets: Vec<i32>,
+    pub(crate) row_sums: Vec<i32>,
     pub(crate) row_init: Vec<i32>,
 }
 

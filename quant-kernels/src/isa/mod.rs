@@ -89,11 +89,8 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// of the multiplications.
     const WINOGRAD: bool = false;
     /// Whether codes of at most 4 bits are multiplied as stored, unsigned (`code + half`), with signed
-    /// activations. This shortens unpacking; `half · Σ a` is subtracted once per accumulator.
+    /// activations. This shortens unpacking; `half · Σ (a - za)` is subtracted once per accumulator.
     const UNSIGNED_CODES: bool = false;
-    /// Whether accumulators start with a value that depends on the row alone.
-    const ROW_INIT: bool = Self::WINOGRAD || Self::UNSIGNED_CODES;
-
     /// Zero in each lane.
     fn zero(self) -> Self::Ints;
 

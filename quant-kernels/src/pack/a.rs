@@ -33,8 +33,9 @@ pub(crate) struct PackA<'a, S> {
     /// For `tiles` only; so the three below.
     pub(crate) lines: &'a mut [Line],
     pub(crate) rows: &'a mut [Row],
-    /// `[tile][segment][row]`: the sum of the codes; empty if all zero points of the weights are 0.
-    pub(crate) row_offsets: &'a mut [i32],
+    /// `[tile][segment][row]`: the sum of the codes less their zero point; empty unless
+    /// [`PackedWeights::has_row_sums`].
+    pub(crate) row_sums: &'a mut [i32],
     /// `[tile][segment][row]`: the initial accumulators; empty unless [`PackedWeights::row_init`].
     pub(crate) row_init: &'a mut [i32],
 }
@@ -77,14 +78,15 @@ impl<S: Source> PackA<'_, S> {
     fn pack_row<I: Isa>(&mut self, isa: I, place: &TilePlace, row: usize) {
         const { assert!(!I::UNSIGNED_CODES || I::KR == 4 && !I::WINOGRAD) };
         let weights = self.weights;
-        // AVX2 packs rows for permuted codes, too, which are not unsigned.
-        let signed = I::UNSIGNED_CODES && weights.row_init;
+        // AVX2 packs rows for codes that are not unsigned, too: permuted ones, and those of AVX-VNNI.
+        let signed = I::UNSIGNED_CODES && weights.shift != 0;
+        let sums = weights.common_zero != 0 || !self.row_sums.is_empty();
         let TilePlace { first, ref rows, lines } = *place;
         let of = self.rows[row - first];
         let mut groups = self.lines[lines..].chunks_exact_mut(rows.len());
         for segment in 0..weights.segments() {
             let range = weights.segment_range(segment);
-            let (mut sum, mut start) = (0, 0i32);
+            let (mut sum, mut start) = (0i32, 0i32);
             for k in range.clone().step_by(Line::STEPS * I::KR) {
                 let (Some(group), left) = (groups.next(), range.end - k) else { break };
                 let mut line = if I::KR == 4 {
@@ -92,7 +94,7 @@ impl<S: Source> PackA<'_, S> {
                 } else {
                     words(isa, &self.source, of, (row, k), left)
                 };
-                if signed || !self.row_offsets.is_empty() {
+                if sums {
                     sum += sum_of(&line);
                 }
                 if signed {
@@ -108,17 +110,14 @@ impl<S: Source> PackA<'_, S> {
                     group[row - rows.start] = line;
                 }
             }
-            if signed {
-                sum -= 128 * range.len() as i32;
-                start = -(sum * i32::from(weights.half()));
-            }
+            let sum = sum.wrapping_sub(of.zero.wrapping_mul(range.len() as i32));
             let to = (rows.start - first) * weights.segments() + segment * rows.len();
             let to = to + (row - rows.start);
-            if !self.row_offsets.is_empty() {
-                self.row_offsets[to] = sum;
+            if !self.row_sums.is_empty() {
+                self.row_sums[to] = sum;
             }
-            if I::WINOGRAD || signed {
-                self.row_init[to] = start;
+            if weights.row_init {
+                self.row_init[to] = start.wrapping_sub(weights.common_zero.wrapping_mul(sum));
             }
         }
         if signed {

@@ -10,11 +10,12 @@
 //! bits, as unsigned numbers (`code + 8` or `code + 2`). Padding is code 0, where activations are 0, too;
 //! that matters where codes are multiplied as stored ([`Isa::UNSIGNED_CODES`]).
 //!
-//! For each segment and column, the scale and `column_offset = Σ_k code - len · zero_point` are stored. With
-//! activations `a` and their zero point `za`, both shifted alike,
-//! `Σ (a - za) · (code - zw) = Σ a · code - za · column_offset - zw · Σ a`,
-//! where the last sum, the row offset, is needed only if some `zw` is not 0. Where `Σ a · (code + half)` is
-//! computed, accumulators start with `-half · Σ a`. All of this wraps in i32: the final value fits, so
+//! Let `c` be a code as it is multiplied, `code` or `code + half`, and `zc` its zero point, shifted alike. With
+//! activations `a` and their zero point `za`, shifted alike, too,
+//! `Σ (a - za) · (c - zc) = Σ a · c - za · Σ c - zc · Σ (a - za)`.
+//! The column offset `Σ c` is stored for each segment and column. The last sum, the row sum, is taken when
+//! rows are packed. Its product with `zc` is a part of the initial accumulators of the row if `zc` is the same
+//! for all codes, and else computed for each column. All of this wraps in i32: the final value fits, so
 //! intermediate values may overflow.
 
 use crate::dispatch::{Arithmetic, Kernel};
@@ -52,16 +53,21 @@ pub struct PackedWeights {
     /// `[panel][segment][word][column]`: see [`ColumnWords`].
     pub(crate) parameters: Vec<i32>,
     pub(crate) words: ColumnWords,
-    /// [`Isa::ROW_INIT`].
+    /// What is added to a code before it is multiplied in integers: `half` or 0.
+    pub(crate) shift: i32,
+    /// The zero point of all codes as they are multiplied; 0 if they differ.
+    pub(crate) common_zero: i32,
+    /// Whether accumulators start with a value that depends on the row.
     pub(crate) row_init: bool,
 }
 
-/// The words of [`Columns`]: bits of scales, column offsets, and, if needed, initial accumulators and zero
-/// points.
+/// The words of [`Columns`]: bits of scales, column offsets, and, if needed, initial accumulators, zero points
+/// and bits of minimums.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ColumnWords {
     pub(crate) column_init: bool,
     pub(crate) zero_points: bool,
+    pub(crate) minimums: bool,
 }
 
 impl ColumnWords {
@@ -73,8 +79,12 @@ impl ColumnWords {
         2 + usize::from(self.column_init)
     }
 
-    pub(crate) fn count(self) -> usize {
+    pub(crate) fn minimums_at(self) -> usize {
         self.zero_points_at() + usize::from(self.zero_points)
+    }
+
+    pub(crate) fn count(self) -> usize {
+        self.minimums_at() + usize::from(self.minimums)
     }
 }
 
@@ -83,8 +93,10 @@ impl ColumnWords {
 pub(crate) struct Columns<'a> {
     pub(crate) scales: &'a [f32],
     pub(crate) column_offsets: &'a [i32],
-    /// Empty if all are zero.
+    /// Of codes as they are multiplied; empty if all are the same.
     pub(crate) zero_points: &'a [i32],
+    /// Empty if there are none.
+    pub(crate) minimums: &'a [f32],
     /// Initial accumulators; empty unless [`Isa::COLUMN_INIT`].
     pub(crate) column_init: &'a [i32],
 }
@@ -137,7 +149,12 @@ impl PackedWeights {
 
     /// Whether some zero point is not 0.
     pub(crate) fn has_zero_points(&self) -> bool {
-        self.words.zero_points
+        self.words.zero_points || self.common_zero != self.shift
+    }
+
+    /// Whether the sums of `a - za` of rows are kept.
+    pub(crate) fn has_row_sums(&self) -> bool {
+        self.words.zero_points || self.words.minimums
     }
 
     /// The difference of a packed code as it is stored and its value.
@@ -169,8 +186,10 @@ impl PackedWeights {
         let at = (panel * self.segments() + segment) * each;
         let (scales, rest) = self.parameters[at..][..each].split_at(I::NR);
         let (column_offsets, rest) = rest.split_at(I::NR);
-        let (column_init, zero_points) = rest.split_at(if I::COLUMN_INIT { I::NR } else { 0 });
-        Columns { scales: bytemuck::cast_slice(scales), column_offsets, zero_points, column_init }
+        let (column_init, rest) = rest.split_at(if I::COLUMN_INIT { I::NR } else { 0 });
+        let (zero_points, minimums) = rest.split_at(if words.zero_points { I::NR } else { 0 });
+        let (scales, minimums) = (bytemuck::cast_slice(scales), bytemuck::cast_slice(minimums));
+        Columns { scales, column_offsets, zero_points, minimums, column_init }
     }
 
     /// The index of a word of [`ColumnWords`].

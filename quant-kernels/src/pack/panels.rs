@@ -54,7 +54,7 @@ struct PanelShape {
     group: usize,
     column_init: bool,
     winograd: bool,
-    row_init: bool,
+    unsigned_codes: bool,
 }
 
 struct PanelShapeOf;
@@ -74,7 +74,7 @@ impl Operation for PanelShapeOf {
             group: I::GROUP,
             column_init: I::COLUMN_INIT,
             winograd: I::WINOGRAD,
-            row_init: I::ROW_INIT,
+            unsigned_codes: I::UNSIGNED_CODES,
         }
     }
 }
@@ -109,7 +109,7 @@ fn pack(
         group,
         column_init,
         winograd,
-        row_init,
+        unsigned_codes,
     } = kernel.multiply(arithmetic, PanelShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Every kernel multiplies packed codes 8 k-steps at a time.
@@ -125,8 +125,12 @@ fn pack(
     let panels = n.div_ceil(nr);
     let panel_bytes = steps.iter().sum::<usize>() * nr * kr * bits / 8;
     let mut data = vec![Line::ZERO; (panels * panel_bytes).div_ceil(size_of::<Line>())];
-    let words =
-        ColumnWords { column_init, zero_points: weights.zero_points.iter().any(|zero| *zero != 0) };
+    let zeros = weights.zero_points;
+    let zero_points = zeros.iter().any(|zero| *zero != zeros[0]);
+    let words = ColumnWords { column_init, zero_points, minimums: !weights.minimums.is_empty() };
+    let zero = zeros.first().map_or(0, |zero| i32::from(*zero));
+    let shift = if unsigned_codes && bits < 8 { 1 << (bits - 1) } else { 0 };
+    let common_zero = if zero_points { 0 } else { zero + shift };
     let mut packed = PackedWeights {
         kernel,
         arithmetic,
@@ -145,7 +149,9 @@ fn pack(
         steps,
         parameters: vec![0; panels * segments * words.count() * nr],
         words,
-        row_init,
+        shift,
+        common_zero,
+        row_init: winograd || common_zero != 0,
     };
     let blocks = packed.permutations.blocks();
     let permutations = match (codes, arithmetic) {
@@ -313,15 +319,17 @@ impl PackedWeights {
                 Granularity::PerBlock(_) => n * segments + s,
             };
             let at = |word| self.word(word, panel, s) + column;
-            let [scale, offset, zero_at] =
-                [ColumnWords::SCALES, ColumnWords::COLUMN_OFFSETS, self.words.zero_points_at()]
-                    .map(at);
-            let zero = weights.zero_points.get(from).map_or(0, |zero| i32::from(*zero));
             let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
+            let words = self.words;
+            let [scale, offset] = [ColumnWords::SCALES, ColumnWords::COLUMN_OFFSETS].map(at);
+            let [zero, minimum] = [words.zero_points_at(), words.minimums_at()].map(at);
             self.parameters[scale] = weights.scales[from].to_bits() as i32;
-            self.parameters[offset] = sum - zero * codes.len() as i32;
-            if self.has_zero_points() {
-                self.parameters[zero_at] = zero;
+            self.parameters[offset] = sum + self.shift * codes.len() as i32;
+            if words.zero_points {
+                self.parameters[zero] = i32::from(weights.zero_points[from]) + self.shift;
+            }
+            if words.minimums {
+                self.parameters[minimum] = weights.minimums[from].to_bits() as i32;
             }
         }
     }

@@ -18,8 +18,13 @@ pub struct Weights<'a> {
     pub granularity: Granularity,
     /// One scale per tensor, per row, or per block of each row (row-major).
     pub scales: &'a [f32],
-    /// As many zero points; empty if all are zero.
+    /// As many zero points, or one for all codes; empty if all are zero.
     pub zero_points: &'a [i8],
+    /// As many minimums (rule 13); empty if there are none.
+    ///
+    /// With minimums, a code stands for `f32(code - zero point) * scale + minimum`. Where the least code of `b`
+    /// bits is that of the minimum, which is rule 13, the zero point is `-2^(b-1)`.
+    pub minimums: &'a [f32],
 }
 
 /// Codes of a matrix.
@@ -33,7 +38,7 @@ pub enum Codes<'a> {
 
 /// Checks lengths and limits. Returns the length of a segment.
 pub(crate) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
-    let &Weights { n, k, codes, granularity, scales, zero_points } = weights;
+    let &Weights { n, k, codes, granularity, scales, zero_points, minimums } = weights;
     let (expected, found) = match codes {
         Codes::Bytes(codes) => (n.checked_mul(k), codes.len()),
         Codes::Packed(width, codes) => (n.checked_mul(width.row_bytes(k)), codes.len()),
@@ -53,8 +58,11 @@ pub(crate) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
     if scales.len() != params {
         return Err(PackError::ScalesLength { expected: params, found: scales.len() });
     }
-    if !zero_points.is_empty() && zero_points.len() != params {
+    if zero_points.len() > 1 && zero_points.len() != params {
         return Err(PackError::ZeroPointsLength { expected: params, found: zero_points.len() });
+    }
+    if !minimums.is_empty() && minimums.len() != params {
+        return Err(PackError::MinimumsLength { expected: params, found: minimums.len() });
     }
     let half = match codes {
         Codes::Bytes(_) => 128,

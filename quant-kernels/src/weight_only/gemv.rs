@@ -151,7 +151,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         let mut zeros = [[isa.splat(0.0); 2]; G];
         if ZEROS {
             for (panel, zeros) in panels.clone().zip(&mut zeros) {
-                *zeros = float_zeros(isa, self.0.weights.columns_of::<I>(panel, segment));
+                *zeros = float_zeros(isa, self.0.weights, (panel, segment));
             }
         }
         // Chunks of a panel that are processed in a row.

@@ -31,7 +31,7 @@ use crate::isa::Isa;
 use crate::isa::Operation;
 use crate::isa::lanes::{WIDEST, load, store};
 use crate::isa::permuted::NEGATED;
-use crate::pack::b::{Columns, PackedWeights};
+use crate::pack::b::PackedWeights;
 use crate::pack::permutation::InversePermutation;
 use crate::pack::tiling::Tiling;
 use crate::pack::unpack::UnpackSteps;
@@ -93,6 +93,9 @@ impl Kernel {
         let call =
             GemmCall { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
         call.check(&output)?;
+        if weights.words.minimums {
+            return Err(LinearError::FloatOverMinimums);
+        }
         if matches!(output, Output::I32(_)) {
             return Err(LinearError::NoSingleAccumulator);
         }
@@ -259,7 +262,7 @@ impl FloatProduct<'_> {
             bytes(isa, self.codes::<I>(panel, step, steps, room), piece, at);
         }
         if self.weights.has_zero_points() {
-            let zeros = float_zeros(isa, self.weights.columns_of::<I>(panel, segment));
+            let zeros = float_zeros(isa, self.weights, (panel, segment));
             for codes in piece.0.iter_mut().take(len) {
                 for v in 0..2 {
                     let codes = &mut codes[at + v * I::LANES..][..I::LANES];
@@ -396,9 +399,18 @@ const fn group<I: Isa>() -> usize {
 
 /// The zero points of a panel.
 #[inline(always)]
-fn float_zeros<I: Isa>(isa: I, columns: Columns<'_>) -> [I::Floats; 2] {
-    let zeros = columns.zero_points;
-    [&zeros[..I::LANES], &zeros[I::LANES..I::NR]].map(|zeros| isa.to_floats(isa.load_ints(zeros)))
+fn float_zeros<I: Isa>(
+    isa: I,
+    weights: &PackedWeights,
+    (panel, segment): (usize, usize),
+) -> [I::Floats; 2] {
+    let zeros = weights.columns_of::<I>(panel, segment).zero_points;
+    if zeros.is_empty() {
+        return [isa.splat((weights.common_zero - weights.shift) as f32); 2];
+    }
+    let less = isa.splat_int(-weights.shift);
+    [&zeros[..I::LANES], &zeros[I::LANES..I::NR]]
+        .map(|zeros| isa.to_floats(isa.add_ints(isa.load_ints(zeros), less)))
 }
 
 /// Stores the result of a method for each value of a k-step.

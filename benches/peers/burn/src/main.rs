@@ -76,7 +76,7 @@ fn ours<'a>(
     let kernel = Kernel::selected().expect("QUANT_KERNEL names a kernel of this machine");
     let codes = Codes::Bytes(&data.codes);
     let (granularity, scales) = (Granularity::PerChannel(Axis::FIRST), &data.scales[..]);
-    let weights = Weights { n, k, codes, granularity, scales, zero_points: &[] };
+    let weights = Weights { n, k, codes, granularity, scales, zero_points: &[], minimums: &[] };
     let weights = PackedWeights::new(kernel, &weights).expect("the shape fits the codes");
     let (mut out, mut scratch) = (vec![0.0; m * n], Scratch::new());
     let name = format!("quant int8 dynamic {}", kernel.name());

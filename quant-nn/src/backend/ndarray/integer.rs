@@ -107,9 +107,10 @@ pub(crate) fn embedding(
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let layer = "embedding".into();
-    let Weights { n, k, codes, granularity, scales, zero_points } =
+    let Weights { n: rows, k: columns, codes, granularity, scales, zero_points, minimums } =
         weights(tensor).map_err(|source| ForwardError::Pack { layer, source })?;
-    let table = EmbeddingWeights { rows: n, columns: k, codes, granularity, scales, zero_points };
+    let table =
+        EmbeddingWeights { rows, columns, codes, granularity, scales, zero_points, minimums };
     Kernel::selected()?.embedding(&table, indices, y).map_err(|error| match error {
         LookupError::UnknownRow { position, id, rows } => {
             ForwardError::Index { position, index: id, rows }
