@@ -43,11 +43,16 @@
 //! | accumulators, floats, or int8 outputs; bias and `relu` | [`Output`], [`Epilogue`] |
 //! | two-dimensional convolution | [`PackedConv`], [`Kernel::conv2d`] |
 //! | rows of a quantized table | [`Kernel::embedding`] |
+//! | softmax, root mean square norm, gates | [`Kernel::softmax`], [`Kernel::rms_norm`], [`Kernel::silu`], [`Kernel::swiglu`] |
+//! | rotary embeddings | [`Rope`], [`Kernel::rope`] |
 //! | floats to codes and back | [`Kernel::quantize`], [`Kernel::dequantize`]; packed: [`Kernel::quantize_packed`] |
 //! | codes of 4 and 2 bits to bytes and back | [`Kernel::pack`], [`Kernel::unpack`], [`scheme::packing`] |
 //! | a range, and the first value that is not finite | [`Kernel::min_max`], [`Kernel::first_nan`] |
 //! | the error of quantization | [`Kernel::quant_error`] |
 //! | scales and zero points for a range | [`scheme::Grid::params`] |
+//!
+//! Functions of floats give the same bits on every CPU, too: their operations have one order, whatever
+//! the width of vectors.
 //!
 //! Weights are packed once, for one kernel, and refused by any other. A [`Scratch`] is kept between
 //! calls, which then allocate nothing.
@@ -74,7 +79,7 @@
 //!
 //! The crate depends on `bytemuck` alone unless a feature is chosen.
 
-// Modules import downwards: `scheme` → `isa` → `dispatch`, `parallel` → `elementwise` → `bits` →
+// Modules import downwards: `scheme` → `isa` → `dispatch`, `parallel` → `float`, `elementwise` → `bits` →
 // `pack` → `gemm` → `weight_only`, `conv`, `embedding`. A further architecture is one folder beside
 // `isa/x86_64` with one file per kernel, and its entries in `dispatch`.
 
@@ -88,6 +93,7 @@ mod dispatch;
 mod elementwise;
 mod embedding;
 mod error;
+mod float;
 #[allow(unsafe_code)]
 mod gemm;
 #[allow(unsafe_code)]
@@ -104,5 +110,6 @@ pub use dispatch::Kernel;
 pub use elementwise::QuantError;
 pub use embedding::EmbeddingWeights;
 pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
+pub use float::{FloatError, Rope, RopeAngles, RopeError, RopeLayout, RopeOptions, RopeScaling};
 pub use gemm::{Activations, Epilogue, Output, Scratch};
 pub use pack::{Codes, PackedWeights, Weights};

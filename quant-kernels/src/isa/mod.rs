@@ -188,6 +188,27 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// `a * b`. It must not be fused with an addition, which would give other bits.
     fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
 
+    /// `a / b`, correctly rounded.
+    fn div(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// `a` if it is less than `b`, else `b`, also for NaN.
+    fn least(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// `a` if it is greater than `b`, else `b`, also for NaN.
+    fn greatest(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+
+    /// The bits of floats.
+    fn to_bits(self, floats: Self::Floats) -> Self::Ints;
+
+    /// `a - b`, wrapping.
+    fn sub_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+
+    /// Half of each integer, rounded down.
+    fn half(self, a: Self::Ints) -> Self::Ints;
+
+    /// `2^n` for `-126 ≤ n ≤ 127`; any float for other numbers.
+    fn power_of_two(self, n: Self::Ints) -> Self::Floats;
+
     /// Loads floats as their bits.
     fn bits(self, from: &[f32]) -> Self::Ints;
 

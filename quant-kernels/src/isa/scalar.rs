@@ -115,6 +115,41 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn div(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        [0, 1, 2, 3].map(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn least(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        [0, 1, 2, 3].map(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn greatest(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+        [0, 1, 2, 3].map(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn to_bits(self, floats: Self::Floats) -> Self::Ints {
+        floats.map(|float| float.to_bits() as i32)
+    }
+
+    #[inline(always)]
+    fn sub_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        [0, 1, 2, 3].map(|i| a[i].wrapping_sub(b[i]))
+    }
+
+    #[inline(always)]
+    fn half(self, a: Self::Ints) -> Self::Ints {
+        a.map(|a| a >> 1)
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, n: Self::Ints) -> Self::Floats {
+        n.map(|n| f32::from_bits((n.wrapping_add(127) as u32) << 23))
+    }
+
+    #[inline(always)]
     fn bits(self, from: &[f32]) -> Self::Ints {
         [0, 1, 2, 3].map(|i| from[i].to_bits() as i32)
     }

@@ -1,6 +1,8 @@
 //! What can be asked of keys and values.
 
-use alloc::string::{String, ToString};
+#[cfg(feature = "serde")]
+use alloc::string::String;
+use alloc::string::ToString;
 use core::fmt;
 use core::str::FromStr;
 

@@ -27,13 +27,6 @@ impl Avx512Vnni {
         unsafe { _mm512_sub_epi8(codes, half) }
     }
 
-    /// `a` if it is less than `b`, else `b`, also for NaN.
-    #[inline(always)]
-    fn least(self, a: __m512, b: f32) -> __m512 {
-        // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_min_ps(a, self.splat(b)) }
-    }
-
     /// Rounds to the nearest integer, ties to even.
     #[inline(always)]
     fn round(self, a: __m512) -> __m512i {
@@ -319,6 +312,51 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn least(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn greatest(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_max_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn to_bits(self, floats: __m512) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castps_si512(floats) }
+    }
+
+    #[inline(always)]
+    fn sub_ints(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn half(self, a: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_srai_epi32::<1>(a) }
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, n: __m512i) -> __m512 {
+        let biased = self.add_ints(n, self.splat_int(127));
+        // SAFETY: `self` proves AVX-512F.
+        let bits = unsafe { _mm512_slli_epi32::<23>(biased) };
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_castsi512_ps(bits) }
+    }
+
+    #[inline(always)]
     fn bits(self, from: &[f32]) -> __m512i {
         self.load_ints(bytemuck::cast_slice(from))
     }
@@ -344,10 +382,10 @@ impl Isa for Avx512Vnni {
         values: &[f32; QUANTIZE_LANES],
         codes: &mut [u8; QUANTIZE_LANES],
     ) -> bool {
-        let inverse = self.splat(by.inverse);
+        let (inverse, limit) = (self.splat(by.inverse), self.splat(512.0));
         let [low, high] = [&values[..16], &values[16..]];
-        let low = self.least(self.mul(self.load(low), inverse), 512.0);
-        let high = self.least(self.mul(self.load(high), inverse), 512.0);
+        let low = self.least(self.mul(self.load(low), inverse), limit);
+        let high = self.least(self.mul(self.load(high), inverse), limit);
         let packed = self.pack(self.round(low), self.round(high), by.zero_point);
         self.store_codes(packed, by.range, codes);
         let farthest = self.farthest(self.distance(low), self.distance(high));

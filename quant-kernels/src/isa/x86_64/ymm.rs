@@ -215,6 +215,36 @@ pub(super) unsafe trait Ymm: Copy {
     }
 
     #[inline(always)]
+    fn ymm_div(self, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_div_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn ymm_bits_of(self, floats: __m256) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_castps_si256(floats) }
+    }
+
+    #[inline(always)]
+    fn ymm_sub_ints(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_sub_epi32(a, b) }
+    }
+
+    #[inline(always)]
+    fn ymm_half(self, a: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_srai_epi32::<1>(a) }
+    }
+
+    #[inline(always)]
+    fn ymm_power_of_two(self, n: __m256i) -> __m256 {
+        let biased = self.ymm_add_ints(n, self.ymm_splat_int(127));
+        self.ymm_as_floats(self.ymm_shift_up::<23>(biased))
+    }
+
+    #[inline(always)]
     fn ymm_max(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_max_epi32(a, b) }
@@ -235,11 +265,11 @@ pub(super) unsafe trait Ymm: Copy {
         values: &[f32; QUANTIZE_LANES],
         codes: &mut [u8; QUANTIZE_LANES],
     ) -> bool {
-        let inverse = self.ymm_splat(by.inverse);
+        let (inverse, limit) = (self.ymm_splat(by.inverse), self.ymm_splat(512.0));
         let [mut quotients, mut distances] = [[self.ymm_splat(0.0); 4]; 2];
         let mut rounded = [self.ymm_zero(); 4];
         for (i, values) in values.as_chunks::<8>().0.iter().enumerate() {
-            quotients[i] = self.ymm_least(self.ymm_mul(self.ymm_load(values), inverse), 512.0);
+            quotients[i] = self.ymm_least(self.ymm_mul(self.ymm_load(values), inverse), limit);
             rounded[i] = self.ymm_round(quotients[i]);
             let nearest = self.ymm_to_floats(rounded[i]);
             distances[i] = self.ymm_size(self.ymm_sub(quotients[i], nearest));
@@ -254,9 +284,9 @@ pub(super) unsafe trait Ymm: Copy {
 
     /// `a` if it is less than `b`, else `b`, also for NaN.
     #[inline(always)]
-    fn ymm_least(self, a: __m256, b: f32) -> __m256 {
+    fn ymm_least(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_min_ps(a, self.ymm_splat(b)) }
+        unsafe { _mm256_min_ps(a, b) }
     }
 
     #[inline(always)]
@@ -428,6 +458,41 @@ macro_rules! ymm_isa {
         #[inline(always)]
         fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
             self.ymm_mul(a, b)
+        }
+
+        #[inline(always)]
+        fn div(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+            self.ymm_div(a, b)
+        }
+
+        #[inline(always)]
+        fn least(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+            self.ymm_least(a, b)
+        }
+
+        #[inline(always)]
+        fn greatest(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
+            self.ymm_greatest(a, b)
+        }
+
+        #[inline(always)]
+        fn to_bits(self, floats: Self::Floats) -> Self::Ints {
+            self.ymm_bits_of(floats)
+        }
+
+        #[inline(always)]
+        fn sub_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
+            self.ymm_sub_ints(a, b)
+        }
+
+        #[inline(always)]
+        fn half(self, a: Self::Ints) -> Self::Ints {
+            self.ymm_half(a)
+        }
+
+        #[inline(always)]
+        fn power_of_two(self, n: Self::Ints) -> Self::Floats {
+            self.ymm_power_of_two(n)
         }
 
         #[inline(always)]
