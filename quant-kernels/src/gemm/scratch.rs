@@ -17,6 +17,8 @@ pub struct Scratch {
     /// The codes of an image, and the same laid out for the product.
     pub(crate) codes: Vec<i8>,
     pub(crate) laid_out: Vec<u8>,
+    /// Packed rows of floats.
+    pub(crate) floats: Vec<f32>,
     pub(crate) workers: Vec<Worker>,
 }
 
@@ -58,7 +60,9 @@ impl Scratch {
     pub fn with_threads(threads: usize) -> Self {
         let threads = if cfg!(feature = "rayon") { threads.max(1) } else { 1 };
         let workers = core::iter::repeat_with(Worker::default).take(threads).collect();
-        Self { shared: PackedABuffers::default(), codes: Vec::new(), laid_out: Vec::new(), workers }
+        let shared = PackedABuffers::default();
+        let (codes, laid_out, floats) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared, codes, laid_out, floats, workers }
     }
 
     /// The most threads that a call uses.

@@ -144,13 +144,19 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// Value `J` along K of a k-step of 8-bit codes.
     fn byte<const J: usize>(self, lanes: Self::Ints) -> Self::Floats;
 
-    /// Prefetches the k-step that lies `bytes` after this one.
+    /// Prefetches what lies `bytes` after this value.
     #[inline(always)]
-    fn prefetch(self, _step: &Self::KStep, _bytes: usize) {}
+    fn prefetch<T>(self, _from: &T, _bytes: usize) {}
 
-    /// Value `J` along K, 0 to 7, of a packed k-step of 4-bit codes: two k-steps of four values (see
-    /// [`nibble_at`]). K-steps of two values are never packed.
-    fn nibble<const J: usize>(self, lanes: Self::Ints) -> Self::Floats;
+    /// The constants of [`Isa::nibble`] for a zero point.
+    type Nibbles: Copy;
+
+    /// The constants for 4-bit codes whose zero point is `zero`, counted as codes are stored: `code + 8`.
+    fn nibbles(self, zero: f32) -> Self::Nibbles;
+
+    /// Value `J` along K, 0 to 7, of a packed k-step of 4-bit codes, less the zero point: two k-steps of four values
+    /// (see [`nibble_at`]). K-steps of two values are never packed.
+    fn nibble<const J: usize>(self, lanes: Self::Ints, of: Self::Nibbles) -> Self::Floats;
 
     /// The same integer in each lane.
     fn splat_int(self, value: i32) -> Self::Ints;

@@ -9,6 +9,7 @@ impl Isa for Scalar {
     type Ints = [i32; 4];
     type Floats = [f32; 4];
     type KStep = [[[i8; 4]; 4]; 2];
+    type Nibbles = f32;
 
     const LANES: usize = 4;
     const KR: usize = 4;
@@ -50,8 +51,13 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
-    fn nibble<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
-        lanes.map(|lane| ((lane >> (4 * nibble_at(J)) & 15) - 8) as f32)
+    fn nibbles(self, zero: f32) -> f32 {
+        zero
+    }
+
+    #[inline(always)]
+    fn nibble<const J: usize>(self, lanes: Self::Ints, zero: f32) -> Self::Floats {
+        lanes.map(|lane| (lane >> (4 * nibble_at(J)) & 15) as f32 - zero)
     }
 
     #[inline(always)]

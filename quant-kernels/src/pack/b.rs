@@ -152,6 +152,11 @@ impl PackedWeights {
         self.words.zero_points || self.common_zero != self.shift
     }
 
+    /// The zero point of all codes, as they are given, if it is the same.
+    pub(crate) fn zero_point(&self) -> i32 {
+        self.common_zero - self.shift
+    }
+
     /// Whether the sums of `a - za` of rows are kept.
     pub(crate) fn has_row_sums(&self) -> bool {
         self.words.zero_points || self.words.minimums

@@ -3,60 +3,44 @@
 //!
 //! ```text
 //! for group of panels
-//!   for segment, piece of K, chunk of 8 k
-//!     for panel
-//!       for k in chunk, vector of columns
+//!   for segment
+//!     for stored k-step
+//!       for k in it, panel, vector of columns
 //!         w = f32(q - z)
 //!         for row: p = fma(x, w, p)
+//!     y = y + p · s
 //! ```
 //! An FMA waits four cycles for the previous one of the same accumulator, while the CPU could start eight
-//! others. So panels are interleaved: the CPU begins with the next panel while accumulators of the last one
-//! are still pending. A chunk is short enough that two fit into the reorder window, and not shorter, because
-//! the accumulators of a panel are in memory while others are processed. Each panel is a memory stream of its
-//! own.
-//!
-//! With one row, registers suffice for the accumulators of several panels, which are processed together.
-//!
-//! Measured on one core of a Zen 4, which reads 26 GB/s and multiplies 118 GOP/s: with 4-bit codes and
-//! AVX-512, one row of 4096² takes 61 GOP/s, and 65 from a cache. Without dependences, as in a synthetic loop,
-//! the same operations reach 82; other mixtures of them change little.
+//! others, or four on vectors of 512 bits. So with few rows, several panels are processed together. Each panel
+//! is a memory stream of its own.
 
-use super::{AHEAD, FloatProduct, PIECE, UnpackedSteps, float_zeros};
-use crate::isa::lanes::{WIDEST, load, store};
-use crate::isa::permuted::BLOCK;
+use super::convert::{UnpackedSteps, codes, float_zeros, stored_nibbles, subtracts_zeros, values};
+use super::{AHEAD, FloatProduct, PIECE};
+use crate::isa::lanes::{WIDEST, add, load, store};
 use crate::isa::{Isa, Operation};
 use core::array::from_fn;
 use core::ops::Range;
 
-/// The most panels that are processed together. `G` is how many are for a number of rows: arrays of
-/// their accumulators are no longer than needed, because clearing and copying them takes time and code.
-const GROUP: usize = 4;
-
-/// Values along K in a chunk: one packed k-step of 4-bit codes, or two of 8-bit codes.
-const K_CHUNK: usize = 8;
-
-/// Whether a single panel has enough accumulators to hide latency, and registers for them, so that panels
-/// are not interleaved.
-const fn one_panel<I: Isa, const R: usize>() -> bool {
-    R * I::LANES >= 64
+/// The panels that are processed together.
+const fn group<I: Isa>(rows: usize) -> usize {
+    match (I::LANES, rows) {
+        (16, 1) => 4,
+        (8, 1) => 3,
+        (16 | 8, 2 | 3) => 2,
+        _ => 1,
+    }
 }
-
-/// A piece of each row, in chunks.
-type Rows<'a, const R: usize> = [&'a [[f32; K_CHUNK]]; R];
 
 /// Two vectors of columns of a panel.
 type Vectors<I> = [<I as Isa>::Floats; 2];
 
-/// Accumulators of a panel.
-type Sums<I, const R: usize> = [Vectors<I>; R];
+/// Accumulators of some panels and rows.
+type Sums<I, const R: usize, const P: usize> = [[Vectors<I>; R]; P];
 
 /// Buffers for a group of panels. The alignment makes the compiler align the stack, and with it every
 /// spilled vector.
 #[repr(align(64))]
-struct GemvBuffers<I: Isa, const R: usize, const G: usize> {
-    unpacked: [UnpackedSteps<I>; G],
-    ends: [[f32; BLOCK]; R],
-}
+struct GemvBuffers<I: Isa, const P: usize>([UnpackedSteps<I>; P]);
 
 /// The product of all `R` rows. `PACKED` is whether codes have 4 bits, which are read as stored.
 pub(crate) struct Gemv<'a, const R: usize, const PACKED: bool>(pub(super) FloatProduct<'a>);
@@ -70,146 +54,114 @@ impl<const R: usize, const PACKED: bool> Operation for Gemv<'_, R, PACKED> {
         if const { R > I::GEMV_ROWS || PACKED && I::KR != 4 } {
             unreachable!("more rows have other loops, and steps of two values are never packed");
         }
-        if const { one_panel::<I, R>() } {
-            self.groups::<I, 1>(isa);
-        } else if const { R == 1 } {
-            self.groups::<I, GROUP>(isa);
+        if const { PACKED } {
+            self.panels::<I, 8>(isa);
+        } else if const { I::KR == 4 } {
+            self.panels::<I, 4>(isa);
         } else {
-            self.groups::<I, 2>(isa);
+            self.panels::<I, 2>(isa);
         }
     }
 }
 
 impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
-    /// All panels, `G` or fewer at a time.
+    /// All panels. `V` is the number of values along K in a stored k-step.
     #[inline(always)]
-    fn groups<I: Isa, const G: usize>(&self, isa: I) {
-        let mut room = GemvBuffers::<I, R, G> {
-            unpacked: from_fn(|_| UnpackedSteps::new()),
-            ends: [[0.0; BLOCK]; R],
-        };
-        // Keeps them in memory, where they force the alignment of the stack.
+    fn panels<I: Isa, const V: usize>(&self, isa: I) {
+        if const { group::<I>(R) == 4 } {
+            self.groups::<I, V, 4>(isa);
+        } else if const { group::<I>(R) == 3 } {
+            self.groups::<I, V, 3>(isa);
+        } else if const { group::<I>(R) == 2 } {
+            self.groups::<I, V, 2>(isa);
+        } else {
+            self.groups::<I, V, 1>(isa);
+        }
+    }
+
+    #[inline(always)]
+    fn groups<I: Isa, const V: usize, const P: usize>(&self, isa: I) {
+        let mut room = GemvBuffers::<I, P>(from_fn(|_| UnpackedSteps::new()));
+        // Keeps it in memory, where it forces the alignment of the stack.
         core::hint::black_box(&mut room);
-        let count = match self.panels_in_registers::<I>() {
-            count if R == 1 && count > 0 => count,
-            _ => G,
-        };
-        for first in self.0.panels.clone().step_by(count) {
-            let panels = first..self.0.panels.end.min(first + count);
-            if self.0.weights.has_zero_points() {
-                self.group::<I, G, true>(isa, panels, &mut room);
-            } else {
-                self.group::<I, G, false>(isa, panels, &mut room);
-            }
+        if subtracts_zeros(self.0.weights, PACKED) {
+            self.groups_of::<I, V, P, true>(isa, &mut room.0);
+        } else {
+            self.groups_of::<I, V, P, false>(isa, &mut room.0);
         }
     }
 
-    /// `ZEROS` is whether some zero points are not 0, which costs a subtraction per code.
+    /// `ZEROS` is whether zero points are subtracted from codes.
     #[inline(always)]
-    fn group<I: Isa, const G: usize, const ZEROS: bool>(
+    fn groups_of<I: Isa, const V: usize, const P: usize, const ZEROS: bool>(
         &self,
         isa: I,
-        panels: Range<usize>,
-        room: &mut GemvBuffers<I, R, G>,
+        room: &mut [UnpackedSteps<I>; P],
     ) {
-        let mut y: [Sums<I, R>; G] = [[[isa.splat(0.0); 2]; R]; G];
-        let (segments, mut step) = (self.0.weights.segments(), 0);
-        for segment in 0..segments {
-            let p = self.products::<I, G, ZEROS>(isa, panels.clone(), (segment, step), room);
-            for ((panel, y), p) in panels.clone().zip(&mut y).zip(&p) {
-                let scales = self.0.weights.columns_of::<I>(panel, segment).scales;
-                let scales = load(isa, scales);
-                for r in 0..R {
-                    for v in 0..2 {
-                        let scaled = isa.mul(p[r][v], scales[v]);
-                        y[r][v] = if segments == 1 { scaled } else { isa.add(y[r][v], scaled) };
-                    }
-                }
-            }
-            step += self.0.weights.steps[segment];
+        let Range { start, end } = self.0.panels;
+        let grouped = end - (end - start) % P;
+        for first in (start..grouped).step_by(P) {
+            self.group::<I, V, P, ZEROS>(isa, first, room);
         }
-        for (panel, y) in panels.zip(&y) {
-            let mut rows = [[0.0; WIDEST]; R];
-            for r in 0..R {
-                store(isa, y[r], &mut rows[r]);
-            }
-            self.0.finish::<I>(panel, 0..R, &mut rows, 0);
+        for panel in grouped..end {
+            let room = room.first_chunk_mut().expect("a group is not empty");
+            self.group::<I, V, 1, ZEROS>(isa, panel, room);
         }
     }
 
-    /// `p` of a segment that starts with k-step `step`.
+    /// `P` panels from `first` on.
     #[inline(always)]
-    fn products<I: Isa, const G: usize, const ZEROS: bool>(
+    fn group<I: Isa, const V: usize, const P: usize, const ZEROS: bool>(
         &self,
         isa: I,
-        panels: Range<usize>,
-        (segment, step): (usize, usize),
-        room: &mut GemvBuffers<I, R, G>,
-    ) -> [Sums<I, R>; G] {
-        let range = self.0.weights.segment_range(segment);
-        let mut p: [Sums<I, R>; G] = [[[isa.splat(0.0); 2]; R]; G];
-        let mut zeros = [[isa.splat(0.0); 2]; G];
-        if ZEROS {
-            for (panel, zeros) in panels.clone().zip(&mut zeros) {
-                *zeros = float_zeros(isa, self.0.weights, (panel, segment));
-            }
-        }
-        // Chunks of a panel that are processed in a row.
-        let visit = if const { one_panel::<I, R>() } { PIECE / K_CHUNK } else { 1 };
-        let piece = if self.direct() { range.len().max(1) } else { PIECE };
-        for k in range.clone().step_by(piece) {
-            let len = piece.min(range.end - k);
-            let step = step + (k - range.start) / I::KR;
-            let mut codes: [&[I::KStep]; G] = [&[]; G];
-            for (i, (panel, unpacked)) in panels.clone().zip(&mut room.unpacked).enumerate() {
-                codes[i] = self.codes_of(panel, step, len, unpacked);
-            }
-            let (whole, rest) = self.rows(k, len, &mut room.ends);
-            if const { R == 1 } && panels.len() == self.panels_in_registers::<I>() {
-                for (x, first) in [(whole[0], 0), (rest[0], len / BLOCK * (BLOCK / K_CHUNK))] {
-                    let sums = p.as_flattened_mut();
-                    if !PACKED {
-                        row_of_bytes::<I, 3, G, ZEROS>(isa, x, codes, first, &zeros, sums);
-                    } else if const { I::LANES == 16 } {
-                        row_of_nibbles::<I, 4, G, ZEROS>(isa, x, codes, first, &zeros, sums);
-                    } else {
-                        row_of_nibbles::<I, 3, G, ZEROS>(isa, x, codes, first, &zeros, sums);
-                    }
-                }
-                continue;
-            }
-            for (x, first) in [(whole, 0), (rest, len / BLOCK * (BLOCK / K_CHUNK))] {
-                for start in (0..x[0].len()).step_by(visit) {
-                    let codes = codes[..panels.len()].iter();
-                    for ((codes, zeros), p) in core::hint::black_box(codes.zip(&zeros).zip(&mut p))
-                    {
-                        let x_of = |turn: usize| x.map(|x| &x[turn]);
-                        let mut sums = TurnSums { isa, x: x_of(start), zeros: *zeros, p: *p };
-                        for turn in start..x[0].len().min(start + visit) {
-                            sums.x = x_of(turn);
-                            let turn = first + turn;
-                            if PACKED {
-                                sums.add_packed::<ZEROS>(&codes[turn]);
-                            } else {
-                                sums.add_stored::<ZEROS>(codes, turn);
-                            }
-                        }
-                        *p = sums.p;
-                    }
+        first: usize,
+        room: &mut [UnpackedSteps<I>; P],
+    ) {
+        let weights = self.0.weights;
+        let (segments, mut step) = (weights.segments(), 0);
+        let mut y: Sums<I, R, P> = [[[isa.splat(0.0); 2]; R]; P];
+        for segment in 0..segments {
+            let mut zeros = [[isa.splat(0.0); 2]; P];
+            if ZEROS {
+                for i in 0..P {
+                    zeros[i] = float_zeros(isa, weights, first + i, segment);
                 }
             }
+            let mut product = SegmentProduct::<I, R, P, ZEROS> {
+                isa,
+                nibbles: stored_nibbles(isa, weights),
+                zeros,
+                p: [[[isa.splat(0.0); 2]; R]; P],
+            };
+            let range = weights.segment_range(segment);
+            let piece = if self.direct() { range.len().max(1) } else { PIECE };
+            for k in range.clone().step_by(piece) {
+                let len = piece.min(range.end - k);
+                let at = step + (k - range.start) / I::KR;
+                let mut codes: [&[I::KStep]; P] = [&[]; P];
+                for (i, room) in room.iter_mut().enumerate() {
+                    codes[i] = self.codes_of::<I>(first + i, at, len, room);
+                }
+                product.add::<V>(self.rows(k, len), codes);
+            }
+            for i in 0..P {
+                let columns = weights.columns_of::<I>(first + i, segment);
+                let scales = load(isa, columns.scales);
+                for r in 0..R {
+                    let p = product.p[i][r];
+                    let scaled = [isa.mul(p[0], scales[0]), isa.mul(p[1], scales[1])];
+                    y[i][r] = if segments == 1 { scaled } else { add(isa, y[i][r], scaled) };
+                }
+            }
+            step += weights.steps[segment];
         }
-        p
-    }
-
-    /// The number of panels whose accumulators of one row are in registers together, 8 vectors of 32 or 6 of
-    /// 16; 0 if interleaving is as fast.
-    #[inline(always)]
-    fn panels_in_registers<I: Isa>(&self) -> usize {
-        match I::LANES {
-            16 if PACKED => 4,
-            8 if self.direct() => 3,
-            _ => 0,
+        for i in 0..P {
+            let mut rows = [[0.0; WIDEST]; R];
+            let rows = rows.as_flattened_mut();
+            for r in 0..R {
+                store(isa, y[i][r], &mut rows[r * I::NR..][..I::NR]);
+            }
+            self.0.finish::<I>(first + i, 0..R, rows);
         }
     }
 
@@ -219,7 +171,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         PACKED || self.0.weights.bits == 8
     }
 
-    /// The `len` codes from k-step `step` on.
+    /// The stored k-steps of `len` codes from k-step `step` on.
     #[inline(always)]
     fn codes_of<'b, I: Isa>(
         &'b self,
@@ -233,161 +185,105 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             // Each packed k-step holds two of four values.
             &self.0.weights.panel(panel)[step / 2..][..steps.div_ceil(2)]
         } else {
-            self.0.codes::<I>(panel, step, steps, room)
+            codes::<I>(self.0.weights, panel, step, steps, room)
         }
     }
 
-    /// A piece of each row, in chunks: those in whole blocks, and the rest, which is padded by 0 like the codes.
-    /// The padding does not change sums, which are never -0.
+    /// `len` values of each row.
     #[inline(always)]
-    fn rows<'b>(
-        &'b self,
-        k: usize,
-        len: usize,
-        ends: &'b mut [[f32; BLOCK]; R],
-    ) -> (Rows<'b, R>, Rows<'b, R>) {
-        let (whole, rest) = (len / BLOCK * BLOCK, len % BLOCK);
-        let row = |r: usize| &self.0.x[r * self.0.weights.k + k..][..len];
-        for r in 0..R {
-            ends[r] = [0.0; BLOCK];
-            ends[r][..rest].copy_from_slice(&row(r)[whole..]);
-        }
-        (
-            from_fn(|r| row(r)[..whole].as_chunks().0),
-            from_fn(|r| &ends[r].as_chunks().0[..rest.div_ceil(K_CHUNK)]),
-        )
+    fn rows(&self, k: usize, len: usize) -> [&[f32]; R] {
+        from_fn(|r| &self.0.x[r * self.0.weights.k + k..][..len])
     }
 }
 
-/// Adds products of `x` with some values of the lanes of a panel.
-macro_rules! add {
-    ($isa:ident.$method:ident: $($j:literal)+; $x:ident, $lanes:expr, $zeros:expr, $sums:expr) => {
-        $(
-            let value = $isa.splat($x[$j]);
-            for v in 0..2 {
-                let code = $isa.$method::<$j>($lanes[v]);
-                let weight = if ZEROS { $isa.sub(code, $zeros[v]) } else { code };
-                $sums[v] = $isa.fused(value, weight, $sums[v]);
-            }
-        )+
-    };
+/// `p` of a segment.
+struct SegmentProduct<I: Isa, const R: usize, const P: usize, const ZEROS: bool> {
+    isa: I,
+    nibbles: I::Nibbles,
+    zeros: [Vectors<I>; P],
+    p: Sums<I, R, P>,
 }
 
-/// One row times `P` panels of packed 4-bit codes, with accumulators in registers.
-#[inline(always)]
-fn row_of_nibbles<I: Isa, const P: usize, const G: usize, const ZEROS: bool>(
-    isa: I,
-    x: &[[f32; K_CHUNK]],
-    codes: [&[I::KStep]; G],
-    first: usize,
-    zeros: &[Vectors<I>; G],
-    p: &mut [Vectors<I>],
-) {
-    let mut sums = [[isa.splat(0.0); 2]; P];
-    sums.copy_from_slice(&p[..P]);
-    for (turn, x) in x.iter().enumerate() {
-        let mut lanes = [[isa.zero(); 2]; P];
+impl<I: Isa, const R: usize, const P: usize, const ZEROS: bool> SegmentProduct<I, R, P, ZEROS> {
+    /// Adds the products of values and codes; there is a k-step for each `V` values.
+    #[inline(always)]
+    fn add<const V: usize>(&mut self, x: [&[f32]; R], codes: [&[I::KStep]; P]) {
+        let whole = x[0].len() / V;
+        let mut sums = self.p;
+        let (mut chunks, mut steps) = ([&[][..]; R], [&[][..]; P]);
+        for r in 0..R {
+            chunks[r] = &x[r].as_chunks::<V>().0[..whole];
+        }
         for i in 0..P {
-            let step = &codes[i][first + turn];
-            isa.prefetch(step, AHEAD);
-            lanes[i] = [isa.lanes(step, 0), isa.lanes(step, 1)];
+            steps[i] = &codes[i][..whole];
+        }
+        for s in 0..whole {
+            let (mut x, mut step) = ([&[0.0; V]; R], [&codes[0][0]; P]);
+            for r in 0..R {
+                x[r] = &chunks[r][s];
+            }
+            for i in 0..P {
+                step[i] = &steps[i][s];
+                self.isa.prefetch(step[i], AHEAD);
+            }
+            self.add_step(x, step, &mut sums);
+        }
+        if !x[0].len().is_multiple_of(V) {
+            // Padded by 0 like the codes, which does not change sums: they are never -0.
+            let mut ends = [[0.0; V]; R];
+            for r in 0..R {
+                let rest = x[r].as_chunks::<V>().1;
+                ends[r][..rest.len()].copy_from_slice(rest);
+            }
+            self.add_step(from_fn(|r| &ends[r]), from_fn(|i| &codes[i][whole]), &mut sums);
+        }
+        self.p = sums;
+    }
+
+    #[inline(always)]
+    fn add_step<const V: usize>(
+        &self,
+        x: [&[f32; V]; R],
+        step: [&I::KStep; P],
+        sums: &mut Sums<I, R, P>,
+    ) {
+        let mut lanes = [[self.isa.zero(); 2]; P];
+        for i in 0..P {
+            lanes[i] = [self.isa.lanes(step[i], 0), self.isa.lanes(step[i], 1)];
         }
         macro_rules! each {
-            ($($j:literal)+) => {
+            ($method:ident: $($j:literal)+) => {
                 $(for i in 0..P {
-                    add!(isa.nibble: $j; x, lanes[i], zeros[i], sums[i]);
+                    let codes = values!(self.isa, $method, $j, lanes[i], self.nibbles);
+                    // `V` is greater than `$j`; this tells the compiler.
+                    self.multiply(x, $j % V, codes, self.zeros[i], &mut sums[i]);
                 })+
             };
         }
-        each!(0 1 2 3 4 5 6 7);
-    }
-    p[..P].copy_from_slice(&sums);
-}
-
-/// One row times `P` panels of 8-bit codes, with accumulators in registers.
-#[inline(always)]
-fn row_of_bytes<I: Isa, const P: usize, const G: usize, const ZEROS: bool>(
-    isa: I,
-    x: &[[f32; K_CHUNK]],
-    codes: [&[I::KStep]; G],
-    first: usize,
-    zeros: &[Vectors<I>; G],
-    p: &mut [Vectors<I>],
-) {
-    let mut sums = [[isa.splat(0.0); 2]; P];
-    sums.copy_from_slice(&p[..P]);
-    let first = first * (K_CHUNK / I::KR);
-    // Beyond the last code, `x` is padded by 0.
-    let count = (x.len() * (K_CHUNK / I::KR)).min(codes[0].len().saturating_sub(first));
-    let codes = codes.map(|codes| codes.get(first..first + count).unwrap_or_default());
-    for (s, x) in x.as_flattened().chunks_exact(I::KR).enumerate().take(count) {
-        for i in 0..P {
-            let step = &codes[i][s];
-            isa.prefetch(step, AHEAD);
-            let lanes = [isa.lanes(step, 0), isa.lanes(step, 1)];
-            add!(isa.byte: 0 1; x, lanes, zeros[i], sums[i]);
-            if const { I::KR == 4 } {
-                add!(isa.byte: 2 3; x, lanes, zeros[i], sums[i]);
-            }
-        }
-    }
-    p[..P].copy_from_slice(&sums);
-}
-
-/// The accumulators of a panel while it is processed.
-struct TurnSums<'a, I: Isa, const R: usize> {
-    isa: I,
-    x: [&'a [f32; K_CHUNK]; R],
-    zeros: Vectors<I>,
-    p: Sums<I, R>,
-}
-
-impl<I: Isa, const R: usize> TurnSums<'_, I, R> {
-    /// Adds products with a packed k-step of 4-bit codes.
-    #[inline(always)]
-    fn add_packed<const ZEROS: bool>(&mut self, step: &I::KStep) {
-        self.isa.prefetch(step, AHEAD);
-        let lanes = [self.isa.lanes(step, 0), self.isa.lanes(step, 1)];
-        macro_rules! each {
-            ($($j:literal)+) => {
-                $(self.add::<ZEROS>($j, [self.isa.nibble::<$j>(lanes[0]), self.isa.nibble::<$j>(lanes[1])]);)+
-            };
-        }
-        each!(0 1 2 3 4 5 6 7);
-    }
-
-    /// Adds products with k-steps of 8-bit codes.
-    #[inline(always)]
-    fn add_stored<const ZEROS: bool>(&mut self, codes: &[I::KStep], turn: usize) {
-        let per_turn = K_CHUNK / I::KR;
-        for (s, step) in codes[turn * per_turn..].iter().enumerate().take(per_turn) {
-            self.isa.prefetch(step, AHEAD);
-            let lanes = [self.isa.lanes(step, 0), self.isa.lanes(step, 1)];
-            let first = s * I::KR;
-            macro_rules! each {
-                ($($j:literal)+) => {
-                    $(self.add::<ZEROS>(
-                        first + $j,
-                        [self.isa.byte::<$j>(lanes[0]), self.isa.byte::<$j>(lanes[1])],
-                    );)+
-                };
-            }
-            each!(0 1);
-            if const { I::KR == 4 } {
-                each!(2 3);
+        if const { V == 8 } {
+            each!(nibble: 0 1 2 3 4 5 6 7);
+        } else {
+            each!(byte: 0 1);
+            if const { V == 4 } {
+                each!(byte: 2 3);
             }
         }
     }
 
-    /// Adds products of value `j` of the chunk with codes as floats.
+    /// Adds the products of value `j` of each row with the codes of a panel.
     #[inline(always)]
-    fn add<const ZEROS: bool>(&mut self, j: usize, codes: Vectors<I>) {
+    fn multiply<const V: usize>(
+        &self,
+        x: [&[f32; V]; R],
+        j: usize,
+        codes: Vectors<I>,
+        zeros: Vectors<I>,
+        sums: &mut [Vectors<I>; R],
+    ) {
         for v in 0..2 {
-            let weights = if ZEROS { self.isa.sub(codes[v], self.zeros[v]) } else { codes[v] };
+            let weights = if ZEROS { self.isa.sub(codes[v], zeros[v]) } else { codes[v] };
             for r in 0..R {
-                // `j` is less than `K_CHUNK`; this tells the compiler.
-                let x = self.isa.splat(self.x[r][j % K_CHUNK]);
-                self.p[r][v] = self.isa.fused(x, weights, self.p[r][v]);
+                sums[r][v] = self.isa.fused(self.isa.splat(x[r][j]), weights, sums[r][v]);
             }
         }
     }

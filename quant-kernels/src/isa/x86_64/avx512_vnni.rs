@@ -5,8 +5,16 @@ use crate::isa::{Isa, Line, nibble_at};
 use crate::isa::{QUANTIZE_LANES, Reciprocal};
 use core::arch::x86_64::*;
 
-/// The values of 4-bit codes as they are stored.
-static CODES: [f32; 16] = [-8., -7., -6., -5., -4., -3., -2., -1., 0., 1., 2., 3., 4., 5., 6., 7.];
+/// 4-bit codes as they are stored.
+static CODES: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
+
+/// The constants of [`Isa::nibble`]: the values of all codes, and what is subtracted for codes that start at bits 8 and
+/// 12.
+#[derive(Clone, Copy)]
+pub(crate) struct Nibbles {
+    values: __m512,
+    subtracted: [__m512; 2],
+}
 
 instruction_set! {
     /// AVX-512 F, BW, DQ, VL and VNNI.
@@ -100,12 +108,12 @@ impl Avx512Vnni {
         unsafe { _mm512_castsi512_ps(bits) }
     }
 
-    /// The 4-bit code of each lane that starts at bit `4 * AT`.
+    /// The 4-bit code of each lane that starts at bit `4 * AT`, 8 or 12.
     #[inline(always)]
-    fn subtracted<const AT: i32>(self, lanes: __m512i) -> __m512 {
+    fn subtracted<const AT: i32>(self, lanes: __m512i, of: Nibbles) -> __m512 {
         let exponent = 23 - 4 * AT;
         let float = self.turned(lanes, 15 << (4 * AT), (exponent + 127) << 23);
-        self.sub(float, self.splat(((1 << exponent) + 8) as f32))
+        self.sub(float, of.subtracted[AT as usize - 2])
     }
 
     #[inline(always)]
@@ -123,10 +131,9 @@ impl Avx512Vnni {
 
     /// The code in the lowest nibble of each lane.
     #[inline(always)]
-    fn looked_up(self, lanes: __m512i) -> __m512 {
-        let table = self.load(&CODES);
+    fn looked_up(self, lanes: __m512i, of: Nibbles) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
-        unsafe { _mm512_permutexvar_ps(lanes, table) }
+        unsafe { _mm512_permutexvar_ps(lanes, of.values) }
     }
 }
 
@@ -150,6 +157,7 @@ impl Isa for Avx512Vnni {
     type Ints = __m512i;
     type Floats = __m512;
     type KStep = [[i8; 64]; 2];
+    type Nibbles = Nibbles;
 
     const LANES: usize = 16;
     const KR: usize = 4;
@@ -196,8 +204,8 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn prefetch(self, step: &Self::KStep, bytes: usize) {
-        super::prefetch(step, bytes);
+    fn prefetch<T>(self, from: &T, bytes: usize) {
+        super::prefetch(from, bytes);
     }
 
     /// Four methods, which spread over the execution ports. The first two are those of
@@ -220,16 +228,24 @@ impl Isa for Avx512Vnni {
     /// By the exponent that makes the lowest bit of the code worth 1, or by a table. Shifts and tables share two
     /// ports; subtractions use one of those and another. Four of each, with three shifts, load all ports alike.
     #[inline(always)]
-    fn nibble<const J: usize>(self, lanes: __m512i) -> __m512 {
+    fn nibble<const J: usize>(self, lanes: __m512i, of: Nibbles) -> __m512 {
         match nibble_at(J) {
-            0 => self.looked_up(lanes),
-            1 => self.looked_up(self.shift::<4>(lanes)),
-            2 => self.subtracted::<2>(lanes),
-            3 => self.subtracted::<3>(lanes),
-            4 => self.looked_up(self.shift::<16>(lanes)),
-            5 => self.looked_up(self.shift::<20>(lanes)),
-            6 => self.subtracted::<2>(self.shift::<16>(lanes)),
-            _ => self.subtracted::<3>(self.shift::<16>(lanes)),
+            0 => self.looked_up(lanes, of),
+            1 => self.looked_up(self.shift::<4>(lanes), of),
+            2 => self.subtracted::<2>(lanes, of),
+            3 => self.subtracted::<3>(lanes, of),
+            4 => self.looked_up(self.shift::<16>(lanes), of),
+            5 => self.looked_up(self.shift::<20>(lanes), of),
+            6 => self.subtracted::<2>(self.shift::<16>(lanes), of),
+            _ => self.subtracted::<3>(self.shift::<16>(lanes), of),
+        }
+    }
+
+    #[inline(always)]
+    fn nibbles(self, zero: f32) -> Nibbles {
+        Nibbles {
+            values: self.sub(self.load(&CODES), self.splat(zero)),
+            subtracted: [self.splat((1 << 15) as f32 + zero), self.splat((1 << 11) as f32 + zero)],
         }
     }
 

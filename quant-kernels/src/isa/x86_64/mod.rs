@@ -48,10 +48,10 @@ macro_rules! instruction_set {
     };
 }
 
-/// Prefetches the lines of the k-step that lies `bytes` further on.
+/// Prefetches the lines of a value that lies `bytes` further on.
 #[inline(always)]
-fn prefetch<T>(step: &T, bytes: usize) {
-    let from: *const i8 = core::ptr::from_ref(step).cast();
+fn prefetch<T>(from: &T, bytes: usize) {
+    let from: *const i8 = core::ptr::from_ref(from).cast();
     for line in (0..size_of::<T>()).step_by(64) {
         // SAFETY: every x86-64 CPU has SSE; nothing is read or written, wherever the pointer points.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(bytes + line)) }

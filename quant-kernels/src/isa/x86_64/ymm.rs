@@ -75,20 +75,32 @@ pub(super) unsafe trait Ymm: Copy {
         }
     }
 
+    /// [`Isa::nibbles`](crate::isa::Isa::nibbles): what is subtracted in [`Ymm::ymm_nibble`] for each place of a code
+    /// in half a lane.
+    #[inline(always)]
+    fn ymm_nibbles(self, zero: f32) -> [__m256; 4] {
+        [
+            self.ymm_splat((1 << 23) as f32 + zero),
+            self.ymm_splat((1 << 19) as f32 + zero),
+            self.ymm_splat((1 << 15) as f32 + zero),
+            self.ymm_splat((1 << 11) as f32 + zero),
+        ]
+    }
+
     /// Value `J` of a packed k-step of 4-bit codes, as a float: as in [`Ymm::ymm_byte`], with the exponent that makes
     /// the lowest bit of the code worth 1.
     ///
     /// Half a lane has four codes. All bits that occur in the exponents of the four are set above them at once; the
     /// mask that selects a code also selects its own exponent.
     #[inline(always)]
-    fn ymm_nibble<const J: usize>(self, lanes: __m256i) -> __m256 {
+    fn ymm_nibble<const J: usize>(self, lanes: __m256i, of: [__m256; 4]) -> __m256 {
         let (half, at) = (nibble_at(J) / 4, 4 * (nibble_at(J) % 4) as i32);
         let codes = if half == 0 { lanes } else { self.ymm_shift_down::<16>(lanes) };
         let codes = self.ymm_below(codes, self.ymm_splat_int(NIBBLE_EXPONENTS));
         let exponent = 23 - at;
         let mask = (exponent + 127) << 23 | 15 << at;
         let float = self.ymm_as_floats(self.ymm_and(codes, self.ymm_splat_int(mask)));
-        self.ymm_sub(float, self.ymm_splat(((1 << exponent) + 8) as f32))
+        self.ymm_sub(float, of[nibble_at(J) % 4])
     }
 
     /// The low half of each lane of `low`, with the high half of `high`.
@@ -377,6 +389,7 @@ macro_rules! ymm_isa {
     () => {
         type Ints = core::arch::x86_64::__m256i;
         type Floats = core::arch::x86_64::__m256;
+        type Nibbles = [core::arch::x86_64::__m256; 4];
 
         const LANES: usize = 8;
 
@@ -441,13 +454,18 @@ macro_rules! ymm_isa {
         }
 
         #[inline(always)]
-        fn prefetch(self, step: &Self::KStep, bytes: usize) {
-            $crate::isa::x86_64::prefetch(step, bytes);
+        fn prefetch<T>(self, from: &T, bytes: usize) {
+            $crate::isa::x86_64::prefetch(from, bytes);
         }
 
         #[inline(always)]
-        fn nibble<const J: usize>(self, lanes: Self::Ints) -> Self::Floats {
-            self.ymm_nibble::<J>(lanes)
+        fn nibbles(self, zero: f32) -> Self::Nibbles {
+            self.ymm_nibbles(zero)
+        }
+
+        #[inline(always)]
+        fn nibble<const J: usize>(self, lanes: Self::Ints, of: Self::Nibbles) -> Self::Floats {
+            self.ymm_nibble::<J>(lanes, of)
         }
 
         #[inline(always)]
