@@ -166,8 +166,6 @@ pub enum LinearError {
     /// Accumulators were requested, but an output has one for each block along K, or a minimum beside it, or
     /// none because activations are floats.
     NoSingleAccumulator,
-    /// Activations stay floats, and the weights have minimums.
-    FloatOverMinimums,
 }
 
 impl fmt::Display for LinearError {
@@ -183,9 +181,6 @@ impl fmt::Display for LinearError {
             Self::NoSingleAccumulator => f.write_str(
                 "an output does not have a single accumulator: the weights have blocks along k or \
                  minimums, or activations are floats",
-            ),
-            Self::FloatOverMinimums => f.write_str(
-                "the weights have minimums, which products of float activations do not support",
             ),
         }
     }

@@ -305,7 +305,9 @@ fn minimums_are_added_by_rule_13() {
             let m = if case % 8 == 0 { random.below(60) + 1 } else { random.below(13) + 1 };
             let shape = (m, random.below(70) + 1, random.below(200) + case % 2);
             let layer = Layer::random(&mut random, shape, case % 3 == 0);
-            layer.over_minimums(&mut random).assert_exact(kernel);
+            let layer = layer.over_minimums(&mut random);
+            layer.assert_exact(kernel);
+            layer.assert_weight_only(kernel, &mut random);
         }
         let layer = Layer::random(&mut random, (3, 20, 64), false).over_minimums(&mut random);
         let weights = layer.packed(kernel);
@@ -313,11 +315,10 @@ fn minimums_are_added_by_rule_13() {
             let (epilogue, scratch) = (Epilogue::default(), &mut Scratch::new());
             kernel.linear(&weights, x, &epilogue, output, scratch).unwrap_err()
         };
-        let (mut sums, mut floats) = ([0; 60], [0.0; 60]);
-        let error = run(layer.activations(), Output::I32(&mut sums));
-        assert_eq!(error, LinearError::NoSingleAccumulator);
-        let x = Activations::Float { values: &[0.0; 3 * 64], m: 3 };
-        assert_eq!(run(x, Output::F32(&mut floats)), LinearError::FloatOverMinimums);
+        let mut sums = [0; 60];
+        for x in [layer.activations(), Activations::Float { values: &[0.0; 3 * 64], m: 3 }] {
+            assert_eq!(run(x, Output::I32(&mut sums)), LinearError::NoSingleAccumulator);
+        }
     }
 }
 
@@ -598,7 +599,7 @@ fn a_row_does_not_depend_on_its_batch() {
     }
 }
 
-/// Rule 11, as it is written.
+/// Rule 11, or rule 13 over minimums, as it is written.
 fn weight_only(layer: &Layer, x: &[f32]) -> Vec<f32> {
     let block = layer.block().max(1);
     let one = |m: usize, n: usize| {
@@ -610,7 +611,15 @@ fn weight_only(layer: &Layer, x: &[f32]) -> Vec<f32> {
                 let weight = i64::from(layer.weights[n * layer.k + k]) - zero;
                 p = x[m * layer.k + k].mul_add(weight as f32, p);
             }
-            y = if block >= layer.k { p * scale } else { y + p * scale };
+            y = match layer.weight_minimums.get(layer.parameter_at(n, b)) {
+                Some(minimum) => {
+                    let row = &x[m * layer.k..][start..layer.k.min(start + block)];
+                    let sum = row.iter().fold(0.0, |sum, x| sum + x);
+                    y + (p * scale + sum * minimum)
+                }
+                None if block >= layer.k => p * scale,
+                None => y + p * scale,
+            };
         }
         if let Some(bias) = &layer.bias {
             y += bias[n];

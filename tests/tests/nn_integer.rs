@@ -115,8 +115,8 @@ fn leading_axes_are_kept() {
 
 #[test]
 fn weight_only_is_near_the_dequantized_product() {
-    for scheme in ["per-channel-symmetric-int8", "per-block-affine-int4", "per-tensor-affine-int2"]
-    {
+    let schemes = ["per-channel-symmetric-int8", "per-block-affine-int4", "per-tensor-affine-int2"];
+    for scheme in schemes.into_iter().chain(["q4_1", "q5_1", "per-tensor-minimum-int2"]) {
         let layer = Linear::new(random(&[9, 70], 3), Some(random(&[9], 2))).unwrap();
         let layer = quantized(layer, &recipe(scheme, ActivationScheme::Float));
         let (x, float) = (random(&[5, 70], 1), layer.clone().dequantize());

@@ -137,9 +137,9 @@ fn a_plan_warns_of_a_scheme_that_no_kernel_runs() {
         ("per-block-minimum-int5:len=3", None),
         ("per-channel-symmetric-int8:axis=-1", Some(Warning::NoKernel)),
     ];
-    for (scheme, warning) in schemes {
-        let recipe =
-            Recipe::new().scheme(scheme.parse().unwrap()).activations(ActivationScheme::DYNAMIC);
+    let inputs = [ActivationScheme::DYNAMIC, ActivationScheme::Float];
+    for (input, (scheme, warning)) in inputs.into_iter().flat_map(|i| schemes.map(|s| (i, s))) {
+        let recipe = Recipe::new().scheme(scheme.parse().unwrap()).activations(input);
         let plan = recipe.plan(&net()).unwrap();
         assert_eq!(plan.params()[0].warning, warning, "{scheme}");
         assert_eq!(plan.to_string().contains("no kernel runs this scheme"), warning.is_some());

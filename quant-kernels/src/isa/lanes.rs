@@ -32,6 +32,11 @@ pub(crate) fn store<I: Isa>(isa: I, values: [I::Floats; 2], lanes: &mut [f32]) {
 }
 
 #[inline(always)]
+pub(crate) fn mul<I: Isa>(isa: I, a: [I::Floats; 2], b: [I::Floats; 2]) -> [I::Floats; 2] {
+    [isa.mul(a[0], b[0]), isa.mul(a[1], b[1])]
+}
+
+#[inline(always)]
 pub(crate) fn add<I: Isa>(isa: I, a: [I::Floats; 2], b: [I::Floats; 2]) -> [I::Floats; 2] {
     [isa.add(a[0], b[0]), isa.add(a[1], b[1])]
 }

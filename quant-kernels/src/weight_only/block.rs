@@ -6,12 +6,12 @@
 //!     convert the codes of the piece
 //!     for tile of rows
 //!       for k in piece: p = fma(x, w, p)        p is in registers
-//!       at the end of the segment: y = y + p · s
+//!       at the end of the segment: y = y + p · s, or y + (p · s + t · m)
 //! ```
 
 use super::convert::{Piece, PieceAt, UnpackedSteps, dequantize};
 use super::{BLOCK_ROWS, FloatProduct, LINE, MR, PIECE, UNROLL, rows};
-use crate::isa::lanes::{WIDEST, add, load, store};
+use crate::isa::lanes::{WIDEST, add, load, mul, store};
 use crate::isa::{Isa, Operation};
 use crate::pack::tiling::Tiling;
 use core::ops::Range;
@@ -35,10 +35,18 @@ struct PieceProduct<'a, I: Isa> {
     piece: &'a [[I::Floats; 2]],
     /// Whether the piece starts its segment.
     starts: bool,
-    /// The scales of the segment, if the piece ends it.
-    scales: Option<[I::Floats; 2]>,
-    /// Whether there are other segments.
-    several: bool,
+    /// If the piece ends its segment.
+    end: Option<SegmentEnd<'a, I>>,
+}
+
+/// What follows the last product of a segment.
+struct SegmentEnd<'a, I: Isa> {
+    scales: [I::Floats; 2],
+    minimums: [I::Floats; 2],
+    /// The sum of each row; empty if there are no minimums.
+    sums: &'a [f32],
+    /// Whether the result is added to `y`.
+    adds: bool,
 }
 
 impl Operation for FloatProduct<'_> {
@@ -92,15 +100,40 @@ impl FloatProduct<'_> {
                     x: of_piece,
                     piece: &piece[..padded],
                     starts: k == range.start,
-                    scales: (k + len == range.end)
-                        .then(|| load(isa, weights.columns_of::<I>(panel, segment).scales)),
-                    several: weights.segments() > 1,
+                    end: if k + len == range.end {
+                        Some(self.segment_end(isa, panel, segment, &rows))
+                    } else {
+                        None
+                    },
                 };
                 product.run(isa, tiling, sums);
                 x = rest;
             }
             first += weights.steps[segment];
         }
+    }
+
+    #[inline(always)]
+    fn segment_end<I: Isa>(
+        &self,
+        isa: I,
+        panel: usize,
+        segment: usize,
+        rows: &Range<usize>,
+    ) -> SegmentEnd<'_, I> {
+        let columns = self.weights.columns_of::<I>(panel, segment);
+        let mut end = SegmentEnd {
+            scales: load(isa, columns.scales),
+            minimums: [isa.splat(0.0); 2],
+            sums: &[],
+            adds: self.adds_to_zero(),
+        };
+        if !columns.minimums.is_empty() {
+            let at = rows.start * self.weights.segments() + segment * rows.len();
+            end.minimums = load(isa, columns.minimums);
+            end.sums = &self.sums[at..][..rows.len()];
+        }
+        end
     }
 }
 
@@ -128,13 +161,21 @@ impl<I: Isa> PieceProduct<'_, I> {
         let columns = rows.start * I::NR..rows.end * I::NR;
         let (p, y) = (&mut sums.p[columns.clone()], &mut sums.y[columns]);
         let sums = p.chunks_exact_mut(R * I::NR).zip(y.chunks_exact_mut(R * I::NR));
-        for (x, (p, y)) in x.chunks_exact(len).zip(sums) {
-            self.tile(isa, x, p, y);
+        for (tile, (x, (p, y))) in x.chunks_exact(len).zip(sums).enumerate() {
+            self.tile(isa, rows.start + tile * R, x, p, y);
         }
     }
 
+    /// `R` rows from `first` on.
     #[inline(always)]
-    fn tile<const R: usize>(&self, isa: I, x: &[[f32; R]], p: &mut [f32], y: &mut [f32]) {
+    fn tile<const R: usize>(
+        &self,
+        isa: I,
+        first: usize,
+        x: &[[f32; R]],
+        p: &mut [f32],
+        y: &mut [f32],
+    ) {
         let mut sums = [[isa.splat(0.0); 2]; R];
         if !self.starts {
             for r in 0..R {
@@ -152,7 +193,7 @@ impl<I: Isa> PieceProduct<'_, I> {
                 }
             }
         }
-        let Some(scales) = self.scales else {
+        let Some(end) = &self.end else {
             for r in 0..R {
                 store(isa, sums[r], &mut p[r * I::NR..][..I::NR]);
             }
@@ -160,8 +201,12 @@ impl<I: Isa> PieceProduct<'_, I> {
         };
         for r in 0..R {
             let y = &mut y[r * I::NR..][..I::NR];
-            let mut scaled = [isa.mul(sums[r][0], scales[0]), isa.mul(sums[r][1], scales[1])];
-            if self.several {
+            let mut scaled = mul(isa, sums[r], end.scales);
+            if !end.sums.is_empty() {
+                let sum = [isa.splat(end.sums[first + r]); 2];
+                scaled = add(isa, scaled, mul(isa, sum, end.minimums));
+            }
+            if end.adds {
                 scaled = add(isa, load(isa, y), scaled);
             }
             store(isa, scaled, y);

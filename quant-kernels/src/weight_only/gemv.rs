@@ -8,7 +8,7 @@
 //!       for k in it, panel, vector of columns
 //!         w = f32(q - z)
 //!         for row: p = fma(x, w, p)
-//!     y = y + p · s
+//!     y = y + p · s, or y + (p · s + t · m)
 //! ```
 //! An FMA waits four cycles for the previous one of the same accumulator, while the CPU could start eight
 //! others, or four on vectors of 512 bits. So with few rows, several panels are processed together. Each panel
@@ -16,7 +16,7 @@
 
 use super::convert::{UnpackedSteps, codes, float_zeros, stored_nibbles, subtracts_zeros, values};
 use super::{AHEAD, FloatProduct, PIECE};
-use crate::isa::lanes::{WIDEST, add, load, store};
+use crate::isa::lanes::{WIDEST, add, load, mul, store};
 use crate::isa::{Isa, Operation};
 use core::array::from_fn;
 use core::ops::Range;
@@ -119,6 +119,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
     ) {
         let weights = self.0.weights;
         let (segments, mut step) = (weights.segments(), 0);
+        let adds = self.0.adds_to_zero();
         let mut y: Sums<I, R, P> = [[[isa.splat(0.0); 2]; R]; P];
         for segment in 0..segments {
             let mut zeros = [[isa.splat(0.0); 2]; P];
@@ -146,11 +147,20 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             }
             for i in 0..P {
                 let columns = weights.columns_of::<I>(first + i, segment);
+                let mut scaled = product.p[i];
                 let scales = load(isa, columns.scales);
                 for r in 0..R {
-                    let p = product.p[i][r];
-                    let scaled = [isa.mul(p[0], scales[0]), isa.mul(p[1], scales[1])];
-                    y[i][r] = if segments == 1 { scaled } else { add(isa, y[i][r], scaled) };
+                    scaled[r] = mul(isa, scaled[r], scales);
+                }
+                if !columns.minimums.is_empty() {
+                    let minimums = load(isa, columns.minimums);
+                    for r in 0..R {
+                        let sum = [isa.splat(self.0.sums[segment * R + r]); 2];
+                        scaled[r] = add(isa, scaled[r], mul(isa, sum, minimums));
+                    }
+                }
+                for r in 0..R {
+                    y[i][r] = if adds { add(isa, y[i][r], scaled[r]) } else { scaled[r] };
                 }
             }
             step += weights.steps[segment];

@@ -7,6 +7,9 @@
 //!   y = y + p · s[n]                      y = p · s[n] if there is one block
 //! y = y + bias[n]
 //! ```
+//! Over a float minimum `m` (rule 13), with `t` the sum of `x` in the block:
+//! `y = y + (p · s[n] + t · m[n])`, from 0.
+//!
 //! `fma` is rounded once, as is every other operation. Vectors run along N, so lanes do not interact, and the
 //! order of operations is the same for each output, whatever the instruction set and the number of rows and
 //! threads.
@@ -23,7 +26,7 @@ pub(crate) mod gemv;
 mod rows;
 
 use self::gemv::Gemv;
-use self::rows::PackRows;
+use self::rows::{PackRows, PackedRows};
 
 use crate::dispatch::Kernel;
 use crate::error::LinearError;
@@ -70,9 +73,6 @@ impl Kernel {
         let call =
             GemmCall { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
         call.check(&output)?;
-        if weights.words.minimums {
-            return Err(LinearError::FloatOverMinimums);
-        }
         if matches!(output, Output::I32(_)) {
             return Err(LinearError::NoSingleAccumulator);
         }
@@ -82,13 +82,12 @@ impl Kernel {
         // A float product takes as long as about four products of codes.
         let count = scratch.workers_for(self, &[4, m, weights.n, weights.k]);
         let few = m <= weights.gemv_rows;
-        let x = if few {
-            x
-        } else {
-            let packed = grown(&mut scratch.floats, m * rows::padded_len(weights), 0.0);
-            PackRows { weights, x, m }.run(packed, count);
-            packed
-        };
+        let packed_len = if few { 0 } else { m * rows::padded_len(weights) };
+        let sums_len = if weights.words.minimums { m * weights.segments() } else { 0 };
+        let buffer = grown(&mut scratch.floats, packed_len + sums_len, 0.0);
+        let (packed, sums) = buffer.split_at_mut(packed_len);
+        PackRows { weights, x, m }.run(PackedRows { x: packed, sums }, count);
+        let x = if few { x } else { packed };
         let shares = Shares::new(weights.panels(), count);
         fork(&mut scratch.workers[..count], &|worker| {
             let len = if few { 0 } else { block::room(m) };
@@ -96,8 +95,9 @@ impl Kernel {
                 let room = grown(&mut worker.accumulators, len, 0.0);
                 // SAFETY: shares have no panel in common, and the target is borrowed mutably for the
                 // whole call.
-                let product =
-                    unsafe { FloatProduct::new(weights, x, m, panels, epilogue, target, room) };
+                let product = unsafe {
+                    FloatProduct::new(weights, (x, sums), m, panels, epilogue, target, room)
+                };
                 product.run_on(self);
             }
         });
@@ -110,6 +110,8 @@ struct FloatProduct<'a> {
     weights: &'a PackedWeights,
     /// `[m, k]` for few rows; [packed](rows) for others.
     x: &'a [f32],
+    /// See [`PackedRows::sums`].
+    sums: &'a [f32],
     m: usize,
     panels: Range<usize>,
     epilogue: &'a Epilogue<'a>,
@@ -124,14 +126,19 @@ impl<'a> FloatProduct<'a> {
     /// output meanwhile.
     unsafe fn new(
         weights: &'a PackedWeights,
-        x: &'a [f32],
+        (x, sums): (&'a [f32], &'a [f32]),
         m: usize,
         panels: Range<usize>,
         epilogue: &'a Epilogue<'a>,
         target: Target<'a>,
         room: &'a mut [f32],
     ) -> Self {
-        Self { weights, x, m, panels, epilogue, target, room }
+        Self { weights, x, sums, m, panels, epilogue, target, room }
+    }
+
+    /// Whether `y` starts from 0, to which the term of each block is added.
+    fn adds_to_zero(&self) -> bool {
+        self.weights.segments() > 1 || self.weights.words.minimums
     }
 
     /// Runs the loop for this number of rows, or the one for any number.

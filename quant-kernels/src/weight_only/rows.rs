@@ -39,30 +39,57 @@ pub(super) struct PackRows<'a> {
     pub(super) m: usize,
 }
 
+/// Where rows are packed to.
+pub(super) struct PackedRows<'a> {
+    /// `m ·` [`padded_len`] floats; empty if only sums are needed.
+    pub(super) x: &'a mut [f32],
+    /// `[block][segment][row]`: the sum of the values of the row; empty if it is not needed.
+    pub(super) sums: &'a mut [f32],
+}
+
+impl<'a> PackedRows<'a> {
+    /// Splits both after so many elements, or as many as there are.
+    fn split_at(self, x: usize, sums: usize) -> (Self, Self) {
+        let (x, other_x) = self.x.split_at_mut(x.min(self.x.len()));
+        let (sums, other_sums) = self.sums.split_at_mut(sums.min(self.sums.len()));
+        (Self { x, sums }, Self { x: other_x, sums: other_sums })
+    }
+}
+
 impl PackRows<'_> {
-    /// Packs all rows into `m ·` [`padded_len`] floats, on up to `workers` threads.
-    pub(super) fn run(self, out: &mut [f32], workers: usize) {
+    /// Packs all rows, on up to `workers` threads.
+    pub(super) fn run(self, out: PackedRows<'_>, workers: usize) {
         let units = blocks(self.m).tiles() * self.weights.segments();
         self.units(0..units, out, workers);
     }
 
-    fn units(self, units: Range<usize>, out: &mut [f32], workers: usize) {
+    fn units(self, units: Range<usize>, mut out: PackedRows<'_>, workers: usize) {
         if workers > 1 && units.len() > 1 {
             let middle = units.start + units.len().div_ceil(2);
-            let (left, right) = out.split_at_mut(self.start(middle) - self.start(units.start));
+            let ([x, sums], [end_x, end_sums]) = (self.start(units.start), self.start(middle));
+            let (left, right) = out.split_at(end_x - x, end_sums - sums);
             both(
                 || self.units(units.start..middle, left, workers.div_ceil(2)),
                 || self.units(middle..units.end, right, workers / 2),
             );
             return;
         }
-        let mut out = out;
         for unit in units {
             let (rows, range) = self.unit(unit);
-            let (to, rest) = out.split_at_mut(rows.len() * range.len().next_multiple_of(UNROLL));
-            self.segment(rows, range, to);
+            let padded = range.len().next_multiple_of(UNROLL);
+            let (to, rest) = out.split_at(rows.len() * padded, rows.len());
+            for (sum, row) in to.sums.iter_mut().zip(rows.clone()) {
+                *sum = self.row(row, range.clone()).iter().fold(0.0, |sum, x| sum + x);
+            }
+            if !to.x.is_empty() {
+                self.segment(rows, range, to.x);
+            }
             out = rest;
         }
+    }
+
+    fn row(&self, row: usize, range: Range<usize>) -> &[f32] {
+        &self.x[row * self.weights.k..][range]
     }
 
     /// The rows and the range of K of a unit.
@@ -71,12 +98,14 @@ impl PackRows<'_> {
         (blocks(self.m).rows(unit / segments), self.weights.segment_range(unit % segments))
     }
 
-    /// The position of a unit among packed rows.
-    fn start(self, unit: usize) -> usize {
-        let (rows, segment) = (self.unit(unit).0, unit % self.weights.segments());
+    /// The positions of a unit among packed rows and among sums.
+    fn start(self, unit: usize) -> [usize; 2] {
+        let segments = self.weights.segments();
+        let (rows, segment) = (self.unit(unit).0, unit % segments);
         // All segments before the last one have the same length.
         let before = segment * self.weights.segment.next_multiple_of(UNROLL);
-        rows.start * padded_len(self.weights) + before * rows.len()
+        let x = rows.start * padded_len(self.weights) + before * rows.len();
+        [x, rows.start * segments + segment * rows.len()]
     }
 
     fn segment(self, rows: Range<usize>, range: Range<usize>, mut out: &mut [f32]) {
@@ -87,7 +116,7 @@ impl PackRows<'_> {
                 let (to, rest) = out.split_at_mut(tile.len() * padded);
                 to[tile.len() * ks.len()..].fill(0.0);
                 for (r, row) in tile.clone().enumerate() {
-                    let from = &self.x[(rows.start + row) * self.weights.k..][ks.clone()];
+                    let from = self.row(rows.start + row, ks.clone());
                     for (to, x) in to[r..].iter_mut().step_by(tile.len()).zip(from) {
                         *to = *x;
                     }

@@ -146,7 +146,7 @@ fn are_beside(a: &ParamId, b: &ParamId) -> bool {
 
 /// Whether a layer with this input can run with a weight of this shape and scheme.
 fn runs(shape: &[usize], scheme: QuantizationScheme, input: ActivationScheme) -> bool {
-    if scheme.mapping().has_minimums() && (shape.len() > 2 || input == ActivationScheme::Float) {
+    if scheme.mapping().has_minimums() && shape.len() > 2 && input != ActivationScheme::Float {
         return false;
     }
     match scheme.granularity() {
