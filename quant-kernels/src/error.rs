@@ -100,6 +100,13 @@ pub enum PackError {
     BlockedConv,
     /// The weights of a convolution have minimums.
     MinimumsOfConv,
+    /// The length of the blocks of activations does not divide that of the weights.
+    BlockLengths {
+        /// The length of the blocks of the weights.
+        weights: usize,
+        /// The length of the blocks of the activations.
+        activations: usize,
+    },
 }
 
 impl fmt::Display for PackError {
@@ -135,6 +142,11 @@ impl fmt::Display for PackError {
             Self::MinimumsOfConv => {
                 f.write_str("the weights of a convolution cannot have minimums")
             }
+            Self::BlockLengths { weights, activations } => write!(
+                f,
+                "activations in blocks of {activations}, which does not divide the blocks of \
+                 {weights} of the weights"
+            ),
         }
     }
 }
@@ -166,6 +178,23 @@ pub enum LinearError {
     /// Accumulators were requested, but an output has one for each block along K, or a minimum beside it, or
     /// none because activations are floats.
     NoSingleAccumulator,
+    /// The length of the blocks of activations does not divide that of the weights.
+    BlockLengths {
+        /// The length of the blocks of the weights.
+        weights: usize,
+        /// The length of the blocks of the activations.
+        activations: usize,
+    },
+    /// The weights are not packed for activations in blocks of this length; see
+    /// [`PackedWeights::for_blocks`](crate::PackedWeights::for_blocks).
+    OtherBlocks {
+        /// The length that the weights are packed for, if any.
+        packed_for: Option<usize>,
+        /// The length of the blocks of the activations.
+        activations: usize,
+    },
+    /// The activations of a convolution are quantized in blocks.
+    BlockedImages,
 }
 
 impl fmt::Display for LinearError {
@@ -182,6 +211,23 @@ impl fmt::Display for LinearError {
                 "an output does not have a single accumulator: the weights have blocks along k or \
                  minimums, or activations are floats",
             ),
+            Self::BlockLengths { weights, activations } => write!(
+                f,
+                "activations in blocks of {activations}, which does not divide the blocks of \
+                 {weights} of the weights"
+            ),
+            Self::OtherBlocks { packed_for: Some(len), activations } => write!(
+                f,
+                "activations in blocks of {activations}, but the weights are packed for blocks of \
+                 {len}"
+            ),
+            Self::OtherBlocks { packed_for: None, activations } => write!(
+                f,
+                "activations in blocks of {activations}, which the weights are not packed for"
+            ),
+            Self::BlockedImages => {
+                f.write_str("the input of a convolution cannot be quantized in blocks")
+            }
         }
     }
 }

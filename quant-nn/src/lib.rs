@@ -109,4 +109,6 @@ pub use layers::{
     LayerNorm, Linear,
 };
 pub use ops::{BatchNormParams, Conv2dOptions, ConvParams, Pool, Unary};
-pub use weights::{PackWeightsError, pack_weights, pack_weights_for_floats};
+pub use weights::{
+    PackWeightsError, pack_weights, pack_weights_for_blocks, pack_weights_for_floats,
+};

@@ -1,6 +1,7 @@
 //! Quantized tensors as the kernels take them.
 
 use core::fmt;
+use core::num::NonZeroU32;
 
 use quant::QuantizationScheme;
 use quant::scheme::{Axis, Granularity};
@@ -55,6 +56,20 @@ pub fn pack_weights_for_floats(
     tensor: &QuantizedTensor,
 ) -> Result<PackedWeights, PackWeightsError> {
     PackedWeights::for_floats(kernel, &linear_weights(tensor)?).map_err(PackWeightsError::Pack)
+}
+
+/// As [`pack_weights`], for activations in blocks of `block` along K
+/// ([`DynamicGranularity::Block`](quant::scheme::DynamicGranularity::Block)).
+///
+/// # Errors
+/// As [`pack_weights`]; and `block` does not divide the length of the weight's blocks.
+pub fn pack_weights_for_blocks(
+    kernel: Kernel,
+    tensor: &QuantizedTensor,
+    block: NonZeroU32,
+) -> Result<PackedWeights, PackWeightsError> {
+    PackedWeights::for_blocks(kernel, &linear_weights(tensor)?, block)
+        .map_err(PackWeightsError::Pack)
 }
 
 fn linear_weights(tensor: &QuantizedTensor) -> Result<Weights<'_>, PackWeightsError> {

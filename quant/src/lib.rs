@@ -134,10 +134,10 @@ pub use quant_kernels as kernel;
 /// [`quant_kernels`](kernel).
 pub mod scheme {
     pub use quant_kernels::scheme::{
-        ActivationMapping, ActivationScheme, Axis, Block, CodeRange, DynamicQuantization,
-        Granularity, Grid, Group, Groups, KeyValueScheme, LayoutError, Mapping, MinimumParams,
-        NameError, NonFinite, QuantParams, Quantization, Range, ScaleError, ScaleType, bf16_to_f32,
-        f16_to_f32, f32_to_bf16, f32_to_f16, fit, packing,
+        ActivationMapping, ActivationScheme, Axis, Block, CodeRange, DynamicGranularity,
+        DynamicQuantization, Granularity, Grid, Group, Groups, KeyValueScheme, LayoutError,
+        Mapping, MinimumParams, NameError, NonFinite, QuantParams, Quantization, Range, ScaleError,
+        ScaleType, bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16, fit, packing,
     };
     pub(crate) use quant_kernels::scheme::{QuantizationScheme, QuantizationType};
     #[doc(hidden)]

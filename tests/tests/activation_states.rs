@@ -137,7 +137,9 @@ fn saved_and_loaded_models_give_the_same_bits() {
     let recorder = BincodeRecorder::default();
     let dynamic = int8(ActivationScheme::DYNAMIC);
     let dynamic = Net::new().quantize_weights(dynamic.clone()).unwrap().prepare(&dynamic);
-    for net in [calibrated().convert().unwrap(), dynamic.unwrap()] {
+    let blocks = int8("dynamic-per-block-3-symmetric".parse().unwrap());
+    let blocks = Net::new().quantize_weights(blocks.clone()).unwrap().prepare(&blocks);
+    for net in [calibrated().convert().unwrap(), dynamic.unwrap(), blocks.unwrap()] {
         let bytes = net.save_bytes(&recorder).unwrap();
         let loaded = Net::new().load_bytes(&bytes, &recorder).unwrap();
         assert_eq!(loaded.first.input, net.first.input);

@@ -5,7 +5,9 @@ use quant::kernel::{
     BitWidth, Codes, ConvError, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel, LinearError,
     LookupError, Output, PackError, PackedConv, Scratch, Weights,
 };
-use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, QuantParams, Quantization};
+use quant::scheme::{
+    Axis, Block, DynamicGranularity, DynamicQuantization, Granularity, QuantParams, Quantization,
+};
 use quant::scheme::{Grid, Mapping, Range, ScaleType};
 use tests::kernels::{in_pool, kernels, packed_rows, quantization};
 use tests::random::Random;
@@ -297,6 +299,13 @@ fn float_images_are_quantized_each_by_its_own_range() {
                 .unwrap_err();
             let ConvError::Linear(LinearError::NonFinite(error)) = error else { panic!("{error}") };
             assert_eq!(error.index, last * image + 5);
+            let granularity = DynamicGranularity::Block(std::num::NonZero::new(8).unwrap());
+            let quantization = DynamicQuantization { granularity, ..Default::default() };
+            let (batch, size) = (case.batch, case.size);
+            let images = Images::Dynamic { values: &x, batch, size, quantization };
+            let (epilogue, output) = (Epilogue::default(), Output::F32(&mut out));
+            let result = kernel.conv2d(&weights, images, &epilogue, output, &mut Scratch::new());
+            assert_eq!(result, Err(ConvError::Linear(LinearError::BlockedImages)));
         }
     }
 }

@@ -7,7 +7,9 @@ use quant::kernel::{
     Scratch, Weights,
 };
 use quant::scheme::{ActivationMapping, Grid, Mapping, NonFinite, Range, ScaleType};
-use quant::scheme::{Axis, Block, DynamicQuantization, Granularity, Quantization};
+use quant::scheme::{Axis, Block, DynamicGranularity, DynamicQuantization, Granularity};
+use quant::scheme::{QuantParams, Quantization};
+use std::num::NonZero;
 use tests::golden;
 use tests::kernels::{in_pool, kernels, packed_rows, quantization};
 use tests::random::Random;
@@ -91,7 +93,11 @@ impl Layer {
         self.packed_by(kernel, PackedWeights::new)
     }
 
-    fn packed_by(&self, kernel: Kernel, pack: Pack) -> PackedWeights {
+    fn packed_by(
+        &self,
+        kernel: Kernel,
+        pack: impl Fn(Kernel, &Weights<'_>) -> Result<PackedWeights, PackError>,
+    ) -> PackedWeights {
         let bytes;
         let codes = match self.width {
             None => Codes::Bytes(&self.weights),
@@ -513,7 +519,7 @@ fn int8_outputs_are_the_float_outputs_quantized() {
 fn unfused(layer: &Layer, kernel: Kernel, x: &[f32], dynamic: DynamicQuantization) -> Vec<f32> {
     let grid = Grid::new(QuantizationType::QInt8, dynamic.mapping.into(), ScaleType::F32);
     let mut layer = layer.clone();
-    let rows = if dynamic.per_row { layer.m } else { 1 };
+    let rows = if dynamic.granularity == DynamicGranularity::Row { layer.m } else { 1 };
     (layer.x_scales, layer.x_zeros) = (Vec::new(), Vec::new());
     for (values, codes) in x.chunks(x.len() / rows).zip(layer.x.chunks_mut(x.len() / rows)) {
         let params = grid.params(Range::of(values).unwrap()).unwrap();
@@ -537,7 +543,9 @@ fn dynamic_quantization_is_rule_7_and_then_the_product() {
             } else {
                 ActivationMapping::Symmetric
             };
-            let dynamic = DynamicQuantization { mapping, per_row: case % 3 != 0 };
+            let granularity =
+                if case % 3 == 0 { DynamicGranularity::Tensor } else { DynamicGranularity::Row };
+            let dynamic = DynamicQuantization { mapping, granularity };
             let mut out = vec![0.0; shape.0 * shape.1];
             kernel
                 .linear(
@@ -555,6 +563,157 @@ fn dynamic_quantization_is_rule_7_and_then_the_product() {
             );
         }
     }
+}
+
+/// Rule 15, as it is written: the block form of rules 6 and 13 over the blocks of activations.
+fn in_blocks(layer: &Layer, x: &[f32], mapping: ActivationMapping, len: usize) -> Vec<f32> {
+    let grid = Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32);
+    let kernel = Kernel::SCALAR;
+    let one = |m: usize, n: usize| {
+        let mut y = 0.0f32;
+        for start in (0..layer.k).step_by(len) {
+            let ks = start..layer.k.min(start + len);
+            let values = &x[m * layer.k..][ks.clone()];
+            let params: QuantParams = grid.params(Range::of(values).unwrap()).unwrap();
+            let mut codes = vec![0i8; values.len()];
+            kernel.quantize(values, Quantization::new(params, grid), &mut codes);
+            let block = start / layer.block().max(1);
+            let (scale, zero) = layer.parameter(n, block);
+            let (mut acc, mut sum) = (0i64, 0i64);
+            for (code, k) in codes.iter().zip(ks) {
+                let a = i64::from(*code) - i64::from(params.zero_point());
+                acc += a * (i64::from(layer.weights[n * layer.k + k]) - zero);
+                sum += a;
+            }
+            let mut term = acc as f32 * (params.scale() * scale);
+            if let Some(minimum) = layer.weight_minimums.get(layer.parameter_at(n, block)) {
+                term += sum as f32 * (params.scale() * minimum);
+            }
+            y += term;
+        }
+        if let Some(bias) = &layer.bias {
+            y += bias[n];
+        }
+        if layer.relu && (y <= 0.0 || y.is_nan()) { 0.0 } else { y }
+    };
+    (0..layer.m * layer.n).map(|i| one(i / layer.n, i % layer.n)).collect()
+}
+
+fn dynamic_blocks(mapping: ActivationMapping, len: usize) -> DynamicQuantization {
+    let granularity = DynamicGranularity::Block(NonZero::new(len as u32).unwrap());
+    DynamicQuantization { mapping, granularity }
+}
+
+#[test]
+fn activations_in_blocks_are_multiplied_by_rule_15() {
+    let mut random = Random(15);
+    let cases = [
+        (None, &[1, 5, 16, 24, 32, 33, 64, 100, 500][..]),
+        (Some(32), &[1, 2, 8, 16, 32]),
+        (Some(64), &[32, 64, 16, 4]),
+        (Some(96), &[32, 48, 96, 3]),
+        (Some(100), &[20, 50, 100, 25]),
+        (Some(128), &[32, 64, 128]),
+        (Some(33), &[11, 33]),
+    ];
+    for kernel in kernels() {
+        for case in 0..90 {
+            let (block, lens) = cases[random.below(cases.len())];
+            let len = lens[random.below(lens.len())];
+            let m = if case % 6 == 0 { random.below(60) + 1 } else { random.below(13) + 1 };
+            let (n, k) = (random.below(70) + 1, random.below(300) + 1);
+            let mut layer = loop {
+                let layer = Layer::random(&mut random, (m, n, k), case % 3 == 0);
+                match (layer.granularity, block) {
+                    (Granularity::PerBlock(_), None) => {}
+                    (_, None) => break layer,
+                    (Granularity::PerTensor, Some(block)) => {
+                        let params = n * k.div_ceil(block);
+                        let mut layer = layer;
+                        layer.granularity = blocks(block as u32);
+                        layer.weight_scales = (0..params).map(|_| random.unit() + 1.5).collect();
+                        layer.weight_zeros.truncate(1);
+                        break layer;
+                    }
+                    _ => {}
+                }
+            };
+            if case % 2 == 0 {
+                layer = layer.over_minimums(&mut random);
+            }
+            let x: Vec<f32> = (0..m * k).map(|_| random.normal()).collect();
+            let mapping =
+                [ActivationMapping::Affine, ActivationMapping::Symmetric][random.below(2)];
+            let quantization = dynamic_blocks(mapping, len);
+            let weights = layer.packed_by(kernel, |kernel, weights| {
+                PackedWeights::for_blocks(kernel, weights, NonZero::new(len as u32).unwrap())
+            });
+            let expected = bits(&in_blocks(&layer, &x, mapping, len));
+            let mut scratch = Scratch::with_threads(1 + case % 3);
+            for threads in [false, true] {
+                let mut out = vec![f32::NAN; m * n];
+                let x = Activations::Dynamic { values: &x, m, quantization };
+                let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
+                let run = || kernel.linear(&weights, x, &epilogue, output, &mut scratch);
+                if threads { in_pool(run) } else { run() }.unwrap();
+                assert_eq!(bits(&out), expected, "{kernel} {m} {n} {k} {block:?} {len}");
+            }
+            // The same weights multiply rows with one scale each, and floats.
+            let mut out = vec![f32::NAN; m * n];
+            let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
+            kernel.linear(&weights, layer.activations(), &epilogue, output, &mut scratch).unwrap();
+            assert_eq!(bits(&out), bits(&layer.outputs()), "{kernel} {m} {n} {k} {block:?} {len}");
+            if layer.weight_minimums.is_empty() {
+                let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
+                let float = Activations::Float { values: &x, m };
+                kernel.linear(&weights, float, &epilogue, output, &mut scratch).unwrap();
+                assert_eq!(bits(&out), bits(&weight_only(&layer, &x)), "{kernel}");
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_that_do_not_fit_are_refused() {
+    let block = |len| NonZero::new(len).unwrap();
+    let codes = vec![1i8; 2 * 64];
+    let weights = Weights {
+        n: 2,
+        k: 64,
+        codes: Codes::Bytes(&codes),
+        granularity: blocks(32),
+        scales: &[1.0; 4],
+        zero_points: &[],
+        minimums: &[],
+    };
+    let kernel = Kernel::fastest();
+    assert_eq!(
+        PackedWeights::for_blocks(kernel, &weights, block(24)).unwrap_err(),
+        PackError::BlockLengths { weights: 32, activations: 24 }
+    );
+    let run = |weights: &PackedWeights, len| {
+        let quantization = dynamic_blocks(ActivationMapping::Symmetric, len);
+        let x = Activations::Dynamic { values: &[1.0; 64], m: 1, quantization };
+        let (epilogue, mut out) = (Epilogue::default(), [0.0; 2]);
+        kernel.linear(weights, x, &epilogue, Output::F32(&mut out), &mut Scratch::new())
+    };
+    let new = PackedWeights::new(kernel, &weights).unwrap();
+    assert_eq!(run(&new, 32), Ok(()));
+    let (weights_len, activations) = (32, 24);
+    let error = LinearError::BlockLengths { weights: weights_len, activations };
+    assert_eq!(run(&new, 24), Err(error));
+    let error = LinearError::OtherBlocks { packed_for: None, activations: 16 };
+    assert_eq!(run(&new, 16), Err(error));
+    let eight = PackedWeights::for_blocks(kernel, &weights, block(8)).unwrap();
+    let error = LinearError::OtherBlocks { packed_for: Some(8), activations: 16 };
+    assert_eq!(run(&eight, 16), Err(error));
+    let quantization = dynamic_blocks(ActivationMapping::Symmetric, 64);
+    let one = Weights { granularity: Granularity::PerTensor, scales: &[1.0], ..weights };
+    let one = PackedWeights::new(kernel, &one).unwrap();
+    let x = Activations::Dynamic { values: &[1.0; 64], m: 1, quantization };
+    let (epilogue, output) = (Epilogue::default(), Output::I32(&mut [0; 2]));
+    let result = kernel.linear(&one, x, &epilogue, output, &mut Scratch::new());
+    assert_eq!(result, Err(LinearError::NoSingleAccumulator));
 }
 
 #[test]
@@ -742,8 +901,9 @@ fn non_finite_activations_are_named() {
             let mut x = vec![1.0; 210];
             x[139] = bad;
             x[205] = bad;
-            for per_row in [true, false] {
-                let dynamic = DynamicQuantization { per_row, ..DynamicQuantization::default() };
+            let block = DynamicGranularity::Block(NonZero::new(70).unwrap());
+            for granularity in [DynamicGranularity::Row, DynamicGranularity::Tensor, block] {
+                let dynamic = DynamicQuantization { granularity, ..DynamicQuantization::default() };
                 let result = kernel.linear(
                     &weights,
                     Activations::Dynamic { values: &x, m: 3, quantization: dynamic },

@@ -149,6 +149,27 @@ fn a_plan_warns_of_a_scheme_that_no_kernel_runs() {
 }
 
 #[test]
+fn a_plan_warns_of_inputs_in_blocks_that_do_not_divide_those_of_the_weights() {
+    for (inputs, warning) in [
+        ("dynamic-per-block-4-symmetric", None),
+        ("dynamic-per-block-2-affine", None),
+        ("dynamic-per-block-3-symmetric", Some(Warning::NoKernel)),
+        ("dynamic-per-block-8-symmetric", Some(Warning::NoKernel)),
+    ] {
+        let scheme = "per-block-symmetric-int4:len=4".parse().unwrap();
+        let recipe = Recipe::new().scheme(scheme).activations(inputs.parse().unwrap());
+        assert_eq!(recipe.plan(&net()).unwrap().params()[0].warning, warning, "{inputs}");
+        let result = forward(&net().quantize(&recipe).unwrap(), x());
+        assert_eq!(result.is_err(), warning.is_some(), "{inputs}");
+    }
+    let scheme = "per-channel-symmetric-int8".parse().unwrap();
+    for inputs in ["dynamic-per-block-3-symmetric", "dynamic-per-block-100-affine"] {
+        let recipe = Recipe::new().scheme(scheme).activations(inputs.parse().unwrap());
+        assert!(forward(&net().quantize(&recipe).unwrap(), x()).is_ok(), "{inputs}");
+    }
+}
+
+#[test]
 fn a_dequantized_model_runs_in_floats() {
     let float = net().quantize(recipe(ActivationScheme::DYNAMIC)).unwrap().dequantize();
     assert_eq!(float.fc.input.mode(), ActivationMode::Float);

@@ -86,6 +86,10 @@ impl Source for Im2col<'_> {
         Ok(self.row)
     }
 
+    fn symmetric(&self) -> bool {
+        self.row.zero == 128
+    }
+
     #[inline(always)]
     fn fill_part(&self, _: Row, row: usize, k: usize, mut codes: &mut [u8]) {
         let (y, x) = (row / self.out_width, row % self.out_width);

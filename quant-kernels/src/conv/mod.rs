@@ -30,7 +30,8 @@ use crate::gemm::epilogue::{Epilogue, Output};
 use crate::gemm::scratch::{Scratch, grown};
 use crate::pack::source::{Row, params_of};
 use crate::scheme::{
-    DynamicQuantization, Grid, NonFinite, QuantParams, Quantization, QuantizationType, ScaleType,
+    DynamicGranularity, DynamicQuantization, Grid, NonFinite, QuantParams, Quantization,
+    QuantizationType, ScaleType,
 };
 
 /// Images to convolve, `[batch, channel, height, width]` in row-major order, and how they are
@@ -81,7 +82,7 @@ impl Kernel {
     /// - The weights are packed for another kernel.
     /// - A slice has the wrong length, or the kernel does not fit into the padded image.
     /// - The size of the padded image exceeds the address space.
-    /// - [`Images::Dynamic`]: a value is NaN or infinite. [`Images::Static`]: a value is NaN;
+    /// - [`Images::Dynamic`]: a value is NaN or infinite, or the granularity is that of blocks. [`Images::Static`]: a value is NaN;
     ///   infinities saturate.
     ///
     /// After an error the output is unspecified.
@@ -102,16 +103,18 @@ impl Kernel {
                 })
             }
             Images::Dynamic { values, batch, size, quantization } => {
-                let DynamicQuantization { mapping, per_row } = quantization;
+                let DynamicQuantization { mapping, granularity } = quantization;
                 let grid = Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32);
                 let params_of = |values: &[f32]| {
                     let (lo, hi) = self.min_max(values)?;
                     Ok(params_of(grid, lo, hi))
                 };
-                let shared = if per_row {
-                    None
-                } else {
-                    Some(params_of(values).map_err(LinearError::NonFinite)?)
+                let shared = match granularity {
+                    DynamicGranularity::Row => None,
+                    DynamicGranularity::Tensor => {
+                        Some(params_of(values).map_err(LinearError::NonFinite)?)
+                    }
+                    DynamicGranularity::Block(_) => return Err(LinearError::BlockedImages.into()),
                 };
                 let x = Batch { values, batch, size };
                 self.convolve(weights, &x, epilogue, output, scratch, |values, codes| {

@@ -18,6 +18,10 @@ impl Source for PointwiseRows<'_> {
         Ok(self.row)
     }
 
+    fn symmetric(&self) -> bool {
+        self.row.zero == 128
+    }
+
     #[inline(always)]
     fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
         codes.copy_from_slice(&self.codes[row * self.channels + k..][..codes.len()]);

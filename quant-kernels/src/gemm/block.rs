@@ -5,6 +5,7 @@ use crate::isa::Line;
 use crate::pack::b::PackedWeights;
 use crate::pack::source::Row;
 use crate::pack::tiling::Tiling;
+use crate::pack::units::Units;
 use core::ops::Range;
 
 /// The most rows, of a single tile, for which codes are unpacked piece by piece in the cache where
@@ -14,6 +15,7 @@ pub(crate) const FEW_ROWS: usize = 8;
 /// Some tiles times some panels.
 pub(crate) struct Block<'a> {
     pub(crate) weights: &'a PackedWeights,
+    pub(crate) units: &'a Units,
     pub(crate) tiling: Tiling,
     pub(crate) tiles: Range<usize>,
     pub(crate) panels: Range<usize>,
@@ -31,7 +33,12 @@ pub(crate) struct PackedA<'a> {
     /// The index of the first row.
     pub(crate) first: usize,
     pub(crate) lines: &'a [Line],
+    /// One per row, or one per unit and row.
     pub(crate) rows: &'a [Row],
+    /// Whether rows have parameters for each unit.
+    pub(crate) blocks: bool,
+    /// Whether all zero points are 0.
+    pub(crate) symmetric: bool,
     pub(crate) row_sums: &'a [i32],
     pub(crate) row_init: &'a [i32],
 }
@@ -40,6 +47,7 @@ pub(crate) struct PackedA<'a> {
 #[derive(Clone, Copy)]
 pub(crate) struct Gemm<'a> {
     pub(crate) weights: &'a PackedWeights,
+    pub(crate) units: &'a Units,
     pub(crate) tiling: Tiling,
     pub(crate) epilogue: Epilogue<'a>,
     pub(crate) target: Target<'a>,
@@ -60,7 +68,18 @@ impl<'a> Gemm<'a> {
         packed_a: PackedA<'a>,
         unpacked: &'a mut [Line],
     ) -> Block<'a> {
-        let Self { weights, tiling, epilogue, target, strides } = *self;
-        Block { weights, tiling, tiles, panels, packed_a, epilogue, target, strides, unpacked }
+        let Self { weights, units, tiling, epilogue, target, strides } = *self;
+        Block {
+            weights,
+            units,
+            tiling,
+            tiles,
+            panels,
+            packed_a,
+            epilogue,
+            target,
+            strides,
+            unpacked,
+        }
     }
 }

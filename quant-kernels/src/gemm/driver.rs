@@ -18,6 +18,7 @@ use crate::pack::a::PackA;
 use crate::pack::b::PackedWeights;
 use crate::pack::source::{Row, Source};
 use crate::pack::tiling::Tiling;
+use crate::pack::units::Units;
 use crate::parallel::{Shares, both, fork};
 use crate::scheme::NonFinite;
 use core::ops::Range;
@@ -60,6 +61,10 @@ impl GemmCall<'_> {
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
         self.check(&output)?;
+        let units = self.weights.units(source.block())?;
+        if source.block().is_some() && matches!(output, Output::I32(_)) {
+            return Err(LinearError::NoSingleAccumulator);
+        }
         length("output", self.m.saturating_mul(self.weights.n), output.len())?;
         if self.m == 0 || self.weights.n == 0 {
             return Ok(());
@@ -69,15 +74,16 @@ impl GemmCall<'_> {
         let many = count == 1 || m.div_ceil(weights.mr) >= 2 * count;
         let tiling = Tiling::new(m, weights.mr, if many { count } else { 1 });
         let target = Target::new(output);
-        let gemm = Gemm { weights, tiling, epilogue: *epilogue, target, strides };
+        let gemm = Gemm { weights, units, tiling, epilogue: *epilogue, target, strides };
         if many {
             self.rows_apart(source, gemm, &mut scratch.workers[..count]);
         } else {
-            let slots = PackedASlots::new(&mut scratch.shared, m, weights);
+            let sizes = RowSizes::new(&source, weights, units);
+            let slots = PackedASlots::new(&mut scratch.shared, m, sizes);
             let workers = &mut scratch.workers[..count];
-            self.pack_apart(source, tiling, 0..tiling.tiles(), slots, workers);
+            self.pack_apart(source, &gemm, 0..tiling.tiles(), slots, workers);
             scratch.take_error()?;
-            let packed_a = packed_a(&scratch.shared, &gemm, 0..m);
+            let packed_a = packed_a(&scratch.shared, &source, sizes, 0..m);
             self.panels_apart(packed_a, gemm, &mut scratch.workers[..count]);
         }
         Ok(scratch.take_error()?)
@@ -86,7 +92,7 @@ impl GemmCall<'_> {
     /// Many rows: each worker packs some rows and multiplies them with all panels.
     fn rows_apart<S: Source>(&self, source: S, gemm: Gemm<'_>, workers: &mut [Worker]) {
         let shares = Shares::new(gemm.tiling.tiles(), workers.len());
-        let row_bytes = self.weights.lines * size_of::<Line>();
+        let row_bytes = gemm.units.lines * size_of::<Line>();
         let at_a_time = (BLOCK_BYTES / row_bytes.max(1) / self.weights.mr).max(1);
         fork(workers, &|worker| {
             while let Some(share) = shares.next() {
@@ -110,9 +116,10 @@ impl GemmCall<'_> {
         worker: &mut Worker,
     ) -> Result<(), NonFinite> {
         let rows = gemm.tiling.rows_of(tiles.clone());
-        let slots = PackedASlots::new(&mut worker.packed_a, rows.len(), self.weights);
-        self.pack(source, gemm.tiling, tiles.clone(), slots)?;
-        let packed_a = packed_a(&worker.packed_a, gemm, rows);
+        let sizes = RowSizes::new(&source, self.weights, gemm.units);
+        let slots = PackedASlots::new(&mut worker.packed_a, rows.len(), sizes);
+        self.pack(source, gemm, tiles.clone(), slots)?;
+        let packed_a = packed_a(&worker.packed_a, &source, sizes, rows);
         let unpacked = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
         // SAFETY: shares have no tile in common, and the target is borrowed mutably for the gemm
         // call. Different elements have different places (`Strides`).
@@ -125,13 +132,13 @@ impl GemmCall<'_> {
     fn pack_apart<S: Source>(
         &self,
         source: S,
-        tiling: Tiling,
+        gemm: &Gemm<'_>,
         tiles: Range<usize>,
         slots: PackedASlots<'_>,
         workers: &mut [Worker],
     ) {
         if workers.len() < 2 || tiles.len() < 2 {
-            if let (Err(error), [worker, ..]) = (self.pack(source, tiling, tiles, slots), workers) {
+            if let (Err(error), [worker, ..]) = (self.pack(source, gemm, tiles, slots), workers) {
                 worker.error = Some(error);
             }
             return;
@@ -140,24 +147,26 @@ impl GemmCall<'_> {
         let middle = tiles.start + (tiles.len() * half).div_ceil(workers.len());
         let (first, second) = (tiles.start..middle, middle..tiles.end);
         let (left, right) = workers.split_at_mut(half);
-        let rows = tiling.rows_of(first.clone()).len();
-        let (before, after) = slots.split_at(rows, self.weights);
+        let rows = gemm.tiling.rows_of(first.clone()).len();
+        let sizes = RowSizes::new(&source, self.weights, gemm.units);
+        let (before, after) = slots.split_at(rows, sizes);
         both(
-            || self.pack_apart(source, tiling, first, before, left),
-            || self.pack_apart(source, tiling, second, after, right),
+            || self.pack_apart(source, gemm, first, before, left),
+            || self.pack_apart(source, gemm, second, after, right),
         );
     }
 
     fn pack<S: Source>(
         &self,
         source: S,
-        tiling: Tiling,
+        gemm: &Gemm<'_>,
         tiles: Range<usize>,
         slots: PackedASlots<'_>,
     ) -> Result<(), NonFinite> {
         let Self { kernel, weights, .. } = *self;
+        let (units, tiling) = (gemm.units, gemm.tiling);
         let PackedASlots { lines, rows, row_sums, row_init } = slots;
-        let pack = PackA { source, weights, tiling, tiles, lines, rows, row_sums, row_init };
+        let pack = PackA { source, weights, units, tiling, tiles, lines, rows, row_sums, row_init };
         kernel.run_as(weights.arithmetic, pack)
     }
 
@@ -181,6 +190,27 @@ impl GemmCall<'_> {
     }
 }
 
+/// Elements of the buffers for each row.
+#[derive(Clone, Copy)]
+struct RowSizes {
+    lines: usize,
+    rows: usize,
+    sums: usize,
+    init: usize,
+}
+
+impl RowSizes {
+    fn new<S: Source>(source: &S, weights: &PackedWeights, units: &Units) -> Self {
+        let each = |needed: bool| if needed { units.count() } else { 0 };
+        Self {
+            lines: units.lines,
+            rows: if source.block().is_some() { units.count() } else { 1 },
+            sums: each(weights.has_row_sums()),
+            init: each(weights.row_init),
+        }
+    }
+}
+
 /// The buffers that some rows are packed into.
 struct PackedASlots<'a> {
     lines: &'a mut [Line],
@@ -190,27 +220,21 @@ struct PackedASlots<'a> {
 }
 
 impl<'a> PackedASlots<'a> {
-    fn new(buffers: &'a mut PackedABuffers, rows: usize, weights: &PackedWeights) -> Self {
-        let each = rows * weights.segments();
+    fn new(buffers: &'a mut PackedABuffers, rows: usize, of: RowSizes) -> Self {
         Self {
-            lines: grown(&mut buffers.lines, rows * weights.lines, Line::ZERO),
-            rows: grown(&mut buffers.rows, rows, Row::new(1.0, 0)),
-            row_sums: grown(
-                &mut buffers.row_sums,
-                if weights.has_row_sums() { each } else { 0 },
-                0,
-            ),
-            row_init: grown(&mut buffers.row_init, if weights.row_init { each } else { 0 }, 0),
+            lines: grown(&mut buffers.lines, rows * of.lines, Line::ZERO),
+            rows: grown(&mut buffers.rows, rows * of.rows, Row::new(1.0, 0)),
+            row_sums: grown(&mut buffers.row_sums, rows * of.sums, 0),
+            row_init: grown(&mut buffers.row_init, rows * of.init, 0),
         }
     }
 
     /// Splits the buffers after `rows` rows.
-    fn split_at(self, rows: usize, weights: &PackedWeights) -> (Self, Self) {
-        let each = rows * weights.segments();
-        let (lines, other_lines) = self.lines.split_at_mut(rows * weights.lines);
-        let (rows, other_rows) = self.rows.split_at_mut(rows);
-        let (row_sums, other_sums) = self.row_sums.split_at_mut(each.min(self.row_sums.len()));
-        let (row_init, other_init) = self.row_init.split_at_mut(each.min(self.row_init.len()));
+    fn split_at(self, rows: usize, of: RowSizes) -> (Self, Self) {
+        let (lines, other_lines) = self.lines.split_at_mut(rows * of.lines);
+        let (row_sums, other_sums) = self.row_sums.split_at_mut(rows * of.sums);
+        let (row_init, other_init) = self.row_init.split_at_mut(rows * of.init);
+        let (rows, other_rows) = self.rows.split_at_mut(rows * of.rows);
         (
             Self { lines, rows, row_sums, row_init },
             Self {
@@ -223,14 +247,19 @@ impl<'a> PackedASlots<'a> {
     }
 }
 
-fn packed_a<'a>(buffers: &'a PackedABuffers, gemm: &Gemm<'_>, rows: Range<usize>) -> PackedA<'a> {
-    let weights = gemm.weights;
-    let each = rows.len() * weights.segments();
+fn packed_a<'a, S: Source>(
+    buffers: &'a PackedABuffers,
+    source: &S,
+    of: RowSizes,
+    rows: Range<usize>,
+) -> PackedA<'a> {
     PackedA {
         first: rows.start,
-        lines: &buffers.lines[..rows.len() * weights.lines],
-        rows: &buffers.rows[..rows.len()],
-        row_sums: &buffers.row_sums[..if weights.has_row_sums() { each } else { 0 }],
-        row_init: &buffers.row_init[..if weights.row_init { each } else { 0 }],
+        lines: &buffers.lines[..rows.len() * of.lines],
+        rows: &buffers.rows[..rows.len() * of.rows],
+        blocks: source.block().is_some(),
+        symmetric: source.symmetric(),
+        row_sums: &buffers.row_sums[..rows.len() * of.sums],
+        row_init: &buffers.row_init[..rows.len() * of.init],
     }
 }

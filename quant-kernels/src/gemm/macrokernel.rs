@@ -40,7 +40,7 @@ impl Block<'_> {
 
     /// Whether a panel is unpacked once for all tiles.
     fn unpacks_panels(&self) -> bool {
-        let rows = self.packed_a.rows.len();
+        let rows = self.tiling.rows_of(self.tiles.clone()).len();
         match (self.weights.bits, self.weights.unpack_above) {
             (8, 0) => false,
             (2, _) | (_, 0) => rows > FEW_ROWS || self.tiles.len() > 1,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! for tile, panel
-//!   for segment
+//!   for unit                              a segment of weights, or a shorter block of activations
 //!     acc = row and column offsets        MR · NR accumulators in registers
 //!     for line, k-step                    a broadcast per row, two loads of codes
 //!       acc += activations · codes
@@ -25,6 +25,7 @@ use crate::isa::lanes::{WIDEST, add, load, load_ints, store};
 use crate::isa::{Isa, Line};
 use crate::pack::b::Columns;
 use crate::pack::source::Row;
+use crate::pack::units::Unit;
 use crate::pack::unpack::unpack_steps;
 use bytemuck::Zeroable;
 use core::ops::Range;
@@ -75,8 +76,9 @@ struct Tile<'a, const R: usize, const PACKED: bool> {
     /// The first row.
     first: usize,
     lines: &'a [[Line; R]],
-    rows: &'a [Row; R],
-    /// For each segment, a value per row; so `row_init`. Either may be empty.
+    /// One for all units, or one for each.
+    rows: &'a [[Row; R]],
+    /// For each unit, a value per row; so `row_init`. Either may be empty.
     row_sums: &'a [[i32; R]],
     row_init: &'a [[i32; R]],
     /// The rows of the output, if it holds floats and the columns of a row are contiguous.
@@ -94,13 +96,14 @@ struct Panel<'a, T> {
 impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     #[inline(always)]
     fn new(block: &'a Block<'a>, first: usize) -> Self {
-        let PackedA { first: before, lines, rows, row_sums, row_init } = block.packed_a;
-        let (start, segments) = (first - before, block.weights.segments());
-        let per_row = block.weights.lines;
+        let PackedA { first: before, lines, rows, row_sums, row_init, .. } = block.packed_a;
+        let (start, units) = (first - before, block.units.count());
+        let per_row = block.units.lines;
         let of_rows = |all: &'a [i32]| {
-            let all = if all.is_empty() { all } else { &all[start * segments..][..R * segments] };
+            let all = if all.is_empty() { all } else { &all[start * units..][..R * units] };
             all.as_chunks().0
         };
+        let each = if block.packed_a.blocks { units } else { 1 };
         let Block { target, strides, .. } = block;
         let out = match target {
             Target::F32(out) if strides.column == 1 => {
@@ -113,7 +116,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             first,
             out,
             lines: lines[start * per_row..][..R * per_row].as_chunks().0,
-            rows: &rows[start..][..R].as_chunks().0[0],
+            rows: rows[start * each..][..R * each].as_chunks().0,
             row_sums: of_rows(row_sums),
             row_init: of_rows(row_init),
         }
@@ -122,41 +125,38 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     /// Writes the outputs of a panel.
     #[inline(always)]
     fn multiply<I: Isa>(&self, isa: I, panel: Panel<'_, I::KStep>, Parts(parts): &mut Parts<R>) {
-        let weights = self.block.weights;
-        // Permuted codes have one segment.
-        let segments = if I::PERMUTED { 1 } else { weights.segments() };
-        let (mut step, mut line) = (0, 0);
-        let one = segments == 1 && !weights.words.minimums;
-        if !one {
-            parts.fill([0.0; WIDEST]);
-        }
-        for segment in 0..segments {
-            let steps = weights.steps[segment];
-            let count = steps.div_ceil(Line::STEPS);
-            let lines = &self.lines[line..line + count];
-            let columns = weights.columns_of::<I>(panel.number, segment);
-            let mut acc = self.initial_accumulators::<I>(isa, columns, segment);
-            self.accumulate::<I>(isa, &mut acc, panel, lines, step..step + steps);
+        let (weights, units) = (self.block.weights, self.block.units);
+        let all = &units.all[..];
+        // Permuted codes have one unit.
+        let one = I::PERMUTED || all.len() == 1 && !self.block.packed_a.blocks;
+        if let (true, [unit]) = (one && !weights.words.minimums, all) {
+            let mut acc = self.initial_accumulators::<I>(isa, panel.number, 0, unit);
+            self.accumulate::<I>(isa, &mut acc, panel, unit);
             if let Target::I32(out) = self.block.target {
                 return self.write_accumulators::<I>(isa, &out, panel.number, &acc);
             }
-            let mut values = self.scaled::<I>(isa, acc, columns);
-            if one {
-                return self.finish::<I>(isa, panel.number, values);
-            }
+            let columns = weights.columns_of::<I>(panel.number, 0);
+            let values = self.scaled::<I>(isa, acc, columns, 0);
+            return self.finish::<I>(isa, panel.number, values);
+        }
+        if let Target::I32(out) = self.block.target {
+            // K is 0.
+            return self.write_accumulators::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
+        }
+        parts.fill([0.0; WIDEST]);
+        for (u, unit) in all.iter().enumerate() {
+            let mut acc = self.initial_accumulators::<I>(isa, panel.number, u, unit);
+            self.accumulate::<I>(isa, &mut acc, panel, unit);
+            let columns = weights.columns_of::<I>(panel.number, unit.segment);
+            let mut values = self.scaled::<I>(isa, acc, columns, u);
             if !columns.minimums.is_empty() {
-                self.add_minimums::<I>(isa, &mut values, columns, segment);
+                self.add_minimums::<I>(isa, &mut values, columns, u);
             }
             // In memory: the accumulators take the registers.
             for r in 0..R {
                 values[r] = add(isa, load(isa, &parts[r]), values[r]);
                 store(isa, values[r], &mut parts[r]);
             }
-            (step, line) = (step + steps, line + count);
-        }
-        if let Target::I32(out) = self.block.target {
-            // K is 0.
-            return self.write_accumulators::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
         }
         let mut values = [[isa.splat(0.0); 2]; R];
         for r in 0..R {
@@ -165,59 +165,67 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         self.finish::<I>(isa, panel.number, values);
     }
 
-    /// Adds `Σ a · code` over a segment, with the terms that [`Isa::COLUMN_INIT`], [`Isa::WINOGRAD`] and
-    /// [`Isa::UNSIGNED_CODES`] describe.
+    /// The parameters of the rows in a unit.
+    #[inline(always)]
+    fn rows_of(&self, unit: usize) -> &[Row; R] {
+        &self.rows[if self.block.packed_a.blocks { unit } else { 0 }]
+    }
+
+    /// Adds `Σ a · code` over a unit, with the terms that [`Isa::WINOGRAD`] and [`Isa::UNSIGNED_BITS`] describe.
     #[inline(always)]
     fn accumulate<I: Isa>(
         &self,
         isa: I,
         acc: &mut [[I::Ints; 2]; R],
         panel: Panel<'_, I::KStep>,
-        lines: &[[Line; R]],
-        steps: Range<usize>,
+        unit: &Unit,
     ) {
-        if PACKED {
-            self.accumulate_packed::<I>(isa, acc, panel, lines, steps);
-        } else if const { I::PERMUTED } {
+        if const { I::PERMUTED } {
             let order = self.block.weights.permutations.of(panel.number);
-            isa.accumulate_permuted::<R>(acc, lines, panel.steps, order);
-        } else {
-            for (a, b) in lines.iter().zip(panel.steps[steps].chunks(Line::STEPS)) {
-                isa.accumulate::<R>(acc, a, b);
-            }
+            return isa.accumulate_permuted::<R>(acc, self.lines, panel.steps, order);
+        }
+        let bits = self.block.weights.bits;
+        let per_byte = if PACKED { 8 / bits } else { 1 };
+        let steps = &panel.steps[unit.steps.start / per_byte..unit.steps.end / per_byte];
+        let lines = &self.lines[unit.at / Line::STEPS..];
+        let line = Line::STEPS / per_byte;
+        // The second half of a line, if the unit starts there.
+        let first = unit.at % Line::STEPS;
+        let (half, whole) = steps.split_at(if first == 0 { 0 } else { steps.len().min(line / 2) });
+        let mut lines = lines.iter();
+        if let (false, Some(a)) = (half.is_empty(), lines.as_slice().first()) {
+            self.accumulate_line::<I>(isa, acc, a, first, half);
+            lines.next();
+        }
+        for (a, b) in lines.zip(whole.chunks(line)) {
+            self.accumulate_line::<I>(isa, acc, a, 0, b);
         }
     }
 
-    /// Adds the products of packed codes, which are unpacked on the fly.
+    /// Adds the products of a line from k-step `first` on.
     #[inline(always)]
-    fn accumulate_packed<I: Isa>(
+    fn accumulate_line<I: Isa>(
         &self,
         isa: I,
         acc: &mut [[I::Ints; 2]; R],
-        panel: Panel<'_, I::KStep>,
-        lines: &[[Line; R]],
-        steps: Range<usize>,
+        a: &[Line; R],
+        first: usize,
+        b: &[I::KStep],
     ) {
+        if !PACKED {
+            return isa.accumulate::<R>(acc, a, first, b);
+        }
         let bits = self.block.weights.bits;
         if const { I::UNPACK_ABOVE > 0 } && bits == 4 {
-            let steps = &panel.steps[steps.start / 2..steps.end / 2];
-            for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / 2)) {
-                isa.accumulate_packed::<R>(acc, a, b);
-            }
-            return;
+            return isa.accumulate_packed::<R>(acc, a, first, b);
         }
         if const { R > FEW_ROWS } {
             unreachable!("panels of more rows are unpacked first");
         }
-        let per_byte = 8 / bits;
-        let steps = &panel.steps[steps.start / per_byte..steps.end / per_byte];
-        let steps = lines.iter().zip(steps.chunks(Line::STEPS / per_byte));
         let mut piece = [I::KStep::zeroed(); Line::STEPS];
-        for (a, b) in steps {
-            let piece = &mut piece[..b.len() * per_byte];
-            unpack_steps::<I>(self.block.weights, b, piece);
-            isa.accumulate::<R>(acc, a, piece);
-        }
+        let piece = &mut piece[..b.len() * 8 / bits];
+        unpack_steps::<I>(self.block.weights, b, piece);
+        isa.accumulate::<R>(acc, a, first, piece);
     }
 
     /// Zero-point compensation: the difference of `Σ (a - za) · (code - zw)` and `Σ a · code`. Accumulators
@@ -226,15 +234,18 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     fn initial_accumulators<I: Isa>(
         &self,
         isa: I,
-        columns: Columns<'_>,
-        segment: usize,
+        panel: usize,
+        u: usize,
+        unit: &Unit,
     ) -> [[I::Ints; 2]; R] {
+        let (weights, units) = (self.block.weights, self.block.units);
         let mut acc = [[isa.zero(); 2]; R];
-        if I::COLUMN_INIT {
-            acc = [load_ints(isa, columns.column_init); R];
+        let words = units.words(panel, u, I::NR);
+        if !units.init.is_empty() {
+            acc = [load_ints(isa, &units.init[words.clone()]); R];
         }
         if !self.row_init.is_empty() {
-            let init = &self.row_init[segment];
+            let init = &self.row_init[u];
             for r in 0..R {
                 let start = isa.splat_int(init[r]);
                 for v in 0..2 {
@@ -242,16 +253,18 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
                 }
             }
         }
-        let offsets = load_ints(isa, columns.column_offsets);
-        for r in 0..R {
-            let zero = isa.splat_int(self.rows[r].zero);
-            for v in 0..2 {
-                acc[r][v] = isa.subtract_product(acc[r][v], zero, offsets[v]);
+        if !self.block.packed_a.symmetric {
+            let (offsets, rows) = (load_ints(isa, &units.offsets[words]), self.rows_of(u));
+            for r in 0..R {
+                let zero = isa.splat_int(rows[r].zero);
+                for v in 0..2 {
+                    acc[r][v] = isa.subtract_product(acc[r][v], zero, offsets[v]);
+                }
             }
         }
-        if !columns.zero_points.is_empty() {
-            let (zero_points, row_sums) =
-                (load_ints(isa, columns.zero_points), &self.row_sums[segment]);
+        if weights.words.zero_points {
+            let zero_points = weights.columns_of::<I>(panel, unit.segment).zero_points;
+            let (zero_points, row_sums) = (load_ints(isa, zero_points), &self.row_sums[u]);
             for r in 0..R {
                 let sum = isa.splat_int(row_sums[r]);
                 for v in 0..2 {
@@ -269,11 +282,12 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         isa: I,
         acc: [[I::Ints; 2]; R],
         columns: Columns<'_>,
+        unit: usize,
     ) -> [[I::Floats; 2]; R] {
-        let scales = load(isa, columns.scales);
+        let (scales, rows) = (load(isa, columns.scales), self.rows_of(unit));
         let mut values = [[isa.splat(0.0); 2]; R];
         for r in 0..R {
-            let scale = isa.splat(self.rows[r].scale);
+            let scale = isa.splat(rows[r].scale);
             for v in 0..2 {
                 let scale = isa.mul(scale, scales[v]);
                 values[r][v] = isa.mul(isa.to_floats(acc[r][v]), scale);
@@ -289,11 +303,12 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         isa: I,
         values: &mut [[I::Floats; 2]; R],
         columns: Columns<'_>,
-        segment: usize,
+        unit: usize,
     ) {
-        let (minimums, sums) = (load(isa, columns.minimums), &self.row_sums[segment]);
+        let (minimums, sums) = (load(isa, columns.minimums), &self.row_sums[unit]);
+        let rows = self.rows_of(unit);
         for r in 0..R {
-            let (scale, sum) = (isa.splat(self.rows[r].scale), isa.splat(sums[r] as f32));
+            let (scale, sum) = (isa.splat(rows[r].scale), isa.splat(sums[r] as f32));
             for v in 0..2 {
                 let term = isa.mul(sum, isa.mul(scale, minimums[v]));
                 values[r][v] = isa.add(values[r][v], term);

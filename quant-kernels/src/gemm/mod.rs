@@ -23,7 +23,9 @@ use crate::dispatch::Kernel;
 use crate::error::LinearError;
 use crate::pack::b::PackedWeights;
 use crate::pack::source::{CodeRows, FloatRows, RangeOf, Source, params_of};
-use crate::scheme::{DynamicQuantization, Grid, Quantization, QuantizationType, ScaleType};
+use crate::scheme::{
+    DynamicGranularity, DynamicQuantization, Grid, Quantization, QuantizationType, ScaleType,
+};
 
 /// Activations, `[m, k]` in row-major order, and how they are quantized.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +80,10 @@ impl Kernel {
     /// - A slice has the wrong length.
     /// - [`Activations::Dynamic`]: a value is NaN or infinite. [`Activations::Static`]: a value is
     ///   NaN; infinities saturate.
-    /// - [`Output::I32`]: the weights have blocks along K, or activations stay floats.
+    /// - [`Output::I32`]: the weights have blocks along K or minimums, or activations stay floats or have
+    ///   blocks.
+    /// - Activations have blocks whose length does not divide that of the weights' blocks, or for which the
+    ///   weights are not packed ([`PackedWeights::for_blocks`]).
     ///
     /// After an error the output is unspecified.
     pub fn linear(
@@ -102,13 +107,15 @@ impl Kernel {
             }
             Activations::Dynamic { values, m, quantization } => {
                 length("activations", m.saturating_mul(k), values.len())?;
-                let DynamicQuantization { mapping, per_row } = quantization;
+                let DynamicQuantization { mapping, granularity } = quantization;
                 let grid = Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32);
-                let range = if per_row {
-                    RangeOf::Row(grid)
-                } else {
-                    let (lo, hi) = self.min_max(values)?;
-                    RangeOf::Finite(params_of(grid, lo, hi).into())
+                let range = match granularity {
+                    DynamicGranularity::Row => RangeOf::Row(grid),
+                    DynamicGranularity::Block(len) => RangeOf::Block(grid, len.get() as usize),
+                    DynamicGranularity::Tensor => {
+                        let (lo, hi) = self.min_max(values)?;
+                        RangeOf::Finite(params_of(grid, lo, hi).into())
+                    }
                 };
                 let source = FloatRows::new(values, k, range, grid.into());
                 self.multiply_rows(weights, source, m, epilogue, output, scratch)

@@ -78,8 +78,6 @@ pub(crate) trait Isa: Copy + Send + Sync {
     const GEMV_ROWS: usize = 0;
     /// Segments are padded to a multiple of this many k-steps.
     const GROUP: usize = 1;
-    /// Whether accumulators start with a value that depends on the column alone.
-    const COLUMN_INIT: bool = false;
     /// Whether weights are stored in a [`permutation`](crate::pack::permutation).
     const PERMUTED: bool = false;
     /// Whether the product is computed as a Winograd inner product ("A new algorithm for inner product",
@@ -88,21 +86,22 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// terms depend on the row or the column alone; they are subtracted once per accumulator, which saves half
     /// of the multiplications.
     const WINOGRAD: bool = false;
-    /// Whether codes of at most 4 bits are multiplied as stored, unsigned (`code + half`), with signed
-    /// activations. This shortens unpacking; `half · Σ (a - za)` is subtracted once per accumulator.
-    const UNSIGNED_CODES: bool = false;
+    /// The widths of codes that are multiplied as stored, unsigned (`code + half`), with signed activations. This
+    /// shortens unpacking; `half · Σ (a - za)` is subtracted once per accumulator.
+    const UNSIGNED_BITS: &'static [usize] = &[];
     /// Zero in each lane.
     fn zero(self) -> Self::Ints;
 
-    /// Adds the products of `a` and `b` to the accumulators, exactly. `b` has at most a line of k-steps, and
-    /// a multiple of [`Isa::GROUP`].
+    /// Adds the products of `a` and `b` to the accumulators, exactly. `b` has a multiple of [`Isa::GROUP`]
+    /// k-steps, at most those of `a` from `first` on, which is 0 or 8.
     ///
-    /// For codes of at most 4 bits, the number of k-steps is a multiple of 8, and `b` holds `code + half` if
-    /// [`Isa::UNSIGNED_CODES`].
+    /// For codes of at most 4 bits, the number of k-steps is a multiple of 8, and `b` holds `code + half` if they
+    /// are among [`Isa::UNSIGNED_BITS`].
     fn accumulate<const R: usize>(
         self,
         sums: &mut [[Self::Ints; 2]; R],
         a: &[Line; R],
+        first: usize,
         b: &[Self::KStep],
     );
 
@@ -121,6 +120,7 @@ pub(crate) trait Isa: Copy + Send + Sync {
         self,
         _sums: &mut [[Self::Ints; 2]; R],
         _a: &[Line; R],
+        _first: usize,
         _b: &[Self::KStep],
     ) {
     }

@@ -26,11 +26,12 @@ impl Isa for Scalar {
         self,
         sums: &mut [[Self::Ints; 2]; R],
         a: &[Line; R],
+        first: usize,
         b: &[Self::KStep],
     ) {
         for (s, step) in b.iter().enumerate() {
             for (sums, a) in sums.iter_mut().zip(a) {
-                let values = a.0[s].to_le_bytes();
+                let values = a.0[first + s].to_le_bytes();
                 for (sum, codes) in sums.as_flattened_mut().iter_mut().zip(step.as_flattened()) {
                     for (value, code) in values.iter().zip(codes) {
                         *sum = sum.wrapping_add(i32::from(*value) * i32::from(*code));

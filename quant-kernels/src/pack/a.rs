@@ -6,9 +6,9 @@
 //! tile      line 0 of row 0 │ line 0 of row 1 │ … │ line 1 of row 0 │ …
 //! ```
 //! A tile is then read from front to back, the lines of a row are at a constant distance, and no two lines
-//! that are used together fall into the same set of the cache, whatever K is. Each segment of K starts with
-//! a new line, whose rest is padded by 0. Codes are stored as `code + 128`, unsigned, unless the kernel
-//! multiplies unsigned weights of at most 4 bits ([`Isa::UNSIGNED_CODES`]).
+//! that are used together fall into the same set of the cache, whatever K is. Each [unit](super::units) of K
+//! starts with a new half of a line, and is padded by 0. Codes are stored as `code + 128`, unsigned, unless the
+//! kernel multiplies unsigned weights ([`Isa::UNSIGNED_BITS`]).
 //!
 //! For a [permutation](super::permutation), quarters of lines alternate, which are its blocks: two rows are
 //! permuted at a time.
@@ -18,8 +18,9 @@ use super::tiling::Tiling;
 use crate::dispatch::Arithmetic;
 use crate::isa::Operation;
 use crate::isa::permuted::BLOCK;
-use crate::isa::{Isa, Line};
+use crate::isa::{Isa, Line, QUANTIZE_LANES};
 use crate::pack::b::PackedWeights;
+use crate::pack::units::{ALIGNMENT, Units};
 use crate::scheme::NonFinite;
 use core::array::from_fn;
 use core::ops::Range;
@@ -28,15 +29,17 @@ use core::ops::Range;
 pub(crate) struct PackA<'a, S> {
     pub(crate) source: S,
     pub(crate) weights: &'a PackedWeights,
+    pub(crate) units: &'a Units,
     pub(crate) tiling: Tiling,
     pub(crate) tiles: Range<usize>,
     /// For `tiles` only; so the three below.
     pub(crate) lines: &'a mut [Line],
+    /// `[row]`, or `[tile][unit][row]` if the source has blocks. Zero points are those of signed codes.
     pub(crate) rows: &'a mut [Row],
-    /// `[tile][segment][row]`: the sum of the codes less their zero point; empty unless
+    /// `[tile][unit][row]`: the sum of the codes less their zero point; empty unless
     /// [`PackedWeights::has_row_sums`].
     pub(crate) row_sums: &'a mut [i32],
-    /// `[tile][segment][row]`: the initial accumulators; empty unless [`PackedWeights::row_init`].
+    /// `[tile][unit][row]`: the initial accumulators; empty unless [`PackedWeights::row_init`].
     pub(crate) row_init: &'a mut [i32],
 }
 
@@ -45,18 +48,14 @@ impl<S: Source> Operation for PackA<'_, S> {
 
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) -> Self::Output {
-        let lines_per_row = self.weights.lines;
         let first = self.tiling.rows(self.tiles.start).start;
         for tile in self.tiles.clone() {
             let rows = self.tiling.rows(tile);
-            let place = TilePlace { first, lines: (rows.start - first) * lines_per_row, rows };
-            let rows = &place.rows;
+            let place = TilePlace { before: rows.start - first, rows };
             // All parameters before the first row is filled: computing them ends in a long dependent chain, which
             // overlaps with the next row.
-            for row in rows.clone() {
-                self.rows[row - first] = self.source.row(isa, row)?;
-            }
-            for row in rows.clone() {
+            self.parameters(isa, &place)?;
+            for row in place.rows.clone() {
                 self.pack_row(isa, &place, row);
             }
         }
@@ -66,63 +65,143 @@ impl<S: Source> Operation for PackA<'_, S> {
 
 /// The position of a tile in the packed rows.
 struct TilePlace {
-    /// The index of the first packed row.
-    first: usize,
+    /// Packed rows before it.
+    before: usize,
     rows: Range<usize>,
-    /// The index of the first line.
-    lines: usize,
+}
+
+impl TilePlace {
+    /// The index of a value for each unit and row of a tile.
+    #[inline(always)]
+    fn index(&self, units: usize, unit: usize, row: usize) -> usize {
+        self.before * units + unit * self.rows.len() + (row - self.rows.start)
+    }
+}
+
+/// The codes of a unit that go into a line.
+#[derive(Clone, Copy)]
+struct Part {
+    row: usize,
+    /// The first code.
+    k: usize,
+    len: usize,
+    /// The position of the first code in the line.
+    at: usize,
 }
 
 impl<S: Source> PackA<'_, S> {
     #[inline(always)]
+    fn parameters<I: Isa>(&mut self, isa: I, place: &TilePlace) -> Result<(), NonFinite> {
+        if self.source.block().is_none() {
+            for row in place.rows.clone() {
+                self.rows[place.index(1, 0, row)] = self.source.row(isa, row)?;
+            }
+            return Ok(());
+        }
+        for row in place.rows.clone() {
+            for (u, unit) in self.units.all.iter().enumerate() {
+                let to = place.index(self.units.count(), u, row);
+                self.rows[to] = self.source.of_block(isa, row, unit.k.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
     fn pack_row<I: Isa>(&mut self, isa: I, place: &TilePlace, row: usize) {
-        const { assert!(!I::UNSIGNED_CODES || I::KR == 4 && !I::WINOGRAD) };
-        let weights = self.weights;
+        const { assert!(I::UNSIGNED_BITS.is_empty() || I::KR == 4 && !I::WINOGRAD) };
+        let (weights, units, height) = (self.weights, self.units, place.rows.len());
+        let lines = &mut self.lines[place.before * units.lines..][..height * units.lines];
         // AVX2 packs rows for codes that are not unsigned, too: permuted ones, and those of AVX-VNNI.
-        let signed = I::UNSIGNED_CODES && weights.shift != 0;
+        let signed = !I::UNSIGNED_BITS.is_empty() && weights.shift != 0;
         let sums = weights.common_zero != 0 || !self.row_sums.is_empty();
-        let TilePlace { first, ref rows, lines } = *place;
-        let of = self.rows[row - first];
-        let mut groups = self.lines[lines..].chunks_exact_mut(rows.len());
-        for segment in 0..weights.segments() {
-            let range = weights.segment_range(segment);
+        let blocks = self.source.block().is_some();
+        for (u, unit) in units.all.iter().enumerate() {
+            let to = place.index(units.count(), u, row);
+            let row_at = if blocks { to } else { place.index(1, 0, row) };
+            let of = self.rows[row_at];
             let (mut sum, mut start) = (0i32, 0i32);
-            for k in range.clone().step_by(Line::STEPS * I::KR) {
-                let (Some(group), left) = (groups.next(), range.end - k) else { break };
-                let mut line = if I::KR == 4 {
-                    bytes(isa, &self.source, of, (row, k), left)
-                } else {
-                    words(isa, &self.source, of, (row, k), left)
-                };
+            let (mut step, mut k) = (unit.at, unit.first);
+            while k < unit.k.end {
+                let within = step % Line::STEPS;
+                let end = unit.k.end.min(k + (Line::STEPS - within) * I::KR);
+                let from = k.max(unit.k.start);
+                let at = within * I::KR + (from - k);
+                let part = Part { row, k: from, len: end - from, at };
+                let mut line = line_of(isa, &self.source, of, part);
                 if sums {
                     sum += sum_of(&line);
                 }
                 if signed {
-                    make_signed(&mut line, left);
+                    make_signed(&mut line, part);
                 }
                 if I::WINOGRAD {
                     start = start.wrapping_sub(products_of(&line));
                 }
+                let group = &mut lines[step / Line::STEPS * height..][..height];
+                let r = row - place.rows.start;
                 // Permuted codes have four values in a k-step: known at compile time.
                 if I::KR == 4 && weights.arithmetic == Arithmetic::Permuted {
-                    place_quarters(line, row - rows.start, group);
+                    place_quarters(line, r, group);
+                } else if within == 0 {
+                    group[r] = line;
                 } else {
-                    group[row - rows.start] = line;
+                    group[r].0[ALIGNMENT..].copy_from_slice(&line.0[ALIGNMENT..]);
                 }
+                (step, k) = (step + Line::STEPS - within, k + (Line::STEPS - within) * I::KR);
             }
-            let sum = sum.wrapping_sub(of.zero.wrapping_mul(range.len() as i32));
-            let to = (rows.start - first) * weights.segments() + segment * rows.len();
-            let to = to + (row - rows.start);
+            let sum = sum.wrapping_sub(of.zero.wrapping_mul(unit.k.len() as i32));
             if !self.row_sums.is_empty() {
                 self.row_sums[to] = sum;
             }
             if weights.row_init {
                 self.row_init[to] = start.wrapping_sub(weights.common_zero.wrapping_mul(sum));
             }
+            if blocks {
+                self.rows[to].zero -= 128;
+            }
         }
-        if signed {
-            self.rows[row - first].zero -= 128;
+        if !blocks {
+            self.rows[place.index(1, 0, row)].zero -= 128;
         }
+    }
+}
+
+/// A line with some codes, and 0 elsewhere.
+#[inline(always)]
+fn line_of<I: Isa>(isa: I, source: &impl Source, of: Row, part: Part) -> Line {
+    let mut line = Line::ZERO;
+    if I::KR == 4 {
+        fill(isa, source, of, part, line.bytes_mut());
+        return line;
+    }
+    let mut codes = [0; 32];
+    fill(isa, source, of, part, &mut codes);
+    let words: &mut [u16; 32] = bytemuck::cast_mut(&mut line);
+    for i in 0..32 {
+        words[i] = u16::from(codes[i]);
+    }
+    line
+}
+
+/// Writes the codes of a line: `N` if it is full.
+#[inline(always)]
+fn fill<const N: usize>(
+    isa: impl Isa,
+    source: &impl Source,
+    of: Row,
+    part: Part,
+    codes: &mut [u8; N],
+) {
+    const HALF: usize = QUANTIZE_LANES;
+    let Part { row, k, len, at } = part;
+    if len == N {
+        return source.fill(isa, of, row, k, codes);
+    }
+    let codes = &mut codes[at..][..len];
+    match codes.first_chunk_mut::<HALF>() {
+        Some(codes) if len == HALF => source.fill(isa, of, row, k, codes),
+        _ => source.fill_part(of, row, k, codes),
     }
 }
 
@@ -136,48 +215,6 @@ fn place_quarters(line: Line, r: usize, group: &mut [Line]) {
     }
 }
 
-/// A line of 64 bytes.
-#[inline(always)]
-fn bytes<S: Source>(
-    isa: impl Isa,
-    source: &S,
-    of: Row,
-    (row, k): (usize, usize),
-    left: usize,
-) -> Line {
-    let mut line = Line::ZERO;
-    let codes = line.bytes_mut();
-    if left >= 64 {
-        source.fill(isa, of, row, k, codes);
-    } else {
-        source.fill_part(of, row, k, &mut codes[..left]);
-    }
-    line
-}
-
-/// A line of 32 codes as i16.
-#[inline(always)]
-fn words<S: Source>(
-    isa: impl Isa,
-    source: &S,
-    of: Row,
-    (row, k): (usize, usize),
-    left: usize,
-) -> Line {
-    let mut codes = [0; 32];
-    if left >= 32 {
-        source.fill(isa, of, row, k, &mut codes);
-    } else {
-        source.fill_part(of, row, k, &mut codes[..left]);
-    }
-    let mut line = Line::ZERO;
-    let words: &mut [u16; 32] = bytemuck::cast_mut(&mut line);
-    for i in 0..32 {
-        words[i] = u16::from(codes[i]);
-    }
-    line
-}
-
 /// The sum of the codes in a line of either kind: the high bytes of i16 are 0.
 #[inline(always)]
 fn sum_of(line: &Line) -> i32 {
@@ -188,14 +225,17 @@ fn sum_of(line: &Line) -> i32 {
     sum
 }
 
-/// Subtracts 128 from the first `left` codes of a line, and clears the others.
+/// Subtracts 128 from the codes of a line, and leaves the rest 0.
 #[inline(always)]
-fn make_signed(line: &mut Line, left: usize) {
-    for code in line.bytes_mut() {
-        *code ^= 0x80;
+fn make_signed(line: &mut Line, part: Part) {
+    if part.len == 64 {
+        for code in line.bytes_mut() {
+            *code ^= 0x80;
+        }
+        return;
     }
-    if left < 64 {
-        line.bytes_mut()[left..].fill(0);
+    for code in &mut line.bytes_mut()[part.at..][..part.len] {
+        *code ^= 0x80;
     }
 }
 

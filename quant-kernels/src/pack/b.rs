@@ -8,19 +8,21 @@
 //! ```
 //! Codes of 4 and 2 bits stay packed: each stored k-step holds two or four k-steps, the first in the low
 //! bits, as unsigned numbers (`code + 8` or `code + 2`). Padding is code 0, where activations are 0, too;
-//! that matters where codes are multiplied as stored ([`Isa::UNSIGNED_CODES`]).
+//! that matters where codes are multiplied as stored ([`Isa::UNSIGNED_BITS`]).
 //!
 //! Let `c` be a code as it is multiplied, `code` or `code + half`, and `zc` its zero point, shifted alike. With
 //! activations `a` and their zero point `za`, shifted alike, too,
 //! `Σ (a - za) · (c - zc) = Σ a · c - za · Σ c - zc · Σ (a - za)`.
-//! The column offset `Σ c` is stored for each segment and column. The last sum, the row sum, is taken when
-//! rows are packed. Its product with `zc` is a part of the initial accumulators of the row if `zc` is the same
-//! for all codes, and else computed for each column. All of this wraps in i32: the final value fits, so
-//! intermediate values may overflow.
+//! The column offset `Σ c` is stored for each block of activations or segment ([`Units`]) and column. The last
+//! sum, the row sum, is taken when rows are packed. Its product with `zc` is a part of the initial accumulators
+//! of the row if `zc` is the same for all codes, and else computed for each column. All of this wraps in i32:
+//! the final value fits, so intermediate values may overflow.
 
 use crate::dispatch::{Arithmetic, Kernel};
+use crate::error::LinearError;
 use crate::isa::{Isa, Line, Operation};
 use crate::pack::permutation::Permutations;
+use crate::pack::units::Units;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -33,6 +35,8 @@ pub struct PackedWeights {
     pub(crate) k: usize,
     /// The length of a segment, at most `k`.
     pub(crate) segment: usize,
+    /// The length of a block of weights along K, whatever `k` is; `None` if they have none.
+    pub(crate) block: Option<usize>,
     pub(crate) bits: usize,
     pub(crate) nr: usize,
     /// [`Isa::GEMV_ROWS`].
@@ -46,8 +50,10 @@ pub struct PackedWeights {
     pub(crate) panel_bytes: usize,
     /// K-steps of each segment of a panel, once unpacked.
     pub(crate) steps: Vec<usize>,
-    /// Lines of a packed row of activations: each segment starts with a new one.
-    pub(crate) lines: usize,
+    /// Segments as units of activations.
+    pub(crate) segment_units: Units,
+    /// Blocks of activations that are shorter than segments, if weights are packed for them.
+    pub(crate) block_units: Option<Units>,
     /// Empty, unless `arithmetic` is [`Arithmetic::Permuted`].
     pub(crate) permutations: Permutations,
     /// `[panel][segment][word][column]`: see [`ColumnWords`].
@@ -61,22 +67,18 @@ pub struct PackedWeights {
     pub(crate) row_init: bool,
 }
 
-/// The words of [`Columns`]: bits of scales, column offsets, and, if needed, initial accumulators, zero points
-/// and bits of minimums.
+/// The words of [`Columns`]: bits of scales, and, if needed, zero points and bits of minimums.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ColumnWords {
-    pub(crate) column_init: bool,
     pub(crate) zero_points: bool,
     pub(crate) minimums: bool,
 }
 
 impl ColumnWords {
     pub(crate) const SCALES: usize = 0;
-    pub(crate) const COLUMN_OFFSETS: usize = 1;
-    pub(crate) const COLUMN_INIT: usize = 2;
 
     pub(crate) fn zero_points_at(self) -> usize {
-        2 + usize::from(self.column_init)
+        1
     }
 
     pub(crate) fn minimums_at(self) -> usize {
@@ -92,13 +94,10 @@ impl ColumnWords {
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<'a> {
     pub(crate) scales: &'a [f32],
-    pub(crate) column_offsets: &'a [i32],
     /// Of codes as they are multiplied; empty if all are the same.
     pub(crate) zero_points: &'a [i32],
     /// Empty if there are none.
     pub(crate) minimums: &'a [f32],
-    /// Initial accumulators; empty unless [`Isa::COLUMN_INIT`].
-    pub(crate) column_init: &'a [i32],
 }
 
 impl PackedWeights {
@@ -120,7 +119,8 @@ impl PackedWeights {
     /// The bytes of memory that the packed weights take.
     pub fn bytes(&self) -> usize {
         let words = self.parameters.len() * size_of::<i32>();
-        self.data.len() * size_of::<Line>() + self.permutations.bytes() + words
+        let sums = self.segment_units.bytes() + self.block_units.as_ref().map_or(0, Units::bytes);
+        self.data.len() * size_of::<Line>() + self.permutations.bytes() + words + sums
     }
 
     /// Runs an operation with the instruction set that multiplies these weights.
@@ -172,6 +172,7 @@ impl PackedWeights {
         match (self.bits, self.unpack_above) {
             (8, 0) => 0,
             (8, _) => self.panel_bytes * 2,
+            (4, usize::MAX) => 0,
             (bits, _) => self.panel_bytes * 8 / bits,
         }
     }
@@ -185,16 +186,30 @@ impl PackedWeights {
     /// The parameters of a panel, for the instruction set that multiplies these weights.
     #[inline(always)]
     pub(crate) fn columns_of<I: Isa>(&self, panel: usize, segment: usize) -> Columns<'_> {
-        debug_assert_eq!(self.words.column_init, I::COLUMN_INIT);
-        let words = ColumnWords { column_init: I::COLUMN_INIT, ..self.words };
+        let words = self.words;
         let each = words.count() * I::NR;
         let at = (panel * self.segments() + segment) * each;
         let (scales, rest) = self.parameters[at..][..each].split_at(I::NR);
-        let (column_offsets, rest) = rest.split_at(I::NR);
-        let (column_init, rest) = rest.split_at(if I::COLUMN_INIT { I::NR } else { 0 });
         let (zero_points, minimums) = rest.split_at(if words.zero_points { I::NR } else { 0 });
         let (scales, minimums) = (bytemuck::cast_slice(scales), bytemuck::cast_slice(minimums));
-        Columns { scales, column_offsets, zero_points, minimums, column_init }
+        Columns { scales, zero_points, minimums }
+    }
+
+    /// The units of rows with one scale each, or of rows with a scale for each `block` of activations.
+    pub(crate) fn units(&self, block: Option<usize>) -> Result<&Units, LinearError> {
+        let Some(activations) = block else { return Ok(&self.segment_units) };
+        match (self.block, &self.block_units) {
+            (Some(weights), _) if !weights.is_multiple_of(activations) => {
+                Err(LinearError::BlockLengths { weights, activations })
+            }
+            (Some(weights), _) if weights == activations => Ok(&self.segment_units),
+            _ if activations >= self.k => Ok(&self.segment_units),
+            (_, Some(units)) if units.len == activations => Ok(units),
+            (_, units) => {
+                let packed_for = units.as_ref().map(|units| units.len);
+                Err(LinearError::OtherBlocks { packed_for, activations })
+            }
+        }
     }
 
     /// The index of a word of [`ColumnWords`].

@@ -10,6 +10,7 @@ pub(crate) mod permutation;
 mod quads;
 pub(crate) mod source;
 pub(crate) mod tiling;
+pub(crate) mod units;
 pub(crate) mod unpack;
 pub(crate) mod weights;
 

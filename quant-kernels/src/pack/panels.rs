@@ -3,7 +3,8 @@
 use super::b::{ColumnWords, PackedWeights};
 use super::permutation::{BlockPermutation, Permutations};
 use super::quads;
-use super::weights::{Codes, Weights, check, unpack_row};
+use super::units::{UnitShape, Units};
+use super::weights::{Codes, Weights, block_of, check, unpack_row};
 use crate::dispatch::{Arithmetic, Kernel};
 use crate::error::PackError;
 use crate::isa::permuted::{BLOCK, NEGATED};
@@ -11,6 +12,7 @@ use crate::isa::{Isa, Line, Operation};
 use crate::scheme::Granularity;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 impl PackedWeights {
     /// Packs weights for a kernel.
@@ -22,7 +24,35 @@ impl PackedWeights {
     ///   the largest `|code - zero point|`.
     pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
         let segment = check(weights)?;
-        Ok(pack(kernel, arithmetic(kernel, weights, segment), weights, segment))
+        Ok(pack(kernel, arithmetic(kernel, weights, segment), weights, segment, None))
+    }
+
+    /// Packs weights for a kernel and for activations that are quantized in blocks of `block` along K
+    /// ([`DynamicGranularity::Block`](crate::scheme::DynamicGranularity::Block)).
+    ///
+    /// Other activations multiply these weights, too. [`PackedWeights::new`] suffices where `block` is the
+    /// length of the weights' own blocks.
+    ///
+    /// # Errors
+    /// As [`PackedWeights::new`]; and the weights have blocks whose length is not a multiple of `block`.
+    pub fn for_blocks(
+        kernel: Kernel,
+        weights: &Weights<'_>,
+        block: NonZeroU32,
+    ) -> Result<Self, PackError> {
+        let (segment, activations) = (check(weights)?, block.get() as usize);
+        match block_of(weights) {
+            Some(weights) if !weights.is_multiple_of(activations) => {
+                return Err(PackError::BlockLengths { weights, activations });
+            }
+            _ => {}
+        }
+        // A permutation exceeds blocks.
+        let arithmetic = match weights.codes {
+            Codes::Packed(..) => Arithmetic::SubByte,
+            Codes::Bytes(_) => Arithmetic::FullRange,
+        };
+        Ok(pack(kernel, arithmetic, weights, segment, Some(activations)))
     }
 
     /// Packs weights for a kernel and for activations that stay floats,
@@ -39,7 +69,7 @@ impl PackedWeights {
             Codes::Packed(..) => Arithmetic::SubByte,
             Codes::Bytes(_) => Arithmetic::FullRange,
         };
-        Ok(pack(kernel, arithmetic, weights, segment))
+        Ok(pack(kernel, arithmetic, weights, segment, None))
     }
 }
 
@@ -52,9 +82,8 @@ struct PanelShape {
     unpack_above: usize,
     widen_above: usize,
     group: usize,
-    column_init: bool,
     winograd: bool,
-    unsigned_codes: bool,
+    unsigned_bits: &'static [usize],
 }
 
 struct PanelShapeOf;
@@ -72,9 +101,8 @@ impl Operation for PanelShapeOf {
             unpack_above: I::UNPACK_ABOVE,
             widen_above: I::WIDEN_ABOVE,
             group: I::GROUP,
-            column_init: I::COLUMN_INIT,
             winograd: I::WINOGRAD,
-            unsigned_codes: I::UNSIGNED_CODES,
+            unsigned_bits: I::UNSIGNED_BITS,
         }
     }
 }
@@ -98,6 +126,7 @@ fn pack(
     arithmetic: Arithmetic,
     weights: &Weights<'_>,
     segment: usize,
+    block: Option<usize>,
 ) -> PackedWeights {
     let PanelShape {
         kr,
@@ -107,9 +136,8 @@ fn pack(
         unpack_above,
         widen_above,
         group,
-        column_init,
         winograd,
-        unsigned_codes,
+        unsigned_bits,
     } = kernel.multiply(arithmetic, PanelShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Every kernel multiplies packed codes 8 k-steps at a time.
@@ -127,11 +155,23 @@ fn pack(
     let mut data = vec![Line::ZERO; (panels * panel_bytes).div_ceil(size_of::<Line>())];
     let zeros = weights.zero_points;
     let zero_points = zeros.iter().any(|zero| *zero != zeros[0]);
-    let words = ColumnWords { column_init, zero_points, minimums: !weights.minimums.is_empty() };
+    let words = ColumnWords { zero_points, minimums: !weights.minimums.is_empty() };
     let zero = zeros.first().map_or(0, |zero| i32::from(*zero));
-    let shift = if unsigned_codes && bits < 8 { 1 << (bits - 1) } else { 0 };
+    let shift = if unsigned_bits.contains(&bits) { 1 << (bits - 1) } else { 0 };
     let common_zero = if zero_points { 0 } else { zero + shift };
+    let shape = UnitShape {
+        k: k_of_rows,
+        segment,
+        steps: &steps,
+        kr,
+        group,
+        columns: if segments == 0 { 0 } else { panels * nr },
+        init: shift == 0,
+    };
     let mut packed = PackedWeights {
+        block: block_of(weights),
+        segment_units: Units::new(&shape, segment),
+        block_units: block.filter(|len| *len < segment).map(|len| Units::new(&shape, len)),
         kernel,
         arithmetic,
         n,
@@ -145,7 +185,6 @@ fn pack(
         data: Vec::new(),
         panel_bytes,
         permutations: Permutations::new(steps.iter().sum::<usize>() * kr / BLOCK),
-        lines: steps.iter().map(|steps| steps.div_ceil(Line::STEPS)).sum(),
         steps,
         parameters: vec![0; panels * segments * words.count() * nr],
         words,
@@ -173,7 +212,12 @@ fn pack(
                 let permutations = &permutations[panel * blocks..][..blocks];
                 rows.permute(&mut packed, panel, permutations);
             }
-            Arithmetic::FullRange if winograd => rows.sum_of_products(&mut packed, panel),
+            Arithmetic::FullRange if winograd => {
+                let PackedWeights { segment_units, block_units, .. } = &mut packed;
+                for units in core::iter::once(segment_units).chain(block_units) {
+                    rows.sum_of_products((kr, nr), units, panel);
+                }
+            }
             _ => {}
         }
         rows.write(bits, kr, nr, bytes);
@@ -233,8 +277,7 @@ impl PanelRows {
     ) {
         packed.permutations.push(permutations);
         let order = packed.permutations.of(panel);
-        let at = packed.word(ColumnWords::COLUMN_INIT, panel, 0);
-        let column_init = &mut packed.parameters[at..];
+        let column_init = &mut packed.segment_units.init[panel * packed.nr..];
         let mut row = vec![0; self.len];
         for (codes, base) in self.codes.chunks_exact_mut(self.stride).zip(column_init) {
             let blocks = order.patterns.iter().zip(order.sources);
@@ -253,17 +296,16 @@ impl PanelRows {
     }
 
     /// The part of [`Isa::WINOGRAD`] that depends on the column alone.
-    fn sum_of_products(&self, packed: &mut PackedWeights, panel: usize) {
+    fn sum_of_products(&self, (kr, nr): (usize, usize), units: &mut Units, panel: usize) {
         for (column, codes) in self.codes.chunks_exact(self.stride).enumerate() {
-            for (s, start) in self.offsets.iter().enumerate() {
-                let end = self.offsets.get(s + 1).map_or(self.len, |end| *end);
-                let quads = codes[*start..end].as_chunks::<4>().0;
+            for (u, unit) in units.all.iter().enumerate() {
+                let quads = codes[unit.steps.start * kr..unit.steps.end * kr].as_chunks::<4>().0;
                 let products = quads.iter().map(|of| {
                     let [a, b, c, d] = of.map(i32::from);
                     a * c + b * d
                 });
-                let to = packed.word(ColumnWords::COLUMN_INIT, panel, s) + column;
-                packed.parameters[to] = products.fold(0, i32::wrapping_sub);
+                let to = &mut units.init[(panel * units.all.len() + u) * nr + column];
+                *to = products.fold(*to, i32::wrapping_sub);
             }
         }
     }
@@ -312,19 +354,20 @@ impl PackedWeights {
     fn set_parameters(&mut self, weights: &Weights<'_>, n: usize, row: &[i8]) {
         let segments = self.segments();
         let (panel, column) = (n / self.nr, n % self.nr);
-        for (s, codes) in row.chunks(self.segment).enumerate() {
+        for units in core::iter::once(&mut self.segment_units).chain(&mut self.block_units) {
+            units.set_sums(row, self.shift, (panel, column), self.nr);
+        }
+        for s in 0..segments {
             let from = match weights.granularity {
                 Granularity::PerTensor => 0,
                 Granularity::PerChannel(_) => n,
                 Granularity::PerBlock(_) => n * segments + s,
             };
             let at = |word| self.word(word, panel, s) + column;
-            let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
             let words = self.words;
-            let [scale, offset] = [ColumnWords::SCALES, ColumnWords::COLUMN_OFFSETS].map(at);
+            let scale = at(ColumnWords::SCALES);
             let [zero, minimum] = [words.zero_points_at(), words.minimums_at()].map(at);
             self.parameters[scale] = weights.scales[from].to_bits() as i32;
-            self.parameters[offset] = sum + self.shift * codes.len() as i32;
             if words.zero_points {
                 self.parameters[zero] = i32::from(weights.zero_points[from]) + self.shift;
             }

@@ -3,7 +3,8 @@
 use crate::elementwise::affine::Affine;
 use crate::elementwise::min_max::FindRange;
 use crate::isa::{Isa, Operation};
-use crate::scheme::{CodeRange, Grid, NonFinite, QuantParams, Range};
+use crate::scheme::{CodeRange, Grid, Mapping, NonFinite, QuantParams, Range as Values};
+use core::ops::Range;
 
 /// The parameters of a row.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,21 @@ impl From<QuantParams> for Row {
 pub(crate) trait Source: Copy + Sync {
     /// The scale and the zero point of a row.
     fn row(&self, isa: impl Isa, row: usize) -> Result<Row, NonFinite>;
+
+    /// The length of the blocks of a row that have parameters of their own.
+    #[inline(always)]
+    fn block(&self) -> Option<usize> {
+        None
+    }
+
+    /// The scale and the zero point of a block of a row.
+    #[inline(always)]
+    fn of_block(&self, isa: impl Isa, row: usize, _: Range<usize>) -> Result<Row, NonFinite> {
+        self.row(isa, row)
+    }
+
+    /// Whether all zero points are known to be 0.
+    fn symmetric(&self) -> bool;
 
     /// Writes `N` codes of a row from `k` on, plus 128. `N` is the length of a whole line.
     #[inline(always)]
@@ -69,6 +85,10 @@ impl Source for CodeRows<'_> {
         Ok(Row::new(of_row(self.scales, row).unwrap_or(1.0), i32::from(zero)))
     }
 
+    fn symmetric(&self) -> bool {
+        self.zero_points.iter().all(|zero| *zero == 0)
+    }
+
     #[inline(always)]
     fn fill_part(&self, _: Row, row: usize, k: usize, codes: &mut [u8]) {
         let from = &self.codes[row * self.k + k..][..codes.len()];
@@ -103,6 +123,8 @@ pub(crate) enum RangeOf {
     Given(Row),
     /// The range of each row.
     Row(Grid),
+    /// The range of each block of so many values of a row.
+    Block(Grid, usize),
 }
 
 impl Source for FloatRows<'_> {
@@ -117,14 +139,32 @@ impl Source for FloatRows<'_> {
                 }
                 Ok(of)
             }
-            RangeOf::Row(grid) => {
-                let ends = FindRange { values }.run(isa);
-                if !ends.finite() {
-                    return Err(first(values, row * self.k, |value| !value.is_finite()));
-                }
-                let (lo, hi) = ends.range();
-                Ok(params_of(grid, lo, hi).into())
+            RangeOf::Row(grid) | RangeOf::Block(grid, _) => {
+                self.of_range(isa, grid, row, 0..self.k)
             }
+        }
+    }
+
+    #[inline(always)]
+    fn block(&self) -> Option<usize> {
+        match self.range {
+            RangeOf::Block(_, len) => Some(len),
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn of_block(&self, isa: impl Isa, row: usize, k: Range<usize>) -> Result<Row, NonFinite> {
+        match self.range {
+            RangeOf::Block(grid, _) => self.of_range(isa, grid, row, k),
+            _ => self.row(isa, row),
+        }
+    }
+
+    fn symmetric(&self) -> bool {
+        match self.range {
+            RangeOf::Finite(of) | RangeOf::Given(of) => of.zero == 128,
+            RangeOf::Row(grid) | RangeOf::Block(grid, _) => grid.mapping() == Mapping::Symmetric,
         }
     }
 
@@ -152,6 +192,25 @@ impl Source for FloatRows<'_> {
 }
 
 impl FloatRows<'_> {
+    /// The parameters of the range of some values of a row.
+    #[inline(always)]
+    fn of_range(
+        &self,
+        isa: impl Isa,
+        grid: Grid,
+        row: usize,
+        k: Range<usize>,
+    ) -> Result<Row, NonFinite> {
+        let start = row * self.k + k.start;
+        let values = &self.values[start..][..k.len()];
+        let ends = FindRange { values }.run(isa);
+        if !ends.finite() {
+            return Err(first(values, start, |value| !value.is_finite()));
+        }
+        let (lo, hi) = ends.range();
+        Ok(params_of(grid, lo, hi).into())
+    }
+
     #[inline(always)]
     fn affine(&self, of: Row) -> Affine {
         Affine::new(of.scale, of.zero - 128, self.qmin, self.qmax)
@@ -161,7 +220,7 @@ impl FloatRows<'_> {
 /// Rules 1 and 2 for a finite range.
 pub(crate) fn params_of(grid: Grid, lo: f32, hi: f32) -> QuantParams {
     // Neither can fail: both ends are finite, and so is the f32 scale of a finite range.
-    let params = Range::new(lo.min(0.0), hi.max(0.0)).and_then(|range| grid.params(range).ok());
+    let params = Values::new(lo.min(0.0), hi.max(0.0)).and_then(|range| grid.params(range).ok());
     params.unwrap_or(QuantParams::UNIT)
 }
 

@@ -29,14 +29,14 @@ impl Operation for Unpack<'_> {
     }
 }
 
-/// Unpacks k-steps as they are multiplied: unsigned if [`Isa::UNSIGNED_CODES`].
+/// Unpacks k-steps as they are multiplied: unsigned if their width is one of [`Isa::UNSIGNED_BITS`].
 #[inline(always)]
 pub(crate) fn unpack_steps<I: Isa>(
     weights: &PackedWeights,
     packed: &[I::KStep],
     out: &mut [I::KStep],
 ) {
-    let half = if I::UNSIGNED_CODES { 0 } else { weights.half() };
+    let half = if weights.shift == 0 { weights.half() } else { 0 };
     unpack::<I>(weights.bits, packed, out, half);
 }
 

@@ -36,6 +36,14 @@ pub enum Codes<'a> {
     Packed(BitWidth, &'a [u8]),
 }
 
+/// The length of the blocks of weights along K, whatever K is; `None` if they have none.
+pub(crate) fn block_of(weights: &Weights<'_>) -> Option<usize> {
+    match weights.granularity {
+        Granularity::PerBlock(block) => Some(block.len()),
+        _ => None,
+    }
+}
+
 /// Checks lengths and limits. Returns the length of a segment.
 pub(crate) fn check(weights: &Weights<'_>) -> Result<usize, PackError> {
     let &Weights { n, k, codes, granularity, scales, zero_points, minimums } = weights;

@@ -1,6 +1,7 @@
 //! What can be asked of an activation.
 
 use core::fmt;
+use core::num::NonZeroU32;
 use core::str::FromStr;
 
 use alloc::string::{String, ToString};
@@ -16,6 +17,7 @@ use super::{Grid, Mapping, NameError, QuantizationType, ScaleType};
 /// | `float` | not at all: the products of quantized weights are float, too |
 /// | `dynamic` | `dynamic-per-row-affine`: by the range that each row has |
 /// | `dynamic-per-(row\|tensor)-(affine\|symmetric)` | by the range found on the way |
+/// | `dynamic-per-block-N-(affine\|symmetric)` | by the range of each `N` elements of a row |
 /// | `static` | `static-affine-int8`: by a range found in calibration |
 /// | `static-(affine\|symmetric)-int(2..8)` | likewise, with other codes |
 ///
@@ -44,8 +46,10 @@ pub enum ActivationScheme {
 
 impl ActivationScheme {
     /// 8 bits, affine, by the range that each row has.
-    pub const DYNAMIC: Self =
-        Self::Dynamic(DynamicQuantization { mapping: ActivationMapping::Affine, per_row: true });
+    pub const DYNAMIC: Self = Self::Dynamic(DynamicQuantization {
+        mapping: ActivationMapping::Affine,
+        granularity: DynamicGranularity::Row,
+    });
 
     /// 8 bits, affine, by a range found in calibration.
     pub const STATIC: Self =
@@ -93,23 +97,26 @@ impl fmt::Display for ActivationScheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Float => f.write_str("float"),
-            Self::Dynamic(DynamicQuantization { mapping, per_row }) => {
-                let unit = if *per_row { "row" } else { "tensor" };
-                write!(f, "dynamic-per-{unit}-{mapping}")
+            Self::Dynamic(DynamicQuantization { mapping, granularity }) => {
+                write!(f, "dynamic-per-{granularity}-{mapping}")
             }
             Self::Static { ty, mapping } => write!(f, "static-{mapping}-{ty}"),
         }
     }
 }
 
-const EXPECTED: &str = "float, dynamic, static, dynamic-per-(row|tensor)-(affine|symmetric) or \
+const EXPECTED: &str = "float, dynamic, static, \
+                        dynamic-per-(row|tensor|block-N)-(affine|symmetric) or \
                         static-(affine|symmetric)-int(2..8)";
 
-/// All schemes.
+/// All schemes; of those with blocks, the ones of 32.
 fn all() -> impl Iterator<Item = ActivationScheme> {
     let mappings = [ActivationMapping::Affine, ActivationMapping::Symmetric];
-    let dynamic = [true, false].into_iter().flat_map(move |per_row| {
-        mappings.map(|mapping| ActivationScheme::Dynamic(DynamicQuantization { mapping, per_row }))
+    let block = NonZeroU32::new(32).map(DynamicGranularity::Block);
+    let units = [DynamicGranularity::Row, DynamicGranularity::Tensor].into_iter().chain(block);
+    let dynamic = units.flat_map(move |granularity| {
+        mappings
+            .map(|mapping| ActivationScheme::Dynamic(DynamicQuantization { mapping, granularity }))
     });
     let fixed = QuantizationType::ALL
         .into_iter()
@@ -124,27 +131,67 @@ impl FromStr for ActivationScheme {
         match name {
             "dynamic" => Ok(Self::DYNAMIC),
             "static" => Ok(Self::STATIC),
-            _ => all().find(|scheme| scheme.to_string() == name).ok_or_else(|| {
-                let names = all().map(|scheme| scheme.to_string());
-                let candidates = names.chain(["dynamic", "static"].map(String::from));
-                NameError::new(name, "activation scheme", EXPECTED, candidates)
-            }),
+            _ => per_block(name)
+                .or_else(|| all().find(|scheme| scheme.to_string() == name))
+                .ok_or_else(|| {
+                    let names = all().map(|scheme| scheme.to_string());
+                    let candidates = names.chain(["dynamic", "static"].map(String::from));
+                    NameError::new(name, "activation scheme", EXPECTED, candidates)
+                }),
         }
     }
 }
 
-/// How activations are quantized by the range they have (rule 7).
+/// The scheme that a name like `dynamic-per-block-32-symmetric` stands for.
+fn per_block(name: &str) -> Option<ActivationScheme> {
+    let (len, mapping) = name.strip_prefix("dynamic-per-block-")?.split_once('-')?;
+    let granularity = DynamicGranularity::Block(len.parse().ok()?);
+    let mapping = match mapping {
+        "affine" => ActivationMapping::Affine,
+        "symmetric" => ActivationMapping::Symmetric,
+        _ => return None,
+    };
+    let scheme = ActivationScheme::Dynamic(DynamicQuantization { mapping, granularity });
+    // Not `+32` or `032`.
+    (scheme.to_string() == name).then_some(scheme)
+}
+
+/// How activations are quantized by the range they have (rules 7 and 15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DynamicQuantization {
     /// Affine, unless told otherwise.
     pub mapping: ActivationMapping,
-    /// Whether each row has its own range, so that its result does not depend on the others.
-    pub per_row: bool,
+    /// Per row, unless told otherwise.
+    pub granularity: DynamicGranularity,
 }
 
 impl Default for DynamicQuantization {
     fn default() -> Self {
-        Self { mapping: ActivationMapping::Affine, per_row: true }
+        Self { mapping: ActivationMapping::Affine, granularity: DynamicGranularity::Row }
+    }
+}
+
+/// Which elements of an activation share a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DynamicGranularity {
+    /// All.
+    Tensor,
+    /// Those of a row, so that its result does not depend on the others.
+    Row,
+    /// So many consecutive elements of a row; the last block of a row may be shorter (rule 15).
+    ///
+    /// Where weights have blocks, the length divides theirs.
+    Block(NonZeroU32),
+}
+
+impl fmt::Display for DynamicGranularity {
+    /// As in names of schemes: `tensor`, `row`, `block-32`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tensor => f.write_str("tensor"),
+            Self::Row => f.write_str("row"),
+            Self::Block(len) => write!(f, "block-{len}"),
+        }
     }
 }
 
@@ -168,13 +215,19 @@ impl<'de> serde::Deserialize<'de> for ActivationScheme {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
 
     #[test]
     fn every_name_is_read_back() {
         for scheme in all() {
             assert_eq!(scheme.to_string().parse(), Ok(scheme));
         }
-        assert!("dynamic-per-channel-affine".parse::<ActivationScheme>().is_err());
+        let block: ActivationScheme = "dynamic-per-block-24-symmetric".parse().unwrap();
+        assert_eq!(block.to_string(), "dynamic-per-block-24-symmetric");
+        for bad in ["channel", "block", "block-0", "block-+8", "block-08", "block-4294967296"] {
+            assert!(format!("dynamic-per-{bad}-affine").parse::<ActivationScheme>().is_err());
+        }
+        assert!("dynamic-per-block-8-full-range".parse::<ActivationScheme>().is_err());
         let error = "dinamic".parse::<ActivationScheme>().unwrap_err();
         assert_eq!(error.nearest(), Some("dynamic"));
     }

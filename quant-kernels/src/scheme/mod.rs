@@ -16,7 +16,9 @@ mod quantization;
 mod range;
 mod types;
 
-pub use activation::{ActivationMapping, ActivationScheme, DynamicQuantization};
+pub use activation::{
+    ActivationMapping, ActivationScheme, DynamicGranularity, DynamicQuantization,
+};
 pub use bf16::{bf16_to_f32, f32_to_bf16};
 pub use f16::{f16_to_f32, f32_to_f16};
 pub use grid::{Grid, fit};

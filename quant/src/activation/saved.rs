@@ -1,7 +1,7 @@
 //! The mode of an activation as it stands in a record: `activation/1` of `docs/record-format.md`.
 //!
 //! ```text
-//! dynamic     0  mapping  per row
+//! dynamic     0  mapping  0: tensor, 1: row, or 2: block, and its length (u32)
 //! static      1  mapping  bits  zero point  scale (f32)
 //! observing   2  mapping  bits  skip  skipped (u64)  method (string)  observer
 //! training    3  phase  zero point  then as observing, with its 2
@@ -15,8 +15,10 @@ use super::state::{Fixed, Observing, State};
 use super::training::ActivationTraining;
 use crate::calibration::{AnyObserver, CalibrationMethod};
 use crate::scheme::{
-    ActivationMapping, ActivationScheme, DynamicQuantization, QuantParams, QuantizationType,
+    ActivationMapping, ActivationScheme, DynamicGranularity, DynamicQuantization, QuantParams,
+    QuantizationType,
 };
+use core::num::NonZeroU32;
 
 /// The name of the format in records.
 pub(crate) const RECORD_KIND: &str = "activation/1";
@@ -33,8 +35,17 @@ fn config() -> impl bincode::config::Config {
 pub(super) fn encode(state: &State) -> Option<Vec<u8>> {
     match state {
         State::Float => None,
-        State::Dynamic(DynamicQuantization { mapping, per_row }) => {
-            Some(vec![0, mapping_byte(*mapping), (*per_row).into()])
+        State::Dynamic(DynamicQuantization { mapping, granularity }) => {
+            let mut bytes = vec![0, mapping_byte(*mapping)];
+            match granularity {
+                DynamicGranularity::Tensor => bytes.push(0),
+                DynamicGranularity::Row => bytes.push(1),
+                DynamicGranularity::Block(len) => {
+                    bytes.push(2);
+                    bytes.extend(len.get().to_le_bytes());
+                }
+            }
+            Some(bytes)
         }
         State::Static(Fixed { ty, mapping, params }) => {
             let mut bytes = vec![1, mapping_byte(*mapping), ty.bits() as u8];
@@ -117,8 +128,17 @@ pub(super) fn decode(
 ) -> Result<State, String> {
     match *bytes {
         [0, mapping, per_row] => {
-            let per_row = flag(per_row)?;
-            Ok(State::Dynamic(DynamicQuantization { mapping: read_mapping(mapping)?, per_row }))
+            let granularity = match flag(per_row)? {
+                true => DynamicGranularity::Row,
+                false => DynamicGranularity::Tensor,
+            };
+            Ok(State::Dynamic(DynamicQuantization { mapping: read_mapping(mapping)?, granularity }))
+        }
+        [0, mapping, 2, a, b, c, d] => {
+            let len = NonZeroU32::new(u32::from_le_bytes([a, b, c, d]));
+            let len = len.ok_or("a block of an activation has no elements")?;
+            let (mapping, granularity) = (read_mapping(mapping)?, DynamicGranularity::Block(len));
+            Ok(State::Dynamic(DynamicQuantization { mapping, granularity }))
         }
         [1, mapping, bits, zero_point, a, b, c, d] => {
             let scale = f32::from_le_bytes([a, b, c, d]);

@@ -14,7 +14,9 @@ use super::outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reas
 use super::planner::{Choice, Planner};
 use super::table;
 use crate::module::{ParamId, ParamInfo, ParamView, Walk};
-use crate::scheme::{ActivationScheme, Granularity, QuantizationScheme};
+use crate::scheme::{
+    ActivationScheme, DynamicGranularity, DynamicQuantization, Granularity, QuantizationScheme,
+};
 use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What becomes of every parameter of a model, and why.
@@ -148,6 +150,19 @@ fn are_beside(a: &ParamId, b: &ParamId) -> bool {
 fn runs(shape: &[usize], scheme: QuantizationScheme, input: ActivationScheme) -> bool {
     if scheme.mapping().has_minimums() && shape.len() > 2 && input != ActivationScheme::Float {
         return false;
+    }
+    let inputs = match input {
+        ActivationScheme::Dynamic(DynamicQuantization { granularity, .. }) => Some(granularity),
+        _ => None,
+    };
+    if let Some(DynamicGranularity::Block(inputs)) = inputs {
+        let divides = match scheme.granularity() {
+            Granularity::PerBlock(block) => block.len().is_multiple_of(inputs.get() as usize),
+            _ => true,
+        };
+        if !divides || shape.len() > 2 {
+            return false;
+        }
     }
     match scheme.granularity() {
         Granularity::PerChannel(axis) => axis.resolve(shape.len()) == Some(0),

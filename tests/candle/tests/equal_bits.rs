@@ -5,8 +5,8 @@ use candle_core::{Tensor, Var};
 use candle_tests::{LEARNED, RANGES, array, array_bits, bits, random, recipe, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
-use quant::scheme::DynamicQuantization;
 use quant::scheme::{ActivationMapping, ActivationScheme};
+use quant::scheme::{DynamicGranularity, DynamicQuantization};
 use quant::{FloatTensor, Module, Param, QuantizationType, Recipe};
 use quant_nn::candle::emulate_device;
 use quant_nn::training::{Adam, Qat, QatOptions};
@@ -14,6 +14,7 @@ use quant_nn::{
     Backend, BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, Embedding, FoldNorms, ForwardError,
     InputOrder, LayerNorm, Linear, Pool, Unary,
 };
+use std::num::NonZero;
 
 /// Every layer type in one model.
 #[derive(Clone, Debug, Module)]
@@ -179,8 +180,9 @@ fn every_layer_in_every_granularity_gives_equal_bits() {
 #[test]
 fn dynamic_and_narrow_activations_give_equal_bits() {
     for mapping in [ActivationMapping::Affine, ActivationMapping::Symmetric] {
-        for per_row in [true, false] {
-            let dynamic = ActivationScheme::Dynamic(DynamicQuantization { mapping, per_row });
+        let block = DynamicGranularity::Block(NonZero::new(8).unwrap());
+        for granularity in [DynamicGranularity::Row, DynamicGranularity::Tensor, block] {
+            let dynamic = ActivationScheme::Dynamic(DynamicQuantization { mapping, granularity });
             compare(&recipe("per-channel-symmetric-int8", dynamic), LEARNED, 5, 1);
         }
         for ty in [QuantizationType::QInt4, QuantizationType::QInt2] {

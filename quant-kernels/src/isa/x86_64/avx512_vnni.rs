@@ -22,17 +22,13 @@ instruction_set! {
 }
 
 impl Avx512Vnni {
-    /// The codes in the low nibbles of the bytes.
+    /// The low nibbles of the bytes.
     #[inline(always)]
     fn low_codes(self, packed: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512F.
         let mask = unsafe { _mm512_set1_epi8(15) };
         // SAFETY: `self` proves AVX-512F.
-        let half = unsafe { _mm512_set1_epi8(8) };
-        // SAFETY: `self` proves AVX-512F.
-        let codes = unsafe { _mm512_and_si512(packed, mask) };
-        // SAFETY: `self` proves AVX-512 BW.
-        unsafe { _mm512_sub_epi8(codes, half) }
+        unsafe { _mm512_and_si512(packed, mask) }
     }
 
     /// Rounds to the nearest integer, ties to even.
@@ -166,6 +162,7 @@ impl Isa for Avx512Vnni {
     // Twice as many registers as AVX2.
     const GEMV_ROWS: usize = 8;
     const GROUP: usize = 2;
+    const UNSIGNED_BITS: &'static [usize] = &[4];
 
     #[inline(always)]
     fn zero(self) -> __m512i {
@@ -178,22 +175,24 @@ impl Isa for Avx512Vnni {
         self,
         sums: &mut [[__m512i; 2]; R],
         a: &[Line; R],
+        first: usize,
         b: &[Self::KStep],
     ) {
-        vnni::accumulate(self, sums, a, b);
+        vnni::accumulate(self, sums, a, first, b);
     }
 
     // As for the kernel with 256-bit vectors.
-    const UNPACK_ABOVE: usize = 256;
+    const UNPACK_ABOVE: usize = usize::MAX;
 
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
         sums: &mut [[__m512i; 2]; R],
         a: &[Line; R],
+        first: usize,
         b: &[Self::KStep],
     ) {
-        vnni::accumulate_packed(self, sums, a, b);
+        vnni::accumulate_packed(self, sums, a, first, b);
     }
 
     #[inline(always)]

@@ -98,8 +98,7 @@ impl<D: Dot> Vnni for D {
 
     #[inline(always)]
     fn unpacked(self, step: &Self::KStep, v: usize) -> [__m256i; 2] {
-        let [low, high] = self.ymm_halves(&step[v]);
-        [self.ymm_less_half(low), self.ymm_less_half(high)]
+        self.ymm_halves(&step[v])
     }
 }
 
@@ -113,6 +112,7 @@ impl<D: Dot> Isa for D {
     const MR: usize = 6;
     const GEMV_ROWS: usize = 4;
     const GROUP: usize = 2;
+    const UNSIGNED_BITS: &'static [usize] = &[4];
 
     #[inline(always)]
     fn lanes(self, step: &Self::KStep, v: usize) -> __m256i {
@@ -129,22 +129,23 @@ impl<D: Dot> Isa for D {
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
+        first: usize,
         b: &[Self::KStep],
     ) {
-        vnni::accumulate(self, sums, a, b);
+        vnni::accumulate(self, sums, a, first, b);
     }
 
-    // Products use two of the four pipes of a Zen 4, and unpacking the others. From this many rows on it is no
-    // faster. Measured in the encoding of AVX-512, which has 32 registers.
-    const UNPACK_ABOVE: usize = 256;
+    // Products use two of the four pipes of a Zen 4, and unpacking the others.
+    const UNPACK_ABOVE: usize = usize::MAX;
 
     #[inline(always)]
     fn accumulate_packed<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
+        first: usize,
         b: &[Self::KStep],
     ) {
-        vnni::accumulate_packed(self, sums, a, b);
+        vnni::accumulate_packed(self, sums, a, first, b);
     }
 }

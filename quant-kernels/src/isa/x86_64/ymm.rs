@@ -41,15 +41,6 @@ pub(super) unsafe trait Ymm: Copy {
         [self.ymm_and(packed, mask), self.ymm_and(high, mask)]
     }
 
-    /// 4-bit codes from `code + 8`.
-    #[inline(always)]
-    fn ymm_less_half(self, halves: __m256i) -> __m256i {
-        // SAFETY: `self` proves AVX2.
-        let half = unsafe { _mm256_set1_epi8(8) };
-        // SAFETY: `self` proves AVX2.
-        unsafe { _mm256_sub_epi8(halves, half) }
-    }
-
     #[inline(always)]
     fn ymm_broadcast(self, values: u32) -> __m256i {
         // SAFETY: `self` proves AVX2.

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use quant::QuantizationType;
 use quant::activation::ActivationMode;
-use quant::scheme::{DynamicQuantization, Grid, Mapping, Range, ScaleType};
+use quant::scheme::{DynamicGranularity, DynamicQuantization, Grid, Mapping, Range, ScaleType};
 use quant_kernels::Kernel;
 
 use super::backend_error;
@@ -58,11 +58,17 @@ pub(super) fn fake_quantized(
             }
             .map_err(backend_error)
         }
-        ActivationMode::Dynamic(DynamicQuantization { mapping, per_row }) => {
+        ActivationMode::Dynamic(DynamicQuantization { mapping, granularity }) => {
             let grid = Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32);
             let mut y = vec![0.0; x_values.len()];
-            let row = if per_row { row } else { x_values.len() }.max(1);
-            for (x, y) in x_values.chunks(row).zip(y.chunks_mut(row)) {
+            let (row, block) = match granularity {
+                DynamicGranularity::Tensor => (x_values.len(), x_values.len()),
+                DynamicGranularity::Row => (row, row),
+                DynamicGranularity::Block(len) => (row, len.get() as usize),
+            };
+            let (row, block) = (row.max(1), block.max(1));
+            let rows = x_values.chunks(row).zip(y.chunks_mut(row));
+            for (x, y) in rows.flat_map(|(x, y)| x.chunks(block).zip(y.chunks_mut(block))) {
                 // The product has refused values that are not finite.
                 let (lo, hi) = Kernel::current().min_max(x).unwrap_or((0.0, 0.0));
                 if let Some(Ok(params)) = Range::new(lo, hi).map(|range| grid.params(range)) {

@@ -1,14 +1,18 @@
 //! Products of quantized weights, by the kernels of `quant-kernels`.
 
 use std::cell::Cell;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::conv::FloatImages;
 use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
-use crate::weights::{PackWeightsError, pack_weights, pack_weights_for_floats, weights};
+use crate::weights::{
+    PackWeightsError, pack_weights, pack_weights_for_blocks, pack_weights_for_floats, weights,
+};
 use quant::activation::{ActivationMode, ActivationQuantizer};
 use quant::module::Cache;
+use quant::scheme::{DynamicGranularity, DynamicQuantization};
 use quant::tensor::QuantizedTensor;
 use quant_kernels::{
     Activations, Codes, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel, LookupError, Output,
@@ -45,12 +49,37 @@ pub(crate) fn linear(
         let packed = cache.get_or_make(|| make().map(ForFloats))?;
         return multiply(kernel, &packed.0, operands, y);
     }
+    if let Some(block) = block_of(operands.layer.quantizer) {
+        let mut packed = cache.get_or_make(|| make().map(|packed| ForBlocks { block, packed }))?;
+        if packed.block != block {
+            // Two layers of different blocks that share a weight are rare: pack each time.
+            packed = Arc::new(ForBlocks { block, packed: make()? });
+        }
+        return multiply(kernel, &packed.packed, operands, y);
+    }
     let packed = cache.get_or_make(make)?;
     multiply(kernel, &packed, operands, y)
 }
 
 /// Weights that are packed for activations that stay floats.
 struct ForFloats(PackedWeights);
+
+/// Weights that are packed for activations in blocks.
+struct ForBlocks {
+    block: NonZeroU32,
+    packed: PackedWeights,
+}
+
+/// The length of the blocks that an input is quantized in.
+fn block_of(input: &ActivationQuantizer) -> Option<NonZeroU32> {
+    match input.mode() {
+        ActivationMode::Dynamic(DynamicQuantization {
+            granularity: DynamicGranularity::Block(len),
+            ..
+        }) => Some(len),
+        _ => None,
+    }
+}
 
 /// Whether a product takes its input as floats.
 pub(crate) fn stays_float(input: &ActivationQuantizer) -> bool {
@@ -94,6 +123,8 @@ fn pack(
 ) -> Result<PackedWeights, ForwardError> {
     let packed = if stays_float(layer.quantizer) {
         pack_weights_for_floats(kernel, tensor)
+    } else if let Some(block) = block_of(layer.quantizer) {
+        pack_weights_for_blocks(kernel, tensor, block)
     } else {
         pack_weights(kernel, tensor)
     };

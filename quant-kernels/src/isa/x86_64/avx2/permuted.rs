@@ -285,7 +285,6 @@ impl Isa for Avx2Permuted {
     const MR: usize = 4;
     // Two blocks.
     const GROUP: usize = 2 * BLOCK / Self::KR;
-    const COLUMN_INIT: bool = true;
     const PERMUTED: bool = true;
 
     #[inline(always)]
@@ -300,7 +299,14 @@ impl Isa for Avx2Permuted {
 
     /// Not called: these codes are permuted.
     #[inline(always)]
-    fn accumulate<const R: usize>(self, _: &mut [[__m256i; 2]; R], _: &[Line; R], _: &[KStep]) {}
+    fn accumulate<const R: usize>(
+        self,
+        _: &mut [[__m256i; 2]; R],
+        _: &[Line; R],
+        _: usize,
+        _: &[KStep],
+    ) {
+    }
 
     #[inline(always)]
     fn accumulate_permuted<const R: usize>(

@@ -28,7 +28,7 @@ impl Isa for Avx2 {
     // accumulators are needed once in eight k-steps and stay in memory.
     const MR: usize = 4;
     const GEMV_ROWS: usize = 4;
-    const UNSIGNED_CODES: bool = true;
+    const UNSIGNED_BITS: &'static [usize] = &[2, 4];
 
     #[inline(always)]
     fn lanes(self, step: &KStep, v: usize) -> __m256i {
@@ -43,8 +43,14 @@ impl Isa for Avx2 {
     /// Pair sums of eight k-steps are added in i16 before they are widened, which saves the two operations of
     /// widening for all but one of them.
     #[inline(always)]
-    fn accumulate<const R: usize>(self, sums: &mut [[__m256i; 2]; R], a: &[Line; R], b: &[KStep]) {
-        for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
+    fn accumulate<const R: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &[Line; R],
+        first: usize,
+        b: &[KStep],
+    ) {
+        for (half, steps) in (first / STEPS..).zip(b.as_chunks().0) {
             if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
                 self.four_rows(sums, a, half, steps);
             } else {
@@ -68,9 +74,10 @@ impl Isa for Avx2 {
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
+        first: usize,
         b: &[KStep],
     ) {
-        for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
+        for (half, steps) in (first / STEPS..).zip(b.as_chunks().0) {
             if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
                 self.four_rows_packed(sums, a, half, steps);
             } else {

@@ -193,7 +193,6 @@ impl<C: Code> Isa for Avx2Wide<C> {
     const MR: usize = 4;
     const GEMV_ROWS: usize = 4;
     const GROUP: usize = 2;
-    const COLUMN_INIT: bool = true;
     const WINOGRAD: bool = true;
     const WIDEN_ABOVE: usize = 32;
 
@@ -214,16 +213,17 @@ impl<C: Code> Isa for Avx2Wide<C> {
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
+        first: usize,
         b: &[KStep<C>],
     ) {
         let mut done = 0;
         if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
-            for (half, steps) in b.as_chunks().0.iter().enumerate().take(Line::STEPS / STEPS) {
+            for (half, steps) in (first / STEPS..).zip(b.as_chunks().0) {
                 C::four_rows(self.0, sums, a, half, steps);
                 done += STEPS / 2;
             }
         }
-        let pairs = b.as_chunks().0.iter().enumerate().take(Line::STEPS / 2);
+        let pairs = (first / 2..Line::STEPS / 2).zip(b.as_chunks().0);
         for (s, [first, second]) in pairs.skip(done) {
             let (first, second) = (self.widen(first), self.widen(second));
             for r in 0..R {

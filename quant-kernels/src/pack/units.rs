@@ -1,0 +1,119 @@
+//! Units: the runs of K that share a scale of activations and of weights.
+//!
+//! A unit is a segment of weights, or a shorter block of activations within one. Panels store the codes of a
+//! segment without gaps. So a block whose ends are not at whole k-steps is multiplied with all k-steps that it
+//! touches, and its packed activations are 0 outside of the block.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+/// K-steps that packed rows are aligned to: half a line.
+pub(crate) const ALIGNMENT: usize = 8;
+
+/// All units of K.
+#[derive(Clone, Debug)]
+pub(crate) struct Units {
+    /// Codes of a unit; the last one of a segment may be shorter.
+    pub(crate) len: usize,
+    pub(crate) all: Vec<Unit>,
+    /// Lines of a packed row of activations.
+    pub(crate) lines: usize,
+    /// `[panel][unit][column]`: the sums of codes as they are multiplied.
+    pub(crate) offsets: Vec<i32>,
+    /// `[panel][unit][column]`: the initial accumulators for activations whose zero point is 0; empty if all
+    /// are 0.
+    pub(crate) init: Vec<i32>,
+}
+
+/// A unit.
+#[derive(Clone, Debug)]
+pub(crate) struct Unit {
+    /// The segment of weights.
+    pub(crate) segment: usize,
+    /// The range of K.
+    pub(crate) k: Range<usize>,
+    /// The k-steps of a panel.
+    pub(crate) steps: Range<usize>,
+    /// The first value along K of `steps`.
+    pub(crate) first: usize,
+    /// The first k-step in a packed row, a multiple of [`ALIGNMENT`].
+    pub(crate) at: usize,
+}
+
+/// What units depend on.
+pub(crate) struct UnitShape<'a> {
+    pub(crate) k: usize,
+    pub(crate) segment: usize,
+    /// K-steps of each segment.
+    pub(crate) steps: &'a [usize],
+    /// Values along K in a k-step.
+    pub(crate) kr: usize,
+    /// The k-steps that are multiplied together.
+    pub(crate) group: usize,
+    /// Columns of all panels.
+    pub(crate) columns: usize,
+    /// Whether columns have initial accumulators.
+    pub(crate) init: bool,
+}
+
+impl Units {
+    /// Units of `len` codes, which divides a segment unless there is only one.
+    pub(crate) fn new(of: &UnitShape<'_>, len: usize) -> Self {
+        let (mut all, mut at, mut before) = (Vec::new(), 0, 0);
+        for (segment, steps) in of.steps.iter().enumerate() {
+            let range = segment * of.segment..of.k.min((segment + 1) * of.segment);
+            for start in range.clone().step_by(len.max(1)) {
+                let k = start..range.end.min(start + len);
+                let together = of.kr * of.group;
+                let first = (k.start - range.start) / together * of.group;
+                let end = (k.end - range.start).div_ceil(together) * of.group;
+                let first_value = range.start + first * of.kr;
+                let steps = before + first..before + end;
+                let count = steps.len();
+                all.push(Unit { segment, k, steps, first: first_value, at });
+                at += count.next_multiple_of(ALIGNMENT);
+            }
+            before += steps;
+        }
+        let words = all.len() * of.columns;
+        let (offsets, init) = (vec![0; words], vec![0; if of.init { words } else { 0 }]);
+        Self { len, all, lines: at.div_ceil(2 * ALIGNMENT), offsets, init }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        (self.offsets.len() + self.init.len()) * size_of::<i32>()
+            + self.all.len() * size_of::<Unit>()
+    }
+
+    /// The words of a panel and unit, of `offsets` or `init`.
+    #[inline(always)]
+    pub(crate) fn words(&self, panel: usize, unit: usize, nr: usize) -> Range<usize> {
+        let start = (panel * self.all.len() + unit) * nr;
+        start..start + nr
+    }
+
+    /// Sets the offsets of a row of codes, `shift` added to each, and its initial accumulators: activations are
+    /// unsigned, plus 128, where there are any.
+    pub(crate) fn set_sums(
+        &mut self,
+        row: &[i8],
+        shift: i32,
+        (panel, column): (usize, usize),
+        nr: usize,
+    ) {
+        let first = panel * self.all.len() * nr + column;
+        for (u, unit) in self.all.iter().enumerate() {
+            let codes = &row[unit.k.clone()];
+            let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
+            self.offsets[first + u * nr] = sum + shift * codes.len() as i32;
+            if let Some(init) = self.init.get_mut(first + u * nr) {
+                *init = sum.wrapping_mul(-128);
+            }
+        }
+    }
+}
