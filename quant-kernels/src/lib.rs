@@ -45,6 +45,7 @@
 //! | rows of a quantized table | [`Kernel::embedding`] |
 //! | softmax, root mean square norm, gates | [`Kernel::softmax`], [`Kernel::rms_norm`], [`Kernel::silu`], [`Kernel::swiglu`] |
 //! | rotary embeddings | [`Rope`], [`Kernel::rope`] |
+//! | causal attention, grouped queries, keys and values in 8 or 4 bits | [`KeyValueCache`], [`Kernel::attention`] |
 //! | floats to codes and back | [`Kernel::quantize`], [`Kernel::dequantize`]; packed: [`Kernel::quantize_packed`] |
 //! | codes of 4 and 2 bits to bytes and back | [`Kernel::pack`], [`Kernel::unpack`], [`scheme::packing`] |
 //! | a range, and the first value that is not finite | [`Kernel::min_max`], [`Kernel::first_nan`] |
@@ -80,13 +81,14 @@
 //! The crate depends on `bytemuck` alone unless a feature is chosen.
 
 // Modules import downwards: `scheme` → `isa` → `dispatch`, `parallel` → `float`, `elementwise` → `bits` →
-// `pack` → `gemm` → `weight_only`, `conv`, `embedding`. A further architecture is one folder beside
+// `pack` → `gemm` → `weight_only`, `conv`, `embedding`, `attention`. A further architecture is one folder beside
 // `isa/x86_64` with one file per kernel, and its entries in `dispatch`.
 
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+mod attention;
 mod bits;
 mod conv;
 mod dispatch;
@@ -104,6 +106,7 @@ pub mod scheme;
 #[allow(unsafe_code)]
 mod weight_only;
 
+pub use attention::{AttentionError, AttentionScratch, KeyValueCache, KeyValueShape};
 pub use bits::BitWidth;
 pub use conv::{ConvShape, Images, PackedConv};
 pub use dispatch::Kernel;

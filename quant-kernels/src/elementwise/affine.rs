@@ -35,6 +35,10 @@ impl Affine {
         Self { scale, zero_point, range, approximate }
     }
 
+    pub(crate) const fn scale(self) -> f32 {
+        self.scale
+    }
+
     /// `clamp(rne(x / s) + z, qmin, qmax)`; a NaN gives `qmax`.
     #[inline(always)]
     pub(crate) fn code(self, value: f32) -> i8 {

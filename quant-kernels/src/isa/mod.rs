@@ -164,6 +164,15 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// Loads a vector.
     fn load_ints(self, from: &[i32]) -> Self::Ints;
 
+    /// Loads a vector of signed bytes.
+    fn load_bytes(self, from: &[u8]) -> Self::Ints;
+
+    /// Loads a vector of unsigned bytes.
+    fn load_unsigned(self, from: &[u8]) -> Self::Ints;
+
+    /// Loads a vector of floats in half precision: normal numbers above 0, or 0.
+    fn load_halves(self, from: &[u16]) -> Self::Floats;
+
     /// Stores a vector.
     fn store_ints(self, sums: Self::Ints, out: &mut [i32]);
 
@@ -215,6 +224,41 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// `2^n` for `-126 ≤ n ≤ 127`; any float for other numbers.
     fn power_of_two(self, n: Self::Ints) -> Self::Floats;
 
+    /// What [`Isa::dot_signed`] adds to each code of `k`.
+    const KEY_OFFSET: i32 = 0;
+
+    /// Adds four products of signed bytes, of `q` and of `k` with [`Isa::KEY_OFFSET`], to each lane. Bytes
+    /// are -127 to 127. Implemented where attention runs, as are the following two.
+    #[inline(always)]
+    fn dot_signed(self, sums: Self::Ints, _q: Self::Ints, _k: Self::Ints) -> Self::Ints {
+        sums
+    }
+
+    /// The low nibbles of bytes, and the high ones.
+    #[inline(always)]
+    fn split_nibbles(self, packed: Self::Ints) -> [Self::Ints; 2] {
+        [packed; 2]
+    }
+
+    /// Adds four products of signed bytes of `q` and unsigned bytes of `u`, at most 15, to each lane.
+    #[inline(always)]
+    fn dot_unsigned(self, sums: Self::Ints, _q: Self::Ints, _u: Self::Ints) -> Self::Ints {
+        sums
+    }
+
+    /// [`Isa::dot_unsigned`] for a row of eight words of `q` and four vectors of packed nibbles, the low
+    /// ones first.
+    #[inline(always)]
+    fn dot_packed(self, sums: Self::Ints, q: &[i32; 8], packed: &[Self::Ints; 4]) -> Self::Ints {
+        let mut sums = sums;
+        for i in 0..4 {
+            let [low, high] = self.split_nibbles(packed[i]);
+            sums = self.dot_unsigned(sums, self.splat_int(q[2 * i]), low);
+            sums = self.dot_unsigned(sums, self.splat_int(q[2 * i + 1]), high);
+        }
+        sums
+    }
+
     /// Loads floats as their bits.
     fn bits(self, from: &[f32]) -> Self::Ints;
 
@@ -242,6 +286,9 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// `a` if it is greater than 0, else `+0.0`.
     fn relu(self, a: Self::Floats) -> Self::Floats;
 }
+
+/// `2^112`, which makes a float of half precision, whose bits were moved to those of an f32, what it was.
+pub(crate) const HALF_BIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
 
 /// The position, counted in nibbles from the low end of a lane, of value `j` along K of a packed k-step of
 /// 4-bit codes. The first k-step is in the low nibbles of the bytes.

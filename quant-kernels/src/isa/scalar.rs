@@ -1,6 +1,6 @@
 //! The portable kernel: always compiled, and the oracle of all others.
 
-use crate::isa::{Isa, Line, nibble_at};
+use crate::isa::{HALF_BIAS, Isa, Line, nibble_at};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scalar;
@@ -69,6 +69,21 @@ impl Isa for Scalar {
     #[inline(always)]
     fn load_ints(self, from: &[i32]) -> Self::Ints {
         [from[0], from[1], from[2], from[3]]
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, from: &[u8]) -> Self::Ints {
+        [0, 1, 2, 3].map(|i| i32::from(from[i] as i8))
+    }
+
+    #[inline(always)]
+    fn load_unsigned(self, from: &[u8]) -> Self::Ints {
+        [0, 1, 2, 3].map(|i| i32::from(from[i]))
+    }
+
+    #[inline(always)]
+    fn load_halves(self, from: &[u16]) -> Self::Floats {
+        [0, 1, 2, 3].map(|i| f32::from_bits(u32::from(from[i]) << 13) * HALF_BIAS)
     }
 
     #[inline(always)]
@@ -154,6 +169,25 @@ impl Isa for Scalar {
     #[inline(always)]
     fn power_of_two(self, n: Self::Ints) -> Self::Floats {
         n.map(|n| f32::from_bits((n.wrapping_add(127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn dot_signed(self, sums: Self::Ints, q: Self::Ints, k: Self::Ints) -> Self::Ints {
+        [0, 1, 2, 3].map(|i| {
+            let (q, k) = (q[i].to_le_bytes(), k[i].to_le_bytes());
+            let products = [0, 1, 2, 3].map(|j| i32::from(q[j] as i8) * i32::from(k[j] as i8));
+            products.iter().fold(sums[i], |sum, product| sum.wrapping_add(*product))
+        })
+    }
+
+    #[inline(always)]
+    fn split_nibbles(self, packed: Self::Ints) -> [Self::Ints; 2] {
+        [packed.map(|packed| packed & 0x0f0f_0f0f), packed.map(|packed| packed >> 4 & 0x0f0f_0f0f)]
+    }
+
+    #[inline(always)]
+    fn dot_unsigned(self, sums: Self::Ints, q: Self::Ints, u: Self::Ints) -> Self::Ints {
+        self.dot_signed(sums, q, u)
     }
 
     #[inline(always)]

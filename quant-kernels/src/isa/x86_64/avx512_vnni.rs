@@ -1,8 +1,7 @@
 //! AVX-512 with VNNI.
 
 use super::vnni::{self, Vnni};
-use crate::isa::{Isa, Line, nibble_at};
-use crate::isa::{QUANTIZE_LANES, Reciprocal};
+use crate::isa::{HALF_BIAS, Isa, Line, QUANTIZE_LANES, Reciprocal, nibble_at};
 use core::arch::x86_64::*;
 
 /// 4-bit codes as they are stored.
@@ -262,6 +261,31 @@ impl Isa for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn load_bytes(self, from: &[u8]) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_cvtepi8_epi32(super::load_16(from)) }
+    }
+
+    #[inline(always)]
+    fn load_unsigned(self, from: &[u8]) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        unsafe { _mm512_cvtepu8_epi32(super::load_16(from)) }
+    }
+
+    #[inline(always)]
+    fn load_halves(self, from: &[u16]) -> __m512 {
+        let from: &[u16; 16] = from.try_into().expect("a lane each");
+        // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
+        let halves = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
+        // SAFETY: `self` proves AVX-512F.
+        let wide = unsafe { _mm512_cvtepu16_epi32(halves) };
+        // SAFETY: `self` proves AVX-512F.
+        let bits = unsafe { _mm512_slli_epi32::<13>(wide) };
+        // SAFETY: `self` proves AVX-512F.
+        self.mul(unsafe { _mm512_castsi512_ps(bits) }, self.splat(HALF_BIAS))
+    }
+
+    #[inline(always)]
     fn store_ints(self, sums: __m512i, out: &mut [i32]) {
         let out: &mut [i32; 16] = out.try_into().expect("a lane each");
         // SAFETY: `self` proves AVX-512F; the reference is to the 64 bytes that are written.
@@ -369,6 +393,30 @@ impl Isa for Avx512Vnni {
         let bits = unsafe { _mm512_slli_epi32::<23>(biased) };
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_castsi512_ps(bits) }
+    }
+
+    const KEY_OFFSET: i32 = 128;
+
+    #[inline(always)]
+    fn dot_signed(self, sums: __m512i, q: __m512i, k: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512F.
+        let unsigned = unsafe { _mm512_xor_si512(k, self.splat_int(vnni::SIGNS)) };
+        self.dot(sums, unsigned, q)
+    }
+
+    #[inline(always)]
+    fn split_nibbles(self, packed: __m512i) -> [__m512i; 2] {
+        let mask = self.splat_int(vnni::LOW);
+        // SAFETY: `self` proves AVX-512F.
+        let low = unsafe { _mm512_and_si512(packed, mask) };
+        // SAFETY: `self` proves AVX-512F.
+        let high = unsafe { _mm512_and_si512(self.shift::<4>(packed), mask) };
+        [low, high]
+    }
+
+    #[inline(always)]
+    fn dot_unsigned(self, sums: __m512i, q: __m512i, u: __m512i) -> __m512i {
+        self.dot(sums, u, q)
     }
 
     #[inline(always)]

@@ -148,4 +148,22 @@ impl<D: Dot> Isa for D {
     ) {
         vnni::accumulate_packed(self, sums, a, first, b);
     }
+
+    const KEY_OFFSET: i32 = 128;
+
+    #[inline(always)]
+    fn dot_signed(self, sums: __m256i, q: __m256i, k: __m256i) -> __m256i {
+        self.dot(sums, self.ymm_flip(k, vnni::SIGNS), q)
+    }
+
+    #[inline(always)]
+    fn split_nibbles(self, packed: __m256i) -> [__m256i; 2] {
+        let mask = self.ymm_splat_int(vnni::LOW);
+        [self.ymm_and(packed, mask), self.ymm_and(self.ymm_shift_down::<4>(packed), mask)]
+    }
+
+    #[inline(always)]
+    fn dot_unsigned(self, sums: __m256i, q: __m256i, u: __m256i) -> __m256i {
+        self.dot(sums, u, q)
+    }
 }

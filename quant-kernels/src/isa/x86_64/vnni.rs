@@ -2,6 +2,12 @@
 
 use crate::isa::{Isa, Line};
 
+/// The sign bits of bytes. Flipping them adds 128.
+pub(super) const SIGNS: i32 = i32::from_ne_bytes([0x80; 4]);
+
+/// The low nibbles of bytes.
+pub(super) const LOW: i32 = i32::from_ne_bytes([15; 4]);
+
 /// The operations that the loops need beside those of [`Isa`].
 pub(super) trait Vnni: Isa {
     /// Adds four products of an unsigned byte of `a` and a signed byte of `b` to each accumulator, exactly.

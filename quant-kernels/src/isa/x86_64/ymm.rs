@@ -1,7 +1,6 @@
 //! The operations on 256-bit vectors that several kernels share.
 
-use crate::isa::nibble_at;
-use crate::isa::{QUANTIZE_LANES, Reciprocal};
+use crate::isa::{HALF_BIAS, QUANTIZE_LANES, Reciprocal, nibble_at};
 use core::arch::x86_64::*;
 
 /// The union of the exponent bits of `2^23`, `2^19`, `2^15` and `2^11`, in place.
@@ -116,8 +115,14 @@ pub(super) unsafe trait Ymm: Copy {
     /// Flips some bits of each lane and reads it as a float.
     #[inline(always)]
     fn ymm_xor(self, lanes: __m256i, bits: i32) -> __m256 {
+        self.ymm_as_floats(self.ymm_flip(lanes, bits))
+    }
+
+    /// Flips some bits of each lane.
+    #[inline(always)]
+    fn ymm_flip(self, lanes: __m256i, bits: i32) -> __m256i {
         // SAFETY: `self` proves AVX2.
-        self.ymm_as_floats(unsafe { _mm256_xor_si256(lanes, self.ymm_splat_int(bits)) })
+        unsafe { _mm256_xor_si256(lanes, self.ymm_splat_int(bits)) }
     }
 
     #[inline(always)]
@@ -156,6 +161,28 @@ pub(super) unsafe trait Ymm: Copy {
         let from: &[i32; 8] = from.try_into().expect("a lane each");
         // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn ymm_load_bytes(self, from: &[u8]) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtepi8_epi32(super::load_8(from)) }
+    }
+
+    #[inline(always)]
+    fn ymm_load_unsigned(self, from: &[u8]) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_cvtepu8_epi32(super::load_8(from)) }
+    }
+
+    /// Normal numbers of half precision above 0, or 0.
+    #[inline(always)]
+    fn ymm_load_halves(self, from: &[u16]) -> __m256 {
+        let halves = super::load_16(bytemuck::cast_slice(from));
+        // SAFETY: `self` proves AVX2.
+        let wide = unsafe { _mm256_cvtepu16_epi32(halves) };
+        let floats = self.ymm_as_floats(self.ymm_shift_up::<13>(wide));
+        self.ymm_mul(floats, self.ymm_splat(HALF_BIAS))
     }
 
     #[inline(always)]
@@ -397,6 +424,21 @@ macro_rules! ymm_isa {
         #[inline(always)]
         fn load_ints(self, from: &[i32]) -> Self::Ints {
             self.ymm_load_ints(from)
+        }
+
+        #[inline(always)]
+        fn load_bytes(self, from: &[u8]) -> Self::Ints {
+            self.ymm_load_bytes(from)
+        }
+
+        #[inline(always)]
+        fn load_unsigned(self, from: &[u8]) -> Self::Ints {
+            self.ymm_load_unsigned(from)
+        }
+
+        #[inline(always)]
+        fn load_halves(self, from: &[u16]) -> Self::Floats {
+            self.ymm_load_halves(from)
         }
 
         #[inline(always)]

@@ -10,7 +10,7 @@ use super::{Avx2, STEPS, half_line};
 use crate::isa::x86_64::ymm::Ymm;
 use crate::isa::{Isa, Line};
 use core::arch::asm;
-use core::arch::x86_64::__m256i;
+use core::arch::x86_64::{__m256i, _mm256_abs_epi8, _mm256_sign_epi8};
 
 // Codes are at most 15 and activations at least -128: the sums of STEPS k-steps fit i16.
 const _: () = assert!(STEPS * 2 * 15 * 128 <= i16::MAX as usize);
@@ -92,6 +92,34 @@ impl Isa for Avx2 {
                 self.add_wide(sums, &pairs);
             }
         }
+    }
+
+    /// Magnitudes of `q` times codes with the sign of `q`: two products of at most 127 · 127 fit i16.
+    #[inline(always)]
+    fn dot_signed(self, sums: __m256i, q: __m256i, k: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        let magnitudes = unsafe { _mm256_abs_epi8(q) };
+        // SAFETY: `self` proves AVX2.
+        let signed = unsafe { _mm256_sign_epi8(k, q) };
+        self.ymm_add_ints(sums, self.wide_pairs(self.pairs(magnitudes, signed), self.ones()))
+    }
+
+    #[inline(always)]
+    fn split_nibbles(self, packed: __m256i) -> [__m256i; 2] {
+        let mask = self.ymm_splat_int(i32::from_ne_bytes([15; 4]));
+        [self.ymm_and(packed, mask), self.ymm_and(self.ymm_shift_down::<4>(packed), mask)]
+    }
+
+    /// Pair sums of all eight words are added in i16 before they are widened.
+    #[inline(always)]
+    fn dot_packed(self, sums: __m256i, q: &[i32; 8], packed: &[__m256i; 4]) -> __m256i {
+        let mut pairs = self.ymm_zero();
+        for i in 0..4 {
+            let [low, high] = self.split_nibbles(packed[i]);
+            pairs = self.add_i16(pairs, self.pairs(low, self.ymm_splat_int(q[2 * i])));
+            pairs = self.add_i16(pairs, self.pairs(high, self.ymm_splat_int(q[2 * i + 1])));
+        }
+        self.ymm_add_ints(sums, self.wide_pairs(pairs, self.ones()))
     }
 }
 

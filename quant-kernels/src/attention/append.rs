@@ -1,0 +1,229 @@
+//! Quantizing keys and values into a cache.
+
+use super::cache::{BLOCK, KeyValueCache, PANEL};
+use super::error::AttentionError;
+use crate::dispatch::Kernel;
+use crate::elementwise::affine::Affine;
+use crate::elementwise::min_max::FindRange;
+use crate::isa::{Isa, Operation};
+use crate::scheme::{
+    Grid, KeyValueScheme, Mapping, QuantParams, QuantizationType, Range, ScaleType, f16_to_f32,
+    f32_to_f16,
+};
+
+/// The least scale of 4-bit codes, the least normal number of half precision.
+const LEAST_SCALE: f64 = 1.0 / 16384.0;
+
+impl KeyValueCache {
+    /// Quantizes the keys and values of further tokens, `[tokens, heads · head_dim]`, and keeps them. Keys
+    /// have their positions in them already.
+    ///
+    /// # Errors
+    /// The cache is then as before.
+    /// - A slice does not have a row for each token, or there is no room for the tokens.
+    /// - An element is not finite, or the range of 32 dimensions is too wide for a scale in half precision.
+    pub fn append(
+        &mut self,
+        kernel: Kernel,
+        keys: &[f32],
+        values: &[f32],
+    ) -> Result<(), AttentionError> {
+        let tokens = self.check(kernel, keys, values)?;
+        kernel.run(Append { cache: self, keys, values })?;
+        self.len += tokens;
+        Ok(())
+    }
+
+    /// The number of tokens.
+    fn check(&self, kernel: Kernel, keys: &[f32], values: &[f32]) -> Result<usize, AttentionError> {
+        let (row, len, capacity) = (self.row(), self.len, self.shape.capacity);
+        if !keys.len().is_multiple_of(row) {
+            return Err(AttentionError::Rows { of: KEYS, len: keys.len(), row });
+        }
+        if keys.len() != values.len() {
+            let (expected, found) = (keys.len(), values.len());
+            return Err(AttentionError::Length { of: VALUES, expected, found });
+        }
+        let tokens = keys.len() / row;
+        if tokens > capacity - len {
+            return Err(AttentionError::Full { len, tokens, capacity });
+        }
+        for (of, elements) in [(KEYS, keys), (VALUES, values)] {
+            let finite = kernel.min_max(elements);
+            finite.map_err(|error| AttentionError::NonFinite { of, error })?;
+        }
+        Ok(tokens)
+    }
+}
+
+const KEYS: &str = "keys";
+const VALUES: &str = "values";
+
+/// Writes rows behind those of the cache, which do not count yet.
+struct Append<'a> {
+    cache: &'a mut KeyValueCache,
+    keys: &'a [f32],
+    values: &'a [f32],
+}
+
+impl Operation for Append<'_> {
+    type Output = Result<(), AttentionError>;
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> Self::Output {
+        let Self { cache, keys, values } = self;
+        let (row, dim) = (cache.row(), cache.shape.head_dim);
+        let tokens = keys.chunks_exact(row).zip(values.chunks_exact(row));
+        for (token, (keys, values)) in tokens.enumerate() {
+            let position = cache.len + token;
+            let heads = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
+            for (head, (keys, values)) in heads.enumerate() {
+                let index = token * row + head * dim;
+                let at = Place { head, position, index };
+                match cache.scheme() {
+                    KeyValueScheme::F32 => at.floats(cache, keys, values),
+                    KeyValueScheme::Int8 => at.bytes(isa, cache, keys, values),
+                    KeyValueScheme::Int4 => at.nibbles(isa, cache, keys, values)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a row goes.
+#[derive(Clone, Copy)]
+struct Place {
+    head: usize,
+    position: usize,
+    /// The index of the first element in the slice.
+    index: usize,
+}
+
+impl Place {
+    #[inline(always)]
+    fn floats(self, cache: &mut KeyValueCache, keys: &[f32], values: &[f32]) {
+        let (panel, lane) = (self.position / PANEL, self.position % PANEL);
+        for (step, key) in cache.panel_mut(self.head, panel).iter_mut().zip(keys) {
+            step[lane] = key.to_bits() as i32;
+        }
+        let row = self.head * cache.shape.capacity + self.position;
+        cache.floats[row * values.len()..][..values.len()].copy_from_slice(values);
+    }
+
+    #[inline(always)]
+    fn bytes<I: Isa>(self, isa: I, cache: &mut KeyValueCache, keys: &[f32], values: &[f32]) {
+        let (panel, lane) = (self.position / PANEL, self.position % PANEL);
+        let at = cache.parameters_at(self.head, 0) + self.position;
+        let affine = symmetric(isa, keys);
+        cache.key_parameters.scales[at] = affine.scale();
+        let steps = cache.panel_mut(self.head, panel).chunks_mut(BLOCK / 4);
+        for (keys, steps) in keys.chunks(BLOCK).zip(steps) {
+            let words = words(&codes(isa, affine, keys));
+            for (word, step) in words.iter().zip(steps) {
+                step[lane] = *word;
+            }
+        }
+        let affine = symmetric(isa, values);
+        cache.value_parameters.scales[at] = affine.scale();
+        let row = self.head * cache.shape.capacity + self.position;
+        let row = &mut cache.codes[row * values.len()..][..values.len()];
+        for (values, row) in values.chunks(BLOCK).zip(row.chunks_mut(BLOCK)) {
+            let codes = codes(isa, affine, values).map(|code| code as u8);
+            row.copy_from_slice(&codes[..row.len()]);
+        }
+    }
+
+    #[inline(always)]
+    fn nibbles<I: Isa>(
+        self,
+        isa: I,
+        cache: &mut KeyValueCache,
+        keys: &[f32],
+        values: &[f32],
+    ) -> Result<(), AttentionError> {
+        let (panel, lane) = (self.position / PANEL, self.position % PANEL);
+        let row_bytes = cache.row_bytes();
+        for (block, keys) in keys.chunks(BLOCK).enumerate() {
+            let at = cache.parameters_at(self.head, block) + self.position;
+            let (affine, half, zero) = self.affine(isa, KEYS, block, keys)?;
+            (cache.key_parameters.halves[at], cache.key_parameters.zeros[at]) = (half, zero);
+            let words = words(&unsigned(codes(isa, affine, keys)));
+            let steps = cache.panel_mut(self.head, panel)[block * (BLOCK / 8)..].iter_mut();
+            for (words, step) in words.as_chunks::<2>().0.iter().zip(steps) {
+                step[lane] = words[0] | words[1] << 4;
+            }
+        }
+        for (block, values) in values.chunks(BLOCK).enumerate() {
+            let at = cache.parameters_at(self.head, block) + self.position;
+            let (affine, half, zero) = self.affine(isa, VALUES, block, values)?;
+            (cache.value_parameters.halves[at], cache.value_parameters.zeros[at]) = (half, zero);
+            let codes = unsigned(codes(isa, affine, values)).map(|code| code as u8);
+            let row = (self.head * cache.shape.capacity + self.position) * row_bytes;
+            let bytes = &mut cache.codes[row + block * (BLOCK / 2)..][..BLOCK / 2];
+            for (i, byte) in bytes.iter_mut().enumerate() {
+                *byte = codes[i] | codes[i + BLOCK / 2] << 4;
+            }
+        }
+        Ok(())
+    }
+
+    /// The parameters of a block: its scale also in half precision, and the zero point of unsigned codes.
+    #[inline(always)]
+    fn affine<I: Isa>(
+        self,
+        isa: I,
+        of: &'static str,
+        block: usize,
+        values: &[f32],
+    ) -> Result<(Affine, u16, u8), AttentionError> {
+        let (lo, hi) = FindRange { values }.run(isa).range();
+        let (lo, hi) = (f64::from(lo), f64::from(hi));
+        let scale = ((hi - lo) / 15.0).max(LEAST_SCALE);
+        let half = f32_to_f16(scale as f32);
+        let stored = f16_to_f32(half);
+        if !stored.is_finite() {
+            return Err(AttentionError::Scale { of, index: self.index + block * BLOCK });
+        }
+        let zero = rounded(-8.0 - lo / scale).clamp(-8, 7);
+        Ok((Affine::new(stored, zero, -8, 7), half, (zero + 8) as u8))
+    }
+}
+
+/// Rounds a small number to the nearest integer, ties to even.
+#[inline(always)]
+fn rounded(x: f64) -> i32 {
+    const ROUNDING: f64 = 6_755_399_441_055_744.0;
+    ((x + ROUNDING) - ROUNDING) as i32
+}
+
+/// The parameters of 8-bit codes of finite values.
+#[inline(always)]
+pub(super) fn symmetric<I: Isa>(isa: I, values: &[f32]) -> Affine {
+    const GRID: Grid = Grid::new(QuantizationType::QInt8, Mapping::Symmetric, ScaleType::F32);
+    let (lo, hi) = FindRange { values }.run(isa).range();
+    let range = Range::new(lo, hi).unwrap_or(Range::ZERO);
+    let scale = GRID.params(range).map_or(1.0, QuantParams::scale);
+    Affine::new(scale, 0, -127, 127)
+}
+
+/// The codes of up to 32 values, followed by 0.
+#[inline(always)]
+pub(super) fn codes<I: Isa>(isa: I, affine: Affine, values: &[f32]) -> [i8; BLOCK] {
+    let (mut padded, mut codes) = ([0.0; BLOCK], [0; BLOCK]);
+    padded[..values.len()].copy_from_slice(values);
+    affine.codes(isa, &padded, &mut codes);
+    codes
+}
+
+/// `code + 8`.
+#[inline(always)]
+fn unsigned(codes: [i8; BLOCK]) -> [i8; BLOCK] {
+    codes.map(|code| code + 8)
+}
+
+/// Four codes in each word.
+#[inline(always)]
+pub(super) fn words(codes: &[i8; BLOCK]) -> [i32; BLOCK / 4] {
+    bytemuck::cast(*codes)
+}

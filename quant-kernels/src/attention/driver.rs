@@ -1,0 +1,134 @@
+//! Which thread attends to which rows.
+
+use super::block::{Block, Buffers, Call, ROWS};
+use super::cache::KeyValueCache;
+use super::error::AttentionError;
+use crate::dispatch::{Arithmetic, Kernel};
+use crate::gemm::shared::Shared;
+use crate::parallel::{Shares, fork, in_pool};
+use alloc::vec::Vec;
+
+/// Buffers that calls reuse; once they have grown to the longest context, nothing is allocated.
+///
+/// A value belongs to one thread at a time. Outputs do not depend on the number of threads.
+#[derive(Debug)]
+pub struct AttentionScratch {
+    workers: Vec<Buffers>,
+}
+
+impl Default for AttentionScratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl AttentionScratch {
+    /// Buffers for calls that run on the calling thread alone.
+    pub fn new() -> Self {
+        Self::with_threads(1)
+    }
+
+    /// Buffers for calls that may use up to `threads` threads of the current rayon pool, as
+    /// [`Scratch::with_threads`](crate::Scratch::with_threads).
+    pub fn with_threads(threads: usize) -> Self {
+        let threads = if cfg!(feature = "rayon") { threads.max(1) } else { 1 };
+        Self { workers: core::iter::repeat_with(Buffers::default).take(threads).collect() }
+    }
+
+    /// The most threads that a call uses.
+    pub fn threads(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// The workers for so many multiplications.
+    fn workers_for(&mut self, kernel: Kernel, products: usize) -> &mut [Buffers] {
+        let each = match kernel {
+            Kernel::SCALAR => SCALAR_PRODUCTS_PER_THREAD,
+            _ if in_pool() => PRODUCTS_PER_THREAD,
+            _ => PRODUCTS_PER_THREAD_FROM_OUTSIDE,
+        };
+        let count = self.workers.len().min(products / each).max(1);
+        &mut self.workers[..count]
+    }
+}
+
+/// As in `gemm::scratch`, of which products of floats, and the functions between them, do a quarter in the
+/// same time.
+const PRODUCTS_PER_THREAD: usize = 1 << 18;
+const SCALAR_PRODUCTS_PER_THREAD: usize = 1 << 16;
+const PRODUCTS_PER_THREAD_FROM_OUTSIDE: usize = 1 << 21;
+
+impl Kernel {
+    /// Writes what the queries of the last tokens of a cache attend to.
+    ///
+    /// `queries` and `out` are `[tokens, query_heads · head_dim]`. A token sees itself and those before it.
+    /// Query heads `g · i ..= g · i + g - 1` share head `i` of the cache, where `g` is the quotient of both
+    /// numbers. The result of a token depends on its queries and on the cache up to its position, and on
+    /// nothing else.
+    ///
+    /// # Errors
+    /// - The query heads are not a multiple of the heads of the cache.
+    /// - `queries` does not have whole rows, or more of them than the cache has tokens; or `out` differs
+    ///   from it in length.
+    /// - A query is not finite.
+    pub fn attention(
+        self,
+        queries: &[f32],
+        query_heads: usize,
+        cache: &KeyValueCache,
+        out: &mut [f32],
+        scratch: &mut AttentionScratch,
+    ) -> Result<(), AttentionError> {
+        let tokens = check(self, queries, query_heads, cache, out)?;
+        if tokens == 0 {
+            return Ok(());
+        }
+        let shape = cache.shape;
+        let group = query_heads / shape.heads;
+        let call = Call { cache, queries, out: Shared::new(out), tokens, group };
+        // Later tokens see more positions: their rows come first.
+        let blocks = (tokens * group).div_ceil(ROWS);
+        let products = queries.len().saturating_mul(2 * cache.len);
+        let workers = scratch.workers_for(self, products);
+        let shares = Shares::new(blocks * shape.heads, workers.len());
+        fork(workers, &|buffers| {
+            while let Some(share) = shares.next() {
+                for i in share {
+                    let (block, head) = (blocks - 1 - i / shape.heads, i % shape.heads);
+                    let rows = block * ROWS..(tokens * group).min((block + 1) * ROWS);
+                    let block = Block { call, head, rows, buffers };
+                    self.multiply(Arithmetic::SubByte, block);
+                }
+            }
+        });
+        Ok(())
+    }
+}
+
+/// The number of tokens.
+fn check(
+    kernel: Kernel,
+    queries: &[f32],
+    query_heads: usize,
+    cache: &KeyValueCache,
+    out: &[f32],
+) -> Result<usize, AttentionError> {
+    let (heads, of) = (cache.shape.heads, "queries");
+    if query_heads == 0 || !query_heads.is_multiple_of(heads) {
+        return Err(AttentionError::QueryHeads { query_heads, heads });
+    }
+    let row = query_heads.saturating_mul(cache.shape.head_dim);
+    if !queries.len().is_multiple_of(row) {
+        return Err(AttentionError::Rows { of, len: queries.len(), row });
+    }
+    let (tokens, len) = (queries.len() / row, cache.len);
+    if tokens > len {
+        return Err(AttentionError::Tokens { tokens, len });
+    }
+    if out.len() != queries.len() {
+        let (expected, found) = (queries.len(), out.len());
+        return Err(AttentionError::Length { of: "output", expected, found });
+    }
+    kernel.min_max(queries).map_err(|error| AttentionError::NonFinite { of, error })?;
+    Ok(tokens)
+}

@@ -1,0 +1,58 @@
+//! Queries, as scores read them.
+
+use super::append::{codes, symmetric, words};
+use super::cache::BLOCK;
+use crate::gemm::scratch::grown;
+use crate::isa::Isa;
+use alloc::vec::Vec;
+
+/// Words of the codes of a block.
+pub(super) const WORDS: usize = BLOCK / 4;
+
+/// Some rows of queries in 8 bits.
+#[derive(Debug, Default)]
+pub(super) struct Queries {
+    /// For each row its codes, four in each word, in whole blocks.
+    words: Vec<[i32; WORDS]>,
+    /// For each row and block the sum of its codes.
+    sums: Vec<i32>,
+    /// For each row its scale.
+    scales: Vec<f32>,
+    blocks: usize,
+}
+
+impl Queries {
+    /// Makes room for rows of `dim` values.
+    pub(super) fn start(&mut self, rows: usize, dim: usize) {
+        self.blocks = dim.div_ceil(BLOCK);
+        grown(&mut self.words, rows * self.blocks, [0; WORDS]);
+        grown(&mut self.sums, rows * self.blocks, 0);
+        grown(&mut self.scales, rows, 0.0);
+    }
+
+    /// Quantizes a row.
+    #[inline(always)]
+    pub(super) fn set<I: Isa>(&mut self, isa: I, row: usize, values: &[f32]) {
+        let affine = symmetric(isa, values);
+        self.scales[row] = affine.scale();
+        for (block, values) in values.chunks(BLOCK).enumerate() {
+            let codes = codes(isa, affine, values);
+            let at = row * self.blocks + block;
+            self.words[at] = words(&codes);
+            self.sums[at] = codes.iter().map(|code| i32::from(*code)).sum();
+        }
+    }
+
+    pub(super) fn words(&self, row: usize) -> &[[i32; WORDS]] {
+        &self.words[row * self.blocks..][..self.blocks]
+    }
+
+    /// The sum of the codes of each block.
+    pub(super) fn sums(&self, row: usize) -> &[i32] {
+        &self.sums[row * self.blocks..][..self.blocks]
+    }
+
+    pub(super) fn scale(&self, row: usize) -> f32 {
+        self.scales[row]
+    }
+}
