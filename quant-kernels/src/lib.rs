@@ -43,7 +43,8 @@
 //! | accumulators, floats, or int8 outputs; bias and `relu` | [`Output`], [`Epilogue`] |
 //! | two-dimensional convolution | [`PackedConv`], [`Kernel::conv2d`] |
 //! | rows of a quantized table | [`Kernel::embedding`] |
-//! | softmax, root mean square norm, gates | [`Kernel::softmax`], [`Kernel::rms_norm`], [`Kernel::silu`], [`Kernel::swiglu`] |
+//! | softmax and norms | [`Kernel::softmax`], [`Kernel::rms_norm`], [`Kernel::layer_norm`] |
+//! | functions of one value, and gates | [`Kernel::silu`], [`Kernel::gelu`], [`Kernel::gelu_tanh`], [`Kernel::swiglu`] |
 //! | rotary embeddings | [`Rope`], [`Kernel::rope`] |
 //! | causal attention, grouped queries, keys and values in 8 or 4 bits | [`KeyValueCache`], [`Kernel::attention`] |
 //! | floats to codes and back | [`Kernel::quantize`], [`Kernel::dequantize`]; packed: [`Kernel::quantize_packed`] |

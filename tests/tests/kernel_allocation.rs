@@ -1,10 +1,11 @@
 //! Once its scratch has grown, a call allocates nothing, on one thread or two.
 
 use quant::kernel::{
-    Activations, BitWidth, Codes, ConvShape, Epilogue, Images, Kernel, Output, PackedConv,
-    PackedWeights, Scratch, Weights,
+    Activations, AttentionScratch, BitWidth, Codes, ConvShape, Epilogue, Images, Kernel,
+    KeyValueCache, KeyValueShape, Output, PackedConv, PackedWeights, Rope, RopeAngles, RopeOptions,
+    Scratch, Weights,
 };
-use quant::scheme::{Axis, DynamicQuantization, Granularity};
+use quant::scheme::{Axis, DynamicQuantization, Granularity, KeyValueScheme};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tests::kernels::kernels;
@@ -80,6 +81,12 @@ fn allocations(kernel: Kernel, threads: usize) -> Option<usize> {
     };
     let conv = PackedConv::new(kernel, shape, &weights(Codes::Bytes(&codes))).unwrap();
     let mut scratch = Scratch::with_threads(threads);
+    let shape = KeyValueShape { heads: 3, head_dim: 64, capacity: 300 };
+    let mut caches = KeyValueScheme::ALL.map(|scheme| KeyValueCache::new(shape, scheme).unwrap());
+    let mut attention = AttentionScratch::with_threads(threads);
+    let rope = Rope::new(RopeOptions::new(64)).unwrap();
+    let mut angles = RopeAngles::default();
+    let mut queries = vec![0.5; 40 * 9 * 64];
     let mut round = || {
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let (epilogue, dynamic) = (Epilogue::default(), DynamicQuantization::default());
@@ -109,6 +116,17 @@ fn allocations(kernel: Kernel, threads: usize) -> Option<usize> {
             Images::Dynamic { values: &x[..20 * m], batch: 1, size: [1, m], quantization: dynamic };
         let output = Output::F32(&mut out);
         kernel.conv2d(&conv, images, &epilogue, output, &mut scratch).unwrap();
+        rope.angles(&[7; 40], &mut angles).unwrap();
+        kernel.rope(&mut queries, 9, &rope, &angles).unwrap();
+        for cache in &mut caches {
+            cache.clear();
+            let tokens = 40 * 3 * 64;
+            for _ in 0..7 {
+                cache.append(kernel, &x[..tokens], &x[..tokens]).unwrap();
+            }
+            let out = &mut out[..queries.len()];
+            kernel.attention(&queries, 9, cache, out, &mut attention).unwrap();
+        }
         ALLOCATIONS.load(Ordering::Relaxed) - before
     };
     round();

@@ -119,6 +119,80 @@ fn silu_and_swiglu_are_the_same_everywhere_and_near_to_f64() {
 }
 
 #[test]
+fn layer_norm_is_the_same_everywhere_and_near_to_f64() {
+    for len in LENGTHS {
+        let (x, weight, bias) = (values(2 * len, 1), values(len, 2), values(len, 3));
+        let mut expected = vec![0.0; 2 * len];
+        Kernel::SCALAR.layer_norm(&x, &weight, &bias, 1e-5, &mut expected).unwrap();
+        for (x, found) in x.chunks(len).zip(expected.chunks(len)) {
+            let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / len as f64;
+            let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>();
+            let by = (variance / len as f64 + 1e-5).sqrt();
+            for i in 0..len {
+                let exact = (f64::from(x[i]) - mean) / by * f64::from(weight[i]);
+                let exact = exact + f64::from(bias[i]);
+                // Where a row has one element, what is left of it is rounding.
+                let bound = 1e-5 * (1.0 + exact.abs()) + 1e-6 / by * f64::from(weight[i].abs());
+                assert!((f64::from(found[i]) - exact).abs() < bound, "{len} {i}");
+            }
+        }
+        for kernel in kernels() {
+            for x in [x.clone(), any_bits(2 * len, 5)] {
+                let (mut found, mut expected) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+                kernel.layer_norm(&x, &weight, &bias, 1e-5, &mut found).unwrap();
+                Kernel::SCALAR.layer_norm(&x, &weight, &bias, 1e-5, &mut expected).unwrap();
+                assert_same(&found, &expected, kernel.name());
+            }
+        }
+    }
+}
+
+/// `erf`, by its Taylor series or, beyond 3, the continued fraction of its complement.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 3.0 {
+        let fraction = (1..200).rev().fold(0.0, |sum, i| f64::from(i) / 2.0 / (x.abs() + sum));
+        let complement = (-x * x).exp() / std::f64::consts::PI.sqrt() / (x.abs() + fraction);
+        return (1.0 - complement).copysign(x);
+    }
+    let (mut term, mut sum) = (x, x);
+    for i in 1..100 {
+        term *= -x * x / f64::from(i);
+        sum += term / f64::from(2 * i + 1);
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+#[test]
+fn gelu_is_the_same_everywhere_and_near_to_f64() {
+    let x: Vec<f32> = (-12_000..12_000).map(|i| i as f32 / 1000.0).collect();
+    let (mut exact, mut tanh) = (x.clone(), x.clone());
+    Kernel::SCALAR.gelu(&mut exact);
+    Kernel::SCALAR.gelu_tanh(&mut tanh);
+    for ((x, exact), tanh) in x.iter().zip(&exact).zip(&tanh) {
+        let x = f64::from(*x);
+        let bound = 3e-7 * x.abs();
+        let expected = x / 2.0 * (1.0 + erf(x / 2f64.sqrt()));
+        assert!((f64::from(*exact) - expected).abs() <= bound, "{x}: {exact}, {expected}");
+        let z = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+        let expected = x / 2.0 * (1.0 + z.tanh());
+        assert!((f64::from(*tanh) - expected).abs() <= bound, "{x}: {tanh}, {expected}");
+    }
+    for kernel in kernels() {
+        for len in LENGTHS {
+            for x in [values(len, 3), any_bits(len, 5)] {
+                let (mut found, mut expected) = (x.clone(), x.clone());
+                kernel.gelu(&mut found);
+                Kernel::SCALAR.gelu(&mut expected);
+                assert_same(&found, &expected, kernel.name());
+                kernel.gelu_tanh(&mut found);
+                Kernel::SCALAR.gelu_tanh(&mut expected);
+                assert_same(&found, &expected, kernel.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn rotations_of_both_layouts_are_those_of_f64_and_the_same_everywhere() {
     let positions = [0, 1, 2, 511, 8191, (1 << 20) - 1];
     for (head_dim, rotary_dim) in [(64, 64), (80, 32), (10, 6), (128, 128)] {
@@ -220,6 +294,9 @@ fn lengths_that_do_not_fit_are_errors() {
     let error = FloatError::Length { of: "output", expected: 4, found: 3 };
     assert_eq!(kernel.rms_norm(&[0.0; 4], &[0.0; 2], 0.0, &mut [0.0; 3]), Err(error));
     assert_eq!(kernel.swiglu(&[0.0; 4], &[0.0; 4], &mut [0.0; 3]), Err(error));
+    let bias = FloatError::Length { of: "bias", expected: 2, found: 1 };
+    let found = kernel.layer_norm(&[0.0; 4], &[0.0; 2], &[0.0], 0.0, &mut [0.0; 4]);
+    assert_eq!(found, Err(bias));
     assert_eq!(error.to_string(), "output: found 3 elements, expected 4");
     let rope = Rope::new(RopeOptions::new(8)).unwrap();
     let mut angles = RopeAngles::default();

@@ -6,14 +6,15 @@
 //! operation is fused, so every kernel computes what the source says.
 
 mod double;
+mod each;
 mod error;
 pub(crate) mod exp;
 mod lanes;
 mod norm;
 pub(crate) mod rope;
-mod silu;
 pub(crate) mod softmax;
 mod sqrt;
+mod swiglu;
 
 pub use error::{FloatError, RopeError};
 pub use rope::{Rope, RopeAngles, RopeLayout, RopeOptions, RopeScaling};

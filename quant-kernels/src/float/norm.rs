@@ -25,6 +25,28 @@ impl Kernel {
         }
         Ok(())
     }
+
+    /// Writes `(x - mean) / sqrt(variance + epsilon) * weight + bias` for each row of `x`, which are as long
+    /// as `weight` and `bias`.
+    ///
+    /// # Errors
+    /// `x` does not consist of whole rows, or a slice differs in length.
+    pub fn layer_norm(
+        self,
+        x: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        epsilon: f32,
+        out: &mut [f32],
+    ) -> Result<(), FloatError> {
+        rows(x.len(), weight.len())?;
+        length("bias", weight.len(), bias.len())?;
+        length("output", x.len(), out.len())?;
+        if !x.is_empty() {
+            self.run(LayerNorm { x, weight, bias, epsilon, out });
+        }
+        Ok(())
+    }
 }
 
 struct RmsNorm<'a> {
@@ -47,12 +69,57 @@ impl Operation for RmsNorm<'_> {
     }
 }
 
+struct LayerNorm<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    epsilon: f32,
+    out: &'a mut [f32],
+}
+
+impl Operation for LayerNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let len = self.weight.len();
+        for (x, out) in self.x.chunks_exact(len).zip(self.out.chunks_exact_mut(len)) {
+            centre(x, sum(isa, x) / len as f32, out);
+            let by = sqrt(squares(isa, out) / len as f32 + self.epsilon);
+            for ((out, weight), bias) in out.iter_mut().zip(self.weight).zip(self.bias) {
+                *out = *out / by * weight + bias;
+            }
+        }
+    }
+}
+
+/// `x - mean`.
+#[inline(always)]
+fn centre(x: &[f32], mean: f32, out: &mut [f32]) {
+    for (x, out) in x.iter().zip(out) {
+        *out = x - mean;
+    }
+}
+
+/// `Σ x`. Partial sums are never -0, so adding 0 for the filler changes nothing, here and in [`squares`].
+#[inline(always)]
+fn sum<I: Isa>(isa: I, x: &[f32]) -> f32 {
+    let mut sums = splat(isa, 0.0);
+    let (pieces, rest) = x.as_chunks::<LANES>();
+    for piece in pieces.iter().chain([&padded(rest, 0.0)]) {
+        let x = load(isa, piece);
+        for v in 0..vectors::<I>() {
+            sums[v] = isa.add(sums[v], x[v]);
+        }
+    }
+    total(isa, sums)
+}
+
 /// `Σ x²`.
 #[inline(always)]
 fn squares<I: Isa>(isa: I, x: &[f32]) -> f32 {
     let mut sums = splat(isa, 0.0);
     let (pieces, rest) = x.as_chunks::<LANES>();
-    // Partial sums are never -0, so adding 0 for the filler changes nothing.
     for piece in pieces.iter().chain([&padded(rest, 0.0)]) {
         let x = load(isa, piece);
         for v in 0..vectors::<I>() {
