@@ -1,4 +1,4 @@
-//! The gate that is made of SiLU.
+//! A gate: a product of two values, one of which passes through a function.
 
 use super::each::silu;
 use super::error::{FloatError, length};
