@@ -3,12 +3,12 @@
 use std::hint::black_box;
 
 use quant::kernel::{
-    Activations, BitWidth, Codes, ConvShape, Epilogue, Images, Kernel, Output, PackedConv,
-    PackedWeights, Scratch, Weights,
+    Activations, AttentionScratch, BitWidth, Codes, ConvShape, Epilogue, Images, Kernel,
+    KeyValueCache, KeyValueShape, Output, PackedConv, PackedWeights, Scratch, Weights,
 };
 use quant::quantize::quantize_values;
 use quant::record::Record;
-use quant::scheme::{Axis, DynamicQuantization, Granularity};
+use quant::scheme::{Axis, DynamicQuantization, Granularity, KeyValueScheme};
 use quant::{BincodeRecorder, MinMaxCalibration, Module, QuantizationScheme, Quantizer, Tensor};
 
 /// A job that is ready to run. Only the call is counted.
@@ -31,6 +31,9 @@ pub(crate) const JOBS: &[(&str, Prepare)] = &[
     ("int4-8", || linear(Bits::Four, 8)),
     ("int4-128", || linear(Bits::Four, 128)),
     ("weight-only-int4-1", weight_only),
+    ("attention-int8-1", || attention(KeyValueScheme::Int8, 1)),
+    ("attention-int4-32", || attention(KeyValueScheme::Int4, 32)),
+    ("swiglu", swiglu),
     ("conv-3x3", || conv(1)),
     ("conv-depthwise", || conv(CHANNELS)),
     ("save", save),
@@ -47,6 +50,12 @@ pub(crate) fn has_kernel(name: &str) -> bool {
 /// The rows and columns of a weight, `[out, in]`.
 const N: usize = 256;
 const K: usize = 384;
+
+/// The heads of queries and of keys, their dimensions, and the tokens that keys are kept of.
+const QUERY_HEADS: usize = 6;
+const HEADS: usize = 2;
+const HEAD_DIM: usize = 64;
+const TOKENS: usize = 256;
 
 /// The channels and the size of an image.
 const CHANNELS: usize = 32;
@@ -72,6 +81,30 @@ fn dequantize() -> Job {
     let tensor = quantize_values(&[N, K], &values(N * K, 1), scheme, &MinMaxCalibration {});
     let (tensor, mut out) = (tensor.expect("finite values"), vec![0.0; N * K]);
     Box::new(move || tensor.dequantize_into(black_box(&mut out)))
+}
+
+/// The queries of the last tokens.
+fn attention(scheme: KeyValueScheme, tokens: usize) -> Job {
+    let (kernel, row) = (Kernel::current(), HEADS * HEAD_DIM);
+    let shape = KeyValueShape { heads: HEADS, head_dim: HEAD_DIM, capacity: TOKENS };
+    let mut cache = KeyValueCache::new(shape, scheme).expect("a small cache");
+    let (keys, kept) = (values(TOKENS * row, 1), values(TOKENS * row, 2));
+    cache.append(kernel, &keys, &kept).expect("room for all tokens");
+    let queries = values(tokens * QUERY_HEADS * HEAD_DIM, 3);
+    let (mut out, mut scratch) = (vec![0.0; queries.len()], AttentionScratch::new());
+    Box::new(move || {
+        let out = black_box(&mut *out);
+        let attended = kernel.attention(&queries, QUERY_HEADS, &cache, out, &mut scratch);
+        attended.expect("finite queries");
+    })
+}
+
+fn swiglu() -> Job {
+    let (gate, up, mut out) = (values(N * K, 1), values(N * K, 2), vec![0.0; N * K]);
+    Box::new(move || {
+        let gated = Kernel::current().swiglu(&gate, &up, black_box(&mut out));
+        gated.expect("equal lengths");
+    })
 }
 
 fn pack(bits: Bits) -> Job {

@@ -22,11 +22,11 @@ use crate::scheme::KeyValueScheme;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// The most rows of a block. Converting values takes a third of the time of one row.
+/// The most rows of a block, for which values are converted once.
 pub(super) const ROWS: usize = 24;
 
 /// The most rows whose accumulators are in registers together.
-const TALL: usize = 6;
+pub(super) const TALL: usize = 6;
 
 /// The number of rows for so few. Others are padded to a multiple of [`TALL`].
 const LOW: usize = 3;
@@ -172,10 +172,15 @@ fn weighted<I: Isa>(
     let mut weights: [Weights; ROWS] = [[0.0; TILE]; ROWS];
     for start in (0..seen).step_by(TILE) {
         let positions = start..seen.min(start + TILE);
-        values.load(isa, positions.clone(), &mut tile);
         for (row, weights) in probabilities.chunks_exact(row_len).zip(&mut weights) {
             values.weights(isa, positions.clone(), row, weights);
         }
+        if let (Ok(out), true) = (<&mut [_; LOW]>::try_from(&mut *out), values.has_loop_for_few()) {
+            let weights = weights.first_chunk().expect("more weights than rows");
+            values.add_few(isa, positions, weights, out);
+            continue;
+        }
+        values.load(isa, positions.clone(), &mut tile);
         let tile = &tile[..positions.len()];
         let (tall, low) = out.as_chunks_mut::<TALL>();
         let mut first = 0;

@@ -1,6 +1,6 @@
 //! Which thread attends to which rows.
 
-use super::block::{Block, Buffers, Call, ROWS};
+use super::block::{Block, Buffers, Call, ROWS, TALL};
 use super::cache::KeyValueCache;
 use super::error::AttentionError;
 use crate::dispatch::{Arithmetic, Kernel};
@@ -86,22 +86,33 @@ impl Kernel {
         let shape = cache.shape;
         let group = query_heads / shape.heads;
         let call = Call { cache, queries, out: Shared::new(out), tokens, group };
-        // Later tokens see more positions: their rows come first.
-        let blocks = (tokens * group).div_ceil(ROWS);
-        let products = queries.len().saturating_mul(2 * cache.len);
-        let workers = scratch.workers_for(self, products);
+        let workers = scratch.workers_for(self, queries.len().saturating_mul(2 * cache.len));
+        let rows_at_once = rows_at_once(tokens * query_heads, workers.len());
+        let blocks = (tokens * group).div_ceil(rows_at_once);
         let shares = Shares::new(blocks * shape.heads, workers.len());
         fork(workers, &|buffers| {
             while let Some(share) = shares.next() {
                 for i in share {
+                    // Later tokens see more positions: their rows come first.
                     let (block, head) = (blocks - 1 - i / shape.heads, i % shape.heads);
-                    let rows = block * ROWS..(tokens * group).min((block + 1) * ROWS);
+                    let first = block * rows_at_once;
+                    let rows = first..(tokens * group).min(first + rows_at_once);
                     let block = Block { call, head, rows, buffers };
                     self.multiply(Arithmetic::SubByte, block);
                 }
             }
         });
         Ok(())
+    }
+}
+
+/// The rows of a block, out of all rows: fewer than the most where some workers would have none.
+fn rows_at_once(rows: usize, workers: usize) -> usize {
+    /// Blocks of each worker.
+    const BLOCKS: usize = 4;
+    match workers {
+        1 => ROWS,
+        _ => rows.div_ceil(workers * BLOCKS).next_multiple_of(TALL).min(ROWS),
     }
 }
 

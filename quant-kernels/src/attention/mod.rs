@@ -10,6 +10,7 @@ mod block;
 mod cache;
 mod driver;
 mod error;
+mod few;
 mod queries;
 mod scores;
 mod sums;

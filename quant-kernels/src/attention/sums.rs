@@ -40,7 +40,7 @@ impl Values<'_> {
 
     /// The dimensions of the block.
     #[inline(always)]
-    fn dims(&self) -> Range<usize> {
+    pub(super) fn dims(&self) -> Range<usize> {
         self.block * BLOCK..self.cache.shape.head_dim.min((self.block + 1) * BLOCK)
     }
 
