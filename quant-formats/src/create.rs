@@ -34,7 +34,7 @@ use crate::sink::{Next, Part, Sink};
 ///
 /// # Errors
 /// The extension belongs to no format, the format cannot hold the manifest, or the file cannot be
-/// created.
+/// created. Only records have shards and [aliases](Manifest::alias).
 pub fn create(path: impl AsRef<Path>, manifest: Manifest) -> Result<CheckpointWriter, RecordError> {
     let path = path.as_ref();
     let format = Format::of_path(path)?;
@@ -44,6 +44,10 @@ pub fn create(path: impl AsRef<Path>, manifest: Manifest) -> Result<CheckpointWr
     }
     if manifest.max_shard_size.is_some() {
         return Err(FormatError::Shards { path: path.into(), format }.into());
+    }
+    if let Some(name) = manifest.aliases.keys().next() {
+        let name = name.clone();
+        return Err(FormatError::Aliases { path: path.into(), format, name }.into());
     }
     let writer = ForeignWriter::create(path, format, manifest);
     Ok(CheckpointWriter(Box::new(writer.map_err(|error| error.in_file(path))?)))
@@ -247,6 +251,27 @@ mod tests {
         check!(GgufWriter::new(disk(), manifest(&tensor)));
         check!(JsonWriter::new(disk(), manifest(&tensor)));
         check!(SafetensorsWriter::new(disk(), manifest(&tensor)));
+    }
+
+    #[test]
+    fn shards_and_other_names_are_refused_where_only_records_have_them() {
+        let tensor = Tensor::from_values(&[2], vec![1.0, 2.0]).unwrap();
+        let error = |name: &str, manifest| {
+            let Err(RecordError::Recorder { source, .. }) = create(name, manifest) else {
+                panic!("{name} was created")
+            };
+            *source.downcast::<FormatError>().unwrap()
+        };
+        for name in ["w.safetensors", "w.gguf", "w.json"] {
+            let shards = error(name, manifest(&tensor).max_shard_size(1 << 20));
+            assert!(matches!(shards, FormatError::Shards { .. }), "{shards}");
+            let aliases = error(name, manifest(&tensor).alias("v", "w"));
+            let of = |found: &FormatError| match found {
+                FormatError::Aliases { name, .. } => name.as_str() == "v",
+                _ => false,
+            };
+            assert!(of(&aliases), "{aliases}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use quant::RecordError;
+use quant::{ParamId, RecordError};
 
 /// The format of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +109,15 @@ pub enum FormatError {
         /// The format of its extension.
         format: Format,
     },
+    /// Only records have other names of tensors.
+    Aliases {
+        /// The path of the output.
+        path: PathBuf,
+        /// The format of its extension.
+        format: Format,
+        /// The first other name.
+        name: ParamId,
+    },
     /// An input is a file of another kind.
     Foreign {
         /// The kind of file.
@@ -134,6 +143,12 @@ impl fmt::Display for FormatError {
             Self::Shards { path, format } => {
                 write!(f, "{}: only records can be written in shards, not {format}", path.display())
             }
+            Self::Aliases { path, format, name } => write!(
+                f,
+                "{}: only records store a tensor once under several names, not {format}; `{name}` \
+                 is another name",
+                path.display()
+            ),
             Self::Foreign { found } => found.fmt(f),
             Self::Directory { checkpoints: 0 } => {
                 f.write_str("a directory without safetensors; name a file")
