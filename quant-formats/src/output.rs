@@ -124,16 +124,29 @@ impl Output {
         Self { targets, aliases: Vec::new(), metadata: from.metadata().clone() }
     }
 
-    /// In a record, tensors that are equal, and become the `same`, are stored once.
+    /// As [`share_in_record`](Self::share_in_record) if `to` is a record.
     pub(crate) fn share(
-        mut self,
+        self,
         from: &Checkpoint,
         to: &Path,
         options: Options<'_>,
         same: impl Fn(usize, usize) -> bool,
     ) -> Result<Self, CheckpointError> {
+        match Format::of_path(to) {
+            Ok(Format::Record) => self.share_in_record(from, options, same),
+            _ => Ok(self),
+        }
+    }
+
+    /// Tensors that are equal, and become the `same`, are stored once, as in a record of one file.
+    pub(crate) fn share_in_record(
+        mut self,
+        from: &Checkpoint,
+        options: Options<'_>,
+        same: impl Fn(usize, usize) -> bool,
+    ) -> Result<Self, CheckpointError> {
         // Other names are in the metadata of a record, which is that of one file.
-        if !matches!(Format::of_path(to), Ok(Format::Record)) || options.max_shard_size.is_some() {
+        if options.max_shard_size.is_some() {
             return Ok(self);
         }
         let bytes = |index: usize| self.targets[index].byte_count();

@@ -21,7 +21,9 @@ use crate::output::{Made, Output, Target, common_grain, copied, write};
 use crate::piece::{Item, Piece, Sum};
 use crate::pipeline::{self, Allocations};
 
-/// Plans the quantization of a checkpoint, without writing anything. Every tensor is read once.
+/// Plans the quantization of a checkpoint, without writing anything. Every tensor is read once, and
+/// those of one type and shape again as far as it takes to find equal ones: they are planned as in a
+/// record of one file, which stores them once.
 ///
 /// A file has no attributes as a struct has: the rules of the planner, and the rank, decide.
 ///
@@ -59,7 +61,29 @@ pub fn plan(
         effects.add(piece, effect);
         Ok(())
     })?;
+    let output = quantized(from, &decided);
+    let output = output.share_in_record(from, options, |a, b| become_same(&decided, a, b))?;
+    effects.share(output.aliases());
     Ok(effects.plan())
+}
+
+/// What a checkpoint becomes if its first tensors are quantized as decided.
+fn quantized(from: &Checkpoint, decided: &[Decided]) -> Output {
+    let target = |(index, entry): (usize, &Entry)| match decided.get(index) {
+        Some(one) if one.scheme().is_some() => {
+            Target::made(from, index, decided_entry(entry, one), grain(from, index, one))
+        }
+        _ => Target::copy(from, index),
+    };
+    Output::of(from, from.entries().iter().enumerate().map(target).collect())
+}
+
+/// Whether the same becomes of two tensors that are equal.
+fn become_same(decided: &[Decided], a: usize, b: usize) -> bool {
+    match (decided.get(a), decided.get(b)) {
+        (Some(a), Some(b)) => a.is_same(b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 /// Chooses a precision for each tensor within a budget of bytes. Every tensor is read once.
@@ -118,13 +142,6 @@ pub fn quantize(
     let decided = decide(quantizable(from, options)?, planner, options)?;
     check_any_quantized(from, &decided)?;
     let entries = from.entries();
-    let target = |(index, entry): (usize, &Entry)| match decided.get(index) {
-        Some(one) if one.scheme().is_some() => {
-            Target::made(from, index, decided_entry(entry, one), grain(from, index, one))
-        }
-        _ => Target::copy(from, index),
-    };
-    let targets = entries.iter().enumerate().map(target).collect();
     let allocations = Allocations::default();
     let each = |piece: &Piece| {
         let decided = decided.get(piece.item);
@@ -139,12 +156,8 @@ pub fn quantize(
     };
     let mut effects = Effects::of(entries, &decided);
     let to = to.as_ref();
-    let output = Output::of(from, targets).share(from, to, options, |a, b| {
-        match (decided.get(a), decided.get(b)) {
-            (Some(a), Some(b)) => a.is_same(b),
-            (a, b) => a.is_none() && b.is_none(),
-        }
-    })?;
+    let output = quantized(from, &decided);
+    let output = output.share(from, to, options, |a, b| become_same(&decided, a, b))?;
     let aliases = output.aliases().to_vec();
     write(from, output, to, options, each, |piece, one| effects.add(piece, one))?;
     effects.share(&aliases);

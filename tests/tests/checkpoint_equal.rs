@@ -45,6 +45,7 @@ fn equal_tensors_are_stored_once_and_found_under_both_names() {
     let directory = tempfile::tempdir().unwrap();
     let (from, to) = (tied(directory.path()), directory.path().join("a.quant"));
     let plan = quant_formats::quantize(&from, &recipe(), &to, Options::default()).unwrap();
+    assert_eq!(quant_formats::plan(&from, &recipe(), Options::default()).unwrap(), plan);
     let param = |name: &str| plan.params().iter().find(|it| it.id == *name).unwrap();
     assert_eq!(param("head").reason, Reason::EqualTo { id: "embed".into() });
     assert_eq!((param("head").bytes_after, param("embed").bytes_after), (0, 64 * 48 + 64 * 4));
