@@ -3,11 +3,12 @@
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io::{self, Write};
 
 use quant::Tensor;
 use quant_formats::{Checkpoint, Entry, FloatReason, Format, PreQuantized, StateEntry};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::Outcome;
 use crate::args::Inspect;
@@ -53,7 +54,7 @@ struct Line<'a> {
     name: &'a str,
     shape: &'a [usize],
     #[serde(rename = "type")]
-    stored: String,
+    stored: Type<'a>,
     bytes: u64,
     /// The least and the greatest finite value.
     range: Option<[f32; 2]>,
@@ -62,6 +63,24 @@ struct Line<'a> {
     /// Why codes of another program are shown as floats.
     as_floats: Option<String>,
     damage: Option<String>,
+}
+
+/// The type of a tensor, as its file names it.
+struct Type<'a>(&'a Entry);
+
+impl fmt::Display for Type<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.gguf_type {
+            Some(ty) => ty.fmt(f),
+            None => self.0.stored.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Type<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 #[derive(Serialize)]
@@ -173,7 +192,7 @@ impl<'a> Line<'a> {
         Self {
             name: entry.id.as_str(),
             shape: &entry.shape,
-            stored: entry.gguf_type.map_or_else(|| entry.stored.to_string(), |ty| ty.to_string()),
+            stored: Type(entry),
             bytes: entry.bytes,
             range: None,
             non_finite: None,
@@ -205,7 +224,7 @@ impl<'a> Line<'a> {
             (None, Some(n @ 1..)) => format!("{n} not finite"),
             _ => self.as_floats.as_ref().map_or(String::new(), |why| format!("floats: {why}")),
         };
-        [name, shape(self.shape), self.stored.clone(), bytes(self.bytes), range, remark]
+        [name, shape(self.shape), self.stored.to_string(), bytes(self.bytes), range, remark]
     }
 }
 

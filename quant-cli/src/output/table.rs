@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use console::{Term, measure_text_width, style};
-use quant::__private::{line, widths};
+use quant::__private::line;
 
 use super::printable_line;
 
@@ -19,9 +19,17 @@ pub(crate) struct Table {
     rows: Vec<Row>,
 }
 
+/// There may be a row for each of many tensors, so all cells are one allocation.
 struct Row {
-    cells: Vec<String>,
+    /// Separated by line ends, which no cell has once it is printable.
+    cells: Box<str>,
     is_dim: bool,
+}
+
+impl Row {
+    fn cells(&self) -> impl Iterator<Item = &str> {
+        self.cells.split('\n')
+    }
 }
 
 impl Table {
@@ -42,8 +50,14 @@ impl Table {
     }
 
     fn push<const N: usize>(&mut self, cells: [String; N], is_dim: bool) {
-        let clean = |cell: &String| shortened(&printable_line(cell), LONGEST).into_owned();
-        self.rows.push(Row { cells: cells.iter().map(clean).collect(), is_dim });
+        let mut text = String::new();
+        for (column, cell) in cells.iter().enumerate() {
+            if column > 0 {
+                text.push('\n');
+            }
+            text.push_str(&shortened(&printable_line(cell), LONGEST));
+        }
+        self.rows.push(Row { cells: text.into(), is_dim });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -54,10 +68,11 @@ impl Table {
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let widths = self.fitted();
         if self.head.iter().any(|name| !name.is_empty()) {
-            writeln!(out, "{}", style(self.line(&self.head, &widths)).bold())?;
+            let head = self.head.iter().map(String::as_str);
+            writeln!(out, "{}", style(self.line(head, &widths)).bold())?;
         }
         for row in &self.rows {
-            let line = self.line(&row.cells, &widths);
+            let line = self.line(row.cells(), &widths);
             if row.is_dim {
                 writeln!(out, "{}", style(line).dim())?;
             } else {
@@ -69,8 +84,13 @@ impl Table {
 
     /// The width of each column, reduced to those of a terminal.
     fn fitted(&self) -> Vec<usize> {
-        let rows = self.rows.iter().map(|row| &row.cells).chain([&self.head]);
-        let widths = widths(self.head.len(), rows.map(Vec::as_slice), measure_text_width);
+        let mut widths: Vec<usize> =
+            self.head.iter().map(|name| measure_text_width(name)).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row.cells()) {
+                *width = measure_text_width(cell).max(*width);
+            }
+        }
         match Term::stdout().size_checked() {
             Some((_, columns)) => self.reduced(widths, usize::from(columns)),
             None => widths,
@@ -88,9 +108,9 @@ impl Table {
         widths
     }
 
-    fn line(&self, cells: &[String], columns: &[usize]) -> String {
-        let fit = |(cell, &width): (&String, &usize)| shortened(cell, width).into_owned();
-        let cells: Vec<String> = cells.iter().zip(columns).map(fit).collect();
+    fn line<'a>(&self, cells: impl Iterator<Item = &'a str>, columns: &[usize]) -> String {
+        let fit = |(cell, &width): (&str, &usize)| shortened(cell, width).into_owned();
+        let cells: Vec<String> = cells.zip(columns).map(fit).collect();
         line(&cells, columns, |column| self.is_number[column], measure_text_width)
     }
 }

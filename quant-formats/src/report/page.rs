@@ -1,6 +1,7 @@
 //! The page: title, totals, sizes and the table of tensors.
 
 use std::cmp::Reverse;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use super::detail::write_detail;
@@ -256,17 +257,17 @@ fn write_row(w: &mut impl Write, number: usize, tensor: &TensorReport) -> io::Re
     };
     let largest = tensor.max_abs_error().map(f64::from);
     let shown = largest.map_or("\u{2013}".into(), |largest| Value(largest).to_string());
-    cell(w, "SQNR", &sqnr.0, &sqnr.1)?;
-    cell(w, "Largest error", &largest.map_or(String::new(), |it| format!("{it:e}")), &shown)?;
+    cell(w, &sqnr.0, &sqnr.1)?;
+    cell(w, largest.map_or(String::new(), |it| format!("{it:e}")), shown)?;
     let outliers = tensor.values.outliers;
-    cell(w, "Outliers", &outliers.to_string(), &Count(outliers).to_string())?;
-    for (label, bytes) in [("Before", tensor.bytes_before), ("After", tensor.bytes_after)] {
-        cell(w, label, &bytes.to_string(), &Bytes(bytes).to_string())?;
+    cell(w, outliers, Count(outliers))?;
+    for bytes in [tensor.bytes_before, tensor.bytes_after] {
+        cell(w, bytes, Bytes(bytes))?;
     }
     writeln!(w, "</tr>")
 }
 
 /// A number in the table; `key` is the value to sort by.
-fn cell(w: &mut impl Write, label: &str, key: &str, shown: &str) -> io::Result<()> {
-    write!(w, "<td class=\"n\" data-l=\"{label}\" data-v=\"{key}\">{shown}</td>")
+fn cell(w: &mut impl Write, key: impl Display, shown: impl Display) -> io::Result<()> {
+    write!(w, "<td class=\"n\" data-v=\"{key}\">{shown}</td>")
 }

@@ -77,8 +77,10 @@ impl Header {
             return Err(SafetensorsError::DuplicateName { id: name.as_str().into() });
         }
         let tensors = raw.tensors.into_iter().map(|(name, raw)| raw.check(name));
-        let header =
-            Self { metadata: raw.metadata, tensors: tensors.collect::<Result<Vec<_>, _>>()? };
+        let mut tensors = tensors.collect::<Result<Vec<_>, _>>()?;
+        // They are in the memory of the raw ones, which took more.
+        tensors.shrink_to_fit();
+        let header = Self { metadata: raw.metadata, tensors };
         let mut at = 0;
         for position in header.by_offset() {
             let slot = &header.tensors[position];

@@ -79,5 +79,5 @@ pub(crate) mod hooks {
     pub use super::glob::matches as glob_matches;
     pub use super::measure::Effect;
     pub use super::plan::quantize_one;
-    pub use super::table::{line, widths};
+    pub use super::table::line;
 }

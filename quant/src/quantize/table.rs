@@ -22,7 +22,7 @@ pub(super) fn write<const N: usize>(
 }
 
 /// The width of each of `columns` columns: that of its widest cell.
-pub fn widths<'a>(
+fn widths<'a>(
     columns: usize,
     rows: impl Iterator<Item = &'a [String]>,
     width: impl Fn(&str) -> usize,

@@ -9,12 +9,13 @@ use super::Line;
 use crate::output::{Table, bytes, count};
 
 /// Nodes are stored after their parents; the first is the root. A node has few bytes, because there may
-/// be several for each tensor: children are a linked list, and one map finds them all.
+/// be several for each tensor: children are a linked list.
 pub(super) struct Tree<'a> {
     nodes: Vec<Node<'a>>,
-    /// Nodes by their parent and name.
-    by_name: HashMap<(usize, &'a str), usize>,
 }
+
+/// Nodes by their parent and name.
+type ByName<'a> = HashMap<(usize, &'a str), usize>;
 
 #[derive(Default)]
 struct Node<'a> {
@@ -35,25 +36,26 @@ const MAX_INDENT: usize = 32;
 
 impl<'a> Tree<'a> {
     pub(super) fn of(lines: &'a [Line<'a>]) -> Self {
-        let mut tree = Self { nodes: vec![Node::default()], by_name: HashMap::new() };
+        let mut tree = Self { nodes: vec![Node::default()] };
+        let mut by_name = ByName::new();
         for line in lines {
-            tree.insert(line);
+            tree.insert(line, &mut by_name);
         }
         tree
     }
 
-    fn insert(&mut self, line: &'a Line<'a>) {
+    fn insert(&mut self, line: &'a Line<'a>, by_name: &mut ByName<'a>) {
         let mut node = 0;
         self.nodes[node].add(line);
         for name in line.name.split('.') {
-            node = self.child(node, name);
+            node = self.child(node, name, by_name);
             self.nodes[node].add(line);
         }
         self.nodes[node].line = Some(line);
     }
 
-    fn child(&mut self, parent: usize, name: &'a str) -> usize {
-        let child = *self.by_name.entry((parent, name)).or_insert(self.nodes.len());
+    fn child(&mut self, parent: usize, name: &'a str, by_name: &mut ByName<'a>) -> usize {
+        let child = *by_name.entry((parent, name)).or_insert(self.nodes.len());
         if child == self.nodes.len() {
             let sibling = std::mem::replace(&mut self.nodes[parent].last_child, child);
             self.nodes.push(Node { name, sibling, ..Node::default() });
