@@ -23,7 +23,6 @@ use crate::gemm::shared::{Shared, SharedRows};
 use crate::isa::Operation;
 use crate::isa::lanes::{WIDEST, add, load, load_ints, store};
 use crate::isa::{Isa, Line};
-use crate::pack::b::Columns;
 use crate::pack::source::Row;
 use crate::pack::units::Unit;
 use crate::pack::unpack::unpack_steps;
@@ -93,6 +92,44 @@ struct Panel<'a, T> {
     steps: &'a [T],
 }
 
+/// The parameters of a panel, cut out once for all units.
+#[derive(Clone, Copy)]
+struct Parameters<'a> {
+    /// `[segment][word][column]`
+    words: &'a [i32],
+    /// Words of a segment.
+    each: usize,
+    /// `[unit][column]`; empty if no activation has a zero point.
+    offsets: &'a [i32],
+    /// `[unit][column]`; may be empty.
+    init: &'a [i32],
+    /// The first of the zero points among the words of a segment; 0 if there are none.
+    zero_points: usize,
+    /// So of the minimums.
+    minimums: usize,
+}
+
+impl<'a> Parameters<'a> {
+    #[inline(always)]
+    fn new<I: Isa>(block: &'a Block<'_>, panel: usize) -> Self {
+        let (weights, units) = (block.weights, block.units);
+        let (segments, of) = (weights.segments(), weights.words);
+        let each = of.count() * I::NR;
+        let of_units = |all: &'a [i32]| {
+            let len = units.count() * I::NR;
+            if all.is_empty() { all } else { &all[panel * len..][..len] }
+        };
+        Self {
+            words: &weights.parameters[panel * segments * each..][..segments * each],
+            each,
+            offsets: if block.packed_a.symmetric { &[] } else { of_units(&units.offsets) },
+            init: of_units(&units.init),
+            zero_points: if of.zero_points { of.zero_points_at() * I::NR } else { 0 },
+            minimums: if of.minimums { of.minimums_at() * I::NR } else { 0 },
+        }
+    }
+}
+
 impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     #[inline(always)]
     fn new(block: &'a Block<'a>, first: usize) -> Self {
@@ -126,17 +163,18 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     #[inline(always)]
     fn multiply<I: Isa>(&self, isa: I, panel: Panel<'_, I::KStep>, Parts(parts): &mut Parts<R>) {
         let (weights, units) = (self.block.weights, self.block.units);
+        let of = Parameters::new::<I>(self.block, panel.number);
         let all = &units.all[..];
         // Permuted codes have one unit.
         let one = I::PERMUTED || all.len() == 1 && !self.block.packed_a.blocks;
         if let (true, [unit]) = (one && !weights.words.minimums, all) {
-            let mut acc = self.initial_accumulators::<I>(isa, panel.number, 0, unit);
+            let mut acc = [[isa.zero(); 2]; R];
+            self.initialize::<I>(isa, &mut acc, of, 0, 0);
             self.accumulate::<I>(isa, &mut acc, panel, unit);
             if let Target::I32(out) = self.block.target {
                 return self.write_accumulators::<I>(isa, &out, panel.number, &acc);
             }
-            let columns = weights.columns_of::<I>(panel.number, 0);
-            let values = self.scaled::<I>(isa, acc, columns, 0);
+            let values = self.scaled::<I>(isa, acc, of.words, 0);
             return self.finish::<I>(isa, panel.number, values);
         }
         if let Target::I32(out) = self.block.target {
@@ -144,18 +182,14 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             return self.write_accumulators::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
         }
         parts.fill([0.0; WIDEST]);
-        for (u, unit) in all.iter().enumerate() {
-            let mut acc = self.initial_accumulators::<I>(isa, panel.number, u, unit);
-            self.accumulate::<I>(isa, &mut acc, panel, unit);
-            let columns = weights.columns_of::<I>(panel.number, unit.segment);
-            let mut values = self.scaled::<I>(isa, acc, columns, u);
-            if !columns.minimums.is_empty() {
-                self.add_minimums::<I>(isa, &mut values, columns, u);
-            }
-            // In memory: the accumulators take the registers.
-            for r in 0..R {
-                values[r] = add(isa, load(isa, &parts[r]), values[r]);
-                store(isa, values[r], &mut parts[r]);
+        if units.short != 0 {
+            self.short_units::<I>(isa, panel, of, parts);
+        } else {
+            for (u, unit) in all.iter().enumerate() {
+                let mut acc = [[isa.zero(); 2]; R];
+                self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
+                self.accumulate::<I>(isa, &mut acc, panel, unit);
+                self.add_unit::<I>(isa, of, (u, unit.segment), acc, parts);
             }
         }
         let mut values = [[isa.splat(0.0); 2]; R];
@@ -163,6 +197,76 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             values[r] = load(isa, &parts[r]);
         }
         self.finish::<I>(isa, panel.number, values);
+    }
+
+    /// Adds the products of units of at most a line ([`Units::short`]). The loop has few instructions besides
+    /// those of the products.
+    #[inline(always)]
+    fn short_units<I: Isa>(
+        &self,
+        isa: I,
+        panel: Panel<'_, I::KStep>,
+        of: Parameters<'_>,
+        parts: &mut [[f32; WIDEST]; R],
+    ) {
+        let (weights, units) = (self.block.weights, self.block.units);
+        let per_byte = if PACKED { 8 / weights.bits } else { 1 };
+        let codes = panel.steps.chunks(units.short / per_byte);
+        let mut at = 0;
+        for ((u, unit), b) in units.all.iter().enumerate().zip(codes) {
+            let Some(a) = self.lines.get(at / Line::STEPS) else { break };
+            let mut acc = [[isa.zero(); 2]; R];
+            if !I::FROM_ZERO {
+                self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
+            }
+            self.accumulate_once::<I>(isa, &mut acc, a, at % Line::STEPS, b);
+            if I::FROM_ZERO {
+                self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
+            }
+            self.add_unit::<I>(isa, of, (u, unit.segment), acc, parts);
+            at += units.short;
+        }
+    }
+
+    /// [`Tile::accumulate_line`] where it is called once for these accumulators, and first if [`Isa::FROM_ZERO`].
+    #[inline(always)]
+    fn accumulate_once<I: Isa>(
+        &self,
+        isa: I,
+        acc: &mut [[I::Ints; 2]; R],
+        a: &[Line; R],
+        first: usize,
+        b: &[I::KStep],
+    ) {
+        if !PACKED {
+            return isa.accumulate_once::<R>(acc, a, first, b);
+        }
+        if const { I::UNPACK_ABOVE > 0 } && self.block.weights.bits == 4 {
+            return isa.accumulate_packed_once::<R>(acc, a, first, b);
+        }
+        self.accumulate_line::<I>(isa, acc, a, first, b);
+    }
+
+    /// Adds the scaled accumulators of a unit to the outputs.
+    #[inline(always)]
+    fn add_unit<I: Isa>(
+        &self,
+        isa: I,
+        of: Parameters<'_>,
+        (unit, segment): (usize, usize),
+        acc: [[I::Ints; 2]; R],
+        parts: &mut [[f32; WIDEST]; R],
+    ) {
+        let words = &of.words[segment * of.each..][..of.each];
+        let mut values = self.scaled::<I>(isa, acc, words, unit);
+        if of.minimums != 0 {
+            self.add_minimums::<I>(isa, &mut values, &words[of.minimums..], unit);
+        }
+        // In memory: the accumulators take the registers.
+        for r in 0..R {
+            values[r] = add(isa, load(isa, &parts[r]), values[r]);
+            store(isa, values[r], &mut parts[r]);
+        }
     }
 
     /// The parameters of the rows in a unit.
@@ -228,24 +332,28 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         isa.accumulate::<R>(acc, a, first, piece);
     }
 
-    /// Zero-point compensation: the difference of `Σ (a - za) · (code - zw)` and `Σ a · code`. Accumulators
+    /// Zero-point compensation: adds the difference of `Σ (a - za) · (code - zw)` and `Σ a · code`. Accumulators
     /// start with it, since adding it at the end would extend the chain of dependent operations.
     #[inline(always)]
-    fn initial_accumulators<I: Isa>(
+    fn initialize<I: Isa>(
         &self,
         isa: I,
-        panel: usize,
-        u: usize,
-        unit: &Unit,
-    ) -> [[I::Ints; 2]; R] {
-        let (weights, units) = (self.block.weights, self.block.units);
-        let mut acc = [[isa.zero(); 2]; R];
-        let words = units.words(panel, u, I::NR);
-        if !units.init.is_empty() {
-            acc = [load_ints(isa, &units.init[words.clone()]); R];
+        acc: &mut [[I::Ints; 2]; R],
+        of: Parameters<'_>,
+        unit: usize,
+        segment: usize,
+    ) {
+        let columns = unit * I::NR..(unit + 1) * I::NR;
+        if !of.init.is_empty() {
+            let init = load_ints(isa, &of.init[columns.clone()]);
+            for r in 0..R {
+                for v in 0..2 {
+                    acc[r][v] = isa.add_ints(acc[r][v], init[v]);
+                }
+            }
         }
         if !self.row_init.is_empty() {
-            let init = &self.row_init[u];
+            let init = &self.row_init[unit];
             for r in 0..R {
                 let start = isa.splat_int(init[r]);
                 for v in 0..2 {
@@ -253,8 +361,8 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
                 }
             }
         }
-        if !self.block.packed_a.symmetric {
-            let (offsets, rows) = (load_ints(isa, &units.offsets[words]), self.rows_of(u));
+        if !of.offsets.is_empty() {
+            let (offsets, rows) = (load_ints(isa, &of.offsets[columns]), self.rows_of(unit));
             for r in 0..R {
                 let zero = isa.splat_int(rows[r].zero);
                 for v in 0..2 {
@@ -262,9 +370,9 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
                 }
             }
         }
-        if weights.words.zero_points {
-            let zero_points = weights.columns_of::<I>(panel, unit.segment).zero_points;
-            let (zero_points, row_sums) = (load_ints(isa, zero_points), &self.row_sums[u]);
+        if of.zero_points != 0 {
+            let zero_points = &of.words[segment * of.each + of.zero_points..];
+            let (zero_points, row_sums) = (load_ints(isa, zero_points), &self.row_sums[unit]);
             for r in 0..R {
                 let sum = isa.splat_int(row_sums[r]);
                 for v in 0..2 {
@@ -272,7 +380,6 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
                 }
             }
         }
-        acc
     }
 
     /// `f32(acc) * (sa * sw)`.
@@ -281,10 +388,11 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         &self,
         isa: I,
         acc: [[I::Ints; 2]; R],
-        columns: Columns<'_>,
+        words: &[i32],
         unit: usize,
     ) -> [[I::Floats; 2]; R] {
-        let (scales, rows) = (load(isa, columns.scales), self.rows_of(unit));
+        let scales = load(isa, bytemuck::cast_slice(&words[..I::NR]));
+        let rows = self.rows_of(unit);
         let mut values = [[isa.splat(0.0); 2]; R];
         for r in 0..R {
             let scale = isa.splat(rows[r].scale);
@@ -302,11 +410,11 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         &self,
         isa: I,
         values: &mut [[I::Floats; 2]; R],
-        columns: Columns<'_>,
+        words: &[i32],
         unit: usize,
     ) {
-        let (minimums, sums) = (load(isa, columns.minimums), &self.row_sums[unit]);
-        let rows = self.rows_of(unit);
+        let minimums = load(isa, bytemuck::cast_slice(&words[..I::NR]));
+        let (sums, rows) = (&self.row_sums[unit], self.rows_of(unit));
         for r in 0..R {
             let (scale, sum) = (isa.splat(rows[r].scale), isa.splat(sums[r] as f32));
             for v in 0..2 {

@@ -125,6 +125,33 @@ pub(crate) trait Isa: Copy + Send + Sync {
     ) {
     }
 
+    /// Whether accumulators are better 0 before [`Isa::accumulate_once`], which then takes all registers.
+    const FROM_ZERO: bool = false;
+
+    /// [`Isa::accumulate`] where it is called once for these accumulators, which are 0 if [`Isa::FROM_ZERO`].
+    #[inline(always)]
+    fn accumulate_once<const R: usize>(
+        self,
+        sums: &mut [[Self::Ints; 2]; R],
+        a: &[Line; R],
+        first: usize,
+        b: &[Self::KStep],
+    ) {
+        self.accumulate(sums, a, first, b);
+    }
+
+    /// [`Isa::accumulate_packed`], likewise.
+    #[inline(always)]
+    fn accumulate_packed_once<const R: usize>(
+        self,
+        sums: &mut [[Self::Ints; 2]; R],
+        a: &[Line; R],
+        first: usize,
+        b: &[Self::KStep],
+    ) {
+        self.accumulate_packed(sums, a, first, b);
+    }
+
     /// [`Isa::accumulate`] for all codes of a panel, which are in a
     /// [`permutation`](crate::pack::permutation).
     #[inline(always)]

@@ -17,6 +17,9 @@ pub(crate) struct Units {
     /// Codes of a unit; the last one of a segment may be shorter.
     pub(crate) len: usize,
     pub(crate) all: Vec<Unit>,
+    /// The k-steps of each unit, half a line or a line, if unit `i` starts with k-step `i * short` of a panel and
+    /// of a packed row; else 0.
+    pub(crate) short: usize,
     /// Lines of a packed row of activations.
     pub(crate) lines: usize,
     /// `[panel][unit][column]`: the sums of codes as they are multiplied.
@@ -39,6 +42,19 @@ pub(crate) struct Unit {
     pub(crate) first: usize,
     /// The first k-step in a packed row, a multiple of [`ALIGNMENT`].
     pub(crate) at: usize,
+}
+
+/// [`Units::short`].
+fn short(all: &[Unit]) -> usize {
+    let Some(first) = all.first().filter(|_| all.len() > 1) else { return 0 };
+    let short = first.steps.len();
+    let regular = |(u, unit): (usize, &Unit)| {
+        let (steps, k) = (&unit.steps, &unit.k);
+        let whole = unit.first == k.start && (steps.len() == short || u + 1 == all.len());
+        steps.start == u * short && unit.at == u * short && whole
+    };
+    let halves = [ALIGNMENT, 2 * ALIGNMENT].contains(&short);
+    if halves && all.iter().enumerate().all(regular) { short } else { 0 }
 }
 
 /// What units depend on.
@@ -77,8 +93,9 @@ impl Units {
             before += steps;
         }
         let words = all.len() * of.columns;
+        let short = short(&all);
         let (offsets, init) = (vec![0; words], vec![0; if of.init { words } else { 0 }]);
-        Self { len, all, lines: at.div_ceil(2 * ALIGNMENT), offsets, init }
+        Self { len, all, short, lines: at.div_ceil(2 * ALIGNMENT), offsets, init }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -88,13 +105,6 @@ impl Units {
     pub(crate) fn bytes(&self) -> usize {
         (self.offsets.len() + self.init.len()) * size_of::<i32>()
             + self.all.len() * size_of::<Unit>()
-    }
-
-    /// The words of a panel and unit, of `offsets` or `init`.
-    #[inline(always)]
-    pub(crate) fn words(&self, panel: usize, unit: usize, nr: usize) -> Range<usize> {
-        let start = (panel * self.all.len() + unit) * nr;
-        start..start + nr
     }
 
     /// Sets the offsets of a row of codes, `shift` added to each, and its initial accumulators: activations are

@@ -64,6 +64,44 @@ impl Isa for Avx2 {
         }
     }
 
+    const FROM_ZERO: bool = true;
+
+    #[inline(always)]
+    fn accumulate_once<const R: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &[Line; R],
+        first: usize,
+        b: &[KStep],
+    ) {
+        if let (Some(a), Ok(b)) = (a.first_chunk(), b.try_into()) {
+            let four = self.sums_of_four_rows(a, first / STEPS, b);
+            for r in 0..R {
+                sums[r] = four[r % 4];
+            }
+            return;
+        }
+        self.accumulate(sums, a, first, b);
+    }
+
+    #[inline(always)]
+    fn accumulate_packed_once<const R: usize>(
+        self,
+        sums: &mut [[__m256i; 2]; R],
+        a: &[Line; R],
+        first: usize,
+        b: &[KStep],
+    ) {
+        if let (Some(a), Ok(b)) = (a.first_chunk(), b.try_into()) {
+            let four = self.sums_of_four_rows_packed(a, first / STEPS, b);
+            for r in 0..R {
+                sums[r] = four[r % 4];
+            }
+            return;
+        }
+        self.accumulate_packed(sums, a, first, b);
+    }
+
     // Unpacking takes half as long as the products of one row, and an unpacked panel takes twice the room in the
     // cache: up to eight tiles, unpacking once does not pay.
     const UNPACK_ABOVE: usize = 32;
@@ -189,13 +227,23 @@ macro_rules! step {
     };
 }
 
-/// Widens the pair sums of a row and adds them to its accumulators.
+/// Widens the pair sums of a row.
 #[rustfmt::skip]
 macro_rules! widen {
     ($row:tt) => {
         concat!(
             "vpmaddwd {s", $row, "0}, {s", $row, "0}, {ones}\n",
             "vpmaddwd {s", $row, "1}, {s", $row, "1}, {ones}\n",
+        )
+    };
+}
+
+/// Widens the pair sums of a row and adds them to its accumulators.
+#[rustfmt::skip]
+macro_rules! widen_and_add {
+    ($row:tt) => {
+        concat!(
+            widen!($row),
             "vpaddd {s", $row, "0}, {s", $row, "0}, [{sums} + 64 * ", $row, "]\n",
             "vpaddd {s", $row, "1}, {s", $row, "1}, [{sums} + 64 * ", $row, " + 32]\n",
             "vmovdqu [{sums} + 64 * ", $row, "], {s", $row, "0}\n",
@@ -235,7 +283,7 @@ macro_rules! four_rows {
                         $codes!(2), step!("l", 2), step!("h", 3),
                         $codes!(4), step!("l", 4), step!("h", 5),
                         $codes!(6), step!("l", 6), step!("h", 7),
-                        widen!(0), widen!(1), widen!(2), widen!(3),
+                        widen_and_add!(0), widen_and_add!(1), widen_and_add!(2), widen_and_add!(3),
                         "/* {mask} */",
                         sums = in(reg) sums,
                         a = in(reg) half_line(a, half),
@@ -259,9 +307,59 @@ macro_rules! four_rows {
     };
 }
 
+/// As [`four_rows`], for sums from 0, which stay in registers.
+macro_rules! sums_of_four_rows {
+    ($name:ident, $count:expr, $codes:ident) => {
+        #[inline(always)]
+        fn $name(self, a: &[Line; 4], half: usize, steps: &[KStep; $count]) -> [[__m256i; 2]; 4] {
+            #[target_feature(enable = "avx2")]
+            #[inline]
+            fn enabled(
+                a: &[Line; 4],
+                half: usize,
+                steps: &[KStep; $count],
+                [mask, ones]: [__m256i; 2],
+            ) -> [[__m256i; 2]; 4] {
+                let (s00, s01, s10, s11, s20, s21, s30, s31);
+                // SAFETY: the instructions are those of AVX2, which is enabled here. They read all of
+                // `steps`, and 32 bytes of each line, 64 bytes from one to the next: see `half_line`.
+                // They write registers that are outputs: no memory, no stack, no flags; results
+                // depend on what is read alone.
+                unsafe {
+                    asm!(
+                        $codes!(0), step!("l", 0), step!("h", 1),
+                        $codes!(2), step!("l", 2), step!("h", 3),
+                        $codes!(4), step!("l", 4), step!("h", 5),
+                        $codes!(6), step!("l", 6), step!("h", 7),
+                        widen!(0), widen!(1), widen!(2), widen!(3),
+                        "/* {mask} */",
+                        a = in(reg) half_line(a, half),
+                        b = in(reg) steps,
+                        mask = in(ymm_reg) mask,
+                        ones = in(ymm_reg) ones,
+                        s00 = out(ymm_reg) s00, s01 = out(ymm_reg) s01,
+                        s10 = out(ymm_reg) s10, s11 = out(ymm_reg) s11,
+                        s20 = out(ymm_reg) s20, s21 = out(ymm_reg) s21,
+                        s30 = out(ymm_reg) s30, s31 = out(ymm_reg) s31,
+                        l0 = out(ymm_reg) _, l1 = out(ymm_reg) _,
+                        h0 = out(ymm_reg) _, h1 = out(ymm_reg) _,
+                        t0 = out(ymm_reg) _, t1 = out(ymm_reg) _,
+                        options(pure, readonly, nostack, preserves_flags),
+                    );
+                }
+                [[s00, s01], [s10, s11], [s20, s21], [s30, s31]]
+            }
+            // SAFETY: `self` proves AVX2.
+            unsafe { enabled(a, half, steps, [self.ymm_splat_int(0x0f0f_0f0f), self.ones()]) }
+        }
+    };
+}
+
 impl Avx2 {
     four_rows!(four_rows, STEPS, load);
     four_rows!(four_rows_packed, STEPS / 2, unpack);
+    sums_of_four_rows!(sums_of_four_rows, STEPS, load);
+    sums_of_four_rows!(sums_of_four_rows_packed, STEPS / 2, unpack);
 
     /// Adds a k-step of every row, in i16; the first of eight is not added to anything.
     #[inline(always)]
