@@ -115,5 +115,5 @@ pub use elementwise::QuantError;
 pub use embedding::EmbeddingWeights;
 pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
 pub use float::{FloatError, Rope, RopeAngles, RopeError, RopeLayout, RopeOptions, RopeScaling};
-pub use gemm::{Activations, Epilogue, Output, Scratch};
+pub use gemm::{Activations, Epilogue, Output, Product, Scratch};
 pub use pack::{Codes, PackedWeights, Weights};

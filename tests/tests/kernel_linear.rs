@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use quant::QuantizationType;
 use quant::kernel::{
     Activations, BitWidth, Codes, Epilogue, Kernel, LinearError, Output, PackError, PackedWeights,
-    Scratch, Weights,
+    Product, Scratch, Weights,
 };
 use quant::scheme::{ActivationMapping, Grid, Mapping, NonFinite, Range, ScaleType};
 use quant::scheme::{Axis, Block, DynamicGranularity, DynamicQuantization, Granularity};
@@ -670,6 +670,74 @@ fn activations_in_blocks_are_multiplied_by_rule_15() {
                 assert_eq!(bits(&out), bits(&weight_only(&layer, &x)), "{kernel}");
             }
         }
+    }
+}
+
+#[test]
+fn several_products_of_the_same_rows_are_those_of_separate_calls() {
+    for kernel in kernels() {
+        let mut random = Random(16);
+        for case in 0..24 {
+            let m = if case % 4 == 0 { random.below(90) + 1 } else { random.below(10) + 1 };
+            let k = random.below(300) + 1;
+            // Some are packed alike, and some are not.
+            let layers: Vec<Layer> = (0..random.below(11) + 1)
+                .map(|i| {
+                    let n = random.below(if i % 3 == 0 { 400 } else { 70 });
+                    let mut layer = Layer::random(&mut random, (m, n, k), false);
+                    if case % 2 == 0 {
+                        layer.granularity = Granularity::PerTensor;
+                        layer.width = [None, Some(BitWidth::Four)][case / 2 % 2];
+                        layer.weight_scales.resize(1, 0.5);
+                        layer.weight_zeros.clear();
+                        layer.weights.iter_mut().for_each(|code| *code >>= 4);
+                    }
+                    layer
+                })
+                .collect();
+            let x: Vec<f32> = (0..m * k).map(|_| random.normal()).collect();
+            let mapping = ActivationMapping::Affine;
+            let row = DynamicQuantization { mapping, granularity: DynamicGranularity::Row };
+            let tensor = DynamicQuantization { granularity: DynamicGranularity::Tensor, ..row };
+            let quantization = [row, tensor, dynamic_blocks(mapping, 1 << 20)][case % 3];
+            let float = Activations::Float { values: &x, m };
+            for x in [Activations::Dynamic { values: &x, m, quantization }, float] {
+                let packed: Vec<_> = layers.iter().map(|layer| layer.packed(kernel)).collect();
+                let blocks = |layer: &Layer| matches!(layer.granularity, Granularity::PerBlock(_));
+                if case % 3 == 2 && layers.iter().any(blocks) {
+                    continue;
+                }
+                let mut outputs: Vec<_> = layers.iter().map(|of| vec![0.0; m * of.n]).collect();
+                let mut products: Vec<Product<'_>> = (layers.iter().zip(&packed))
+                    .zip(&mut outputs)
+                    .map(|((layer, weights), y)| {
+                        let (epilogue, output) = (layer.epilogue(), Output::F32(y));
+                        Product { weights, epilogue, output }
+                    })
+                    .collect();
+                let mut scratch = Scratch::with_threads(1 + case % 3);
+                in_pool(|| kernel.linears(x, &mut products, &mut scratch)).unwrap();
+                for ((layer, weights), y) in layers.iter().zip(&packed).zip(&outputs) {
+                    let mut alone = vec![0.0; m * layer.n];
+                    let (epilogue, output) = (layer.epilogue(), Output::F32(&mut alone));
+                    kernel.linear(weights, x, &epilogue, output, &mut scratch).unwrap();
+                    assert_eq!(bits(y), bits(&alone), "{kernel} {m} {} {k}", layer.n);
+                }
+            }
+        }
+        let (short, long) = (simple(kernel, 2, 3), simple(kernel, 2, 4));
+        let (mut a, mut b) = ([0.0; 2], [0.0; 2]);
+        let epilogue = Epilogue::default();
+        let mut products = [
+            Product { weights: &short, epilogue, output: Output::F32(&mut a) },
+            Product { weights: &long, epilogue, output: Output::F32(&mut b) },
+        ];
+        let quantization = DynamicQuantization::default();
+        let x = Activations::Dynamic { values: &[1.0; 3], m: 1, quantization };
+        let error = kernel.linears(x, &mut products, &mut Scratch::new());
+        let expected = LinearError::Length { of: "activations", expected: 4, found: 3 };
+        assert_eq!(error, Err(expected));
+        assert_eq!(kernel.linears(x, &mut [], &mut Scratch::new()), Ok(()));
     }
 }
 

@@ -33,7 +33,7 @@ impl Image<'_> {
             let epilogue = Epilogue { bias, relu: self.epilogue.relu };
             let strides = Strides { row: 1, column: pixels };
             let (kernel, m) = (self.kernel, pixels);
-            let call = GemmCall { kernel, weights, m, epilogue: &epilogue, strides };
+            let call = GemmCall { kernel, weights, m, epilogue, strides };
             let output = output.part(group * n * pixels, n * pixels);
             if shape.is_pointwise() {
                 let source =

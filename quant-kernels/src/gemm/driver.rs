@@ -6,6 +6,7 @@
 //! few rows    each worker: packs some of the rows
 //!             each worker: multiplies all rows with some of the panels
 //! ```
+//! Several products may take the same packed rows. Their panels are then shared out together.
 
 use super::block::{Gemm, PackedA};
 use crate::dispatch::Kernel;
@@ -33,11 +34,11 @@ pub(crate) struct GemmCall<'a> {
     pub(crate) kernel: Kernel,
     pub(crate) weights: &'a PackedWeights,
     pub(crate) m: usize,
-    pub(crate) epilogue: &'a Epilogue<'a>,
+    pub(crate) epilogue: Epilogue<'a>,
     pub(crate) strides: Strides,
 }
 
-impl GemmCall<'_> {
+impl<'a> GemmCall<'a> {
     pub(crate) fn check(&self, output: &Output<'_>) -> Result<(), LinearError> {
         let weights = self.weights;
         if weights.kernel != self.kernel {
@@ -57,48 +58,74 @@ impl GemmCall<'_> {
     pub(crate) fn run<S: Source>(
         self,
         source: S,
-        output: Output<'_>,
+        output: Output<'a>,
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
+        match self.prepare(&source, output)? {
+            Some(gemm) => self.run_all(source, &mut [gemm], scratch),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks the product; `None` if it has no outputs.
+    pub(crate) fn prepare<S: Source>(
+        self,
+        source: &S,
+        output: Output<'a>,
+    ) -> Result<Option<Gemm<'a>>, LinearError> {
         self.check(&output)?;
-        let units = self.weights.units(source.block())?;
+        let Self { weights, m, epilogue, strides, .. } = self;
+        let units = weights.units(source.block())?;
         if source.block().is_some() && matches!(output, Output::I32(_)) {
             return Err(LinearError::NoSingleAccumulator);
         }
-        length("output", self.m.saturating_mul(self.weights.n), output.len())?;
-        if self.m == 0 || self.weights.n == 0 {
-            return Ok(());
+        length("output", m.saturating_mul(weights.n), output.len())?;
+        if m == 0 || weights.n == 0 {
+            return Ok(None);
         }
-        let Self { weights, m, epilogue, strides, .. } = self;
-        let count = scratch.workers_for(self.kernel, &[m, weights.n, weights.k.max(1)]);
+        let (tiling, target) = (Tiling::new(m, weights.mr, 1), Target::new(output));
+        Ok(Some(Gemm { weights, units, tiling, epilogue, target, strides }))
+    }
+
+    /// Runs products that take the same packed rows, those of this one ([`PackedWeights::shares_rows`]).
+    pub(crate) fn run_all<S: Source>(
+        &self,
+        source: S,
+        gemms: &mut [Gemm<'_>],
+        scratch: &mut Scratch,
+    ) -> Result<(), LinearError> {
+        let Self { weights, m, .. } = *self;
+        let n = gemms.iter().fold(0usize, |n, gemm| n.saturating_add(gemm.weights.n));
+        let count = scratch.workers_for(self.kernel, &[m, n, weights.k.max(1)]);
         let many = count == 1 || m.div_ceil(weights.mr) >= 2 * count;
         let tiling = Tiling::new(m, weights.mr, if many { count } else { 1 });
-        let target = Target::new(output);
-        let gemm = Gemm { weights, units, tiling, epilogue: *epilogue, target, strides };
+        gemms.iter_mut().for_each(|gemm| gemm.tiling = tiling);
+        let Some(first) = gemms.first() else { return Ok(()) };
         if many {
-            self.rows_apart(source, gemm, &mut scratch.workers[..count]);
+            self.rows_apart(source, gemms, &mut scratch.workers[..count]);
         } else {
-            let sizes = RowSizes::new(&source, weights, units);
+            let sizes = RowSizes::new(&source, weights, first.units);
             let slots = PackedASlots::new(&mut scratch.shared, m, sizes);
             let workers = &mut scratch.workers[..count];
-            self.pack_apart(source, &gemm, 0..tiling.tiles(), slots, workers);
+            self.pack_apart(source, first, 0..tiling.tiles(), slots, workers);
             scratch.take_error()?;
             let packed_a = packed_a(&scratch.shared, &source, sizes, 0..m);
-            self.panels_apart(packed_a, gemm, &mut scratch.workers[..count]);
+            panels_apart(packed_a, gemms, &mut scratch.workers[..count]);
         }
         Ok(scratch.take_error()?)
     }
 
     /// Many rows: each worker packs some rows and multiplies them with all panels.
-    fn rows_apart<S: Source>(&self, source: S, gemm: Gemm<'_>, workers: &mut [Worker]) {
-        let shares = Shares::new(gemm.tiling.tiles(), workers.len());
-        let row_bytes = gemm.units.lines * size_of::<Line>();
+    fn rows_apart<S: Source>(&self, source: S, gemms: &[Gemm<'_>], workers: &mut [Worker]) {
+        let Some(first) = gemms.first() else { return };
+        let shares = Shares::new(first.tiling.tiles(), workers.len());
+        let row_bytes = first.units.lines * size_of::<Line>();
         let at_a_time = (BLOCK_BYTES / row_bytes.max(1) / self.weights.mr).max(1);
         fork(workers, &|worker| {
             while let Some(share) = shares.next() {
                 for start in share.clone().step_by(at_a_time) {
                     let tiles = start..share.end.min(start + at_a_time);
-                    if let Err(error) = self.rows(source, &gemm, tiles, worker) {
+                    if let Err(error) = self.rows(source, gemms, first, tiles, worker) {
                         worker.error = Some(error);
                         return;
                     }
@@ -111,20 +138,24 @@ impl GemmCall<'_> {
     fn rows<S: Source>(
         &self,
         source: S,
-        gemm: &Gemm<'_>,
+        gemms: &[Gemm<'_>],
+        first: &Gemm<'_>,
         tiles: Range<usize>,
         worker: &mut Worker,
     ) -> Result<(), NonFinite> {
-        let rows = gemm.tiling.rows_of(tiles.clone());
-        let sizes = RowSizes::new(&source, self.weights, gemm.units);
+        let rows = first.tiling.rows_of(tiles.clone());
+        let sizes = RowSizes::new(&source, self.weights, first.units);
         let slots = PackedASlots::new(&mut worker.packed_a, rows.len(), sizes);
-        self.pack(source, gemm, tiles.clone(), slots)?;
+        self.pack(source, first, tiles.clone(), slots)?;
         let packed_a = packed_a(&worker.packed_a, &source, sizes, rows);
-        let unpacked = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
-        // SAFETY: shares have no tile in common, and the target is borrowed mutably for the gemm
-        // call. Different elements have different places (`Strides`).
-        let block = unsafe { gemm.block(tiles, 0..self.weights.panels(), packed_a, unpacked) };
-        block.run();
+        for gemm in gemms {
+            let unpacked = grown(&mut worker.unpacked, unpacked_lines(gemm.weights), Line::ZERO);
+            let panels = 0..gemm.weights.panels();
+            // SAFETY: shares have no tile in common, and each target is borrowed mutably for the
+            // call. Different elements have different places (`Strides`).
+            let block = unsafe { gemm.block(tiles.clone(), panels, packed_a, unpacked) };
+            block.run();
+        }
         Ok(())
     }
 
@@ -169,25 +200,38 @@ impl GemmCall<'_> {
         let pack = PackA { source, weights, units, tiling, tiles, lines, rows, row_sums, row_init };
         kernel.run_as(weights.arithmetic, pack)
     }
+}
 
-    /// Few rows: each worker multiplies all rows with some of the panels.
-    fn panels_apart(&self, packed_a: PackedA<'_>, gemm: Gemm<'_>, workers: &mut [Worker]) {
-        let shares = Shares::new(self.weights.panels(), workers.len());
-        fork(workers, &|worker| {
-            while let Some(panels) = shares.next() {
-                let unpacked = grown(&mut worker.unpacked, self.unpacked_lines(), Line::ZERO);
+/// Few rows: each worker multiplies all rows with some of the panels of all products.
+fn panels_apart(packed_a: PackedA<'_>, gemms: &[Gemm<'_>], workers: &mut [Worker]) {
+    let all = gemms.iter().map(|gemm| gemm.weights.panels()).sum();
+    let shares = Shares::new(all, workers.len());
+    fork(workers, &|worker| {
+        while let Some(share) = shares.next() {
+            let mut before = 0;
+            for gemm in gemms {
+                let count = gemm.weights.panels();
+                let start = share.start.max(before) - before;
+                let panels = start..share.end.clamp(before, before + count) - before;
+                before += count;
+                if panels.is_empty() {
+                    continue;
+                }
+                let unpacked =
+                    grown(&mut worker.unpacked, unpacked_lines(gemm.weights), Line::ZERO);
                 let tiles = 0..gemm.tiling.tiles();
-                // SAFETY: shares have no panel in common; else as above.
+                // SAFETY: shares have no panel in common, and each target is borrowed mutably for the
+                // call; else as above.
                 let block = unsafe { gemm.block(tiles, panels, packed_a, unpacked) };
                 block.run();
             }
-        });
-    }
+        }
+    });
+}
 
-    /// Lines of an unpacked panel.
-    fn unpacked_lines(&self) -> usize {
-        self.weights.unpacked_panel_bytes() / size_of::<Line>()
-    }
+/// Lines of an unpacked panel.
+fn unpacked_lines(weights: &PackedWeights) -> usize {
+    weights.unpacked_panel_bytes() / size_of::<Line>()
 }
 
 /// Elements of the buffers for each row.

@@ -24,7 +24,7 @@ use crate::isa::Operation;
 use crate::isa::lanes::{WIDEST, add, load, load_ints, store};
 use crate::isa::{Isa, Line};
 use crate::pack::source::Row;
-use crate::pack::units::Unit;
+use crate::pack::units::{ALIGNMENT, Unit};
 use crate::pack::unpack::unpack_steps;
 use bytemuck::Zeroable;
 use core::ops::Range;
@@ -209,42 +209,44 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         of: Parameters<'_>,
         parts: &mut [[f32; WIDEST]; R],
     ) {
-        let (weights, units) = (self.block.weights, self.block.units);
-        let per_byte = if PACKED { 8 / weights.bits } else { 1 };
-        let codes = panel.steps.chunks(units.short / per_byte);
-        let mut at = 0;
-        for ((u, unit), b) in units.all.iter().enumerate().zip(codes) {
-            let Some(a) = self.lines.get(at / Line::STEPS) else { break };
-            let mut acc = [[isa.zero(); 2]; R];
-            if !I::FROM_ZERO {
-                self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
-            }
-            self.accumulate_once::<I>(isa, &mut acc, a, at % Line::STEPS, b);
-            if I::FROM_ZERO {
-                self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
-            }
-            self.add_unit::<I>(isa, of, (u, unit.segment), acc, parts);
-            at += units.short;
+        /// A macro, because a closure would not be compiled for the instruction set.
+        macro_rules! each_unit {
+            ($codes:expr, |$acc:ident, $a:ident, $first:ident, $b:ident| $accumulate:expr) => {
+                let mut at = 0;
+                for ((u, unit), $b) in self.block.units.all.iter().enumerate().zip($codes) {
+                    let Some($a) = self.lines.get(at / Line::STEPS) else { break };
+                    let $first = at % Line::STEPS;
+                    let mut $acc = [[isa.zero(); 2]; R];
+                    if !I::FROM_ZERO {
+                        self.initialize::<I>(isa, &mut $acc, of, u, unit.segment);
+                    }
+                    $accumulate;
+                    if I::FROM_ZERO {
+                        self.initialize::<I>(isa, &mut $acc, of, u, unit.segment);
+                    }
+                    self.add_unit::<I>(isa, of, (u, unit.segment), $acc, parts);
+                    at += self.block.units.short;
+                }
+            };
         }
-    }
-
-    /// [`Tile::accumulate_line`] where it is called once for these accumulators, and first if [`Isa::FROM_ZERO`].
-    #[inline(always)]
-    fn accumulate_once<I: Isa>(
-        &self,
-        isa: I,
-        acc: &mut [[I::Ints; 2]; R],
-        a: &[Line; R],
-        first: usize,
-        b: &[I::KStep],
-    ) {
-        if !PACKED {
-            return isa.accumulate_once::<R>(acc, a, first, b);
+        // A loop for each way to accumulate: where ways meet, accumulators would be in memory.
+        let (short, bits) = (self.block.units.short, self.block.weights.bits);
+        if PACKED && const { I::UNPACK_ABOVE > 0 } && (short, bits) == (ALIGNMENT, 4) {
+            let codes = panel.steps.as_chunks::<{ ALIGNMENT / 2 }>().0;
+            each_unit!(codes, |acc, a, first, b| {
+                isa.accumulate_half_packed::<R>(&mut acc, a, first, b);
+            });
+        } else if !PACKED && short == ALIGNMENT {
+            let codes = panel.steps.as_chunks::<ALIGNMENT>().0;
+            each_unit!(codes, |acc, a, first, b| {
+                isa.accumulate_half::<R>(&mut acc, a, first, b);
+            });
+        } else {
+            let codes = panel.steps.chunks(if PACKED { short * bits / 8 } else { short });
+            each_unit!(codes, |acc, a, first, b| {
+                self.accumulate_line::<I>(isa, &mut acc, a, first, b);
+            });
         }
-        if const { I::UNPACK_ABOVE > 0 } && self.block.weights.bits == 4 {
-            return isa.accumulate_packed_once::<R>(acc, a, first, b);
-        }
-        self.accumulate_line::<I>(isa, acc, a, first, b);
     }
 
     /// Adds the scaled accumulators of a unit to the outputs.

@@ -70,6 +70,17 @@ pub enum Activations<'a> {
     },
 }
 
+/// One of several products of the same rows: an argument of [`Kernel::linears`].
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The weights.
+    pub weights: &'a PackedWeights,
+    /// What is applied to each output.
+    pub epilogue: Epilogue<'a>,
+    /// The destination, `[m, n]`.
+    pub output: Output<'a>,
+}
+
 impl Kernel {
     /// Writes `x · wᵀ`, `[m, n]`, for packed weights `w` `[n, k]`.
     ///
@@ -94,19 +105,41 @@ impl Kernel {
         output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
-        let k = weights.k;
+        let products = &mut [Product { weights, epilogue: *epilogue, output }];
+        self.linears(x, products, scratch)
+    }
+
+    /// Writes several products of the same rows, as [`Kernel::linear`] does, with the same bits.
+    ///
+    /// Neighbouring products whose weights are packed alike (the same K, blocks, bits and mapping) share the work
+    /// on the rows: activations are quantized and packed once, and all outputs are handed to the threads together.
+    /// Query, key and value of attention are such products.
+    ///
+    /// # Errors
+    /// As [`Kernel::linear`], for the first product that has one. After an error all outputs are unspecified.
+    pub fn linears(
+        self,
+        x: Activations<'_>,
+        products: &mut [Product<'_>],
+        scratch: &mut Scratch,
+    ) -> Result<(), LinearError> {
+        let Some(k) = products.first().map(|product| product.weights.k) else { return Ok(()) };
+        let lengths = |m: usize, found: usize| {
+            let expected = |of: &Product<'_>| m.saturating_mul(of.weights.k);
+            products.iter().try_for_each(|of| length("activations", expected(of), found))
+        };
         match x {
             Activations::Codes { codes, m, scales, zero_points } => {
-                length("activations", m.saturating_mul(k), codes.len())?;
+                lengths(m, codes.len())?;
                 one_or_each("activation scales", m, scales.len())?;
                 if !zero_points.is_empty() {
                     one_or_each("activation zero points", m, zero_points.len())?;
                 }
                 let source = CodeRows { codes, k, scales, zero_points };
-                self.multiply_rows(weights, source, m, epilogue, output, scratch)
+                self.multiply_rows(source, m, products, scratch)
             }
             Activations::Dynamic { values, m, quantization } => {
-                length("activations", m.saturating_mul(k), values.len())?;
+                lengths(m, values.len())?;
                 let DynamicQuantization { mapping, granularity } = quantization;
                 let grid = Grid::new(QuantizationType::QInt8, mapping.into(), ScaleType::F32);
                 let range = match granularity {
@@ -118,29 +151,59 @@ impl Kernel {
                     }
                 };
                 let source = FloatRows::new(values, k, range, grid.into());
-                self.multiply_rows(weights, source, m, epilogue, output, scratch)
+                self.multiply_rows(source, m, products, scratch)
             }
             Activations::Static { values, m, quantization: Quantization { params, codes } } => {
-                length("activations", m.saturating_mul(k), values.len())?;
+                lengths(m, values.len())?;
                 let source = FloatRows::new(values, k, RangeOf::Given(params.into()), codes);
-                self.multiply_rows(weights, source, m, epilogue, output, scratch)
+                self.multiply_rows(source, m, products, scratch)
             }
-            Activations::Float { values, m } => {
+            Activations::Float { values, m } => products.iter_mut().try_for_each(|product| {
+                let Product { weights, epilogue, output } = product;
+                let output = output.part(0, output.len());
                 self.linear_weight_only(weights, values, m, epilogue, output, scratch)
-            }
+            }),
         }
     }
 
+    /// Runs products that share rows together, up to [`TOGETHER`] at a time.
     fn multiply_rows<S: Source>(
         self,
-        weights: &PackedWeights,
         source: S,
         m: usize,
-        epilogue: &Epilogue<'_>,
-        output: Output<'_>,
+        mut products: &mut [Product<'_>],
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
-        let strides = Strides::by_rows(weights.n);
-        GemmCall { kernel: self, weights, m, epilogue, strides }.run(source, output, scratch)
+        while let Some((first, rest)) = products.split_first_mut() {
+            let weights = first.weights;
+            let alike = |of: &&mut Product<'_>| weights.shares_rows(of.weights);
+            let count = rest.iter_mut().take(TOGETHER - 1).take_while(alike).count();
+            let (now, later) = rest.split_at_mut(count);
+            let of_rows = self.call(first, m);
+            let output = first.output.part(0, first.output.len());
+            if let Some(gemm) = of_rows.prepare(&source, output)? {
+                let mut gemms = [gemm; TOGETHER];
+                let mut done = 1;
+                for product in now {
+                    let call = self.call(product, m);
+                    let output = product.output.part(0, product.output.len());
+                    if let Some(gemm) = call.prepare(&source, output)? {
+                        gemms[done] = gemm;
+                        done += 1;
+                    }
+                }
+                of_rows.run_all(source, &mut gemms[..done], scratch)?;
+            }
+            products = later;
+        }
+        Ok(())
+    }
+
+    fn call<'a>(self, of: &Product<'a>, m: usize) -> GemmCall<'a> {
+        let Product { weights, epilogue, .. } = *of;
+        GemmCall { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) }
     }
 }
+
+/// The most products that are run together.
+const TOGETHER: usize = 8;

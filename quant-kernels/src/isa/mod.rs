@@ -125,29 +125,29 @@ pub(crate) trait Isa: Copy + Send + Sync {
     ) {
     }
 
-    /// Whether accumulators are better 0 before [`Isa::accumulate_once`], which then takes all registers.
+    /// Whether accumulators are better 0 before [`Isa::accumulate_half`], which then takes all registers.
     const FROM_ZERO: bool = false;
 
-    /// [`Isa::accumulate`] where it is called once for these accumulators, which are 0 if [`Isa::FROM_ZERO`].
+    /// [`Isa::accumulate`] for half a line. The accumulators are 0 before if [`Isa::FROM_ZERO`].
     #[inline(always)]
-    fn accumulate_once<const R: usize>(
+    fn accumulate_half<const R: usize>(
         self,
         sums: &mut [[Self::Ints; 2]; R],
         a: &[Line; R],
         first: usize,
-        b: &[Self::KStep],
+        b: &[Self::KStep; Line::STEPS / 2],
     ) {
         self.accumulate(sums, a, first, b);
     }
 
     /// [`Isa::accumulate_packed`], likewise.
     #[inline(always)]
-    fn accumulate_packed_once<const R: usize>(
+    fn accumulate_half_packed<const R: usize>(
         self,
         sums: &mut [[Self::Ints; 2]; R],
         a: &[Line; R],
         first: usize,
-        b: &[Self::KStep],
+        b: &[Self::KStep; Line::STEPS / 4],
     ) {
         self.accumulate_packed(sums, a, first, b);
     }

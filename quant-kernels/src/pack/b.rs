@@ -195,6 +195,18 @@ impl PackedWeights {
         Columns { scales, zero_points, minimums }
     }
 
+    /// Whether rows that are packed for these weights are packed for others, too.
+    pub(crate) fn shares_rows(&self, other: &Self) -> bool {
+        let of = |weights: &Self| {
+            let Self { kernel, arithmetic, k, segment, shift, common_zero, row_init, mr, .. } =
+                *weights;
+            let sums = weights.has_row_sums();
+            ((kernel, arithmetic, k, segment), (shift, common_zero, row_init, mr, sums))
+        };
+        let blocks = |weights: &Self| weights.block_units.as_ref().map(|units| units.len);
+        of(self) == of(other) && self.steps == other.steps && blocks(self) == blocks(other)
+    }
+
     /// The units of rows with one scale each, or of rows with a scale for each `block` of activations.
     pub(crate) fn units(&self, block: Option<usize>) -> Result<&Units, LinearError> {
         let Some(activations) = block else { return Ok(&self.segment_units) };

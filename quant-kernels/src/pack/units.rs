@@ -50,7 +50,7 @@ fn short(all: &[Unit]) -> usize {
     let short = first.steps.len();
     let regular = |(u, unit): (usize, &Unit)| {
         let (steps, k) = (&unit.steps, &unit.k);
-        let whole = unit.first == k.start && (steps.len() == short || u + 1 == all.len());
+        let whole = unit.first == k.start && steps.len() == short;
         steps.start == u * short && unit.at == u * short && whole
     };
     let halves = [ALIGNMENT, 2 * ALIGNMENT].contains(&short);

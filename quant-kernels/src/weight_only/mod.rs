@@ -70,8 +70,13 @@ impl Kernel {
         output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), LinearError> {
-        let call =
-            GemmCall { kernel: self, weights, m, epilogue, strides: Strides::by_rows(weights.n) };
+        let call = GemmCall {
+            kernel: self,
+            weights,
+            m,
+            epilogue: *epilogue,
+            strides: Strides::by_rows(weights.n),
+        };
         call.check(&output)?;
         if matches!(output, Output::I32(_)) {
             return Err(LinearError::NoSingleAccumulator);

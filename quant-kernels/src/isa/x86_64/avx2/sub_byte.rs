@@ -67,39 +67,33 @@ impl Isa for Avx2 {
     const FROM_ZERO: bool = true;
 
     #[inline(always)]
-    fn accumulate_once<const R: usize>(
+    fn accumulate_half<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
         first: usize,
-        b: &[KStep],
+        b: &[KStep; STEPS],
     ) {
-        if let (Some(a), Ok(b)) = (a.first_chunk(), b.try_into()) {
-            let four = self.sums_of_four_rows(a, first / STEPS, b);
-            for r in 0..R {
-                sums[r] = four[r % 4];
-            }
-            return;
+        let Some(lines) = a.first_chunk() else { return self.accumulate(sums, a, first, b) };
+        let four = self.sums_of_four_rows(lines, first / STEPS, b);
+        for r in 0..R {
+            sums[r] = four[r % 4];
         }
-        self.accumulate(sums, a, first, b);
     }
 
     #[inline(always)]
-    fn accumulate_packed_once<const R: usize>(
+    fn accumulate_half_packed<const R: usize>(
         self,
         sums: &mut [[__m256i; 2]; R],
         a: &[Line; R],
         first: usize,
-        b: &[KStep],
+        b: &[KStep; STEPS / 2],
     ) {
-        if let (Some(a), Ok(b)) = (a.first_chunk(), b.try_into()) {
-            let four = self.sums_of_four_rows_packed(a, first / STEPS, b);
-            for r in 0..R {
-                sums[r] = four[r % 4];
-            }
-            return;
+        let Some(lines) = a.first_chunk() else { return self.accumulate_packed(sums, a, first, b) };
+        let four = self.sums_of_four_rows_packed(lines, first / STEPS, b);
+        for r in 0..R {
+            sums[r] = four[r % 4];
         }
-        self.accumulate_packed(sums, a, first, b);
     }
 
     // Unpacking takes half as long as the products of one row, and an unpacked panel takes twice the room in the
