@@ -4,6 +4,7 @@
 //! of floats are larger than the caches by themselves. Burn's `flex` stands beside this crate in
 //! `peers/burn`, a package of its own: it brings more crates than all others together.
 
+use crate::blocks;
 use crate::data::{self, Draw};
 use crate::limits::{self, Limits};
 use crate::measure::{Report, Subject};
@@ -40,6 +41,13 @@ const COMPUTE_BOUND: usize = 8;
 pub(crate) fn run(report: &Report) {
     let limits = limits::run(report);
     let filter = std::env::var("BENCH_SHAPE").unwrap_or_default();
+    for threads in [1, 2] {
+        if filter.is_empty() || filter == "blocks" {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let limits = Limits::for_threads(&limits, threads);
+            pool.install(|| blocks::run(report, threads, limits));
+        }
+    }
     for draw in Draw::ALL {
         for (m, k, n) in SHAPES {
             for threads in [1, 2] {
@@ -73,7 +81,7 @@ pub(crate) fn pack(report: &Report) {
 }
 
 /// The kernels to time: `QUANT_KERNEL`, or the fastest and the one most machines have.
-fn kernels() -> Vec<Kernel> {
+pub(crate) fn kernels() -> Vec<Kernel> {
     let mut kernels = vec![Kernel::selected().unwrap()];
     if std::env::var_os("QUANT_KERNEL").is_none() {
         kernels.extend(Kernel::named("avx2").ok().filter(|avx2| *avx2 != kernels[0]));

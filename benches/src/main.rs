@@ -1,5 +1,6 @@
 //! Side-by-side timings, as JSON rows or as a table: `cargo run --release -p benches -- [--json] NAME…`.
 
+mod blocks;
 #[cfg(feature = "candle")]
 mod candle;
 mod conv;

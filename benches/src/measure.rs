@@ -14,6 +14,8 @@ pub(crate) struct Subject<'a> {
     exact: Option<bool>,
     /// Parts of what is possible, by name: the seconds that it would take at the limit.
     limits: Vec<(&'static str, f64)>,
+    /// The speed in relation to another subject of the same call, by its index.
+    beside: Option<(&'static str, usize)>,
     /// Operations (2 · multiply-accumulates) or bytes per call, in 1e9.
     work: Option<(&'static str, f64)>,
 }
@@ -27,13 +29,27 @@ impl<'a> Subject<'a> {
             }
             start.elapsed().as_secs_f64() / calls as f64
         };
-        Self { name: name.into(), run: Box::new(run), exact: None, limits: Vec::new(), work: None }
+        Self {
+            name: name.into(),
+            run: Box::new(run),
+            exact: None,
+            limits: Vec::new(),
+            beside: None,
+            work: None,
+        }
     }
 
     /// A subject that knows better when its work starts and ends: it returns the seconds.
     pub(crate) fn timed(name: impl Into<String>, mut run: impl FnMut() -> f64 + 'a) -> Self {
         let run = move |calls: usize| (0..calls).map(|_| run()).fold(f64::INFINITY, f64::min);
-        Self { name: name.into(), run: Box::new(run), exact: None, limits: Vec::new(), work: None }
+        Self {
+            name: name.into(),
+            run: Box::new(run),
+            exact: None,
+            limits: Vec::new(),
+            beside: None,
+            work: None,
+        }
     }
 
     pub(crate) fn exact(mut self, exact: bool) -> Self {
@@ -44,6 +60,12 @@ impl<'a> Subject<'a> {
     /// The row says which part of a limit was reached, at which a call would take so many seconds.
     pub(crate) fn limit(mut self, name: &'static str, seconds: f64) -> Self {
         self.limits.push((name, seconds));
+        self
+    }
+
+    /// The row says how fast this is in relation to the subject with this index.
+    pub(crate) fn beside(mut self, name: &'static str, index: usize) -> Self {
+        self.beside = Some((name, index));
         self
     }
 
@@ -86,6 +108,11 @@ impl Report {
         }
         for samples in &mut samples {
             samples.sort_by(f64::total_cmp);
+        }
+        for subject in subjects.iter_mut() {
+            if let Some((name, index)) = subject.beside {
+                subject.limits.push((name, samples[index][0]));
+            }
         }
         for (subject, samples) in subjects.iter().zip(&samples) {
             self.row(bench, case, threads, subject, samples[0], samples[samples.len() / 2]);

@@ -8,8 +8,12 @@ use quant::kernel::{
 };
 use quant::quantize::quantize_values;
 use quant::record::Record;
-use quant::scheme::{Axis, DynamicQuantization, Granularity, KeyValueScheme};
+use quant::scheme::{
+    ActivationMapping, Axis, Block, DynamicGranularity, DynamicQuantization, Granularity,
+    KeyValueScheme,
+};
 use quant::{BincodeRecorder, MinMaxCalibration, Module, QuantizationScheme, Quantizer, Tensor};
+use std::num::NonZeroU32;
 
 /// A job that is ready to run. Only the call is counted.
 pub(crate) type Job = Box<dyn FnMut()>;
@@ -30,6 +34,8 @@ pub(crate) const JOBS: &[(&str, Prepare)] = &[
     ("int4-1", || linear(Bits::Four, 1)),
     ("int4-8", || linear(Bits::Four, 8)),
     ("int4-128", || linear(Bits::Four, 128)),
+    ("int4-blocks-1", || in_blocks(1)),
+    ("int4-blocks-8", || in_blocks(8)),
     ("weight-only-int4-1", weight_only),
     ("attention-int8-1", || attention(KeyValueScheme::Int8, 1)),
     ("attention-int4-32", || attention(KeyValueScheme::Int4, 32)),
@@ -115,10 +121,26 @@ fn pack(bits: Bits) -> Job {
 fn linear(bits: Bits, m: usize) -> Job {
     let (kernel, data) = (Kernel::current(), WeightData::new(bits, N, K));
     let weights = PackedWeights::new(kernel, &data.view()).expect("valid weights");
+    multiply(weights, m, DynamicQuantization::default())
+}
+
+/// 4-bit weights and activations, both in blocks of 32.
+fn in_blocks(m: usize) -> Job {
+    const BLOCK: NonZeroU32 = NonZeroU32::new(32).unwrap();
+    let (kernel, mut data) = (Kernel::current(), WeightData::new(Bits::Four, N, K));
+    data.scales = values(N * K / 32, 4);
+    let granularity = Granularity::PerBlock(Block::DEFAULT);
+    let view = Weights { granularity, ..data.view() };
+    let weights = PackedWeights::for_blocks(kernel, &view, BLOCK).expect("valid weights");
+    let (mapping, granularity) = (ActivationMapping::Symmetric, DynamicGranularity::Block(BLOCK));
+    multiply(weights, m, DynamicQuantization { mapping, granularity })
+}
+
+fn multiply(weights: PackedWeights, m: usize, dynamic: DynamicQuantization) -> Job {
+    let kernel = weights.kernel();
     let (x, mut out, mut scratch) = (values(m * K, 2), vec![0.0; m * N], Scratch::with_threads(1));
     Box::new(move || {
         let (epilogue, output) = (Epilogue::default(), Output::F32(&mut out));
-        let dynamic = DynamicQuantization::default();
         let done = kernel.linear(
             &weights,
             Activations::Dynamic { values: &x, m, quantization: dynamic },
