@@ -50,7 +50,7 @@ impl Isa for Avx2 {
         first: usize,
         b: &[KStep],
     ) {
-        for (half, steps) in (first / STEPS..).zip(b.as_chunks().0) {
+        for (half, steps) in (first / STEPS..Line::STEPS / STEPS).zip(b.as_chunks().0) {
             if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
                 self.four_rows(sums, a, half, steps);
             } else {
@@ -109,7 +109,7 @@ impl Isa for Avx2 {
         first: usize,
         b: &[KStep],
     ) {
-        for (half, steps) in (first / STEPS..).zip(b.as_chunks().0) {
+        for (half, steps) in (first / STEPS..Line::STEPS / STEPS).zip(b.as_chunks().0) {
             if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
                 self.four_rows_packed(sums, a, half, steps);
             } else {

@@ -218,7 +218,7 @@ impl<C: Code> Isa for Avx2Wide<C> {
     ) {
         let mut done = 0;
         if let (Some(sums), Some(a)) = (sums.first_chunk_mut(), a.first_chunk()) {
-            for (half, steps) in (first / STEPS..).zip(b.as_chunks().0) {
+            for (half, steps) in (first / STEPS..Line::STEPS / STEPS).zip(b.as_chunks().0) {
                 C::four_rows(self.0, sums, a, half, steps);
                 done += STEPS / 2;
             }
