@@ -7,7 +7,7 @@ use quant::activation::ActivationError;
 use quant::quantize::WeightError;
 use quant::scheme::ScaleError;
 use quant::tensor::TensorError;
-use quant_kernels::{ConvError, KernelUnavailable, LinearError};
+use quant_kernels::{AttentionError, ConvError, FloatError, KernelUnavailable, LinearError};
 
 use crate::weights::PackWeightsError;
 
@@ -50,6 +50,20 @@ pub enum ForwardError {
         layer: ParamId,
         /// What the kernel refuses.
         source: ConvError,
+    },
+    /// A function refused its arguments.
+    Function {
+        /// The layer.
+        layer: ParamId,
+        /// What the kernel refuses.
+        source: FloatError,
+    },
+    /// Attention refused its arguments.
+    Attention {
+        /// The layer.
+        layer: ParamId,
+        /// What the kernel refuses.
+        source: AttentionError,
     },
     /// The kernel that `QUANT_KERNEL` names is not available.
     Kernel(KernelUnavailable),
@@ -117,6 +131,8 @@ impl fmt::Display for ForwardError {
             Self::Convolution { layer, .. } => {
                 write!(f, "{layer}: the integer convolution failed")
             }
+            Self::Function { layer, .. } => write!(f, "{layer}: the function failed"),
+            Self::Attention { layer, .. } => write!(f, "{layer}: attention failed"),
             Self::Kernel(error) => error.fmt(f),
             Self::Index { position, index, rows } => write!(
                 f,
@@ -145,6 +161,8 @@ impl core::error::Error for ForwardError {
             Self::Pack { source, .. } => Some(source),
             Self::Product { source, .. } => Some(source),
             Self::Convolution { source, .. } => Some(source),
+            Self::Function { source, .. } => Some(source),
+            Self::Attention { source, .. } => Some(source),
             Self::Weight { source, .. } => Some(source),
             Self::Scale { source, .. } => Some(source),
             Self::Kernel(error) => error.source(),

@@ -101,14 +101,16 @@ pub use backend::Backend;
 #[cfg(feature = "candle")]
 pub use backend::candle;
 pub use backend::ndarray::{
-    CpuParam, CpuStorage, attention, conv2d, embedding, layer_norm, linear, matmul, permute_columns,
+    CpuParam, CpuStorage, attention, causal_attention_into, conv2d, embedding, embedding_into,
+    keep_rows, layer_norm, linear, linear_into, matmul, permute_columns, rms_norm_into, rope,
+    swiglu,
 };
 pub use error::ForwardError;
 pub use layers::{
     BatchNorm2d, Conv2d, ConvNorm2d, Embedding, FoldError, FoldNorms, InputOrder, InputOrderError,
-    LayerNorm, Linear,
+    LayerNorm, Linear, RmsNorm,
 };
-pub use ops::{BatchNormParams, Conv2dOptions, ConvParams, Pool, Unary};
+pub use ops::{BatchNormParams, Conv2dOptions, ConvParams, LinearParams, Pool, Unary};
 pub use weights::{
     PackWeightsError, pack_weights, pack_weights_for_blocks, pack_weights_for_floats,
 };

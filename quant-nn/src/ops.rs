@@ -63,6 +63,39 @@ impl Default for Conv2dOptions {
     }
 }
 
+/// What a product takes besides its input; see [`Backend::linear_into`](crate::Backend::linear_into).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LinearParams<'a, T: FloatTensor> {
+    /// `[out, in]`
+    pub weight: &'a Param<T>,
+    /// `[out]`
+    pub bias: Option<&'a Param<T>>,
+    /// How the input is quantized.
+    pub input: &'a ActivationQuantizer,
+}
+
+impl<'a, T: FloatTensor> LinearParams<'a, T> {
+    /// A product without bias.
+    pub const fn new(weight: &'a Param<T>, input: &'a ActivationQuantizer) -> Self {
+        Self { weight, bias: None, input }
+    }
+
+    /// With this bias, `[out]`.
+    #[must_use]
+    pub fn bias(self, bias: Option<&'a Param<T>>) -> Self {
+        Self { bias, ..self }
+    }
+}
+
+impl<T: FloatTensor> Clone for LinearParams<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: FloatTensor> Copy for LinearParams<'_, T> {}
+
 /// What a convolution takes besides its input; see [`Backend::conv2d`](crate::Backend::conv2d).
 #[derive(Debug)]
 #[non_exhaustive]

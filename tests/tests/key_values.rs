@@ -41,9 +41,9 @@ fn a_recipe_says_by_path_how_keys_and_values_are_kept() {
         .rule(Rule::keys_values("0.keys_values", KeyValueScheme::Int4));
     assert_eq!(recipe(), same);
     let expected = [KeyValueScheme::Int4, KeyValueScheme::Int8];
-    assert_eq!(schemes(&model().quantize(&recipe()).unwrap()), expected);
-    assert_eq!(schemes(&model().quantize_weights(&recipe()).unwrap()), expected);
-    assert_eq!(schemes(&model().prepare(&recipe()).unwrap()), expected);
+    assert_eq!(schemes(&model().quantize(recipe()).unwrap()), expected);
+    assert_eq!(schemes(&model().quantize_weights(recipe()).unwrap()), expected);
+    assert_eq!(schemes(&model().prepare(recipe()).unwrap()), expected);
     assert_eq!(schemes(&model()), [KeyValueScheme::F32; 2]);
 }
 
@@ -74,7 +74,7 @@ fn a_rule_that_matches_none_is_an_error() {
 #[test]
 fn a_record_keeps_the_scheme() {
     let recorder = BincodeRecorder::default();
-    let bytes = model().quantize(&recipe()).unwrap().save_bytes(&recorder).unwrap();
+    let bytes = model().quantize(recipe()).unwrap().save_bytes(&recorder).unwrap();
     let loaded = model().load_bytes(&bytes, &recorder).unwrap();
     assert_eq!(schemes(&loaded), [KeyValueScheme::Int4, KeyValueScheme::Int8]);
     let floats = model().save_bytes(&recorder).unwrap();

@@ -83,7 +83,7 @@ pub struct RopeOptions {
 
 impl RopeOptions {
     /// All dimensions in halves, with base 10000 and no scaling.
-    pub fn new(head_dim: usize) -> Self {
+    pub const fn new(head_dim: usize) -> Self {
         Self {
             head_dim,
             rotary_dim: head_dim,

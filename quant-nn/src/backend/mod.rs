@@ -10,7 +10,7 @@ pub(crate) mod ndarray;
 pub(crate) mod shape;
 
 use crate::error::ForwardError;
-use crate::ops::{BatchNormParams, ConvParams, Pool, Unary};
+use crate::ops::{BatchNormParams, ConvParams, LinearParams, Pool, Unary};
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
@@ -44,6 +44,23 @@ pub trait Backend: FloatTensor + Clone {
         bias: Option<&Param<Self>>,
         input: &ActivationQuantizer,
     ) -> Result<Self::Activation, ForwardError>;
+
+    /// [`linear`](Self::linear) of the same `x` with several weights, into activations that the caller
+    /// keeps and that take the shape of the results. Where all quantize the input alike, it is quantized
+    /// once.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn linear_into<const N: usize>(
+        x: &Self::Activation,
+        products: [LinearParams<'_, Self>; N],
+        outputs: [&mut Self::Activation; N],
+    ) -> Result<(), ForwardError> {
+        for (LinearParams { weight, bias, input }, y) in products.into_iter().zip(outputs) {
+            *y = Self::linear(x, weight, bias, input)?;
+        }
+        Ok(())
+    }
 
     /// The convolution of `x`, `[batch, in, height, width]`, with `w`,
     /// `[out, in / groups, height, width]`, plus `b`, `[out]`.
@@ -93,6 +110,43 @@ pub trait Backend: FloatTensor + Clone {
     /// # Errors
     /// An index out of range, or a weight that is not of rank 2.
     fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self::Activation, ForwardError>;
+
+    /// [`embedding`](Self::embedding) into an activation that the caller keeps.
+    ///
+    /// # Errors
+    /// As [`embedding`](Self::embedding).
+    fn embedding_into(
+        indices: &[u32],
+        weight: &Param<Self>,
+        y: &mut Self::Activation,
+    ) -> Result<(), ForwardError> {
+        *y = Self::embedding(indices, weight)?;
+        Ok(())
+    }
+
+    /// `x / sqrt(mean(x²) + ε) · w` over the last axis of `x`, `[…, n]`; `w` is `[n]`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    fn rms_norm(
+        x: &Self::Activation,
+        weight: &Param<Self>,
+        epsilon: f32,
+    ) -> Result<Self::Activation, ForwardError>;
+
+    /// [`rms_norm`](Self::rms_norm) into an activation that the caller keeps.
+    ///
+    /// # Errors
+    /// As [`rms_norm`](Self::rms_norm).
+    fn rms_norm_into(
+        x: &Self::Activation,
+        weight: &Param<Self>,
+        epsilon: f32,
+        y: &mut Self::Activation,
+    ) -> Result<(), ForwardError> {
+        *y = Self::rms_norm(x, weight, epsilon)?;
+        Ok(())
+    }
 
     /// `(x - mean) / sqrt(variance + ε) · w + b` over the last axis of `x`, `[…, n]`; `w` and
     /// `b` are `[n]`.

@@ -73,22 +73,21 @@ pub(crate) fn shape_error(
     ForwardError::Shape { layer: operation.into(), expected: expected.into(), found: found.into() }
 }
 
-/// The shape of `x · wᵀ + b`.
+/// The number of outputs of `x · wᵀ + b`.
 pub(crate) fn linear(
     x: &[usize],
     weight: &[usize],
     bias: Option<&[usize]>,
     input: LayerInput<'_>,
-) -> Result<Vec<usize>, ForwardError> {
+) -> Result<usize, ForwardError> {
     let &[outputs, inputs] = weight else {
         return Err(input.shape_error("a weight of shape [out, in]", weight));
     };
-    let rows = match x.split_last() {
-        Some((&last, rows)) if last == inputs => rows,
-        _ => return Err(input.shape_error(format!("an input of shape […, {inputs}]"), x)),
-    };
+    if x.last() != Some(&inputs) {
+        return Err(input.shape_error(format!("an input of shape […, {inputs}]"), x));
+    }
     check_bias(bias, outputs, input)?;
-    Ok([rows, &[outputs]].concat())
+    Ok(outputs)
 }
 
 /// Checks that a bias has one element for each output.
@@ -145,6 +144,15 @@ pub(crate) fn check_layer_norm(
         }
     }
     Ok(())
+}
+
+/// Checks that the weight of an RMS norm has one element for each column of `x`.
+pub(crate) fn check_rms_norm(x: &[usize], weight: &[usize]) -> Result<(), ForwardError> {
+    let columns = x.last().copied().unwrap_or(1);
+    if weight.iter().product::<usize>() == columns {
+        return Ok(());
+    }
+    Err(shape_error("rms_norm", format!("a weight of shape [{columns}]"), weight))
 }
 
 /// `[batch, channels, height, width]` of images.

@@ -37,4 +37,12 @@ impl<T: Backend> Embedding<T> {
     pub fn forward(&self, indices: &[u32]) -> Result<T::Activation, ForwardError> {
         T::embedding(indices, &self.weight)
     }
+
+    /// [`forward`](Self::forward) into an activation that the caller keeps.
+    ///
+    /// # Errors
+    /// As for [`forward`](Self::forward).
+    pub fn forward_into(&self, indices: &[u32], y: &mut T::Activation) -> Result<(), ForwardError> {
+        T::embedding_into(indices, &self.weight, y)
+    }
 }

@@ -5,6 +5,7 @@ use ndarray::ArrayD;
 use crate::backend::Backend;
 use crate::error::ForwardError;
 use crate::layers::InputOrder;
+use crate::ops::LinearParams;
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
@@ -65,5 +66,41 @@ impl<T: Backend> Linear<T> {
     pub fn forward(&self, x: &T::Activation) -> Result<T::Activation, ForwardError> {
         let x = self.input_order.apply::<T>(x)?;
         T::linear(&x, &self.weight, self.bias.as_ref(), &self.input)
+    }
+
+    /// [`forward`](Self::forward) into an activation that the caller keeps.
+    ///
+    /// # Errors
+    /// As for [`forward`](Self::forward).
+    pub fn forward_into(
+        &self,
+        x: &T::Activation,
+        y: &mut T::Activation,
+    ) -> Result<(), ForwardError> {
+        Self::forward_all([self], x, [y])
+    }
+
+    /// What several layers make of the same input, as queries, keys and values are. Where all quantize
+    /// it alike, it is quantized once.
+    ///
+    /// # Errors
+    /// As for [`forward`](Self::forward).
+    pub fn forward_all<const N: usize>(
+        layers: [&Self; N],
+        x: &T::Activation,
+        outputs: [&mut T::Activation; N],
+    ) -> Result<(), ForwardError> {
+        if layers.iter().any(|layer| layer.input_order.indices().is_some()) {
+            for (layer, y) in layers.into_iter().zip(outputs) {
+                *y = layer.forward(x)?;
+            }
+            return Ok(());
+        }
+        let products = layers.map(|layer| LinearParams {
+            weight: &layer.weight,
+            bias: layer.bias.as_ref(),
+            input: &layer.input,
+        });
+        T::linear_into(x, products, outputs)
     }
 }

@@ -10,6 +10,7 @@ mod embedding;
 mod input_order;
 mod layer_norm;
 mod linear;
+mod rms_norm;
 
 pub use batch_norm::BatchNorm2d;
 pub use conv::Conv2d;
@@ -18,3 +19,4 @@ pub use embedding::Embedding;
 pub use input_order::{InputOrder, InputOrderError};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use rms_norm::RmsNorm;

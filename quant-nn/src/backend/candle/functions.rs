@@ -9,7 +9,7 @@ use super::op::{on_graph, precomputed_unary};
 use super::tensor::{Storage, on_cpu_in_f32, values};
 use super::weight::Weight;
 use crate::backend::ndarray::pool::PoolGeometry;
-use crate::backend::ndarray::{float, integer};
+use crate::backend::ndarray::{float, integer, language};
 use crate::backend::shape::{self, LayerInput};
 use crate::error::ForwardError;
 use crate::ops::{Pool, Unary};
@@ -93,6 +93,28 @@ pub(super) fn layer_norm<T: Storage>(
         Tensor::from_vec(y, x.shape(), x.device())
     };
     on_graph(computed, graph, [x, weight, bias]).map_err(backend_error)
+}
+
+pub(super) fn rms_norm<T: Storage>(
+    x: &Tensor,
+    weight: &Param<T>,
+    epsilon: f32,
+) -> Result<Tensor, ForwardError> {
+    let weight = weight.value();
+    let weight = weight.tensor();
+    shape::check_rms_norm(x.dims(), weight.dims())?;
+    let graph = || {
+        let mean = x.sqr()?.mean_keepdim(D::Minus1)?;
+        x.broadcast_div(&(mean + f64::from(epsilon))?.sqrt()?)?.broadcast_mul(weight)
+    };
+    if !on_cpu_in_f32(x) {
+        return graph().map_err(backend_error);
+    }
+    let mut y = vec![0.0; x.elem_count()];
+    let values_of = |tensor| values(tensor).map_err(backend_error);
+    language::rms_norm(&values_of(x)?, &values_of(weight)?, epsilon, &mut y)?;
+    let computed = || Tensor::from_vec(y, x.shape(), x.device());
+    on_graph(computed, graph, [x, weight]).map_err(backend_error)
 }
 
 pub(super) fn unary(x: &Tensor, function: Unary) -> CandleResult<Tensor> {

@@ -20,12 +20,13 @@ pub(super) fn linear<T: Storage>(
     layer: LayerInput<'_>,
 ) -> Result<Tensor, ForwardError> {
     let (weight_shape, bias_shape) = (weight.shape(), bias.map(Param::shape));
-    let shape = shape::linear(x.dims(), &weight_shape, bias_shape.as_deref(), layer)?;
+    shape::linear(x.dims(), &weight_shape, bias_shape.as_deref(), layer)?;
     observe(x, layer)?;
     let bias = bias.map(Param::value);
     let bias = bias.as_deref().map(Storage::tensor);
     let (outputs, inputs) = (weight_shape[0], weight_shape[1]);
     let rows: usize = x.dims()[..x.rank() - 1].iter().product();
+    let shape = [&x.dims()[..x.rank() - 1], &[outputs]].concat();
     let weight = Weight::of(weight, layer)?;
     if let Weight::Float(weight) = &weight {
         return float_linear(x, weight, bias, rows, &shape).map_err(backend_error);

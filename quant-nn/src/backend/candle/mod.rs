@@ -99,6 +99,14 @@ macro_rules! backend {
                 functions::embedding(indices, weight)
             }
 
+            fn rms_norm(
+                x: &Tensor,
+                weight: &Param<Self>,
+                epsilon: f32,
+            ) -> Result<Tensor, ForwardError> {
+                functions::rms_norm(x, weight, epsilon)
+            }
+
             fn layer_norm(
                 x: &Tensor,
                 weight: &Param<Self>,

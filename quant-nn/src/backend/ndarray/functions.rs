@@ -4,9 +4,10 @@ use ndarray::{Array, Array2, ArrayD, Dimension, Ix2, IxDyn};
 use quant::FloatTensor;
 use quant::activation::ActivationQuantizer;
 
-use super::integer::{Operands, Rows};
+use super::integer::Operands;
 use super::param::CpuParam;
-use super::{conv, float, integer};
+use super::reuse::linear_into;
+use super::{conv, float, integer, language};
 use crate::backend::shape::{self, ConvGeometry, LayerInput};
 use crate::error::ForwardError;
 use crate::ops::Conv2dOptions;
@@ -55,26 +56,9 @@ pub fn linear<D: Dimension>(
     bias: Option<&dyn CpuParam>,
     input: &ActivationQuantizer,
 ) -> Result<Array<f32, D>, ForwardError> {
-    let bias_shape = bias.map(CpuParam::shape);
-    let layer = LayerInput::linear(input);
-    let output = shape::linear(x.shape(), &weight.shape(), bias_shape.as_deref(), layer)?;
-    let values = FloatTensor::values(x);
-    let count = x.shape()[..x.ndim() - 1].iter().product();
-    input.observe(&values)?;
-    let bias = bias.map(CpuParam::values);
-    let bias = bias.as_deref();
-    let mut y = vec![0.0; output.iter().product()];
-    match weight.quantized() {
-        None => {
-            layer.check_float()?;
-            float::linear(&values, count, weight, bias, &mut y)?;
-        }
-        Some(tensor) => {
-            let x = Rows { values: &values, count };
-            integer::linear(Operands { x, bias, layer }, tensor, weight.cache(), &mut y)?;
-        }
-    }
-    Ok(array(&output, y))
+    let mut y = Array::zeros(D::zeros(x.ndim()));
+    linear_into(x, weight, bias, input, &mut y)?;
+    Ok(y)
 }
 
 /// The convolution of `x`, `[batch, in, height, width]`, with `w`,
@@ -127,15 +111,7 @@ pub fn conv2d<D: Dimension>(
 pub fn embedding(indices: &[u32], weight: &dyn CpuParam) -> Result<Array2<f32>, ForwardError> {
     let columns = shape::embedding(indices, &weight.shape())?;
     let mut y = vec![0.0; indices.len() * columns];
-    match weight.quantized() {
-        Some(tensor) => integer::embedding(indices, tensor, &mut y)?,
-        None => {
-            let values = weight.values();
-            for (&index, y) in indices.iter().zip(y.chunks_mut(columns.max(1))) {
-                y.copy_from_slice(&values[index as usize * columns..][..columns]);
-            }
-        }
-    }
+    language::embedding(indices, weight, columns, &mut y)?;
     Ok(array::<Ix2>(&[indices.len(), columns], y))
 }
 

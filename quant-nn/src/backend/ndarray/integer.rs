@@ -137,9 +137,9 @@ pub(crate) fn embedding(
     tensor: &QuantizedTensor,
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
-    let layer = "embedding".into();
     let Weights { n: rows, k: columns, codes, granularity, scales, zero_points, minimums } =
-        weights(tensor).map_err(|source| ForwardError::Pack { layer, source })?;
+        weights(tensor)
+            .map_err(|source| ForwardError::Pack { layer: "embedding".into(), source })?;
     let table =
         EmbeddingWeights { rows, columns, codes, granularity, scales, zero_points, minimums };
     Kernel::selected()?.embedding(&table, indices, y).map_err(|error| match error {

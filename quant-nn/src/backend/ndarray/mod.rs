@@ -9,8 +9,10 @@ pub(crate) mod conv;
 pub(crate) mod float;
 mod functions;
 pub(crate) mod integer;
+pub(crate) mod language;
 mod param;
 pub(crate) mod pool;
+mod reuse;
 
 use ndarray::ArrayD;
 
@@ -18,15 +20,19 @@ pub use attention::attention;
 pub use float::matmul;
 pub use functions::{conv2d, embedding, layer_norm, linear, permute_columns};
 pub use param::{CpuParam, CpuStorage};
+pub use reuse::{
+    causal_attention_into, embedding_into, keep_rows, linear_into, rms_norm_into, rope, swiglu,
+};
 
 use functions::array;
 
 use super::{Backend, shape};
 use crate::error::ForwardError;
-use crate::ops::{BatchNormParams, ConvParams, Pool, Unary};
+use crate::ops::{BatchNormParams, ConvParams, LinearParams, Pool, Unary};
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
+use reuse::{Product, products_into};
 
 impl Backend for ArrayD<f32> {
     type Activation = Self;
@@ -38,6 +44,19 @@ impl Backend for ArrayD<f32> {
         input: &ActivationQuantizer,
     ) -> Result<Self, ForwardError> {
         linear(x, weight, bias.map(|bias| bias as &dyn CpuParam), input)
+    }
+
+    fn linear_into<const N: usize>(
+        x: &Self,
+        products: [LinearParams<'_, Self>; N],
+        outputs: [&mut Self; N],
+    ) -> Result<(), ForwardError> {
+        let products = products.map(|LinearParams { weight, bias, input }| Product {
+            weight,
+            bias: bias.map(|bias| bias as &dyn CpuParam),
+            input,
+        });
+        products_into(x, products, outputs)
     }
 
     fn conv2d(x: &Self, conv: ConvParams<'_, Self>) -> Result<Self, ForwardError> {
@@ -65,6 +84,29 @@ impl Backend for ArrayD<f32> {
 
     fn embedding(indices: &[u32], weight: &Param<Self>) -> Result<Self, ForwardError> {
         embedding(indices, weight).map(ndarray::ArrayBase::into_dyn)
+    }
+
+    fn embedding_into(
+        indices: &[u32],
+        weight: &Param<Self>,
+        y: &mut Self,
+    ) -> Result<(), ForwardError> {
+        embedding_into(indices, weight, y)
+    }
+
+    fn rms_norm(x: &Self, weight: &Param<Self>, epsilon: f32) -> Result<Self, ForwardError> {
+        let mut y = array(&[0], Vec::new());
+        rms_norm_into(x, weight, epsilon, &mut y)?;
+        Ok(y)
+    }
+
+    fn rms_norm_into(
+        x: &Self,
+        weight: &Param<Self>,
+        epsilon: f32,
+        y: &mut Self,
+    ) -> Result<(), ForwardError> {
+        rms_norm_into(x, weight, epsilon, y)
     }
 
     fn layer_norm(
