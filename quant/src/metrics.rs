@@ -254,7 +254,7 @@ impl LogitsComparison {
 
 /// A mean and its standard error, `s / √n` with the sample's standard deviation `s`; the error is 0
 /// for a single value.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Mean {
     /// The mean.
@@ -319,7 +319,7 @@ impl Distribution {
 }
 
 /// How far a model is from its reference.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LogitsSummary {
     /// The number of positions.
@@ -333,7 +333,7 @@ pub struct LogitsSummary {
 }
 
 /// How well both models predict a text.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TextSummary {
     /// The number of tokens.
