@@ -44,7 +44,10 @@ impl Config {
         }
         let size = |key: &str| {
             let key = format!("{ARCHITECTURE}.{key}");
-            metadata.number::<usize>(&key).filter(|&size| size > 0).ok_or(SmolError::Metadata { key })
+            metadata
+                .number::<usize>(&key)
+                .filter(|&size| size > 0)
+                .ok_or(SmolError::Metadata { key })
         };
         let (hidden, heads) = (size("embedding_length")?, size("attention.head_count")?);
         let head = hidden / heads;
@@ -69,7 +72,12 @@ impl Config {
                 SmolError::Metadata { key: "llama.attention.layer_norm_rms_epsilon".into() },
             )?,
             // GGUF files of this architecture have the rows of queries and keys in this order.
-            rope: RopeOptions::new(head).theta(theta).turned(turned).layout(RopeLayout::Pairs),
+            rope: RopeOptions {
+                theta,
+                rotary_dim: turned,
+                layout: RopeLayout::Pairs,
+                ..RopeOptions::new(head)
+            },
         })
     }
 

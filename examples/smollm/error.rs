@@ -3,7 +3,7 @@
 use std::fmt;
 
 use quant::RecordError;
-use quant::kernel::AttentionError;
+use quant::kernel::{AttentionError, RopeError};
 use quant_nn::ForwardError;
 
 /// A model cannot be loaded or run.
@@ -58,6 +58,10 @@ pub enum SmolError {
     File(RecordError),
     /// A layer cannot run.
     Forward(ForwardError),
+    /// Keys and values cannot be kept.
+    Memory(AttentionError),
+    /// The rotary embedding refuses sizes or positions.
+    Rope(RopeError),
     /// The weights cannot be quantized.
     Quantize(quant::QuantizeError),
     /// The tokenizer or the template refuses.
@@ -91,6 +95,8 @@ impl fmt::Display for SmolError {
             }
             Self::File(_) => f.write_str("the file cannot be read"),
             Self::Forward(error) => error.fmt(f),
+            Self::Memory(_) => f.write_str("keys and values cannot be kept"),
+            Self::Rope(_) => f.write_str("positions cannot be turned into angles"),
             Self::Quantize(_) => f.write_str("the weights cannot be quantized"),
             Self::Text(error) => error.fmt(f),
             Self::Metrics(_) => f.write_str("the logits cannot be compared"),
@@ -103,6 +109,8 @@ impl std::error::Error for SmolError {
         match self {
             Self::File(error) => Some(error),
             Self::Forward(error) => error.source(),
+            Self::Memory(error) => Some(error),
+            Self::Rope(error) => Some(error),
             Self::Quantize(error) => Some(error),
             Self::Text(error) => error.source(),
             Self::Metrics(error) => Some(error),

@@ -48,8 +48,11 @@ pub fn generate(
         if last.is_some() && sequence.len() == sequence.capacity() {
             return Ok(Stop::Full);
         }
-        let logits =
-            model.forward(&mut [Step { tokens, sequence: &mut *sequence }], Logits::Last, buffers)?;
+        let logits = model.forward(
+            &mut [Step { tokens, sequence: &mut *sequence }],
+            Logits::Last,
+            buffers,
+        )?;
         let logits = logits.as_slice().unwrap_or_default();
         let token = sampler.next(logits, sequence.len() - 1)?;
         if each(token)?.is_break() {

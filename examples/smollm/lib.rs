@@ -11,13 +11,15 @@ mod load;
 mod model;
 mod quality;
 mod sampling;
+mod sequence;
 mod tokens;
 
 pub use config::Config;
 pub use error::SmolError;
 pub use generate::{Generation, Stop, generate};
 pub use load::{Checkpoint, Scheme};
-pub use model::{Buffers, Llama, Logits, Sequence, Step};
+pub use model::{Llama, Logits};
 pub use quality::{Quality, WINDOW, compare, perplexity};
 pub use sampling::Sampler;
+pub use sequence::{Buffers, Sequence, Step};
 pub use tokens::{Message, Tokenizer};

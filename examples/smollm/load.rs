@@ -30,6 +30,8 @@ pub enum Scheme {
     Int8,
     /// Weights in 4 bits and inputs in 8, in blocks of 32.
     W4a8,
+    /// Weights in 4 bits, in blocks of 32; inputs stay float.
+    W4,
 }
 
 impl Scheme {
@@ -37,9 +39,21 @@ impl Scheme {
         let name = match self {
             Self::Float | Self::WeightOnly | Self::AsStored => return None,
             Self::Int8 => "per-block-symmetric-int8:scale=f16",
-            Self::W4a8 => "per-block-full-range-int4:scale=f16",
+            Self::W4a8 | Self::W4 => "per-block-full-range-int4:scale=f16",
         };
         Some(name.parse().expect("a name of a scheme"))
+    }
+
+    /// A model whose weights are those of a file, quantized so.
+    ///
+    /// # Errors
+    /// Weights that cannot be quantized.
+    pub fn apply(self, model: Llama, keys_values: KeyValueScheme) -> Result<Llama, SmolError> {
+        let model = match self {
+            Self::WeightOnly | Self::AsStored => model,
+            Self::Float | Self::Int8 | Self::W4a8 | Self::W4 => model.dequantize(),
+        };
+        Ok(model.quantize(self.recipe(keys_values))?)
     }
 
     /// The recipe for a model whose weights are those of the file.
@@ -86,10 +100,7 @@ impl Checkpoint {
     /// # Errors
     /// Tensors that are missing, or that cannot be read or quantized.
     pub fn model(&self, scheme: Scheme, keys_values: KeyValueScheme) -> Result<Llama, SmolError> {
-        let mut model = self.checkpoint.load_into(Llama::new(self.config)?)?;
-        if matches!(scheme, Scheme::Float | Scheme::Int8 | Scheme::W4a8) {
-            model = model.dequantize();
-        }
-        Ok(model.quantize(&scheme.recipe(keys_values))?)
+        let model = self.checkpoint.load_into(Llama::new(self.config)?)?;
+        scheme.apply(model, keys_values)
     }
 }

@@ -3,10 +3,10 @@
 use ndarray::{ArrayD, IxDyn};
 use quant::Module;
 use quant::activation::{ActivationQuantizer, KeyValueQuantizer};
-use quant::kernel::{KeyValueCache, KeyValueShape, Rope, RopeAngles};
+use quant::kernel::{KeyValueCache, KeyValueShape, Rope};
 use quant_nn::{Embedding, ForwardError, Linear, RmsNorm};
 
-use crate::{Config, SmolError};
+use crate::{Buffers, Config, Sequence, SmolError, Step};
 
 /// A language model.
 #[derive(Clone, Debug, Module)]
@@ -52,22 +52,6 @@ struct Layer {
     key_heads: usize,
 }
 
-/// The tokens so far of one text: keys and values of each layer.
-#[derive(Clone, Debug)]
-pub struct Sequence {
-    caches: Vec<KeyValueCache>,
-    capacity: usize,
-}
-
-/// New tokens of a sequence.
-#[derive(Debug)]
-pub struct Step<'a> {
-    /// The tokens, at least one.
-    pub tokens: &'a [u32],
-    /// The sequence that they continue.
-    pub sequence: &'a mut Sequence,
-}
-
 /// Which tokens are given logits for their successors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logits {
@@ -75,21 +59,6 @@ pub enum Logits {
     Last,
     /// All.
     All,
-}
-
-/// Memory that forward passes reuse. Once it has grown to the largest pass, nothing is allocated.
-#[derive(Debug, Default)]
-pub struct Buffers {
-    tokens: Vec<u32>,
-    positions: Vec<u32>,
-    angles: RopeAngles,
-    hidden: ArrayD<f32>,
-    normed: ArrayD<f32>,
-    /// Queries, keys and values.
-    qkv: [ArrayD<f32>; 3],
-    /// Gates, and what they let through.
-    inner: [ArrayD<f32>; 2],
-    logits: ArrayD<f32>,
 }
 
 impl Llama {
@@ -103,7 +72,7 @@ impl Llama {
             layers: (0..config.layers).map(|_| Layer::new(&config)).collect(),
             norm: RmsNorm::new(zeros(&[config.hidden]), config.epsilon),
             head_input: ActivationQuantizer::new(),
-            rope: Rope::new(config.rope).map_err(|error| SmolError::Text(error.into()))?,
+            rope: Rope::new(config.rope).map_err(SmolError::Rope)?,
             config,
         })
     }
@@ -114,12 +83,16 @@ impl Llama {
     }
 
     /// An empty sequence with room for `capacity` tokens, at most those of the context.
-    pub fn sequence(&self, capacity: usize) -> Sequence {
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub fn sequence(&self, capacity: usize) -> Result<Sequence, SmolError> {
         let (heads, head_dim) = (self.config.key_heads, self.config.head());
         let capacity = capacity.min(self.config.context);
         let shape = KeyValueShape { heads, head_dim, capacity };
         let cache = |layer: &Layer| KeyValueCache::new(shape, layer.keys_values.scheme());
-        Sequence { caches: self.layers.iter().map(cache).collect(), capacity }
+        let caches: Result<_, _> = self.layers.iter().map(cache).collect();
+        Ok(Sequence { caches: caches.map_err(SmolError::Memory)?, capacity })
     }
 
     /// Continues each sequence by new tokens. Gives the logits, `[tokens, vocabulary]`, of the tokens that
@@ -135,10 +108,10 @@ impl Llama {
         buffers: &'b mut Buffers,
     ) -> Result<&'b mut ArrayD<f32>, SmolError> {
         buffers.start(steps)?;
-        self.rope.angles(&buffers.positions, &mut buffers.angles);
+        self.rope.angles(&buffers.positions, &mut buffers.angles).map_err(SmolError::Rope)?;
         self.tokens.forward_into(&buffers.tokens, &mut buffers.hidden)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            layer.forward(index, steps, buffers)?;
+            layer.forward(index, steps, &self.rope, buffers)?;
         }
         let ends = steps.iter().scan(0, |end, step| {
             *end += step.tokens.len();
@@ -177,13 +150,14 @@ impl Layer {
         &self,
         index: usize,
         steps: &mut [Step<'_>],
+        rope: &Rope,
         Buffers { angles, hidden, normed, qkv, inner, .. }: &mut Buffers,
     ) -> Result<(), ForwardError> {
         self.attention_norm.forward_into(hidden, normed)?;
         let [q, k, v] = &mut *qkv;
         Linear::forward_all([&self.query, &self.key, &self.value], normed, [q, k, v])?;
-        quant_nn::rope(q, self.heads, angles)?;
-        quant_nn::rope(k, self.key_heads, angles)?;
+        quant_nn::rope(q, self.heads, rope, angles)?;
+        quant_nn::rope(k, self.key_heads, rope, angles)?;
         let caches =
             steps.iter_mut().map(|step| (step.tokens.len(), &mut step.sequence.caches[index]));
         quant_nn::causal_attention_into([q, k, v], self.heads, caches, normed)?;
@@ -197,53 +171,6 @@ impl Layer {
         self.down.forward_into(gate, normed)?;
         *hidden += &*normed;
         Ok(())
-    }
-}
-
-impl Sequence {
-    /// The number of tokens.
-    pub fn len(&self) -> usize {
-        self.caches.first().map_or(0, KeyValueCache::len)
-    }
-
-    /// Whether there are no tokens.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The most tokens.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Forgets the tokens from position `len` on.
-    pub fn truncate(&mut self, len: usize) {
-        self.caches.iter_mut().for_each(|cache| cache.truncate(len));
-    }
-
-    /// The bytes of memory that keys and values take.
-    pub fn bytes(&self) -> usize {
-        self.caches.iter().map(KeyValueCache::bytes).sum()
-    }
-}
-
-impl Buffers {
-    /// Takes the tokens of a pass, and their positions.
-    fn start(&mut self, steps: &[Step<'_>]) -> Result<(), SmolError> {
-        self.tokens.clear();
-        self.positions.clear();
-        for Step { tokens, sequence } in steps {
-            let (start, capacity) = (sequence.len(), sequence.capacity);
-            let end = start + tokens.len();
-            match tokens.len() {
-                0 => return Err(SmolError::Empty),
-                _ if end > capacity => return Err(SmolError::Full { tokens: end, capacity }),
-                _ => {}
-            }
-            self.tokens.extend(*tokens);
-            self.positions.extend(start as u32..end as u32);
-        }
-        if steps.is_empty() { Err(SmolError::Empty) } else { Ok(()) }
     }
 }
 

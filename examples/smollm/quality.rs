@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
 
     /// The logits of the second half of a window, but for the last token, which has no successor.
     fn read(&mut self, window: &[u32]) -> Result<impl Iterator<Item = &[f32]>, SmolError> {
-        let mut sequence = self.model.sequence(window.len());
+        let mut sequence = self.model.sequence(window.len())?;
         let mut steps = [Step { tokens: window, sequence: &mut sequence }];
         let logits = self.model.forward(&mut steps, Logits::All, &mut self.buffers)?;
         let vocabulary = self.model.config().vocabulary.max(1);

@@ -84,8 +84,7 @@ mod tests {
     const LOGITS: [f32; 4] = [1.0, 3.0, 2.0, -1.0];
 
     fn drawn(mut sampler: Sampler) -> Vec<u32> {
-        let mut tokens: Vec<u32> =
-            (0..500).map(|_| sampler.next(&LOGITS, 0).unwrap()).collect();
+        let mut tokens: Vec<u32> = (0..500).map(|_| sampler.next(&LOGITS, 0).unwrap()).collect();
         tokens.sort_unstable();
         tokens.dedup();
         tokens

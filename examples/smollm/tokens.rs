@@ -77,7 +77,8 @@ impl Tokenizer {
         let vocabulary: Vocab = tokens.iter().map(|token| String::from(*token)).zip(0..).collect();
         let pairs = strings("tokenizer.ggml.merges")?;
         let pairs = pairs.iter().map(|pair| {
-            let (left, right) = pair.split_once(' ').ok_or_else(|| missing("tokenizer.ggml.merges"))?;
+            let (left, right) =
+                pair.split_once(' ').ok_or_else(|| missing("tokenizer.ggml.merges"))?;
             Ok((left.to_owned(), right.to_owned()))
         });
         let pairs = pairs.collect::<Result<_, SmolError>>()?;
@@ -85,7 +86,8 @@ impl Tokenizer {
         let mut inner = Inner::new(ModelWrapper::BPE(model.map_err(SmolError::Text)?));
         let bytes = ByteLevel::new(false, false, true);
         let digits = Digits::new(true);
-        let steps = vec![PreTokenizerWrapper::Digits(digits), PreTokenizerWrapper::ByteLevel(bytes)];
+        let steps =
+            vec![PreTokenizerWrapper::Digits(digits), PreTokenizerWrapper::ByteLevel(bytes)];
         inner.with_pre_tokenizer(Some(PreTokenizerWrapper::Sequence(Sequence::new(steps))));
         inner.with_decoder(Some(DecoderWrapper::ByteLevel(ByteLevelDecoder::default())));
         let kinds: Vec<i32> = metadata.numbers("tokenizer.ggml.token_type").unwrap_or_default();
