@@ -7,6 +7,7 @@ mod conv;
 mod data;
 mod gemm;
 mod limits;
+mod lm;
 mod measure;
 mod minilm;
 mod quantize;
@@ -20,6 +21,11 @@ fn main() {
             _ => names.push(argument),
         }
     }
+    if let [name, arguments @ ..] = &*names
+        && name == "lm-process"
+    {
+        return lm::run_process(arguments);
+    }
     let report = measure::Report::new(json);
     for name in &names {
         match name.as_str() {
@@ -29,9 +35,10 @@ fn main() {
             "conv" => conv::run(&report),
             "quantize" => quantize::run(&report),
             "minilm" => minilm::run(&report),
+            "lm" => lm::run(json),
             _ => {
                 eprintln!(
-                    "no bench is called `{name}`; there are limits, pack, gemm, conv, quantize, minilm"
+                    "no bench is called `{name}`; there are limits, pack, gemm, conv, quantize, minilm, lm"
                 );
                 std::process::exit(2);
             }
