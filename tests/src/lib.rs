@@ -19,6 +19,8 @@ mod documents {
     pub struct ReadMe;
     #[doc = include_str!("../../docs/guide.md")]
     pub struct Guide;
+    #[doc = include_str!("../../docs/language-models.md")]
+    pub struct LanguageModels;
     #[doc = include_str!("../../quant-formats/README.md")]
     pub struct QuantFormats;
     #[doc = include_str!("../../quant-nn/README.md")]
