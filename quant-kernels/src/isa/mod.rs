@@ -89,6 +89,13 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// The widths of codes that are multiplied as stored, unsigned (`code + half`), with signed activations. This
     /// shortens unpacking; `half · Σ (a - za)` is subtracted once per accumulator.
     const UNSIGNED_BITS: &'static [usize] = &[];
+    /// The part of [`Isa::WINOGRAD`] that depends on the row alone, for a line of i16 that come from bytes: the sum
+    /// of the products of neighbouring k-steps.
+    #[inline(always)]
+    fn neighbour_products(self, _line: &Line) -> i32 {
+        0
+    }
+
     /// Zero in each lane.
     fn zero(self) -> Self::Ints;
 

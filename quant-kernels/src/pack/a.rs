@@ -22,7 +22,6 @@ use crate::isa::{Isa, Line, QUANTIZE_LANES};
 use crate::pack::b::PackedWeights;
 use crate::pack::units::{ALIGNMENT, Units};
 use crate::scheme::NonFinite;
-use core::array::from_fn;
 use core::ops::Range;
 
 /// Packs the rows of some tiles.
@@ -128,16 +127,16 @@ impl<S: Source> PackA<'_, S> {
                 let from = k.max(unit.k.start);
                 let at = within * I::KR + (from - k);
                 let part = Part { row, k: from, len: end - from, at };
-                let mut line = line_of(isa, &self.source, of, part);
-                if sums {
-                    sum += sum_of(&line);
-                }
-                if signed {
-                    make_signed(&mut line, part);
-                }
-                if I::WINOGRAD {
-                    start = start.wrapping_sub(products_of(&line));
-                }
+                let full = part.len == Line::STEPS * I::KR;
+                // Full lines have code of their own, which is whole vectors.
+                let line = if full {
+                    let part = Part { len: Line::STEPS * I::KR, at: 0, ..part };
+                    let line = line_of(isa, &self.source, of, part);
+                    finish_line(isa, line, part, (sums, signed), (&mut sum, &mut start))
+                } else {
+                    let line = line_of(isa, &self.source, of, part);
+                    finish_line(isa, line, part, (sums, signed), (&mut sum, &mut start))
+                };
                 let group = &mut lines[step / Line::STEPS * height..][..height];
                 let r = row - place.rows.start;
                 // Permuted codes have four values in a k-step: known at compile time.
@@ -167,6 +166,28 @@ impl<S: Source> PackA<'_, S> {
     }
 }
 
+/// Adds what depends on a line alone to the sum of its codes and to the initial accumulators. Gives the line as
+/// it is multiplied.
+#[inline(always)]
+fn finish_line<I: Isa>(
+    isa: I,
+    mut line: Line,
+    part: Part,
+    (sums, signed): (bool, bool),
+    (sum, start): (&mut i32, &mut i32),
+) -> Line {
+    if sums {
+        *sum += sum_of(&line);
+    }
+    if I::WINOGRAD {
+        *start = start.wrapping_sub(isa.neighbour_products(&line));
+    }
+    if signed {
+        make_signed(&mut line, part);
+    }
+    line
+}
+
 /// A line with some codes, and 0 elsewhere.
 #[inline(always)]
 fn line_of<I: Isa>(isa: I, source: &impl Source, of: Row, part: Part) -> Line {
@@ -177,6 +198,13 @@ fn line_of<I: Isa>(isa: I, source: &impl Source, of: Row, part: Part) -> Line {
     }
     let mut codes = [0; 32];
     fill(isa, source, of, part, &mut codes);
+    widened(&codes)
+}
+
+/// A line of 32 codes as i16.
+#[inline(always)]
+fn widened(codes: &[u8; 32]) -> Line {
+    let mut line = Line::ZERO;
     let words: &mut [u16; 32] = bytemuck::cast_mut(&mut line);
     for i in 0..32 {
         words[i] = u16::from(codes[i]);
@@ -237,18 +265,4 @@ fn make_signed(line: &mut Line, part: Part) {
     for code in &mut line.bytes_mut()[part.at..][..part.len] {
         *code ^= 0x80;
     }
-}
-
-/// The part of [`Isa::WINOGRAD`] that depends on the row alone, for a line of i16.
-#[inline(always)]
-fn products_of(line: &Line) -> i32 {
-    let words: &[i16; 32] = bytemuck::cast_ref(line);
-    // Each pair times its neighbour counts every product twice; one instruction does it.
-    let neighbours: [i16; 32] = from_fn(|i| words[i ^ 2]);
-    let mut sum = 0;
-    for i in 0..16 {
-        let product = |i: usize| i32::from(words[i]) * i32::from(neighbours[i]);
-        sum += product(2 * i) + product(2 * i + 1);
-    }
-    sum / 2
 }
