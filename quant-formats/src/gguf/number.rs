@@ -14,8 +14,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// A type that [`GgufMetadata::number`] gives: integers, if the number is an integer in their range, and
-/// floats.
+/// A type that [`GgufMetadata::number`](crate::GgufMetadata::number) gives: integers, if the number is
+/// an integer in their range, and floats.
 ///
 /// The trait is sealed.
 pub trait FromNumber: Sized + sealed::Sealed {
