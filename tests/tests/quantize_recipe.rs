@@ -219,7 +219,10 @@ fn mistakes_in_files_are_refused_with_a_reason() {
         ("scheme = \"per-tensor-symmetric-int9\"", "not the name of a quantization scheme"),
         ("calibration = \"magic\"", "`magic` is not a calibration"),
         ("[[rules]]\nkeep = true", "missing field `path`"),
-        ("[[rules]]\npath = \"a\"", "rule `a` has to say one of `keep = true`, `scheme` and"),
+        (
+            "[[rules]]\npath = \"a\"",
+            "rule `a` has to say one of `keep = true`, `scheme`, `activations` and",
+        ),
         ("[[rules]]\npath = \"a\"\nkeep = false", "rule `a` has to say one of"),
         ("[[rules]]\npath = \"a\"\nkept = true", "unknown field `kept`"),
         (

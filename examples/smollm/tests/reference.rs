@@ -85,7 +85,7 @@ fn eight_bits_stay_near_the_reference() {
         for Reference { prompt, tokens, logits, .. } in references().iter().take(3) {
             let ours = logits_after(&model, tokens);
             let cosine = cosine(logits, ours.iter().copied().step_by(EVERY));
-            assert!(cosine >= 0.995, "{scheme:?} {prompt}: cosine {cosine}");
+            assert!(cosine >= 0.99, "{scheme:?} {prompt}: cosine {cosine}");
         }
     }
 }

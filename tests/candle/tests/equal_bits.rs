@@ -180,8 +180,7 @@ fn every_layer_in_every_granularity_gives_equal_bits() {
 #[test]
 fn dynamic_and_narrow_activations_give_equal_bits() {
     for mapping in [ActivationMapping::Affine, ActivationMapping::Symmetric] {
-        let block = DynamicGranularity::Block(NonZero::new(8).unwrap());
-        for granularity in [DynamicGranularity::Row, DynamicGranularity::Tensor, block] {
+        for granularity in [DynamicGranularity::Row, DynamicGranularity::Tensor] {
             let dynamic = ActivationScheme::Dynamic(DynamicQuantization { mapping, granularity });
             compare(&recipe("per-channel-symmetric-int8", dynamic), LEARNED, 5, 1);
         }
@@ -191,6 +190,22 @@ fn dynamic_and_narrow_activations_give_equal_bits() {
         }
     }
     compare(&recipe("per-channel-symmetric-int4", ActivationScheme::Float), LEARNED, 5, 3);
+}
+
+/// Convolutions have no blocks.
+#[test]
+fn activations_in_blocks_give_equal_bits_in_linear_layers() {
+    for mapping in [ActivationMapping::Affine, ActivationMapping::Symmetric] {
+        let granularity = DynamicGranularity::Block(NonZero::new(8).unwrap());
+        let dynamic = ActivationScheme::Dynamic(DynamicQuantization { mapping, granularity });
+        let recipe = recipe("per-channel-symmetric-int8", dynamic);
+        let qat = linear([71, 13], &recipe, LEARNED, 4);
+        let x = tensor(&[6, 71], 5);
+        let trained = bits(&qat.train(|layer| layer.forward(&x)).unwrap());
+        let host = Linear::new(ArrayD::zeros(IxDyn(&[13, 71])), Some(ArrayD::zeros(IxDyn(&[13]))));
+        let host = host.unwrap().load_record(qat.export().unwrap()).unwrap();
+        assert_eq!(array_bits(&host.forward(&array(&x)).unwrap()), trained, "{mapping}");
+    }
 }
 
 /// A linear layer in the phase that quantizes, over random numbers.
