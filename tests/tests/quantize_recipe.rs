@@ -231,7 +231,7 @@ fn mistakes_in_files_are_refused_with_a_reason() {
         ),
         (
             "[[rules]]\npath = \"a\"\nkeep = true\ncalibration = \"mse\"",
-            "the last two may have a `calibration`",
+            "`scheme` and `activations` may have a `calibration`",
         ),
         ("[[rules]]\npath = \"a\"\ncalibration = \"mse\"", "rule `a` has to say one of"),
     ] {
