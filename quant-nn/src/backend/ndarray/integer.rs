@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::num::NonZeroU32;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::conv::FloatImages;
@@ -34,31 +35,87 @@ pub(crate) struct Rows<'a> {
     pub(crate) count: usize,
 }
 
+/// A product of a weight of a parameter, whose packed form stays in `cache`, into `y`.
+pub(crate) struct Product<'a> {
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) layer: LayerInput<'a>,
+    pub(crate) weight: &'a QuantizedTensor,
+    pub(crate) cache: &'a Cache,
+    pub(crate) y: &'a mut [f32],
+}
+
 /// `x · wᵀ + b` into `y`, for the weight of a parameter. The packed weight stays in `cache`.
 pub(crate) fn linear(
-    operands: Operands<'_, Rows<'_>>,
+    Operands { x, bias, layer }: Operands<'_, Rows<'_>>,
     weight: &QuantizedTensor,
     cache: &Cache,
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
+    linears(x, [Product { bias, layer, weight, cache, y }])
+}
+
+/// Products of the same rows, whose layers quantize them alike.
+pub(crate) fn linears<const N: usize>(
+    x: Rows<'_>,
+    products: [Product<'_>; N],
+) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
-    let make = || pack(kernel, weight, operands.layer);
-    // A cache has one value of each type, and a layer may run weight-only, while it is calibrated,
-    // before it runs in integers.
-    if stays_float(operands.layer.quantizer) {
-        let packed = cache.get_or_make(|| make().map(ForFloats))?;
-        return multiply(kernel, &packed.0, operands, y);
+    let mut packed = [const { None }; N];
+    for (packed, of) in packed.iter_mut().zip(&products) {
+        *packed = Some(packed_weight(kernel, of.weight, of.cache, of.layer)?);
     }
-    if let Some(block) = block_of(operands.layer.quantizer) {
-        let mut packed = cache.get_or_make(|| make().map(|packed| ForBlocks { block, packed }))?;
-        if packed.block != block {
-            // Two layers of different blocks that share a weight are rare: pack each time.
-            packed = Arc::new(ForBlocks { block, packed: make()? });
+    let Some(layer) = products.first().map(|first| first.layer) else { return Ok(()) };
+    let mut packed = packed.iter().flatten();
+    let mut products = products.map(|Product { bias, y, .. }| quant_kernels::Product {
+        weights: packed.next().expect("one for each product"),
+        epilogue: Epilogue { bias, relu: false },
+        output: Output::F32(y),
+    });
+    let x = activations(x, layer);
+    with_scratch(|scratch| kernel.linears(x, &mut products, scratch))
+        .map_err(|error| layer.product_error(error))
+}
+
+/// A packed weight of a cache, which has one value of each type: a layer may run weight-only, while it
+/// is calibrated, before it runs in integers.
+enum Cached {
+    Integers(Arc<PackedWeights>),
+    Floats(Arc<ForFloats>),
+    Blocks(Arc<ForBlocks>),
+}
+
+impl Deref for Cached {
+    type Target = PackedWeights;
+
+    fn deref(&self) -> &PackedWeights {
+        match self {
+            Self::Integers(packed) => packed,
+            Self::Floats(packed) => &packed.0,
+            Self::Blocks(packed) => &packed.packed,
         }
-        return multiply(kernel, &packed.packed, operands, y);
     }
-    let packed = cache.get_or_make(make)?;
-    multiply(kernel, &packed, operands, y)
+}
+
+/// The weight as the layer needs it, from the cache or for it.
+fn packed_weight(
+    kernel: Kernel,
+    weight: &QuantizedTensor,
+    cache: &Cache,
+    layer: LayerInput<'_>,
+) -> Result<Cached, ForwardError> {
+    let make = || pack(kernel, weight, layer);
+    if stays_float(layer.quantizer) {
+        return cache.get_or_make(|| make().map(ForFloats)).map(Cached::Floats);
+    }
+    let Some(block) = block_of(layer.quantizer) else {
+        return cache.get_or_make(make).map(Cached::Integers);
+    };
+    let packed = cache.get_or_make(|| make().map(|packed| ForBlocks { block, packed }))?;
+    if packed.block == block {
+        return Ok(Cached::Blocks(packed));
+    }
+    // Two layers of different blocks that share a weight are rare: pack each time.
+    Ok(Cached::Integers(Arc::new(make()?)))
 }
 
 /// Weights that are packed for activations that stay floats.
@@ -94,26 +151,21 @@ pub(crate) fn linear_once(
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
-    multiply(kernel, &pack(kernel, weight, operands.layer)?, operands, y)
+    let Operands { x, bias, layer } = operands;
+    let packed = pack(kernel, weight, layer)?;
+    let epilogue = Epilogue { bias, relu: false };
+    let (x, output) = (activations(x, layer), Output::F32(y));
+    with_scratch(|scratch| kernel.linear(&packed, x, &epilogue, output, scratch))
+        .map_err(|error| layer.product_error(error))
 }
 
-fn multiply(
-    kernel: Kernel,
-    packed: &PackedWeights,
-    Operands { x: Rows { values: x, count: rows }, bias, layer }: Operands<'_, Rows<'_>>,
-    y: &mut [f32],
-) -> Result<(), ForwardError> {
-    let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
-    let m = rows;
-    let activations = match layer.quantizer.mode() {
-        ActivationMode::Dynamic(quantization) => {
-            Activations::Dynamic { values: x, m, quantization }
-        }
-        ActivationMode::Static(quantization) => Activations::Static { values: x, m, quantization },
-        _ => Activations::Float { values: x, m },
-    };
-    with_scratch(|scratch| kernel.linear(packed, activations, &epilogue, output, scratch))
-        .map_err(|error| layer.product_error(error))
+/// The rows as the kernel takes them for a layer.
+fn activations<'a>(Rows { values, count: m }: Rows<'a>, layer: LayerInput<'_>) -> Activations<'a> {
+    match layer.quantizer.mode() {
+        ActivationMode::Dynamic(quantization) => Activations::Dynamic { values, m, quantization },
+        ActivationMode::Static(quantization) => Activations::Static { values, m, quantization },
+        _ => Activations::Float { values, m },
+    }
 }
 
 fn pack(

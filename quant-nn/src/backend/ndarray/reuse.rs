@@ -5,7 +5,7 @@ use core::mem;
 
 use ndarray::{Array, ArrayD, Dimension};
 use quant::FloatTensor;
-use quant::activation::ActivationQuantizer;
+use quant::activation::{ActivationMode, ActivationQuantizer};
 use quant_kernels::{Kernel, KeyValueCache, Rope, RopeAngles};
 
 use super::integer::{self, Operands, Rows};
@@ -27,7 +27,7 @@ pub(crate) struct Product<'a> {
 /// ```
 /// use ndarray::{Array2, arr2};
 /// use quant::Param;
-/// use quant::activation::ActivationQuantizer;
+/// use quant::activation::{ActivationMode, ActivationQuantizer};
 ///
 /// let weight: Param<Array2<f32>> = arr2(&[[1.0, 2.0], [3.0, -4.0]]).into();
 /// let mut y = Array2::zeros((0, 0));
@@ -75,16 +75,54 @@ fn product_into<D: Dimension>(
     }
 }
 
-/// Several products of the same input.
+/// Several products of the same input. Where all quantize it alike, it is quantized once.
 pub(crate) fn products_into<D: Dimension, const N: usize>(
     x: &Array<f32, D>,
     products: [Product<'_>; N],
-    outputs: [&mut Array<f32, D>; N],
+    mut outputs: [&mut Array<f32, D>; N],
 ) -> Result<(), ForwardError> {
+    // If something fails, each alone says which layer it is.
+    if share_input(&products) && together(x, &products, outputs.each_mut())? {
+        return Ok(());
+    }
     for (product, y) in products.into_iter().zip(outputs) {
         product_into(x, product, y)?;
     }
     Ok(())
+}
+
+/// Whether several products quantize their input, and all alike.
+fn share_input(products: &[Product<'_>]) -> bool {
+    let [first, _, ..] = products else { return false };
+    let mode = first.input.mode();
+    matches!(mode, ActivationMode::Dynamic(_) | ActivationMode::Static(_))
+        && products.iter().all(|of| of.weight.quantized().is_some() && of.input.mode() == mode)
+}
+
+/// Products that share their quantized input; whether all could be computed.
+fn together<D: Dimension, const N: usize>(
+    x: &Array<f32, D>,
+    products: &[Product<'_>; N],
+    outputs: [&mut &mut Array<f32, D>; N],
+) -> Result<bool, ForwardError> {
+    let values = FloatTensor::values(x);
+    let biases = products.map(|of| of.bias.map(CpuParam::values));
+    let mut parts = products.iter().zip(&biases).zip(outputs);
+    let mut shared = [const { None }; N];
+    for shared in &mut shared {
+        let Some(((of, bias), y)) = parts.next() else { break };
+        let layer = LayerInput::linear(of.input);
+        let bias_shape = of.bias.map(CpuParam::shape);
+        let columns = shape::linear(x.shape(), &of.weight.shape(), bias_shape.as_deref(), layer)?;
+        of.input.observe(&values)?;
+        let Some(weight) = of.weight.quantized() else { return Ok(false) };
+        let y = reshaped(y, with_columns(x.raw_dim(), columns));
+        let (bias, cache) = (bias.as_deref(), of.weight.cache());
+        *shared = Some(integer::Product { bias, layer, weight, cache, y });
+    }
+    let count = x.shape()[..x.ndim() - 1].iter().product();
+    let shared = shared.map(|product| product.expect("one for each"));
+    Ok(integer::linears(Rows { values: &values, count }, shared).is_ok())
 }
 
 /// [`embedding`](crate::embedding) into `y`.
