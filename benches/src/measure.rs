@@ -29,27 +29,17 @@ impl<'a> Subject<'a> {
             }
             start.elapsed().as_secs_f64() / calls as f64
         };
-        Self {
-            name: name.into(),
-            run: Box::new(run),
-            exact: None,
-            limits: Vec::new(),
-            beside: None,
-            work: None,
-        }
+        Self::of(name.into(), Box::new(run))
     }
 
     /// A subject that knows better when its work starts and ends: it returns the seconds.
     pub(crate) fn timed(name: impl Into<String>, mut run: impl FnMut() -> f64 + 'a) -> Self {
         let run = move |calls: usize| (0..calls).map(|_| run()).fold(f64::INFINITY, f64::min);
-        Self {
-            name: name.into(),
-            run: Box::new(run),
-            exact: None,
-            limits: Vec::new(),
-            beside: None,
-            work: None,
-        }
+        Self::of(name.into(), Box::new(run))
+    }
+
+    fn of(name: String, run: Box<dyn FnMut(usize) -> f64 + 'a>) -> Self {
+        Self { name, run, exact: None, limits: Vec::new(), beside: None, work: None }
     }
 
     pub(crate) fn exact(mut self, exact: bool) -> Self {
