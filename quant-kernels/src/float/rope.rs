@@ -106,7 +106,8 @@ impl RopeOptions {
 /// let mut x = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0];
 /// Kernel::current().rope(&mut x, 1, &rope, &angles)?;
 /// assert_eq!(x[..4], [1.0, 0.0, 0.0, 0.0]);
-/// assert_eq!(x[4..], [1f32.cos(), 0.0, 1f32.sin(), 0.0]);
+/// // The cosine and the sine of 1 radian.
+/// assert_eq!(x[4..], [0.5403023, 0.0, 0.84147096, 0.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
