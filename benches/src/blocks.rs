@@ -20,7 +20,12 @@ const N: usize = 2048;
 const FLUSH_BYTES: usize = 160 << 20;
 
 /// The length of the blocks of activations.
-const ACTIVATION_BLOCK: NonZeroU32 = NonZeroU32::new(32).unwrap();
+const IN_BLOCKS: DynamicQuantization = DynamicQuantization {
+    mapping: ActivationMapping::Symmetric,
+    granularity: DynamicGranularity::Block(NonZeroU32::new(32).unwrap()),
+};
+const BY_ROWS: DynamicQuantization =
+    DynamicQuantization { granularity: DynamicGranularity::Row, ..IN_BLOCKS };
 
 /// The blocks of weights, and whether they have minimums.
 const BLOCKS: [(Option<u32>, bool); 5] =
@@ -64,12 +69,7 @@ impl Case {
         let weights = vec![packed; copies];
         let x = data::activations(Draw::Real, rows, K, 2);
         let (mut out, mut scratch) = (vec![0.0; rows * N], Scratch::with_threads(threads));
-        let granularity = match self.blocks {
-            true => DynamicGranularity::Block(ACTIVATION_BLOCK),
-            false => DynamicGranularity::Row,
-        };
-        let mapping = ActivationMapping::Symmetric;
-        let quantization = DynamicQuantization { mapping, granularity };
+        let quantization = if self.blocks { IN_BLOCKS } else { BY_ROWS };
         let mut call = 0;
         let run = move || {
             call = (call + 1) % weights.len();
@@ -128,7 +128,7 @@ impl Case {
             minimums: if minimums { &scales } else { &[] },
         };
         let packed = match blocks {
-            true => PackedWeights::for_blocks(kernel, &weights, ACTIVATION_BLOCK),
+            true => PackedWeights::for_dynamic(kernel, &weights, IN_BLOCKS),
             false => PackedWeights::new(kernel, &weights),
         };
         packed.expect("weights that fit their shape")

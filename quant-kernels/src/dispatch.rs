@@ -48,8 +48,8 @@ struct Entry {
 /// added here.
 const KERNELS: [Entry; 4] = [
     Entry { name: "scalar", needs: "nothing", new: || Some(Token::Scalar(Scalar)) },
-    Entry { name: "avx2", needs: "avx2 and fma", new: avx2 },
-    Entry { name: "avx-vnni", needs: "avx2, fma and avxvnni", new: avx_vnni },
+    Entry { name: "avx2", needs: "avx2, fma and f16c", new: avx2 },
+    Entry { name: "avx-vnni", needs: "avx2, fma, f16c and avxvnni", new: avx_vnni },
     Entry { name: "avx512-vnni", needs: "avx512 f, bw, dq, vl and vnni", new: avx512_vnni },
 ];
 

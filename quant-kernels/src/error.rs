@@ -186,13 +186,19 @@ pub enum LinearError {
         activations: usize,
     },
     /// The weights are not packed for activations in blocks of this length; see
-    /// [`PackedWeights::for_blocks`](crate::PackedWeights::for_blocks).
+    /// [`PackedWeights::for_dynamic`](crate::PackedWeights::for_dynamic).
     OtherBlocks {
         /// The length that the weights are packed for, if any.
         packed_for: Option<usize>,
         /// The length of the blocks of the activations.
         activations: usize,
     },
+    /// Activations are quantized, and the weights are packed for floats; see
+    /// [`PackedWeights::for_floats`](crate::PackedWeights::for_floats).
+    PackedForFloats,
+    /// Activations have zero points, and the weights are packed for those without; see
+    /// [`PackedWeights::for_dynamic`](crate::PackedWeights::for_dynamic).
+    ZeroPoints,
     /// The activations of a convolution are quantized in blocks.
     BlockedImages,
 }
@@ -224,6 +230,12 @@ impl fmt::Display for LinearError {
             Self::OtherBlocks { packed_for: None, activations } => write!(
                 f,
                 "activations in blocks of {activations}, which the weights are not packed for"
+            ),
+            Self::PackedForFloats => {
+                f.write_str("activations are quantized, but the weights are packed for floats")
+            }
+            Self::ZeroPoints => f.write_str(
+                "activations have zero points, but the weights are packed for activations without",
             ),
             Self::BlockedImages => {
                 f.write_str("the input of a convolution cannot be quantized in blocks")

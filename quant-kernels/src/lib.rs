@@ -67,8 +67,8 @@
 //! | name | needs | integer products |
 //! |---|---|---|
 //! | `scalar` | nothing; always compiled, defines the answer | plain multiplications |
-//! | `avx2` | AVX2 and FMA | `vpmaddubsw` where the packed codes prove that i16 cannot overflow, else `vpmaddwd` |
-//! | `avx-vnni` | AVX2, FMA and AVX-VNNI | `vpdpbusd` on 256 bits |
+//! | `avx2` | AVX2, FMA and F16C | `vpmaddubsw` where the packed codes prove that i16 cannot overflow, else `vpmaddwd` |
+//! | `avx-vnni` | AVX2, FMA, F16C and AVX-VNNI | `vpdpbusd` on 256 bits |
 //! | `avx512-vnni` | AVX-512 F, BW, DQ, VL and VNNI | `vpdpbusd` on 512 bits |
 //!
 //! # Features

@@ -112,5 +112,5 @@ pub use layers::{
 };
 pub use ops::{BatchNormParams, Conv2dOptions, ConvParams, LinearParams, Pool, Unary};
 pub use weights::{
-    PackWeightsError, pack_weights, pack_weights_for_blocks, pack_weights_for_floats,
+    PackWeightsError, pack_weights, pack_weights_for_dynamic, pack_weights_for_floats,
 };

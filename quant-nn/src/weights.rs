@@ -1,10 +1,9 @@
 //! Quantized tensors as the kernels take them.
 
 use core::fmt;
-use core::num::NonZeroU32;
 
 use quant::QuantizationScheme;
-use quant::scheme::{Axis, Granularity};
+use quant::scheme::{Axis, DynamicQuantization, Granularity};
 use quant::tensor::QuantizedTensor;
 use quant_kernels::{BitWidth, Codes, Kernel, PackError, PackedWeights, Weights};
 
@@ -58,17 +57,17 @@ pub fn pack_weights_for_floats(
     PackedWeights::for_floats(kernel, &linear_weights(tensor)?).map_err(PackWeightsError::Pack)
 }
 
-/// As [`pack_weights`], for activations in blocks of `block` along K
-/// ([`DynamicGranularity::Block`](quant::scheme::DynamicGranularity::Block)).
+/// As [`pack_weights`], for activations that are quantized so: in blocks along K, or without zero points, which
+/// saves memory ([`PackedWeights::for_dynamic`]).
 ///
 /// # Errors
-/// As [`pack_weights`]; and `block` does not divide the length of the weight's blocks.
-pub fn pack_weights_for_blocks(
+/// As [`pack_weights`]; and the length of the blocks of activations does not divide that of the weight's.
+pub fn pack_weights_for_dynamic(
     kernel: Kernel,
     tensor: &QuantizedTensor,
-    block: NonZeroU32,
+    quantization: DynamicQuantization,
 ) -> Result<PackedWeights, PackWeightsError> {
-    PackedWeights::for_blocks(kernel, &linear_weights(tensor)?, block)
+    PackedWeights::for_dynamic(kernel, &linear_weights(tensor)?, quantization)
         .map_err(PackWeightsError::Pack)
 }
 

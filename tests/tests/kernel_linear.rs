@@ -8,7 +8,7 @@ use quant::kernel::{
 };
 use quant::scheme::{ActivationMapping, Grid, Mapping, NonFinite, Range, ScaleType};
 use quant::scheme::{Axis, Block, DynamicGranularity, DynamicQuantization, Granularity};
-use quant::scheme::{QuantParams, Quantization};
+use quant::scheme::{QuantParams, Quantization, f16_to_f32, f32_to_f16};
 use std::num::NonZero;
 use tests::golden;
 use tests::kernels::{in_pool, kernels, packed_rows, quantization};
@@ -18,6 +18,11 @@ use tests::random::Random;
 type Pack = fn(Kernel, &Weights<'_>) -> Result<PackedWeights, PackError>;
 
 const PACKS: [Pack; 2] = [PackedWeights::new, PackedWeights::for_floats];
+
+/// Scales of either sign.
+fn random_scales(random: &mut Random, count: usize) -> Vec<f32> {
+    (0..count).map(|_| random.unit().max(1e-3).copysign(random.unit() - 0.4)).collect()
+}
 
 /// A layer as plain numbers, and what rule 6 says about it.
 #[derive(Clone, Debug)]
@@ -57,7 +62,7 @@ impl Layer {
         let rows = if random.below(2) == 0 { 1 } else { m };
         Self {
             weights: (0..n * k).map(|_| code(random) >> shift).collect(),
-            weight_scales: (0..params).map(|_| random.unit().abs() + 1e-3).collect(),
+            weight_scales: random_scales(random, params),
             weight_zeros: match random.below(2) {
                 0 => Vec::new(),
                 _ => (0..params).map(|_| code(random) >> shift).collect(),
@@ -82,9 +87,17 @@ impl Layer {
     /// The same with a random minimum for each scale, above the least code or any other.
     fn over_minimums(mut self, random: &mut Random) -> Self {
         let params = self.weight_scales.len();
-        self.weight_minimums = (0..params).map(|_| random.unit()).collect();
+        self.weight_minimums = random_scales(random, params);
         if random.below(2) == 0 {
             self.weight_zeros = vec![(-128i8) >> self.width.map_or(0, |width| 8 - width.bits())];
+        }
+        self
+    }
+
+    /// Scales and minimums as half precision has them.
+    fn in_halves(mut self) -> Self {
+        for values in [&mut self.weight_scales, &mut self.weight_minimums] {
+            values.iter_mut().for_each(|value| *value = f16_to_f32(f32_to_f16(*value)));
         }
         self
     }
@@ -631,7 +644,7 @@ fn activations_in_blocks_are_multiplied_by_rule_15() {
                         let params = n * k.div_ceil(block);
                         let mut layer = layer;
                         layer.granularity = blocks(block as u32);
-                        layer.weight_scales = (0..params).map(|_| random.unit() + 1.5).collect();
+                        layer.weight_scales = random_scales(&mut random, params);
                         layer.weight_zeros.truncate(1);
                         break layer;
                     }
@@ -641,12 +654,15 @@ fn activations_in_blocks_are_multiplied_by_rule_15() {
             if case % 2 == 0 {
                 layer = layer.over_minimums(&mut random);
             }
+            if case % 4 < 2 {
+                layer = layer.in_halves();
+            }
             let x: Vec<f32> = (0..m * k).map(|_| random.normal()).collect();
             let mapping =
                 [ActivationMapping::Affine, ActivationMapping::Symmetric][random.below(2)];
             let quantization = dynamic_blocks(mapping, len);
             let weights = layer.packed_by(kernel, |kernel, weights| {
-                PackedWeights::for_blocks(kernel, weights, NonZero::new(len as u32).unwrap())
+                PackedWeights::for_dynamic(kernel, weights, quantization)
             });
             let expected = bits(&in_blocks(&layer, &x, mapping, len));
             let mut scratch = Scratch::with_threads(1 + case % 3);
@@ -661,8 +677,15 @@ fn activations_in_blocks_are_multiplied_by_rule_15() {
             // The same weights multiply rows with one scale each, and floats.
             let mut out = vec![f32::NAN; m * n];
             let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
-            kernel.linear(&weights, layer.activations(), &epilogue, output, &mut scratch).unwrap();
-            assert_eq!(bits(&out), bits(&layer.outputs()), "{kernel} {m} {n} {k} {block:?} {len}");
+            let result =
+                kernel.linear(&weights, layer.activations(), &epilogue, output, &mut scratch);
+            let zero_points = layer.x_zeros.iter().any(|zero| *zero != 0);
+            if mapping == ActivationMapping::Symmetric && zero_points {
+                assert_eq!(result, Err(LinearError::ZeroPoints));
+            } else {
+                let expected = bits(&layer.outputs());
+                assert_eq!(bits(&out), expected, "{kernel} {m} {n} {k} {block:?} {len}");
+            }
             if layer.weight_minimums.is_empty() {
                 let (epilogue, output) = (layer.epilogue(), Output::F32(&mut out));
                 let float = Activations::Float { values: &x, m };
@@ -743,7 +766,6 @@ fn several_products_of_the_same_rows_are_those_of_separate_calls() {
 
 #[test]
 fn blocks_that_do_not_fit_are_refused() {
-    let block = |len| NonZero::new(len).unwrap();
     let codes = vec![1i8; 2 * 64];
     let weights = Weights {
         n: 2,
@@ -755,13 +777,13 @@ fn blocks_that_do_not_fit_are_refused() {
         minimums: &[],
     };
     let kernel = Kernel::fastest();
+    let symmetric = |len| dynamic_blocks(ActivationMapping::Symmetric, len);
     assert_eq!(
-        PackedWeights::for_blocks(kernel, &weights, block(24)).unwrap_err(),
+        PackedWeights::for_dynamic(kernel, &weights, symmetric(24)).unwrap_err(),
         PackError::BlockLengths { weights: 32, activations: 24 }
     );
     let run = |weights: &PackedWeights, len| {
-        let quantization = dynamic_blocks(ActivationMapping::Symmetric, len);
-        let x = Activations::Dynamic { values: &[1.0; 64], m: 1, quantization };
+        let x = Activations::Dynamic { values: &[1.0; 64], m: 1, quantization: symmetric(len) };
         let (epilogue, mut out) = (Epilogue::default(), [0.0; 2]);
         kernel.linear(weights, x, &epilogue, Output::F32(&mut out), &mut Scratch::new())
     };
@@ -772,13 +794,12 @@ fn blocks_that_do_not_fit_are_refused() {
     assert_eq!(run(&new, 24), Err(error));
     let error = LinearError::OtherBlocks { packed_for: None, activations: 16 };
     assert_eq!(run(&new, 16), Err(error));
-    let eight = PackedWeights::for_blocks(kernel, &weights, block(8)).unwrap();
+    let eight = PackedWeights::for_dynamic(kernel, &weights, symmetric(8)).unwrap();
     let error = LinearError::OtherBlocks { packed_for: Some(8), activations: 16 };
     assert_eq!(run(&eight, 16), Err(error));
-    let quantization = dynamic_blocks(ActivationMapping::Symmetric, 64);
     let one = Weights { granularity: Granularity::PerTensor, scales: &[1.0], ..weights };
     let one = PackedWeights::new(kernel, &one).unwrap();
-    let x = Activations::Dynamic { values: &[1.0; 64], m: 1, quantization };
+    let x = Activations::Dynamic { values: &[1.0; 64], m: 1, quantization: symmetric(64) };
     let (epilogue, output) = (Epilogue::default(), Output::I32(&mut [0; 2]));
     let result = kernel.linear(&one, x, &epilogue, output, &mut Scratch::new());
     assert_eq!(result, Err(LinearError::NoSingleAccumulator));

@@ -131,9 +131,10 @@ fn in_blocks(m: usize) -> Job {
     data.scales = values(N * K / 32, 4);
     let granularity = Granularity::PerBlock(Block::DEFAULT);
     let view = Weights { granularity, ..data.view() };
-    let weights = PackedWeights::for_blocks(kernel, &view, BLOCK).expect("valid weights");
     let (mapping, granularity) = (ActivationMapping::Symmetric, DynamicGranularity::Block(BLOCK));
-    multiply(weights, m, DynamicQuantization { mapping, granularity })
+    let dynamic = DynamicQuantization { mapping, granularity };
+    let weights = PackedWeights::for_dynamic(kernel, &view, dynamic).expect("valid weights");
+    multiply(weights, m, dynamic)
 }
 
 fn multiply(weights: PackedWeights, m: usize, dynamic: DynamicQuantization) -> Job {

@@ -75,6 +75,7 @@ impl<'a> GemmCall<'a> {
     ) -> Result<Option<Gemm<'a>>, LinearError> {
         self.check(&output)?;
         let Self { weights, m, epilogue, strides, .. } = self;
+        weights.check_serves(source.symmetric())?;
         let units = weights.units(source.block())?;
         if source.block().is_some() && matches!(output, Output::I32(_)) {
             return Err(LinearError::NoSingleAccumulator);

@@ -23,6 +23,7 @@ use crate::gemm::shared::{Shared, SharedRows};
 use crate::isa::Operation;
 use crate::isa::lanes::{WIDEST, add, load, load_ints, store};
 use crate::isa::{Isa, Line};
+use crate::pack::b::ColumnWords;
 use crate::pack::source::Row;
 use crate::pack::units::{ALIGNMENT, Unit};
 use crate::pack::unpack::unpack_steps;
@@ -95,8 +96,9 @@ struct Panel<'a, T> {
 /// The parameters of a panel, cut out once for all units.
 #[derive(Clone, Copy)]
 struct Parameters<'a> {
-    /// `[segment][word][column]`
+    /// `[segment]`
     words: &'a [i32],
+    of: ColumnWords,
     /// Words of a segment.
     each: usize,
     /// `[unit][column]`; empty if no activation has a zero point.
@@ -113,19 +115,20 @@ impl<'a> Parameters<'a> {
     #[inline(always)]
     fn new<I: Isa>(block: &'a Block<'_>, panel: usize) -> Self {
         let (weights, units) = (block.weights, block.units);
-        let (segments, of) = (weights.segments(), weights.words);
-        let each = of.count() * I::NR;
+        let (segments, of) = (weights.segments(), ColumnWords { nr: I::NR, ..weights.words });
+        let each = of.count();
         let of_units = |all: &'a [i32]| {
             let len = units.count() * I::NR;
             if all.is_empty() { all } else { &all[panel * len..][..len] }
         };
         Self {
             words: &weights.parameters[panel * segments * each..][..segments * each],
+            of,
             each,
             offsets: if block.packed_a.symmetric { &[] } else { of_units(&units.offsets) },
             init: of_units(&units.init),
-            zero_points: if of.zero_points { of.zero_points_at() * I::NR } else { 0 },
-            minimums: if of.minimums { of.minimums_at() * I::NR } else { 0 },
+            zero_points: if of.zero_points { of.zero_points_at() } else { 0 },
+            minimums: if of.minimums { of.minimums_at() } else { 0 },
         }
     }
 }
@@ -174,7 +177,13 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             if let Target::I32(out) = self.block.target {
                 return self.write_accumulators::<I>(isa, &out, panel.number, &acc);
             }
-            let values = self.scaled::<I>(isa, acc, of.words, 0);
+            let mut values = self.scaled::<I>(isa, acc, of.of.load(isa, of.words), 0);
+            if weights.block.is_some() {
+                // The sum over blocks starts from 0, which makes -0 of a negative scale 0.
+                for r in 0..R {
+                    values[r] = add(isa, [isa.splat(0.0); 2], values[r]);
+                }
+            }
             return self.finish::<I>(isa, panel.number, values);
         }
         if let Target::I32(out) = self.block.target {
@@ -260,9 +269,10 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         parts: &mut [[f32; WIDEST]; R],
     ) {
         let words = &of.words[segment * of.each..][..of.each];
-        let mut values = self.scaled::<I>(isa, acc, words, unit);
+        let mut values = self.scaled::<I>(isa, acc, of.of.load(isa, words), unit);
         if of.minimums != 0 {
-            self.add_minimums::<I>(isa, &mut values, &words[of.minimums..], unit);
+            let minimums = of.of.load(isa, &words[of.minimums..]);
+            self.add_minimums::<I>(isa, &mut values, minimums, unit);
         }
         // In memory: the accumulators take the registers.
         for r in 0..R {
@@ -390,10 +400,9 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         &self,
         isa: I,
         acc: [[I::Ints; 2]; R],
-        words: &[i32],
+        scales: [I::Floats; 2],
         unit: usize,
     ) -> [[I::Floats; 2]; R] {
-        let scales = load(isa, bytemuck::cast_slice(&words[..I::NR]));
         let rows = self.rows_of(unit);
         let mut values = [[isa.splat(0.0); 2]; R];
         for r in 0..R {
@@ -412,10 +421,9 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         &self,
         isa: I,
         values: &mut [[I::Floats; 2]; R],
-        words: &[i32],
+        minimums: [I::Floats; 2],
         unit: usize,
     ) {
-        let minimums = load(isa, bytemuck::cast_slice(&words[..I::NR]));
         let (sums, rows) = (&self.row_sums[unit], self.rows_of(unit));
         for r in 0..R {
             let (scale, sum) = (isa.splat(rows[r].scale), isa.splat(sums[r] as f32));

@@ -94,7 +94,8 @@ impl Kernel {
     /// - [`Output::I32`]: the weights have blocks along K or minimums, or activations stay floats or have
     ///   blocks.
     /// - Activations have blocks whose length does not divide that of the weights' blocks, or for which the
-    ///   weights are not packed ([`PackedWeights::for_blocks`]).
+    ///   weights are not packed ([`PackedWeights::for_dynamic`]).
+    /// - The weights are packed for other activations: for floats, or for those without zero points.
     ///
     /// After an error the output is unspecified.
     pub fn linear(

@@ -25,6 +25,13 @@ pub(crate) fn load<I: Isa>(isa: I, lanes: &[f32]) -> [I::Floats; 2] {
     [isa.load(lanes[0]), isa.load(lanes[1])]
 }
 
+/// Loads a float in half precision for each column of a panel.
+#[inline(always)]
+pub(crate) fn load_halves<I: Isa>(isa: I, lanes: &[u16]) -> [I::Floats; 2] {
+    let lanes = halves(lanes, I::LANES);
+    [isa.load_halves(lanes[0]), isa.load_halves(lanes[1])]
+}
+
 #[inline(always)]
 pub(crate) fn store<I: Isa>(isa: I, values: [I::Floats; 2], lanes: &mut [f32]) {
     isa.store(values[0], &mut lanes[..I::LANES]);

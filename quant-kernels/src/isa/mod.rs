@@ -204,7 +204,7 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// Loads a vector of unsigned bytes.
     fn load_unsigned(self, from: &[u8]) -> Self::Ints;
 
-    /// Loads a vector of floats in half precision: normal numbers above 0, or 0.
+    /// Loads a vector of floats in half precision.
     fn load_halves(self, from: &[u16]) -> Self::Floats;
 
     /// Stores a vector.
@@ -320,9 +320,6 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// `a` if it is greater than 0, else `+0.0`.
     fn relu(self, a: Self::Floats) -> Self::Floats;
 }
-
-/// `2^112`, which makes a float of half precision, whose bits were moved to those of an f32, what it was.
-pub(crate) const HALF_BIAS: f32 = f32::from_bits((127 + 127 - 15) << 23);
 
 /// The position, counted in nibbles from the low end of a lane, of value `j` along K of a packed k-step of
 /// 4-bit codes. The first k-step is in the low nibbles of the bytes.

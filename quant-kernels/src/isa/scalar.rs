@@ -1,6 +1,7 @@
 //! The portable kernel: always compiled, and the oracle of all others.
 
-use crate::isa::{HALF_BIAS, Isa, Line, nibble_at};
+use crate::isa::{Isa, Line, nibble_at};
+use crate::scheme::f16_to_f32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scalar;
@@ -83,7 +84,7 @@ impl Isa for Scalar {
 
     #[inline(always)]
     fn load_halves(self, from: &[u16]) -> Self::Floats {
-        [0, 1, 2, 3].map(|i| f32::from_bits(u32::from(from[i]) << 13) * HALF_BIAS)
+        [0, 1, 2, 3].map(|i| f16_to_f32(from[i]))
     }
 
     #[inline(always)]

@@ -20,9 +20,11 @@
 
 use crate::dispatch::{Arithmetic, Kernel};
 use crate::error::LinearError;
+use crate::isa::lanes::{load, load_halves};
 use crate::isa::{Isa, Line, Operation};
 use crate::pack::permutation::Permutations;
 use crate::pack::units::Units;
+use crate::scheme::f32_to_f16;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -56,9 +58,10 @@ pub struct PackedWeights {
     pub(crate) block_units: Option<Units>,
     /// Empty, unless `arithmetic` is [`Arithmetic::Permuted`].
     pub(crate) permutations: Permutations,
-    /// `[panel][segment][word][column]`: see [`ColumnWords`].
+    /// `[panel][segment]`: see [`ColumnWords`].
     pub(crate) parameters: Vec<i32>,
     pub(crate) words: ColumnWords,
+    pub(crate) serves: Serves,
     /// What is added to a code before it is multiplied in integers: `half` or 0.
     pub(crate) shift: i32,
     /// The zero point of all codes as they are multiplied; 0 if they differ.
@@ -67,37 +70,98 @@ pub struct PackedWeights {
     pub(crate) row_init: bool,
 }
 
-/// The words of [`Columns`]: bits of scales, and, if needed, zero points and bits of minimums.
+/// The activations that packed weights multiply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// Quantized ones, and floats.
+    All,
+    /// Those without zero points, and floats.
+    NoZeroPoints,
+    /// Floats alone.
+    Floats,
+}
+
+/// The parameters of a panel in one segment, as words: a scale of each column, and, if needed, a zero point and a
+/// minimum of each.
+///
+/// Scales and minimums of blocks take a visible share of memory. So two columns share a word if half precision
+/// has all of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ColumnWords {
+    /// Columns of a panel.
+    pub(crate) nr: usize,
+    pub(crate) halves: bool,
     pub(crate) zero_points: bool,
     pub(crate) minimums: bool,
 }
 
 impl ColumnWords {
-    pub(crate) const SCALES: usize = 0;
+    /// Words of a float of each column.
+    fn floats(self) -> usize {
+        if self.halves { self.nr / 2 } else { self.nr }
+    }
 
+    /// The first word of zero points.
     pub(crate) fn zero_points_at(self) -> usize {
-        1
+        self.floats()
     }
 
+    /// The first word of minimums.
     pub(crate) fn minimums_at(self) -> usize {
-        self.zero_points_at() + usize::from(self.zero_points)
+        self.zero_points_at() + if self.zero_points { self.nr } else { 0 }
     }
 
+    /// All words.
     pub(crate) fn count(self) -> usize {
-        self.minimums_at() + usize::from(self.minimums)
+        self.minimums_at() + if self.minimums { self.floats() } else { 0 }
+    }
+
+    /// Sets the float of a column, in words that start with that of the first column.
+    pub(crate) fn set(self, words: &mut [i32], column: usize, value: f32) {
+        if self.halves {
+            bytemuck::cast_slice_mut(words)[column] = f32_to_f16(value);
+        } else {
+            bytemuck::cast_slice_mut(words)[column] = value;
+        }
+    }
+
+    /// The floats of all columns, from words that start with them.
+    #[inline(always)]
+    pub(crate) fn load<I: Isa>(self, isa: I, words: &[i32]) -> [I::Floats; 2] {
+        if self.halves {
+            return load_halves(isa, bytemuck::cast_slice(&words[..I::NR / 2]));
+        }
+        load(isa, bytemuck::cast_slice(&words[..I::NR]))
     }
 }
 
-/// The parameters of a panel in one segment, per column.
+/// The parameters of a panel in one segment.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<'a> {
-    pub(crate) scales: &'a [f32],
-    /// Of codes as they are multiplied; empty if all are the same.
-    pub(crate) zero_points: &'a [i32],
-    /// Empty if there are none.
-    pub(crate) minimums: &'a [f32],
+    of: ColumnWords,
+    words: &'a [i32],
+}
+
+impl<'a> Columns<'a> {
+    #[inline(always)]
+    pub(crate) fn scales<I: Isa>(self, isa: I) -> [I::Floats; 2] {
+        self.of.load(isa, self.words)
+    }
+
+    /// Those of codes as they are multiplied; `None` if all are the same.
+    #[inline(always)]
+    pub(crate) fn zero_points(self) -> Option<&'a [i32]> {
+        let zero_points = || &self.words[self.of.zero_points_at()..][..self.of.nr];
+        self.of.zero_points.then(zero_points)
+    }
+
+    #[inline(always)]
+    pub(crate) fn minimums<I: Isa>(self, isa: I) -> Option<[I::Floats; 2]> {
+        if !self.of.minimums {
+            return None;
+        }
+        Some(self.of.load(isa, &self.words[self.of.minimums_at()..]))
+    }
 }
 
 impl PackedWeights {
@@ -186,13 +250,10 @@ impl PackedWeights {
     /// The parameters of a panel, for the instruction set that multiplies these weights.
     #[inline(always)]
     pub(crate) fn columns_of<I: Isa>(&self, panel: usize, segment: usize) -> Columns<'_> {
-        let words = self.words;
-        let each = words.count() * I::NR;
+        let of = ColumnWords { nr: I::NR, ..self.words };
+        let each = of.count();
         let at = (panel * self.segments() + segment) * each;
-        let (scales, rest) = self.parameters[at..][..each].split_at(I::NR);
-        let (zero_points, minimums) = rest.split_at(if words.zero_points { I::NR } else { 0 });
-        let (scales, minimums) = (bytemuck::cast_slice(scales), bytemuck::cast_slice(minimums));
-        Columns { scales, zero_points, minimums }
+        Columns { of, words: &self.parameters[at..][..each] }
     }
 
     /// Whether rows that are packed for these weights are packed for others, too.
@@ -224,8 +285,12 @@ impl PackedWeights {
         }
     }
 
-    /// The index of a word of [`ColumnWords`].
-    pub(crate) fn word(&self, word: usize, panel: usize, segment: usize) -> usize {
-        ((panel * self.segments() + segment) * self.words.count() + word) * self.nr
+    /// Whether these activations can be multiplied.
+    pub(crate) fn check_serves(&self, symmetric: bool) -> Result<(), LinearError> {
+        match self.serves {
+            Serves::Floats => Err(LinearError::PackedForFloats),
+            Serves::NoZeroPoints if !symmetric => Err(LinearError::ZeroPoints),
+            Serves::All | Serves::NoZeroPoints => Ok(()),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Writes the panels of packed weights; [`b`](super::b) describes their layout.
 
-use super::b::{ColumnWords, PackedWeights};
+use super::b::{ColumnWords, PackedWeights, Serves};
 use super::permutation::{BlockPermutation, Permutations};
 use super::quads;
 use super::units::{UnitShape, Units};
@@ -9,10 +9,11 @@ use crate::dispatch::{Arithmetic, Kernel};
 use crate::error::PackError;
 use crate::isa::permuted::{BLOCK, NEGATED};
 use crate::isa::{Isa, Line, Operation};
-use crate::scheme::Granularity;
+use crate::scheme::{
+    ActivationMapping, DynamicGranularity, DynamicQuantization, Granularity, f16_to_f32, f32_to_f16,
+};
 use alloc::vec;
 use alloc::vec::Vec;
-use core::num::NonZeroU32;
 
 impl PackedWeights {
     /// Packs weights for a kernel.
@@ -24,23 +25,35 @@ impl PackedWeights {
     ///   the largest `|code - zero point|`.
     pub fn new(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
         let segment = check(weights)?;
-        Ok(pack(kernel, arithmetic(kernel, weights, segment), weights, segment, None))
+        let layout = Layout { segment, block: None, serves: Serves::All };
+        Ok(pack(kernel, arithmetic(kernel, weights, segment), weights, layout))
     }
 
-    /// Packs weights for a kernel and for activations that are quantized in blocks of `block` along K
-    /// ([`DynamicGranularity::Block`](crate::scheme::DynamicGranularity::Block)).
+    /// Packs weights for a kernel and for activations that are quantized so
+    /// ([`Activations::Dynamic`](crate::Activations::Dynamic)).
     ///
-    /// Other activations multiply these weights, too. [`PackedWeights::new`] suffices where `block` is the
-    /// length of the weights' own blocks.
+    /// [`PackedWeights::new`] serves all activations but those in blocks that are shorter than the blocks of the
+    /// weights. These weights take less memory if the mapping is symmetric, and then serve no activations with zero
+    /// points.
     ///
     /// # Errors
-    /// As [`PackedWeights::new`]; and the weights have blocks whose length is not a multiple of `block`.
-    pub fn for_blocks(
+    /// As [`PackedWeights::new`]; and the weights have blocks whose length is not a multiple of that of the
+    /// activations.
+    pub fn for_dynamic(
         kernel: Kernel,
         weights: &Weights<'_>,
-        block: NonZeroU32,
+        quantization: DynamicQuantization,
     ) -> Result<Self, PackError> {
-        let (segment, activations) = (check(weights)?, block.get() as usize);
+        let segment = check(weights)?;
+        let serves = match quantization.mapping {
+            ActivationMapping::Affine => Serves::All,
+            ActivationMapping::Symmetric => Serves::NoZeroPoints,
+        };
+        let DynamicGranularity::Block(block) = quantization.granularity else {
+            let arithmetic = arithmetic(kernel, weights, segment);
+            return Ok(pack(kernel, arithmetic, weights, Layout { segment, block: None, serves }));
+        };
+        let activations = block.get() as usize;
         match block_of(weights) {
             Some(weights) if !weights.is_multiple_of(activations) => {
                 return Err(PackError::BlockLengths { weights, activations });
@@ -48,28 +61,38 @@ impl PackedWeights {
             _ => {}
         }
         // A permutation exceeds blocks.
-        let arithmetic = match weights.codes {
-            Codes::Packed(..) => Arithmetic::SubByte,
-            Codes::Bytes(_) => Arithmetic::FullRange,
-        };
-        Ok(pack(kernel, arithmetic, weights, segment, Some(activations)))
+        let layout = Layout { segment, block: Some(activations), serves };
+        Ok(pack(kernel, in_order(weights), weights, layout))
     }
 
     /// Packs weights for a kernel and for activations that stay floats,
     /// [`Activations::Float`](crate::Activations::Float).
     ///
-    /// Integer products take them, too, but on AVX2 they are faster with [`PackedWeights::new`], which permutes
-    /// codes.
+    /// Integer products refuse them.
     ///
     /// # Errors
     /// As [`PackedWeights::new`].
     pub fn for_floats(kernel: Kernel, weights: &Weights<'_>) -> Result<Self, PackError> {
-        let segment = check(weights)?;
-        let arithmetic = match weights.codes {
-            Codes::Packed(..) => Arithmetic::SubByte,
-            Codes::Bytes(_) => Arithmetic::FullRange,
-        };
-        Ok(pack(kernel, arithmetic, weights, segment, None))
+        let layout = Layout { segment: check(weights)?, block: None, serves: Serves::Floats };
+        Ok(pack(kernel, in_order(weights), weights, layout))
+    }
+}
+
+/// What is packed besides the codes.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// The length of a segment.
+    segment: usize,
+    /// The length of the blocks of activations.
+    block: Option<usize>,
+    serves: Serves,
+}
+
+/// The arithmetic of codes that are not permuted.
+fn in_order(weights: &Weights<'_>) -> Arithmetic {
+    match weights.codes {
+        Codes::Packed(..) => Arithmetic::SubByte,
+        Codes::Bytes(_) => Arithmetic::FullRange,
     }
 }
 
@@ -125,8 +148,7 @@ fn pack(
     kernel: Kernel,
     arithmetic: Arithmetic,
     weights: &Weights<'_>,
-    segment: usize,
-    block: Option<usize>,
+    Layout { segment, block, serves }: Layout,
 ) -> PackedWeights {
     let PanelShape {
         kr,
@@ -155,7 +177,8 @@ fn pack(
     let mut data = vec![Line::ZERO; (panels * panel_bytes).div_ceil(size_of::<Line>())];
     let zeros = weights.zero_points;
     let zero_points = zeros.iter().any(|zero| *zero != zeros[0]);
-    let words = ColumnWords { zero_points, minimums: !weights.minimums.is_empty() };
+    let halves = segments > 1 && [weights.scales, weights.minimums].iter().all(|of| are_halves(of));
+    let words = ColumnWords { nr, halves, zero_points, minimums: !weights.minimums.is_empty() };
     let zero = zeros.first().map_or(0, |zero| i32::from(*zero));
     let shift = if unsigned_bits.contains(&bits) { 1 << (bits - 1) } else { 0 };
     let common_zero = if zero_points { 0 } else { zero + shift };
@@ -166,7 +189,8 @@ fn pack(
         kr,
         group,
         columns: if segments == 0 { 0 } else { panels * nr },
-        init: shift == 0,
+        offsets: serves == Serves::All,
+        init: shift == 0 && serves != Serves::Floats,
     };
     let mut packed = PackedWeights {
         block: block_of(weights),
@@ -186,8 +210,9 @@ fn pack(
         panel_bytes,
         permutations: Permutations::new(steps.iter().sum::<usize>() * kr / BLOCK),
         steps,
-        parameters: vec![0; panels * segments * words.count() * nr],
+        parameters: vec![0; panels * segments * words.count()],
         words,
+        serves,
         shift,
         common_zero,
         row_init: winograd || common_zero != 0,
@@ -212,7 +237,7 @@ fn pack(
                 let permutations = &permutations[panel * blocks..][..blocks];
                 rows.permute(&mut packed, panel, permutations);
             }
-            Arithmetic::FullRange if winograd => {
+            Arithmetic::FullRange if winograd && serves != Serves::Floats => {
                 let PackedWeights { segment_units, block_units, .. } = &mut packed;
                 for units in core::iter::once(segment_units).chain(block_units) {
                     rows.sum_of_products((kr, nr), units, panel);
@@ -363,17 +388,21 @@ impl PackedWeights {
                 Granularity::PerChannel(_) => n,
                 Granularity::PerBlock(_) => n * segments + s,
             };
-            let at = |word| self.word(word, panel, s) + column;
-            let words = self.words;
-            let scale = at(ColumnWords::SCALES);
-            let [zero, minimum] = [words.zero_points_at(), words.minimums_at()].map(at);
-            self.parameters[scale] = weights.scales[from].to_bits() as i32;
-            if words.zero_points {
-                self.parameters[zero] = i32::from(weights.zero_points[from]) + self.shift;
+            let of = self.words;
+            let words = &mut self.parameters[(panel * segments + s) * of.count()..][..of.count()];
+            of.set(&mut words[..of.zero_points_at()], column, weights.scales[from]);
+            if of.zero_points {
+                let zero = i32::from(weights.zero_points[from]) + self.shift;
+                words[of.zero_points_at() + column] = zero;
             }
-            if words.minimums {
-                self.parameters[minimum] = weights.minimums[from].to_bits() as i32;
+            if of.minimums {
+                of.set(&mut words[of.minimums_at()..], column, weights.minimums[from]);
             }
         }
     }
+}
+
+/// Whether half precision has all these values.
+fn are_halves(values: &[f32]) -> bool {
+    values.iter().all(|value| f16_to_f32(f32_to_f16(*value)).to_bits() == value.to_bits())
 }

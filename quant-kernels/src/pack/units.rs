@@ -22,7 +22,7 @@ pub(crate) struct Units {
     pub(crate) short: usize,
     /// Lines of a packed row of activations.
     pub(crate) lines: usize,
-    /// `[panel][unit][column]`: the sums of codes as they are multiplied.
+    /// `[panel][unit][column]`: the sums of codes as they are multiplied; empty if no activation has a zero point.
     pub(crate) offsets: Vec<i32>,
     /// `[panel][unit][column]`: the initial accumulators for activations whose zero point is 0; empty if all
     /// are 0.
@@ -69,6 +69,8 @@ pub(crate) struct UnitShape<'a> {
     pub(crate) group: usize,
     /// Columns of all panels.
     pub(crate) columns: usize,
+    /// Whether columns have offsets.
+    pub(crate) offsets: bool,
     /// Whether columns have initial accumulators.
     pub(crate) init: bool,
 }
@@ -94,7 +96,8 @@ impl Units {
         }
         let words = all.len() * of.columns;
         let short = short(&all);
-        let (offsets, init) = (vec![0; words], vec![0; if of.init { words } else { 0 }]);
+        let room = |needed| vec![0; if needed { words } else { 0 }];
+        let (offsets, init) = (room(of.offsets), room(of.init));
         Self { len, all, short, lines: at.div_ceil(2 * ALIGNMENT), offsets, init }
     }
 
@@ -120,7 +123,9 @@ impl Units {
         for (u, unit) in self.all.iter().enumerate() {
             let codes = &row[unit.k.clone()];
             let sum: i32 = codes.iter().map(|code| i32::from(*code)).sum();
-            self.offsets[first + u * nr] = sum + shift * codes.len() as i32;
+            if let Some(offset) = self.offsets.get_mut(first + u * nr) {
+                *offset = sum + shift * codes.len() as i32;
+            }
             if let Some(init) = self.init.get_mut(first + u * nr) {
                 *init = sum.wrapping_mul(-128);
             }

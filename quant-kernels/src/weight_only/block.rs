@@ -123,14 +123,14 @@ impl FloatProduct<'_> {
     ) -> SegmentEnd<'_, I> {
         let columns = self.weights.columns_of::<I>(panel, segment);
         let mut end = SegmentEnd {
-            scales: load(isa, columns.scales),
+            scales: columns.scales(isa),
             minimums: [isa.splat(0.0); 2],
             sums: &[],
             adds: self.adds_to_zero(),
         };
-        if !columns.minimums.is_empty() {
+        if let Some(minimums) = columns.minimums(isa) {
             let at = rows.start * self.weights.segments() + segment * rows.len();
-            end.minimums = load(isa, columns.minimums);
+            end.minimums = minimums;
             end.sums = &self.sums[at..][..rows.len()];
         }
         end

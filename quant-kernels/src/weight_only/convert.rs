@@ -105,10 +105,9 @@ pub(super) fn float_zeros<I: Isa>(
     panel: usize,
     segment: usize,
 ) -> [I::Floats; 2] {
-    let zeros = weights.columns_of::<I>(panel, segment).zero_points;
-    if zeros.is_empty() {
+    let Some(zeros) = weights.columns_of::<I>(panel, segment).zero_points() else {
         return [isa.splat(weights.zero_point() as f32); 2];
-    }
+    };
     let [a, b] = load_ints(isa, zeros);
     let less = isa.splat_int(-weights.shift);
     [isa.to_floats(isa.add_ints(a, less)), isa.to_floats(isa.add_ints(b, less))]

@@ -16,7 +16,7 @@
 
 use super::convert::{UnpackedSteps, codes, float_zeros, stored_nibbles, subtracts_zeros, values};
 use super::{AHEAD, FloatProduct, PIECE};
-use crate::isa::lanes::{WIDEST, add, load, mul, store};
+use crate::isa::lanes::{WIDEST, add, mul, store};
 use crate::isa::{Isa, Operation};
 use core::array::from_fn;
 use core::ops::Range;
@@ -148,12 +148,11 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             for i in 0..P {
                 let columns = weights.columns_of::<I>(first + i, segment);
                 let mut scaled = product.p[i];
-                let scales = load(isa, columns.scales);
+                let scales = columns.scales(isa);
                 for r in 0..R {
                     scaled[r] = mul(isa, scaled[r], scales);
                 }
-                if !columns.minimums.is_empty() {
-                    let minimums = load(isa, columns.minimums);
+                if let Some(minimums) = columns.minimums(isa) {
                     for r in 0..R {
                         let sum = [isa.splat(self.0.sums[segment * R + r]); 2];
                         scaled[r] = add(isa, scaled[r], mul(isa, sum, minimums));

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI.
 
 use super::vnni::{self, Vnni};
-use crate::isa::{HALF_BIAS, Isa, Line, QUANTIZE_LANES, Reciprocal, nibble_at};
+use crate::isa::{Isa, Line, QUANTIZE_LANES, Reciprocal, nibble_at};
 use core::arch::x86_64::*;
 
 /// 4-bit codes as they are stored.
@@ -278,11 +278,7 @@ impl Isa for Avx512Vnni {
         // SAFETY: `self` proves AVX2; the reference is to the 32 bytes that are read.
         let halves = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
         // SAFETY: `self` proves AVX-512F.
-        let wide = unsafe { _mm512_cvtepu16_epi32(halves) };
-        // SAFETY: `self` proves AVX-512F.
-        let bits = unsafe { _mm512_slli_epi32::<13>(wide) };
-        // SAFETY: `self` proves AVX-512F.
-        self.mul(unsafe { _mm512_castsi512_ps(bits) }, self.splat(HALF_BIAS))
+        unsafe { _mm512_cvtph_ps(halves) }
     }
 
     #[inline(always)]

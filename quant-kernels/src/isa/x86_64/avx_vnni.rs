@@ -14,14 +14,14 @@ use core::arch::x86_64::_mm256_dpbusd_epi32;
 use core::arch::x86_64::{__m256i, _mm256_dpbusd_avx_epi32};
 
 instruction_set! {
-    /// AVX2, FMA and AVX-VNNI.
-    Vex: "avx2", "fma", "avxvnni"
+    /// AVX2, FMA, F16C and AVX-VNNI.
+    Vex: "avx2", "fma", "f16c", "avxvnni"
 }
 
 #[cfg(feature = "_evex")]
 instruction_set! {
-    /// AVX2, FMA, and the part of AVX-512 that corresponds to AVX-VNNI.
-    Evex: "avx2", "fma", "avx512vl", "avx512vnni"
+    /// AVX2, FMA, F16C, and the part of AVX-512 that corresponds to AVX-VNNI.
+    Evex: "avx2", "fma", "f16c", "avx512vl", "avx512vnni"
 }
 
 /// Either encoding.
@@ -61,7 +61,7 @@ impl AvxVnni {
     }
 }
 
-// SAFETY: the first list above has AVX2 and FMA.
+// SAFETY: the first list above has AVX2, FMA and F16C.
 unsafe impl Ymm for Vex {}
 // SAFETY: so has the second.
 #[cfg(feature = "_evex")]

@@ -1,15 +1,15 @@
 //! The operations on 256-bit vectors that several kernels share.
 
-use crate::isa::{HALF_BIAS, QUANTIZE_LANES, Reciprocal, nibble_at};
+use crate::isa::{QUANTIZE_LANES, Reciprocal, nibble_at};
 use core::arch::x86_64::*;
 
 /// The union of the exponent bits of `2^23`, `2^19`, `2^15` and `2^11`, in place.
 const NIBBLE_EXPONENTS: i32 = ((127 + 23) | (127 + 19) | (127 + 15) | (127 + 11)) << 23;
 
-/// An instruction set with AVX2 and FMA.
+/// An instruction set with AVX2, FMA and F16C.
 ///
 /// # Safety
-/// A value of an implementing type exists only where the CPU has AVX2 and FMA.
+/// A value of an implementing type exists only where the CPU has AVX2, FMA and F16C.
 pub(super) unsafe trait Ymm: Copy {
     #[inline(always)]
     fn ymm_zero(self) -> __m256i {
@@ -175,14 +175,10 @@ pub(super) unsafe trait Ymm: Copy {
         unsafe { _mm256_cvtepu8_epi32(super::load_8(from)) }
     }
 
-    /// Normal numbers of half precision above 0, or 0.
     #[inline(always)]
     fn ymm_load_halves(self, from: &[u16]) -> __m256 {
-        let halves = super::load_16(bytemuck::cast_slice(from));
-        // SAFETY: `self` proves AVX2.
-        let wide = unsafe { _mm256_cvtepu16_epi32(halves) };
-        let floats = self.ymm_as_floats(self.ymm_shift_up::<13>(wide));
-        self.ymm_mul(floats, self.ymm_splat(HALF_BIAS))
+        // SAFETY: `self` proves F16C.
+        unsafe { _mm256_cvtph_ps(super::load_16(bytemuck::cast_slice(from))) }
     }
 
     #[inline(always)]

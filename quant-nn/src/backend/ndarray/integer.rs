@@ -1,7 +1,6 @@
 //! Products of quantized weights, by the kernels of `quant-kernels`.
 
 use std::cell::Cell;
-use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use super::conv::FloatImages;
 use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::weights::{
-    PackWeightsError, pack_weights, pack_weights_for_blocks, pack_weights_for_floats, weights,
+    PackWeightsError, pack_weights, pack_weights_for_dynamic, pack_weights_for_floats, weights,
 };
 use quant::activation::{ActivationMode, ActivationQuantizer};
 use quant::module::Cache;
@@ -107,11 +106,11 @@ fn packed_weight(
     if stays_float(layer.quantizer) {
         return cache.get_or_make(|| make().map(ForFloats)).map(Cached::Floats);
     }
-    let Some(block) = block_of(layer.quantizer) else {
+    let Some(quantization) = in_blocks(layer.quantizer) else {
         return cache.get_or_make(make).map(Cached::Integers);
     };
-    let packed = cache.get_or_make(|| make().map(|packed| ForBlocks { block, packed }))?;
-    if packed.block == block {
+    let packed = cache.get_or_make(|| make().map(|packed| ForBlocks { quantization, packed }))?;
+    if packed.quantization == quantization {
         return Ok(Cached::Blocks(packed));
     }
     // Two layers of different blocks that share a weight are rare: pack each time.
@@ -123,17 +122,17 @@ struct ForFloats(PackedWeights);
 
 /// Weights that are packed for activations in blocks.
 struct ForBlocks {
-    block: NonZeroU32,
+    quantization: DynamicQuantization,
     packed: PackedWeights,
 }
 
-/// The length of the blocks that an input is quantized in.
-fn block_of(input: &ActivationQuantizer) -> Option<NonZeroU32> {
+/// How an input is quantized, if it is in blocks.
+fn in_blocks(input: &ActivationQuantizer) -> Option<DynamicQuantization> {
     match input.mode() {
-        ActivationMode::Dynamic(DynamicQuantization {
-            granularity: DynamicGranularity::Block(len),
-            ..
-        }) => Some(len),
+        ActivationMode::Dynamic(quantization) => {
+            let blocks = matches!(quantization.granularity, DynamicGranularity::Block(_));
+            blocks.then_some(quantization)
+        }
         _ => None,
     }
 }
@@ -175,8 +174,8 @@ fn pack(
 ) -> Result<PackedWeights, ForwardError> {
     let packed = if stays_float(layer.quantizer) {
         pack_weights_for_floats(kernel, tensor)
-    } else if let Some(block) = block_of(layer.quantizer) {
-        pack_weights_for_blocks(kernel, tensor, block)
+    } else if let Some(quantization) = in_blocks(layer.quantizer) {
+        pack_weights_for_dynamic(kernel, tensor, quantization)
     } else {
         pack_weights(kernel, tensor)
     };

@@ -1,4 +1,4 @@
-//! AVX2 and FMA, which nearly every x86-64 CPU of the last ten years has.
+//! AVX2, FMA and F16C, which nearly every x86-64 CPU of the last ten years has.
 //!
 //! No instruction of AVX2 sums products of bytes in i32, so there are three exact methods:
 //!
@@ -22,11 +22,11 @@ use core::arch::x86_64::{
 };
 
 instruction_set! {
-    /// AVX2 and FMA, for codes of at most 4 bits.
-    Avx2: "avx2", "fma"
+    /// AVX2, FMA and F16C, for codes of at most 4 bits.
+    Avx2: "avx2", "fma", "f16c"
 }
 
-// SAFETY: the list above has AVX2 and FMA.
+// SAFETY: the list above has AVX2, FMA and F16C.
 unsafe impl Ymm for Avx2 {}
 
 /// K-steps that are written together in assembly: half a line.
@@ -40,7 +40,7 @@ fn half_line(a: &[Line; 4], half: usize) -> *const [u32; STEPS] {
 }
 
 impl Avx2 {
-    /// From a value that proves AVX2 and FMA.
+    /// From a value that proves AVX2, FMA and F16C.
     pub(in crate::isa::x86_64) fn from_proof(_: impl Ymm) -> Self {
         Self(())
     }
@@ -48,22 +48,22 @@ impl Avx2 {
     /// [`Avx2::run`] with products of i16. Codes are `i8` as stored, or widened to `i16`.
     #[inline]
     pub(crate) fn run_wide<C: Code, O: Operation>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2", enable = "fma")]
+        #[target_feature(enable = "avx2", enable = "fma", enable = "f16c")]
         fn enabled<C: Code, O: Operation>(isa: wide::Avx2Wide<C>, operation: O) -> O::Output {
             operation.run(isa)
         }
-        // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
+        // SAFETY: `enabled` needs AVX2, FMA and F16C, which `self` proves.
         unsafe { enabled(wide::Avx2Wide::<C>::new(self), operation) }
     }
 
     /// [`Avx2::run`] with permuted codes.
     #[inline]
     pub(crate) fn run_permuted<O: Operation>(self, operation: O) -> O::Output {
-        #[target_feature(enable = "avx2", enable = "fma")]
+        #[target_feature(enable = "avx2", enable = "fma", enable = "f16c")]
         fn enabled<O: Operation>(isa: permuted::Avx2Permuted, operation: O) -> O::Output {
             operation.run(isa)
         }
-        // SAFETY: `enabled` needs AVX2 and FMA, which `self` proves.
+        // SAFETY: `enabled` needs AVX2, FMA and F16C, which `self` proves.
         unsafe { enabled(permuted::Avx2Permuted(self), operation) }
     }
 

@@ -31,7 +31,7 @@ use core::arch::x86_64::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Avx2Permuted(pub(super) Avx2);
 
-// SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
+// SAFETY: a value holds one of `Avx2`, which proves AVX2, FMA and F16C.
 unsafe impl Ymm for Avx2Permuted {}
 
 /// The codes of a k-step.

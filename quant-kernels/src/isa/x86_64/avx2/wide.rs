@@ -28,7 +28,7 @@ use core::marker::PhantomData;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Avx2Wide<C>(Avx2, PhantomData<C>);
 
-// SAFETY: a value holds one of `Avx2`, which proves AVX2 and FMA.
+// SAFETY: a value holds one of `Avx2`, which proves AVX2, FMA and F16C.
 unsafe impl<C: Code> Ymm for Avx2Wide<C> {}
 
 impl<C: Code> Avx2Wide<C> {
