@@ -26,7 +26,8 @@ struct Figures {
     decode: f64,
     /// Seconds.
     first_token: f64,
-    /// Bytes.
+    /// Bytes: at most, and once the model runs.
+    peak: u64,
     resident: u64,
 }
 
@@ -44,6 +45,7 @@ pub(crate) fn run(json: bool) {
                 let best = &mut run.best;
                 best.prefill = best.prefill.max(found.prefill);
                 best.decode = best.decode.max(found.decode);
+                best.peak = best.peak.max(found.peak);
                 best.resident = best.resident.max(found.resident);
                 best.first_token = match best.first_token {
                     0.0 => found.first_token,
@@ -67,16 +69,16 @@ impl Run {
     }
 
     fn print(&self, threads: usize, json: bool) {
-        let Figures { prefill, decode, first_token, resident } = self.best;
-        let (name, megabytes) = (&self.name, resident as f64 / 1e6);
+        let Figures { prefill, decode, first_token, peak, resident } = self.best;
+        let (name, [peak, resident]) = (&self.name, [peak, resident].map(|of| of as f64 / 1e6));
         if json {
             println!(
-                r#"{{"bench":"lm","name":"{name}","threads":{threads},"prefill_tokens_per_second":{prefill:.1},"decode_tokens_per_second":{decode:.1},"first_token_seconds":{first_token:.4},"resident_megabytes":{megabytes:.1}}}"#
+                r#"{{"bench":"lm","name":"{name}","threads":{threads},"prefill_tokens_per_second":{prefill:.1},"decode_tokens_per_second":{decode:.1},"first_token_seconds":{first_token:.4},"peak_megabytes":{peak:.1},"resident_megabytes":{resident:.1}}}"#
             );
         } else {
             println!(
                 "lm  {name:<28} {threads} threads  prefill {prefill:>7.1}  decode {decode:>6.1} tokens/s  \
-                 first token {first_token:>6.3} s  {megabytes:>6.1} MB"
+                 first token {first_token:>6.3} s  {resident:>6.1} MB, at most {peak:>6.1}"
             );
         }
     }
@@ -103,12 +105,13 @@ fn own_runs(file: &Path, threads: usize) -> Vec<Run> {
     SCHEMES.map(run).into()
 }
 
-/// The figures of a program that prints prefill, decode and seconds to the first token.
+/// The figures of a program that prints prefill, decode, seconds to the first token, and bytes in memory.
 fn own_figures(program: &Path, arguments: &[&OsStr]) -> Figures {
-    let (output, resident) = process(program, arguments);
+    let (output, [peak, _]) = process(program, arguments);
     let mut numbers = output.split_whitespace().map(|number| number.parse().unwrap_or(0.0));
     let mut next = || numbers.next().unwrap_or(0.0);
-    Figures { prefill: next(), decode: next(), first_token: next(), resident }
+    let [prefill, decode, first_token, resident] = [next(), next(), next(), next()];
+    Figures { prefill, decode, first_token, peak, resident: resident as u64 }
 }
 
 /// What a process of ours runs: `lm-process SCHEME THREADS FILE`.
@@ -148,7 +151,7 @@ fn measure(file: &Path, scheme: Scheme) {
             first = first.min(seconds);
         }
     }
-    println!("{prefill} {decode} {first}");
+    println!("{prefill} {decode} {first} {}", in_memory("/proc/self/status", "VmRSS:"));
 }
 
 fn peers(file: &Path, threads: usize) -> Vec<Run> {
@@ -198,31 +201,34 @@ fn llama(bin: &Path, file: &Path, threads: usize) -> Figures {
             ["-m", "", "-t", &threads, "-p", p, "-n", n, "-d", depth, "-r", "2", "-o", "json"];
         let mut arguments = arguments.map(OsStr::new);
         arguments[1] = file.as_os_str();
-        let (output, resident) = process(&program, &arguments);
+        let (output, memory) = process(&program, &arguments);
         let rest = output.split_once("\"avg_ts\": ").map_or("0", |(_, rest)| rest);
         let number = rest.split(|c: char| c != '.' && !c.is_ascii_digit()).next();
-        (number.and_then(|number| number.parse().ok()).unwrap_or(0.0), resident)
+        (number.and_then(|number| number.parse().ok()).unwrap_or(0.0), memory)
     };
     let (prefill, first) = bench(&prompt, "0", "0");
     let (decode, second) = bench("0", &answer, &prompt);
     let first_token = PROMPT as f64 / f64::max(prefill, 1e-9);
-    Figures { prefill, decode, first_token, resident: first.max(second) }
+    let [peak, resident] = [first[0].max(second[0]), first[1].max(second[1])];
+    Figures { prefill, decode, first_token, peak, resident }
 }
 
-/// What a program prints, and the most memory that it takes.
-fn process(program: &Path, arguments: &[&OsStr]) -> (String, u64) {
+/// What a program prints, the most memory that it takes, and what it takes shortly before it ends.
+fn process(program: &Path, arguments: &[&OsStr]) -> (String, [u64; 2]) {
     let mut child = Command::new(program)
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    let (status, mut resident) = (format!("/proc/{}/status", child.id()), 0);
+    let status = format!("/proc/{}/status", child.id());
+    let [mut peak, mut resident] = [0; 2];
     loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-        resident = kilobytes.unwrap_or(0).max(resident / 1024) * 1024;
+        peak = in_memory(&status, "VmHWM:").max(peak);
+        match in_memory(&status, "VmRSS:") {
+            0 => {}
+            now => resident = now,
+        }
         if child.try_wait().is_ok_and(|ended| ended.is_some()) {
             break;
         }
@@ -230,5 +236,12 @@ fn process(program: &Path, arguments: &[&OsStr]) -> (String, u64) {
     }
     let output = child.wait_with_output().expect("it has ended");
     assert!(output.status.success(), "{}: {}", program.display(), output.status);
-    (String::from_utf8_lossy(&output.stdout).into_owned(), resident)
+    (String::from_utf8_lossy(&output.stdout).into_owned(), [peak, resident])
+}
+
+/// The bytes in a line of a file such as `/proc/self/status`; 0 if there is no such line.
+fn in_memory(file: &str, line: &str) -> u64 {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let kilobytes = text.lines().find_map(|of| of.strip_prefix(line)?.trim().split(' ').next());
+    kilobytes.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
 }

@@ -101,6 +101,8 @@ impl Checkpoint {
     /// Tensors that are missing, or that cannot be read or quantized.
     pub fn model(&self, scheme: Scheme, keys_values: KeyValueScheme) -> Result<Llama, SmolError> {
         let model = self.checkpoint.load_into(Llama::new(self.config)?)?;
-        scheme.apply(model, keys_values)
+        let mut model = scheme.apply(model, keys_values)?;
+        model.pack()?;
+        Ok(model)
     }
 }

@@ -77,6 +77,15 @@ impl Llama {
         })
     }
 
+    /// Packs all weights, which frees the memory of their codes.
+    ///
+    /// # Errors
+    /// A weight that no kernel multiplies.
+    pub fn pack(&mut self) -> Result<(), ForwardError> {
+        self.layers.iter_mut().flat_map(Layer::products).try_for_each(Linear::pack)?;
+        quant_nn::pack(&mut self.tokens.weight, &self.head_input)
+    }
+
     /// The sizes.
     pub fn config(&self) -> &Config {
         &self.config
@@ -144,6 +153,11 @@ impl Layer {
             heads,
             key_heads,
         }
+    }
+
+    fn products(&mut self) -> [&mut Linear; 7] {
+        let Self { query, key, value, attention, gate, up, down, .. } = self;
+        [query, key, value, attention, gate, up, down]
     }
 
     fn forward(

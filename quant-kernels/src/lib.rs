@@ -116,4 +116,4 @@ pub use embedding::EmbeddingWeights;
 pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
 pub use float::{FloatError, Rope, RopeAngles, RopeError, RopeLayout, RopeOptions, RopeScaling};
 pub use gemm::{Activations, Epilogue, Output, Product, Scratch};
-pub use pack::{Codes, PackedWeights, Weights};
+pub use pack::{Codes, PackedWeights, WeightRow, Weights};

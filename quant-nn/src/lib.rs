@@ -102,7 +102,7 @@ pub use backend::Backend;
 pub use backend::candle;
 pub use backend::ndarray::{
     CpuParam, CpuStorage, attention, causal_attention_into, conv2d, embedding, embedding_into,
-    keep_rows, layer_norm, linear, linear_into, matmul, permute_columns, rms_norm_into, rope,
+    keep_rows, layer_norm, linear, linear_into, matmul, pack, permute_columns, rms_norm_into, rope,
     swiglu,
 };
 pub use error::ForwardError;

@@ -1,10 +1,13 @@
 //! Quantized tensors as the kernels take them.
 
+use core::borrow::Borrow;
 use core::fmt;
+use core::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 
 use quant::QuantizationScheme;
-use quant::scheme::{Axis, DynamicQuantization, Granularity};
-use quant::tensor::QuantizedTensor;
+use quant::scheme::{Axis, DynamicQuantization, Granularity, packing};
+use quant::tensor::{HoldsTensor, QuantizedTensor, TensorError};
 use quant_kernels::{BitWidth, Codes, Kernel, PackError, PackedWeights, Weights};
 
 /// Packs a quantized weight, `[out, in]`, for [`Kernel::linear`] with int8 activations.
@@ -109,6 +112,62 @@ pub(crate) fn weights(tensor: &QuantizedTensor) -> Result<Weights<'_>, PackWeigh
 fn least_code(bits: u32) -> &'static [i8] {
     const LEAST: [i8; 7] = [-2, -4, -8, -16, -32, -64, -128];
     &LEAST[bits as usize - 2..][..1]
+}
+
+/// The tensor that weights were packed from, made of them again.
+#[derive(Debug)]
+pub(crate) struct PackedTensor<P> {
+    packed: Arc<P>,
+    shape: Vec<usize>,
+    scheme: QuantizationScheme,
+}
+
+impl<P> PackedTensor<P> {
+    /// For weights that are packed from this tensor.
+    pub(crate) fn new(packed: Arc<P>, tensor: &QuantizedTensor) -> Self {
+        Self { packed, shape: tensor.shape().into(), scheme: tensor.scheme() }
+    }
+}
+
+impl<P> HoldsTensor for PackedTensor<P>
+where
+    P: Borrow<PackedWeights> + Send + Sync + UnwindSafe + RefUnwindSafe,
+{
+    fn tensor(&self) -> Result<QuantizedTensor, TensorError> {
+        let (scheme, ty) = (self.scheme, self.scheme.quantization_type());
+        let packed: &PackedWeights = (*self.packed).borrow();
+        let (rows, blocks) = (packed.n(), packed.blocks());
+        let mut codes = Vec::with_capacity(rows * packing::row_bytes(packed.k(), ty));
+        let mut scales = Vec::with_capacity(rows * blocks);
+        let mut zero_points = Vec::with_capacity(rows * blocks);
+        let mut minimums = Vec::new();
+        if scheme.mapping().has_minimums() {
+            minimums.reserve_exact(rows * blocks);
+        }
+        for row in (0..rows).map(|row| packed.row(row)) {
+            packing::pack_row(&row.codes, ty, &mut codes);
+            scales.extend(row.scales);
+            zero_points.extend(row.zero_points);
+            minimums.extend(row.minimums);
+        }
+        if scheme.granularity() == Granularity::PerTensor {
+            scales.truncate(1);
+            zero_points.truncate(1);
+            minimums.truncate(1);
+        }
+        if scheme.mapping().has_minimums() {
+            return QuantizedTensor::with_minimums(&self.shape, scheme, codes, scales, minimums);
+        }
+        if !scheme.mapping().has_zero_points() {
+            zero_points.clear();
+        }
+        QuantizedTensor::from_parts(&self.shape, scheme, codes, scales, zero_points)
+    }
+
+    fn row(&self, row: usize, values: &mut [f32]) {
+        let packed: &PackedWeights = (*self.packed).borrow();
+        packed.values(row, values);
+    }
 }
 
 /// A quantized weight cannot be packed.

@@ -128,7 +128,20 @@ impl Layer {
             zero_points: &self.weight_zeros,
             minimums: &self.weight_minimums,
         };
-        pack(kernel, &weights).unwrap()
+        let packed = pack(kernel, &weights).unwrap();
+        (0..self.n).for_each(|n| self.assert_row_comes_back(&packed, n));
+        packed
+    }
+
+    fn assert_row_comes_back(&self, packed: &PackedWeights, n: usize) {
+        let row = packed.row(n);
+        assert_eq!(row.codes, self.weights[n * self.k..][..self.k]);
+        for (block, (scale, zero)) in row.scales.iter().zip(&row.zero_points).enumerate() {
+            assert_eq!((*scale, i64::from(*zero)), self.parameter(n, block));
+            let minimum = self.weight_minimums.get(self.parameter_at(n, block));
+            assert_eq!(row.minimums.get(block), minimum);
+        }
+        assert_eq!(row.scales.len(), self.k.div_ceil(self.block().max(1)));
     }
 
     fn activations(&self) -> Activations<'_> {

@@ -180,6 +180,11 @@ impl PackedWeights {
         self.k
     }
 
+    /// The blocks along K with a scale of their own; 1 if a row has one.
+    pub fn blocks(&self) -> usize {
+        self.segments()
+    }
+
     /// The bytes of memory that the packed weights take.
     pub fn bytes(&self) -> usize {
         let words = self.parameters.len() * size_of::<i32>();

@@ -5,6 +5,7 @@
 
 pub(crate) mod a;
 pub(crate) mod b;
+mod back;
 mod panels;
 pub(crate) mod permutation;
 mod quads;
@@ -15,4 +16,5 @@ pub(crate) mod unpack;
 pub(crate) mod weights;
 
 pub use b::PackedWeights;
+pub use back::WeightRow;
 pub use weights::{Codes, Weights};

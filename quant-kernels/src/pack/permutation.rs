@@ -70,6 +70,11 @@ impl Permutations {
         self.blocks
     }
 
+    /// Whether codes are in the order of K.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         let blocks = self.patterns.len() + self.positions.len();
         let pairs = self.pairs.len() * size_of::<[usize; BlockKind::ALL.len()]>();

@@ -3,6 +3,7 @@
 use ndarray::ArrayD;
 
 use crate::backend::Backend;
+use crate::backend::ndarray::integer::pack;
 use crate::error::ForwardError;
 use crate::layers::InputOrder;
 use crate::ops::LinearParams;
@@ -54,6 +55,33 @@ impl<T: FloatTensor> Linear<T> {
     /// The number of output features.
     pub fn out_features(&self) -> usize {
         self.weight.shape().first().copied().unwrap_or(0)
+    }
+
+    /// Packs a quantized weight for products, now and not in the first one, and frees the memory of what is
+    /// packed. A float weight is left alone.
+    ///
+    /// The layer stays what it is, with the same outputs. To be saved or changed, its weight is made again.
+    ///
+    /// ```
+    /// use ndarray::{ArrayD, IxDyn};
+    /// use quant::{Module, Recipe};
+    /// use quant_nn::Linear;
+    ///
+    /// let weight = ArrayD::from_elem(IxDyn(&[64, 128]), 0.5f32);
+    /// let recipe = Recipe::new().scheme("int4".parse()?).activations("dynamic".parse()?);
+    /// let mut linear = Linear::new(weight, None)?.quantize(recipe)?;
+    /// let x = ArrayD::ones(IxDyn(&[1, 128]));
+    /// let before = linear.forward(&x)?;
+    /// linear.pack()?;
+    /// assert!(!linear.weight.quantized().unwrap().is_here());
+    /// assert_eq!(linear.forward(&x)?, before);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A weight whose scheme no kernel executes.
+    pub fn pack(&mut self) -> Result<(), ForwardError> {
+        pack(&mut self.weight, &self.input)
     }
 }
 

@@ -9,7 +9,11 @@ use super::attached::Slot;
 use super::cache::Cache;
 use super::view::ParamView;
 use super::walk::{Attachment, ParamMut, Walk, Walker, WalkerMut};
+#[cfg(feature = "std")]
+use crate::tensor::HoldsTensor;
 use crate::tensor::{FloatTensor, QuantizedTensor, Repr, Tensor, TensorError};
+#[cfg(feature = "std")]
+use alloc::sync::Arc;
 
 /// A parameter of a model: a float tensor of type `T`, or the quantized tensor made from it.
 ///
@@ -118,6 +122,20 @@ impl<T: FloatTensor> Param<T> {
     /// The attachment, if the parameter has one and it is an `A`.
     pub fn attachment<A: Attachment>(&self) -> Option<&A> {
         self.attached.as_dyn()?.downcast_ref()
+    }
+
+    /// Frees the memory of the quantized tensor, which another form has, too, such as packed weights in the
+    /// [cache](Self::cache). The parameter stays what it is: it can be saved, compared, dequantized and
+    /// changed; its values are then made again, and stay.
+    ///
+    /// # Errors
+    /// A parameter that is float, or a form that has another tensor; nothing is freed then.
+    #[cfg(feature = "std")]
+    pub fn release(&mut self, holder: Arc<dyn HoldsTensor>) -> Result<(), TensorError> {
+        match &mut self.state {
+            State::Quantized(tensor, _) => tensor.release(holder),
+            State::Float(_) => Err(TensorError::Storage("the parameter is not quantized".into())),
+        }
     }
 
     /// Drops what was computed from the value, which is about to change.

@@ -14,7 +14,7 @@ use super::outcome::{Action, PlannedActivation, PlannedKeyValues};
 use super::plan::Plan;
 use super::planner::Planner;
 use crate::activation::{for_each_activation_mut, set_key_values};
-use crate::module::{ParamId, ParamInfo, Walk, for_each, for_each_mut, params};
+use crate::module::{ParamId, ParamInfo, ParamView, Walk, for_each, for_each_mut, params};
 use crate::scheme::{ActivationScheme, KeyValueScheme};
 
 /// Plans and applies, without measuring what quantization does.
@@ -30,8 +30,9 @@ pub(crate) fn quantize_weights<M: Walk>(
         .collect();
     let key_values = decide_key_values(planner, &model)?;
     let inputs = (&*activations, &*key_values);
-    quantize(model, inputs, |id, shape, values| {
-        choices.get(id).map(|choice| fit(id, shape, values, choice)).transpose()
+    quantize(model, inputs, |id, param| {
+        let Some(choice) = choices.get(id) else { return Ok(None) };
+        fit(id, &param.shape(), &param.values(), choice).map(Some)
     })
 }
 
@@ -51,15 +52,16 @@ impl Plan {
         }
         let planned: BTreeMap<_, _> =
             self.params().iter().map(|param| (&param.id, param)).collect();
-        quantize(model, (self.activations(), self.key_values()), |id, shape, values| {
+        quantize(model, (self.activations(), self.key_values()), |id, param| {
             let Some((planned, choice)) =
                 planned.get(id).and_then(|planned| Some((planned, planned.choice()?)))
             else {
                 return Ok(None);
             };
-            match planned.calibration.fitted(values) {
+            let values = param.values();
+            match planned.calibration.fitted(&values) {
                 Some(fitted) => Ok(Some(fitted)),
-                None => fit(id, shape, values, &choice).map(Some),
+                None => fit(id, &param.shape(), &values, &choice).map(Some),
             }
         })
     }
@@ -93,7 +95,7 @@ fn differences(plan: &Plan, found: &[ParamInfo]) -> Vec<PlanDifference> {
 fn quantize<M: Walk>(
     mut model: M,
     (activations, key_values): (&[PlannedActivation], &[PlannedKeyValues]),
-    fit: impl FnMut(&ParamId, &[usize], &[f32]) -> Result<Option<Fitted>, QuantizeError>,
+    fit: impl FnMut(&ParamId, ParamView<'_>) -> Result<Option<Fitted>, QuantizeError>,
 ) -> Result<M, QuantizeError> {
     let mut fitted = fit_all(&model, fit)?;
     for_each_mut(&mut model, |site, param| {
@@ -113,13 +115,13 @@ fn quantize<M: Walk>(
 
 fn fit_all(
     model: &impl Walk,
-    mut fit: impl FnMut(&ParamId, &[usize], &[f32]) -> Result<Option<Fitted>, QuantizeError>,
+    mut fit: impl FnMut(&ParamId, ParamView<'_>) -> Result<Option<Fitted>, QuantizeError>,
 ) -> Result<BTreeMap<ParamId, Fitted>, QuantizeError> {
     let mut fitted = Ok(BTreeMap::new());
     for_each(model, |site, param| {
         let Ok(done) = &mut fitted else { return };
         let id = ParamId::from(site.path);
-        match fit(&id, &param.shape(), &param.values()) {
+        match fit(&id, param) {
             Ok(None) => {}
             Ok(Some(one)) if done.contains_key(&id) => {
                 drop(one);

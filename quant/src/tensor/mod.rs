@@ -18,6 +18,7 @@ pub(crate) mod host;
 mod ndarray;
 mod quantized;
 mod shared;
+mod values;
 
 #[cfg(feature = "candle")]
 pub use candle::CandleDevice;
@@ -25,6 +26,8 @@ pub use error::TensorError;
 pub use float_type::FloatType;
 pub use quantized::QuantizedTensor;
 pub use shared::SharedTensor;
+#[cfg(feature = "std")]
+pub use values::HoldsTensor;
 
 #[cfg(feature = "std")]
 pub(crate) use buffer::Buffer;
@@ -40,5 +43,7 @@ pub(crate) use grain::Grain;
 pub use grain::{grain, part_shape};
 pub(crate) use host::Repr;
 #[cfg(feature = "std")]
-pub(crate) use quantized::{Offsets, record_lens};
+pub(crate) use quantized::record_lens;
+#[cfg(feature = "std")]
+pub(crate) use values::Offsets;
 pub(crate) use {float::FloatTensor, host::Tensor};

@@ -1,10 +1,16 @@
 //! Packed codes with their scales and zero points.
 
 use alloc::vec::Vec;
+use core::fmt;
 use core::ops::Range;
+#[cfg(feature = "std")]
+use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::error::TensorError;
+#[cfg(feature = "std")]
+use super::values::HoldsTensor;
+use super::values::{Offsets, Parts, Values};
 use crate::kernel::{BitWidth, Kernel};
 use crate::scheme::{
     Grid, Group, Groups, Mapping, MinimumParams, QuantParams, Quantization, QuantizationScheme,
@@ -15,28 +21,29 @@ use crate::scheme::{
 /// mapping has them.
 ///
 /// All parts always fit each other, the scheme and the shape: the constructors check.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub struct QuantizedTensor {
     shape: Vec<usize>,
     scheme: QuantizationScheme,
     groups: Groups,
-    codes: Buffer<u8>,
-    scales: Buffer<f32>,
-    offsets: Offsets,
+    values: Values,
 }
 
-/// What each group has besides a scale.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Offsets {
-    /// Nothing, under symmetric and full-range mappings, or zero points.
-    ZeroPoints(Buffer<i8>),
-    /// The values of the least codes.
-    Minimums(Buffer<f32>),
+impl PartialEq for QuantizedTensor {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.shape, self.scheme) == (&other.shape, other.scheme)
+            && self.values.parts() == other.values.parts()
+    }
 }
 
-impl Offsets {
-    fn none() -> Self {
-        Self::ZeroPoints(Vec::new().into())
+impl fmt::Debug for QuantizedTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("QuantizedTensor");
+        f.field("shape", &self.shape).field("scheme", &self.scheme);
+        match self.values.is_here() {
+            true => f.field("values", self.values.parts()).finish(),
+            false => f.finish_non_exhaustive(),
+        }
     }
 }
 
@@ -102,7 +109,8 @@ impl QuantizedTensor {
         check_scales(groups.count(), scheme, &scales)?;
         check_offsets(groups.count(), scheme, &offsets)?;
         check_codes(shape, scheme, &codes)?;
-        Ok(Self { shape: shape.into(), scheme, groups, codes, scales, offsets })
+        let values = Values::Here(Parts { codes, scales, offsets });
+        Ok(Self { shape: shape.into(), scheme, groups, values })
     }
 
     /// Quantizes `values` with `params`, which has an entry for each group.
@@ -122,7 +130,8 @@ impl QuantizedTensor {
             _ => Vec::new(),
         };
         let (scales, offsets) = (scales.into(), Offsets::ZeroPoints(zero_points.into()));
-        Self { shape: shape.into(), scheme, groups, codes, scales, offsets }
+        let values = Values::Here(Parts { codes, scales, offsets });
+        Self { shape: shape.into(), scheme, groups, values }
     }
 
     /// Quantizes `values` over minimums; `params` has an entry for each group.
@@ -138,21 +147,32 @@ impl QuantizedTensor {
         let scales: Vec<f32> = params.iter().map(|params| params.scale).collect();
         let minimums: Vec<f32> = params.iter().map(|params| params.minimum).collect();
         let (scales, offsets) = (scales.into(), Offsets::Minimums(minimums.into()));
-        Self { shape: shape.into(), scheme, groups, codes, scales, offsets }
+        let values = Values::Here(Parts { codes, scales, offsets });
+        Self { shape: shape.into(), scheme, groups, values }
     }
 
     /// A tensor without elements, in the place of one that was moved out.
     pub(crate) fn placeholder() -> Self {
         let scheme = QuantizationScheme::PerTensorSymmetric(crate::scheme::QuantizationType::QInt8);
         let groups = Groups::new(&[], scheme.granularity()).expect("a scalar has one group");
-        Self {
-            shape: Vec::new(),
-            scheme,
-            groups,
-            codes: Vec::new().into(),
-            scales: Vec::new().into(),
-            offsets: Offsets::none(),
+        let (codes, scales) = (Vec::new().into(), Vec::new().into());
+        let values = Values::Here(Parts { codes, scales, offsets: Offsets::none() });
+        Self { shape: Vec::new(), scheme, groups, values }
+    }
+
+    /// Leaves the values to another form of the tensor, if that has the same.
+    #[cfg(feature = "std")]
+    pub(crate) fn release(&mut self, holder: Arc<dyn HoldsTensor>) -> Result<(), TensorError> {
+        if holder.tensor()? != *self {
+            return Err(TensorError::Storage("it holds another tensor".into()));
         }
+        self.values = Values::held_by(holder);
+        Ok(())
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn into_parts(self) -> Parts {
+        self.values.into_parts()
     }
 
     /// The extent of each axis.
@@ -172,22 +192,22 @@ impl QuantizedTensor {
 
     /// The packed codes; see [`packing`].
     pub fn packed_codes(&self) -> &[u8] {
-        &self.codes
+        &self.values.parts().codes
     }
 
     /// The codes, one per byte, in row-major order.
     pub fn codes(&self) -> Vec<i8> {
-        packing::unpack(&self.codes, &self.shape, self.scheme.quantization_type())
+        packing::unpack(self.packed_codes(), &self.shape, self.scheme.quantization_type())
     }
 
     /// The scale of each group.
     pub fn scales(&self) -> &[f32] {
-        &self.scales
+        &self.values.parts().scales
     }
 
     /// The zero point of each group; empty unless the scheme is affine, where all are 0.
     pub fn zero_points(&self) -> &[i8] {
-        match &self.offsets {
+        match &self.values.parts().offsets {
             Offsets::ZeroPoints(zero_points) => zero_points,
             Offsets::Minimums(_) => &[],
         }
@@ -195,7 +215,7 @@ impl QuantizedTensor {
 
     /// The value of the least code of each group; empty unless the scheme has minimums.
     pub fn minimums(&self) -> &[f32] {
-        match &self.offsets {
+        match &self.values.parts().offsets {
             Offsets::ZeroPoints(_) => &[],
             Offsets::Minimums(minimums) => minimums,
         }
@@ -213,9 +233,9 @@ impl QuantizedTensor {
     /// A function from a group to its scale and zero point, for loops over many groups.
     fn all_params(&self) -> impl Fn(usize) -> QuantParams {
         let (scales, zero_points) = (self.scales(), self.zero_points());
-        let default = match self.offsets {
-            Offsets::ZeroPoints(_) => 0,
-            Offsets::Minimums(_) => code_range(self.scheme).start as i8,
+        let default = match self.scheme.mapping().has_minimums() {
+            false => 0,
+            true => code_range(self.scheme).start as i8,
         };
         // Scales were checked when the tensor was made.
         move |group| {
@@ -226,7 +246,19 @@ impl QuantizedTensor {
 
     /// Whether the codes are borrowed from a mapped record.
     pub fn is_borrowed(&self) -> bool {
-        self.codes.is_shared()
+        self.values.is_here() && self.values.parts().codes.is_shared()
+    }
+
+    /// The form that has the values, if this tensor does not; see [`Param::release`](crate::Param::release).
+    #[cfg(feature = "std")]
+    pub fn holder(&self) -> Option<&dyn HoldsTensor> {
+        self.values.holder()
+    }
+
+    /// Whether codes, scales and offsets are in memory, in this tensor. They are not after
+    /// [`Param::release`](crate::Param::release), until somebody asks for them.
+    pub fn is_here(&self) -> bool {
+        self.values.is_here()
     }
 
     /// The bytes that codes, scales, zero points and minimums take in a record.
@@ -256,7 +288,7 @@ impl QuantizedTensor {
         }
         let (ty, params) = (self.scheme.quantization_type(), self.all_params());
         if ty.storage_bits() == 8 && !self.groups.is_interleaved() {
-            let codes: &[i8] = bytemuck::cast_slice(&self.codes);
+            let codes: &[i8] = bytemuck::cast_slice(self.packed_codes());
             for Group { index, elements } in self.groups.runs() {
                 let values = &mut values[elements.clone()];
                 self.dequantize_run(index, params(index), &codes[elements], values);
@@ -265,7 +297,7 @@ impl QuantizedTensor {
         }
         let row = row_len(&self.shape).max(1);
         let mut codes = alloc::vec![0; row];
-        let packed = self.codes.chunks(packing::row_bytes(row, ty));
+        let packed = self.packed_codes().chunks(packing::row_bytes(row, ty));
         for (number, (values, packed)) in values.chunks_mut(row).zip(packed).enumerate() {
             unpack_row(packed, ty, &mut codes);
             self.dequantize_row(number, &params, &codes, values);

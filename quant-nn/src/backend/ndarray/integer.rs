@@ -1,5 +1,6 @@
 //! Products of quantized weights, by the kernels of `quant-kernels`.
 
+use std::borrow::Borrow;
 use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -8,12 +9,14 @@ use super::conv::FloatImages;
 use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::weights::{
-    PackWeightsError, pack_weights, pack_weights_for_dynamic, pack_weights_for_floats, weights,
+    PackWeightsError, PackedTensor, pack_weights, pack_weights_for_dynamic,
+    pack_weights_for_floats, weights,
 };
 use quant::activation::{ActivationMode, ActivationQuantizer};
 use quant::module::Cache;
 use quant::scheme::{DynamicGranularity, DynamicQuantization};
-use quant::tensor::QuantizedTensor;
+use quant::tensor::{HoldsTensor, QuantizedTensor};
+use quant::{FloatTensor, Param};
 use quant_kernels::{
     Activations, Codes, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel, LookupError, Output,
     PackedConv, PackedWeights, Scratch, Weights,
@@ -83,6 +86,17 @@ enum Cached {
     Blocks(Arc<ForBlocks>),
 }
 
+impl Cached {
+    /// The tensor that is packed.
+    fn holder(self, tensor: &QuantizedTensor) -> Arc<dyn HoldsTensor> {
+        match self {
+            Self::Integers(packed) => Arc::new(PackedTensor::new(packed, tensor)),
+            Self::Floats(packed) => Arc::new(PackedTensor::new(packed, tensor)),
+            Self::Blocks(packed) => Arc::new(PackedTensor::new(packed, tensor)),
+        }
+    }
+}
+
 impl Deref for Cached {
     type Target = PackedWeights;
 
@@ -95,6 +109,26 @@ impl Deref for Cached {
     }
 }
 
+/// Packs a quantized weight, `[out, in]`, for products with this input, now and not in the first one, and frees the
+/// memory of what is packed. A float weight is left alone.
+///
+/// The parameter stays what it is. Rows that [`embedding`](crate::embedding) looks up come from the packed weight.
+/// To be saved or changed, the weight is made again. [`Linear::pack`](crate::Linear::pack) is this for a layer; call
+/// it yourself where one weight serves two layers.
+///
+/// # Errors
+/// A weight whose scheme no kernel executes.
+pub fn pack<T: FloatTensor>(
+    weight: &mut Param<T>,
+    input: &ActivationQuantizer,
+) -> Result<(), ForwardError> {
+    let Some(tensor) = weight.quantized() else { return Ok(()) };
+    let layer = LayerInput::linear(input);
+    let cached = packed_weight(Kernel::selected()?, tensor, weight.cache(), layer)?;
+    let holder = cached.holder(tensor);
+    weight.release(holder).map_err(|error| ForwardError::Backend(error.to_string()))
+}
+
 /// The weight as the layer needs it, from the cache or for it.
 fn packed_weight(
     kernel: Kernel,
@@ -102,7 +136,7 @@ fn packed_weight(
     cache: &Cache,
     layer: LayerInput<'_>,
 ) -> Result<Cached, ForwardError> {
-    let make = || pack(kernel, weight, layer);
+    let make = || packed_for(kernel, weight, layer);
     if stays_float(layer.quantizer) {
         return cache.get_or_make(|| make().map(ForFloats)).map(Cached::Floats);
     }
@@ -124,6 +158,18 @@ struct ForFloats(PackedWeights);
 struct ForBlocks {
     quantization: DynamicQuantization,
     packed: PackedWeights,
+}
+
+impl Borrow<PackedWeights> for ForFloats {
+    fn borrow(&self) -> &PackedWeights {
+        &self.0
+    }
+}
+
+impl Borrow<PackedWeights> for ForBlocks {
+    fn borrow(&self) -> &PackedWeights {
+        &self.packed
+    }
 }
 
 /// How an input is quantized, if it is in blocks.
@@ -151,7 +197,7 @@ pub(crate) fn linear_once(
 ) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
     let Operands { x, bias, layer } = operands;
-    let packed = pack(kernel, weight, layer)?;
+    let packed = packed_for(kernel, weight, layer)?;
     let epilogue = Epilogue { bias, relu: false };
     let (x, output) = (activations(x, layer), Output::F32(y));
     with_scratch(|scratch| kernel.linear(&packed, x, &epilogue, output, scratch))
@@ -167,7 +213,7 @@ fn activations<'a>(Rows { values, count: m }: Rows<'a>, layer: LayerInput<'_>) -
     }
 }
 
-fn pack(
+fn packed_for(
     kernel: Kernel,
     tensor: &QuantizedTensor,
     layer: LayerInput<'_>,
@@ -188,6 +234,9 @@ pub(crate) fn embedding(
     tensor: &QuantizedTensor,
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
+    if let (Some(holder), &[rows, columns]) = (tensor.holder(), tensor.shape()) {
+        return rows_of(holder, (rows, columns), indices, y);
+    }
     let Weights { n: rows, k: columns, codes, granularity, scales, zero_points, minimums } =
         weights(tensor)
             .map_err(|source| ForwardError::Pack { layer: "embedding".into(), source })?;
@@ -199,6 +248,22 @@ pub(crate) fn embedding(
         }
         error => ForwardError::Backend(error.to_string()),
     })
+}
+
+/// Rows of a packed table.
+fn rows_of(
+    holder: &dyn HoldsTensor,
+    (rows, columns): (usize, usize),
+    indices: &[u32],
+    y: &mut [f32],
+) -> Result<(), ForwardError> {
+    for (position, (&index, y)) in indices.iter().zip(y.chunks_mut(columns.max(1))).enumerate() {
+        if index as usize >= rows {
+            return Err(ForwardError::Index { position, index, rows });
+        }
+        holder.row(index as usize, y);
+    }
+    Ok(())
 }
 
 /// A packed weight, and the shape of the convolution it is packed for.

@@ -19,6 +19,7 @@ use ndarray::ArrayD;
 pub use attention::attention;
 pub use float::matmul;
 pub use functions::{conv2d, embedding, layer_norm, linear, permute_columns};
+pub use integer::pack;
 pub use param::{CpuParam, CpuStorage};
 pub use reuse::{
     causal_attention_into, embedding_into, keep_rows, linear_into, rms_norm_into, rope, swiglu,
