@@ -12,7 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use quant::kernel::scheme::KeyValueScheme;
-use smollm::{Buffers, Checkpoint, Logits, Scheme, Step};
+use smollm::{Buffers, Checkpoint, Llama, Logits, Scheme, Step};
 
 const PROMPT: usize = 512;
 const ANSWER: usize = 128;
@@ -119,14 +119,15 @@ pub(crate) fn run_process(arguments: &[String]) {
     let [scheme, threads, file] = arguments else { panic!("a scheme, threads and a file") };
     let (_, scheme) = SCHEMES.into_iter().find(|(name, _)| name == scheme).expect("a scheme");
     let threads = threads.parse().expect("a number");
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.expect("threads can be started").install(|| measure(Path::new(file), scheme));
-}
-
-fn measure(file: &Path, scheme: Scheme) {
-    let checkpoint = Checkpoint::open(file).expect("a GGUF file");
+    let checkpoint = Checkpoint::open(Path::new(file)).expect("a GGUF file");
+    // Not in the pool: the heaps of its threads give less memory back to the system.
     let model = checkpoint.model(scheme, KeyValueScheme::Int8).expect("the model loads");
     drop(checkpoint);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.expect("threads can be started").install(|| measure(&model));
+}
+
+fn measure(model: &Llama) {
     let vocabulary = model.config().vocabulary;
     let prompt: Vec<u32> =
         (0..PROMPT).map(|i| (1000 + i * 7919 % (vocabulary - 1000)) as u32).collect();

@@ -4,6 +4,7 @@ use std::fmt;
 
 use quant::RecordError;
 use quant::kernel::{AttentionError, RopeError};
+use quant::module::MapError;
 use quant_nn::ForwardError;
 
 /// A model cannot be loaded or run.
@@ -64,6 +65,8 @@ pub enum SmolError {
     Rope(RopeError),
     /// The weights cannot be quantized.
     Quantize(quant::QuantizeError),
+    /// A weight cannot be quantized.
+    Weight(MapError<quant::QuantizeError>),
     /// The tokenizer or the template refuses.
     Text(Box<dyn std::error::Error + Send + Sync>),
     /// The logits cannot be compared.
@@ -98,6 +101,10 @@ impl fmt::Display for SmolError {
             Self::Memory(_) => f.write_str("keys and values cannot be kept"),
             Self::Rope(_) => f.write_str("positions cannot be turned into angles"),
             Self::Quantize(_) => f.write_str("the weights cannot be quantized"),
+            Self::Weight(MapError::Mapper { id, .. } | MapError::Tensor { id, .. }) => {
+                write!(f, "{id}: the weight cannot be quantized")
+            }
+            Self::Weight(error) => error.fmt(f),
             Self::Text(error) => error.fmt(f),
             Self::Metrics(_) => f.write_str("the logits cannot be compared"),
         }
@@ -112,6 +119,8 @@ impl std::error::Error for SmolError {
             Self::Memory(error) => Some(error),
             Self::Rope(error) => Some(error),
             Self::Quantize(error) => Some(error),
+            Self::Weight(MapError::Mapper { source, .. }) => Some(source),
+            Self::Weight(error) => error.source(),
             Self::Text(error) => error.source(),
             Self::Metrics(error) => Some(error),
             _ => None,
@@ -133,5 +142,6 @@ from! {
     RecordError => File,
     ForwardError => Forward,
     quant::QuantizeError => Quantize,
+    MapError<quant::QuantizeError> => Weight,
     quant::metrics::LogitsError => Metrics
 }

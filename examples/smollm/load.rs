@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use quant::kernel::scheme::KeyValueScheme;
-use quant::{Module, QuantizationScheme, Recipe};
+use quant::module::TryModuleMapper;
+use quant::{Module, ParamId, QuantizationScheme, QuantizeError, Recipe, Tensor};
 use quant_formats::GgufMetadata;
 
 use crate::{Config, Llama, SmolError, Tokenizer};
@@ -49,11 +50,13 @@ impl Scheme {
     /// # Errors
     /// Weights that cannot be quantized.
     pub fn apply(self, model: Llama, keys_values: KeyValueScheme) -> Result<Llama, SmolError> {
+        let recipe = self.recipe(keys_values);
         let model = match self {
             Self::WeightOnly | Self::AsStored => model,
-            Self::Float | Self::Int8 | Self::W4a8 | Self::W4 => model.dequantize(),
+            Self::Float => model.dequantize(),
+            Self::Int8 | Self::W4a8 | Self::W4 => model.try_map(&mut OneByOne(&recipe))?,
         };
-        Ok(model.quantize(self.recipe(keys_values))?)
+        Ok(model.quantize(recipe)?)
     }
 
     /// The recipe for a model whose weights are those of the file.
@@ -67,6 +70,18 @@ impl Scheme {
             recipe = recipe.activations(inputs);
         }
         recipe
+    }
+}
+
+/// Quantizes one weight after the other. If all were floats at a time, they would take five times the memory
+/// of the file.
+struct OneByOne<'a>(&'a Recipe);
+
+impl TryModuleMapper for OneByOne<'_> {
+    type Error = QuantizeError;
+
+    fn try_map_float(&mut self, _: ParamId, weight: Tensor) -> Result<Tensor, QuantizeError> {
+        weight.dequantize().quantize_weights(self.0)
     }
 }
 
