@@ -6,7 +6,7 @@ mod json;
 mod table;
 mod text;
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 pub(crate) use json::json;
@@ -14,6 +14,11 @@ pub(crate) use table::Table;
 pub(crate) use text::{
     bytes, count, decibels, percentage, printable, printable_line, shape, value,
 };
+
+/// Standard output is written line by line, and a checkpoint may have very many tensors.
+pub(crate) fn buffered<W: Write>(out: W) -> BufWriter<W> {
+    BufWriter::with_capacity(1 << 16, out)
+}
 
 /// Replaces the content of a file, which has its old content until the new one is complete.
 pub(crate) fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use console::{Term, measure_text_width, style};
 use quant::__private::line;
 
-use super::printable_line;
+use super::{buffered, printable_line};
 
 /// The most characters of a cell: a name may have as many as its file.
 const LONGEST: usize = 200;
@@ -67,6 +67,7 @@ impl Table {
     /// Prints the table; on a terminal, texts are shortened so that rows fit.
     pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let widths = self.fitted();
+        let mut out = buffered(out);
         if self.head.iter().any(|name| !name.is_empty()) {
             let head = self.head.iter().map(String::as_str);
             writeln!(out, "{}", style(self.line(head, &widths)).bold())?;
@@ -79,7 +80,7 @@ impl Table {
                 writeln!(out, "{line}")?;
             }
         }
-        Ok(())
+        out.flush()
     }
 
     /// The width of each column, reduced to those of a terminal.
