@@ -1,6 +1,7 @@
 //! `quant report`
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use quant_formats::report::{self, TensorReport};
 use serde::Serialize;
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     let (tensors, how) = match &args.against {
         Some(path) => {
             let quantized = input::open_path(path)?;
-            let read = quantized.files().map(std::path::Path::to_owned);
+            let read = quantized.files().map(Path::to_owned);
             sources.and(read).check(&args.output)?;
             let tensors = job.run(&checkpoint, &args.work, None, |options| {
                 report::tensors_against(&checkpoint, &quantized, options)
@@ -66,14 +67,11 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     for (key, value) in checkpoint.metadata() {
         page = page.metadata(key, value);
     }
-    let mut html = Vec::new();
-    page.write_html(&mut html)?;
-    job.check()?;
-    output::write_file(&args.output, &html).map_err(|error| Failure::file(&args.output, error))?;
+    let output_bytes = write(&page, &args.output, &job)?;
     let summary = Summary {
         input: from.display().to_string(),
         output: args.output.display().to_string(),
-        output_bytes: html.len() as u64,
+        output_bytes,
         tensors: page.tensors().iter().map(Line::of).collect(),
         notes,
     };
@@ -86,6 +84,41 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
         writeln!(out, "{output}: {} tensors, {}", tensors.len(), bytes(output_bytes))?;
     }
     Ok(Outcome::Success)
+}
+
+/// Writes the page, and returns the number of its bytes.
+fn write(page: &report::Report, path: &Path, job: &Job) -> Result<u64, Failure> {
+    let mut len = 0;
+    let written: io::Result<()> = quant::record::write_file(path, |file| {
+        let mut page_file = PageFile { file, job, len: 0 };
+        page.write_html(output::buffered(&mut page_file))?;
+        len = page_file.len;
+        Ok(())
+    });
+    match written {
+        Ok(()) => Ok(len),
+        Err(error) => job.check().and(Err(Failure::file(path, error))),
+    }
+}
+
+/// A file that counts its bytes, and cannot be written once the job is cancelled.
+struct PageFile<'a> {
+    file: &'a mut dyn Write,
+    job: &'a Job,
+    len: u64,
+}
+
+impl Write for PageFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.job.check().map_err(|_| io::Error::other("interrupted"))?;
+        let written = self.file.write(bytes)?;
+        self.len += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl<'a> Line<'a> {

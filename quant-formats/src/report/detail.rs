@@ -1,31 +1,31 @@
 //! The details of one tensor: pictures, figures and outliers.
 
-use std::fmt::Write as _;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use super::measure::{BINS, Channels, Levels, OUTLIER_DEVIATIONS, QuantError, Quantized};
-use super::picture::{Bars, HEIGHT, Ticks, WIDTH, grid_over, marks};
+use super::picture::{Bars, HEIGHT, Marks, Ticks, WIDTH, grid_over};
 use super::tensor::TensorReport;
-use super::text::{Bytes, Count, Path, Shape, Text, Value, decibels};
+use super::text::{Bytes, Count, Decibels, Path, Shape, Text, Value};
 
 pub(super) fn write_detail(
-    w: &mut impl Write,
+    w: &mut Vec<u8>,
     number: usize,
     tensor: &TensorReport,
 ) -> io::Result<()> {
     let open = if number == 0 { " open" } else { "" };
-    let outcome = match (&tensor.quantized, &tensor.error) {
-        (None, _) => "float".into(),
-        (Some(_), None) => "quantized".into(),
-        (Some(_), Some(error)) => error.sqnr_db().map_or("exact".into(), decibels),
-    };
-    writeln!(
+    write!(
         w,
-        "<details id=\"t{number}\"{open}><summary>{}<span>{} · {outcome}</span>\
-         </summary><div><section>",
+        "<details id=\"t{number}\"{open}><summary>{}<span>{} · ",
         Path(tensor.id.as_str()),
         Shape(&tensor.shape),
     )?;
+    match (&tensor.quantized, &tensor.error) {
+        (None, _) => write!(w, "float")?,
+        (Some(_), None) => write!(w, "quantized")?,
+        (Some(_), Some(error)) => write!(w, "{}", Decibels(error.sqnr_db()))?,
+    }
+    writeln!(w, "</span></summary><div><section>")?;
     write_histogram(w, number, tensor)?;
     if let Some(channels) = tensor.error.as_ref().and_then(|error| error.channels.as_ref()) {
         write_channels(w, channels)?;
@@ -40,18 +40,18 @@ fn write_histogram(w: &mut impl Write, number: usize, tensor: &TensorReport) -> 
     let histogram = &tensor.histogram;
     let coarsest = tensor.quantized.as_ref().map(|quantized| quantized.coarsest);
     let most = histogram.bins.iter().copied().max().unwrap_or(0);
-    writeln!(
+    write!(
         w,
         "<h3>Values <span>up to {} in a bin</span></h3><div class=\"p\"><svg viewBox=\"0 0 {WIDTH} \
          {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"histogram of the \
-         values\"><use href=\"#h{number}\" transform=\"scale({} 1)\"/>{}{}</svg></div>",
+         values\"><use href=\"#h{number}\" transform=\"scale({} 1)\"/>",
         Count(most),
-        WIDTH / BINS as f64,
-        coarsest
-            .and_then(|levels| grid_over(histogram, levels))
-            .map_or(String::new(), |it| it.to_string()),
-        marks(histogram, coarsest),
+        WIDTH / BINS as u32,
     )?;
+    if let Some(grid) = coarsest.and_then(|levels| grid_over(histogram, levels)) {
+        write!(w, "{grid}")?;
+    }
+    writeln!(w, "{}</svg></div>", Marks { over: histogram, levels: coarsest })?;
     writeln!(
         w,
         "<div class=\"x\"><span>{}</span><span>{}</span></div>",
@@ -61,12 +61,8 @@ fn write_histogram(w: &mut impl Write, number: usize, tensor: &TensorReport) -> 
     match &tensor.quantized {
         Some(Quantized { groups: 1, finest, .. }) => write_levels(w, tensor, "", *finest),
         Some(Quantized { groups, finest, coarsest, .. }) => {
-            write_levels(
-                w,
-                tensor,
-                &format!("least scale of {} groups: ", Count(*groups as u64)),
-                *finest,
-            )?;
+            let groups = Count(*groups as u64);
+            write_levels(w, tensor, format_args!("least scale of {groups} groups: "), *finest)?;
             write_levels(w, tensor, "greatest scale: ", *coarsest)
         }
         None => Ok(()),
@@ -76,12 +72,12 @@ fn write_histogram(w: &mut impl Write, number: usize, tensor: &TensorReport) -> 
 fn write_levels(
     w: &mut impl Write,
     tensor: &TensorReport,
-    which: &str,
+    which: impl Display,
     levels: Levels,
 ) -> io::Result<()> {
-    let height = 14.0;
+    let height = 14;
     let over = &tensor.histogram;
-    let ticks = Ticks { levels, over, y: height / 2.0, height, class: "t" };
+    let ticks = Ticks { levels, over, y: height / 2, height, class: "t" };
     writeln!(
         w,
         "<div class=\"r\"><svg viewBox=\"0 0 {WIDTH} {height}\" preserveAspectRatio=\"none\" \
@@ -118,49 +114,46 @@ fn write_channels(w: &mut impl Write, channels: &Channels) -> io::Result<()> {
 
 fn write_facts(w: &mut impl Write, tensor: &TensorReport) -> io::Result<()> {
     let values = &tensor.values;
-    let mut facts: Vec<(&str, String)> = Vec::new();
+    write!(w, "<h3>Figures</h3><dl class=\"facts\">")?;
     match &tensor.quantized {
-        Some(quantized) => facts.push(("Scheme", quantized.scheme.to_string())),
-        None => facts.push(("Scheme", "float".into())),
+        Some(quantized) => fact(w, "Scheme", quantized.scheme)?,
+        None => fact(w, "Scheme", "float")?,
     }
     if !tensor.note.is_empty() {
-        facts.push(("Reason", Text(&tensor.note).to_string()));
+        fact(w, "Reason", Text(&tensor.note))?;
     }
     if let Some(error) = &tensor.error {
-        facts.extend(error_facts(error, values.count));
+        write_error(w, error, values.count)?;
     } else if tensor.quantized.is_some() {
-        facts.push(("Error", "unknown: the float values are not available".into()));
+        fact(w, "Error", "unknown: the float values are not available")?;
     }
-    let bytes = format!("{} → {}", Bytes(tensor.bytes_before), Bytes(tensor.bytes_after));
-    facts.push(("Bytes", bytes));
-    facts.push(("Values", Count(values.count).to_string()));
+    let (before, after) = (Bytes(tensor.bytes_before), Bytes(tensor.bytes_after));
+    fact(w, "Bytes", format_args!("{before} → {after}"))?;
+    fact(w, "Values", Count(values.count))?;
     if values.non_finite > 0 {
         let count = Count(values.non_finite);
-        facts.push(("NaN or infinite", format!("<span class=\"bad\">{count}</span>")));
+        fact(w, "NaN or infinite", format_args!("<span class=\"bad\">{count}</span>"))?;
     }
-    facts.push(("Mean", Value(values.mean).to_string()));
-    facts.push(("Deviation", Value(values.deviation).to_string()));
-    facts.push(("Excess kurtosis", Value(values.excess_kurtosis).to_string()));
-    let mut list = String::new();
-    for (name, value) in facts {
-        write!(list, "<dt>{name}</dt><dd>{value}</dd>").expect("a string can be written");
-    }
-    writeln!(w, "<h3>Figures</h3><dl class=\"facts\">{list}</dl>")
+    fact(w, "Mean", Value(values.mean))?;
+    fact(w, "Deviation", Value(values.deviation))?;
+    fact(w, "Excess kurtosis", Value(values.excess_kurtosis))?;
+    writeln!(w, "</dl>")
 }
 
-fn error_facts(error: &QuantError, count: u64) -> [(&'static str, String); 4] {
-    let rms = (error.noise / count.max(1) as f64).sqrt();
+/// A figure with its name; `value` is HTML.
+fn fact(w: &mut impl Write, name: &str, value: impl Display) -> io::Result<()> {
+    write!(w, "<dt>{name}</dt><dd>{value}</dd>")
+}
+
+fn write_error(w: &mut impl Write, error: &QuantError, count: u64) -> io::Result<()> {
+    fact(w, "SQNR", Decibels(error.sqnr_db()))?;
+    fact(w, "Largest error", Value(error.largest.into()))?;
+    fact(w, "RMS error", Value((error.noise / count.max(1) as f64).sqrt()))?;
+    if error.clipped == 0 {
+        return fact(w, "Values clipped", "none");
+    }
     let clipped = 100.0 * error.clipped as f64 / count.max(1) as f64;
-    let clipped = match error.clipped {
-        0 => "none".into(),
-        some => format!("{} ({clipped:.2}\u{A0}%)", Count(some)),
-    };
-    [
-        ("SQNR", error.sqnr_db().map_or("exact".into(), decibels)),
-        ("Largest error", Value(error.largest.into()).to_string()),
-        ("RMS error", Value(rms).to_string()),
-        ("Values clipped", clipped),
-    ]
+    fact(w, "Values clipped", format_args!("{} ({clipped:.2}\u{A0}%)", Count(error.clipped)))
 }
 
 fn write_outliers(w: &mut impl Write, tensor: &TensorReport) -> io::Result<()> {

@@ -5,10 +5,11 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use super::detail::write_detail;
-use super::measure::{BINS, Quantized, sqnr_db};
+use super::each::write_each;
+use super::measure::{BINS, QuantError, Quantized, sqnr_db};
 use super::picture::{HEIGHT, Outline};
 use super::tensor::TensorReport;
-use super::text::{Bytes, Count, Path, Shape, Text, Value, decibels};
+use super::text::{Bytes, Count, Decibels, Fixed, Path, Shape, Text, Value};
 
 /// The number of tensors whose size has a bar.
 const SIZE_BARS: usize = 12;
@@ -48,7 +49,7 @@ impl Report {
         &self.tensors
     }
 
-    /// Writes the page, in UTF-8.
+    /// Writes the page, in UTF-8. With the feature `rayon`, several threads make the text.
     ///
     /// ```
     /// use quant_formats::report::{Report, TensorReport};
@@ -115,7 +116,7 @@ impl Report {
         tile(w, "SQNR of all", &sqnr, &of)?;
         if let Some((worst, db)) = self.tensors.iter().find_map(|it| Some((it, it.sqnr_db()?))) {
             let name = format!("<a href=\"#t0\">{}</a>", Path(worst.id.as_str()));
-            tile(w, "Worst SQNR", &decibels(db), &name)?;
+            tile(w, "Worst SQNR", &Decibels(Some(db)).to_string(), &name)?;
         }
         writeln!(w, "</dl>")
     }
@@ -132,7 +133,7 @@ impl Report {
         if known().next().is_none() {
             ("\u{2013}".into(), "no errors are known".into())
         } else {
-            (sqnr_db(signal, noise).map_or("exact".into(), decibels), of)
+            (Decibels(sqnr_db(signal, noise)).to_string(), of)
         }
     }
 
@@ -174,9 +175,7 @@ impl Report {
              <th class=\"n\" data-k scope=\"col\">Before</th>\
              <th class=\"n\" data-k scope=\"col\">After</th></tr></thead>\n<tbody>"
         )?;
-        for (number, tensor) in self.tensors.iter().enumerate() {
-            write_row(w, number, tensor)?;
-        }
+        write_each(w, &self.tensors, write_row)?;
         writeln!(w, "</tbody></table>")
     }
 
@@ -188,9 +187,7 @@ impl Report {
              the least and the greatest scale, if there are several. Dashed lines mark the range \
              of the group with the greatest scale.</p>"
         )?;
-        for (number, tensor) in self.tensors.iter().enumerate() {
-            write_detail(w, number, tensor)?;
-        }
+        write_each(w, &self.tensors, write_detail)?;
         writeln!(w, "</main>")
     }
 }
@@ -227,38 +224,39 @@ fn size(w: &mut impl Write, name: &str, before: u64, after: u64, most: u64) -> i
     )
 }
 
-fn write_row(w: &mut impl Write, number: usize, tensor: &TensorReport) -> io::Result<()> {
-    let outcome = match &tensor.quantized {
-        Some(Quantized { scheme, .. }) => scheme.to_string(),
-        None => "float".into(),
-    };
-    let non_finite = match tensor.values.non_finite {
-        0 => String::new(),
-        some => format!("<small class=\"bad\">{} NaN or infinite</small>", Count(some)),
-    };
-    writeln!(
+fn write_row(w: &mut Vec<u8>, number: usize, tensor: &TensorReport) -> io::Result<()> {
+    write!(
         w,
-        "<tr><td class=\"w\"><a href=\"#t{number}\">{}</a><small>{} · {outcome}</small>\
-         {non_finite}</td><td class=\"h\"><svg viewBox=\"0 0 {BINS} {HEIGHT}\" preserveAspectRatio=\"none\" \
-         role=\"img\" aria-label=\"values from {} to {}\"><path class=\"b\" id=\"h{number}\" \
-         d=\"{}\"/></svg></td>",
+        "<tr><td class=\"w\"><a href=\"#t{number}\">{}</a><small>{} · ",
         Path(tensor.id.as_str()),
         Shape(&tensor.shape),
+    )?;
+    match &tensor.quantized {
+        Some(Quantized { scheme, .. }) => write!(w, "{scheme}</small>")?,
+        None => write!(w, "float</small>")?,
+    }
+    if tensor.values.non_finite > 0 {
+        let count = Count(tensor.values.non_finite);
+        write!(w, "<small class=\"bad\">{count} NaN or infinite</small>")?;
+    }
+    writeln!(
+        w,
+        "</td><td class=\"h\"><svg viewBox=\"0 0 {BINS} {HEIGHT}\" preserveAspectRatio=\"none\" \
+         role=\"img\" aria-label=\"values from {} to {}\"><path class=\"b\" id=\"h{number}\" \
+         d=\"{}\"/></svg></td>",
         Value(tensor.values.lo.into()),
         Value(tensor.values.hi.into()),
         Outline(&tensor.histogram),
     )?;
-    let sqnr = match &tensor.error {
-        None => (String::new(), "\u{2013}".into()),
-        Some(error) => match error.sqnr_db() {
-            None => ("1e9".into(), "exact".into()),
-            Some(db) => (format!("{db:.3}"), decibels(db)),
-        },
-    };
-    let largest = tensor.max_abs_error().map(f64::from);
-    let shown = largest.map_or("\u{2013}".into(), |largest| Value(largest).to_string());
-    cell(w, &sqnr.0, &sqnr.1)?;
-    cell(w, largest.map_or(String::new(), |it| format!("{it:e}")), shown)?;
+    match tensor.error.as_ref().map(QuantError::sqnr_db) {
+        None => cell(w, "", "\u{2013}")?,
+        Some(None) => cell(w, "1e9", "exact")?,
+        Some(Some(db)) => cell(w, Fixed(db, 3), Decibels(Some(db)))?,
+    }
+    match tensor.max_abs_error() {
+        None => cell(w, "", "\u{2013}")?,
+        Some(largest) => cell(w, format_args!("{largest:e}"), Value(largest.into()))?,
+    }
     let outliers = tensor.values.outliers;
     cell(w, outliers, Count(outliers))?;
     for bytes in [tensor.bytes_before, tensor.bytes_after] {

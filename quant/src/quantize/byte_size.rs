@@ -23,12 +23,14 @@ pub struct ByteSize(pub u64);
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut value = self.0 as f64;
-        for unit in ["B", "kB", "MB", "GB", "TB", "PB", "EB"] {
+        if self.0 < 1000 {
+            return f.pad(&alloc::format!("{} B", self.0));
+        }
+        let mut value = self.0 as f64 / 1000.0;
+        for unit in ["kB", "MB", "GB", "TB", "PB", "EB"] {
             // 999.5 would be printed as 1000.
             if value < 999.5 || unit == "EB" {
                 let decimals = match value {
-                    _ if unit == "B" => 0,
                     ..9.995 => 2,
                     ..99.95 => 1,
                     _ => 0,
