@@ -1,11 +1,11 @@
 //! An open checkpoint.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
-use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Manifest, RecordState};
@@ -23,16 +23,14 @@ pub struct Checkpoint {
     source: Box<dyn Source>,
     /// `None` if the source has no tensors of blocks.
     blocks: Option<Blocks>,
-    positions: HashMap<ParamId, usize>,
+    /// The positions of tensors in the order of their names, once one has been looked for.
+    by_name: OnceLock<Vec<usize>>,
 }
 
 impl Checkpoint {
     pub(crate) fn new(source: impl Source + 'static) -> Self {
         let blocks = Blocks::of(&source);
-        let entries = blocks.as_ref().map_or(source.entries(), |blocks| &blocks.entries);
-        let ids = entries.iter().map(|entry| entry.id.clone());
-        let positions = ids.enumerate().map(|(position, id)| (id, position)).collect();
-        Self { source: Box::new(source), blocks, positions }
+        Self { source: Box::new(source), blocks, by_name: OnceLock::new() }
     }
 
     /// The number of tensors in blocks, which are the last [`entries`](Self::entries).
@@ -75,7 +73,14 @@ impl Checkpoint {
 
     /// The position in [`entries`](Self::entries) of the tensor with this name.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.positions.get(name).copied()
+        let entries = self.entries();
+        let by_name = self.by_name.get_or_init(|| {
+            let mut positions: Vec<usize> = (0..entries.len()).collect();
+            positions.sort_unstable_by(|&a, &b| entries[a].id.cmp(&entries[b].id));
+            positions
+        });
+        let found = by_name.binary_search_by(|&it| entries[it].id.as_str().cmp(name)).ok()?;
+        Some(by_name[found])
     }
 
     /// The states, in the order of the file. Their bytes are not read, except those of JSON.

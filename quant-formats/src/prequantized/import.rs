@@ -11,7 +11,7 @@ use quant::{RecordError, Tensor};
 use super::component::{Component, Components, Place, Reader};
 use super::config::Config;
 use super::layout::Layout;
-use super::recognize::{Found, recognize};
+use super::recognize::{Found, may_have_any, recognize};
 use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, StateEntry, Stored};
 use crate::format::Format;
@@ -44,6 +44,9 @@ pub fn import_bytes(file: &[u8], config: &[u8]) -> Result<Checkpoint, RecordErro
 
 fn import_as(checkpoint: Checkpoint, config: Config) -> Result<Checkpoint, RecordError> {
     let source = checkpoint.source();
+    if !may_have_any(source, &config) {
+        return Ok(checkpoint);
+    }
     let components = Components::of(source);
     let mut layers = Layers::default();
     for found in recognize(&components, &config) {

@@ -12,6 +12,7 @@ use super::component::{Component, Components};
 use super::config::Config;
 use crate::method::{Method, Refusal};
 use crate::safetensors::Dtype;
+use crate::source::Source;
 
 /// The tensors of the file that make one quantized tensor.
 #[derive(Debug)]
@@ -216,6 +217,17 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// Whether a file may have quantized tensors. Most files have floats only, very many of them, of which
+/// no list need be made.
+pub(super) fn may_have_any(source: &dyn Source, config: &Config) -> bool {
+    let is_scales = |id: &ParamId| {
+        RULES.iter().flat_map(|rule| rule.scales).any(|suffix| id.as_str().ends_with(suffix))
+    };
+    config.method.is_some()
+        || source.entries().iter().any(|entry| is_scales(&entry.id))
+        || source.state_entries().iter().any(|state| is_scales(&state.id))
+}
+
 /// The quantized tensors of a file, in the order of its codes.
 pub(super) fn recognize<'a>(components: &'a Components, config: &Config) -> Vec<Found<'a>> {
     let mut taken: HashSet<&ParamId> = HashSet::new();
@@ -253,10 +265,11 @@ impl Rule {
         components: &'a Components,
         config: &Config,
     ) -> Option<Found<'a>> {
-        let prefix = codes.id.as_str().strip_suffix(self.anchor)?;
+        // Most tensors of a file are floats, and the type is known at once.
         if !(self.dtype)(codes) {
             return None;
         }
+        let prefix = codes.id.as_str().strip_suffix(self.anchor)?;
         let part =
             |suffix: &&'static str| Some((*suffix, components.get(&format!("{prefix}{suffix}"))?));
         let scales: Vec<_> = self.scales.iter().filter_map(part).collect();

@@ -1,6 +1,7 @@
 //! The meaning of the tensors of a file: parameters, components of quantized ones, and others.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 use quant::ParamId;
 use quant::QuantizationScheme;
@@ -18,10 +19,21 @@ use crate::entry::{Entry, Stored};
 #[derive(Debug)]
 pub(super) struct Catalog {
     pub(super) metadata: BTreeMap<String, String>,
+    /// Where each tensor of the file is. Names and shapes are those of entries.
+    pub(super) places: Vec<Place>,
     pub(super) entries: Vec<Entry>,
     /// Where the values of each entry are.
     pub(super) locations: Vec<Location>,
     pub(super) states: Vec<StateSource>,
+    /// The names of tensors that are not entries: components of quantized ones, and states.
+    pub(super) others: Vec<String>,
+}
+
+/// The type of a tensor of the file, and the position of its bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) dtype: Dtype,
+    pub(super) bytes: Range<u64>,
 }
 
 /// Where the values of an entry are.
@@ -46,8 +58,54 @@ pub(super) struct StateSource {
 }
 
 impl Catalog {
-    pub(super) fn new(header: &Header) -> Result<Self, RecordError> {
-        Classifier::new(header).run()
+    pub(super) fn new(header: Header) -> Result<Self, RecordError> {
+        let Described { entries: described, taken, states } = Described::of(&header)?;
+        let Header { metadata, tensors } = header;
+        let users = metadata.into_iter().filter(|(key, _)| !is_description(key));
+        let metadata = users.map(|(key, value)| (names::to_user_key(&key).into(), value));
+        let place = |slot: &Slot| Place { dtype: slot.dtype, bytes: slot.bytes.clone() };
+        let mut catalog = Self {
+            metadata: metadata.collect(),
+            places: tensors.iter().map(place).collect(),
+            entries: vec![],
+            locations: vec![],
+            states,
+            others: vec![],
+        };
+        for (position, slot) in tensors.into_iter().enumerate() {
+            if let Some((entry, location)) = described.get(&position) {
+                catalog.entries.push(entry.clone());
+                catalog.locations.push(*location);
+            } else if taken[position] {
+                catalog.others.push(slot.name);
+            } else {
+                catalog.add(position, slot);
+            }
+        }
+        // States that the metadata describes were added in the order of keys.
+        catalog.states.sort_by_key(|state| state.slot);
+        let mut ids = HashSet::new();
+        match catalog.states.iter().find(|state| !ids.insert(&state.id)) {
+            Some(state) => Err(RecordFormatError::DuplicateName { id: state.id.clone() }.into()),
+            None => Ok(catalog),
+        }
+    }
+
+    /// Adds a tensor that the metadata does not describe.
+    fn add(&mut self, position: usize, slot: Slot) {
+        let stored = match slot.dtype {
+            Dtype::F32 => Stored::F32,
+            Dtype::F16 => Stored::F16,
+            Dtype::BF16 => Stored::Bf16,
+            _ => {
+                let (id, kind) = (ParamId::new(&*slot.name), foreign_kind(&slot));
+                self.states.push(StateSource { id, kind, slot: position });
+                return self.others.push(slot.name);
+            }
+        };
+        let bytes = slot.bytes.end - slot.bytes.start;
+        self.entries.push(Entry::new(ParamId::new(slot.name), slot.shape, stored, bytes));
+        self.locations.push(Location::Float(position));
     }
 }
 
@@ -56,61 +114,47 @@ fn is_description(key: &str) -> bool {
     key.starts_with(names::TENSOR) || key.starts_with(names::STATE)
 }
 
-/// Assigns each tensor of a header its meaning.
+/// What the metadata of a file describes.
+struct Described {
+    /// The quantized tensors, by the position of their codes.
+    entries: HashMap<usize, (Entry, Location)>,
+    /// Whether each tensor of the file is a component of another, and therefore not a parameter.
+    taken: Vec<bool>,
+    states: Vec<StateSource>,
+}
+
+impl Described {
+    fn of(header: &Header) -> Result<Self, RecordError> {
+        let (entries, states) = (HashMap::new(), Vec::new());
+        let described = Self { entries, taken: vec![false; header.tensors.len()], states };
+        if !header.metadata.keys().any(|key| is_description(key)) {
+            return Ok(described);
+        }
+        let names = header.tensors.iter().map(|slot| slot.name.as_str());
+        let by_name = names.enumerate().map(|(position, name)| (name, position)).collect();
+        Classifier { header, by_name, described }.run()
+    }
+}
+
+/// Assigns tensors of a header the meaning that the metadata gives them.
 struct Classifier<'a> {
     header: &'a Header,
     by_name: HashMap<&'a str, usize>,
-    /// Whether each tensor is a component of another, and therefore not a parameter.
-    taken: Vec<bool>,
-    catalog: Catalog,
+    described: Described,
 }
 
-impl<'a> Classifier<'a> {
-    fn new(header: &'a Header) -> Self {
-        let users = header.metadata.iter().filter(|(key, _)| !is_description(key));
-        let metadata = users.map(|(key, value)| (names::to_user_key(key).into(), value.clone()));
-        let metadata = metadata.collect();
-        let names = header.tensors.iter().map(|slot| slot.name.as_str());
-        Self {
-            header,
-            by_name: names.enumerate().map(|(position, name)| (name, position)).collect(),
-            taken: vec![false; header.tensors.len()],
-            catalog: Catalog { metadata, entries: vec![], locations: vec![], states: vec![] },
-        }
-    }
-
-    fn run(mut self) -> Result<Catalog, RecordError> {
-        let described = self.described()?;
-        for (position, slot) in self.header.tensors.iter().enumerate() {
-            if let Some((entry, location)) = described.get(&position) {
-                self.catalog.entries.push(entry.clone());
-                self.catalog.locations.push(*location);
-            } else if !self.taken[position] {
-                self.plain(position, slot);
-            }
-        }
-        // States that the metadata describes were added in the order of keys.
-        self.catalog.states.sort_by_key(|state| state.slot);
-        let mut states = HashSet::new();
-        match self.catalog.states.iter().find(|state| !states.insert(&state.id)) {
-            Some(state) => Err(RecordFormatError::DuplicateName { id: state.id.clone() }.into()),
-            None => Ok(self.catalog),
-        }
-    }
-
-    /// The quantized tensors, by the position of their codes. States are added to the catalog.
-    fn described(&mut self) -> Result<HashMap<usize, (Entry, Location)>, RecordError> {
-        let mut described = HashMap::new();
+impl Classifier<'_> {
+    fn run(mut self) -> Result<Described, RecordError> {
         for (key, description) in &self.header.metadata {
             if let Some(name) = key.strip_prefix(names::TENSOR) {
                 let (scheme, shape) = names::parse_description(name, description)?;
                 let (codes, entry, location) = self.quantized(name, scheme, shape)?;
-                described.insert(codes, (entry, location));
+                self.described.entries.insert(codes, (entry, location));
             } else if key.starts_with(names::STATE) {
                 self.state(key, description)?;
             }
         }
-        Ok(described)
+        Ok(self.described)
     }
 
     fn state(&mut self, key: &str, kind: &str) -> Result<(), SafetensorsError> {
@@ -118,7 +162,7 @@ impl<'a> Classifier<'a> {
         let bytes = (Dtype::U8, slot.map_or(vec![0], |slot| slot.shape.clone()));
         let slot = self.component(key, key, &bytes)?;
         let id = ParamId::new(&key[names::STATE.len()..]);
-        self.catalog.states.push(StateSource { id, kind: kind.into(), slot });
+        self.described.states.push(StateSource { id, kind: kind.into(), slot });
         Ok(())
     }
 
@@ -170,32 +214,20 @@ impl<'a> Classifier<'a> {
             let (expected, found) = (describe(*dtype, shape), slot.describe());
             return Err(SafetensorsError::Layout { id: name.into(), expected, found });
         }
-        if std::mem::replace(&mut self.taken[position], true) {
+        if std::mem::replace(&mut self.described.taken[position], true) {
             // A component of two tensors.
             return Err(SafetensorsError::DuplicateName { id: name.into() });
         }
         Ok(position)
     }
-
-    fn plain(&mut self, position: usize, slot: &Slot) {
-        let id = ParamId::new(&*slot.name);
-        let stored = match slot.dtype {
-            Dtype::F32 => Stored::F32,
-            Dtype::F16 => Stored::F16,
-            Dtype::BF16 => Stored::Bf16,
-            _ => {
-                let kind = format!("{FOREIGN}{}", slot.describe());
-                return self.catalog.states.push(StateSource { id, kind, slot: position });
-            }
-        };
-        let (shape, bytes) = (slot.shape.clone(), slot.bytes.end - slot.bytes.start);
-        self.catalog.entries.push(Entry::new(id, shape, stored, bytes));
-        self.catalog.locations.push(Location::Float(position));
-    }
 }
 
 /// The prefix of the kind of a state that is a foreign tensor: `tensor/I64 [1, 512]`.
 const FOREIGN: &str = "tensor/";
+
+fn foreign_kind(slot: &Slot) -> String {
+    format!("{FOREIGN}{}", slot.describe())
+}
 
 /// Type and shape of a state that is a foreign tensor of `len` bytes.
 pub(crate) fn foreign(kind: &str, len: u64) -> Option<(Dtype, Vec<usize>)> {

@@ -1,6 +1,6 @@
 //! Reading: the header, then tensors on request.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::mem;
@@ -13,11 +13,11 @@ use quant::Tensor;
 use quant::record::{Record, RecordFormatError, RecordState};
 use quant::tensor::{QuantizedTensor, TensorError};
 
-use super::catalog::{Catalog, Location, StateSource};
+use super::catalog::{Catalog, Location, Place, StateSource};
 use super::dtype::Dtype;
 use super::elements::Elements;
 use super::error::SafetensorsError;
-use super::header::{self, Header, LEN_BYTES, Slot};
+use super::header::{self, Header, LEN_BYTES};
 use super::names::Components;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
@@ -30,7 +30,6 @@ pub(crate) struct SafetensorsFile {
     path: PathBuf,
     /// The offset of the first tensor.
     data: u64,
-    slots: Vec<Slot>,
     catalog: Catalog,
 }
 
@@ -48,18 +47,16 @@ impl SafetensorsFile {
         let len = file.metadata()?.len();
         let mut reader = FileReader::new(&file, 0);
         let (header, data) = read_header(&mut reader, Some(len))?;
-        let catalog = Catalog::new(&header)?;
-        Ok(Self { path: path.into(), data, slots: header.tensors, catalog, file })
+        Ok(Self { path: path.into(), data, catalog: Catalog::new(header)?, file })
     }
 
     /// The names of tensors that are not entries: components of quantized ones, and states.
     pub(super) fn other_names(&self) -> impl Iterator<Item = &str> {
-        let entries: HashSet<_> = self.catalog.entries.iter().map(|it| it.id.as_str()).collect();
-        self.slots.iter().map(|slot| slot.name.as_str()).filter(move |name| !entries.contains(name))
+        self.catalog.others.iter().map(String::as_str)
     }
 
     fn elements(&self, slot: usize, allocation: Vec<f32>) -> Result<Elements, RecordError> {
-        let bytes = &self.slots[slot].bytes;
+        let bytes = &self.catalog.places[slot].bytes;
         self.part_of(slot, 0..bytes.end - bytes.start, allocation)
     }
 
@@ -70,7 +67,7 @@ impl SafetensorsFile {
         bytes: Range<u64>,
         allocation: Vec<f32>,
     ) -> Result<Elements, RecordError> {
-        let slot = &self.slots[slot];
+        let slot = &self.catalog.places[slot];
         let at = self.data + slot.bytes.start + bytes.start;
         let mut reader = FileReader::new(&self.file, at);
         let len = bytes.end - bytes.start;
@@ -94,7 +91,7 @@ impl Source for SafetensorsFile {
 
     fn state_entries(&self) -> Vec<StateEntry> {
         let states = self.catalog.states.iter().map(|state| {
-            let bytes = &self.slots[state.slot].bytes;
+            let bytes = &self.catalog.places[state.slot].bytes;
             StateEntry::new(state.id.clone(), state.kind.clone(), bytes.end - bytes.start)
         });
         states.collect()
@@ -184,16 +181,16 @@ fn bytes_of(entry: &Entry, location: Location, shape: &[usize]) -> Result<[u64; 
 /// Reads a record from an input of `len` bytes, if that is known, to its end.
 pub(super) fn load(reader: &mut dyn Read, len: Option<u64>) -> Result<Record, RecordError> {
     let (header, _) = read_header(reader, len)?;
-    let catalog = Catalog::new(&header)?;
+    let (order, expected) = (header.by_offset(), header.data_len());
+    let catalog = Catalog::new(header)?;
     let mut read = HashMap::new();
-    for slot in header.by_offset() {
-        let Slot { dtype, bytes, .. } = &header.tensors[slot];
+    for slot in order {
+        let Place { dtype, bytes } = &catalog.places[slot];
         let bytes = bytes.end - bytes.start;
         let elements = Elements::read(reader, *dtype, bytes, len.is_some(), Vec::new())?;
         read.insert(slot, elements);
     }
     if reader.read(&mut [0])? > 0 {
-        let expected = header.data_len();
         return Err(SafetensorsError::FileLen { found: expected + 1, expected }.into());
     }
     let mut take = |slot| Ok(read.remove(&slot).expect("a tensor belongs to one entry"));
