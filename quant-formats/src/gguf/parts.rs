@@ -4,7 +4,7 @@
 //! files; the other metadata is in the first one.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use quant::__private::FileReader;
@@ -55,6 +55,10 @@ pub(super) fn open(path: &Path) -> Result<(Vec<Part>, Header), RecordError> {
 
 fn open_one(path: &Path) -> Result<(Part, Header), RecordError> {
     let open = || {
+        // Opening a FIFO would wait for a writer.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into());
+        }
         let file = File::open(path)?;
         let len = file.metadata()?.len();
         let header = Header::read(&mut BufReader::new(FileReader::new(&file, 0)), Some(len))?;
@@ -82,5 +86,29 @@ fn paths(path: &Path, count: u64) -> Result<Vec<PathBuf>, GgufError> {
             Ok((1..=count).map(path).collect())
         }
         _ => Err(GgufError::SplitName { count }),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::gguf::header::start;
+    use crate::gguf::metadata::{ValueType, parsed_pair};
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_file_is_an_error_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second] =
+            [1, 2].map(|no| directory.path().join(format!("m-0000{no}-of-00002.gguf")));
+        let count = parsed_pair(COUNT, ValueType::U16, "2").unwrap();
+        std::fs::write(&first, [start(3, 0, 1), count].concat()).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&second).status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: no FIFO could be made");
+            return;
+        }
+        let error = open(&first).unwrap_err();
+        let RecordError::Io { path, source } = error else { panic!("{error:?}") };
+        assert_eq!((path, source.kind()), (Some(second), io::ErrorKind::InvalidInput));
     }
 }

@@ -255,3 +255,25 @@ fn skip(reader: &mut dyn Read, len: u64) -> io::Result<()> {
     let skipped = io::copy(&mut reader.take(len), &mut io::sink())?;
     if skipped < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gguf::GgufRecorder;
+    use quant::Module;
+
+    #[test]
+    fn a_file_that_is_truncated_after_it_was_opened_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("m.gguf");
+        let mut record = Record::new();
+        record.insert("w", Tensor::from_values(&[4096], vec![1.0; 4096]).unwrap());
+        std::fs::write(&path, record.save_bytes(&GgufRecorder::default()).unwrap()).unwrap();
+        let file = GgufFile::open(&path).unwrap();
+        let opened = std::fs::File::options().write(true).open(&path).unwrap();
+        opened.set_len(path.metadata().unwrap().len() - 4096).unwrap();
+        let RecordError::Io { path: found, source } = file.read(0).unwrap_err() else { panic!() };
+        assert_eq!((found, source.kind()), (Some(path), io::ErrorKind::UnexpectedEof));
+        assert!(file.read_part(0, 0..1024, Vec::new()).is_ok(), "what is left");
+    }
+}
