@@ -6,7 +6,7 @@ use super::id::ParamId;
 use super::leaf::StateLeaf;
 use super::view::ParamView;
 use super::walk::{Leaves, Site, Walk, walk};
-use crate::scheme::{QuantizationScheme, element_count};
+use crate::scheme::{Axis, QuantizationScheme, element_count};
 
 /// Sees the parameters of a model.
 ///
@@ -44,14 +44,18 @@ pub struct ParamInfo {
     pub shape: Vec<usize>,
     /// How the parameter is quantized; `None` when it is float.
     pub scheme: Option<QuantizationScheme>,
+    /// The axis along which the outputs of the layer lie, and with them channels: the first one, unless the
+    /// layer [says otherwise](super::Walker::field_with_outputs).
+    pub outputs: Axis,
 }
 
 impl ParamInfo {
-    pub(crate) fn new(path: &str, param: ParamView<'_>) -> Self {
+    pub(crate) fn new(site: Site<'_>, param: ParamView<'_>) -> Self {
         Self {
-            id: path.into(),
+            id: site.path.into(),
             shape: param.shape().into_owned(),
             scheme: param.quantized().map(crate::tensor::QuantizedTensor::scheme),
+            outputs: site.outputs,
         }
     }
 
@@ -105,6 +109,6 @@ pub(crate) fn visit(module: &(impl Walk + ?Sized), visitor: &mut dyn ModuleVisit
 
 pub(crate) fn params(module: &(impl Walk + ?Sized)) -> Vec<ParamInfo> {
     let mut params = Vec::new();
-    for_each(module, |site, param| params.push(ParamInfo::new(site.path, param)));
+    for_each(module, |site, param| params.push(ParamInfo::new(site, param)));
     params
 }

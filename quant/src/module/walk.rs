@@ -7,7 +7,7 @@ use core::fmt::Write;
 
 use super::leaf::StateLeaf;
 use super::view::ParamView;
-use crate::scheme::QuantizationScheme;
+use crate::scheme::{Axis, QuantizationScheme};
 use crate::tensor::{Tensor, TensorError};
 
 /// A tree of named leaves: what `#[derive(Module)]` implements.
@@ -79,6 +79,8 @@ pub struct Site<'a> {
     pub directive: Option<Directive>,
     /// Whether the leaf is the scale of the parameter or activation above it, in training.
     pub is_scale: bool,
+    /// The axis of a weight along which the outputs of its layer lie.
+    pub outputs: Axis,
 }
 
 /// Receives the leaves of a shared walk.
@@ -180,6 +182,7 @@ macro_rules! walker {
             outer: usize,
             directive: Option<Directive>,
             is_scale: bool,
+            outputs: Axis,
             leaves: &'a mut (dyn $leaves + 'a),
         }
 
@@ -190,6 +193,7 @@ macro_rules! walker {
                     path,
                     directive: None,
                     is_scale: false,
+                    outputs: Axis::FIRST,
                     leaves,
                 }
             }
@@ -206,6 +210,16 @@ macro_rules! walker {
                 walker
             }
 
+            /// The walker for a weight whose outputs lie along `axis`, in place of the first axis.
+            ///
+            /// A plan puts the channels of a scheme that has them along the first axis, the default, along
+            /// `axis`. It warns of other axes.
+            pub fn field_with_outputs(&mut self, name: &str, axis: Axis) -> $name<'_> {
+                let mut walker = self.step(name);
+                walker.outputs = axis;
+                walker
+            }
+
             /// The walker for the child at this position or key.
             pub(crate) fn step(&mut self, step: impl core::fmt::Display) -> $name<'_> {
                 let outer = self.path.len();
@@ -216,6 +230,7 @@ macro_rules! walker {
                     outer,
                     directive: self.directive,
                     is_scale: false,
+                    outputs: Axis::FIRST,
                     leaves: self.leaves,
                 }
             }
@@ -240,6 +255,7 @@ macro_rules! walker {
                     path: self.path,
                     directive: self.directive,
                     is_scale: self.is_scale,
+                    outputs: self.outputs,
                 };
                 (site, self.leaves)
             }

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::error::QuantizeError;
 use super::outcome::{PlannedActivation, PlannedKeyValues, Reason};
+use super::outputs::along_outputs;
 use super::planner::{Candidate, Choice, Decision, Planner};
 use crate::activation::{for_each_activation, key_value_paths};
 use crate::module::{ParamId, ParamInfo, ParamView, Site, Walk, for_each};
@@ -32,7 +33,7 @@ pub(super) fn decide(
 ) -> Result<Vec<Decided>, QuantizeError> {
     let mut all = Vec::new();
     for_each(model, |site: Site<'_>, param| {
-        all.push(Candidate { info: ParamInfo::new(site.path, param), directive: site.directive });
+        all.push(Candidate { info: ParamInfo::new(site, param), directive: site.directive });
     });
     decide_all(planner, all)
 }
@@ -48,7 +49,10 @@ pub fn decide_all(
         return Err(QuantizeError::Undecided { expected: all.len(), found: decisions.len() });
     }
     let decided = all.into_iter().zip(decisions).map(|(Candidate { info, .. }, decision)| {
-        let decision = settled(&info).map_or(decision, Decision::keep);
+        let mut decision = settled(&info).map_or(decision, Decision::keep);
+        if let Some(choice) = &mut decision.choice {
+            choice.scheme = along_outputs(&info, choice.scheme);
+        }
         Decided { info, decision }
     });
     Ok(decided.collect())

@@ -28,6 +28,7 @@ pub(super) fn scheme_for(info: &ParamInfo, scheme: QuantizationScheme) -> Quanti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheme::Axis;
 
     #[test]
     fn stacked_experts_are_known_by_rank_and_name() {
@@ -51,6 +52,7 @@ mod tests {
             id: id.into(),
             shape: shape.into(),
             scheme: None,
+            outputs: Axis::FIRST,
         };
         let experts = info("experts.down_proj", &[2, 8, 24]);
         for (scheme, expected) in [

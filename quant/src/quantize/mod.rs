@@ -29,6 +29,7 @@ mod measure;
 pub mod mixed;
 #[cfg(feature = "std")]
 mod outcome;
+mod outputs;
 #[cfg(feature = "std")]
 mod part;
 #[cfg(feature = "std")]

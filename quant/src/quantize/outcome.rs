@@ -151,7 +151,7 @@ impl fmt::Display for Reason {
 #[non_exhaustive]
 pub enum Warning {
     /// The parameter is the weight of a layer with an activation quantizer, and no kernel runs its
-    /// scheme: channels that are not the outputs (the first axis); minimums in a convolution or where
+    /// scheme: channels that are not the outputs (the first axis, or that which the layer says); minimums in a convolution or where
     /// inputs stay float; where inputs are quantized, blocks in a convolution, or blocks whose length
     /// is not a multiple of that of the blocks of the input. The layer's forward pass will be an error.
     NoKernel,

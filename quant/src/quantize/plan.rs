@@ -15,7 +15,8 @@ use super::planner::{Choice, Planner};
 use super::table;
 use crate::module::{ParamId, ParamInfo, ParamView, Walk};
 use crate::scheme::{
-    ActivationScheme, DynamicGranularity, DynamicQuantization, Granularity, QuantizationScheme,
+    ActivationScheme, Axis, DynamicGranularity, DynamicQuantization, Granularity,
+    QuantizationScheme,
 };
 use crate::tensor::{QuantizedTensor, Tensor};
 
@@ -128,10 +129,12 @@ pub(crate) fn plan(
     let activations = decide_activations(planner, model, &decided)?;
     let params = try_map(decided, model, |decided, param| {
         let (effect, fitted) = decided.fit_part(0, param)?;
+        let outputs = decided.info.outputs;
         let mut planned = decided.planned(param.byte_count(), effect);
         if let Some(fitted) = fitted {
             let input = activations.iter().find(|input| are_beside(&input.id, &planned.id));
-            let runs = input.is_none_or(|input| runs(&planned.shape, fitted.scheme, input.scheme));
+            let shape = &planned.shape;
+            let runs = input.is_none_or(|input| runs(shape, outputs, fitted.scheme, input.scheme));
             planned.warning = (!runs).then_some(Warning::NoKernel);
             planned.calibration.keep(fitted, &param.values());
         }
@@ -147,7 +150,12 @@ fn are_beside(a: &ParamId, b: &ParamId) -> bool {
 }
 
 /// Whether a layer with this input can run with a weight of this shape and scheme.
-fn runs(shape: &[usize], scheme: QuantizationScheme, input: ActivationScheme) -> bool {
+fn runs(
+    shape: &[usize],
+    outputs: Axis,
+    scheme: QuantizationScheme,
+    input: ActivationScheme,
+) -> bool {
     if scheme.mapping().has_minimums() && shape.len() > 2 && input != ActivationScheme::Float {
         return false;
     }
@@ -165,7 +173,7 @@ fn runs(shape: &[usize], scheme: QuantizationScheme, input: ActivationScheme) ->
         }
     }
     match scheme.granularity() {
-        Granularity::PerChannel(axis) => axis.resolve(shape.len()) == Some(0),
+        Granularity::PerChannel(axis) => axis.resolve(shape.len()) == outputs.resolve(shape.len()),
         Granularity::PerBlock(_) => shape.len() <= 2 || input == ActivationScheme::Float,
         _ => true,
     }
@@ -184,7 +192,7 @@ pub fn quantize_one(
 impl Decided {
     /// What is planned for a parameter that takes `bytes` now, by the effect of all its parts.
     pub fn planned(self, bytes: u64, effect: Effect) -> PlannedParam {
-        let Self { info: ParamInfo { id, shape, scheme }, decision } = self;
+        let Self { info: ParamInfo { id, shape, scheme, .. }, decision } = self;
         let mut planned = PlannedParam {
             action: Action::KeepFloat,
             reason: decision.reason,

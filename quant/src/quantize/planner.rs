@@ -11,7 +11,7 @@ use super::outcome::{PlannedActivation, PlannedKeyValues, Reason};
 use super::weights::WeightRange;
 use crate::calibration::Calibration;
 use crate::module::{Directive, ParamId, ParamInfo};
-use crate::scheme::QuantizationScheme;
+use crate::scheme::{Axis, QuantizationScheme};
 
 /// Decides how each parameter of a model is quantized: a [`Quantizer`](crate::Quantizer) or a
 /// [`Recipe`](crate::Recipe).
@@ -97,7 +97,8 @@ impl Candidate {
         shape: impl Into<Vec<usize>>,
         scheme: Option<QuantizationScheme>,
     ) -> Self {
-        let info = ParamInfo { id: id.into(), shape: shape.into(), scheme };
+        let (id, shape, outputs) = (id.into(), shape.into(), Axis::FIRST);
+        let info = ParamInfo { id, shape, scheme, outputs };
         Self { info, directive: None }
     }
 }

@@ -10,6 +10,7 @@ use crate::quantize::error::QuantizeError;
 use crate::quantize::experts::scheme_for;
 use crate::quantize::measure::Effect;
 use crate::quantize::outcome::{PlannedActivation, PlannedKeyValues, Reason};
+use crate::quantize::outputs::along_outputs;
 use crate::quantize::plan::{self, Plan};
 use crate::quantize::planner::{Candidate, Choice, Decision, Planner};
 use crate::quantize::recipe::Recipe;
@@ -234,7 +235,7 @@ impl MixedPrecision {
         let of = |&precision: &Precision| match precision {
             Precision::Float => precision,
             Precision::Quantized { scheme, calibration } => {
-                Precision::new(scheme_for(info, scheme), calibration)
+                Precision::new(along_outputs(info, scheme_for(info, scheme)), calibration)
             }
         };
         self.precisions.iter().map(of).collect()
