@@ -35,7 +35,7 @@ pub(crate) fn conv<'a>(
     let of = (shape.out_channels, inputs, window, window);
     let weights = Tensor::from_slice(weights, of, &Device::Cpu).unwrap();
     let x = Tensor::from_slice(x, (1, shape.in_channels, height, width), &Device::Cpu).unwrap();
-    let (padding, stride, groups) = (shape.padding[0], shape.stride[0], shape.groups);
+    let (padding, stride, groups) = (shape.padding[0][0], shape.stride[0], shape.groups);
     let run = move || {
         std::hint::black_box(x.conv2d(&weights, padding, stride, 1, groups).unwrap());
     };

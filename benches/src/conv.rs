@@ -27,7 +27,7 @@ const fn shape(channels: [usize; 2], window: usize, stride: usize, groups: usize
         out_channels: channels[1],
         kernel_size: [window, window],
         stride: [stride, stride],
-        padding: [window / 2, window / 2],
+        padding: [[window / 2; 2]; 2],
         dilation: [1, 1],
         groups,
     }
@@ -133,7 +133,7 @@ fn matches_naive(case: &Case, weights: &[i64], x: &[i8], zero: i64, sums: &[i32]
                 let y = at / columns * shape.stride[0] + i / window % window;
                 let x_at = at % columns * shape.stride[1] + i % window;
                 let (y, x_at) =
-                    (y.wrapping_sub(shape.padding[0]), x_at.wrapping_sub(shape.padding[1]));
+                    (y.wrapping_sub(shape.padding[0][0]), x_at.wrapping_sub(shape.padding[1][0]));
                 if y < *height && x_at < *width {
                     let plane = channel / group_out * group_in + i / window / window;
                     let code = i64::from(x[(plane * height + y) * width + x_at]) - zero;
@@ -189,7 +189,7 @@ where
     };
     let (k_step, step) = (gemm.im2col_row_count_step(), gemm.im2col_col_count_step());
     let [window_rows, window] = shape.kernel_size;
-    let (padding, stride) = (shape.padding[0] as i32, shape.stride[0]);
+    let (padding, stride) = (shape.padding[0][0] as i32, shape.stride[0]);
     let width_i32 = *width as i32;
     let of_k = |of: &dyn Fn(usize) -> usize| offsets(k, k_step, &|i| of(i) as i32);
     let chan = of_k(&|i| i / window / window_rows * height * width);
@@ -290,9 +290,9 @@ impl<'a> Float<'a> {
             let plane = &x[(group * group_in + i / window / window) * height * width..];
             for (at, patch) in patches.iter_mut().enumerate() {
                 let y = (at / columns * shape.stride[0] + i / window % window)
-                    .wrapping_sub(shape.padding[0]);
+                    .wrapping_sub(shape.padding[0][0]);
                 let x =
-                    (at % columns * shape.stride[1] + i % window).wrapping_sub(shape.padding[1]);
+                    (at % columns * shape.stride[1] + i % window).wrapping_sub(shape.padding[1][0]);
                 *patch = if y < *height && x < *width { plane[y * width + x] } else { 0.0 };
             }
         }

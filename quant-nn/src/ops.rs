@@ -11,14 +11,15 @@ use quant::activation::ActivationQuantizer;
 ///
 /// let options = Conv2dOptions::new().stride([2, 2]).padding([1, 1]);
 /// assert_eq!((options.dilation, options.groups), ([1, 1], 1));
+/// assert_eq!(options.padding, [[1, 1], [1, 1]]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conv2dOptions {
     /// Pixels between neighbouring kernel positions; `[1, 1]` by default.
     pub stride: [usize; 2],
-    /// Zeros added on either side; none by default.
-    pub padding: [usize; 2],
+    /// Zeros added on each side, `[[top, bottom], [left, right]]`; none by default.
+    pub padding: [[usize; 2]; 2],
     /// Pixels between neighbouring elements of the kernel; `[1, 1]` by default.
     pub dilation: [usize; 2],
     /// Groups of channels that are convolved separately; 1 by default. As many as there are input
@@ -29,7 +30,7 @@ pub struct Conv2dOptions {
 impl Conv2dOptions {
     /// The defaults.
     pub const fn new() -> Self {
-        Self { stride: [1, 1], padding: [0, 0], dilation: [1, 1], groups: 1 }
+        Self { stride: [1, 1], padding: [[0; 2]; 2], dilation: [1, 1], groups: 1 }
     }
 
     /// With this stride.
@@ -38,9 +39,15 @@ impl Conv2dOptions {
         Self { stride, ..self }
     }
 
-    /// With this padding.
+    /// With this padding: `[vertical, horizontal]`, the same on both sides.
     #[must_use]
-    pub const fn padding(self, padding: [usize; 2]) -> Self {
+    pub const fn padding(self, [vertical, horizontal]: [usize; 2]) -> Self {
+        self.padding_sides([[vertical; 2], [horizontal; 2]])
+    }
+
+    /// With a padding for each side: `[[top, bottom], [left, right]]`.
+    #[must_use]
+    pub const fn padding_sides(self, padding: [[usize; 2]; 2]) -> Self {
         Self { padding, ..self }
     }
 

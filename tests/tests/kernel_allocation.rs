@@ -75,7 +75,7 @@ fn allocations(kernel: Kernel, threads: usize) -> Option<usize> {
         out_channels: n,
         kernel_size: [1, 13],
         stride: [1, 1],
-        padding: [0, 6],
+        padding: [[0, 0], [6, 6]],
         dilation: [1, 1],
         groups: 1,
     };

@@ -27,6 +27,11 @@ struct Case {
 
 const X_SCALE: f32 = 0.013;
 
+/// A padding of its own for each side.
+fn sides(random: &mut Random) -> [[usize; 2]; 2] {
+    core::array::from_fn(|_| core::array::from_fn(|_| random.below(3)))
+}
+
 impl Case {
     /// Enough products for three threads, in each of two groups.
     fn large(random: &mut Random) -> Self {
@@ -35,7 +40,7 @@ impl Case {
             out_channels: 80,
             kernel_size: [3, 3],
             stride: [1, 2],
-            padding: [1, 1],
+            padding: [[1, 1], [1, 1]],
             dilation: [1, 1],
             groups: 2,
         };
@@ -52,7 +57,7 @@ impl Case {
             out_channels: groups * (1 + random.below(if depthwise { 2 } else { 20 })),
             kernel_size: pair(random, 4),
             stride: pair(random, 3),
-            padding: [random.below(3), random.below(3)],
+            padding: sides(random),
             dilation: pair(random, 2),
             groups,
         };
@@ -68,7 +73,7 @@ impl Case {
             out_channels: 1 + random.below(40),
             kernel_size: [1, 1],
             stride: pair(random, 2),
-            padding: [random.below(3), random.below(3)],
+            padding: sides(random),
             dilation: [1, 1],
             groups: 1,
         };
@@ -149,8 +154,8 @@ impl Case {
             for i in 0..window[0] {
                 for j in 0..window[1] {
                     let at = [y * stride[0] + i * dilation[0], x * stride[1] + j * dilation[1]];
-                    let Some(row) = at[0].checked_sub(padding[0]) else { continue };
-                    let Some(column) = at[1].checked_sub(padding[1]) else { continue };
+                    let Some(row) = at[0].checked_sub(padding[0][0]) else { continue };
+                    let Some(column) = at[1].checked_sub(padding[1][0]) else { continue };
                     if row >= self.size[0] || column >= self.size[1] {
                         continue;
                     }
@@ -317,7 +322,7 @@ fn impossible_convolutions_are_refused() {
         out_channels: 2,
         kernel_size: [3, 3],
         stride: [1, 1],
-        padding: [0, 0],
+        padding: [[0; 2]; 2],
         dilation: [1, 1],
         groups: 1,
     };
@@ -362,7 +367,7 @@ fn shapes_that_cannot_be_are_errors_and_not_panics() {
         out_channels: 1,
         kernel_size: [3, 3],
         stride: [1, 1],
-        padding: [0, 0],
+        padding: [[0; 2]; 2],
         dilation: [1, 1],
         groups: 1,
     };
@@ -374,8 +379,9 @@ fn shapes_that_cannot_be_are_errors_and_not_panics() {
         ConvShape { stride: [1, 0], ..good },
         ConvShape { dilation: [0, 1], ..good },
         ConvShape { dilation: [HUGE, 1], ..good },
-        ConvShape { padding: [HUGE, 0], ..good },
-        ConvShape { padding: [0, HUGE / 2], ..good },
+        ConvShape { padding: [[HUGE, 0], [0; 2]], ..good },
+        ConvShape { padding: [[0, HUGE], [0; 2]], ..good },
+        ConvShape { padding: [[0; 2], [HUGE / 2, HUGE / 2]], ..good },
     ] {
         assert_eq!(bad.output_size([5, 7]), None, "{bad:?}");
     }
@@ -393,7 +399,7 @@ fn shapes_that_cannot_be_are_errors_and_not_panics() {
     let pack = |shape| PackedConv::new(Kernel::fastest(), shape, &weights);
     assert!(pack(ConvShape { kernel_size: [HUGE, HUGE], ..good }).is_err());
     // One output, of an image whose padding is larger than memory.
-    let far = ConvShape { stride: [HUGE, HUGE], padding: [HUGE / 4, HUGE / 4], ..good };
+    let far = ConvShape { stride: [HUGE, HUGE], padding: [[HUGE / 4; 2]; 2], ..good };
     let packed = pack(far).unwrap();
     let images =
         Images::Codes { codes: &[0; 1], batch: 1, size: [1, 1], params: QuantParams::UNIT };

@@ -178,7 +178,7 @@ fn convolve(
                 let at = |axis: usize, place: usize| {
                     let position =
                         i[2 + axis] * options.stride[axis] + place * options.dilation[axis];
-                    position.checked_sub(options.padding[axis])
+                    position.checked_sub(options.padding[axis][0])
                 };
                 let (Some(h), Some(v)) = (at(0, down), at(1, right)) else { continue };
                 let channel = i[1] / outputs * inputs + c;
@@ -198,6 +198,8 @@ fn convolutions_agree_with_their_definition() {
         (4, 6, Conv2dOptions::new().stride([2, 1]).padding([1, 2])),
         (4, 6, Conv2dOptions::new().dilation([2, 1]).groups(2)),
         (4, 4, Conv2dOptions::new().padding([1, 1]).groups(4)),
+        (4, 6, Conv2dOptions::new().padding_sides([[2, 0], [0, 1]])),
+        (4, 4, Conv2dOptions::new().padding_sides([[0, 1], [3, 0]]).stride([1, 2]).groups(4)),
     ];
     for (inputs, outputs, options) in cases {
         let (x, w) =

@@ -177,7 +177,7 @@ fn conv(groups: usize) -> Job {
         out_channels: CHANNELS,
         kernel_size: [3, 3],
         stride: [1, 1],
-        padding: [1, 1],
+        padding: [[1, 1], [1, 1]],
         dilation: [1, 1],
         groups,
     };

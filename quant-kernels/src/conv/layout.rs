@@ -20,8 +20,8 @@ impl Image<'_> {
     pub(super) fn lay_out(&self, group: usize, out: &mut [u8]) {
         let Geometry { shape, input: [height, width], padded, .. } = *self.geometry;
         let channels = shape.group_in();
-        let [top, left] = shape.padding;
-        if top + left > 0 {
+        let [[top, _], [left, _]] = shape.padding;
+        if padded != [height, width] {
             out.fill(self.row.zero as u8);
         }
         let planes = &self.codes[group * channels * height * width..];

@@ -17,8 +17,8 @@ pub struct ConvShape {
     pub kernel_size: [usize; 2],
     /// Distance of output positions, down and to the right.
     pub stride: [usize; 2],
-    /// Rows added above and below, columns added left and right.
-    pub padding: [usize; 2],
+    /// Rows added above and below, columns added left and right: `[[top, bottom], [left, right]]`.
+    pub padding: [[usize; 2]; 2],
     /// Distance of the positions of the kernel; 1 if they are adjacent.
     pub dilation: [usize; 2],
     /// Groups of channels that are convolved separately; 1 for an ordinary convolution.
@@ -44,7 +44,8 @@ impl ConvShape {
     }
 
     fn padded_along(&self, input: [usize; 2], i: usize) -> Option<usize> {
-        self.padding[i].checked_mul(2)?.checked_add(input[i])
+        let [before, after] = self.padding[i];
+        before.checked_add(after)?.checked_add(input[i])
     }
 
     pub(super) fn group_in(&self) -> usize {
@@ -63,7 +64,7 @@ impl ConvShape {
     /// Whether each output position depends on the input at the same position alone.
     pub(super) fn is_pointwise(&self) -> bool {
         let ones = [self.kernel_size, self.stride];
-        ones.as_flattened().iter().all(|of| *of == 1) && self.padding == [0, 0]
+        ones.as_flattened().iter().all(|of| *of == 1) && self.padding == [[0; 2]; 2]
     }
 
     /// The conditions of all other methods: sizes are not 0, and groups divide the channels.

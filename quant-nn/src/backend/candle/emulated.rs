@@ -257,8 +257,8 @@ pub(super) fn float_conv2d(
             "candle convolves with equal strides and equal dilations only, not with {options:?}"
         );
     }
-    let x = x.pad_with_zeros(2, padding[0], padding[0])?;
-    let x = x.pad_with_zeros(3, padding[1], padding[1])?;
+    let [[top, bottom], [left, right]] = padding;
+    let x = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
     let y = x.conv2d(weight, 0, stride[0], dilation[0], groups)?;
     match bias {
         Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),

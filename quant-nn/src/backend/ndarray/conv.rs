@@ -82,7 +82,7 @@ fn for_each_pixel(
     let offset = [at_kernel / kernel_size[1], at_kernel % kernel_size[1]];
     let at = |axis: usize, output: usize| {
         let position = output * stride[axis] + offset[axis] * dilation[axis];
-        position.checked_sub(padding[axis]).filter(|&position| position < size[axis])
+        position.checked_sub(padding[axis][0]).filter(|&position| position < size[axis])
     };
     for i in 0..output[0] {
         let row = at(0, i).map(|down| down * size[1]);
