@@ -268,8 +268,15 @@ pub enum ConvError {
         /// Height and width of the image.
         size: [usize; 2],
     },
-    /// The size of the padded image exceeds the address space.
+    /// The size of the padded image, or of the products of a transposed convolution, exceeds the
+    /// address space.
     TooLarge {
+        /// Height and width of the image.
+        size: [usize; 2],
+    },
+    /// A transposed convolution has no output: the image has no pixels, or the padding is as large
+    /// as the output.
+    NoOutput {
         /// Height and width of the image.
         size: [usize; 2],
     },
@@ -289,6 +296,9 @@ impl fmt::Display for ConvError {
                     "the size of the padded image of {height} × {width} exceeds the address space"
                 )
             }
+            Self::NoOutput { size: [height, width] } => {
+                write!(f, "the padding leaves no output for an image of {height} × {width}")
+            }
             Self::Linear(error) => error.fmt(f),
         }
     }
@@ -297,7 +307,7 @@ impl fmt::Display for ConvError {
 impl core::error::Error for ConvError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::KernelTooLarge { .. } | Self::TooLarge { .. } => None,
+            Self::KernelTooLarge { .. } | Self::TooLarge { .. } | Self::NoOutput { .. } => None,
             Self::Linear(error) => error.source(),
         }
     }

@@ -41,7 +41,8 @@
 //! | float activations, quantized by a calibrated range | [`Activations::Static`] |
 //! | float activations times quantized weights (weight-only) | [`Activations::Float`] and [`PackedWeights::for_floats`] |
 //! | accumulators, floats, or int8 outputs; bias and `relu` | [`Output`], [`Epilogue`] |
-//! | two-dimensional convolution | [`PackedConv`], [`Kernel::conv2d`] |
+//! | convolution | [`PackedConv`], [`Kernel::conv2d`] |
+//! | transposed convolution | [`PackedConvTranspose`], [`Kernel::conv_transpose2d`] |
 //! | rows of a quantized table | [`Kernel::embedding`] |
 //! | softmax and norms | [`Kernel::softmax`], [`Kernel::rms_norm`], [`Kernel::layer_norm`] |
 //! | functions of one value, and gates | [`Kernel::silu`], [`Kernel::gelu`], [`Kernel::gelu_tanh`], [`Kernel::swiglu`] |
@@ -109,7 +110,7 @@ mod weight_only;
 
 pub use attention::{AttentionError, AttentionScratch, KeyValueCache, KeyValueShape};
 pub use bits::BitWidth;
-pub use conv::{ConvShape, Images, PackedConv};
+pub use conv::{ConvShape, ConvTransposeShape, Images, PackedConv, PackedConvTranspose};
 pub use dispatch::Kernel;
 pub use elementwise::QuantError;
 pub use embedding::EmbeddingWeights;

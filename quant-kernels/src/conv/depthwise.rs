@@ -8,9 +8,9 @@
 //!     acc[p] += a[y·stride + i·dilation, (x + p)·stride + j·dilation] · w[i, j]
 //! ```
 
+use super::finish::Finish;
 use super::layout::Image;
 use super::shape::{Geometry, PIXELS};
-use crate::elementwise::affine::Affine;
 use crate::gemm::epilogue::Output;
 use crate::gemm::scratch::grown;
 use crate::isa::Isa;
@@ -43,9 +43,11 @@ impl Image<'_> {
                 compensation: weights.iter().fold(0, |compensation: i32, code| {
                     compensation.wrapping_sub(self.row.zero * i32::from(*code))
                 }),
-                scale: self.row.scale * scales[channel],
-                bias: self.epilogue.bias.map(|bias| bias[channel]),
-                relu: self.epilogue.relu,
+                finish: Finish {
+                    scale: self.row.scale * scales[channel],
+                    bias: self.epilogue.bias.map(|bias| bias[channel]),
+                    relu: self.epilogue.relu,
+                },
                 output: output.part(channel * pixels, pixels),
             });
         }
@@ -59,10 +61,7 @@ struct Channel<'a> {
     weights: &'a [i16],
     /// `-za · Σ w`.
     compensation: i32,
-    /// `sa * sw`.
-    scale: f32,
-    bias: Option<f32>,
-    relu: bool,
+    finish: Finish,
     output: Output<'a>,
 }
 
@@ -81,7 +80,8 @@ impl Operation for Channel<'_> {
                     2 => self.sums::<2>(y, x),
                     _ => self.sums::<0>(y, x),
                 };
-                self.finish(isa, sums, y * width + x, PIXELS.min(width - x));
+                let count = PIXELS.min(width - x);
+                self.finish.write(isa, &sums, &mut self.output, y * width + x, count);
             }
         }
     }
@@ -109,45 +109,5 @@ impl Channel<'_> {
             }
         }
         sums
-    }
-
-    /// Writes the first `count` outputs.
-    #[inline(always)]
-    fn finish<I: Isa>(&mut self, isa: I, sums: [i32; PIXELS], start: usize, count: usize) {
-        if let Output::I32(out) = &mut self.output {
-            return write(out, start, &sums, count);
-        }
-        let mut values = [0.0; PIXELS];
-        for at in (0..PIXELS).step_by(I::LANES) {
-            let lanes = at..at + I::LANES;
-            let sums = isa.to_floats(isa.load_ints(&sums[lanes.clone()]));
-            let mut scaled = isa.mul(sums, isa.splat(self.scale));
-            if let Some(bias) = self.bias {
-                scaled = isa.add(scaled, isa.splat(bias));
-            }
-            if self.relu {
-                scaled = isa.relu(scaled);
-            }
-            isa.store(scaled, &mut values[lanes]);
-        }
-        match &mut self.output {
-            Output::F32(out) => write(out, start, &values, count),
-            Output::I8 { codes: out, quantization } => {
-                let mut codes = [0; PIXELS];
-                Affine::from(*quantization).codes(isa, &values, &mut codes);
-                write(out, start, &codes, count);
-            }
-            Output::I32(_) => {}
-        }
-    }
-}
-
-/// Copies a length that is known at compile time, if possible.
-#[inline(always)]
-fn write<T: Copy>(out: &mut [T], start: usize, values: &[T; PIXELS], count: usize) {
-    if count == PIXELS {
-        out[start..start + PIXELS].copy_from_slice(values);
-    } else {
-        out[start..start + count].copy_from_slice(&values[..count]);
     }
 }

@@ -36,20 +36,7 @@ impl PackedConv {
     /// - A size of the shape is 0, groups do not divide the channels, or the matrix does not have this shape.
     /// - Weights are quantized in blocks, or have minimums.
     pub fn new(kernel: Kernel, shape: ConvShape, weights: &Weights<'_>) -> Result<Self, PackError> {
-        shape.check()?;
-        let k = shape.group_in().saturating_mul(shape.kernel_len());
-        if weights.n != shape.out_channels || weights.k != k {
-            let (n, found) = (shape.out_channels, weights.n.saturating_mul(weights.k));
-            return Err(PackError::CodesLength { n, k, found });
-        }
-        if matches!(weights.granularity, Granularity::PerBlock(_)) {
-            return Err(PackError::BlockedConv);
-        }
-        if !weights.minimums.is_empty() {
-            return Err(PackError::MinimumsOfConv);
-        }
-        // The lengths of the slices, and rule 6 for the whole sum.
-        check(weights)?;
+        check_conv(&shape, weights)?;
         let codes = unpacked(kernel, weights);
         let groups = if shape.group_in() == 1 {
             depthwise(&shape, weights, &codes)
@@ -70,7 +57,24 @@ impl PackedConv {
     }
 }
 
-fn unpacked(kernel: Kernel, weights: &Weights<'_>) -> Vec<i8> {
+/// Checks that weights fit a shape, and rule 6 for the whole sum.
+pub(super) fn check_conv(shape: &ConvShape, weights: &Weights<'_>) -> Result<(), PackError> {
+    shape.check()?;
+    let k = shape.group_in().saturating_mul(shape.kernel_len());
+    if weights.n != shape.out_channels || weights.k != k {
+        let (n, found) = (shape.out_channels, weights.n.saturating_mul(weights.k));
+        return Err(PackError::CodesLength { n, k, found });
+    }
+    if matches!(weights.granularity, Granularity::PerBlock(_)) {
+        return Err(PackError::BlockedConv);
+    }
+    if !weights.minimums.is_empty() {
+        return Err(PackError::MinimumsOfConv);
+    }
+    check(weights).map(drop)
+}
+
+pub(super) fn unpacked(kernel: Kernel, weights: &Weights<'_>) -> Vec<i8> {
     match weights.codes {
         Codes::Bytes(codes) => codes.to_vec(),
         Codes::Packed(width, packed) => {
@@ -85,7 +89,11 @@ fn unpacked(kernel: Kernel, weights: &Weights<'_>) -> Vec<i8> {
 }
 
 /// The parameter of an output channel.
-fn of_channel<T: Copy>(granularity: Granularity, all: &[T], channel: usize) -> Option<T> {
+pub(super) fn of_channel<T: Copy>(
+    granularity: Granularity,
+    all: &[T],
+    channel: usize,
+) -> Option<T> {
     let one = granularity == Granularity::PerTensor || all.len() == 1;
     all.get(if one { 0 } else { channel }).copied()
 }

@@ -51,6 +51,26 @@ impl Output<'_> {
     }
 }
 
+impl<'a> Output<'a> {
+    /// The elements before `at`, and the others.
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            Self::F32(values) => {
+                let (left, right) = values.split_at_mut(at);
+                (Self::F32(left), Self::F32(right))
+            }
+            Self::I8 { codes, quantization } => {
+                let (left, right) = codes.split_at_mut(at);
+                (Self::I8 { codes: left, quantization }, Self::I8 { codes: right, quantization })
+            }
+            Self::I32(sums) => {
+                let (left, right) = sums.split_at_mut(at);
+                (Self::I32(left), Self::I32(right))
+            }
+        }
+    }
+}
+
 /// [`Output`] in a form that threads share.
 #[derive(Clone, Copy)]
 pub(crate) enum Target<'a> {

@@ -17,6 +17,8 @@ pub struct Scratch {
     /// The codes of an image, and the same laid out for the product.
     pub(crate) codes: Vec<i8>,
     pub(crate) laid_out: Vec<u8>,
+    /// The products of a transposed convolution, and their sums.
+    pub(crate) products: Vec<i32>,
     /// Packed rows of floats.
     pub(crate) floats: Vec<f32>,
     pub(crate) workers: Vec<Worker>,
@@ -62,7 +64,7 @@ impl Scratch {
         let workers = core::iter::repeat_with(Worker::default).take(threads).collect();
         let shared = PackedABuffers::default();
         let (codes, laid_out, floats) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared, codes, laid_out, floats, workers }
+        Self { shared, codes, laid_out, products: Vec::new(), floats, workers }
     }
 
     /// The most threads that a call uses.
