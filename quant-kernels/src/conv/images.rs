@@ -82,14 +82,12 @@ impl Images<'_> {
 /// A quantized image.
 #[derive(Clone, Copy)]
 pub(super) struct Quantized<'a> {
-    /// Its position in the batch.
-    pub(super) number: usize,
     pub(super) codes: &'a [i8],
     pub(super) row: Row,
 }
 
 impl Kernel {
-    /// Calls `f` with each image of `image` elements, quantized into `buffer`.
+    /// Calls `f` with each image of `image` elements in order, quantized into `buffer`.
     pub(super) fn for_each_image(
         self,
         x: Images<'_>,
@@ -102,7 +100,7 @@ impl Kernel {
         match x {
             Images::Codes { codes, batch, params, .. } => (0..batch).try_for_each(|number| {
                 let codes = &codes[number * image..][..image];
-                f(Quantized { number, codes, row: params.into() })
+                f(Quantized { codes, row: params.into() })
             }),
             Images::Dynamic { values, batch, quantization, .. } => {
                 let DynamicQuantization { mapping, granularity } = quantization;
@@ -124,7 +122,7 @@ impl Kernel {
                         .map_or_else(|| params_of(values), Ok)
                         .map_err(|error| in_batch(error, number * image))?;
                     self.quantize(values, Quantization::new(params, grid), buffer);
-                    f(Quantized { number, codes: buffer, row: params.into() })
+                    f(Quantized { codes: buffer, row: params.into() })
                 })
             }
             Images::Static { values, batch, quantization, .. } => {
@@ -135,7 +133,7 @@ impl Kernel {
                         return Err(in_batch(error, number * image));
                     }
                     self.quantize(values, quantization, buffer);
-                    f(Quantized { number, codes: buffer, row: quantization.params.into() })
+                    f(Quantized { codes: buffer, row: quantization.params.into() })
                 })
             }
         }

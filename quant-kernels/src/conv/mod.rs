@@ -41,7 +41,6 @@ use crate::error::{ConvError, LinearError};
 use crate::gemm::check;
 use crate::gemm::epilogue::{Epilogue, Output};
 use crate::gemm::scratch::Scratch;
-use alloc::vec::Vec;
 
 impl Kernel {
     /// Convolves images with packed weights. The output is `[batch, out channel, height, width]`.
@@ -50,8 +49,8 @@ impl Kernel {
     /// - The weights are packed for another kernel.
     /// - A slice has the wrong length, or the kernel does not fit into the padded image.
     /// - The size of the padded image exceeds the address space.
-    /// - [`Images::Dynamic`]: a value is NaN or infinite, or the granularity is that of blocks. [`Images::Static`]: a value is NaN;
-    ///   infinities saturate.
+    /// - [`Images::Dynamic`]: a value is NaN or infinite, or the granularity is that of blocks.
+    ///   [`Images::Static`]: a value is NaN; infinities saturate.
     ///
     /// After an error the output is unspecified.
     pub fn conv2d(
@@ -59,34 +58,66 @@ impl Kernel {
         weights: &PackedConv,
         x: Images<'_>,
         epilogue: &Epilogue<'_>,
-        mut output: Output<'_>,
+        output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), ConvError> {
         let geometry = Geometry::new(&weights.shape, x.size())?;
-        self.check_packed_for(weights.kernel)?;
-        length("output", x.batch().saturating_mul(geometry.output()), output.len())?;
-        if let Some(bias) = epilogue.bias {
-            length("bias", weights.shape.out_channels, bias.len())?;
-        }
-        let mut codes = core::mem::take(&mut scratch.codes);
-        let mut laid_out = core::mem::take(&mut scratch.laid_out);
-        let result = self.for_each_image(x, geometry.image(), &mut codes, |image| {
-            let output = output.part(image.number * geometry.output(), geometry.output());
-            let Quantized { codes, row, .. } = image;
+        let each = geometry.output();
+        let batch = Batch { kernel: self, x, image: geometry.image(), each, output };
+        batch.check(weights.kernel, epilogue, weights.shape.out_channels)?;
+        batch.for_each(scratch, |image, output, scratch| {
+            let Quantized { codes, row } = image;
             let image = Image { kernel: self, geometry: &geometry, row, codes, epilogue };
-            image.convolve(&weights.groups, &mut laid_out, output, scratch)
-        });
-        (scratch.codes, scratch.laid_out) = (codes, laid_out);
-        result
+            image.convolve(&weights.groups, output, scratch)
+        })
+    }
+}
+
+/// A batch of images, and where its outputs go.
+struct Batch<'a> {
+    kernel: Kernel,
+    x: Images<'a>,
+    /// The elements of an image.
+    image: usize,
+    /// The outputs of an image.
+    each: usize,
+    output: Output<'a>,
+}
+
+impl Batch<'_> {
+    /// Refuses weights that are packed for another kernel, and slices of the wrong length.
+    fn check(
+        &self,
+        packed_for: Kernel,
+        epilogue: &Epilogue<'_>,
+        out_channels: usize,
+    ) -> Result<(), ConvError> {
+        if packed_for != self.kernel {
+            let (packed_for, called) = (packed_for.name(), self.kernel.name());
+            return Err(LinearError::OtherKernel { packed_for, called }.into());
+        }
+        length("output", self.x.batch().saturating_mul(self.each), self.output.len())?;
+        if let Some(bias) = epilogue.bias {
+            length("bias", out_channels, bias.len())?;
+        }
+        Ok(())
     }
 
-    /// Refuses weights that are packed for another kernel.
-    fn check_packed_for(self, kernel: Self) -> Result<(), ConvError> {
-        if kernel == self {
-            return Ok(());
-        }
-        let (packed_for, called) = (kernel.name(), self.name());
-        Err(LinearError::OtherKernel { packed_for, called }.into())
+    /// Calls `f` with each image, quantized, and its part of the output.
+    fn for_each(
+        mut self,
+        scratch: &mut Scratch,
+        mut f: impl FnMut(Quantized<'_>, Output<'_>, &mut Scratch) -> Result<(), ConvError>,
+    ) -> Result<(), ConvError> {
+        let mut codes = core::mem::take(&mut scratch.codes);
+        let mut number = 0;
+        let result = self.kernel.for_each_image(self.x, self.image, &mut codes, |image| {
+            let output = self.output.part(number * self.each, self.each);
+            number += 1;
+            f(image, output, scratch)
+        });
+        scratch.codes = codes;
+        result
     }
 }
 
@@ -95,17 +126,19 @@ impl Image<'_> {
     fn convolve(
         &self,
         groups: &Groups,
-        laid_out: &mut Vec<u8>,
         output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), ConvError> {
-        match groups {
-            Groups::Matrices(groups) => self.matrices(groups, laid_out, output, scratch),
+        let mut laid_out = core::mem::take(&mut scratch.laid_out);
+        let result = match groups {
+            Groups::Matrices(groups) => self.matrices(groups, &mut laid_out, output, scratch),
             Groups::Depthwise { codes, scales } => {
-                self.depthwise(codes, scales, laid_out, output);
+                self.depthwise(codes, scales, &mut laid_out, output);
                 Ok(())
             }
-        }
+        };
+        scratch.laid_out = laid_out;
+        result
     }
 }
 

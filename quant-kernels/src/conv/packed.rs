@@ -6,7 +6,6 @@ use crate::dispatch::Kernel;
 use crate::error::PackError;
 use crate::pack::b::PackedWeights;
 use crate::pack::weights::{Codes, Weights, check};
-
 use crate::scheme::Granularity;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -109,6 +108,17 @@ fn depthwise(shape: &ConvShape, weights: &Weights<'_>, codes: &[i8]) -> Groups {
     Groups::Depthwise { codes: shifted, scales }
 }
 
+/// Filters `[channel][position]` as `[position][channel]`.
+pub(super) fn by_position(codes: &[i8], channels: usize, positions: usize) -> Vec<i8> {
+    let mut ordered = Vec::with_capacity(codes.len());
+    for filter in codes.chunks(channels * positions) {
+        for at in 0..positions {
+            ordered.extend((0..channels).map(|channel| filter[channel * positions + at]));
+        }
+    }
+    ordered
+}
+
 /// Matrices whose rows are in the order of im2col rows: kernel position first, then channel.
 fn matrices(
     kernel: Kernel,
@@ -120,12 +130,7 @@ fn matrices(
     if window == 1 && shape.groups == 1 {
         return Ok(Groups::Matrices(vec![PackedWeights::new(kernel, weights)?]));
     }
-    let mut ordered = Vec::with_capacity(codes.len());
-    for row in codes.chunks(weights.k) {
-        for at in 0..window {
-            ordered.extend((0..channels).map(|channel| row[channel * window + at]));
-        }
-    }
+    let ordered = by_position(codes, channels, window);
     let n = shape.group_out();
     let part = |of: usize| if of <= 1 { 0..of } else { 0..n };
     let mut groups = Vec::with_capacity(shape.groups);

@@ -10,11 +10,11 @@
 //! Every product is computed once, where a convolution of an image with zeros between its pixels would multiply
 //! with these zeros. All sums are exact, so their order is free.
 
+use super::Batch;
 use super::finish::Finish;
 use super::images::{Images, Quantized};
 use super::layout::Image;
-use super::length;
-use super::packed::{PackedConv, check_conv, of_channel, unpacked};
+use super::packed::{PackedConv, by_position, check_conv, of_channel, unpacked};
 use super::shape::{ConvShape, Geometry, PIXELS};
 use crate::dispatch::Kernel;
 use crate::error::{ConvError, PackError};
@@ -120,12 +120,7 @@ impl PackedConvTranspose {
         check_conv(&conv, weights)?;
         let (channels, positions) = (conv.group_in(), conv.kernel_len());
         let codes = unpacked(kernel, weights);
-        let mut ordered = Vec::with_capacity(codes.len());
-        for row in codes.chunks(weights.k) {
-            for at in 0..positions {
-                ordered.extend((0..channels).map(|channel| row[channel * positions + at]));
-            }
-        }
+        let ordered = by_position(&codes, channels, positions);
         let n = weights.n * positions;
         let zero_points: Vec<i8> = match weights.zero_points {
             [] => Vec::new(),
@@ -187,41 +182,35 @@ impl Kernel {
         weights: &PackedConvTranspose,
         x: Images<'_>,
         epilogue: &Epilogue<'_>,
-        mut output: Output<'_>,
+        output: Output<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), ConvError> {
         let PackedConvTranspose { shape, products, scales } = weights;
         let size = x.size();
         let out = shape.output_size(size).ok_or(ConvError::NoOutput { size })?;
         let geometry = Geometry::new(&products.shape, size)?;
-        self.check_packed_for(products.kernel)?;
         let pixels = out[0].saturating_mul(out[1]);
         let each = shape.out_channels.saturating_mul(pixels);
-        length("output", x.batch().saturating_mul(each), output.len())?;
-        if let Some(bias) = epilogue.bias {
-            length("bias", shape.out_channels, bias.len())?;
-        }
+        let batch = Batch { kernel: self, x, image: geometry.image(), each, output };
+        batch.check(products.kernel, epilogue, shape.out_channels)?;
         let workers = scratch.workers_for(self, &[geometry.output(), PRODUCTS_PER_SUM]);
         let len = workers.saturating_mul(pixels).saturating_add(geometry.output());
         if len > isize::MAX as usize / size_of::<i32>() {
             return Err(ConvError::TooLarge { size });
         }
-        let mut codes = core::mem::take(&mut scratch.codes);
-        let mut laid_out = core::mem::take(&mut scratch.laid_out);
         let mut buffer = core::mem::take(&mut scratch.products);
-        let result = self.for_each_image(x, geometry.image(), &mut codes, |image| {
-            let Quantized { number, codes, row } = image;
-            let (computed, sums) = grown(&mut buffer, len, 0).split_at_mut(geometry.output());
+        let (computed, sums) = grown(&mut buffer, len, 0).split_at_mut(geometry.output());
+        let result = batch.for_each(scratch, |image, output, scratch| {
+            let Quantized { codes, row } = image;
             let none = Epilogue::default();
             let image = Image { kernel: self, geometry: &geometry, row, codes, epilogue: &none };
-            image.convolve(&products.groups, &mut laid_out, Output::I32(computed), scratch)?;
+            image.convolve(&products.groups, Output::I32(computed), scratch)?;
             let of_image = Sums { kernel: self, shape, size, out, products: computed, epilogue };
             let scale = |channel: usize| row.scale * scales[channel];
-            let output = output.part(number * each, each);
             of_image.channels(0..shape.out_channels, &scale, output, sums, workers);
             Ok(())
         });
-        (scratch.codes, scratch.laid_out, scratch.products) = (codes, laid_out, buffer);
+        scratch.products = buffer;
         result
     }
 }
