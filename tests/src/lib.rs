@@ -1,6 +1,7 @@
 //! What the integration tests share.
 
 pub mod arrays;
+pub mod conv;
 pub mod errors;
 pub mod files;
 pub mod golden;

@@ -1,31 +1,20 @@
 //! Convolutions and lookups on every kernel, against naive loops.
 
-use quant::QuantizationType;
 use quant::kernel::{
     BitWidth, Codes, ConvError, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel, LinearError,
     LookupError, Output, PackError, PackedConv, Scratch, Weights,
 };
 use quant::scheme::{
-    Axis, Block, DynamicGranularity, DynamicQuantization, Granularity, QuantParams, Quantization,
+    Axis, Block, DynamicGranularity, DynamicQuantization, Granularity, QuantParams,
 };
-use quant::scheme::{Grid, Mapping, Range, ScaleType};
-use tests::kernels::{in_pool, kernels, packed_rows, quantization};
+use tests::conv::{Convolution, Operands, Run, check_outputs, check_ranges, check_threads};
+use tests::kernels::{kernels, packed_rows};
 use tests::random::Random;
 
 struct Case {
     shape: ConvShape,
-    width: Option<BitWidth>,
-    batch: usize,
-    size: [usize; 2],
-    x: Vec<i8>,
-    zero: i8,
-    weights: Vec<i8>,
-    weight_zeros: Vec<i8>,
-    scales: Vec<f32>,
-    bias: Vec<f32>,
+    operands: Operands,
 }
-
-const X_SCALE: f32 = 0.013;
 
 /// A padding of its own for each side.
 fn sides(random: &mut Random) -> [[usize; 2]; 2] {
@@ -79,61 +68,22 @@ impl Case {
         };
         let size = pair(random, 9);
         let mut case = Self::new(random, shape, size);
-        case.width = Some(width);
-        for code in case.weights.iter_mut().chain(&mut case.weight_zeros) {
+        let Operands { weights, weight_zeros, .. } = &mut case.operands;
+        for code in weights.iter_mut().chain(weight_zeros) {
             *code >>= 8 - width.bits();
         }
+        case.operands.width = Some(width);
         case
     }
 
     fn new(random: &mut Random, shape: ConvShape, size: [usize; 2]) -> Self {
-        let batch = 1 + random.below(2);
         let k = shape.in_channels / shape.groups * shape.kernel_size[0] * shape.kernel_size[1];
-        let zeros = if random.below(2) == 0 { 0 } else { shape.out_channels };
-        Self {
-            x: (0..batch * shape.in_channels * size[0] * size[1]).map(|_| random.code()).collect(),
-            zero: random.code(),
-            weights: (0..shape.out_channels * k).map(|_| random.code()).collect(),
-            weight_zeros: (0..zeros).map(|_| random.code()).collect(),
-            scales: (0..shape.out_channels).map(|_| random.unit().abs() + 0.01).collect(),
-            bias: (0..shape.out_channels).map(|_| random.unit() * 100.0).collect(),
-            width: None,
-            shape,
-            batch,
-            size,
-        }
-    }
-
-    fn packed(&self, kernel: Kernel) -> PackedConv {
-        let n = self.shape.out_channels;
-        let k = self.weights.len() / n;
-        let bytes;
-        let codes = match self.width {
-            None => Codes::Bytes(&self.weights),
-            Some(width) => {
-                bytes = packed_rows(Kernel::SCALAR, width, &self.weights, k);
-                Codes::Packed(width, &bytes)
-            }
-        };
-        let weights = Weights {
-            n,
-            k,
-            codes,
-            granularity: Granularity::PerChannel(Axis::FIRST),
-            scales: &self.scales,
-            zero_points: &self.weight_zeros,
-            minimums: &[],
-        };
-        PackedConv::new(kernel, self.shape, &weights).unwrap()
-    }
-
-    fn images(&self) -> Images<'_> {
-        let params = QuantParams::new(X_SCALE, self.zero).unwrap();
-        Images::Codes { codes: &self.x, batch: self.batch, size: self.size, params }
+        let channels = [shape.in_channels, shape.out_channels];
+        Self { shape, operands: Operands::random(random, channels, size, k) }
     }
 
     fn out(&self) -> [usize; 2] {
-        self.shape.output_size(self.size).unwrap()
+        self.shape.output_size(self.operands.size).unwrap()
     }
 
     /// The sum for an output pixel, looking at every place of the window.
@@ -148,7 +98,8 @@ impl Case {
             groups,
         } = self.shape;
         let (group_in, group_out) = (in_channels / groups, out_channels / groups);
-        let zero = self.weight_zeros.get(channel).copied().unwrap_or(0);
+        let Operands { size, weights, .. } = &self.operands;
+        let zero = self.operands.weight_zero(channel);
         let mut sum = 0;
         for c in 0..group_in {
             for i in 0..window[0] {
@@ -156,25 +107,29 @@ impl Case {
                     let at = [y * stride[0] + i * dilation[0], x * stride[1] + j * dilation[1]];
                     let Some(row) = at[0].checked_sub(padding[0][0]) else { continue };
                     let Some(column) = at[1].checked_sub(padding[1][0]) else { continue };
-                    if row >= self.size[0] || column >= self.size[1] {
+                    if row >= size[0] || column >= size[1] {
                         continue;
                     }
                     let plane = image * in_channels + channel / group_out * group_in + c;
-                    let code = self.x[(plane * self.size[0] + row) * self.size[1] + column];
                     let weight =
-                        self.weights[((channel * group_in + c) * window[0] + i) * window[1] + j];
-                    sum += (i32::from(code) - i32::from(self.zero))
-                        * (i32::from(weight) - i32::from(zero));
+                        weights[((channel * group_in + c) * window[0] + i) * window[1] + j];
+                    sum += self.operands.pixel(plane, [row, column]) * (i32::from(weight) - zero);
                 }
             }
         }
         sum
     }
+}
+
+impl Convolution for Case {
+    fn operands(&mut self) -> &mut Operands {
+        &mut self.operands
+    }
 
     fn sums(&self) -> Vec<i32> {
         let [height, width] = self.out();
         let mut sums = Vec::new();
-        for image in 0..self.batch {
+        for image in 0..self.operands.batch {
             for channel in 0..self.shape.out_channels {
                 for y in 0..height {
                     sums.extend((0..width).map(|x| self.sum(image, channel, [y, x])));
@@ -182,6 +137,15 @@ impl Case {
             }
         }
         sums
+    }
+
+    fn packed(&self, kernel: Kernel) -> Run {
+        let weights = self.operands.with_weights(|weights| {
+            PackedConv::new(kernel, self.shape, weights).expect("weights that fit")
+        });
+        Box::new(move |x, epilogue, output, scratch| {
+            kernel.conv2d(&weights, x, epilogue, output, scratch)
+        })
     }
 }
 
@@ -193,39 +157,8 @@ fn convolutions_equal_a_naive_loop() {
         for width in [BitWidth::Four, BitWidth::Two] {
             cases.extend((0..20).map(|_| Case::packed_pixels(&mut random, width)));
         }
-        for case in cases {
-            let weights = case.packed(kernel);
-            let expected = case.sums();
-            let images = case.images();
-            let mut scratch = Scratch::new();
-            let mut sums = vec![0; expected.len()];
-            let output = Output::I32(&mut sums);
-            kernel.conv2d(&weights, images, &Epilogue::default(), output, &mut scratch).unwrap();
-            assert_eq!(sums, expected, "{kernel} {:?} {:?}", case.shape, case.size);
-
-            let [height, width] = case.out();
-            let floats: Vec<f32> = expected
-                .iter()
-                .enumerate()
-                .map(|(i, sum)| {
-                    let channel = i / (height * width) % case.shape.out_channels;
-                    let y = *sum as f32 * (X_SCALE * case.scales[channel]) + case.bias[channel];
-                    if y > 0.0 { y } else { 0.0 }
-                })
-                .collect();
-            let epilogue = Epilogue { bias: Some(&case.bias), relu: true };
-            let mut out = vec![0.0; expected.len()];
-            let output = Output::F32(&mut out);
-            kernel.conv2d(&weights, images, &epilogue, output, &mut scratch).unwrap();
-            assert_eq!(out, floats, "{kernel} {:?}", case.shape);
-
-            let mut codes = vec![0; floats.len()];
-            let mut expected = vec![0; floats.len()];
-            let quantization = quantization(9.0, -100, (-128, 127));
-            kernel.quantize(&floats, quantization, &mut expected);
-            let output = Output::I8 { codes: &mut codes, quantization };
-            kernel.conv2d(&weights, images, &epilogue, output, &mut scratch).unwrap();
-            assert_eq!(codes, expected, "{kernel} {:?}", case.shape);
+        for mut case in cases {
+            check_outputs(&mut case, kernel);
         }
     }
 }
@@ -233,84 +166,17 @@ fn convolutions_equal_a_naive_loop() {
 #[test]
 fn the_sums_of_a_large_convolution_do_not_depend_on_threads() {
     for kernel in kernels() {
-        let case = Case::large(&mut Random(9));
-        let (weights, expected) = (case.packed(kernel), case.sums());
-        let images = case.images();
-        for threads in [1, 2, 3] {
-            let mut sums = vec![0; expected.len()];
-            let (epilogue, output) = (Epilogue::default(), Output::I32(&mut sums));
-            let mut scratch = Scratch::with_threads(threads);
-            in_pool(|| kernel.conv2d(&weights, images, &epilogue, output, &mut scratch)).unwrap();
-            assert_eq!(sums, expected, "{kernel} {threads}");
-        }
+        check_threads(&mut Case::large(&mut Random(9)), kernel);
     }
 }
 
 #[test]
 fn float_images_are_quantized_each_by_its_own_range() {
-    let grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
     for kernel in kernels() {
         let mut random = Random(8);
         for _ in 0..10 {
             let mut case = Case::random(&mut random);
-            let mut x: Vec<f32> = case.x.iter().map(|_| random.normal()).collect();
-            let image = x.len() / case.batch;
-            let weights = case.packed(kernel);
-            let images = Images::Dynamic {
-                values: &x,
-                batch: case.batch,
-                size: case.size,
-                quantization: DynamicQuantization::default(),
-            };
-            let mut out = vec![0.0; case.sums().len()];
-            kernel
-                .conv2d(
-                    &weights,
-                    images,
-                    &Epilogue::default(),
-                    Output::F32(&mut out),
-                    &mut Scratch::new(),
-                )
-                .unwrap();
-            let last = case.batch - 1;
-            let values = &x[last * image..];
-            let params = grid.params(Range::of(values).unwrap()).unwrap();
-            case.zero = params.zero_point();
-            let codes = &mut case.x[last * image..];
-            kernel.quantize(values, Quantization::new(params, grid), codes);
-            let sums = case.sums();
-            let [height, width] = case.out();
-            for i in last * out.len() / case.batch..out.len() {
-                let channel = i / (height * width) % case.shape.out_channels;
-                let y = sums[i] as f32 * (params.scale() * case.scales[channel]);
-                assert_eq!(out[i].to_bits(), y.to_bits(), "{kernel}");
-            }
-
-            x[last * image + 5] = f32::NAN;
-            let images = Images::Dynamic {
-                values: &x,
-                batch: case.batch,
-                size: case.size,
-                quantization: DynamicQuantization::default(),
-            };
-            let error = kernel
-                .conv2d(
-                    &weights,
-                    images,
-                    &Epilogue::default(),
-                    Output::F32(&mut out),
-                    &mut Scratch::new(),
-                )
-                .unwrap_err();
-            let ConvError::Linear(LinearError::NonFinite(error)) = error else { panic!("{error}") };
-            assert_eq!(error.index, last * image + 5);
-            let granularity = DynamicGranularity::Block(std::num::NonZero::new(8).unwrap());
-            let quantization = DynamicQuantization { granularity, ..Default::default() };
-            let (batch, size) = (case.batch, case.size);
-            let images = Images::Dynamic { values: &x, batch, size, quantization };
-            let (epilogue, output) = (Epilogue::default(), Output::F32(&mut out));
-            let result = kernel.conv2d(&weights, images, &epilogue, output, &mut Scratch::new());
-            assert_eq!(result, Err(ConvError::Linear(LinearError::BlockedImages)));
+            check_ranges(&mut case, kernel, &mut random);
         }
     }
 }
@@ -357,6 +223,13 @@ fn impossible_convolutions_are_refused() {
         &mut Scratch::new(),
     );
     assert_eq!(result, Err(ConvError::KernelTooLarge { size: [1, 2] }));
+
+    let granularity = DynamicGranularity::Block(std::num::NonZero::new(8).unwrap());
+    let quantization = DynamicQuantization { granularity, ..Default::default() };
+    let images = Images::Dynamic { values: &[0.0; 36], batch: 1, size: [3, 3], quantization };
+    let (epilogue, output) = (Epilogue::default(), Output::F32(&mut [0.0; 2]));
+    let result = kernel.conv2d(&packed, images, &epilogue, output, &mut Scratch::new());
+    assert_eq!(result, Err(ConvError::Linear(LinearError::BlockedImages)));
 }
 
 /// Sizes that are zero, or whose products leave `usize`.

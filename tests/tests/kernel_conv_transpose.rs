@@ -1,30 +1,17 @@
 //! Transposed convolutions on every kernel, against naive loops.
 
-use quant::QuantizationType;
 use quant::kernel::{
     Codes, ConvError, ConvShape, ConvTransposeShape, Epilogue, Images, Kernel, LinearError, Output,
     PackError, PackedConv, PackedConvTranspose, Scratch, Weights,
 };
-use quant::scheme::{
-    Axis, Block, DynamicQuantization, Granularity, Grid, Mapping, QuantParams, Quantization, Range,
-    ScaleType,
-};
-use tests::kernels::{in_pool, kernels, quantization};
+use quant::scheme::{Block, Granularity, QuantParams};
+use tests::conv::{Convolution, Operands, Run, check_outputs, check_ranges, check_threads};
+use tests::kernels::kernels;
 use tests::random::Random;
-
-const X_SCALE: f32 = 0.013;
 
 struct Case {
     shape: ConvTransposeShape,
-    batch: usize,
-    size: [usize; 2],
-    x: Vec<i8>,
-    zero: i8,
-    /// `[out, in / groups, height, width]`
-    weights: Vec<i8>,
-    weight_zeros: Vec<i8>,
-    scales: Vec<f32>,
-    bias: Vec<f32>,
+    operands: Operands,
 }
 
 impl Case {
@@ -71,59 +58,30 @@ impl Case {
     }
 
     fn new(random: &mut Random, shape: ConvTransposeShape, size: [usize; 2]) -> Self {
-        let batch = 1 + random.below(2);
         let k = shape.in_channels / shape.groups * shape.kernel_size[0] * shape.kernel_size[1];
-        let zeros = [0, 1, shape.out_channels][random.below(3)];
-        Self {
-            x: (0..batch * shape.in_channels * size[0] * size[1]).map(|_| random.code()).collect(),
-            zero: random.code(),
-            weights: (0..shape.out_channels * k).map(|_| random.code()).collect(),
-            weight_zeros: (0..zeros).map(|_| random.code()).collect(),
-            scales: (0..shape.out_channels).map(|_| random.unit().abs() + 0.01).collect(),
-            bias: (0..shape.out_channels).map(|_| random.unit() * 100.0).collect(),
-            shape,
-            batch,
-            size,
-        }
-    }
-
-    fn packed(&self, kernel: Kernel) -> PackedConvTranspose {
-        let n = self.shape.out_channels;
-        let weights = Weights {
-            n,
-            k: self.weights.len() / n,
-            codes: Codes::Bytes(&self.weights),
-            granularity: Granularity::PerChannel(Axis::FIRST),
-            scales: &self.scales,
-            zero_points: &self.weight_zeros,
-            minimums: &[],
-        };
-        PackedConvTranspose::new(kernel, self.shape, &weights).unwrap()
-    }
-
-    fn images(&self) -> Images<'_> {
-        let params = QuantParams::new(X_SCALE, self.zero).unwrap();
-        Images::Codes { codes: &self.x, batch: self.batch, size: self.size, params }
+        let channels = [shape.in_channels, shape.out_channels];
+        Self { shape, operands: Operands::random(random, channels, size, k) }
     }
 
     fn out(&self) -> [usize; 2] {
-        self.shape.output_size(self.size).unwrap()
+        self.shape.output_size(self.operands.size).unwrap()
     }
 
     /// `code - zero point` of a weight.
     fn weight(&self, channel: usize, c: usize, at: [usize; 2]) -> i32 {
         let ConvTransposeShape { in_channels, groups, kernel_size, .. } = self.shape;
-        let zero = match &*self.weight_zeros {
-            [] => 0,
-            [one] => *one,
-            each => each[channel],
-        };
         let filter = channel * (in_channels / groups) + c;
-        let code = self.weights[(filter * kernel_size[0] + at[0]) * kernel_size[1] + at[1]];
-        i32::from(code) - i32::from(zero)
+        let at = (filter * kernel_size[0] + at[0]) * kernel_size[1] + at[1];
+        i32::from(self.operands.weights[at]) - self.operands.weight_zero(channel)
+    }
+}
+
+impl Convolution for Case {
+    fn operands(&mut self) -> &mut Operands {
+        &mut self.operands
     }
 
-    /// The output channels: each input times the kernel, added where it belongs.
+    /// Each input times the kernel, added where it belongs.
     fn sums(&self) -> Vec<i32> {
         let ConvTransposeShape {
             in_channels,
@@ -137,7 +95,8 @@ impl Case {
         } = self.shape;
         let (group_in, group_out) = (in_channels / groups, out_channels / groups);
         let [height, width] = self.out();
-        let mut sums = vec![0; self.batch * out_channels * height * width];
+        let Operands { batch, size, .. } = self.operands;
+        let mut sums = vec![0; batch * out_channels * height * width];
         let mut add = |image: usize, channel: usize, c: usize, from: [usize; 2], at: [usize; 2]| {
             let to = [0, 1].map(|i| {
                 let position = from[i] * stride[i] + at[i] * dilation[i];
@@ -145,14 +104,13 @@ impl Case {
             });
             let [Some(y), Some(x)] = to else { return };
             let plane = image * in_channels + channel / group_out * group_in + c;
-            let code = self.x[(plane * self.size[0] + from[0]) * self.size[1] + from[1]];
             sums[((image * out_channels + channel) * height + y) * width + x] +=
-                (i32::from(code) - i32::from(self.zero)) * self.weight(channel, c, at);
+                self.operands.pixel(plane, from) * self.weight(channel, c, at);
         };
-        for image in 0..self.batch {
+        for image in 0..batch {
             for channel in 0..out_channels {
                 for c in 0..group_in {
-                    for from in pairs(self.size) {
+                    for from in pairs(size) {
                         pairs(kernel_size).for_each(|at| add(image, channel, c, from, at));
                     }
                 }
@@ -161,14 +119,13 @@ impl Case {
         sums
     }
 
-    fn floats(&self, sums: &[i32], x_scale: f32, bias: bool) -> Vec<f32> {
-        let [height, width] = self.out();
-        let float = |(i, sum): (usize, &i32)| {
-            let channel = i / (height * width) % self.shape.out_channels;
-            let y = *sum as f32 * (x_scale * self.scales[channel]);
-            if bias { y + self.bias[channel] } else { y }
-        };
-        sums.iter().enumerate().map(float).collect()
+    fn packed(&self, kernel: Kernel) -> Run {
+        let weights = self.operands.with_weights(|weights| {
+            PackedConvTranspose::new(kernel, self.shape, weights).expect("weights that fit")
+        });
+        Box::new(move |x, epilogue, output, scratch| {
+            kernel.conv_transpose2d(&weights, x, epilogue, output, scratch)
+        })
     }
 }
 
@@ -181,33 +138,7 @@ fn transposed_convolutions_equal_a_naive_loop() {
     for kernel in kernels() {
         let mut random = Random(17);
         for _ in 0..80 {
-            let case = Case::random(&mut random);
-            let (weights, expected) = (case.packed(kernel), case.sums());
-            let mut scratch = Scratch::new();
-            let mut sums = vec![0; expected.len()];
-            let (none, output) = (Epilogue::default(), Output::I32(&mut sums));
-            kernel.conv_transpose2d(&weights, case.images(), &none, output, &mut scratch).unwrap();
-            assert_eq!(sums, expected, "{kernel} {:?} {:?}", case.shape, case.size);
-
-            let relu = |y: f32| if y > 0.0 { y } else { 0.0 };
-            let floats: Vec<f32> =
-                case.floats(&expected, X_SCALE, true).into_iter().map(relu).collect();
-            let epilogue = Epilogue { bias: Some(&case.bias), relu: true };
-            let mut out = vec![0.0; expected.len()];
-            let output = Output::F32(&mut out);
-            kernel
-                .conv_transpose2d(&weights, case.images(), &epilogue, output, &mut scratch)
-                .unwrap();
-            assert_eq!(out, floats, "{kernel} {:?}", case.shape);
-
-            let (mut codes, mut expected) = (vec![0; floats.len()], vec![0; floats.len()]);
-            let quantization = quantization(9.0, -100, (-128, 127));
-            kernel.quantize(&floats, quantization, &mut expected);
-            let output = Output::I8 { codes: &mut codes, quantization };
-            kernel
-                .conv_transpose2d(&weights, case.images(), &epilogue, output, &mut scratch)
-                .unwrap();
-            assert_eq!(codes, expected, "{kernel} {:?}", case.shape);
+            check_outputs(&mut Case::random(&mut random), kernel);
         }
     }
 }
@@ -225,12 +156,14 @@ fn a_transposed_convolution_is_a_convolution_of_the_input_with_zeros_between() {
             case.shape.padding[i].map(|padding| padding.min(reach))
         });
         let ConvTransposeShape { stride, padding, dilation, kernel_size, .. } = case.shape;
-        let size = [0, 1].map(|i| (case.size[i] - 1) * stride[i] + 1);
-        let mut x = vec![case.zero; case.batch * case.shape.in_channels * size[0] * size[1]];
-        for plane in 0..case.batch * case.shape.in_channels {
-            for [i, j] in pairs(case.size) {
+        let operands = &case.operands;
+        let size = [0, 1].map(|i| (operands.size[i] - 1) * stride[i] + 1);
+        let planes = operands.batch * case.shape.in_channels;
+        let mut x = vec![operands.zero; planes * size[0] * size[1]];
+        for plane in 0..planes {
+            for [i, j] in pairs(operands.size) {
                 x[(plane * size[0] + i * stride[0]) * size[1] + j * stride[1]] =
-                    case.x[(plane * case.size[0] + i) * case.size[1] + j];
+                    operands.x[(plane * operands.size[0] + i) * operands.size[1] + j];
             }
         }
         let shape = ConvShape {
@@ -245,92 +178,33 @@ fn a_transposed_convolution_is_a_convolution_of_the_input_with_zeros_between() {
             dilation,
             groups: case.shape.groups,
         };
-        let turned: Vec<i8> = case
-            .weights
-            .chunks(kernel_size[0] * kernel_size[1])
-            .flat_map(|filter| filter.iter().rev().copied())
-            .collect();
-        let n = case.shape.out_channels;
-        let weights = Weights {
-            n,
-            k: turned.len() / n,
-            codes: Codes::Bytes(&turned),
-            granularity: Granularity::PerChannel(Axis::FIRST),
-            scales: &case.scales,
-            zero_points: &case.weight_zeros,
-            minimums: &[],
-        };
-        let conv = PackedConv::new(kernel, shape, &weights).unwrap();
-        let params = QuantParams::new(X_SCALE, case.zero).unwrap();
-        let images = Images::Codes { codes: &x, batch: case.batch, size, params };
         assert_eq!(shape.output_size(size), Some(case.out()));
-        let mut by_conv = vec![0; case.sums().len()];
-        let mut scratch = Scratch::new();
-        let (none, output) = (Epilogue::default(), Output::I32(&mut by_conv));
-        kernel.conv2d(&conv, images, &none, output, &mut scratch).unwrap();
-        let mut sums = vec![0; by_conv.len()];
-        let output = Output::I32(&mut sums);
-        let transposed = case.packed(kernel);
-        kernel.conv_transpose2d(&transposed, case.images(), &none, output, &mut scratch).unwrap();
-        assert_eq!(sums, by_conv, "{:?}", case.shape);
+        let filters = operands.weights.chunks(kernel_size[0] * kernel_size[1]);
+        let turned = filters.flat_map(|filter| filter.iter().rev().copied()).collect();
+        let by_conv = Operands { size, x, weights: turned, ..operands.clone() };
+        let mut sums = vec![0; case.sums().len()];
+        let (none, output) = (Epilogue::default(), Output::I32(&mut sums));
+        by_conv.with_weights(|weights| {
+            let weights = PackedConv::new(kernel, shape, weights).unwrap();
+            let images = by_conv.images();
+            kernel.conv2d(&weights, images, &none, output, &mut Scratch::new()).unwrap();
+        });
+        assert_eq!(sums, case.sums(), "{:?}", case.shape);
     }
 }
 
 #[test]
 fn the_sums_of_a_large_transposed_convolution_do_not_depend_on_threads() {
     for kernel in kernels() {
-        let case = Case::large(&mut Random(19));
-        let (weights, expected) = (case.packed(kernel), case.sums());
-        for threads in [1, 2, 3] {
-            let mut sums = vec![0; expected.len()];
-            let (epilogue, output) = (Epilogue::default(), Output::I32(&mut sums));
-            let mut scratch = Scratch::with_threads(threads);
-            in_pool(|| {
-                kernel.conv_transpose2d(&weights, case.images(), &epilogue, output, &mut scratch)
-            })
-            .unwrap();
-            assert_eq!(sums, expected, "{kernel} {threads}");
-        }
+        check_threads(&mut Case::large(&mut Random(19)), kernel);
     }
 }
 
 #[test]
 fn float_images_are_quantized_each_by_its_own_range() {
-    let grid = Grid::new(QuantizationType::QInt8, Mapping::Affine, ScaleType::F32);
-    let mut random = Random(20);
     for kernel in kernels() {
-        let mut case = Case::random(&mut random);
-        let mut x: Vec<f32> = case.x.iter().map(|_| random.normal()).collect();
-        let (image, batch, size) = (x.len() / case.batch, case.batch, case.size);
-        let weights = case.packed(kernel);
-        let none = Epilogue::default();
-        let mut out = vec![0.0; case.sums().len()];
-        let quantization = DynamicQuantization::default();
-        let images = Images::Dynamic { values: &x, batch, size, quantization };
-        let output = Output::F32(&mut out);
-        kernel.conv_transpose2d(&weights, images, &none, output, &mut Scratch::new()).unwrap();
-        let last = batch - 1;
-        let values = &x[last * image..];
-        let params = grid.params(Range::of(values).unwrap()).unwrap();
-        case.zero = params.zero_point();
-        kernel.quantize(values, Quantization::new(params, grid), &mut case.x[last * image..]);
-        let expected = case.floats(&case.sums(), params.scale(), false);
-        let start = last * out.len() / batch;
-        assert_eq!(out[start..], expected[start..], "{kernel}");
-
-        x[last * image] = f32::NAN;
-        let fixed = Quantization::new(params, grid);
-        for images in [
-            Images::Dynamic { values: &x, batch, size, quantization },
-            Images::Static { values: &x, batch, size, quantization: fixed },
-        ] {
-            let output = Output::F32(&mut out);
-            let error = kernel
-                .conv_transpose2d(&weights, images, &none, output, &mut Scratch::new())
-                .unwrap_err();
-            let ConvError::Linear(LinearError::NonFinite(error)) = error else { panic!("{error}") };
-            assert_eq!(error.index, last * image);
-        }
+        let mut random = Random(20);
+        check_ranges(&mut Case::random(&mut random), kernel, &mut random);
     }
 }
 
