@@ -19,11 +19,12 @@ const N: usize = 2048;
 /// Bytes of weights that are cycled through where one row reads them from memory.
 const FLUSH_BYTES: usize = 160 << 20;
 
-/// The length of the blocks of activations.
+/// Activations in blocks of 32.
 const IN_BLOCKS: DynamicQuantization = DynamicQuantization {
     mapping: ActivationMapping::Symmetric,
     granularity: DynamicGranularity::Block(NonZeroU32::new(32).unwrap()),
 };
+/// Activations with one scale for each row.
 const BY_ROWS: DynamicQuantization =
     DynamicQuantization { granularity: DynamicGranularity::Row, ..IN_BLOCKS };
 

@@ -151,9 +151,11 @@ impl fmt::Display for Reason {
 #[non_exhaustive]
 pub enum Warning {
     /// The parameter is the weight of a layer with an activation quantizer, and no kernel runs its
-    /// scheme: channels that are not the outputs (the first axis, or that which the layer says); minimums in a convolution or where
-    /// inputs stay float; where inputs are quantized, blocks in a convolution, or blocks whose length
-    /// is not a multiple of that of the blocks of the input. The layer's forward pass will be an error.
+    /// scheme. The layer's forward pass will be an error. Such schemes are
+    /// - channels that are not the outputs (the first axis, or the one that the layer declares);
+    /// - minimums in a convolution, or where inputs stay float;
+    /// - where inputs are quantized, blocks in a convolution, or blocks whose length is not a multiple of
+    ///   that of the blocks of the input.
     NoKernel,
     /// The parameter stays float, and has values that are NaN or infinite.
     NonFinite {
