@@ -1,7 +1,7 @@
 //! The weights of several experts in one tensor.
 
 use crate::module::ParamInfo;
-use crate::scheme::{Block, Granularity, QuantizationScheme};
+use crate::scheme::{Axis, Block, Granularity, QuantizationScheme};
 
 /// Whether a parameter is stacked weights of experts, `[expert, out, in]`, by its rank and its name.
 ///
@@ -17,7 +17,9 @@ pub fn is_stacked(id: &str, shape: &[usize]) -> bool {
 /// expert in place of one for each expert.
 pub(super) fn scheme_for(info: &ParamInfo, scheme: QuantizationScheme) -> QuantizationScheme {
     let Granularity::PerChannel(axis) = scheme.granularity() else { return scheme };
-    if axis.resolve(3) != Some(0) || !is_stacked(info.id.as_str(), &info.shape) {
+    // Only weights of convolutions have their outputs elsewhere.
+    let is_linear = info.outputs == Axis::FIRST;
+    if axis.resolve(3) != Some(0) || !is_linear || !is_stacked(info.id.as_str(), &info.shape) {
         return scheme;
     }
     let row = info.shape.last().and_then(|&row| Block::new(u32::try_from(row).ok()?));
@@ -28,7 +30,6 @@ pub(super) fn scheme_for(info: &ParamInfo, scheme: QuantizationScheme) -> Quanti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheme::Axis;
 
     #[test]
     fn stacked_experts_are_known_by_rank_and_name() {
@@ -65,6 +66,8 @@ mod tests {
             let scheme = scheme.parse().unwrap();
             assert_eq!(scheme_for(&experts, scheme), expected.parse().unwrap());
             assert_eq!(scheme_for(&info("conv.weight", &[2, 8, 3]), scheme), scheme);
+            let transposed = ParamInfo { outputs: Axis::new(1), ..experts.clone() };
+            assert_eq!(scheme_for(&transposed, scheme), scheme);
         }
     }
 }
