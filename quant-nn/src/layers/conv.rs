@@ -7,6 +7,7 @@ use quant::activation::ActivationQuantizer;
 use quant::tensor::TensorError;
 
 use super::batch_norm::BatchNorm2d;
+use super::bias::check_bias;
 use crate::backend::Backend;
 use crate::error::ForwardError;
 use crate::fold::fold;
@@ -36,11 +37,7 @@ impl<T: FloatTensor> Conv2d<T> {
             &[outputs, _, _, _] => outputs,
             shape => return Err(TensorError::rank(4, shape)),
         };
-        if let Some(bias) = &bias
-            && *bias.shape() != [outputs]
-        {
-            return Err(TensorError::shape(&[outputs], &bias.shape()));
-        }
+        check_bias(bias.as_ref(), outputs)?;
         Ok(Self {
             weight: Param::new(weight),
             bias: bias.map(Param::new),

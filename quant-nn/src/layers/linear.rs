@@ -2,6 +2,7 @@
 
 use ndarray::ArrayD;
 
+use super::bias::check_bias;
 use crate::backend::Backend;
 use crate::backend::ndarray::integer::pack;
 use crate::error::ForwardError;
@@ -33,11 +34,7 @@ impl<T: FloatTensor> Linear<T> {
     pub fn new(weight: T, bias: Option<T>) -> Result<Self, TensorError> {
         let shape = weight.shape();
         let &[outputs, _] = &*shape else { return Err(TensorError::rank(2, &shape)) };
-        if let Some(bias) = &bias
-            && *bias.shape() != [outputs]
-        {
-            return Err(TensorError::shape(&[outputs], &bias.shape()));
-        }
+        check_bias(bias.as_ref(), outputs)?;
         drop(shape);
         Ok(Self {
             weight: Param::new(weight),

@@ -4,6 +4,7 @@
 //! This room imports `backend`, `fold` and `ops`. Start reading in `linear.rs`.
 
 mod batch_norm;
+mod bias;
 mod conv;
 mod conv_norm;
 mod embedding;
