@@ -10,7 +10,7 @@ use super::weight::{Weight, weight_graph};
 use super::{backend_error, emulated};
 use crate::backend::Backend;
 use crate::backend::ndarray::integer::{self, Operands};
-use crate::backend::ndarray::{conv as on_slices, float};
+use crate::backend::ndarray::{float, float_conv, integer_conv};
 use crate::backend::shape::{self, ConvGeometry, LayerInput};
 use crate::error::ForwardError;
 use crate::fold::fold;
@@ -120,8 +120,8 @@ fn run_on_slices<T: Storage>(
     let bias = bias.as_deref();
     let mut y = vec![0.0; geometry.output_dims().iter().product()];
     let is_float = integer::stays_float(layer.quantizer);
-    let operands = Operands { x: on_slices::images(geometry, x), bias, layer };
-    let mut in_floats = |weight: &[f32]| on_slices::conv2d(x, weight, bias, geometry, &mut y);
+    let operands = Operands { x: float_conv::images(geometry, x), bias, layer };
+    let mut in_floats = |weight: &[f32]| float_conv::conv2d(x, weight, bias, geometry, &mut y);
     match weight {
         Weight::Float(weight) => in_floats(&values(weight).map_err(backend_error)?),
         Weight::Fake(codes, _) if is_float => in_floats(&codes.dequantize()),
@@ -129,10 +129,10 @@ fn run_on_slices<T: Storage>(
             in_floats(&float::dequantized(tensor, param.cache())?);
         }
         Weight::Fake(codes, _) => {
-            integer::conv2d_once(operands, geometry.shape, codes, &mut y)?;
+            integer_conv::conv2d_once(operands, geometry.shape, codes, &mut y)?;
         }
         Weight::Quantized(param, tensor) => {
-            integer::conv2d(operands, geometry.shape, tensor, param.cache(), &mut y)?;
+            integer_conv::conv2d(operands, geometry.shape, tensor, param.cache(), &mut y)?;
         }
     }
     Ok(y)
@@ -148,7 +148,7 @@ fn conv_with_gradients(
     let (x_value, w_value) = (x.detach(), weight.detach());
     precomputed_binary("conv2d", [x, weight], &geometry.output_dims(), y, move |dy| {
         let (x, w, dy) = (values(&x_value)?, values(&w_value)?, values(dy)?);
-        let (dx, dw) = on_slices::conv2d_backward(&x, &w, &geometry, &dy);
+        let (dx, dw) = float_conv::conv2d_backward(&x, &w, &geometry, &dy);
         let dx = Tensor::from_vec(dx, x_value.shape(), x_value.device())?;
         let dw = Tensor::from_vec(dw, w_value.shape(), w_value.device())?;
         Ok([Some(dx), Some(dw)])

@@ -7,7 +7,7 @@ use quant::activation::ActivationQuantizer;
 use super::integer::Operands;
 use super::param::CpuParam;
 use super::reuse::linear_into;
-use super::{conv, float, integer, language};
+use super::{float, float_conv, integer, integer_conv, language};
 use crate::backend::shape::{self, ConvGeometry, LayerInput};
 use crate::error::ForwardError;
 use crate::ops::Conv2dOptions;
@@ -89,15 +89,15 @@ pub fn conv2d<D: Dimension>(
     match weight.quantized() {
         None => {
             layer.check_float()?;
-            conv::conv2d(&values, &weight.values(), bias, &geometry, &mut y);
+            float_conv::conv2d(&values, &weight.values(), bias, &geometry, &mut y);
         }
         Some(tensor) if integer::stays_float(input) => {
             let weight = float::dequantized(tensor, weight.cache())?;
-            conv::conv2d(&values, &weight, bias, &geometry, &mut y);
+            float_conv::conv2d(&values, &weight, bias, &geometry, &mut y);
         }
         Some(tensor) => {
-            let operands = Operands { x: conv::images(&geometry, &values), bias, layer };
-            integer::conv2d(operands, geometry.shape, tensor, weight.cache(), &mut y)?;
+            let operands = Operands { x: float_conv::images(&geometry, &values), bias, layer };
+            integer_conv::conv2d(operands, geometry.shape, tensor, weight.cache(), &mut y)?;
         }
     }
     Ok(array(&geometry.output_dims(), y))

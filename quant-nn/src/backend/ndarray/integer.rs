@@ -5,12 +5,10 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::conv::FloatImages;
 use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::weights::{
-    PackWeightsError, PackedTensor, pack_weights, pack_weights_for_dynamic,
-    pack_weights_for_floats, weights,
+    PackedTensor, pack_weights, pack_weights_for_dynamic, pack_weights_for_floats, weights,
 };
 use quant::activation::{ActivationMode, ActivationQuantizer};
 use quant::module::Cache;
@@ -18,8 +16,8 @@ use quant::scheme::{DynamicGranularity, DynamicQuantization};
 use quant::tensor::{HoldsTensor, QuantizedTensor};
 use quant::{FloatTensor, Param};
 use quant_kernels::{
-    Activations, Codes, ConvShape, EmbeddingWeights, Epilogue, Images, Kernel, LookupError, Output,
-    PackedConv, PackedWeights, Scratch, Weights,
+    Activations, EmbeddingWeights, Epilogue, Kernel, LookupError, Output, PackedWeights, Scratch,
+    Weights,
 };
 
 /// The input, the bias and the layer of a product.
@@ -266,82 +264,6 @@ fn rows_of(
     Ok(())
 }
 
-/// A packed weight, and the shape of the convolution it is packed for.
-struct PackedFor {
-    shape: ConvShape,
-    packed: PackedConv,
-}
-
-/// The convolution of images with the weight of a parameter, into `y`. The packed weight stays in
-/// `cache`.
-pub(crate) fn conv2d(
-    operands: Operands<'_, FloatImages<'_>>,
-    shape: ConvShape,
-    weight: &QuantizedTensor,
-    cache: &Cache,
-    y: &mut [f32],
-) -> Result<(), ForwardError> {
-    let kernel = Kernel::selected()?;
-    let pack = || pack_conv(kernel, shape, weight, operands.layer);
-    let mut cached = cache.get_or_make(pack)?;
-    if cached.shape != shape {
-        // Two layers of different strides that share a weight are rare: pack each time.
-        cached = Arc::new(pack()?);
-    }
-    convolve(kernel, &cached.packed, operands, y)
-}
-
-/// As [`conv2d`], for a weight that no parameter holds.
-#[cfg(feature = "candle")]
-pub(crate) fn conv2d_once(
-    operands: Operands<'_, FloatImages<'_>>,
-    shape: ConvShape,
-    weight: &QuantizedTensor,
-    y: &mut [f32],
-) -> Result<(), ForwardError> {
-    let kernel = Kernel::selected()?;
-    let packed = pack_conv(kernel, shape, weight, operands.layer)?.packed;
-    convolve(kernel, &packed, operands, y)
-}
-
-fn pack_conv(
-    kernel: Kernel,
-    shape: ConvShape,
-    tensor: &QuantizedTensor,
-    layer: LayerInput<'_>,
-) -> Result<PackedFor, ForwardError> {
-    // Packed codes start a new byte at each row of the last axis, but the kernels at each output.
-    let codes = tensor.codes();
-    weights(tensor)
-        .map(|weights| Weights { codes: Codes::Bytes(&codes), ..weights })
-        .and_then(|weights| {
-            PackedConv::new(kernel, shape, &weights).map_err(PackWeightsError::Pack)
-        })
-        .map(|packed| PackedFor { shape, packed })
-        .map_err(|source| ForwardError::Pack { layer: layer.layer(), source })
-}
-
-fn convolve(
-    kernel: Kernel,
-    packed: &PackedConv,
-    Operands { x: images, bias, layer }: Operands<'_, FloatImages<'_>>,
-    y: &mut [f32],
-) -> Result<(), ForwardError> {
-    let (epilogue, output) = (Epilogue { bias, relu: false }, Output::F32(y));
-    let FloatImages { values, batch, size } = images;
-    let images = match layer.quantizer.mode() {
-        ActivationMode::Dynamic(quantization) => {
-            Images::Dynamic { values, batch, size, quantization }
-        }
-        ActivationMode::Static(quantization) => {
-            Images::Static { values, batch, size, quantization }
-        }
-        _ => unreachable!("the caller has dequantized the weight"),
-    };
-    with_scratch(|scratch| kernel.conv2d(packed, images, &epilogue, output, scratch))
-        .map_err(|error| layer.convolution_error(error))
-}
-
 thread_local! {
     /// The buffers of the products of a thread.
     static SCRATCH: Cell<Option<Scratch>> = const { Cell::new(None) };
@@ -351,7 +273,7 @@ thread_local! {
 ///
 /// They are taken out while in use, because a thread that waits for the pool may run another
 /// product.
-fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
+pub(super) fn with_scratch<R>(f: impl FnOnce(&mut Scratch) -> R) -> R {
     let threads = rayon::current_num_threads();
     let mut scratch = SCRATCH
         .take()

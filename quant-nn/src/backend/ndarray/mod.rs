@@ -2,13 +2,14 @@
 //! the crates of `rten`.
 //!
 //! The public operations are in `functions.rs`; start reading there. `integer.rs`, `float.rs`,
-//! `conv.rs` and `pool.rs` compute on slices, and serve the candle backend, too.
+//! `integer_conv.rs`, `float_conv.rs` and `pool.rs` compute on slices, and serve the candle backend, too.
 
 mod attention;
-pub(crate) mod conv;
 pub(crate) mod float;
+pub(crate) mod float_conv;
 mod functions;
 pub(crate) mod integer;
+pub(crate) mod integer_conv;
 pub(crate) mod language;
 mod param;
 pub(crate) mod pool;
