@@ -6,6 +6,7 @@
 
 #[cfg(feature = "candle")]
 pub mod candle;
+pub(crate) mod conv_shape;
 pub(crate) mod ndarray;
 pub(crate) mod shape;
 

@@ -7,11 +7,12 @@ use super::input::{ConvArgs, fake_quantized, observe};
 use super::op::{add_bias_gradient, precomputed_binary, straight_through};
 use super::tensor::{Storage, values};
 use super::weight::{Weight, weight_graph};
-use super::{backend_error, emulated};
+use super::{backend_error, emulated, emulated_conv};
 use crate::backend::Backend;
+use crate::backend::conv_shape::ConvGeometry;
 use crate::backend::ndarray::integer::{self, Operands};
 use crate::backend::ndarray::{float, float_conv, integer_conv};
-use crate::backend::shape::{self, ConvGeometry, LayerInput};
+use crate::backend::shape::{self, LayerInput};
 use crate::error::ForwardError;
 use crate::fold::fold;
 use crate::ops::{BatchNormParams, ConvParams};
@@ -82,10 +83,10 @@ fn run<T: Storage>(
     let on_cpu = !emulated::is_used(x) && x.dtype() == DType::F32;
     match weight {
         Weight::Float(weight) if !on_cpu => {
-            return emulated::float_conv2d(x, weight, bias, options).map_err(backend_error);
+            return emulated_conv::float_conv2d(x, weight, bias, options).map_err(backend_error);
         }
         Weight::Fake(codes, graph) if !on_cpu => {
-            return emulated::conv2d(x, codes, graph, args);
+            return emulated_conv::conv2d(x, codes, graph, args);
         }
         _ => {}
     }

@@ -11,12 +11,10 @@ use core::cell::Cell;
 use candle_core::{DType, Result as CandleResult, Tensor};
 
 use super::backend_error;
-use super::input::ConvArgs;
 use super::op::straight_through;
 use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::fake_quant::{FakeGroups, gradient_scale};
-use crate::ops::Conv2dOptions;
 use crate::train_state::learned_scale;
 use quant::activation::ActivationMode;
 use quant::scheme::{Granularity, Group, NonFinite, Quantization};
@@ -91,15 +89,15 @@ fn first_nan(x: &Tensor) -> CandleResult<Option<NonFinite>> {
 }
 
 /// The input as whole numbers, and as the values they stand for, with gradients.
-struct Input {
-    fixed: Quantization,
+pub(super) struct Input {
+    pub(super) fixed: Quantization,
     /// `q - z`
-    offset_codes: Tensor,
-    graph: Tensor,
+    pub(super) offset_codes: Tensor,
+    pub(super) graph: Tensor,
 }
 
 impl Input {
-    fn new(x: &Tensor, layer: LayerInput<'_>) -> Result<Self, ForwardError> {
+    pub(super) fn new(x: &Tensor, layer: LayerInput<'_>) -> Result<Self, ForwardError> {
         let ActivationMode::Static(fixed) = layer.quantizer.mode() else {
             let reason = format!(
                 "{}: on a device other than the CPU, only static activations can be trained",
@@ -145,7 +143,7 @@ impl Input {
 }
 
 /// The codes of a weight minus their zero points, and the largest magnitude among them.
-fn offset_codes(codes: &QuantizedTensor, of: &Tensor) -> CandleResult<(Tensor, u64)> {
+pub(super) fn offset_codes(codes: &QuantizedTensor, of: &Tensor) -> CandleResult<(Tensor, u64)> {
     let mut offset_codes: Vec<f32> = codes.codes().into_iter().map(f32::from).collect();
     let mut largest = 0.0f32;
     for Group { index, elements } in codes.groups().runs() {
@@ -158,12 +156,12 @@ fn offset_codes(codes: &QuantizedTensor, of: &Tensor) -> CandleResult<(Tensor, u
 }
 
 /// How many products of an input and a weight can be summed exactly; at least one.
-fn exact_terms(input: &Input, largest: u64) -> usize {
+pub(super) fn exact_terms(input: &Input, largest: u64) -> usize {
     ((EXACT - 1) / (input.largest() * largest).max(1)).max(1) as usize
 }
 
 /// The exact sum of segments that `segment` computes, each of at most `length` of `count`.
-fn sum_of_segments(
+pub(super) fn sum_of_segments(
     count: usize,
     length: usize,
     segment: impl Fn(usize, usize) -> CandleResult<Tensor>,
@@ -183,7 +181,7 @@ fn sum_of_segments(
 }
 
 /// The scales `sa · sw` of the outputs (of one block along K).
-fn scales(
+pub(super) fn scales(
     codes: &QuantizedTensor,
     input: &Input,
     outputs: usize,
@@ -240,67 +238,6 @@ pub(super) fn linear(
         shape.pop();
         shape.push(outputs);
         straight_through(&y, &float)?.reshape(shape)
-    };
-    run().map_err(backend_error)
-}
-
-/// The convolution in floats, by candle.
-pub(super) fn float_conv2d(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    options: Conv2dOptions,
-) -> CandleResult<Tensor> {
-    let Conv2dOptions { stride, padding, dilation, groups } = options;
-    if stride[0] != stride[1] || dilation[0] != dilation[1] {
-        candle_core::bail!(
-            "candle convolves with equal strides and equal dilations only, not with {options:?}"
-        );
-    }
-    let [[top, bottom], [left, right]] = padding;
-    let x = x.pad_with_zeros(2, top, bottom)?.pad_with_zeros(3, left, right)?;
-    let y = x.conv2d(weight, 0, stride[0], dilation[0], groups)?;
-    match bias {
-        Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
-        None => Ok(y),
-    }
-}
-
-/// The convolution in whole numbers, cut along the input channels.
-pub(super) fn conv2d(
-    x: &Tensor,
-    codes: &QuantizedTensor,
-    weight: &Tensor,
-    args: ConvArgs<'_>,
-) -> Result<Tensor, ForwardError> {
-    let ConvArgs { bias, options, layer } = args;
-    let x = Input::new(x, layer)?;
-    let run = || {
-        let (outputs, channels, height, width) = weight.dims4()?;
-        let (w, largest) = offset_codes(codes, weight)?;
-        let at_once = exact_terms(&x, largest) / (height * width).max(1);
-        if at_once == 0 || (options.groups > 1 && channels > at_once) {
-            candle_core::bail!(
-                "{}: sums over {channels} channels of {height} × {width} kernel positions can reach \
-                 2^24, and cannot be cut",
-                layer.layer()
-            );
-        }
-        let acc = if options.groups > 1 {
-            float_conv2d(&x.offset_codes, &w, None, options)?
-        } else {
-            sum_of_segments(channels, at_once, |at, len| {
-                let of = |t: &Tensor| t.narrow(1, at, len)?.contiguous();
-                float_conv2d(&of(&x.offset_codes)?, &of(&w)?, None, options)
-            })?
-        };
-        let scales = scales(codes, &x, outputs, 1, 0)?.reshape((1, outputs, 1, 1))?;
-        let y = acc.broadcast_mul(&scales)?;
-        let y = match bias {
-            Some(bias) => y.broadcast_add(&bias.detach().reshape((1, outputs, 1, 1))?)?,
-            None => y,
-        };
-        straight_through(&y, &float_conv2d(&x.graph, weight, bias, options)?)
     };
     run().map_err(backend_error)
 }

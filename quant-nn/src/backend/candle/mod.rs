@@ -38,6 +38,7 @@
 mod batch_norm;
 mod conv;
 mod emulated;
+mod emulated_conv;
 mod fake_quantize;
 mod functions;
 mod input;

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use rten_tensor::NdTensorView;
 
 use super::float;
-use crate::backend::shape::ConvGeometry;
+use crate::backend::conv_shape::ConvGeometry;
 use quant_kernels::ConvShape;
 
 /// Images of floats: `[batch, channel, height, width]`.

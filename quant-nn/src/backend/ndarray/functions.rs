@@ -8,7 +8,8 @@ use super::integer::Operands;
 use super::param::CpuParam;
 use super::reuse::linear_into;
 use super::{float, float_conv, integer, integer_conv, language};
-use crate::backend::shape::{self, ConvGeometry, LayerInput};
+use crate::backend::conv_shape::ConvGeometry;
+use crate::backend::shape::{self, LayerInput};
 use crate::error::ForwardError;
 use crate::ops::Conv2dOptions;
 
