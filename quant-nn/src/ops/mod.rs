@@ -1,74 +1,12 @@
 //! The parameters of operations: plain values that layers and backends share.
 
+mod conv;
+
+pub use conv::{Conv2dOptions, ConvParams};
+
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
-
-/// How the kernel of a convolution moves over an image. Pairs are (vertical, horizontal).
-///
-/// ```
-/// use quant_nn::Conv2dOptions;
-///
-/// let options = Conv2dOptions::new().stride([2, 2]).padding([1, 1]);
-/// assert_eq!((options.dilation, options.groups), ([1, 1], 1));
-/// assert_eq!(options.padding, [[1, 1], [1, 1]]);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Conv2dOptions {
-    /// Pixels between neighbouring kernel positions; `[1, 1]` by default.
-    pub stride: [usize; 2],
-    /// Zeros added on each side, `[[top, bottom], [left, right]]`; none by default.
-    pub padding: [[usize; 2]; 2],
-    /// Pixels between neighbouring elements of the kernel; `[1, 1]` by default.
-    pub dilation: [usize; 2],
-    /// Groups of channels that are convolved separately; 1 by default. As many as there are input
-    /// channels make a depthwise convolution.
-    pub groups: usize,
-}
-
-impl Conv2dOptions {
-    /// The defaults.
-    pub const fn new() -> Self {
-        Self { stride: [1, 1], padding: [[0; 2]; 2], dilation: [1, 1], groups: 1 }
-    }
-
-    /// With this stride.
-    #[must_use]
-    pub const fn stride(self, stride: [usize; 2]) -> Self {
-        Self { stride, ..self }
-    }
-
-    /// With this padding: `[vertical, horizontal]`, the same on both sides.
-    #[must_use]
-    pub const fn padding(self, [vertical, horizontal]: [usize; 2]) -> Self {
-        self.padding_sides([[vertical; 2], [horizontal; 2]])
-    }
-
-    /// With a padding for each side: `[[top, bottom], [left, right]]`.
-    #[must_use]
-    pub const fn padding_sides(self, padding: [[usize; 2]; 2]) -> Self {
-        Self { padding, ..self }
-    }
-
-    /// With this dilation.
-    #[must_use]
-    pub const fn dilation(self, dilation: [usize; 2]) -> Self {
-        Self { dilation, ..self }
-    }
-
-    /// With this number of groups.
-    #[must_use]
-    pub const fn groups(self, groups: usize) -> Self {
-        Self { groups, ..self }
-    }
-}
-
-impl Default for Conv2dOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// What a product takes besides its input; see [`Backend::linear_into`](crate::Backend::linear_into).
 #[derive(Debug)]
@@ -102,47 +40,6 @@ impl<T: FloatTensor> Clone for LinearParams<'_, T> {
 }
 
 impl<T: FloatTensor> Copy for LinearParams<'_, T> {}
-
-/// What a convolution takes besides its input; see [`Backend::conv2d`](crate::Backend::conv2d).
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct ConvParams<'a, T: FloatTensor> {
-    /// `[out, in / groups, height, width]`
-    pub weight: &'a Param<T>,
-    /// `[out]`
-    pub bias: Option<&'a Param<T>>,
-    /// How the kernel moves.
-    pub options: Conv2dOptions,
-    /// How the input is quantized.
-    pub input: &'a ActivationQuantizer,
-}
-
-impl<'a, T: FloatTensor> ConvParams<'a, T> {
-    /// A convolution without bias, with the default options.
-    pub const fn new(weight: &'a Param<T>, input: &'a ActivationQuantizer) -> Self {
-        Self { weight, bias: None, options: Conv2dOptions::new(), input }
-    }
-
-    /// With this bias, `[out]`.
-    #[must_use]
-    pub fn bias(self, bias: Option<&'a Param<T>>) -> Self {
-        Self { bias, ..self }
-    }
-
-    /// With these options.
-    #[must_use]
-    pub fn options(self, options: Conv2dOptions) -> Self {
-        Self { options, ..self }
-    }
-}
-
-impl<T: FloatTensor> Clone for ConvParams<'_, T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T: FloatTensor> Copy for ConvParams<'_, T> {}
 
 /// The parameters of a batch norm, each `[channels]`; see
 /// [`Backend::batch_norm`](crate::Backend::batch_norm).
