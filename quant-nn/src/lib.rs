@@ -32,16 +32,18 @@
 //! # }
 //! ```
 //!
-//! Weights run in integers with one scale per tensor, per output channel (the first axis) or, in
+//! Weights run in integers with one scale per tensor, per output channel (the first axis, or the
+//! [axis of outputs](ConvTranspose2dOptions::channel_axis) of a transposed convolution) or, in
 //! [`Linear`], per block. A [`Plan`](quant::Plan) warns of weights that do not run, and
 //! the forward pass refuses them ([`ForwardError::Pack`]).
 //!
 //! # Layers of your own
 //!
 //! The layers of this crate have no private access: they call [`Backend`], and so can yours. Over
-//! `ndarray`, [`linear`], [`conv2d`], [`embedding`] and [`layer_norm`] take parameters of every
-//! rank, and run a struct of your own in integers by one call. For more of the kernels, such as a
-//! fused `ReLU`, [`pack_weights`] turns a quantized tensor into packed weights.
+//! `ndarray`, [`linear`], [`conv2d`], [`conv1d`], [`conv_transpose2d`], [`conv_transpose1d`],
+//! [`embedding`] and [`layer_norm`] take parameters of every rank, and run a struct of your own in
+//! integers by one call. For more of the kernels, such as a fused `ReLU`, [`pack_weights`] turns a
+//! quantized tensor into packed weights.
 //!
 //! A parameter may be used twice in one forward pass, as the weight of an embedding that is also
 //! that of the last layer. It is one field, so it is quantized, saved and packed once:
@@ -101,16 +103,19 @@ pub use backend::Backend;
 #[cfg(feature = "candle")]
 pub use backend::candle;
 pub use backend::ndarray::{
-    CpuParam, CpuStorage, attention, causal_attention_into, conv2d, embedding, embedding_into,
-    keep_rows, layer_norm, linear, linear_into, matmul, pack, permute_columns, rms_norm_into, rope,
-    swiglu,
+    CpuParam, CpuStorage, attention, causal_attention_into, conv_transpose1d, conv_transpose2d,
+    conv1d, conv2d, embedding, embedding_into, keep_rows, layer_norm, linear, linear_into, matmul,
+    pack, permute_columns, rms_norm_into, rope, swiglu,
 };
 pub use error::ForwardError;
 pub use layers::{
-    BatchNorm2d, Conv2d, ConvNorm2d, Embedding, FoldError, FoldNorms, InputOrder, InputOrderError,
-    LayerNorm, Linear, RmsNorm,
+    BatchNorm2d, Conv1d, Conv2d, ConvNorm2d, ConvTranspose1d, ConvTranspose2d, Embedding,
+    FoldError, FoldNorms, InputOrder, InputOrderError, LayerNorm, Linear, RmsNorm,
 };
-pub use ops::{BatchNormParams, Conv2dOptions, ConvParams, LinearParams, Pool, Unary};
+pub use ops::{
+    BatchNormParams, Conv1dOptions, Conv2dOptions, ConvParams, ConvTranspose1dOptions,
+    ConvTranspose2dOptions, LinearParams, Pool, Unary,
+};
 pub use weights::{
     PackWeightsError, pack_weights, pack_weights_for_dynamic, pack_weights_for_floats,
 };

@@ -7,7 +7,7 @@ use quant::{Module, Param, QuantizationScheme, Recipe};
 use quant_nn::{
     Backend, BatchNorm2d, Conv2d, Conv2dOptions, Embedding, ForwardError, Linear, Pool,
 };
-use tests::arrays::random;
+use tests::arrays::{bits, random};
 use tests::kernels::in_pool;
 
 fn recipe(scheme: &str, activations: ActivationScheme) -> Recipe {
@@ -16,10 +16,6 @@ fn recipe(scheme: &str, activations: ActivationScheme) -> Recipe {
 
 fn quantized<M: Module>(module: M, recipe: &Recipe) -> M {
     module.quantize_weights(recipe.clone()).unwrap().prepare(recipe).unwrap()
-}
-
-fn bits(x: &ArrayD<f32>) -> Vec<u32> {
-    x.iter().map(|x| x.to_bits()).collect()
 }
 
 /// Rule 7: the codes of a row, and its parameters.

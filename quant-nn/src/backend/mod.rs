@@ -6,12 +6,16 @@
 
 #[cfg(feature = "candle")]
 pub mod candle;
+pub(crate) mod conv_options;
 pub(crate) mod conv_shape;
 pub(crate) mod ndarray;
 pub(crate) mod shape;
 
 use crate::error::ForwardError;
-use crate::ops::{BatchNormParams, ConvParams, LinearParams, Pool, Unary};
+use crate::ops::{
+    BatchNormParams, Conv1dOptions, ConvParams, ConvTranspose1dOptions, ConvTranspose2dOptions,
+    LinearParams, Pool, Unary,
+};
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
@@ -74,6 +78,37 @@ pub trait Backend: FloatTensor + Clone {
     fn conv2d(
         x: &Self::Activation,
         conv: ConvParams<'_, Self>,
+    ) -> Result<Self::Activation, ForwardError>;
+
+    /// The convolution of `x`, `[batch, in, length]`, with `w`, `[out, in / groups, length]`, plus `b`,
+    /// `[out]`: as [`conv2d`](Self::conv2d) of images of height 1.
+    ///
+    /// # Errors
+    /// As [`conv2d`](Self::conv2d).
+    fn conv1d(
+        x: &Self::Activation,
+        conv: ConvParams<'_, Self, Conv1dOptions>,
+    ) -> Result<Self::Activation, ForwardError>;
+
+    /// The transposed convolution of `x`, `[batch, in, height, width]`, with `w`,
+    /// `[in, out / groups, height, width]`, plus `b`, `[out]`.
+    ///
+    /// # Errors
+    /// As [`conv2d`](Self::conv2d); and channels of the weight that do not lie along its
+    /// [axis of outputs](ConvTranspose2dOptions::channel_axis), if the input is quantized.
+    fn conv_transpose2d(
+        x: &Self::Activation,
+        conv: ConvParams<'_, Self, ConvTranspose2dOptions>,
+    ) -> Result<Self::Activation, ForwardError>;
+
+    /// The transposed convolution of `x`, `[batch, in, length]`, with `w`,
+    /// `[in, out / groups, length]`, plus `b`, `[out]`.
+    ///
+    /// # Errors
+    /// As [`conv_transpose2d`](Self::conv_transpose2d).
+    fn conv_transpose1d(
+        x: &Self::Activation,
+        conv: ConvParams<'_, Self, ConvTranspose1dOptions>,
     ) -> Result<Self::Activation, ForwardError>;
 
     /// What [`ConvNorm2d::forward`](crate::ConvNorm2d::forward) computes: the convolution, and then

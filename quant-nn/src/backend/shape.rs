@@ -18,10 +18,6 @@ impl<'a> LayerInput<'a> {
         Self { operation: "linear", quantizer }
     }
 
-    pub(crate) fn conv2d(quantizer: &'a ActivationQuantizer) -> Self {
-        Self { operation: "conv2d", quantizer }
-    }
-
     /// The layer in errors: its path, or its operation where the quantizer does not know the path.
     pub(crate) fn layer(self) -> ParamId {
         let path = self.quantizer.id().and_then(|id| id.as_str().rsplit_once('.'));

@@ -6,7 +6,9 @@
 mod batch_norm;
 mod bias;
 mod conv;
+mod conv1d;
 mod conv_norm;
+mod conv_transpose;
 mod embedding;
 mod input_order;
 mod layer_norm;
@@ -16,6 +18,8 @@ mod rms_norm;
 pub use batch_norm::BatchNorm2d;
 pub use conv::Conv2d;
 pub use conv_norm::{ConvNorm2d, FoldError, FoldNorms};
+pub use conv_transpose::{ConvTranspose1d, ConvTranspose2d};
+pub use conv1d::Conv1d;
 pub use embedding::Embedding;
 pub use input_order::{InputOrder, InputOrderError};
 pub use layer_norm::LayerNorm;

@@ -1,8 +1,11 @@
 //! The parameters of operations: plain values that layers and backends share.
 
 mod conv;
+mod conv_transpose;
 
-pub use conv::{Conv2dOptions, ConvParams};
+pub use conv::{Conv1dOptions, Conv2dOptions, ConvParams};
+pub(crate) use conv_transpose::channel_axis;
+pub use conv_transpose::{ConvTranspose1dOptions, ConvTranspose2dOptions};
 
 use quant::FloatTensor;
 use quant::Param;

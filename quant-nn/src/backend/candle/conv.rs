@@ -3,26 +3,33 @@
 use candle_core::{DType, Result as CandleResult, Tensor};
 use quant::Param;
 
+use super::emulated_conv::{self, Emulated};
 use super::input::{ConvArgs, fake_quantized, observe};
 use super::op::{add_bias_gradient, precomputed_binary, straight_through};
 use super::tensor::{Storage, values};
 use super::weight::{Weight, weight_graph};
-use super::{backend_error, emulated, emulated_conv};
+use super::{backend_error, emulated};
 use crate::backend::Backend;
-use crate::backend::conv_shape::ConvGeometry;
+use crate::backend::conv_options::ConvOptions;
+use crate::backend::ndarray::convolution::Convolution;
 use crate::backend::ndarray::integer::{self, Operands};
-use crate::backend::ndarray::{float, float_conv, integer_conv};
 use crate::backend::shape::{self, LayerInput};
 use crate::error::ForwardError;
 use crate::fold::fold;
 use crate::ops::{BatchNormParams, ConvParams};
 use crate::train_state::FakeWeight;
 
-pub(super) fn conv2d<T: Storage>(
+/// A kind of convolution that runs on slices and, where there are no integer kernels, by candle.
+pub(super) trait Runs: ConvOptions<Geometry: Convolution, In2d: Emulated> {}
+
+impl<O: ConvOptions<Geometry: Convolution, In2d: Emulated>> Runs for O {}
+
+/// A convolution of any kind.
+pub(super) fn convolve<T: Storage, O: Runs>(
     x: &Tensor,
-    conv: ConvParams<'_, T>,
+    conv: ConvParams<'_, T, O>,
 ) -> Result<Tensor, ForwardError> {
-    let layer = LayerInput::conv2d(conv.input);
+    let layer = conv.options.layer(conv.input);
     let bias = conv.bias.map(Param::value);
     let bias = bias.as_deref().map(Storage::tensor);
     let args = ConvArgs { bias, options: conv.options, layer };
@@ -39,7 +46,7 @@ pub(super) fn conv2d_norm<T: Storage + Backend<Activation = Tensor>>(
     let Some(fake) = FakeWeight::active(conv.weight) else {
         return T::batch_norm(&T::conv2d(x, conv)?, norm);
     };
-    let layer = LayerInput::conv2d(conv.input);
+    let layer = conv.options.layer(conv.input);
     let (weight, bias) = fold(conv, norm)?;
     let gradients = folding_graph(conv, norm).map_err(backend_error)?;
     let with_gradient = |value: &T, gradient| straight_through(value.tensor(), gradient);
@@ -70,33 +77,33 @@ fn folding_graph<T: Storage>(
 }
 
 /// The convolution of `x` with a weight of this shape.
-fn run<T: Storage>(
+fn run<T: Storage, O: Runs>(
     x: &Tensor,
     weight: &Weight<'_, T>,
     weight_shape: &[usize],
-    args: ConvArgs<'_>,
+    args: ConvArgs<'_, O>,
 ) -> Result<Tensor, ForwardError> {
     let ConvArgs { bias, options, layer } = args;
-    let geometry = ConvGeometry::new(x.dims(), weight_shape, options, layer)?;
-    shape::check_bias(bias.map(Tensor::dims), geometry.shape.out_channels, layer)?;
+    let geometry = options.geometry(x.dims(), weight_shape, layer)?;
+    shape::check_bias(bias.map(Tensor::dims), geometry.out_channels(), layer)?;
     observe(x, layer)?;
+    let dims = geometry.output_dims();
     let on_cpu = !emulated::is_used(x) && x.dtype() == DType::F32;
     match weight {
         Weight::Float(weight) if !on_cpu => {
-            return emulated_conv::float_conv2d(x, weight, bias, options).map_err(backend_error);
+            return emulated_conv::in_floats(x, weight, args, &dims);
         }
         Weight::Fake(codes, graph) if !on_cpu => {
-            return emulated_conv::conv2d(x, codes, graph, args);
+            return emulated_conv::in_whole_numbers(x, codes, graph, args, &dims);
         }
         _ => {}
     }
     let dtype = x.dtype();
     let x = x.to_dtype(DType::F32).map_err(backend_error)?;
     let x_values = values(&x).map_err(backend_error)?;
-    let y = run_on_slices(&x_values, weight, &geometry, args)?;
-    let dims = geometry.output_dims();
+    let y = run_on_slices(&x_values, weight, &geometry, bias, layer)?;
     let Some(graph) = weight_graph(weight, &x)? else {
-        return Tensor::from_vec(y, &dims, x.device())
+        return Tensor::from_vec(y, dims, x.device())
             .and_then(|y| y.to_dtype(dtype))
             .map_err(backend_error);
     };
@@ -105,35 +112,38 @@ fn run<T: Storage>(
         _ => fake_quantized(&x, &x_values, layer, geometry.image_len())?,
     };
     conv_with_gradients(&x, &graph, geometry, y)
-        .and_then(|y| add_bias_gradient(y, bias, |dy| dy.sum((0, 2, 3))))
+        .and_then(|y| add_bias_gradient(y, bias, sum_of_channels))
         .map_err(backend_error)
+}
+
+/// The sum for each channel of `[batch, channel, …]`.
+fn sum_of_channels(dy: &Tensor) -> CandleResult<Tensor> {
+    dy.flatten_from(2)?.sum((0, 2))
 }
 
 /// The values of the convolution, computed on the CPU.
 fn run_on_slices<T: Storage>(
     x: &[f32],
     weight: &Weight<'_, T>,
-    geometry: &ConvGeometry,
-    args: ConvArgs<'_>,
+    geometry: &impl Convolution,
+    bias: Option<&Tensor>,
+    layer: LayerInput<'_>,
 ) -> Result<Vec<f32>, ForwardError> {
-    let ConvArgs { bias, layer, .. } = args;
     let bias = bias.map(values).transpose().map_err(backend_error)?;
     let bias = bias.as_deref();
     let mut y = vec![0.0; geometry.output_dims().iter().product()];
-    let is_float = integer::stays_float(layer.quantizer);
-    let operands = Operands { x: float_conv::images(geometry, x), bias, layer };
-    let mut in_floats = |weight: &[f32]| float_conv::conv2d(x, weight, bias, geometry, &mut y);
     match weight {
-        Weight::Float(weight) => in_floats(&values(weight).map_err(backend_error)?),
-        Weight::Fake(codes, _) if is_float => in_floats(&codes.dequantize()),
-        Weight::Quantized(param, tensor) if is_float => {
-            in_floats(&float::dequantized(tensor, param.cache())?);
+        Weight::Float(weight) => {
+            geometry.in_floats(x, &values(weight).map_err(backend_error)?, bias, &mut y);
+        }
+        Weight::Fake(codes, _) if integer::stays_float(layer.quantizer) => {
+            geometry.in_floats(x, &codes.dequantize(), bias, &mut y);
         }
         Weight::Fake(codes, _) => {
-            integer_conv::conv2d_once(operands, geometry.shape, codes, &mut y)?;
+            geometry.in_integers(Operands { x, bias, layer }, codes, None, &mut y)?;
         }
         Weight::Quantized(param, tensor) => {
-            integer_conv::conv2d(operands, geometry.shape, tensor, param.cache(), &mut y)?;
+            geometry.with_quantized(x, tensor, param.cache(), (bias, layer), &mut y)?;
         }
     }
     Ok(y)
@@ -143,13 +153,13 @@ fn run_on_slices<T: Storage>(
 fn conv_with_gradients(
     x: &Tensor,
     weight: &Tensor,
-    geometry: ConvGeometry,
+    geometry: impl Convolution,
     y: Vec<f32>,
 ) -> CandleResult<Tensor> {
     let (x_value, w_value) = (x.detach(), weight.detach());
-    precomputed_binary("conv2d", [x, weight], &geometry.output_dims(), y, move |dy| {
+    precomputed_binary("convolution", [x, weight], geometry.output_dims(), y, move |dy| {
         let (x, w, dy) = (values(&x_value)?, values(&w_value)?, values(dy)?);
-        let (dx, dw) = float_conv::conv2d_backward(&x, &w, &geometry, &dy);
+        let (dx, dw) = geometry.backward(&x, &w, &dy);
         let dx = Tensor::from_vec(dx, x_value.shape(), x_value.device())?;
         let dw = Tensor::from_vec(dw, w_value.shape(), w_value.device())?;
         Ok([Some(dx), Some(dw)])

@@ -181,7 +181,7 @@ pub(super) fn sum_of_segments(
 }
 
 /// The scales `sa · sw` of the outputs (of one block along K).
-pub(super) fn scales(
+fn scales(
     codes: &QuantizedTensor,
     input: &Input,
     outputs: usize,

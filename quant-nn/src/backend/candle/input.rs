@@ -13,14 +13,13 @@ use super::tensor::values;
 use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
 use crate::fake_quant::FakeQuantizer;
-use crate::ops::Conv2dOptions;
 use crate::train_state::learned_scale;
 
 /// What a convolution takes besides its input and its weight.
 #[derive(Clone, Copy)]
-pub(super) struct ConvArgs<'a> {
+pub(super) struct ConvArgs<'a, O> {
     pub(super) bias: Option<&'a Tensor>,
-    pub(super) options: Conv2dOptions,
+    pub(super) options: O,
     pub(super) layer: LayerInput<'a>,
 }
 

@@ -57,7 +57,10 @@ use quant::activation::ActivationQuantizer;
 use super::Backend;
 use super::shape::{self, LayerInput};
 use crate::error::ForwardError;
-use crate::ops::{BatchNormParams, ConvParams, Pool, Unary};
+use crate::ops::{
+    BatchNormParams, Conv1dOptions, ConvParams, ConvTranspose1dOptions, ConvTranspose2dOptions,
+    Pool, Unary,
+};
 
 macro_rules! backend {
     ($storage:ty) => {
@@ -74,7 +77,28 @@ macro_rules! backend {
             }
 
             fn conv2d(x: &Tensor, conv: ConvParams<'_, Self>) -> Result<Tensor, ForwardError> {
-                conv::conv2d(x, conv)
+                conv::convolve(x, conv)
+            }
+
+            fn conv1d(
+                x: &Tensor,
+                conv: ConvParams<'_, Self, Conv1dOptions>,
+            ) -> Result<Tensor, ForwardError> {
+                conv::convolve(x, conv)
+            }
+
+            fn conv_transpose2d(
+                x: &Tensor,
+                conv: ConvParams<'_, Self, ConvTranspose2dOptions>,
+            ) -> Result<Tensor, ForwardError> {
+                conv::convolve(x, conv)
+            }
+
+            fn conv_transpose1d(
+                x: &Tensor,
+                conv: ConvParams<'_, Self, ConvTranspose1dOptions>,
+            ) -> Result<Tensor, ForwardError> {
+                conv::convolve(x, conv)
             }
 
             fn conv2d_norm(

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use rten_tensor::NdTensorView;
 
 use super::float;
-use crate::backend::conv_shape::ConvGeometry;
+use crate::backend::conv_shape::{ConvGeometry, ConvTransposeGeometry};
 use quant_kernels::ConvShape;
 
 /// Images of floats: `[batch, channel, height, width]`.
@@ -13,11 +13,6 @@ pub(crate) struct FloatImages<'a> {
     pub(crate) values: &'a [f32],
     pub(crate) batch: usize,
     pub(crate) size: [usize; 2],
-}
-
-/// The images of these values.
-pub(crate) fn images<'a>(geometry: &ConvGeometry, values: &'a [f32]) -> FloatImages<'a> {
-    FloatImages { values, batch: geometry.batch, size: geometry.size }
 }
 
 /// The convolution of images `[batch, in, height, width]` into `y`, whose elements are 0: products
@@ -32,11 +27,7 @@ pub(crate) fn conv2d(
     let ConvShape { out_channels, groups, .. } = geometry.shape;
     let ([group_in, group_out], [pixels, outputs]) = (geometry.group_channels(), geometry.pixels());
     let rows = geometry.im2col_rows();
-    let add_bias = |y: &mut [f32]| {
-        for (y, bias) in y.chunks_mut(outputs).zip(bias.into_iter().flatten()) {
-            y.iter_mut().for_each(|y| *y += bias);
-        }
-    };
+    let add_bias = |y: &mut [f32]| add_bias(y, bias.unwrap_or_default(), outputs);
     if y.is_empty() {
         return;
     }
@@ -92,10 +83,29 @@ fn for_each_pixel(
     }
 }
 
-/// The number of images whose weight gradients are summed by one thread. It is fixed, so that sums
-/// do not depend on the number of threads.
-#[cfg(feature = "candle")]
-const IMAGES: usize = 8;
+/// The transposed convolution of images `[batch, in, height, width]` into `y`, whose elements are 0:
+/// the gradient by its input of the convolution from `y` to `x`.
+pub(crate) fn conv_transpose2d(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    geometry: &ConvTransposeGeometry,
+    y: &mut [f32],
+) {
+    let adjoint = &geometry.adjoint;
+    input_gradient(weight, adjoint, x, y);
+    if let Some(bias) = bias {
+        let [pixels, _] = adjoint.pixels();
+        y.chunks_mut(bias.len().max(1) * pixels.max(1)).for_each(|y| add_bias(y, bias, pixels));
+    }
+}
+
+/// Adds one number to each channel of `pixels` elements of an image.
+fn add_bias(y: &mut [f32], bias: &[f32], pixels: usize) {
+    for (y, bias) in y.chunks_mut(pixels.max(1)).zip(bias) {
+        y.iter_mut().for_each(|y| *y += bias);
+    }
+}
 
 /// The gradients of [`conv2d`]: of the images and of the weight.
 #[cfg(feature = "candle")]
@@ -105,60 +115,92 @@ pub(crate) fn conv2d_backward(
     geometry: &ConvGeometry,
     dy: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
-    let (mut dx, mut dw) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
-    let image = geometry.image_len();
-    let result = geometry.shape.out_channels * geometry.pixels()[1];
+    let mut dx = vec![0.0; x.len()];
+    input_gradient(weight, geometry, dy, &mut dx);
+    (dx, weight_gradient(x, geometry, dy, weight.len()))
+}
+
+/// The gradients of [`conv_transpose2d`]: of the images and of the weight.
+#[cfg(feature = "candle")]
+pub(crate) fn conv_transpose2d_backward(
+    x: &[f32],
+    weight: &[f32],
+    geometry: &ConvTransposeGeometry,
+    dy: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let mut dx = vec![0.0; x.len()];
+    conv2d(dy, weight, None, &geometry.adjoint, &mut dx);
+    (dx, weight_gradient(dy, &geometry.adjoint, x, weight.len()))
+}
+
+/// Adds the gradient of the images of [`conv2d`] to `dx`.
+fn input_gradient(weight: &[f32], geometry: &ConvGeometry, dy: &[f32], dx: &mut [f32]) {
+    let (image, result) = (geometry.image_len(), geometry.result_len());
     if image * result * weight.len() == 0 {
-        return (dx, dw);
+        return;
     }
-    let images = x.par_chunks(IMAGES * image).zip(dx.par_chunks_mut(IMAGES * image));
+    let ([group_in, group_out], [pixels, outputs]) = (geometry.group_channels(), geometry.pixels());
+    let rows = geometry.im2col_rows();
+    let images = dx.par_chunks_mut(image).zip(dy.par_chunks(result));
+    images.for_each(|(dx, dy)| {
+        let mut columns = vec![0.0; rows * outputs];
+        for group in 0..geometry.shape.groups {
+            let dy = &dy[group * group_out * outputs..][..group_out * outputs];
+            let dy = NdTensorView::from_data([group_out, outputs], dy);
+            let weights = &weight[group * group_out * rows..][..group_out * rows];
+            let weights = NdTensorView::from_data([group_out, rows], weights);
+            float::product(weights.transposed(), dy, 1.0, &mut columns);
+            col2im(&columns, geometry, &mut dx[group * group_in * pixels..][..group_in * pixels]);
+        }
+    });
+}
+
+/// The number of images whose weight gradients are summed by one thread. It is fixed, so that sums
+/// do not depend on the number of threads.
+#[cfg(feature = "candle")]
+const IMAGES: usize = 8;
+
+/// The gradient of the weight of [`conv2d`], `len` elements.
+#[cfg(feature = "candle")]
+fn weight_gradient(x: &[f32], geometry: &ConvGeometry, dy: &[f32], len: usize) -> Vec<f32> {
+    let mut dw = vec![0.0; len];
+    let (image, result) = (geometry.image_len(), geometry.result_len());
+    if image * result * len == 0 {
+        return dw;
+    }
+    let images = x.par_chunks(IMAGES * image).zip(dy.par_chunks(IMAGES * result));
     let parts: Vec<Vec<f32>> = images
-        .zip(dy.par_chunks(IMAGES * result))
-        .map(|((x, dx), dy)| {
-            let mut dw = vec![0.0; weight.len()];
-            let images = x.chunks(image).zip(dx.chunks_mut(image)).zip(dy.chunks(result));
-            for ((x, dx), dy) in images {
-                image_backward(x, weight, geometry, dy, dx, &mut dw);
-            }
+        .map(|(x, dy)| {
+            let mut dw = vec![0.0; len];
+            let images = x.chunks(image).zip(dy.chunks(result));
+            images.for_each(|(x, dy)| add_weight_gradient(x, geometry, dy, &mut dw));
             dw
         })
         .collect();
     for part in parts {
         dw.iter_mut().zip(part).for_each(|(dw, part)| *dw += part);
     }
-    (dx, dw)
+    dw
 }
 
-/// Adds the gradients of one image.
+/// Adds the gradient of the weight by one image.
 #[cfg(feature = "candle")]
-fn image_backward(
-    x: &[f32],
-    weight: &[f32],
-    geometry: &ConvGeometry,
-    dy: &[f32],
-    dx: &mut [f32],
-    dw: &mut [f32],
-) {
+fn add_weight_gradient(x: &[f32], geometry: &ConvGeometry, dy: &[f32], dw: &mut [f32]) {
     let ([group_in, group_out], [pixels, outputs]) = (geometry.group_channels(), geometry.pixels());
     let rows = geometry.im2col_rows();
     let (mut columns, mut sum) = (vec![0.0; rows * outputs], vec![0.0; group_out * rows]);
     for group in 0..geometry.shape.groups {
-        let of_group = group * group_in * pixels..(group + 1) * group_in * pixels;
-        let of_weight = group * group_out * rows..(group + 1) * group_out * rows;
-        im2col(&x[of_group.clone()], geometry, &mut columns);
+        im2col(&x[group * group_in * pixels..][..group_in * pixels], geometry, &mut columns);
         let dy = &dy[group * group_out * outputs..][..group_out * outputs];
         let dy = NdTensorView::from_data([group_out, outputs], dy);
         let view = NdTensorView::from_data([rows, outputs], &*columns);
         float::product(dy, view.transposed(), 1.0, &mut sum);
-        dw[of_weight.clone()].iter_mut().zip(&sum).for_each(|(dw, sum)| *dw += sum);
-        let weights = NdTensorView::from_data([group_out, rows], &weight[of_weight]);
-        float::product(weights.transposed(), dy, 1.0, &mut columns);
-        col2im(&columns, geometry, &mut dx[of_group]);
+        let dw = &mut dw[group * group_out * rows..][..group_out * rows];
+        dw.iter_mut().zip(&sum).for_each(|(dw, sum)| *dw += sum);
     }
 }
 
 /// Adds the columns to the pixels that [`im2col`] copied them from.
-#[cfg(feature = "candle")]
 fn col2im(columns: &[f32], geometry: &ConvGeometry, x: &mut [f32]) {
     let (kernel_len, [pixels, outputs]) = (geometry.kernel_len(), geometry.pixels());
     for (row, values) in columns.chunks(outputs).enumerate() {

@@ -4,14 +4,11 @@ use ndarray::{Array, Array2, ArrayD, Dimension, Ix2, IxDyn};
 use quant::FloatTensor;
 use quant::activation::ActivationQuantizer;
 
-use super::integer::Operands;
 use super::param::CpuParam;
 use super::reuse::linear_into;
-use super::{float, float_conv, integer, integer_conv, language};
-use crate::backend::conv_shape::ConvGeometry;
-use crate::backend::shape::{self, LayerInput};
+use super::{float, language};
+use crate::backend::shape;
 use crate::error::ForwardError;
-use crate::ops::Conv2dOptions;
 
 /// `x · wᵀ + b`: `x` is `[…, in]`, `w` is `[out, in]`, `b` is `[out]`, the result `[…, out]`.
 ///
@@ -60,48 +57,6 @@ pub fn linear<D: Dimension>(
     let mut y = Array::zeros(D::zeros(x.ndim()));
     linear_into(x, weight, bias, input, &mut y)?;
     Ok(y)
-}
-
-/// The convolution of `x`, `[batch, in, height, width]`, with `w`,
-/// `[out, in / groups, height, width]`, plus `b`, `[out]`.
-///
-/// As [`linear`], except that a quantized weight with a float input is dequantized once, and that
-/// weights quantized in blocks do not run in integers. A dynamic input that is per row has a range
-/// for each image.
-///
-/// # Errors
-/// As [`linear`].
-pub fn conv2d<D: Dimension>(
-    x: &Array<f32, D>,
-    weight: &dyn CpuParam,
-    bias: Option<&dyn CpuParam>,
-    options: Conv2dOptions,
-    input: &ActivationQuantizer,
-) -> Result<Array<f32, D>, ForwardError> {
-    let layer = LayerInput::conv2d(input);
-    let geometry = ConvGeometry::new(x.shape(), &weight.shape(), options, layer)?;
-    let bias_shape = bias.map(CpuParam::shape);
-    shape::check_bias(bias_shape.as_deref(), geometry.shape.out_channels, layer)?;
-    let values = FloatTensor::values(x);
-    input.observe(&values)?;
-    let bias = bias.map(CpuParam::values);
-    let bias = bias.as_deref();
-    let mut y = vec![0.0; geometry.output_dims().iter().product()];
-    match weight.quantized() {
-        None => {
-            layer.check_float()?;
-            float_conv::conv2d(&values, &weight.values(), bias, &geometry, &mut y);
-        }
-        Some(tensor) if integer::stays_float(input) => {
-            let weight = float::dequantized(tensor, weight.cache())?;
-            float_conv::conv2d(&values, &weight, bias, &geometry, &mut y);
-        }
-        Some(tensor) => {
-            let operands = Operands { x: float_conv::images(&geometry, &values), bias, layer };
-            integer_conv::conv2d(operands, geometry.shape, tensor, weight.cache(), &mut y)?;
-        }
-    }
-    Ok(array(&geometry.output_dims(), y))
 }
 
 /// The rows of `w`, `[rows, n]`, at `indices`: `[indices, n]`. Rows of a quantized weight are

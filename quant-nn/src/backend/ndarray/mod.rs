@@ -1,15 +1,18 @@
 //! The backend over `ndarray`: integer products by `quant-kernels`, float products and functions by
 //! the crates of `rten`.
 //!
-//! The public operations are in `functions.rs`; start reading there. `integer.rs`, `float.rs`,
-//! `integer_conv.rs`, `float_conv.rs` and `pool.rs` compute on slices, and serve the candle backend, too.
+//! The public operations are in `functions.rs` and `conv_functions.rs`; start reading there.
+//! `integer.rs`, `float.rs`, `integer_conv.rs`, `float_conv.rs` and `pool.rs` compute on slices, and serve the
+//! candle backend, too; `convolution.rs` chooses between the two kinds of convolutions.
 
 mod attention;
+mod conv_functions;
+pub(crate) mod convolution;
 pub(crate) mod float;
-pub(crate) mod float_conv;
+mod float_conv;
 mod functions;
 pub(crate) mod integer;
-pub(crate) mod integer_conv;
+mod integer_conv;
 pub(crate) mod language;
 mod param;
 pub(crate) mod pool;
@@ -18,19 +21,25 @@ mod reuse;
 use ndarray::ArrayD;
 
 pub use attention::attention;
+pub use conv_functions::{conv_transpose1d, conv_transpose2d, conv1d, conv2d};
 pub use float::matmul;
-pub use functions::{conv2d, embedding, layer_norm, linear, permute_columns};
+pub use functions::{embedding, layer_norm, linear, permute_columns};
 pub use integer::pack;
 pub use param::{CpuParam, CpuStorage};
 pub use reuse::{
     causal_attention_into, embedding_into, keep_rows, linear_into, rms_norm_into, rope, swiglu,
 };
 
+use convolution::Convolution;
 use functions::array;
 
+use super::conv_options::ConvOptions;
 use super::{Backend, shape};
 use crate::error::ForwardError;
-use crate::ops::{BatchNormParams, ConvParams, LinearParams, Pool, Unary};
+use crate::ops::{
+    BatchNormParams, Conv1dOptions, ConvParams, ConvTranspose1dOptions, ConvTranspose2dOptions,
+    LinearParams, Pool, Unary,
+};
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
@@ -62,8 +71,25 @@ impl Backend for ArrayD<f32> {
     }
 
     fn conv2d(x: &Self, conv: ConvParams<'_, Self>) -> Result<Self, ForwardError> {
-        let ConvParams { weight, bias, options, input } = conv;
-        conv2d(x, weight, bias.map(|bias| bias as &dyn CpuParam), options, input)
+        convolve(x, conv)
+    }
+
+    fn conv1d(x: &Self, conv: ConvParams<'_, Self, Conv1dOptions>) -> Result<Self, ForwardError> {
+        convolve(x, conv)
+    }
+
+    fn conv_transpose2d(
+        x: &Self,
+        conv: ConvParams<'_, Self, ConvTranspose2dOptions>,
+    ) -> Result<Self, ForwardError> {
+        convolve(x, conv)
+    }
+
+    fn conv_transpose1d(
+        x: &Self,
+        conv: ConvParams<'_, Self, ConvTranspose1dOptions>,
+    ) -> Result<Self, ForwardError> {
+        convolve(x, conv)
     }
 
     fn batch_norm(x: &Self, norm: BatchNormParams<'_, Self>) -> Result<Self, ForwardError> {
@@ -137,6 +163,13 @@ impl Backend for ArrayD<f32> {
         let row = x.shape().last().copied().unwrap_or(1).max(1);
         Ok(in_place(x, |values| float::softmax(values, row)))
     }
+}
+
+fn convolve<O: ConvOptions<Geometry: Convolution>>(
+    x: &ArrayD<f32>,
+    ConvParams { weight, bias, options, input }: ConvParams<'_, ArrayD<f32>, O>,
+) -> Result<ArrayD<f32>, ForwardError> {
+    conv_functions::convolve(x, weight, bias.map(|bias| bias as &dyn CpuParam), options, input)
 }
 
 /// `x` after `f` has changed its values, in row-major order, in place.

@@ -1,4 +1,13 @@
 //! Quantized tensors as the kernels take them.
+//!
+//! Those of products and convolutions are here, those of transposed convolutions in `transposed.rs`. The room
+//! imports `ops`.
+
+mod transposed;
+
+pub(crate) use transposed::TransposedWeights;
+#[cfg(feature = "candle")]
+pub(crate) use transposed::{check_transposed, output_channels};
 
 use core::borrow::Borrow;
 use core::fmt;
@@ -108,6 +117,15 @@ pub(crate) fn weights(tensor: &QuantizedTensor) -> Result<Weights<'_>, PackWeigh
     Ok(Weights { n, k, codes, granularity, scales, zero_points, minimums })
 }
 
+/// Refuses the weight of a convolution whose channels are not its outputs, and blocks.
+#[cfg(feature = "candle")]
+pub(crate) fn check_conv(tensor: &QuantizedTensor) -> Result<(), PackWeightsError> {
+    match weights(tensor)?.granularity {
+        Granularity::PerBlock(_) => Err(PackWeightsError::Pack(PackError::BlockedConv)),
+        _ => Ok(()),
+    }
+}
+
 /// The code of a minimum.
 fn least_code(bits: u32) -> &'static [i8] {
     const LEAST: [i8; 7] = [-2, -4, -8, -16, -32, -64, -128];
@@ -184,6 +202,13 @@ pub enum PackWeightsError {
         /// The scheme of the weight.
         scheme: QuantizationScheme,
     },
+    /// The channels of the scheme are not the outputs of a transposed convolution.
+    TransposedChannels {
+        /// The scheme of the weight.
+        scheme: QuantizationScheme,
+        /// The axis of the outputs.
+        axis: Axis,
+    },
     /// The kernel cannot pack the weight.
     Pack(PackError),
 }
@@ -197,6 +222,12 @@ impl fmt::Display for PackWeightsError {
                 "no kernel executes a weight quantized as {scheme}: channels must lie along the \
                  first axis, the outputs"
             ),
+            Self::TransposedChannels { scheme, axis } => write!(
+                f,
+                "no kernel executes the weight of a transposed convolution quantized as {scheme}: \
+                 channels must lie along axis {}, the outputs",
+                axis.index()
+            ),
             Self::Pack(error) => error.fmt(f),
         }
     }
@@ -205,7 +236,7 @@ impl fmt::Display for PackWeightsError {
 impl core::error::Error for PackWeightsError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Rank { .. } | Self::Channels { .. } => None,
+            Self::Rank { .. } | Self::Channels { .. } | Self::TransposedChannels { .. } => None,
             Self::Pack(error) => error.source(),
         }
     }
