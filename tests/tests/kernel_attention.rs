@@ -5,65 +5,147 @@ use quant::scheme::{KeyValueScheme, f16_to_f32, f32_to_f16};
 use tests::kernels::{in_pool, kernels};
 use tests::random::Random;
 
-/// A row of keys or values: integers, with the scale of each.
+/// Numbers in codes, with the scale of each.
+#[derive(Clone)]
 struct Row {
     codes: Vec<f32>,
     scales: Vec<f32>,
 }
 
-fn row(values: &[f32], scheme: KeyValueScheme) -> Row {
-    match scheme {
-        KeyValueScheme::F32 => Row { codes: values.to_vec(), scales: vec![1.0; values.len()] },
-        KeyValueScheme::Int8 => {
-            let most = values.iter().fold(0f32, |most, x| most.max(x.abs()));
-            let exact = f64::from(most) / 127.0;
-            let scale = if exact < f64::from(f32::MIN_POSITIVE) { 1.0 } else { exact as f32 };
-            let code = |x: &f32| (x / scale).round_ties_even().clamp(-127.0, 127.0);
-            Row { codes: values.iter().map(code).collect(), scales: vec![scale; values.len()] }
-        }
-        _ => {
-            let mut row = Row { codes: Vec::new(), scales: Vec::new() };
-            for block in values.chunks(32) {
-                let lo = block.iter().fold(0f64, |lo, x| lo.min(f64::from(*x)));
-                let hi = block.iter().fold(0f64, |hi, x| hi.max(f64::from(*x)));
-                let exact = ((hi - lo) / 15.0).max(1.0 / 16384.0);
-                let scale = f16_to_f32(f32_to_f16(exact as f32));
-                let zero = (-8.0 - lo / exact).round_ties_even().clamp(-8.0, 7.0) as f32;
-                for x in block {
-                    let code = ((x / scale).round_ties_even() + zero).clamp(-8.0, 7.0);
-                    row.codes.push(code - zero);
-                    row.scales.push(scale);
-                }
-            }
-            row
-        }
+impl Row {
+    fn value(&self, d: usize) -> f32 {
+        self.codes[d] * self.scales[d]
     }
 }
 
-/// The result of one query over rows of keys and values, by rule 17.
-fn reference(query: &[f32], keys: &[Row], values: &[Row], scheme: KeyValueScheme) -> Vec<f32> {
-    let root = (query.len() as f32).sqrt();
-    let mut weights: Vec<f32> = keys.iter().map(|key| score(query, key, scheme) / root).collect();
-    let len = weights.len();
-    Kernel::SCALAR.softmax(&mut weights, len).unwrap();
-    (0..query.len())
+/// A row as it is kept: as it is, or turned and in codes.
+fn row(values: &[f32], scheme: KeyValueScheme) -> Row {
+    match scheme {
+        KeyValueScheme::F32 => Row { codes: values.to_vec(), scales: vec![1.0; values.len()] },
+        KeyValueScheme::Int8 => bytes(&turned(values)),
+        _ => nibbles(&turned(values)),
+    }
+}
+
+/// The least scale of a block.
+const LEAST_SCALE: f64 = 1.0 / 262_144.0;
+
+/// The product with a Hadamard matrix of each run of as many elements as the largest power of two that
+/// divides the length.
+fn turned(values: &[f32]) -> Vec<f32> {
+    let len = 1 << values.len().trailing_zeros();
+    let mut row = values.to_vec();
+    let mut half = 1;
+    while half < len {
+        row = (0..row.len())
+            .map(|i| if i & half == 0 { row[i] + row[i + half] } else { row[i - half] - row[i] })
+            .collect();
+        half *= 2;
+    }
+    row.iter().map(|x| x * (1.0 / (len as f32).sqrt())).collect()
+}
+
+fn bytes(values: &[f32]) -> Row {
+    let mut row = Row { codes: Vec::new(), scales: Vec::new() };
+    for block in values.chunks(32) {
+        let most = block.iter().fold(0f64, |most, x| most.max(f64::from(x.abs())));
+        let scale = f16_to_f32(f32_to_f16((most / 127.0).max(LEAST_SCALE) as f32));
+        for x in block {
+            row.codes.push((x / scale).round_ties_even().clamp(-127.0, 127.0));
+            row.scales.push(scale);
+        }
+    }
+    row
+}
+
+fn nibbles(values: &[f32]) -> Row {
+    let mut row = Row { codes: Vec::new(), scales: Vec::new() };
+    for block in values.chunks(32) {
+        let lo = block.iter().fold(0f64, |lo, x| lo.min(f64::from(*x)));
+        let hi = block.iter().fold(0f64, |hi, x| hi.max(f64::from(*x)));
+        let exact = ((hi - lo) / 15.0).max(LEAST_SCALE);
+        let scale = f16_to_f32(f32_to_f16(exact as f32));
+        let zero = (-8.0 - lo / exact).round_ties_even().clamp(-8.0, 7.0) as f32;
+        for x in block {
+            let code = ((x / scale).round_ties_even() + zero).clamp(-8.0, 7.0);
+            row.codes.push(code - zero);
+            row.scales.push(scale);
+        }
+    }
+    row
+}
+
+/// A key, and what was subtracted from it.
+struct Key {
+    row: Row,
+    center: Option<Row>,
+}
+
+/// The keys of a head as they are kept.
+fn keys<'a>(values: impl Iterator<Item = &'a [f32]>, scheme: KeyValueScheme) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    for (position, values) in values.enumerate() {
+        if scheme != KeyValueScheme::Int4 {
+            keys.push(Key { row: row(values, scheme), center: None });
+            continue;
+        }
+        let center = match position {
+            0 => bytes(&vec![0.0; values.len()]),
+            _ if position % 32 == 0 => bytes(&mean(&keys[position - 32..])),
+            _ => keys[position - 1].center.clone().unwrap(),
+        };
+        let rest = turned(values).into_iter().enumerate().map(|(d, x)| x - center.value(d));
+        keys.push(Key { row: nibbles(&rest.collect::<Vec<_>>()), center: Some(center) });
+    }
+    keys
+}
+
+/// The mean of a panel of keys, as they are kept.
+fn mean(panel: &[Key]) -> Vec<f32> {
+    let center = panel[0].center.as_ref().unwrap();
+    (0..center.codes.len())
         .map(|d| {
-            let terms = weights.iter().zip(values);
-            terms.fold(0f32, |y, (p, value)| (p * value.scales[d]).mul_add(value.codes[d], y)) + 0.0
+            let sum = panel.iter().fold(0f32, |sum, key| sum + key.row.value(d));
+            center.value(d) + sum * (1.0 / 32.0)
         })
         .collect()
 }
 
-fn score(query: &[f32], key: &Row, scheme: KeyValueScheme) -> f32 {
+/// The result of one query over rows of keys and values, by rule 17.
+fn reference(query: &[f32], keys: &[Key], values: &[Row], scheme: KeyValueScheme) -> Vec<f32> {
+    let root = (query.len() as f32).sqrt();
+    let mut weights: Vec<f32> = keys.iter().map(|key| score(query, key, scheme) / root).collect();
+    let len = weights.len();
+    Kernel::SCALAR.softmax(&mut weights, len).unwrap();
+    let result: Vec<f32> = (0..query.len())
+        .map(|d| {
+            let terms = weights.iter().zip(values);
+            terms.fold(0f32, |y, (p, value)| (p * value.scales[d]).mul_add(value.codes[d], y))
+        })
+        .collect();
+    let result = if scheme == KeyValueScheme::F32 { result } else { turned(&result) };
+    result.into_iter().map(|y| y + 0.0).collect()
+}
+
+fn score(query: &[f32], key: &Key, scheme: KeyValueScheme) -> f32 {
     if scheme == KeyValueScheme::F32 {
-        return query.iter().zip(&key.codes).fold(0f32, |y, (q, k)| q.mul_add(*k, y));
+        return query.iter().zip(&key.row.codes).fold(0f32, |y, (q, k)| q.mul_add(*k, y));
     }
-    let query = row(query, KeyValueScheme::Int8);
-    let block = if scheme == KeyValueScheme::Int8 { query.codes.len() } else { 32 };
-    let mut y = 0f32;
-    for (i, (q, k)) in query.codes.chunks(block).zip(key.codes.chunks(block)).enumerate() {
+    let query = turned(query);
+    let most = query.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let exact = f64::from(most) / 127.0;
+    let scale = if exact < f64::from(f32::MIN_POSITIVE) { 1.0 } else { exact as f32 };
+    let code = |x: &f32| (x / scale).round_ties_even().clamp(-127.0, 127.0);
+    let codes: Vec<f32> = query.iter().map(code).collect();
+    let start = key.center.as_ref().map_or(0.0, |center| dot(0.0, &codes, scale, center));
+    dot(start, &codes, scale, &key.row)
+}
+
+/// `y` plus the products of blocks, each times its scales.
+fn dot(mut y: f32, query: &[f32], scale: f32, key: &Row) -> f32 {
+    for (i, (q, k)) in query.chunks(32).zip(key.codes.chunks(32)).enumerate() {
         let sum: i64 = q.iter().zip(k).map(|(q, k)| *q as i64 * *k as i64).sum();
-        y += sum as f32 * (query.scales[0] * key.scales[i * block]);
+        y += sum as f32 * (scale * key.scales[i * 32]);
     }
     y
 }
@@ -101,11 +183,14 @@ impl Case {
 
     fn reference(&self, scheme: KeyValueScheme) -> Vec<f32> {
         let KeyValueShape { heads, head_dim, .. } = self.shape;
-        let rows = |x: &[f32], head: usize| -> Vec<Row> {
-            x.chunks(head_dim).skip(head).step_by(heads).map(|x| row(x, scheme)).collect()
-        };
-        let kept: Vec<_> =
-            (0..heads).map(|head| (rows(&self.keys, head), rows(&self.values, head))).collect();
+        let kept: Vec<_> = (0..heads)
+            .map(|head| {
+                let [keys, values] = [&self.keys, &self.values]
+                    .map(|x| x.chunks(head_dim).skip(head).step_by(heads));
+                let values: Vec<_> = values.map(|x| row(x, scheme)).collect();
+                (self::keys(keys, scheme), values)
+            })
+            .collect();
         let queries = self.queries.chunks(head_dim).enumerate();
         queries
             .flat_map(|(i, query)| {
@@ -156,7 +241,7 @@ fn assert_same(found: &[f32], expected: &[f32], what: &str) {
 }
 
 /// Heads, query heads of each, dimensions, tokens.
-const SHAPES: [(usize, usize, usize, usize); 9] = [
+const SHAPES: [(usize, usize, usize, usize); 10] = [
     (3, 3, 64, 70),
     (1, 1, 1, 9),
     (2, 1, 5, 40),
@@ -166,6 +251,8 @@ const SHAPES: [(usize, usize, usize, usize); 9] = [
     (1, 25, 32, 37),
     (4, 1, 100, 3),
     (1, 2, 576, 12),
+    // More panels than there are positions in one.
+    (1, 1, 8, 1090),
 ];
 
 #[test]
@@ -201,12 +288,19 @@ fn results_do_not_depend_on_threads() {
     }
 }
 
+/// The largest element of a row that is turned.
+const LARGEST: f32 = 1.267_650_6e30;
+
 #[test]
 fn extreme_keys_and_values_give_the_same_bits_everywhere() {
     for scheme in KeyValueScheme::ALL {
         let mut case = case(2, 2, 40, 50, 0.5);
-        // Scales of 4 bits are in half precision.
-        let great = if scheme == KeyValueScheme::Int4 { 4e5 } else { f32::MAX };
+        let great = match scheme {
+            KeyValueScheme::F32 => f32::MAX,
+            // Scales are in half precision.
+            KeyValueScheme::Int8 => 1e6,
+            _ => 1e5,
+        };
         let extremes = [great, -great, 1e-45, -1e-45, 0.0, -0.0, 1e-20, f32::MIN_POSITIVE];
         let mut random = Random(3);
         for x in [&mut case.keys, &mut case.values, &mut case.queries] {
@@ -265,25 +359,43 @@ fn results_are_near_to_attention_in_f64() {
 
 #[test]
 fn truncated_tokens_are_forgotten() {
-    let case = case(2, 1, 48, 60, 0.5);
+    let case = case(2, 1, 48, 80, 0.5);
+    let row = 2 * 48;
+    let junk = vec![777.0; 80 * row];
     for scheme in KeyValueScheme::ALL {
-        for kernel in kernels() {
+        let expected = case.reference(scheme);
+        for (kernel, kept) in kernels().into_iter().flat_map(|kernel| [(kernel, 20), (kernel, 40)])
+        {
             let mut cache = case.cache(scheme);
-            let row = 2 * 48;
-            let junk = vec![777.0; 60 * row];
-            cache.append(kernel, &case.keys[..20 * row], &case.values[..20 * row]).unwrap();
-            cache.append(kernel, &junk[..40 * row], &junk[..40 * row]).unwrap();
-            cache.truncate(20);
-            cache.truncate(50);
-            assert_eq!(cache.len(), 20);
-            cache.append(kernel, &case.keys[20 * row..], &case.values[20 * row..]).unwrap();
+            let (keys, values) = (&case.keys[..kept * row], &case.values[..kept * row]);
+            cache.append(kernel, keys, values).unwrap();
+            let more = &junk[..(80 - kept) * row];
+            cache.append(kernel, more, more).unwrap();
+            cache.truncate(kept);
+            cache.truncate(80);
+            assert_eq!(cache.len(), kept);
+            let (keys, values) = (&case.keys[kept * row..], &case.values[kept * row..]);
+            cache.append(kernel, keys, values).unwrap();
             let mut out = vec![0.0; case.queries.len()];
             let mut scratch = AttentionScratch::new();
             kernel.attention(&case.queries, 2, &cache.clone(), &mut out, &mut scratch).unwrap();
-            assert_same(&out, &case.reference(scheme), kernel.name());
+            assert_same(&out, &expected, kernel.name());
             cache.clear();
             assert!(cache.is_empty());
         }
+    }
+}
+
+#[test]
+fn keys_that_drift_out_of_half_precision_are_an_error() {
+    let shape = KeyValueShape { heads: 1, head_dim: 1, capacity: 400 };
+    let keys: Vec<f32> = (0..400).map(|position| (position / 32) as f32 * 9e5).collect();
+    for kernel in kernels() {
+        let mut cache = KeyValueCache::new(shape, KeyValueScheme::Int4).unwrap();
+        let error = AttentionError::TooLarge { of: "keys", index: 352 };
+        assert_eq!(cache.append(kernel, &keys, &vec![1.0; 400]), Err(error));
+        assert_eq!(cache.len(), 0);
+        assert_eq!(cache.append(kernel, &keys[..352], &vec![1.0; 352]), Ok(()));
     }
 }
 
@@ -329,9 +441,11 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
     let full = AttentionError::Full { len: 2, tokens: 2, capacity: 3 };
     assert_eq!(append(&[1.0; 16], &[1.0; 16]), (Err(full), 2));
     let mut values = [1.0; 8];
-    values[5] = 1e30;
-    let scale = AttentionError::Scale { of: "values", index: 4 };
-    assert_eq!(append(&[1.0; 8], &values), (Err(scale), 2));
+    let too_large = AttentionError::TooLarge { of: "values", index: 4 };
+    for large in [1e10, LARGEST, LARGEST.next_up(), f32::MAX] {
+        values[5] = large;
+        assert_eq!(append(&[1.0; 8], &values), (Err(too_large), 2));
+    }
     values[5] = f32::INFINITY;
     let (result, len) = append(&[1.0; 8], &values);
     let error = result.unwrap_err();
@@ -356,5 +470,9 @@ fn what_does_not_fit_is_an_error_and_changes_nothing() {
     assert_eq!(attend(&[1.0; 16], 2, &mut [0.0; 8]), Err(length));
     let result = attend(&[f32::NAN; 8], 2, &mut [0.0; 8]);
     assert!(matches!(result, Err(AttentionError::NonFinite { of: "queries", .. })));
+    let mut queries = [1.0; 16];
+    queries[13] = -LARGEST.next_up();
+    let too_large = AttentionError::TooLarge { of: "queries", index: 12 };
+    assert_eq!(attend(&queries, 2, &mut [0.0; 16]), Err(too_large));
     assert_eq!(attend(&[], 2, &mut []), Ok(()));
 }

@@ -10,10 +10,12 @@
 //!     for some rows        sums of weighted values
 //! ```
 
-use super::cache::{BLOCK, KeyValueCache, PANEL};
+use super::cache::KeyValueCache;
 use super::queries::Queries;
 use super::scores::Scores;
+use super::sizes::{BLOCK, PANEL};
 use super::sums::{self, TILE, Tile, Values, Weights};
+use super::turn::turn;
 use crate::float::softmax::softmax;
 use crate::gemm::scratch::grown;
 use crate::gemm::shared::Shared;
@@ -106,16 +108,18 @@ impl Operation for Block<'_> {
             weighted(isa, values, seen, (&probabilities[..count * row_len], row_len), out);
         }
         for (i, row) in rows.enumerate() {
-            for (block, rows) in out.chunks_exact(padded).enumerate() {
-                let len = BLOCK.min(dim - block * BLOCK);
-                let start = call.place(head, row) + block * BLOCK;
-                // SAFETY: different heads and rows have different places, and no other worker has this
-                // head with these rows. The output is borrowed mutably for the call.
-                let place = unsafe { call.out.slice(start, len) };
-                for (place, value) in place.iter_mut().zip(&rows[i]) {
-                    // A weight of 0, as those of padding, may turn -0 into +0.
-                    *place = value + 0.0;
-                }
+            // SAFETY: different heads and rows have different places, and no other worker has this head
+            // with these rows. The output is borrowed mutably for the call.
+            let place = unsafe { call.out.slice(call.place(head, row), dim) };
+            for (place, rows) in place.chunks_mut(BLOCK).zip(out.chunks_exact(padded)) {
+                place.copy_from_slice(&rows[i][..place.len()]);
+            }
+            if call.cache.scheme() != KeyValueScheme::F32 {
+                turn(place);
+            }
+            for value in place {
+                // A weight of 0, as those of padding, may turn -0 into +0.
+                *value += 0.0;
             }
         }
     }

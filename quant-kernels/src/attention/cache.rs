@@ -1,23 +1,11 @@
-//! Keys and values, and the order in which they lie in memory.
+//! The keys and values of a sequence.
 
 use super::error::AttentionError;
+use super::panels::Panels;
+use super::parameters::Parameters;
+use super::sizes::{BLOCK, PANEL, zeroed};
 use crate::scheme::KeyValueScheme;
 use alloc::vec::Vec;
-use bytemuck::Zeroable;
-use bytemuck::allocation::try_zeroed_vec;
-
-/// Positions of a panel of keys.
-pub(super) const PANEL: usize = 32;
-
-/// The same dimensions of all positions of a panel, four bytes of each: a float, four codes of 8 bits, or
-/// eight codes of 4 bits.
-pub(super) type Step = [i32; PANEL];
-
-/// The bytes of a cache line, on one of which the keys begin.
-const CACHE_LINE: usize = 64;
-
-/// Dimensions of a head that share a scale at 4 bits.
-pub(super) const BLOCK: usize = 32;
 
 /// The most dimensions of a head: sums of products of 8-bit codes fit i32.
 const MOST_DIMENSIONS: usize = 1 << 16;
@@ -48,10 +36,12 @@ pub struct KeyValueShape {
 /// let mut cache = KeyValueCache::new(shape, KeyValueScheme::Int8)?;
 /// let mut scratch = AttentionScratch::new();
 /// // Two tokens, the first of which sees itself alone.
-/// cache.append(kernel, &[1.0, 0.0, 0.0, 1.0], &[127.0, 0.0, 0.0, 127.0])?;
+/// cache.append(kernel, &[1.0, 0.0, 0.0, 1.0], &[100.0, 0.0, 0.0, 100.0])?;
 /// let mut out = [0.0; 4];
 /// kernel.attention(&[0.0, 0.0, 0.0, 0.0], 1, &cache, &mut out, &mut scratch)?;
-/// assert_eq!(out, [127.0, 0.0, 63.5, 63.5]);
+/// for (value, exact) in out.iter().zip([100.0, 0.0, 50.0, 50.0]) {
+///     assert!((value - exact).abs() < 1e-4);
+/// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -59,27 +49,17 @@ pub struct KeyValueCache {
     pub(super) shape: KeyValueShape,
     scheme: KeyValueScheme,
     pub(super) len: usize,
-    /// For each head and panel its steps.
-    keys: Vec<i32>,
-    /// The words before the keys. Not a vector of aligned steps, because zeroed pages for that are written.
-    skipped: usize,
-    /// For each head and position a row of codes.
+    pub(super) keys: Panels,
+    /// For each panel of 4-bit keys, as a row of 8-bit codes, what is subtracted from them.
+    pub(super) centers: Panels,
+    /// For each head and position the codes of a row of values.
     pub(super) codes: Vec<u8>,
-    /// For each head and position a row of floats, if they are not quantized.
+    /// For each head and position a row of values, if they are not quantized.
     pub(super) floats: Vec<f32>,
-    pub(super) key_parameters: Parameters,
-    pub(super) value_parameters: Parameters,
-}
-
-/// Scales and zero points: for each head and block of dimensions, one for each position.
-#[derive(Clone, Debug)]
-pub(super) struct Parameters {
-    /// For 8 bits.
-    pub(super) scales: Vec<f32>,
-    /// For 4 bits, in half precision.
-    pub(super) halves: Vec<u16>,
-    /// The zero points of unsigned codes.
-    pub(super) zeros: Vec<u8>,
+    /// Those of values.
+    pub(super) parameters: Parameters,
+    /// A row of keys or values that is being quantized.
+    pub(super) turned: Vec<f32>,
 }
 
 impl KeyValueCache {
@@ -93,40 +73,28 @@ impl KeyValueCache {
         if heads == 0 || head_dim == 0 || head_dim > MOST_DIMENSIONS {
             return Err(AttentionError::Shape { heads, head_dim });
         }
-        let cache = Self {
-            shape,
-            scheme,
-            len: 0,
-            keys: Vec::new(),
-            skipped: 0,
-            codes: Vec::new(),
-            floats: Vec::new(),
-            key_parameters: Parameters::EMPTY,
-            value_parameters: Parameters::EMPTY,
-        };
-        cache.reserved().ok_or(AttentionError::Memory { capacity })
+        Self::reserved(shape, scheme).ok_or(AttentionError::Memory { capacity })
     }
 
     /// With memory for all tokens, if there is enough.
-    fn reserved(self) -> Option<Self> {
-        let KeyValueShape { heads, head_dim, capacity } = self.shape;
+    fn reserved(shape: KeyValueShape, scheme: KeyValueScheme) -> Option<Self> {
+        let KeyValueShape { heads, head_dim, capacity } = shape;
         let rows = heads.checked_mul(capacity)?;
-        let padded = heads.checked_mul(capacity.checked_next_multiple_of(PANEL)?)?;
-        let words = padded.checked_mul(self.steps())?;
-        let keys = zeroed::<i32>(words.checked_add(CACHE_LINE / size_of::<i32>())?)?;
-        let skipped = keys.as_ptr().align_offset(CACHE_LINE);
-        let (codes, floats) = match self.scheme {
+        let (codes, floats) = match scheme {
             KeyValueScheme::F32 => (0, head_dim),
-            KeyValueScheme::Int8 | KeyValueScheme::Int4 => (self.row_bytes(), 0),
+            KeyValueScheme::Int8 | KeyValueScheme::Int4 => (row_bytes(scheme, head_dim), 0),
         };
+        let centers = if scheme == KeyValueScheme::Int4 { capacity.div_ceil(PANEL) } else { 0 };
         Some(Self {
-            skipped: if skipped <= keys.len() - words { skipped } else { 0 },
-            keys,
+            shape,
+            scheme,
+            len: 0,
+            keys: Panels::new(scheme, heads, head_dim, capacity)?,
+            centers: Panels::new(KeyValueScheme::Int8, heads, head_dim, centers)?,
             codes: zeroed(rows.checked_mul(codes)?)?,
             floats: zeroed(rows.checked_mul(floats)?)?,
-            key_parameters: Parameters::new(self.scheme, padded.checked_mul(self.blocks())?)?,
-            value_parameters: Parameters::new(self.scheme, padded.checked_mul(self.blocks())?)?,
-            ..self
+            parameters: Parameters::new(scheme, heads, head_dim, capacity)?,
+            turned: zeroed(head_dim)?,
         })
     }
 
@@ -157,11 +125,12 @@ impl KeyValueCache {
 
     /// The bytes of memory that are reserved.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.keys)
+        self.keys.bytes()
+            + self.centers.bytes()
             + self.codes.len()
             + size_of_val(&*self.floats)
-            + self.key_parameters.bytes()
-            + self.value_parameters.bytes()
+            + self.parameters.bytes()
+            + size_of_val(&*self.turned)
     }
 
     /// Forgets the tokens from position `len` on; does nothing if there are no more than `len`.
@@ -180,80 +149,16 @@ impl KeyValueCache {
         self.shape.heads * self.shape.head_dim
     }
 
-    /// The steps of a panel.
-    pub(super) fn steps(&self) -> usize {
-        match self.scheme {
-            KeyValueScheme::F32 => self.shape.head_dim,
-            KeyValueScheme::Int8 => self.shape.head_dim.div_ceil(4),
-            KeyValueScheme::Int4 => self.shape.head_dim.div_ceil(8),
-        }
-    }
-
     /// Bytes of a row of codes of values.
     pub(super) fn row_bytes(&self) -> usize {
-        match self.scheme {
-            KeyValueScheme::Int4 => self.shape.head_dim.div_ceil(BLOCK) * (BLOCK / 2),
-            _ => self.shape.head_dim,
-        }
-    }
-
-    /// Blocks of dimensions with a scale each.
-    pub(super) fn blocks(&self) -> usize {
-        match self.scheme {
-            KeyValueScheme::Int4 => self.shape.head_dim.div_ceil(BLOCK),
-            _ => 1,
-        }
-    }
-
-    /// The panels of a head.
-    pub(super) fn panels(&self) -> usize {
-        self.shape.capacity.div_ceil(PANEL)
-    }
-
-    /// Where the keys of a panel begin, and their number of words.
-    fn panel_at(&self, head: usize, panel: usize) -> (usize, usize) {
-        let words = self.steps() * PANEL;
-        (self.skipped + (head * self.panels() + panel) * words, words)
-    }
-
-    /// The keys of a panel.
-    pub(super) fn panel(&self, head: usize, panel: usize) -> &[Step] {
-        let (start, words) = self.panel_at(head, panel);
-        self.keys[start..][..words].as_chunks().0
-    }
-
-    /// The keys of a panel.
-    pub(super) fn panel_mut(&mut self, head: usize, panel: usize) -> &mut [Step] {
-        let (start, words) = self.panel_at(head, panel);
-        self.keys[start..][..words].as_chunks_mut().0
-    }
-
-    /// Where the scales and zero points of a block begin.
-    #[inline(always)]
-    pub(super) fn parameters_at(&self, head: usize, block: usize) -> usize {
-        (head * self.blocks() + block) * self.panels() * PANEL
+        row_bytes(self.scheme, self.shape.head_dim)
     }
 }
 
-impl Parameters {
-    const EMPTY: Self = Self { scales: Vec::new(), halves: Vec::new(), zeros: Vec::new() };
-
-    fn new(scheme: KeyValueScheme, count: usize) -> Option<Self> {
-        let count_if = |used: bool| if used { count } else { 0 };
-        let four = scheme == KeyValueScheme::Int4;
-        Some(Self {
-            scales: zeroed(count_if(scheme == KeyValueScheme::Int8))?,
-            halves: zeroed(count_if(four))?,
-            zeros: zeroed(count_if(four))?,
-        })
+/// Bytes of a row of codes.
+fn row_bytes(scheme: KeyValueScheme, head_dim: usize) -> usize {
+    match scheme {
+        KeyValueScheme::Int4 => head_dim.div_ceil(BLOCK) * (BLOCK / 2),
+        _ => head_dim,
     }
-
-    fn bytes(&self) -> usize {
-        size_of_val(&*self.scales) + size_of_val(&*self.halves) + self.zeros.len()
-    }
-}
-
-/// Zeros, in pages that the system hands out when they are first used.
-fn zeroed<T: Zeroable>(len: usize) -> Option<Vec<T>> {
-    try_zeroed_vec(len).ok()
 }

@@ -70,7 +70,7 @@ impl Kernel {
     /// - The query heads are not a multiple of the heads of the cache.
     /// - `queries` does not have whole rows, or more of them than the cache has tokens; or `out` differs
     ///   from it in length.
-    /// - A query is not finite.
+    /// - An element of a query is not finite, or too large to be quantized.
     pub fn attention(
         self,
         queries: &[f32],
@@ -140,6 +140,6 @@ fn check(
         let (expected, found) = (queries.len(), out.len());
         return Err(AttentionError::Length { of: "output", expected, found });
     }
-    kernel.min_max(queries).map_err(|error| AttentionError::NonFinite { of, error })?;
+    cache.check_elements(kernel, of, queries)?;
     Ok(tokens)
 }

@@ -53,11 +53,11 @@ pub enum AttentionError {
         /// The element.
         error: NonFinite,
     },
-    /// The range of 32 dimensions is too wide for a scale in half precision.
-    Scale {
+    /// A row of a head has elements that are too large to be quantized.
+    TooLarge {
         /// The name of the slice.
         of: &'static str,
-        /// The index of the first of these dimensions.
+        /// The index of the first element of the row.
         index: usize,
     },
     /// The number of query heads is not a multiple of that of the cache.
@@ -98,8 +98,8 @@ impl fmt::Display for AttentionError {
                 )
             }
             Self::NonFinite { of, .. } => write!(f, "{of}: an element is not finite"),
-            Self::Scale { of, index } => {
-                write!(f, "{of}: the range from element {index} on is too wide for 4 bits")
+            Self::TooLarge { of, index } => {
+                write!(f, "{of}: the row of a head at element {index} is too large to be quantized")
             }
             Self::QueryHeads { query_heads, heads } => {
                 write!(f, "{query_heads} query heads are not a multiple of {heads} heads of keys")

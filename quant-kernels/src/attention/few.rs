@@ -3,7 +3,7 @@
 //! They are converted in registers, without a tile that further rows could use. With 4 bits, converting
 //! takes as long as a tile saves.
 
-use super::cache::BLOCK;
+use super::sizes::BLOCK;
 use super::sums::{TILE, Values, Weights};
 use crate::isa::Isa;
 use crate::scheme::KeyValueScheme;

@@ -8,12 +8,17 @@ mod append;
 #[allow(unsafe_code)]
 mod block;
 mod cache;
+mod centers;
 mod driver;
 mod error;
 mod few;
+mod panels;
+mod parameters;
 mod queries;
 mod scores;
+mod sizes;
 mod sums;
+mod turn;
 
 pub use cache::{KeyValueCache, KeyValueShape};
 pub use driver::AttentionScratch;

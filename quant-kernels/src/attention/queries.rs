@@ -1,7 +1,8 @@
 //! Queries, as scores read them.
 
 use super::append::{codes, symmetric, words};
-use super::cache::BLOCK;
+use super::sizes::BLOCK;
+use super::turn::turn;
 use crate::gemm::scratch::grown;
 use crate::isa::Isa;
 use alloc::vec::Vec;
@@ -19,6 +20,8 @@ pub(super) struct Queries {
     /// For each row its scale.
     scales: Vec<f32>,
     blocks: usize,
+    /// A row that is being quantized.
+    turned: Vec<f32>,
 }
 
 impl Queries {
@@ -30,12 +33,15 @@ impl Queries {
         grown(&mut self.scales, rows, 0.0);
     }
 
-    /// Quantizes a row.
+    /// Turns a row and quantizes it.
     #[inline(always)]
     pub(super) fn set<I: Isa>(&mut self, isa: I, row: usize, values: &[f32]) {
-        let affine = symmetric(isa, values);
+        let turned = grown(&mut self.turned, values.len(), 0.0);
+        turned.copy_from_slice(values);
+        turn(turned);
+        let affine = symmetric(isa, turned);
         self.scales[row] = affine.scale();
-        for (block, values) in values.chunks(BLOCK).enumerate() {
+        for (block, values) in turned.chunks(BLOCK).enumerate() {
             let codes = codes(isa, affine, values);
             let at = row * self.blocks + block;
             self.words[at] = words(&codes);

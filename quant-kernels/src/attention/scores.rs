@@ -3,8 +3,10 @@
 //! A pass takes two vectors of positions of a panel, and up to six rows of queries, whose accumulators stay
 //! in registers.
 
-use super::cache::{BLOCK, KeyValueCache, PANEL, Step};
+use super::cache::KeyValueCache;
+use super::panels::{Panels, Step};
 use super::queries::{Queries, WORDS};
+use super::sizes::{BLOCK, PANEL};
 use crate::float::sqrt;
 use crate::isa::Isa;
 use crate::scheme::KeyValueScheme;
@@ -31,12 +33,16 @@ impl Scores<'_> {
     #[inline(always)]
     pub(super) fn run<I: Isa, const R: usize>(&self, isa: I, out: &mut [f32], row_len: usize) {
         let root = sqrt(self.cache.shape.head_dim as f32);
+        if self.cache.scheme() == KeyValueScheme::Int4 {
+            self.start_from_centers::<I, R>(isa, out, row_len);
+        }
         for panel in 0..self.panels {
+            let centers: [f32; R] = from_fn(|r| out[r * row_len + panel * PANEL]);
             for positions in (0..PANEL).step_by(I::NR) {
                 let sums: [Vectors<I::Floats>; R] = match self.cache.scheme() {
                     KeyValueScheme::F32 => self.floats(isa, panel, positions),
-                    KeyValueScheme::Int8 => self.bytes(isa, panel, positions),
-                    KeyValueScheme::Int4 => self.nibbles(isa, panel, positions),
+                    KeyValueScheme::Int8 => self.bytes(isa, &self.cache.keys, panel, positions),
+                    KeyValueScheme::Int4 => self.nibbles(isa, panel, positions, centers),
                 };
                 for r in 0..R {
                     let out = &mut out[r * row_len + panel * PANEL + positions..][..I::NR];
@@ -44,6 +50,25 @@ impl Scores<'_> {
                         let score = divided(isa, sums[r][v], root);
                         isa.store(score, &mut out[v * I::LANES..][..I::LANES]);
                     }
+                }
+            }
+        }
+    }
+
+    /// Writes what the scores of a panel begin with, before they are divided, to the first of them: the
+    /// products of the queries and its center.
+    #[inline(always)]
+    fn start_from_centers<I: Isa, const R: usize>(&self, isa: I, out: &mut [f32], row_len: usize) {
+        for first in (0..self.panels).step_by(I::NR) {
+            let (panel, positions) = (first / PANEL, first % PANEL);
+            let sums: [Vectors<I::Floats>; R] =
+                self.bytes(isa, &self.cache.centers, panel, positions);
+            for (r, sums) in sums.into_iter().enumerate() {
+                let mut products = [0.0; PANEL];
+                isa.store(sums[0], &mut products[..I::LANES]);
+                isa.store(sums[1], &mut products[I::LANES..I::NR]);
+                for (panel, product) in (first..self.panels).zip(&products[..I::NR]) {
+                    out[r * row_len + panel * PANEL] = *product;
                 }
             }
         }
@@ -59,7 +84,7 @@ impl Scores<'_> {
         let dim = self.cache.shape.head_dim;
         let rows: [&[f32]; R] = from_fn(|r| &self.floats[(self.first + r) * dim..][..dim]);
         let mut sums = [[isa.splat(0.0); 2]; R];
-        for (d, step) in self.cache.panel(self.head, panel).iter().enumerate().take(dim) {
+        for (d, step) in self.cache.keys.panel(self.head, panel).iter().enumerate().take(dim) {
             let keys = load::<I>(isa, bytemuck::cast_ref(step), positions);
             for r in 0..R {
                 let query = isa.splat(rows[r][d]);
@@ -75,18 +100,19 @@ impl Scores<'_> {
     fn bytes<I: Isa, const R: usize>(
         &self,
         isa: I,
+        keys: &Panels,
         panel: usize,
         positions: usize,
     ) -> [Vectors<I::Floats>; R] {
         let rows: [&[[i32; WORDS]]; R] = from_fn(|r| self.queries.words(self.first + r));
-        // The sum of all codes, for kernels that add to keys.
-        let mut sums = [[isa.zero(); 2]; R];
-        for r in 0..R {
-            let sum: i32 = self.queries.sums(self.first + r).iter().sum();
-            sums[r] = [isa.splat_int(-I::KEY_OFFSET * sum); 2];
-        }
-        let steps = self.cache.panel(self.head, panel);
-        for (block, steps) in steps.chunks(WORDS).enumerate() {
+        let row_sums: [&[i32]; R] = from_fn(|r| self.queries.sums(self.first + r));
+        let query_scales: [f32; R] = from_fn(|r| self.queries.scale(self.first + r));
+        let mut scores = [[isa.splat(0.0); 2]; R];
+        let first = panel * PANEL + positions;
+        for (block, steps) in keys.panel(self.head, panel).chunks(WORDS).enumerate() {
+            // Kernels that add to keys have sums that are too large.
+            let start = |r: usize| isa.splat_int(-I::KEY_OFFSET * row_sums[r][block]);
+            let mut sums: [Vectors<I::Ints>; R] = from_fn(|r| [start(r); 2]);
             let words: [&[i32; WORDS]; R] = from_fn(|r| &rows[r][block]);
             for (s, step) in steps.iter().enumerate().take(WORDS) {
                 let keys = load_ints::<I>(isa, step, positions);
@@ -97,16 +123,14 @@ impl Scores<'_> {
                     }
                 }
             }
-        }
-        let at = self.cache.parameters_at(self.head, 0) + panel * PANEL + positions;
-        let (low, high) = self.cache.key_parameters.scales[at..][..I::NR].split_at(I::LANES);
-        let scales = [isa.load(low), isa.load(high)];
-        let mut scores = [[isa.splat(0.0); 2]; R];
-        for r in 0..R {
-            let scale = isa.splat(self.queries.scale(self.first + r));
-            for v in 0..2 {
-                let scale = isa.mul(scale, scales[v]);
-                scores[r][v] = isa.mul(isa.to_floats(sums[r][v]), scale);
+            let scales = load_scales::<I>(isa, keys, self.head, block, first);
+            for r in 0..R {
+                let query_scale = isa.splat(query_scales[r]);
+                for v in 0..2 {
+                    let scale = isa.mul(query_scale, scales[v]);
+                    let term = isa.mul(isa.to_floats(sums[r][v]), scale);
+                    scores[r][v] = isa.add(scores[r][v], term);
+                }
             }
         }
         scores
@@ -118,20 +142,20 @@ impl Scores<'_> {
         isa: I,
         panel: usize,
         positions: usize,
+        centers: [f32; R],
     ) -> [Vectors<I::Floats>; R] {
+        let keys = &self.cache.keys;
         let rows: [&[[i32; WORDS]]; R] = from_fn(|r| self.queries.words(self.first + r));
         let row_sums: [&[i32]; R] = from_fn(|r| self.queries.sums(self.first + r));
         let query_scales: [f32; R] = from_fn(|r| self.queries.scale(self.first + r));
-        let mut scores = [[isa.splat(0.0); 2]; R];
-        let steps = self.cache.panel(self.head, panel);
+        let mut scores = centers.map(|center| [isa.splat(center); 2]);
+        let first = panel * PANEL + positions;
+        let steps = keys.panel(self.head, panel);
         for (block, steps) in steps.chunks(BLOCK / 8).enumerate() {
-            let at = self.cache.parameters_at(self.head, block) + panel * PANEL + positions;
-            let halves = &self.cache.key_parameters.halves[at..][..I::NR];
-            let bytes = &self.cache.key_parameters.zeros[at..][..I::NR];
-            let (low, high) = halves.split_at(I::LANES);
-            let scales = [isa.load_halves(low), isa.load_halves(high)];
-            let (low, high) = bytes.split_at(I::LANES);
-            let zeros = [isa.load_unsigned(low), isa.load_unsigned(high)];
+            let scales = load_scales::<I>(isa, keys, self.head, block, first);
+            let zeros: [I::Ints; 2] = from_fn(|v| {
+                keys.parameters.load_zeros(isa, self.head, block, first + v * I::LANES)
+            });
             let mut keys = [[isa.zero(); BLOCK / 8]; 2];
             for (s, step) in steps.iter().enumerate().take(BLOCK / 8) {
                 let loaded = load_ints::<I>(isa, step, positions);
@@ -176,4 +200,18 @@ fn load<I: Isa>(isa: I, values: &[f32; PANEL], from: usize) -> Vectors<I::Floats
 fn load_ints<I: Isa>(isa: I, values: &Step, from: usize) -> Vectors<I::Ints> {
     let values = &values[from..][..I::NR];
     [isa.load_ints(&values[..I::LANES]), isa.load_ints(&values[I::LANES..])]
+}
+
+/// The scales of a block of the keys from a position on.
+#[inline(always)]
+fn load_scales<I: Isa>(
+    isa: I,
+    keys: &Panels,
+    head: usize,
+    block: usize,
+    first: usize,
+) -> Vectors<I::Floats> {
+    let halves = keys.parameters.halves(head, block, first..first + I::NR);
+    let (low, high) = halves.split_at(I::LANES);
+    [isa.load_halves(low), isa.load_halves(high)]
 }

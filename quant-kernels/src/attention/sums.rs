@@ -2,7 +2,8 @@
 //!
 //! The values of a tile of positions are converted to floats once for all rows of a block.
 
-use super::cache::{BLOCK, KeyValueCache, PANEL};
+use super::cache::KeyValueCache;
+use super::sizes::{BLOCK, PANEL};
 use crate::isa::Isa;
 use crate::scheme::KeyValueScheme;
 use core::array::from_fn;
@@ -78,10 +79,10 @@ impl Values<'_> {
     fn load_nibbles<I: Isa>(&self, isa: I, row: usize, position: usize, tile: &mut [[f32; BLOCK]]) {
         let bytes = self.cache.row_bytes();
         let rows = self.cache.codes[row * bytes..].chunks(bytes);
-        let at = self.cache.parameters_at(self.head, self.block) + position;
-        let zeros = &self.cache.value_parameters.zeros[at..];
+        let positions = position..position + tile.len();
+        let zeros = self.cache.parameters.zeros(self.head, self.block, positions);
         for ((tile, row), zero) in tile.iter_mut().zip(rows).zip(zeros) {
-            let zero = isa.splat_int(i32::from(*zero));
+            let zero = isa.splat_int(i32::from(zero));
             let row = &row[self.block * (BLOCK / 2)..][..BLOCK / 2];
             let (left, right) = tile.split_at_mut(BLOCK / 2);
             for i in (0..BLOCK / 2).step_by(I::LANES) {
@@ -104,22 +105,17 @@ impl Values<'_> {
         probabilities: &[f32],
         weights: &mut Weights,
     ) {
-        let block = if self.cache.blocks() == 1 { 0 } else { self.block };
-        let at = self.cache.parameters_at(self.head, block) + positions.start;
-        let parameters = &self.cache.value_parameters;
         let len = positions.len().next_multiple_of(PANEL);
-        let probabilities = &probabilities[positions.start..][..len];
-        let scheme = self.cache.scheme();
-        if scheme == KeyValueScheme::F32 {
+        let positions = positions.start..positions.start + len;
+        let probabilities = &probabilities[positions.clone()];
+        let (head, parameters) = (self.head, &self.cache.parameters);
+        if self.cache.scheme() == KeyValueScheme::F32 {
             weights[..len].copy_from_slice(probabilities);
             return;
         }
         for i in (0..len).step_by(I::LANES) {
-            let scales = if scheme == KeyValueScheme::Int8 {
-                isa.load(&parameters.scales[at + i..][..I::LANES])
-            } else {
-                isa.load_halves(&parameters.halves[at + i..][..I::LANES])
-            };
+            let lanes = positions.start + i..positions.start + i + I::LANES;
+            let scales = isa.load_halves(parameters.halves(head, self.block, lanes));
             let product = isa.mul(isa.load(&probabilities[i..][..I::LANES]), scales);
             isa.store(product, &mut weights[i..][..I::LANES]);
         }

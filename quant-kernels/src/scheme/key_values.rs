@@ -16,7 +16,11 @@ use super::NameError;
 /// |---|---|
 /// | `f32` | as they are |
 /// | `int8` | 8 bits, symmetric, with a scale for each token and head |
-/// | `int4` | 4 bits, affine, with a scale and a zero point for each 32 columns of a head |
+/// | `int4` | 4 bits, affine, with a scale and a zero point for each 32 dimensions of a head |
+///
+/// Before they are quantized, rows of a head are turned by a Hadamard matrix, which spreads dimensions that
+/// are much larger than others, and from keys of 4 bits the mean of earlier ones is subtracted (rule 17 of
+/// the numerics).
 ///
 /// ```
 /// use quant_kernels::scheme::KeyValueScheme;
@@ -32,7 +36,7 @@ pub enum KeyValueScheme {
     F32,
     /// 8 bits, symmetric, with a scale for each token and head.
     Int8,
-    /// 4 bits, affine, with a scale and a zero point for each 32 columns of a head.
+    /// 4 bits, affine, with a scale and a zero point for each 32 dimensions of a head.
     Int4,
 }
 

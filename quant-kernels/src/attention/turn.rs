@@ -1,0 +1,25 @@
+//! Turning rows, so that no dimension is much larger than the others (`docs/numerics.md`, rule 17).
+
+use crate::float::sqrt;
+
+/// Multiplies a row by a Hadamard matrix, or, where its length is not a power of two, each run of as many
+/// elements as the largest one that divides it. Products of two turned rows are those of the rows, and a row
+/// that is turned twice is itself.
+#[inline(always)]
+pub(super) fn turn(row: &mut [f32]) {
+    let len = 1 << row.len().trailing_zeros();
+    let mut half = 1;
+    while half < len {
+        for pair in row.chunks_exact_mut(2 * half) {
+            let (left, right) = pair.split_at_mut(half);
+            for (a, b) in left.iter_mut().zip(right) {
+                (*a, *b) = (*a + *b, *a - *b);
+            }
+        }
+        half *= 2;
+    }
+    let scale = 1.0 / sqrt(len as f32);
+    for value in row {
+        *value *= scale;
+    }
+}
