@@ -111,8 +111,10 @@ impl Scores<'_> {
         let first = panel * PANEL + positions;
         for (block, steps) in keys.panel(self.head, panel).chunks(WORDS).enumerate() {
             // Kernels that add to keys have sums that are too large.
-            let start = |r: usize| isa.splat_int(-I::KEY_OFFSET * row_sums[r][block]);
-            let mut sums: [Vectors<I::Ints>; R] = from_fn(|r| [start(r); 2]);
+            let mut sums = [[isa.zero(); 2]; R];
+            for r in 0..R {
+                sums[r] = [isa.splat_int(-I::KEY_OFFSET * row_sums[r][block]); 2];
+            }
             let words: [&[i32; WORDS]; R] = from_fn(|r| &rows[r][block]);
             for (s, step) in steps.iter().enumerate().take(WORDS) {
                 let keys = load_ints::<I>(isa, step, positions);
@@ -148,14 +150,18 @@ impl Scores<'_> {
         let rows: [&[[i32; WORDS]]; R] = from_fn(|r| self.queries.words(self.first + r));
         let row_sums: [&[i32]; R] = from_fn(|r| self.queries.sums(self.first + r));
         let query_scales: [f32; R] = from_fn(|r| self.queries.scale(self.first + r));
-        let mut scores = centers.map(|center| [isa.splat(center); 2]);
+        let mut scores = [[isa.splat(0.0); 2]; R];
+        for r in 0..R {
+            scores[r] = [isa.splat(centers[r]); 2];
+        }
         let first = panel * PANEL + positions;
         let steps = keys.panel(self.head, panel);
         for (block, steps) in steps.chunks(BLOCK / 8).enumerate() {
             let scales = load_scales::<I>(isa, keys, self.head, block, first);
-            let zeros: [I::Ints; 2] = from_fn(|v| {
-                keys.parameters.load_zeros(isa, self.head, block, first + v * I::LANES)
-            });
+            let zeros = [
+                keys.parameters.load_zeros(isa, self.head, block, first),
+                keys.parameters.load_zeros(isa, self.head, block, first + I::LANES),
+            ];
             let mut keys = [[isa.zero(); BLOCK / 8]; 2];
             for (s, step) in steps.iter().enumerate().take(BLOCK / 8) {
                 let loaded = load_ints::<I>(isa, step, positions);
