@@ -9,9 +9,7 @@ pub(crate) use transposed::TransposedWeights;
 #[cfg(feature = "candle")]
 pub(crate) use transposed::{check_transposed, output_channels};
 
-use core::borrow::Borrow;
 use core::fmt;
-use core::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use quant::QuantizationScheme;
@@ -134,26 +132,23 @@ fn least_code(bits: u32) -> &'static [i8] {
 
 /// The tensor that weights were packed from, made of them again.
 #[derive(Debug)]
-pub(crate) struct PackedTensor<P> {
-    packed: Arc<P>,
+pub(crate) struct PackedTensor {
+    packed: Arc<PackedWeights>,
     shape: Vec<usize>,
     scheme: QuantizationScheme,
 }
 
-impl<P> PackedTensor<P> {
+impl PackedTensor {
     /// For weights that are packed from this tensor.
-    pub(crate) fn new(packed: Arc<P>, tensor: &QuantizedTensor) -> Self {
+    pub(crate) fn new(packed: Arc<PackedWeights>, tensor: &QuantizedTensor) -> Self {
         Self { packed, shape: tensor.shape().into(), scheme: tensor.scheme() }
     }
 }
 
-impl<P> HoldsTensor for PackedTensor<P>
-where
-    P: Borrow<PackedWeights> + Send + Sync + UnwindSafe + RefUnwindSafe,
-{
+impl HoldsTensor for PackedTensor {
     fn tensor(&self) -> Result<QuantizedTensor, TensorError> {
         let (scheme, ty) = (self.scheme, self.scheme.quantization_type());
-        let packed: &PackedWeights = (*self.packed).borrow();
+        let packed = &self.packed;
         let (rows, blocks) = (packed.n(), packed.blocks());
         let mut codes = Vec::with_capacity(rows * packing::row_bytes(packed.k(), ty));
         let mut scales = Vec::with_capacity(rows * blocks);
@@ -183,8 +178,7 @@ where
     }
 
     fn row(&self, row: usize, values: &mut [f32]) {
-        let packed: &PackedWeights = (*self.packed).borrow();
-        packed.values(row, values);
+        self.packed.values(row, values);
     }
 }
 

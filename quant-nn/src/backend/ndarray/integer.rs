@@ -1,8 +1,6 @@
 //! Products of quantized weights, by the kernels of `quant-kernels`.
 
-use std::borrow::Borrow;
 use std::cell::Cell;
-use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::backend::shape::LayerInput;
@@ -76,37 +74,6 @@ pub(crate) fn linears<const N: usize>(
         .map_err(|error| layer.product_error(error))
 }
 
-/// A packed weight of a cache, which has one value of each type: a layer may run weight-only, while it
-/// is calibrated, before it runs in integers.
-enum Cached {
-    Integers(Arc<PackedWeights>),
-    Floats(Arc<ForFloats>),
-    Blocks(Arc<ForBlocks>),
-}
-
-impl Cached {
-    /// The tensor that is packed.
-    fn holder(self, tensor: &QuantizedTensor) -> Arc<dyn HoldsTensor> {
-        match self {
-            Self::Integers(packed) => Arc::new(PackedTensor::new(packed, tensor)),
-            Self::Floats(packed) => Arc::new(PackedTensor::new(packed, tensor)),
-            Self::Blocks(packed) => Arc::new(PackedTensor::new(packed, tensor)),
-        }
-    }
-}
-
-impl Deref for Cached {
-    type Target = PackedWeights;
-
-    fn deref(&self) -> &PackedWeights {
-        match self {
-            Self::Integers(packed) => packed,
-            Self::Floats(packed) => &packed.0,
-            Self::Blocks(packed) => &packed.packed,
-        }
-    }
-}
-
 /// Packs a quantized weight, `[out, in]`, for products with this input, now and not in the first one, and frees the
 /// memory of what is packed. A float weight is left alone.
 ///
@@ -122,53 +89,41 @@ pub fn pack<T: FloatTensor>(
 ) -> Result<(), ForwardError> {
     let Some(tensor) = weight.quantized() else { return Ok(()) };
     let layer = LayerInput::linear(input);
-    let cached = packed_weight(Kernel::selected()?, tensor, weight.cache(), layer)?;
-    let holder = cached.holder(tensor);
-    weight.release(holder).map_err(|error| ForwardError::Backend(error.to_string()))
+    let packed = packed_weight(Kernel::selected()?, tensor, weight.cache(), layer)?;
+    let holder = PackedTensor::new(packed, tensor);
+    weight.release(Arc::new(holder)).map_err(|error| ForwardError::Backend(error.to_string()))
 }
 
-/// The weight as the layer needs it, from the cache or for it.
+/// The weight as the layer needs it, from the cache or for it. The cache has one value of each type: a
+/// layer may run weight-only, while it is calibrated, before it runs in integers.
 fn packed_weight(
     kernel: Kernel,
     weight: &QuantizedTensor,
     cache: &Cache,
     layer: LayerInput<'_>,
-) -> Result<Cached, ForwardError> {
+) -> Result<Arc<PackedWeights>, ForwardError> {
     let make = || packed_for(kernel, weight, layer);
     if stays_float(layer.quantizer) {
-        return cache.get_or_make(|| make().map(ForFloats)).map(Cached::Floats);
+        let cached = cache.get_or_make(|| make().map(|packed| ForFloats(Arc::new(packed))))?;
+        return Ok(Arc::clone(&cached.0));
     }
     let Some(quantization) = in_blocks(layer.quantizer) else {
-        return cache.get_or_make(make).map(Cached::Integers);
+        return cache.get_or_make(make);
     };
-    let packed = cache.get_or_make(|| make().map(|packed| ForBlocks { quantization, packed }))?;
-    if packed.quantization == quantization {
-        return Ok(Cached::Blocks(packed));
+    let make = || make().map(|packed| ForBlocks(quantization, Arc::new(packed)));
+    let cached = cache.get_or_make(make)?;
+    if cached.0 == quantization {
+        return Ok(Arc::clone(&cached.1));
     }
     // Two layers of different blocks that share a weight are rare: pack each time.
-    Ok(Cached::Integers(Arc::new(make()?)))
+    make().map(|made| made.1)
 }
 
 /// Weights that are packed for activations that stay floats.
-struct ForFloats(PackedWeights);
+struct ForFloats(Arc<PackedWeights>);
 
 /// Weights that are packed for activations in blocks.
-struct ForBlocks {
-    quantization: DynamicQuantization,
-    packed: PackedWeights,
-}
-
-impl Borrow<PackedWeights> for ForFloats {
-    fn borrow(&self) -> &PackedWeights {
-        &self.0
-    }
-}
-
-impl Borrow<PackedWeights> for ForBlocks {
-    fn borrow(&self) -> &PackedWeights {
-        &self.packed
-    }
-}
+struct ForBlocks(DynamicQuantization, Arc<PackedWeights>);
 
 /// How an input is quantized, if it is in blocks.
 fn in_blocks(input: &ActivationQuantizer) -> Option<DynamicQuantization> {
