@@ -6,7 +6,7 @@ use alloc::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::{Calibration, Histogram, MinMaxCalibration, quant_error};
-use crate::scheme::{Grid, Mapping, NonFinite, Range};
+use crate::scheme::{Grid, Mapping, NonFinite, QuantParams, Range};
 
 /// The range that minimises the squared error between values and their dequantized codes.
 ///
@@ -31,7 +31,8 @@ impl Calibration for MseCalibration {
 
     fn range(&self, histogram: &Histogram, grid: Grid) -> Option<Range> {
         let full = histogram.range()?;
-        let found = search(full, grid.mapping(), |range| histogram_error(histogram, grid, range).1);
+        let found =
+            search(full, grid.mapping(), |range, _| histogram_error(histogram, grid, range).1);
         // Inside a bin an error changes by at most half the bin's width. A range counts as better only
         // if it is better for all values that the bins may hold.
         let certain = histogram_error(histogram, grid, found).2;
@@ -41,7 +42,7 @@ impl Calibration for MseCalibration {
 
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
         let full = MinMaxCalibration {}.weight_range(values, grid)?;
-        let error = |range| weight_error(values, grid, range);
+        let error = |range, enough| weight_error(values, full, grid, range, enough);
         if grid.mapping() == Mapping::FullRange {
             return Ok(full_range(full, error));
         }
@@ -50,26 +51,40 @@ impl Calibration for MseCalibration {
 }
 
 /// The better of the two signs that a full-range scale can have.
-fn full_range(full: Range, error: impl Fn(Range) -> f64) -> Range {
+fn full_range(full: Range, error: impl Fn(Range, f64) -> f64) -> Range {
     let magnitude = full.magnitude();
     let sides = [Range::new(-magnitude, 0.0), Range::new(0.0, magnitude)];
     let found = sides.into_iter().flatten().map(|side| search(side, Mapping::Symmetric, &error));
     // Of equal errors the one of min-max, and then the first.
-    let (least, at) = (error(full), full);
+    let (least, at) = (error(full, f64::INFINITY), full);
     found
         .fold((least, at), |best, range| {
-            let error = error(range);
+            let error = error(range, best.0);
             if error < best.0 { (error, range) } else { best }
         })
         .1
 }
 
-/// The squared error of `values` quantized over `range`; infinite where the grid has no scale.
-fn weight_error(values: &[f32], grid: Grid, range: Range) -> f64 {
+/// The squared error of `values`, whose own range is `full`, quantized over `range`. It is infinite where
+/// the grid has no scale, and may be where it would be above `enough`.
+fn weight_error(values: &[f32], full: Range, grid: Grid, range: Range, enough: f64) -> f64 {
     match grid.params(range) {
-        Ok(params) => quant_error(grid, values, params).noise,
-        Err(_) => f64::INFINITY,
+        Ok(params) if saturation_error(full, grid, params) <= enough => {
+            quant_error(grid, values, params).noise
+        }
+        _ => f64::INFINITY,
     }
+}
+
+/// The greater of the squared errors of the ends of the range of some values, where they saturate. The
+/// squared error of all values, a sum with this term, is at least as great.
+///
+/// In a small group most candidates lose more by their ends than others by all values.
+fn saturation_error(full: Range, grid: Grid, params: QuantParams) -> f64 {
+    let (qmin, qmax) = grid.code_range();
+    let [a, b] = [qmin, qmax].map(|code| params.dequantize(code as i8));
+    let beyond = (full.hi() - a.max(b)).max(a.min(b) - full.lo()).max(0.0);
+    square(f64::from(beyond))
 }
 
 /// The least, the likely and the greatest squared error of the counted values, quantized over
@@ -126,38 +141,52 @@ impl Pass {
     }
 }
 
-/// The range inside `full` with the least `error`; `full` itself when nothing is better.
-pub(super) fn search(full: Range, mapping: Mapping, error: impl Fn(Range) -> f64) -> Range {
+/// The range inside `full` with the least `error`; `full` itself when nothing is better. `error` gets
+/// the least one so far, too, and may be infinite in place of a greater one.
+fn search(full: Range, mapping: Mapping, error: impl Fn(Range, f64) -> f64) -> Range {
     let part = |end: f32, parts: u32| (f64::from(end) * f64::from(parts) / f64::from(WHOLE)) as f32;
     let range =
         |[lo, hi]: Parts| Range::new(part(full.lo(), lo), part(full.hi(), hi)).unwrap_or(full);
-    let error = |parts: Parts| error(range(parts));
+    let error = |parts: Parts, enough| error(range(parts), enough);
+    // With a zero point, both ends depend on both.
+    let is_monotone = mapping != Mapping::Affine;
     let passes: &[Pass] = match mapping {
         Mapping::Symmetric | Mapping::FullRange | Mapping::Minimum => &[Pass::Both],
         Mapping::Affine => &[Pass::Both, Pass::Low, Pass::High],
     };
-    let mut best = ([WHOLE; 2], error([WHOLE; 2]));
+    let mut best = ([WHOLE; 2], error([WHOLE; 2], f64::INFINITY));
     for &pass in passes {
-        best = least(best, (8..WHOLE).step_by(8), pass, error);
+        best = least(best, (8..WHOLE).step_by(8), pass, is_monotone, error);
         let near = pass.get(best.0);
-        best = least(best, near.saturating_sub(7).max(1)..WHOLE.min(near + 8), pass, error);
+        let parts = near.saturating_sub(7).max(1)..WHOLE.min(near + 8);
+        best = least(best, parts, pass, is_monotone, error);
     }
     range(best.0)
 }
 
-/// The best of `best` and the candidates whose ends `pass` sets to `parts`.
+/// The best of `best` and the candidates whose ends `pass` sets to `parts`, of equal ones the first.
+///
+/// The widest range is tried first, which soon finds an error that narrow ones are above. Where all
+/// narrower ranges saturate more, the first infinite error after a finite one ends the search.
 fn least(
     best: (Parts, f64),
-    parts: impl Iterator<Item = u32>,
+    parts: impl DoubleEndedIterator<Item = u32>,
     pass: Pass,
-    error: impl Fn(Parts) -> f64,
+    is_monotone: bool,
+    error: impl Fn(Parts, f64) -> f64,
 ) -> (Parts, f64) {
-    let start = best.0;
-    parts.fold(best, |best, part| {
-        let candidate = pass.set(start, part);
-        let error = error(candidate);
-        if error < best.1 { (candidate, error) } else { best }
-    })
+    let mut found = best;
+    for part in parts.rev() {
+        let candidate = pass.set(best.0, part);
+        let error = error(candidate, found.1);
+        if is_monotone && found.1 < f64::INFINITY && error == f64::INFINITY {
+            break;
+        }
+        if error <= found.1 && error < best.1 {
+            found = (candidate, error);
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -187,6 +216,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn candidates_that_are_passed_over_would_not_have_been_chosen() {
+        let values = |n: usize| (0..n).map(|i| ((i * i * 37) % 101) as f32 / 50.0 - 0.7);
+        for ty in QuantizationType::ALL {
+            for mapping in [Mapping::Symmetric, Mapping::Affine, Mapping::FullRange] {
+                let grid = Grid::new(ty, mapping, ScaleType::F32);
+                for n in [1, 2, 3, 8, 33] {
+                    let values: Vec<f32> = values(n).collect();
+                    let full = MinMaxCalibration {}.weight_range(&values, grid).unwrap();
+                    let all = |range, _| weight_error(&values, full, grid, range, f64::INFINITY);
+                    let expected = match mapping {
+                        Mapping::FullRange => full_range(full, all),
+                        _ => search(full, mapping, all),
+                    };
+                    let found = MseCalibration {}.weight_range(&values, grid).unwrap();
+                    assert_eq!(found, expected, "{ty} {mapping} {n}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_scale_that_its_type_does_not_hold_is_passed_over_for_smaller_ones() {
+        let grid = Grid::new(QuantizationType::QInt4, Mapping::Symmetric, ScaleType::F16);
+        let values = [-5e5, 1e5, 4e5];
+        let full = MinMaxCalibration {}.weight_range(&values, grid).unwrap();
+        assert!(grid.params(full).is_err());
+        let found = MseCalibration {}.weight_range(&values, grid).unwrap();
+        assert!(grid.params(found).is_ok(), "{found:?}");
     }
 
     #[test]
