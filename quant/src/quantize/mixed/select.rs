@@ -262,20 +262,48 @@ struct Moves {
     price: f64,
 }
 
-impl Moves {
-    fn new(open: &[Open], price: f64) -> Self {
-        let (mut fewer, mut more) = (Vec::new(), Vec::new());
-        for open in open {
-            let base = open.at_price();
-            for (from, to) in open.hull.iter().zip(open.hull.iter().skip(1)) {
+/// A step along the hull of a tensor.
+#[derive(Clone, Copy)]
+struct Step {
+    /// The position of the tensor among the open ones.
+    open: usize,
+    bytes: f64,
+    excess: f64,
+}
+
+/// The steps along the hulls of all open tensors, cheapest per byte first: towards fewer bytes, and
+/// towards more.
+struct Steps {
+    fewer: Vec<Step>,
+    more: Vec<Step>,
+}
+
+impl Steps {
+    fn new(all: &[Open]) -> Self {
+        let mut steps = Self { fewer: Vec::new(), more: Vec::new() };
+        for (open, one) in all.iter().enumerate() {
+            let base = one.at_price();
+            for (from, to) in one.hull.iter().zip(one.hull.iter().skip(1)) {
                 let bytes = (to.1.bytes - from.1.bytes) as f64;
                 match to.1.bytes <= base.bytes {
-                    true => fewer.push((bytes, from.0 - to.0)),
-                    false => more.push((bytes, to.0 - from.0)),
+                    true => steps.fewer.push(Step { open, bytes, excess: from.0 - to.0 }),
+                    false => steps.more.push(Step { open, bytes, excess: to.0 - from.0 }),
                 }
             }
         }
-        Self { fewer: sums(fewer), more: sums(more), price }
+        for steps in [&mut steps.fewer, &mut steps.more] {
+            steps.sort_by(|a, b| (a.excess / a.bytes).total_cmp(&(b.excess / b.bytes)));
+        }
+        steps
+    }
+}
+
+impl Moves {
+    /// Over the tensors after the open one `number`. What costs more than `enough` leads to nothing, and
+    /// need not be exact.
+    fn after(number: usize, steps: &Steps, enough: f64, price: f64) -> Self {
+        let sums = |steps: &[Step]| sums(steps, number, enough);
+        Self { fewer: sums(&steps.fewer), more: sums(&steps.more), price }
     }
 
     /// The least excess with which `bytes` become `budget`, or stay below it at its price.
@@ -287,16 +315,19 @@ impl Moves {
     }
 }
 
-/// The running sums of steps, cheapest per byte first.
-fn sums(mut steps: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    steps.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
+/// The running sums of the steps of the tensors after the open one `number`, up to the first above
+/// `enough`.
+fn sums(steps: &[Step], number: usize, enough: f64) -> Vec<(f64, f64)> {
     let mut sum = (0.0, 0.0);
-    steps.insert(0, sum);
-    for step in &mut steps {
-        sum = (sum.0 + step.0, sum.1 + step.1);
-        *step = sum;
+    let mut sums = alloc::vec![sum];
+    for step in steps.iter().filter(|step| step.open > number) {
+        sum = (sum.0 + step.bytes, sum.1 + step.excess);
+        sums.push(sum);
+        if sum.1 > enough {
+            break;
+        }
     }
-    steps
+    sums
 }
 
 /// The excess of `bytes`, and what lies beyond the last sum at `price` a byte.
@@ -362,12 +393,13 @@ impl Search {
         let doubtful = self.open.iter().filter(|open| self.may_be_better(open.doubt())).count();
         let room = (states / doubtful.max(1)).clamp(1, STATES);
         let mut beginnings = alloc::vec![self.start()];
+        let steps = Steps::new(&self.open);
         for number in 0..doubtful {
             // What is known may have become better since.
             if !self.may_be_better(self.open[number].doubt()) {
                 break;
             }
-            let moves = Moves::new(&self.open[number + 1..], self.price);
+            let moves = Moves::after(number, &steps, self.most(), self.price);
             let longer = self.extend(&beginnings, number, &moves);
             beginnings = self.thin(longer, room);
         }
@@ -377,6 +409,13 @@ impl Search {
 
     fn may_be_better(&self, excess: f64) -> bool {
         self.bound + excess <= self.known.0 + self.slack
+    }
+
+    /// An excess above all that [may be better](Self::may_be_better).
+    fn most(&self) -> f64 {
+        let most = self.known.0 + self.slack - self.bound;
+        // More than rounding can make of the difference.
+        most + 1e-9 * (self.known.0 + self.slack + self.bound.abs())
     }
 
     /// Every tensor at the price.
