@@ -152,8 +152,10 @@ impl Compressed {
         let (ty, columns) = (self.scheme.quantization_type(), self.columns.max(1));
         if ty.storage_bits() as usize != self.bits() {
             let codes = tensor.codes();
-            let rows = codes.chunks(columns);
-            return rows.flat_map(|row| self.packed(row.iter().copied())).collect();
+            let words = (columns * self.bits()).div_ceil(32);
+            let mut bytes = Vec::with_capacity(4 * words * codes.len().div_ceil(columns));
+            codes.chunks(columns).for_each(|row| bytes.extend(self.packed(row.iter().copied())));
+            return bytes;
         }
         // Codes lie in the same order in memory, without the middle added: the top bit differs.
         let top = match self.bits() {

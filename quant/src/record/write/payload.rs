@@ -98,12 +98,26 @@ impl<'a> Payload<'a> {
 
     /// All bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut all = Vec::new();
+        // Growing would take up to three times as much memory for a while.
+        let mut all = Vec::with_capacity(self.byte_count());
         let Ok(()) = self.chunks::<core::convert::Infallible>(|bytes| {
             all.extend(bytes);
             Ok(())
         });
         all
+    }
+
+    fn byte_count(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::F32(values) => size_of_val::<[f32]>(values),
+            Self::F16(values) | Self::Bf16(values) => size_of_val(*values) / 2,
+            Self::Half(bits) => size_of_val::<[u16]>(bits),
+            Self::Dense { packed, row, ty } => {
+                let rows = packed.len().checked_div(packing::row_bytes(*row, *ty)).unwrap_or(0);
+                packing::dense_bytes(&[rows, *row], *ty).unwrap_or(0)
+            }
+        }
     }
 
     /// The number of bytes and their checksum.
@@ -168,6 +182,8 @@ mod tests {
                 Ok::<(), ()>(())
             })
             .unwrap();
+        let all = payload.to_bytes();
+        assert_eq!((&all, all.capacity()), (&bytes, bytes.len()), "not grown");
         bytes
     }
 
