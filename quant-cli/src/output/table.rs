@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use console::{Term, measure_text_width, style};
+use console::{Term, style};
 use quant::__private::line;
 
 use super::{buffered, printable_line};
@@ -85,11 +85,10 @@ impl Table {
 
     /// The width of each column, reduced to those of a terminal.
     fn fitted(&self) -> Vec<usize> {
-        let mut widths: Vec<usize> =
-            self.head.iter().map(|name| measure_text_width(name)).collect();
+        let mut widths: Vec<usize> = self.head.iter().map(|name| width_of(name)).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row.cells()) {
-                *width = measure_text_width(cell).max(*width);
+                *width = width_of(cell).max(*width);
             }
         }
         match Term::stdout().size_checked() {
@@ -112,13 +111,18 @@ impl Table {
     fn line<'a>(&self, cells: impl Iterator<Item = &'a str>, columns: &[usize]) -> String {
         let fit = |(cell, &width): (&str, &usize)| shortened(cell, width).into_owned();
         let cells: Vec<String> = cells.zip(columns).map(fit).collect();
-        line(&cells, columns, |column| self.is_number[column], measure_text_width)
+        line(&cells, columns, |column| self.is_number[column], width_of)
     }
+}
+
+/// The columns that a text takes. Most texts are ASCII, and printable.
+fn width_of(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { console::measure_text_width(text) }
 }
 
 /// The text in at most `width` columns: the end is kept, which tells names apart.
 fn shortened(text: &str, width: usize) -> Cow<'_, str> {
-    if measure_text_width(text) <= width {
+    if width_of(text) <= width {
         return Cow::Borrowed(text);
     }
     let indent = text.chars().take_while(|&c| c == ' ').count().min(width);
