@@ -221,6 +221,10 @@ pub(crate) struct Plan {
     #[command(flatten)]
     pub(crate) work: Work,
 
+    /// Do not read values: no errors, no warnings, and no search for equal tensors
+    #[arg(long, conflicts_with_all = ["budget", "jobs", "max_memory"])]
+    pub(crate) quick: bool,
+
     /// Write the plan as a recipe, which `quantize` accepts
     #[arg(long, value_name = "FILE")]
     pub(crate) write_recipe: Option<PathBuf>,

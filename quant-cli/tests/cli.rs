@@ -827,3 +827,55 @@ fn a_stale_index_is_an_error_that_names_the_way_around() {
     let (_, said) = workspace.fails(&["inspect", "model.safetensors.index.json", "--ignore-index"]);
     assert!(said.contains("none.safetensors"), "{said}");
 }
+
+#[test]
+fn a_quick_plan_has_the_outcomes_and_sizes_and_says_what_is_left_out() {
+    let workspace = Workspace::new();
+    for scheme in ["per-channel-symmetric-int8", "per-block-affine-int3:len=48:scale=f16"] {
+        let plan = ["plan", "--json", "--scheme", scheme, "model.safetensors"];
+        let whole = workspace.json(&plan);
+        let quick = workspace.json(&[&plan[..], &["--quick"]].concat());
+        for (whole, quick) in
+            whole["params"].as_array().unwrap().iter().zip(quick["params"].as_array().unwrap())
+        {
+            for key in ["id", "shape", "action", "reason", "bytes_before", "bytes_after"] {
+                assert_eq!(whole[key], quick[key], "{scheme}: {key}");
+            }
+            assert_eq!(quick["expected"], Value::Null);
+        }
+        assert!(quick["notes"][0].as_str().unwrap().starts_with("values were not read"));
+    }
+    let shown = workspace.ok(&["plan", "--quick", "model.safetensors"]);
+    assert!(shown.contains("3 of 6 tensors to be quantized: 12.5 kB become 3.46 kB"), "{shown}");
+    assert!(shown.ends_with("errors, warnings and equal tensors are not known\n"), "{shown}");
+    let (code, message) = workspace.fails(&[
+        "plan",
+        "--quick",
+        "--scheme",
+        "per-channel-symmetric-int8:axis=2",
+        "model.safetensors",
+    ]);
+    assert_eq!(code, 2, "{message}");
+    let (code, _) = workspace.fails(&["plan", "--quick", "--budget", "40%", "model.safetensors"]);
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn plan_quantize_and_report_point_out_a_better_axis() {
+    let workspace = Workspace::new();
+    let value = |i: usize| if i % 64 == 3 { 80.0 } else { (i as f32 * 0.37).sin() };
+    let mut record = Record::new();
+    record.insert(
+        "up.weight",
+        Tensor::from_values(&[32, 64], (0..2048).map(value).collect()).unwrap(),
+    );
+    record.save_file(workspace.at("t.quant"), &BincodeRecorder::default()).unwrap();
+    let hint = "channels along axis 1 would be better by about 38 dB";
+    let shown = workspace.ok(&["plan", "t.quant"]);
+    assert!(shown.contains(hint), "{shown}");
+    let output = workspace.run(&["quantize", "t.quant", "-o", "u.quant"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains(hint), "{said}");
+    workspace.ok(&["report", "t.quant", "-o", "page.html"]);
+    assert!(fs::read_to_string(workspace.at("page.html")).unwrap().contains(hint));
+}

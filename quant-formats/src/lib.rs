@@ -34,7 +34,7 @@
 //! | load a model from a checkpoint of any format | [`open`], then [`Checkpoint::load_into`] |
 //! | read a checkpoint tensor by tensor | [`open`], then [`Checkpoint::read`] |
 //! | write one tensor by tensor | [`create`], then [`CheckpointWriter::write`] |
-//! | see what quantization would do | [`plan()`]; [`choose`] within a budget of bytes |
+//! | see what quantization would do | [`plan()`]; [`plan_by_shapes`] without reading values; [`choose`] within a budget of bytes |
 //! | quantize, dequantize or convert a file | [`quantize`], [`dequantize`], [`convert`] |
 //! | quantize to blocks as llama.cpp does | [`quantize_to_blocks`] |
 //! | do that to a model directory, as engines load it | [`quantize_folder`], [`dequantize_folder`], [`convert_folder`] |
@@ -118,7 +118,7 @@ pub use open::{open, open_ignoring_index};
 pub use options::Options;
 pub use prequantized::PreQuantizedError;
 pub use rename::{Rename, RenameError};
-pub use rewrite::{choose, convert, dequantize, plan, quantize};
+pub use rewrite::{choose, convert, dequantize, plan, plan_by_shapes, quantize};
 pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 
 /// For the command line. Not part of the public interface: any version may change it.

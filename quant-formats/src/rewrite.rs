@@ -1,13 +1,14 @@
 //! From one checkpoint to a plan, or to another checkpoint.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use quant::__private::{Decided, Effect, decide_all};
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
-use quant::quantize::{Candidate, Planner};
+use quant::quantize::{Candidate, Planner, Reason};
 use quant::record::RecordEntry;
 use quant::tensor::FloatType;
-use quant::{Plan, QuantizeError, RecordError, Tensor};
+use quant::{ParamId, Plan, QuantizeError, RecordError, Tensor};
 
 use crate::checkpoint::Checkpoint;
 use crate::effects::Effects;
@@ -65,6 +66,52 @@ pub fn plan(
     let output = output.share_in_record(from, options, |a, b| become_same(&decided, a, b))?;
     effects.share(output.aliases());
     Ok(effects.plan())
+}
+
+/// Plans the quantization of a checkpoint by the names, shapes and types of its tensors. No values are
+/// read: errors, warnings and tensors that are equal are not found.
+///
+/// ```
+/// use quant::{BincodeRecorder, Module, Param, Recipe};
+/// use quant_formats::Options;
+///
+/// # let path = std::env::temp_dir().join(format!("quant-doc-by-shapes-{}.quant", std::process::id()));
+/// vec![Param::new([[0.5f32; 64]; 8])].save_file(&path, &BincodeRecorder::default())?;
+/// let recipe = Recipe::new().scheme("per-channel-symmetric-int8".parse()?);
+/// let checkpoint = quant_formats::open(&path)?;
+/// let plan = quant_formats::plan_by_shapes(&checkpoint, &recipe, Options::default())?;
+/// assert_eq!((plan.bytes_after(), plan.params()[0].expected), (8 * 64 + 8 * 4, None));
+/// # std::fs::remove_file(&path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// The planner's rules do not fit the checkpoint, or a scheme does not fit the shape of a tensor.
+pub fn plan_by_shapes(
+    from: &Checkpoint,
+    planner: &dyn Planner,
+    options: Options<'_>,
+) -> Result<Plan, CheckpointError> {
+    let entries = quantizable(from, options)?;
+    let decided = decide(entries, planner, options)?;
+    let alias = |index: usize| {
+        let of = from.alias_of(index).filter(|&of| become_same(&decided, index, of))?;
+        Some((index, entries[of].id.clone()))
+    };
+    let mut aliases: HashMap<usize, ParamId> = (0..entries.len()).filter_map(alias).collect();
+    let mut params = Vec::with_capacity(entries.len());
+    for (index, (entry, one)) in entries.iter().zip(decided).enumerate() {
+        options.check()?;
+        if stays(entry, &one, options) {
+            continue;
+        }
+        let mut planned = one.planned_by_shape(entry.bytes, entry.to_record().byte_count())?;
+        if let Some(id) = aliases.remove(&index) {
+            (planned.reason, planned.bytes_after) = (Reason::EqualTo { id }, 0);
+        }
+        params.push(planned);
+    }
+    Ok(Plan::of_params(params))
 }
 
 /// What a checkpoint becomes if its first tensors are quantized as decided.

@@ -232,6 +232,24 @@ fn a_choice_within_a_budget_is_the_same_in_pieces() {
 }
 
 #[test]
+fn a_better_axis_is_found_in_pieces() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.quant");
+    let value = |i: usize| if i.is_multiple_of(300) { 90.0 } else { (i % 7) as f32 - 3.1 };
+    let values = (0..400 * 300).map(value).collect();
+    let mut record = Record::new();
+    record.insert("w", Tensor::from_values(&[400, 300], values).unwrap());
+    record.save_file(&path, &BincodeRecorder::default()).unwrap();
+    for scheme in ["per-channel-symmetric-int8", "per-block-symmetric-int8:len=300"] {
+        let plan = |options| quant_formats::plan(&open(&path), &recipe(scheme), options).unwrap();
+        let [whole, pieces] = [Options::default(), within(60_000)].map(plan);
+        assert_eq!(pieces, whole, "{scheme}");
+        let text = whole.params()[0].warning.unwrap().to_string();
+        assert_eq!(text, "channels along axis 1 would be better by about 29 dB", "{scheme}");
+    }
+}
+
+#[test]
 fn errors_in_a_piece_have_the_position_in_the_tensor() {
     let directory = tempfile::tempdir().unwrap();
     let (path, to) = (directory.path().join("a.quant"), directory.path().join("b.quant"));

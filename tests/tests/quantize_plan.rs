@@ -6,7 +6,8 @@ use std::error::Error;
 use ndarray::Array2;
 use quant::calibration::{Calibration, MinMaxObserver, MseCalibration};
 use quant::quantize::{
-    Action, Candidate, Decision, PlanDifference, Planner, Reason, WeightError, quantize_values,
+    Action, Candidate, Decision, PlanDifference, Planner, Reason, Warning, WeightError,
+    quantize_values,
 };
 use quant::scheme::{
     Axis, Block, Granularity, Grid, LayoutError, Mapping, NonFinite, Range, ScaleType,
@@ -506,4 +507,64 @@ fn stacked_experts_have_a_scale_for_each_row_of_each_expert() {
     let rule = Rule::quantize("mlp.experts.*", "per-channel-symmetric-int8".parse().unwrap());
     let by_rule = int8.rule(rule).plan(&model).unwrap();
     assert_eq!(by_rule.params()[0].action, by_rule.params()[2].action, "a rule is taken as it is");
+}
+
+#[derive(Module)]
+struct One {
+    weight: Param<Array2<f32>>,
+}
+
+/// `[in, out]`, as some programs store the weight of a layer. One output of 48 is large.
+fn transposed() -> One {
+    let magnitude = |output: usize| if output == 5 { 100.0 } else { 1.0 };
+    let value = |(i, j): (usize, usize)| magnitude(j) * ((i * 48 + j) as f32 * 1.7).sin();
+    One { weight: Param::new(Array2::from_shape_fn((64, 48), value)) }
+}
+
+/// The SQNR of the columns, sorted.
+fn sqnr_of_columns(scheme: &str) -> Vec<f64> {
+    let recipe = Recipe::new().scheme(scheme.parse().unwrap());
+    let quantized = transposed().quantize(&recipe).unwrap();
+    let values =
+        |one: One| one.dequantize().weight.into_float().unwrap().into_raw_vec_and_offset().0;
+    let (before, after) = (values(transposed()), values(quantized));
+    let sqnr = |column: usize| {
+        let of = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
+            let column = (0..64).map(|row| row * 48 + column);
+            column.map(|i| f(before[i].into(), after[i].into())).sum()
+        };
+        10.0 * (of(&|x, _| x * x) / of(&|x, y| (x - y) * (x - y))).log10()
+    };
+    let mut all: Vec<f64> = (0..48).map(sqnr).collect();
+    all.sort_by(f64::total_cmp);
+    all
+}
+
+#[test]
+fn a_plan_points_out_an_axis_whose_channels_are_better_by_far() {
+    let plan = |scheme: &str| Recipe::new().scheme(scheme.parse().unwrap()).plan(&transposed());
+    let warning = |scheme| plan(scheme).unwrap().params()[0].warning;
+    let Some(Warning::OtherAxis { axis: 1, gain_db }) = warning("per-channel-symmetric-int8")
+    else {
+        panic!("{:?}", warning("per-channel-symmetric-int8"));
+    };
+    assert_eq!(warning("per-channel-symmetric-int8:axis=1"), None);
+    let [now, then] =
+        [0, 1].map(|axis| sqnr_of_columns(&format!("per-channel-symmetric-int8:axis={axis}"))[24]);
+    assert!((then - now - f64::from(gain_db)).abs() < 3.0, "{gain_db} dB: {now} become {then}");
+    let text = plan("per-channel-symmetric-int8").unwrap().to_string();
+    assert!(text.contains("channels along axis 1 would be better by about 37 dB"), "{text}");
+}
+
+#[test]
+fn a_plan_points_out_no_axis_that_no_kernel_runs() {
+    #[derive(Module)]
+    struct Layer {
+        weight: Param<Array2<f32>>,
+        input: quant::activation::ActivationQuantizer,
+    }
+    let layer = Layer { weight: transposed().weight, input: Default::default() };
+    let scheme = "per-channel-symmetric-int8".parse().unwrap();
+    let recipe = Recipe::new().scheme(scheme).activations(quant::scheme::ActivationScheme::DYNAMIC);
+    assert_eq!(recipe.plan(&layer).unwrap().params()[0].warning, None);
 }

@@ -24,6 +24,9 @@ struct Document<'a> {
     notes: Vec<String>,
 }
 
+/// What `--quick` leaves out.
+const NOT_READ: &str = "values were not read: errors, warnings and equal tensors are not known";
+
 pub(crate) fn run(args: &args::Plan) -> Result<Outcome, Failure> {
     let checkpoint = input::open(&args.input)?;
     if let Some(path) = &args.write_recipe {
@@ -34,21 +37,26 @@ pub(crate) fn run(args: &args::Plan) -> Result<Outcome, Failure> {
     let plan = job
         .run(&checkpoint, &args.work, None, |mut options| {
             options.requantize = args.choice.requantize;
-            quant_formats::plan(&checkpoint, &*chosen.planner, options)
+            let plan = if args.quick { quant_formats::plan_by_shapes } else { quant_formats::plan };
+            plan(&checkpoint, &*chosen.planner, options)
         })
         .map_err(|error| Failure::checkpoint(&args.input.path, None, Some(&args.choice), error))?;
     if let Some(path) = &args.write_recipe {
         write_recipe(&plan, path)?;
     }
     let unchanged = Unchanged::of(&checkpoint, &args.choice);
-    let notes = chosen.notes;
+    let mut notes = chosen.notes;
     let mut out = io::stdout().lock();
     if args.json {
+        notes.extend(args.quick.then(|| NOT_READ.to_owned()));
         output::json(&mut out, &Document { plan: &plan, unchanged, notes })?;
     } else {
         notes.iter().for_each(|text| note(text));
         print(&plan, &args.choice, &mut out)?;
         Unchanged::print(&unchanged, &mut out)?;
+        if args.quick {
+            writeln!(out, "{NOT_READ}")?;
+        }
     }
     Ok(Outcome::Success)
 }

@@ -36,7 +36,10 @@ pub fn tensors(
         let tensor = read(from, piece, Vec::new(), options)?;
         let (planned, quantized) = quantize_one(decided[index].clone(), &tensor)?;
         let report = one(&from.entries()[index], &tensor, quantized.as_ref())?;
-        Ok(report.note(planned.reason.to_string()))
+        Ok(report.note(match planned.warning {
+            Some(warning) => format!("{}; {warning}", planned.reason),
+            None => planned.reason.to_string(),
+        }))
     };
     let item = |(entry, one): (&Entry, &Decided)| {
         let len = decided_entry(entry, one).byte_count();

@@ -5,10 +5,10 @@ use alloc::string::String;
 
 use super::error::QuantizeError;
 use super::planner::Choice;
-use super::weights::{self, GroupParams};
+use super::weights::{self, GroupParams, WeightRange};
 use crate::module::ParamId;
 use crate::scheme::{Groups, QuantizationScheme};
-use crate::tensor::QuantizedTensor;
+use crate::tensor::{QuantizedTensor, record_lens};
 
 /// What the codes of a parameter are computed with.
 #[derive(Clone)]
@@ -32,15 +32,38 @@ pub(super) fn fit(
     values: &[f32],
     choice: &Choice,
 ) -> Result<Fitted, QuantizeError> {
-    let Choice { scheme, name, calibration } = choice;
-    let Some(calibration) = calibration else {
-        let name: String = Cow::clone(name).into_owned();
-        return Err(QuantizeError::UnknownCalibration { id: id.clone(), name });
-    };
+    let scheme = choice.scheme;
+    let calibration = calibration(id, choice)?;
     let fit = || {
         let groups = Groups::new(shape, scheme.granularity())?;
-        let params = weights::group_params(groups, scheme.grid(), values, &**calibration)?;
-        Ok(Fitted { scheme: *scheme, groups, params })
+        let params = weights::group_params(groups, scheme.grid(), values, calibration)?;
+        Ok(Fitted { scheme, groups, params })
     };
-    fit().map_err(|source| QuantizeError::Param { id: id.clone(), scheme: *scheme, source })
+    fit().map_err(|source| QuantizeError::Param { id: id.clone(), scheme, source })
+}
+
+/// The bytes of a parameter that is quantized like this. What can fail for any values fails.
+pub(super) fn quantized_bytes(
+    id: &ParamId,
+    shape: &[usize],
+    choice: &Choice,
+) -> Result<u64, QuantizeError> {
+    let scheme = choice.scheme;
+    let calibration = calibration(id, choice)?;
+    let count = || {
+        weights::check_mapping(scheme.grid(), calibration)?;
+        Ok(Groups::new(shape, scheme.granularity())?.count())
+    };
+    let groups =
+        count().map_err(|source| QuantizeError::Param { id: id.clone(), scheme, source })?;
+    let lens = record_lens(shape, scheme, groups).into_iter().flatten();
+    Ok(lens.map(|len| len as u64).sum())
+}
+
+/// What finds the ranges, if it is at hand.
+fn calibration<'a>(id: &ParamId, choice: &'a Choice) -> Result<&'a dyn WeightRange, QuantizeError> {
+    choice.calibration.as_deref().ok_or_else(|| {
+        let name: String = Cow::clone(&choice.name).into_owned();
+        QuantizeError::UnknownCalibration { id: id.clone(), name }
+    })
 }

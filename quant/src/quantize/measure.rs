@@ -4,11 +4,13 @@ use alloc::vec::Vec;
 
 use super::error::QuantizeError;
 use super::fit::{Fitted, fit};
-use super::outcome::Expected;
+use super::outcome::{Expected, Warning};
 use super::planner::Choice;
+use super::spread::Spread;
 use super::weights;
 use crate::kernel::QuantError;
 use crate::module::ParamId;
+use crate::scheme::QuantizationScheme;
 use crate::tensor::{Grain, record_lens};
 
 /// The result of quantizing one tensor, or a part of one.
@@ -29,12 +31,17 @@ pub struct Effect {
     scales: (f32, f32),
     /// The error of each grain.
     errors: Vec<QuantError>,
+    pub(super) spread: Option<Spread>,
 }
 
 impl Effect {
     /// Of floats that are kept.
     pub(super) fn kept(bytes: u64, non_finite: u64) -> Self {
-        Self { bytes, non_finite, scales: (f32::INFINITY, 0.0), errors: Vec::new() }
+        Self { bytes, non_finite, scales: (f32::INFINITY, 0.0), errors: Vec::new(), spread: None }
+    }
+
+    pub(super) fn with_spread(self, spread: Option<Spread>) -> Self {
+        Self { spread, ..self }
     }
 
     /// The effect of this part and of the next one.
@@ -44,6 +51,7 @@ impl Effect {
         self.non_finite += next.non_finite;
         self.scales = (self.scales.0.min(next.scales.0), self.scales.1.max(next.scales.1));
         self.errors.extend(next.errors);
+        self.spread = self.spread.zip(next.spread).map(|(this, next)| this.and(next));
         self
     }
 
@@ -54,6 +62,21 @@ impl Effect {
     /// `Σ (x - x̂)²`.
     pub(super) fn noise(&self) -> f64 {
         self.error().noise
+    }
+
+    /// The warning about another axis, if there is one, for a scheme of the whole tensor.
+    pub(super) fn other_axis(
+        &self,
+        shape: &[usize],
+        scheme: QuantizationScheme,
+    ) -> Option<Warning> {
+        self.spread.as_ref()?.warning(shape, scheme)
+    }
+
+    /// The warning about values that are not finite.
+    pub(super) fn not_finite(&self) -> Option<Warning> {
+        let count = self.non_finite;
+        (count > 0).then_some(Warning::NonFinite { count })
     }
 
     pub(super) fn expected(&self) -> Expected {
@@ -95,5 +118,6 @@ fn effect(
     });
     let Ok(()) = each;
     let least = params.scales().fold(f32::INFINITY, f32::min);
-    Effect { bytes, non_finite: 0, scales: (least, params.scales().fold(0.0, f32::max)), errors }
+    let scales = (least, params.scales().fold(0.0, f32::max));
+    Effect { bytes, non_finite: 0, scales, errors, spread: None }
 }

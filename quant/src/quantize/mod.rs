@@ -43,6 +43,8 @@ pub(crate) mod recipe;
 #[cfg(feature = "std")]
 mod sensitivity;
 #[cfg(feature = "std")]
+mod spread;
+#[cfg(feature = "std")]
 mod table;
 mod weights;
 

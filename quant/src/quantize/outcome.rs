@@ -162,6 +162,15 @@ pub enum Warning {
         /// The number of such values.
         count: u64,
     },
+    /// Channels along another axis would be better by far. Along that axis a few channels are large, and
+    /// the scales are made for them.
+    OtherAxis {
+        /// The axis, from 0.
+        axis: usize,
+        /// An estimate of how much the signal-to-quantization-noise ratio of a usual channel would grow,
+        /// in whole dB; at least 20.
+        gain_db: u32,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -170,6 +179,9 @@ impl fmt::Display for Warning {
             Self::NoKernel => f.write_str("no kernel runs this scheme"),
             Self::NonFinite { count: 1 } => f.write_str("1 value is not finite"),
             Self::NonFinite { count } => write!(f, "{count} values are not finite"),
+            Self::OtherAxis { axis, gain_db } => {
+                write!(f, "channels along axis {axis} would be better by about {gain_db} dB")
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use super::error::QuantizeError;
 use super::fit::Fitted;
 use super::measure::{Effect, Measured, measure};
 use super::planner::Choice;
+use super::spread::Spread;
 use super::weights::WeightError;
 use crate::module::ParamView;
 use crate::scheme::{NonFinite, QuantizationScheme, element_count};
@@ -49,6 +50,7 @@ impl Decided {
         // Half precision is widened once.
         let values = part.values();
         let Measured { effect, fitted } = self.measure(at, &values, choice)?;
+        let effect = self.with_spread(effect, at, &values, choice);
         let shape = self.part_shape(values.len(), choice.scheme);
         Ok((effect, Some(fitted.quantize(&shape, &values))))
     }
@@ -60,12 +62,18 @@ impl Decided {
         part: ParamView<'_>,
     ) -> Result<(Effect, Option<Fitted>), QuantizeError> {
         let Some(choice) = self.choice() else { return Ok((kept(part), None)) };
-        let Measured { effect, fitted } = self.measure(at, &part.values(), choice)?;
-        Ok((effect, Some(fitted)))
+        let values = part.values();
+        let Measured { effect, fitted } = self.measure(at, &values, choice)?;
+        Ok((self.with_spread(effect, at, &values, choice), Some(fitted)))
+    }
+
+    /// The effect on a part with these values, and what other axes have to do with it.
+    fn with_spread(&self, effect: Effect, at: usize, values: &[f32], choice: &Choice) -> Effect {
+        effect.with_spread(Spread::of(&self.info.shape, choice.scheme, at, values))
     }
 
     /// How the tensor is going to be quantized, if it is.
-    fn choice(&self) -> Option<&Choice> {
+    pub(super) fn choice(&self) -> Option<&Choice> {
         self.decision.choice.as_ref().filter(|_| self.info.scheme.is_none())
     }
 

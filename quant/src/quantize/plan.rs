@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::calibrated::PlannedCalibration;
 use super::decide::{Decided, decide, decide_activations, decide_key_values, try_map};
 use super::error::QuantizeError;
+use super::fit::quantized_bytes;
 use super::measure::Effect;
 use super::outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reason, Warning};
 use super::planner::{Choice, Planner};
+use super::spread::along;
 use super::table;
 use crate::module::{ParamId, ParamInfo, ParamView, Walk};
 use crate::scheme::{
@@ -65,7 +67,8 @@ pub struct PlannedParam {
     pub bytes_before: u64,
     /// Its bytes afterwards: codes, scales and zero points.
     pub bytes_after: u64,
-    /// What quantization is going to do to it; `None` when it is not quantized.
+    /// What quantization is going to do to it; `None` when it is not quantized, or its values were not
+    /// read.
     pub expected: Option<Expected>,
     /// Something to look at before the plan is applied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -134,8 +137,14 @@ pub(crate) fn plan(
         if let Some(fitted) = fitted {
             let input = activations.iter().find(|input| are_beside(&input.id, &planned.id));
             let shape = &planned.shape;
-            let runs = input.is_none_or(|input| runs(shape, outputs, fitted.scheme, input.scheme));
-            planned.warning = (!runs).then_some(Warning::NoKernel);
+            let runs =
+                |scheme| input.is_none_or(|input| runs(shape, outputs, scheme, input.scheme));
+            planned.warning = match planned.warning {
+                _ if !runs(fitted.scheme) => Some(Warning::NoKernel),
+                // What no kernel runs is not better.
+                Some(Warning::OtherAxis { axis, .. }) if !runs(along(fitted.scheme, axis)) => None,
+                other => other,
+            };
             planned.calibration.keep(fitted, &param.values());
         }
         Ok::<_, QuantizeError>(planned)
@@ -192,12 +201,34 @@ pub fn quantize_one(
 impl Decided {
     /// What is planned for a parameter that takes `bytes` now, by the effect of all its parts.
     pub fn planned(self, bytes: u64, effect: Effect) -> PlannedParam {
+        let expected = self.choice().map(|_| effect.expected());
+        let warning = match self.choice() {
+            Some(choice) => effect.other_axis(&self.info.shape, choice.scheme),
+            None => effect.not_finite(),
+        };
+        PlannedParam { expected, warning, ..self.without_values(bytes, effect.bytes) }
+    }
+
+    /// As [`planned`](Self::planned), by the shape alone: what needs values is left out. A parameter that
+    /// stays as it is takes `kept` bytes.
+    ///
+    /// # Errors
+    /// The scheme does not fit the shape or the calibration.
+    pub fn planned_by_shape(self, bytes: u64, kept: u64) -> Result<PlannedParam, QuantizeError> {
+        let after = match self.choice() {
+            Some(choice) => quantized_bytes(&self.info.id, &self.info.shape, choice)?,
+            None => kept,
+        };
+        Ok(self.without_values(bytes, after))
+    }
+
+    fn without_values(self, bytes_before: u64, bytes_after: u64) -> PlannedParam {
         let Self { info: ParamInfo { id, shape, scheme, .. }, decision } = self;
         let mut planned = PlannedParam {
             action: Action::KeepFloat,
             reason: decision.reason,
-            bytes_before: bytes,
-            bytes_after: effect.bytes,
+            bytes_before,
+            bytes_after,
             expected: None,
             warning: None,
             calibration: PlannedCalibration::default(),
@@ -207,15 +238,11 @@ impl Decided {
         match (scheme, decision.choice) {
             (Some(scheme), _) => planned.action = Action::KeepQuantized { scheme },
             (None, Some(choice)) => {
-                planned.expected = Some(effect.expected());
                 planned.calibration = PlannedCalibration::of(&choice);
                 planned.action =
                     Action::Quantize { scheme: choice.scheme, calibration: choice.name };
             }
-            (None, None) => {
-                let count = effect.non_finite;
-                planned.warning = (count > 0).then_some(Warning::NonFinite { count });
-            }
+            (None, None) => {}
         }
         planned
     }

@@ -186,15 +186,21 @@ fn one_sided(range: Range, values: &[f32]) -> Range {
     cut.unwrap_or(range)
 }
 
+/// Checks that the calibration finds what the mapping needs.
+pub(super) fn check_mapping(grid: Grid, calibration: &dyn WeightRange) -> Result<(), WeightError> {
+    if grid.mapping().has_minimums() && !calibration.finds_minimums() {
+        return Err(WeightError::Calibration);
+    }
+    Ok(())
+}
+
 fn minimum_params(
     groups: Groups,
     grid: Grid,
     values: &[f32],
     calibration: &dyn WeightRange,
 ) -> Result<GroupParams, WeightError> {
-    if !calibration.finds_minimums() {
-        return Err(WeightError::Calibration);
-    }
+    check_mapping(grid, calibration)?;
     let mut params = Vec::with_capacity(groups.count());
     for_each_group(groups, values, |group, values| {
         // Not by a `Range`, which holds zero.
