@@ -6,10 +6,13 @@
 //! [`offers`] for each and then [`select`].
 
 mod budget;
+mod curve;
 mod error;
+mod moves;
 mod offer;
 mod planner;
 mod precision;
+mod search;
 mod select;
 
 pub use budget::{Budget, BudgetError};
