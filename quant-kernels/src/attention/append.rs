@@ -4,15 +4,12 @@ use super::cache::KeyValueCache;
 use super::error::AttentionError;
 use super::panels::Panels;
 use super::sizes::{BLOCK, PANEL};
-use super::turn::turn;
+use super::turn::turned;
 use crate::dispatch::Kernel;
 use crate::elementwise::affine::Affine;
 use crate::elementwise::min_max::FindRange;
 use crate::isa::{Isa, Operation};
-use crate::scheme::{
-    Grid, KeyValueScheme, Mapping, QuantParams, QuantizationType, Range, ScaleType, f16_to_f32,
-    f32_to_f16,
-};
+use crate::scheme::{KeyValueScheme, f16_to_f32, f32_to_f16};
 
 /// The least scale. Half precision has numbers below it, but too far apart.
 const LEAST_SCALE: f64 = 1.0 / 262_144.0;
@@ -217,14 +214,6 @@ impl Place {
     }
 }
 
-/// The row, turned, in a buffer.
-#[inline(always)]
-fn turned<'a>(buffer: &'a mut [f32], row: &[f32]) -> &'a [f32] {
-    buffer.copy_from_slice(row);
-    turn(buffer);
-    buffer
-}
-
 impl Panels {
     /// Quantizes a row to 8 bits; `None` if it is too large.
     #[inline(always)]
@@ -268,16 +257,6 @@ fn in_half_precision(scale: f64) -> Option<(f32, u16)> {
 fn rounded(x: f64) -> i32 {
     const ROUNDING: f64 = 6_755_399_441_055_744.0;
     ((x + ROUNDING) - ROUNDING) as i32
-}
-
-/// The parameters of 8-bit codes of finite values.
-#[inline(always)]
-pub(super) fn symmetric<I: Isa>(isa: I, values: &[f32]) -> Affine {
-    const GRID: Grid = Grid::new(QuantizationType::QInt8, Mapping::Symmetric, ScaleType::F32);
-    let (lo, hi) = FindRange { values }.run(isa).range();
-    let range = Range::new(lo, hi).unwrap_or(Range::ZERO);
-    let scale = GRID.params(range).map_or(1.0, QuantParams::scale);
-    Affine::new(scale, 0, -127, 127)
 }
 
 /// The codes of up to 32 values, followed by 0.

@@ -1,10 +1,13 @@
 //! Queries, as scores read them.
 
-use super::append::{codes, symmetric, words};
+use super::append::{codes, words};
 use super::sizes::BLOCK;
-use super::turn::turn;
+use super::turn::turned;
+use crate::elementwise::affine::Affine;
+use crate::elementwise::min_max::FindRange;
 use crate::gemm::scratch::grown;
-use crate::isa::Isa;
+use crate::isa::{Isa, Operation};
+use crate::scheme::{Grid, Mapping, QuantParams, QuantizationType, Range, ScaleType};
 use alloc::vec::Vec;
 
 /// Words of the codes of a block.
@@ -36,9 +39,7 @@ impl Queries {
     /// Turns a row and quantizes it.
     #[inline(always)]
     pub(super) fn set<I: Isa>(&mut self, isa: I, row: usize, values: &[f32]) {
-        let turned = grown(&mut self.turned, values.len(), 0.0);
-        turned.copy_from_slice(values);
-        turn(turned);
+        let turned = turned(grown(&mut self.turned, values.len(), 0.0), values);
         let affine = symmetric(isa, turned);
         self.scales[row] = affine.scale();
         for (block, values) in turned.chunks(BLOCK).enumerate() {
@@ -61,4 +62,14 @@ impl Queries {
     pub(super) fn scale(&self, row: usize) -> f32 {
         self.scales[row]
     }
+}
+
+/// The parameters of 8-bit codes of finite values.
+#[inline(always)]
+fn symmetric<I: Isa>(isa: I, values: &[f32]) -> Affine {
+    const GRID: Grid = Grid::new(QuantizationType::QInt8, Mapping::Symmetric, ScaleType::F32);
+    let (lo, hi) = FindRange { values }.run(isa).range();
+    let range = Range::new(lo, hi).unwrap_or(Range::ZERO);
+    let scale = GRID.params(range).map_or(1.0, QuantParams::scale);
+    Affine::new(scale, 0, -127, 127)
 }

@@ -30,6 +30,14 @@ pub(super) fn turn(row: &mut [f32]) {
     }
 }
 
+/// The row, turned, in a buffer.
+#[inline(always)]
+pub(super) fn turned<'a>(buffer: &'a mut [f32], row: &[f32]) -> &'a [f32] {
+    buffer.copy_from_slice(row);
+    turn(buffer);
+    buffer
+}
+
 /// Neighbours that are turned together, which compilers do with vectors.
 const LANES: usize = 8;
 
