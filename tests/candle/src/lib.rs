@@ -71,3 +71,25 @@ pub fn array(tensor: &Tensor) -> ArrayD<f32> {
 pub fn array_bits(array: &ArrayD<f32>) -> Vec<u32> {
     array.iter().map(|value| value.to_bits()).collect()
 }
+
+/// The gradient of `loss` at `x` against finite differences.
+///
+/// # Panics
+/// If they differ.
+pub fn check_gradient(name: &str, x: &Var, loss: &dyn Fn(&Tensor) -> Tensor) {
+    let gradients = loss(x).backward().expect("a scalar loss");
+    let gradient = values(gradients.get(x).expect("a loss of the variable"));
+    let own = values(x);
+    let h = 1.0 / 128.0;
+    for i in 0..own.len() {
+        let at = |d: f32| {
+            let mut moved = own.clone();
+            moved[i] += d;
+            let moved = Tensor::from_vec(moved, x.dims(), &Device::Cpu).expect("on the CPU");
+            f64::from(loss(&moved).to_scalar::<f32>().expect("a scalar loss"))
+        };
+        let slope = (at(h) - at(-h)) / f64::from(2.0 * h);
+        let error = (slope - f64::from(gradient[i])).abs();
+        assert!(error < 2e-3 * (1.0 + slope.abs()), "{name} {i}: {slope} {}", gradient[i]);
+    }
+}

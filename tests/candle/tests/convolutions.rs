@@ -1,8 +1,10 @@
 //! Convolutions along sequences and transposed ones, trained: what is trained is what is shipped, and
 //! gradients are those of finite differences.
 
-use candle_core::{Device, Tensor, Var};
-use candle_tests::{LEARNED, RANGES, array, array_bits, bits, recipe, tensor, values, var};
+use candle_core::{Tensor, Var};
+use candle_tests::{
+    LEARNED, RANGES, array, array_bits, bits, check_gradient, recipe, tensor, values, var,
+};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use quant::scheme::ActivationScheme;
@@ -180,24 +182,6 @@ proptest! {
     }
 }
 
-/// The gradient of `loss` at `x` against finite differences.
-fn check(name: &str, x: &Var, loss: &dyn Fn(&Tensor) -> Tensor) {
-    let gradient = loss(x).backward().unwrap().get(x).map(values).unwrap();
-    let own = values(x);
-    let h = 1.0 / 128.0;
-    for i in 0..own.len() {
-        let at = |d: f32| {
-            let mut moved = own.clone();
-            moved[i] += d;
-            let moved = Tensor::from_vec(moved, x.dims(), &Device::Cpu).unwrap();
-            f64::from(loss(&moved).to_scalar::<f32>().unwrap())
-        };
-        let slope = (at(h) - at(-h)) / f64::from(2.0 * h);
-        let error = (slope - f64::from(gradient[i])).abs();
-        assert!(error < 2e-3 * (1.0 + slope.abs()), "{name} {i}: {slope} {}", gradient[i]);
-    }
-}
-
 fn weighted(y: Result<Tensor, ForwardError>) -> Tensor {
     let y = y.unwrap();
     (&y * tensor(y.dims(), 77)).unwrap().sum_all().unwrap()
@@ -217,9 +201,9 @@ fn transposed_convolutions_have_the_gradients_of_finite_differences() {
         let layer = |weight: &Tensor, bias: &Tensor| {
             ConvTranspose2d::new(weight.clone(), Some(bias.clone()), options).unwrap()
         };
-        check("input", &image, &|x| weighted(layer(&weight, &bias).forward(x)));
-        check("weight", &weight, &|weight| weighted(layer(weight, &bias).forward(&image)));
-        check("bias", &bias, &|bias| weighted(layer(&weight, bias).forward(&image)));
+        check_gradient("input", &image, &|x| weighted(layer(&weight, &bias).forward(x)));
+        check_gradient("weight", &weight, &|weight| weighted(layer(weight, &bias).forward(&image)));
+        check_gradient("bias", &bias, &|bias| weighted(layer(&weight, bias).forward(&image)));
     }
 }
 
@@ -230,12 +214,12 @@ fn convolutions_along_a_sequence_have_the_gradients_of_finite_differences() {
     let layer = |weight: &Tensor, bias: &Tensor| {
         Conv1d::new(weight.clone(), Some(bias.clone()), options).unwrap()
     };
-    check("input", &line, &|x| weighted(layer(&weight, &bias).forward(x)));
-    check("weight", &weight, &|weight| weighted(layer(weight, &bias).forward(&line)));
-    check("bias", &bias, &|bias| weighted(layer(&weight, bias).forward(&line)));
+    check_gradient("input", &line, &|x| weighted(layer(&weight, &bias).forward(x)));
+    check_gradient("weight", &weight, &|weight| weighted(layer(weight, &bias).forward(&line)));
+    check_gradient("bias", &bias, &|bias| weighted(layer(&weight, bias).forward(&line)));
     let options = ConvTranspose1dOptions::new().stride(3).padding_sides([0, 2]);
     let weight = var(&[3, 4, 5], 4);
-    check("transposed", &weight, &|weight| {
+    check_gradient("transposed", &weight, &|weight| {
         ConvTranspose1d::new(weight.clone(), None, options)
             .unwrap()
             .forward(&line)

@@ -1,7 +1,7 @@
 //! The phases of training, what is saved of it, and what goes wrong.
 
 use candle_core::{DType, Device, Tensor, Var};
-use candle_tests::{LEARNED, RANGES, bits, tensor, values, var};
+use candle_tests::{LEARNED, RANGES, bits, check_gradient, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
 use quant::activation::{ActivationError, ActivationMode};
 use quant::quantize::WeightError;
@@ -382,29 +382,11 @@ fn adam_follows_its_formulas_for_many_steps() {
 fn gradients_are_finite_differences() {
     let x = var(&[3, 4], 5);
     let teacher = tensor(&[3, 4], 6);
-    check("cross entropy", &x, &|x| cross_entropy(x, &[1, 3, 0]).unwrap());
-    check("distillation", &x, &|x| distillation(x, &teacher, 2.0).unwrap());
+    check_gradient("cross entropy", &x, &|x| cross_entropy(x, &[1, 3, 0]).unwrap());
+    check_gradient("distillation", &x, &|x| distillation(x, &teacher, 2.0).unwrap());
     assert!(
         distillation(&teacher, &teacher, 3.0).unwrap().to_scalar::<f32>().unwrap().abs() < 1e-6
     );
-}
-
-fn check(name: &str, x: &Var, loss: &dyn Fn(&Tensor) -> Tensor) {
-    let gradients = loss(x).backward().unwrap();
-    let gradient = values(gradients.get(x).unwrap());
-    let own = values(x);
-    let h = 1.0 / 128.0;
-    for i in 0..own.len() {
-        let at = |d: f32| {
-            let mut moved = own.clone();
-            moved[i] += d;
-            let moved = Tensor::from_vec(moved, x.dims(), &Device::Cpu).unwrap();
-            f64::from(loss(&moved).to_scalar::<f32>().unwrap())
-        };
-        let slope = (at(h) - at(-h)) / f64::from(2.0 * h);
-        let error = (slope - f64::from(gradient[i])).abs();
-        assert!(error < 2e-3 * (1.0 + slope.abs()), "{name} {i}: {slope} {}", gradient[i]);
-    }
 }
 
 #[test]
@@ -419,35 +401,35 @@ fn layers_have_the_gradients_of_finite_differences() {
     for (name, function) in
         [("gelu", Unary::Gelu), ("tanh", Unary::Tanh), ("sigmoid", Unary::Sigmoid)]
     {
-        check(name, &flat, &|x| weighted(Tensor::unary(x.clone(), function).unwrap()));
+        check_gradient(name, &flat, &|x| weighted(Tensor::unary(x.clone(), function).unwrap()));
     }
-    check("softmax", &flat, &|x| weighted(Tensor::softmax(x.clone()).unwrap()));
+    check_gradient("softmax", &flat, &|x| weighted(Tensor::softmax(x.clone()).unwrap()));
     let norm = LayerNorm::new(tensor(&[6], 3), tensor(&[6], 4), 1e-5);
-    check("layer norm", &flat, &|x| weighted(norm.forward(x).unwrap()));
+    check_gradient("layer norm", &flat, &|x| weighted(norm.forward(x).unwrap()));
     for pool in [
         Pool::Max { kernel_size: [2, 2], stride: [1, 2] },
         Pool::Average { kernel_size: [3, 2], stride: [2, 1] },
     ] {
-        check("pool", &image, &|x| weighted(Tensor::pool2d(x, pool).unwrap()));
+        check_gradient("pool", &image, &|x| weighted(Tensor::pool2d(x, pool).unwrap()));
     }
     for (groups, inputs) in [(1, 2), (2, 1)] {
         let options =
             Conv2dOptions::new().stride([2, 1]).padding([1, 2]).dilation([1, 2]).groups(groups);
         let weight = var(&[4, inputs, 3, 2], 5);
         let conv = Conv2d::new(weight.as_tensor().clone(), Some(tensor(&[4], 6)), options).unwrap();
-        check("convolution by its input", &image, &|x| weighted(conv.forward(x).unwrap()));
-        check("convolution by its weight", &weight, &|weight| {
+        check_gradient("convolution by its input", &image, &|x| weighted(conv.forward(x).unwrap()));
+        check_gradient("convolution by its weight", &weight, &|weight| {
             let conv = Conv2d::new(weight.clone(), None, options).unwrap();
             weighted(conv.forward(&image).unwrap())
         });
         let bias = var(&[4], 8);
-        check("convolution by its bias", &bias, &|bias| {
+        check_gradient("convolution by its bias", &bias, &|bias| {
             let conv = Conv2d::new(weight.as_tensor().clone(), Some(bias.clone()), options);
             weighted(conv.unwrap().forward(&image).unwrap())
         });
     }
     let table = var(&[5, 3], 9);
-    check("embedding", &table, &|table| {
+    check_gradient("embedding", &table, &|table| {
         weighted(Embedding::new(table.clone()).unwrap().forward(&[4, 0, 4]).unwrap())
     });
     let norm = |weight: &Tensor, bias: &Tensor| BatchNorm2d {
@@ -458,16 +440,18 @@ fn layers_have_the_gradients_of_finite_differences() {
         epsilon: 1e-5,
     };
     let (gamma, beta) = (var(&[2], 13), var(&[2], 14));
-    check("batch norm by its input", &image, &|x| {
+    check_gradient("batch norm by its input", &image, &|x| {
         weighted(norm(&gamma, &beta).forward(x).unwrap())
     });
-    check("learning batch norm by its input", &image, &|x| {
+    check_gradient("learning batch norm by its input", &image, &|x| {
         weighted(train_mode(|| norm(&gamma, &beta).forward(x)).unwrap())
     });
-    check("batch norm by its weight", &gamma, &|g| {
+    check_gradient("batch norm by its weight", &gamma, &|g| {
         weighted(norm(g, &beta).forward(&image).unwrap())
     });
-    check("batch norm by its bias", &beta, &|b| weighted(norm(&gamma, b).forward(&image).unwrap()));
+    check_gradient("batch norm by its bias", &beta, &|b| {
+        weighted(norm(&gamma, b).forward(&image).unwrap())
+    });
 }
 
 fn conv_norm(seed: u32) -> ConvNorm2d<Var> {
