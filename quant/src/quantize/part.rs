@@ -69,7 +69,7 @@ impl Decided {
 
     /// The effect on a part with these values, and what other axes have to do with it.
     fn with_spread(&self, effect: Effect, at: usize, values: &[f32], choice: &Choice) -> Effect {
-        effect.with_spread(Spread::of(&self.info.shape, choice.scheme, at, values))
+        effect.with_spread(Spread::unless_even(&self.info.shape, choice.scheme, at, values))
     }
 
     /// How the tensor is going to be quantized, if it is.

@@ -50,18 +50,29 @@ impl Spread {
         at: usize,
         values: &[f32],
     ) -> Option<Self> {
-        let count: usize = shape.iter().product();
-        let is_measured = |axis: &usize| {
-            let channels = shape[*axis];
-            channels >= CHANNELS && count / channels >= ELEMENTS
-        };
-        let axes: Vec<usize> = (0..shape.len()).filter(is_measured).collect();
         let covered = covered(shape, scheme)?;
-        if axes.iter().all(|axis| covered.contains(axis)) {
+        if measured(shape).all(|axis| covered.contains(&axis)) {
             return None;
         }
-        let of = |&axis: &usize| Along::of(shape, axis, at, values);
-        Some(Self(axes.iter().map(of).collect()))
+        let of = |axis| Along::of(shape, axis, at, values);
+        Some(Self(measured(shape).map(of).collect()))
+    }
+
+    /// As [`of`](Self::of), and `None` for a whole tensor that is even along the axes without scales: most
+    /// are, and a gain is at most a spread of these.
+    pub(super) fn unless_even(
+        shape: &[usize],
+        scheme: QuantizationScheme,
+        at: usize,
+        values: &[f32],
+    ) -> Option<Self> {
+        let covered = covered(shape, scheme)?;
+        let is_even = |axis| Along::of(shape, axis, at, values).decibels() < LEAST_GAIN;
+        let is_whole = values.len() == shape.iter().product::<usize>();
+        if is_whole && measured(shape).filter(|axis| !covered.contains(axis)).all(is_even) {
+            return None;
+        }
+        Self::of(shape, scheme, at, values)
     }
 
     /// The spread of this part and of the next one.
@@ -145,6 +156,16 @@ impl Along {
         let greatest = above.iter().copied().fold(median, larger);
         20.0 * (f64::from(greatest) / f64::from(median)).log10()
     }
+}
+
+/// The axes that are measured.
+fn measured(shape: &[usize]) -> impl Iterator<Item = usize> {
+    let count: usize = shape.iter().product();
+    let is_measured = move |axis: &usize| {
+        let channels = shape[*axis];
+        channels >= CHANNELS && count / channels >= ELEMENTS
+    };
+    (0..shape.len()).filter(is_measured)
 }
 
 /// The axes along which `scheme` has scales of their own; `None` for blocks within rows, which have one
