@@ -188,14 +188,23 @@ impl Kernel {
         }
     }
 
+    /// [`Kernel::run`] for an operation with integer products, whose weights are not packed for an arithmetic.
+    pub(crate) fn run_integer<O: Operation>(self, operation: O) -> O::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Token::AvxVnni(isa) => isa.run(operation),
+            _ => self.run(operation),
+        }
+    }
+
     /// [`Kernel::run_as`] for integer products.
     pub(crate) fn multiply<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             #[cfg(target_arch = "x86_64")]
             (Token::Avx2(isa), Arithmetic::Permuted) => isa.run_permuted(operation),
             #[cfg(target_arch = "x86_64")]
-            (Token::AvxVnni(isa), _) => isa.run(operation),
-            _ => self.run_as(arithmetic, operation),
+            (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i8, _>(operation),
+            _ => self.run_integer(operation),
         }
     }
 

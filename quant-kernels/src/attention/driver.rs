@@ -3,7 +3,7 @@
 use super::block::{Block, Buffers, Call, ROWS, TALL};
 use super::cache::KeyValueCache;
 use super::error::AttentionError;
-use crate::dispatch::{Arithmetic, Kernel};
+use crate::dispatch::Kernel;
 use crate::gemm::shared::Shared;
 use crate::parallel::{Shares, fork, in_pool};
 use alloc::vec::Vec;
@@ -98,7 +98,7 @@ impl Kernel {
                     let first = block * rows_at_once;
                     let rows = first..(tokens * group).min(first + rows_at_once);
                     let block = Block { call, head, rows, buffers };
-                    self.multiply(Arithmetic::SubByte, block);
+                    self.run_integer(block);
                 }
             }
         });
