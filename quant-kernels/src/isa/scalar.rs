@@ -15,7 +15,6 @@ impl Isa for Scalar {
     const LANES: usize = 4;
     const KR: usize = 4;
     const MR: usize = 2;
-    const GEMV_ROWS: usize = 1;
 
     #[inline(always)]
     fn zero(self) -> Self::Ints {

@@ -14,12 +14,13 @@
 //! others, or four on vectors of 512 bits. So with few rows, several panels are processed together. Each panel
 //! is a memory stream of its own.
 
-use super::convert::{UnpackedSteps, codes, float_zeros, stored_nibbles, subtracts_zeros, values};
+use super::convert::{
+    UnpackedSteps, codes as unpacked, float_zeros, stored_nibbles, subtracts_zeros, values,
+};
 use super::{AHEAD, FloatProduct, PIECE};
 use crate::isa::lanes::{WIDEST, add, mul, store};
 use crate::isa::{Isa, Operation};
 use core::array::from_fn;
-use core::ops::Range;
 
 /// The panels that are processed together.
 const fn group<I: Isa>(rows: usize) -> usize {
@@ -37,10 +38,10 @@ type Vectors<I> = [<I as Isa>::Floats; 2];
 /// Accumulators of some panels and rows.
 type Sums<I, const R: usize, const P: usize> = [[Vectors<I>; R]; P];
 
-/// Buffers for a group of panels. The alignment makes the compiler align the stack, and with it every
-/// spilled vector.
+/// Buffers for a group of panels, if codes are unpacked first. The alignment makes the compiler align the
+/// stack, and with it every spilled vector.
 #[repr(align(64))]
-struct GemvBuffers<I: Isa, const P: usize>([UnpackedSteps<I>; P]);
+struct GemvBuffers<I: Isa, const P: usize>(Option<[UnpackedSteps<I>; P]>);
 
 /// The product of all `R` rows. `PACKED` is whether codes have 4 bits, which are read as stored.
 pub(crate) struct Gemv<'a, const R: usize, const PACKED: bool>(pub(super) FloatProduct<'a>);
@@ -81,41 +82,40 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
 
     #[inline(always)]
     fn groups<I: Isa, const V: usize, const P: usize>(&self, isa: I) {
-        let mut room = GemvBuffers::<I, P>(from_fn(|_| UnpackedSteps::new()));
-        // Keeps it in memory, where it forces the alignment of the stack.
-        core::hint::black_box(&mut room);
         if subtracts_zeros(self.0.weights, PACKED) {
-            self.groups_of::<I, V, P, true>(isa, &mut room.0);
+            self.groups_of::<I, V, P, true>(isa);
         } else {
-            self.groups_of::<I, V, P, false>(isa, &mut room.0);
+            self.groups_of::<I, V, P, false>(isa);
         }
     }
 
     /// `ZEROS` is whether zero points are subtracted from codes.
     #[inline(always)]
-    fn groups_of<I: Isa, const V: usize, const P: usize, const ZEROS: bool>(
-        &self,
-        isa: I,
-        room: &mut [UnpackedSteps<I>; P],
-    ) {
-        let Range { start, end } = self.0.panels;
-        let grouped = end - (end - start) % P;
-        for first in (start..grouped).step_by(P) {
-            self.group::<I, V, P, ZEROS>(isa, first, room);
+    fn groups_of<I: Isa, const V: usize, const P: usize, const ZEROS: bool>(&self, isa: I) {
+        let mut room = GemvBuffers::<I, P>(None);
+        if !self.direct() {
+            room.0 = Some(from_fn(|_| UnpackedSteps::new()));
         }
-        for panel in grouped..end {
-            let room = room.first_chunk_mut().expect("a group is not empty");
-            self.group::<I, V, 1, ZEROS>(isa, panel, room);
+        // Keeps it in memory, where it forces the alignment of the stack.
+        core::hint::black_box(&mut room);
+        let panels = self.0.panels.clone();
+        for first in panels.clone().step_by(P) {
+            // The last panel stands for those that a last group lacks: a loop of its own for fewer panels would
+            // be no faster, and another one to compile.
+            let mut group = [panels.end - 1; P];
+            for i in 0..P.min(panels.end - first) {
+                group[i] = first + i;
+            }
+            self.group::<I, V, P, ZEROS>(isa, group, &mut room.0);
         }
     }
 
-    /// `P` panels from `first` on.
     #[inline(always)]
     fn group<I: Isa, const V: usize, const P: usize, const ZEROS: bool>(
         &self,
         isa: I,
-        first: usize,
-        room: &mut [UnpackedSteps<I>; P],
+        group: [usize; P],
+        room: &mut Option<[UnpackedSteps<I>; P]>,
     ) {
         let weights = self.0.weights;
         let (segments, mut step) = (weights.segments(), 0);
@@ -125,7 +125,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             let mut zeros = [[isa.splat(0.0); 2]; P];
             if ZEROS {
                 for i in 0..P {
-                    zeros[i] = float_zeros(isa, weights, first + i, segment);
+                    zeros[i] = float_zeros(isa, weights, group[i], segment);
                 }
             }
             let mut product = SegmentProduct::<I, R, P, ZEROS> {
@@ -140,13 +140,20 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
                 let len = piece.min(range.end - k);
                 let at = step + (k - range.start) / I::KR;
                 let mut codes: [&[I::KStep]; P] = [&[]; P];
-                for (i, room) in room.iter_mut().enumerate() {
-                    codes[i] = self.codes_of::<I>(first + i, at, len, room);
+                if let (false, Some(room)) = (PACKED, &mut *room) {
+                    for (i, room) in room.iter_mut().enumerate() {
+                        let steps = len.div_ceil(I::KR);
+                        codes[i] = unpacked::<I>(weights, group[i], at, steps, room);
+                    }
+                } else {
+                    for i in 0..P {
+                        codes[i] = self.stored::<I>(group[i], at, len);
+                    }
                 }
                 product.add::<V>(self.rows(k, len), codes);
             }
             for i in 0..P {
-                let columns = weights.columns_of::<I>(first + i, segment);
+                let columns = weights.columns_of::<I>(group[i], segment);
                 let mut scaled = product.p[i];
                 let scales = columns.scales(isa);
                 for r in 0..R {
@@ -170,7 +177,7 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
             for r in 0..R {
                 store(isa, y[i][r], &mut rows[r * I::NR..][..I::NR]);
             }
-            self.0.finish::<I>(first + i, 0..R, rows);
+            self.0.finish::<I>(group[i], 0..R, rows);
         }
     }
 
@@ -180,22 +187,13 @@ impl<const R: usize, const PACKED: bool> Gemv<'_, R, PACKED> {
         PACKED || self.0.weights.bits == 8
     }
 
-    /// The stored k-steps of `len` codes from k-step `step` on.
+    /// The k-steps of `len` codes from k-step `step` on, as stored.
     #[inline(always)]
-    fn codes_of<'b, I: Isa>(
-        &'b self,
-        panel: usize,
-        step: usize,
-        len: usize,
-        room: &'b mut UnpackedSteps<I>,
-    ) -> &'b [I::KStep] {
+    fn stored<I: Isa>(&self, panel: usize, step: usize, len: usize) -> &[I::KStep] {
         let steps = len.div_ceil(I::KR);
-        if PACKED {
-            // Each packed k-step holds two of four values.
-            &self.0.weights.panel(panel)[step / 2..][..steps.div_ceil(2)]
-        } else {
-            codes::<I>(self.0.weights, panel, step, steps, room)
-        }
+        // Each packed k-step holds two of four values.
+        let (step, steps) = if PACKED { (step / 2, steps.div_ceil(2)) } else { (step, steps) };
+        &self.0.weights.panel(panel)[step..][..steps]
     }
 
     /// `len` values of each row.
