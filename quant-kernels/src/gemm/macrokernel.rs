@@ -43,7 +43,10 @@ impl Block<'_> {
         let rows = self.tiling.rows_of(self.tiles.clone()).len();
         match (self.weights.bits, self.weights.unpack_above) {
             (8, 0) => false,
-            (2, _) | (_, 0) => rows > FEW_ROWS || self.tiles.len() > 1,
+            (2, _) | (_, 0) => {
+                // Half a line is multiplied as stored, or unpacked before.
+                self.units.half_lines || rows > FEW_ROWS || self.tiles.len() > 1
+            }
             (_, most) => rows > most,
         }
     }

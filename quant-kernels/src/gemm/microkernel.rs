@@ -25,7 +25,7 @@ use crate::isa::lanes::{WIDEST, add, load, load_ints, store};
 use crate::isa::{Isa, Line};
 use crate::pack::b::ColumnWords;
 use crate::pack::source::Row;
-use crate::pack::units::{ALIGNMENT, Unit};
+use crate::pack::units::{HALF_LINE, Unit};
 use crate::pack::unpack::unpack_steps;
 use bytemuck::Zeroable;
 use core::ops::Range;
@@ -167,118 +167,91 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
     fn multiply<I: Isa>(&self, isa: I, panel: Panel<'_, I::KStep>, Parts(parts): &mut Parts<R>) {
         let (weights, units) = (self.block.weights, self.block.units);
         let of = Parameters::new::<I>(self.block, panel.number);
-        let all = &units.all[..];
+        let mut all = &units.all[..];
         // Permuted codes have one unit.
-        let one = I::PERMUTED || all.len() == 1 && !self.block.packed_a.blocks;
-        if let (true, [unit]) = (one && !weights.words.minimums, all) {
+        let blocks = weights.block.is_some() || self.block.packed_a.blocks;
+        let summed = !I::PERMUTED && (blocks || weights.words.minimums);
+        if summed {
+            // The sum starts from 0 also if it has one term, which makes -0 of a negative scale 0.
+            parts.fill([0.0; WIDEST]);
+        }
+        let mut values = [[isa.splat(0.0); 2]; R];
+        // Codes that no kernel multiplies as stored are unpacked before.
+        let as_stored = const { !I::PERMUTED && (!PACKED || I::UNPACK_ABOVE > 0) };
+        if as_stored && units.half_lines {
+            self.half_lines::<I>(isa, panel, of, parts);
+            for r in 0..R {
+                values[r] = load(isa, &parts[r]);
+            }
+            all = &[];
+        }
+        for (u, unit) in all.iter().enumerate() {
             let mut acc = [[isa.zero(); 2]; R];
-            self.initialize::<I>(isa, &mut acc, of, 0, 0);
+            self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
             self.accumulate::<I>(isa, &mut acc, panel, unit);
             if let Target::I32(out) = self.block.target {
                 return self.write_accumulators::<I>(isa, &out, panel.number, &acc);
             }
-            let mut values = self.scaled::<I>(isa, acc, of.of.load(isa, of.words), 0);
-            if weights.block.is_some() {
-                // The sum over blocks starts from 0, which makes -0 of a negative scale 0.
-                for r in 0..R {
-                    values[r] = add(isa, [isa.splat(0.0); 2], values[r]);
-                }
+            values = self.unit_values::<I>(isa, of, (u, unit.segment), acc);
+            if summed {
+                add_to_parts(isa, &mut values, parts);
             }
-            return self.finish::<I>(isa, panel.number, values);
         }
         if let Target::I32(out) = self.block.target {
             // K is 0.
             return self.write_accumulators::<I>(isa, &out, panel.number, &[[isa.zero(); 2]; R]);
         }
-        parts.fill([0.0; WIDEST]);
-        if units.short != 0 {
-            self.short_units::<I>(isa, panel, of, parts);
-        } else {
-            for (u, unit) in all.iter().enumerate() {
-                let mut acc = [[isa.zero(); 2]; R];
-                self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
-                self.accumulate::<I>(isa, &mut acc, panel, unit);
-                self.add_unit::<I>(isa, of, (u, unit.segment), acc, parts);
-            }
-        }
-        let mut values = [[isa.splat(0.0); 2]; R];
-        for r in 0..R {
-            values[r] = load(isa, &parts[r]);
-        }
         self.finish::<I>(isa, panel.number, values);
     }
 
-    /// Adds the products of units of at most a line ([`Units::short`]). The loop has few instructions besides
-    /// those of the products.
+    /// Adds the products of units of half a line. The loop has few instructions besides those of the products.
     #[inline(always)]
-    fn short_units<I: Isa>(
+    fn half_lines<I: Isa>(
         &self,
         isa: I,
         panel: Panel<'_, I::KStep>,
         of: Parameters<'_>,
         parts: &mut [[f32; WIDEST]; R],
     ) {
-        /// A macro, because a closure would not be compiled for the instruction set.
-        macro_rules! each_unit {
-            ($codes:expr, |$acc:ident, $a:ident, $first:ident, $b:ident| $accumulate:expr) => {
-                let mut at = 0;
-                for ((u, unit), $b) in self.block.units.all.iter().enumerate().zip($codes) {
-                    let Some($a) = self.lines.get(at / Line::STEPS) else { break };
-                    let $first = at % Line::STEPS;
-                    let mut $acc = [[isa.zero(); 2]; R];
-                    if !I::FROM_ZERO {
-                        self.initialize::<I>(isa, &mut $acc, of, u, unit.segment);
-                    }
-                    $accumulate;
-                    if I::FROM_ZERO {
-                        self.initialize::<I>(isa, &mut $acc, of, u, unit.segment);
-                    }
-                    self.add_unit::<I>(isa, of, (u, unit.segment), $acc, parts);
-                    at += self.block.units.short;
-                }
-            };
-        }
-        // A loop for each way to accumulate: where ways meet, accumulators would be in memory.
-        let (short, bits) = (self.block.units.short, self.block.weights.bits);
-        if PACKED && const { I::UNPACK_ABOVE > 0 } && (short, bits) == (ALIGNMENT, 4) {
-            let codes = panel.steps.as_chunks::<{ ALIGNMENT / 2 }>().0;
-            each_unit!(codes, |acc, a, first, b| {
+        let codes = panel.steps.chunks_exact(if PACKED { HALF_LINE / 2 } else { HALF_LINE });
+        for ((u, unit), b) in self.block.units.all.iter().enumerate().zip(codes) {
+            let at = u * HALF_LINE;
+            let Some(a) = self.lines.get(at / Line::STEPS) else { break };
+            let first = at % Line::STEPS;
+            let mut acc = [[isa.zero(); 2]; R];
+            if !I::FROM_ZERO {
+                self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
+            }
+            if PACKED && let Some(b) = b.first_chunk() {
                 isa.accumulate_half_packed::<R>(&mut acc, a, first, b);
-            });
-        } else if !PACKED && short == ALIGNMENT {
-            let codes = panel.steps.as_chunks::<ALIGNMENT>().0;
-            each_unit!(codes, |acc, a, first, b| {
+            }
+            if !PACKED && let Some(b) = b.first_chunk() {
                 isa.accumulate_half::<R>(&mut acc, a, first, b);
-            });
-        } else {
-            let codes = panel.steps.chunks(if PACKED { short * bits / 8 } else { short });
-            each_unit!(codes, |acc, a, first, b| {
-                self.accumulate_line::<I>(isa, &mut acc, a, first, b);
-            });
+            }
+            if I::FROM_ZERO {
+                self.initialize::<I>(isa, &mut acc, of, u, unit.segment);
+            }
+            let mut values = self.unit_values::<I>(isa, of, (u, unit.segment), acc);
+            add_to_parts(isa, &mut values, parts);
         }
     }
 
-    /// Adds the scaled accumulators of a unit to the outputs.
+    /// The scaled accumulators of a unit.
     #[inline(always)]
-    fn add_unit<I: Isa>(
+    fn unit_values<I: Isa>(
         &self,
         isa: I,
         of: Parameters<'_>,
         (unit, segment): (usize, usize),
         acc: [[I::Ints; 2]; R],
-        parts: &mut [[f32; WIDEST]; R],
-    ) {
+    ) -> [[I::Floats; 2]; R] {
         let words = &of.words[segment * of.each..][..of.each];
         let mut values = self.scaled::<I>(isa, acc, of.of.load(isa, words), unit);
         if of.minimums != 0 {
             let minimums = of.of.load(isa, &words[of.minimums..]);
             self.add_minimums::<I>(isa, &mut values, minimums, unit);
         }
-        // In memory: the accumulators take the registers.
-        for r in 0..R {
-            values[r] = add(isa, load(isa, &parts[r]), values[r]);
-            store(isa, values[r], &mut parts[r]);
-        }
+        values
     }
 
     /// The parameters of the rows in a unit.
@@ -304,36 +277,26 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         let per_byte = if PACKED { 8 / bits } else { 1 };
         let steps = &panel.steps[unit.steps.start / per_byte..unit.steps.end / per_byte];
         let lines = &self.lines[unit.at / Line::STEPS..];
-        let line = Line::STEPS / per_byte;
-        // The second half of a line, if the unit starts there.
-        let first = unit.at % Line::STEPS;
-        let (half, whole) = steps.split_at(if first == 0 { 0 } else { steps.len().min(line / 2) });
-        let mut lines = lines.iter();
-        if let (false, Some(a)) = (half.is_empty(), lines.as_slice().first()) {
-            self.accumulate_line::<I>(isa, acc, a, first, half);
-            lines.next();
-        }
-        for (a, b) in lines.zip(whole.chunks(line)) {
-            self.accumulate_line::<I>(isa, acc, a, 0, b);
+        for (a, b) in lines.iter().zip(steps.chunks(Line::STEPS / per_byte)) {
+            self.accumulate_line::<I>(isa, acc, a, b);
         }
     }
 
-    /// Adds the products of a line from k-step `first` on.
+    /// Adds the products of a line.
     #[inline(always)]
     fn accumulate_line<I: Isa>(
         &self,
         isa: I,
         acc: &mut [[I::Ints; 2]; R],
         a: &[Line; R],
-        first: usize,
         b: &[I::KStep],
     ) {
         if !PACKED {
-            return isa.accumulate::<R>(acc, a, first, b);
+            return isa.accumulate::<R>(acc, a, 0, b);
         }
         let bits = self.block.weights.bits;
         if const { I::UNPACK_ABOVE > 0 } && bits == 4 {
-            return isa.accumulate_packed::<R>(acc, a, first, b);
+            return isa.accumulate_packed::<R>(acc, a, 0, b);
         }
         if const { R > FEW_ROWS } {
             unreachable!("panels of more rows are unpacked first");
@@ -341,7 +304,7 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         let mut piece = [I::KStep::zeroed(); Line::STEPS];
         let piece = &mut piece[..b.len() * 8 / bits];
         unpack_steps::<I>(self.block.weights, b, piece);
-        isa.accumulate::<R>(acc, a, first, piece);
+        isa.accumulate::<R>(acc, a, 0, piece);
     }
 
     /// Zero-point compensation: adds the difference of `Σ (a - za) · (code - zw)` and `Σ a · code`. Accumulators
@@ -499,5 +462,18 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
             isa.store_ints(acc[r][1], &mut lanes[r][I::LANES..I::NR]);
         }
         write(self.block, out, &lanes, (self.first, panel));
+    }
+}
+
+/// Adds values to the outputs so far, which are in memory: the accumulators take the registers.
+#[inline(always)]
+fn add_to_parts<I: Isa, const R: usize>(
+    isa: I,
+    values: &mut [[I::Floats; 2]; R],
+    parts: &mut [[f32; WIDEST]; R],
+) {
+    for r in 0..R {
+        values[r] = add(isa, load(isa, &parts[r]), values[r]);
+        store(isa, values[r], &mut parts[r]);
     }
 }

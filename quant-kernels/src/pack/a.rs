@@ -20,7 +20,7 @@ use crate::isa::Operation;
 use crate::isa::permuted::BLOCK;
 use crate::isa::{Isa, Line, QUANTIZE_LANES};
 use crate::pack::b::PackedWeights;
-use crate::pack::units::{ALIGNMENT, Units};
+use crate::pack::units::{HALF_LINE, Units};
 use crate::scheme::NonFinite;
 use core::ops::Range;
 
@@ -145,7 +145,7 @@ impl<S: Source> PackA<'_, S> {
                 } else if within == 0 {
                     group[r] = line;
                 } else {
-                    group[r].0[ALIGNMENT..].copy_from_slice(&line.0[ALIGNMENT..]);
+                    group[r].0[HALF_LINE..].copy_from_slice(&line.0[HALF_LINE..]);
                 }
                 (step, k) = (step + Line::STEPS - within, k + (Line::STEPS - within) * I::KR);
             }

@@ -4,12 +4,13 @@
 //! segment without gaps. So a block whose ends are not at whole k-steps is multiplied with all k-steps that it
 //! touches, and its packed activations are 0 outside of the block.
 
+use crate::isa::Line;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// K-steps that packed rows are aligned to: half a line.
-pub(crate) const ALIGNMENT: usize = 8;
+/// K-steps of half a line.
+pub(crate) const HALF_LINE: usize = Line::STEPS / 2;
 
 /// All units of K.
 #[derive(Clone, Debug)]
@@ -17,9 +18,9 @@ pub(crate) struct Units {
     /// Codes of a unit; the last one of a segment may be shorter.
     pub(crate) len: usize,
     pub(crate) all: Vec<Unit>,
-    /// The k-steps of each unit, half a line or a line, if unit `i` starts with k-step `i * short` of a panel and
-    /// of a packed row; else 0.
-    pub(crate) short: usize,
+    /// Whether unit `i` has [`HALF_LINE`] k-steps, and starts with k-step `i * HALF_LINE` of a panel and of a packed row.
+    /// Else each unit starts with a line.
+    pub(crate) half_lines: bool,
     /// Lines of a packed row of activations.
     pub(crate) lines: usize,
     /// `[panel][unit][column]`: the sums of codes as they are multiplied; empty if no activation has a zero point.
@@ -40,21 +41,16 @@ pub(crate) struct Unit {
     pub(crate) steps: Range<usize>,
     /// The first value along K of `steps`.
     pub(crate) first: usize,
-    /// The first k-step in a packed row, a multiple of [`ALIGNMENT`].
+    /// The first k-step in a packed row, a multiple of [`HALF_LINE`].
     pub(crate) at: usize,
 }
 
-/// [`Units::short`].
-fn short(all: &[Unit]) -> usize {
-    let Some(first) = all.first().filter(|_| all.len() > 1) else { return 0 };
-    let short = first.steps.len();
+/// [`Units::half_lines`].
+fn half_lines(all: &[Unit]) -> bool {
     let regular = |(u, unit): (usize, &Unit)| {
-        let (steps, k) = (&unit.steps, &unit.k);
-        let whole = unit.first == k.start && steps.len() == short;
-        steps.start == u * short && unit.at == u * short && whole
+        unit.first == unit.k.start && unit.steps == (u * HALF_LINE..(u + 1) * HALF_LINE)
     };
-    let halves = [ALIGNMENT, 2 * ALIGNMENT].contains(&short);
-    if halves && all.iter().enumerate().all(regular) { short } else { 0 }
+    all.len() > 1 && all.iter().enumerate().all(regular)
 }
 
 /// What units depend on.
@@ -78,7 +74,7 @@ pub(crate) struct UnitShape<'a> {
 impl Units {
     /// Units of `len` codes, which divides a segment unless there is only one.
     pub(crate) fn new(of: &UnitShape<'_>, len: usize) -> Self {
-        let (mut all, mut at, mut before) = (Vec::new(), 0, 0);
+        let (mut all, mut before) = (Vec::new(), 0);
         for (segment, steps) in of.steps.iter().enumerate() {
             let range = segment * of.segment..of.k.min((segment + 1) * of.segment);
             for start in range.clone().step_by(len.max(1)) {
@@ -88,17 +84,20 @@ impl Units {
                 let end = (k.end - range.start).div_ceil(together) * of.group;
                 let first_value = range.start + first * of.kr;
                 let steps = before + first..before + end;
-                let count = steps.len();
-                all.push(Unit { segment, k, steps, first: first_value, at });
-                at += count.next_multiple_of(ALIGNMENT);
+                all.push(Unit { segment, k, steps, first: first_value, at: 0 });
             }
             before += steps;
         }
+        let half_lines = half_lines(&all);
+        let (alignment, mut at) = (if half_lines { HALF_LINE } else { Line::STEPS }, 0);
+        for unit in &mut all {
+            unit.at = at;
+            at += unit.steps.len().next_multiple_of(alignment);
+        }
         let words = all.len() * of.columns;
-        let short = short(&all);
         let room = |needed| vec![0; if needed { words } else { 0 }];
         let (offsets, init) = (room(of.offsets), room(of.init));
-        Self { len, all, short, lines: at.div_ceil(2 * ALIGNMENT), offsets, init }
+        Self { len, all, half_lines, lines: at.div_ceil(Line::STEPS), offsets, init }
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -252,8 +252,9 @@ impl<C: Code> Isa for Avx2Wide<C> {
                 done += STEPS / 2;
             }
         }
-        let pairs = (first / 2..Line::STEPS / 2).zip(b.as_chunks().0);
-        for (s, [first, second]) in pairs.skip(done) {
+        let (start, pairs) = (first / 2, b.as_chunks().0);
+        for s in start + done..(start + pairs.len()).min(Line::STEPS / 2) {
+            let [first, second] = &pairs[s - start];
             let (first, second) = (self.widen(first), self.widen(second));
             for r in 0..R {
                 let values =
