@@ -233,6 +233,48 @@ fn rotations_of_both_layouts_are_those_of_f64_and_the_same_everywhere() {
 }
 
 #[test]
+fn a_rotation_in_the_opposite_direction_undoes_one_and_is_its_transpose() {
+    for layout in [RopeLayout::Halves, RopeLayout::Pairs] {
+        let rope = Rope::new(RopeOptions { rotary_dim: 6, layout, ..RopeOptions::new(8) }).unwrap();
+        let mut angles = RopeAngles::default();
+        assert_eq!(angles.opposite(), angles);
+        rope.angles(&[0, 7, 511], &mut angles).unwrap();
+        let turn = |x: &[f32], angles: &RopeAngles| {
+            let mut y = x.to_vec();
+            Kernel::current().rope(&mut y, 2, &rope, angles).unwrap();
+            y
+        };
+        let [x, y] = [6, 7].map(|seed| values(3 * 2 * 8, seed));
+        let back = turn(&turn(&x, &angles), &angles.opposite());
+        assert!(x.iter().zip(&back).all(|(x, back)| (x - back).abs() < 1e-5), "{layout:?}");
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let (left, right) =
+            (product(&turn(&x, &angles), &y), product(&x, &turn(&y, &angles.opposite())));
+        assert!((left - right).abs() < 1e-3, "{left} {right}");
+        assert_eq!(angles.opposite().opposite(), angles);
+    }
+}
+
+#[test]
+fn pairs_are_the_dimensions_that_are_rotated_together() {
+    for layout in [RopeLayout::Halves, RopeLayout::Pairs] {
+        let rope = Rope::new(RopeOptions { rotary_dim: 6, layout, ..RopeOptions::new(8) }).unwrap();
+        let mut angles = RopeAngles::default();
+        rope.angles(&[1], &mut angles).unwrap();
+        for pair in 0..rope.frequencies().len() {
+            let [a, b] = rope.pair(pair);
+            let mut x = [0.0; 8];
+            x[a] = 1.0;
+            Kernel::current().rope(&mut x, 1, &rope, &angles).unwrap();
+            let (cos, sin) = angles.of(0);
+            let mut expected = [0.0; 8];
+            (expected[a], expected[b]) = (cos[pair], sin[pair]);
+            assert_eq!(x, expected, "{layout:?} {pair}");
+        }
+    }
+}
+
+#[test]
 fn frequencies_are_scaled_as_in_llama_3_and_yarn() {
     let frequencies = |scaling| {
         let options = RopeOptions { theta: 500_000.0, scaling, ..RopeOptions::new(64) };

@@ -149,6 +149,20 @@ impl RopeAngles {
         assert!(token < self.tokens, "one of the positions");
         self.values[token * 2 * self.pairs..][..2 * self.pairs].split_at(self.pairs)
     }
+
+    /// The same angles in the opposite direction: cosines stay, sines change their sign.
+    ///
+    /// A rotation by them is the transpose of that by `self`: it turns gradients of rotated values into
+    /// those of the values. Where cosines and sines have no factor (see [`RopeScaling::Yarn`]), it undoes
+    /// the rotation.
+    #[must_use]
+    pub fn opposite(&self) -> Self {
+        let mut opposite = self.clone();
+        for row in opposite.values.chunks_exact_mut((2 * self.pairs).max(1)) {
+            row[self.pairs..].iter_mut().for_each(|sin| *sin = -*sin);
+        }
+        opposite
+    }
 }
 
 impl Rope {
@@ -209,6 +223,15 @@ impl Rope {
     /// The number of dimensions of a head.
     pub fn head_dim(&self) -> usize {
         self.head_dim
+    }
+
+    /// The two dimensions of a head that are rotated together as pair `pair`, one of those that have
+    /// [frequencies](Self::frequencies). Dimensions of no pair are not rotated.
+    pub fn pair(&self, pair: usize) -> [usize; 2] {
+        match self.layout {
+            RopeLayout::Halves => [pair, pair + self.frequencies.len()],
+            RopeLayout::Pairs => [2 * pair, 2 * pair + 1],
+        }
     }
 
     /// The frequency of each pair: the angle between neighbouring positions.
