@@ -103,9 +103,9 @@ pub use backend::Backend;
 #[cfg(feature = "candle")]
 pub use backend::candle;
 pub use backend::ndarray::{
-    CpuParam, CpuStorage, attention, causal_attention_into, conv_transpose1d, conv_transpose2d,
-    conv1d, conv2d, embedding, embedding_into, keep_rows, layer_norm, linear, linear_into, matmul,
-    pack, permute_columns, rms_norm_into, rope, swiglu,
+    CpuParam, CpuStorage, attention, causal_attention, causal_attention_into, conv_transpose1d,
+    conv_transpose2d, conv1d, conv2d, embedding, embedding_into, keep_rows, layer_norm, linear,
+    linear_into, matmul, pack, permute_columns, rms_norm_into, rope, swiglu,
 };
 pub use error::ForwardError;
 pub use layers::{

@@ -3,9 +3,9 @@
 use ndarray::{Array2, ArrayD, IxDyn, arr1, arr2};
 use quant::activation::ActivationQuantizer;
 use quant::kernel::scheme::KeyValueScheme;
-use quant::kernel::{KeyValueCache, KeyValueShape, Rope, RopeAngles, RopeOptions};
+use quant::kernel::{Kernel, KeyValueCache, KeyValueShape, Rope, RopeAngles, RopeOptions};
 use quant::{Module, Param, Recipe};
-use quant_nn::{Embedding, ForwardError, Linear, RmsNorm};
+use quant_nn::{Backend, Embedding, ForwardError, Linear, RmsNorm, Unary};
 
 fn values(shape: &[usize]) -> ArrayD<f32> {
     let mut next = 0.0f32;
@@ -87,6 +87,45 @@ fn shapes_that_do_not_fit_are_errors() {
     rope.angles(&[0, 1], &mut angles).unwrap();
     let error = quant_nn::rope(&mut values(&[3, 4]), 1, &rope, &angles).unwrap_err();
     assert!(matches!(error, ForwardError::Function { .. }), "{error}");
+}
+
+#[test]
+fn operations_of_the_backend_are_the_functions() {
+    let (x, up) = (values(&[3, 8]), values(&[3, 8]) + 1.0);
+    let mut expected = x.clone();
+    quant_nn::swiglu(&mut expected, &up).unwrap();
+    assert_eq!(ArrayD::swiglu(x.clone(), &up).unwrap(), expected);
+    let rope = Rope::new(RopeOptions::new(4)).unwrap();
+    let mut angles = RopeAngles::default();
+    rope.angles(&[5, 6, 0], &mut angles).unwrap();
+    let mut expected = x.clone();
+    quant_nn::rope(&mut expected, 2, &rope, &angles).unwrap();
+    assert_eq!(<ArrayD<f32> as Backend>::rope(x.clone(), 2, &rope, &angles).unwrap(), expected);
+    assert_eq!(<ArrayD<f32> as Backend>::add(x.clone(), &up).unwrap(), &x + &up);
+    for count in [1, 8, 40_000] {
+        let x = values(&[count]);
+        let mut expected = x.iter().copied().collect::<Vec<_>>();
+        Kernel::current().silu(&mut expected);
+        assert_eq!(ArrayD::unary(x, Unary::Silu).unwrap().as_slice().unwrap(), expected);
+    }
+}
+
+#[test]
+fn attention_within_sequences_is_attention_over_caches_of_floats() {
+    for (heads, key_heads, dim, lengths) in
+        [(6, 2, 5, &[4, 0, 1, 70][..]), (2, 2, 32, &[33]), (3, 1, 1, &[]), (1, 1, 8, &[0, 0])]
+    {
+        let tokens = lengths.iter().sum();
+        let (q, k) = (values(&[tokens, heads * dim]), values(&[tokens, key_heads * dim]));
+        let v = k.mapv(f32::cos);
+        let shape = KeyValueShape { heads: key_heads, head_dim: dim, capacity: 70 };
+        let cache = |_: &usize| KeyValueCache::new(shape, KeyValueScheme::F32).unwrap();
+        let mut caches: Vec<_> = lengths.iter().map(cache).collect();
+        let (mut expected, caches) = (values(&[1]), lengths.iter().copied().zip(&mut caches));
+        quant_nn::causal_attention_into([&q, &k, &v], heads, caches, &mut expected).unwrap();
+        let y = quant_nn::causal_attention([&q, &k, &v], heads, lengths).unwrap();
+        assert_eq!(y, expected, "{lengths:?}");
+    }
 }
 
 #[test]

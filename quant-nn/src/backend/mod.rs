@@ -19,6 +19,7 @@ use crate::ops::{
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
+use quant_kernels::{Rope, RopeAngles};
 
 /// A storage of parameters that layers can run on.
 ///
@@ -211,6 +212,56 @@ pub trait Backend: FloatTensor + Clone {
     /// # Errors
     /// `axis` is not an axis of `x`.
     fn flatten(x: Self::Activation, axis: usize) -> Result<Self::Activation, ForwardError>;
+
+    /// `x + y`, such as the hidden states of a model and what a layer adds to them.
+    ///
+    /// # Errors
+    /// Shapes that differ.
+    fn add(x: Self::Activation, y: &Self::Activation) -> Result<Self::Activation, ForwardError>;
+
+    /// Rotates each head of queries or keys, `[tokens, heads · head_dim]`, by the
+    /// [angles](Rope::angles) of the positions of its tokens. By rule 16 of `docs/numerics.md`.
+    ///
+    /// # Errors
+    /// Angles of another rotary embedding, or of another number of tokens.
+    fn rope(
+        x: Self::Activation,
+        heads: usize,
+        rope: &Rope,
+        angles: &RopeAngles,
+    ) -> Result<Self::Activation, ForwardError>;
+
+    /// Causal attention within each sequence of a batch: `softmax(q · kᵀ / √d) · v` for each head, where a
+    /// token sees itself and the earlier tokens of its own sequence. By rule 17 of `docs/numerics.md`, for
+    /// keys and values that stay floats.
+    ///
+    /// Queries are `[tokens, heads · d]`, keys and values `[tokens, key heads · d]`; the result has the
+    /// shape of the queries. Query heads `g · i ..= g · i + g - 1` share head `i` of keys and values, where
+    /// `g` is `heads / key heads`. The sequences of the batch follow each other in the rows, without
+    /// padding; `lengths` are their numbers of tokens.
+    ///
+    /// This takes whole sequences, as training and scoring do. To continue sequences token by token, keep
+    /// their keys and values in caches: see
+    /// [`causal_attention_into`](crate::causal_attention_into), which gives the same bits with caches of
+    /// floats.
+    ///
+    /// # Errors
+    /// Shapes that do not fit each other, lengths whose sum is not the number of tokens, or an element that
+    /// is not finite (on the CPU and in f32).
+    fn causal_attention(
+        qkv: [&Self::Activation; 3],
+        heads: usize,
+        lengths: &[usize],
+    ) -> Result<Self::Activation, ForwardError>;
+
+    /// `silu(gate) · up`, where `silu(x) = x / (1 + exp(-x))`. By rule 16 of `docs/numerics.md`.
+    ///
+    /// # Errors
+    /// Shapes that differ.
+    fn swiglu(
+        gate: Self::Activation,
+        up: &Self::Activation,
+    ) -> Result<Self::Activation, ForwardError>;
 
     /// A function of each element.
     ///

@@ -150,6 +150,65 @@ pub(crate) fn check_rms_norm(x: &[usize], weight: &[usize]) -> Result<(), Forwar
     Err(shape_error("rms_norm", format!("a weight of shape [{columns}]"), weight))
 }
 
+/// Checks that two activations of an operation have the same shape.
+pub(crate) fn check_equal(operation: &str, x: &[usize], y: &[usize]) -> Result<(), ForwardError> {
+    if x == y {
+        return Ok(());
+    }
+    Err(shape_error(operation, format!("values of shape {x:?}"), y))
+}
+
+/// The heads of attention.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    /// Heads of queries.
+    pub(crate) queries: usize,
+    /// Heads of keys, and of values.
+    pub(crate) keys: usize,
+    /// Columns of one head.
+    pub(crate) dim: usize,
+}
+
+/// The heads of queries, keys and values of these shapes, whose sequences have these lengths.
+pub(crate) fn causal_attention(
+    [q, k, v]: [&[usize]; 3],
+    heads: usize,
+    lengths: &[usize],
+) -> Result<Heads, ForwardError> {
+    const OPERATION: &str = "causal_attention";
+    let refuse = |expected: String, found: &[usize]| Err(shape_error(OPERATION, expected, found));
+    let &[tokens, columns] = q else {
+        return refuse("queries of shape [tokens, heads · d]".into(), q);
+    };
+    if heads == 0 || columns == 0 || !columns.is_multiple_of(heads) {
+        return refuse(format!("queries of shape [tokens, a multiple of {heads}]"), q);
+    }
+    let dim = columns / heads;
+    let key_heads = k.last().map_or(0, |columns| columns / dim);
+    if *k != [tokens, key_heads * dim] || key_heads == 0 || !heads.is_multiple_of(key_heads) {
+        let expected = format!("keys of shape [{tokens}, a divisor of {heads} · {dim}]");
+        return refuse(expected, k);
+    }
+    if v != k {
+        return refuse(format!("values of shape {k:?}"), v);
+    }
+    check_lengths(OPERATION, lengths, tokens)?;
+    Ok(Heads { queries: heads, keys: key_heads, dim })
+}
+
+/// Checks that sequences of these lengths have as many tokens together.
+pub(crate) fn check_lengths(
+    operation: &str,
+    lengths: &[usize],
+    tokens: usize,
+) -> Result<(), ForwardError> {
+    let sum = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
+    if sum == Some(tokens) {
+        return Ok(());
+    }
+    Err(shape_error(operation, format!("lengths whose sum is {tokens}"), lengths))
+}
+
 /// `[batch, channels, height, width]` of images.
 pub(crate) fn images(operation: &str, x: &[usize]) -> Result<[usize; 4], ForwardError> {
     let expected = "an input of shape [batch, channels, height, width]";

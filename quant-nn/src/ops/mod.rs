@@ -96,6 +96,8 @@ pub enum Unary {
     Tanh,
     /// `1 / (1 + exp(-x))`
     Sigmoid,
+    /// `x / (1 + exp(-x))`, by rule 16 of `docs/numerics.md`.
+    Silu,
 }
 
 /// How the pixels under the kernel become one. Pairs are (vertical, horizontal).

@@ -1,4 +1,4 @@
-//! Embeddings, norms, pooling and functions of elements, with gradients.
+//! Embeddings, norms, pooling and softmax, with gradients.
 
 use candle_core::{D, Result as CandleResult, Tensor};
 use quant::Param;
@@ -12,7 +12,7 @@ use crate::backend::ndarray::pool::PoolGeometry;
 use crate::backend::ndarray::{float, integer, language};
 use crate::backend::shape::{self, LayerInput};
 use crate::error::ForwardError;
-use crate::ops::{Pool, Unary};
+use crate::ops::Pool;
 
 pub(super) fn pool2d(x: &Tensor, pool: Pool) -> Result<Tensor, ForwardError> {
     let geometry = PoolGeometry::new(x.dims(), pool)?;
@@ -115,40 +115,6 @@ pub(super) fn rms_norm<T: Storage>(
     language::rms_norm(&values_of(x)?, &values_of(weight)?, epsilon, &mut y)?;
     let computed = || Tensor::from_vec(y, x.shape(), x.device());
     on_graph(computed, graph, [x, weight]).map_err(backend_error)
-}
-
-pub(super) fn unary(x: &Tensor, function: Unary) -> CandleResult<Tensor> {
-    if !on_cpu_in_f32(x) {
-        return match function {
-            Unary::Relu => x.relu(),
-            Unary::Gelu => x.gelu_erf(),
-            Unary::Tanh => x.tanh(),
-            Unary::Sigmoid => (x.neg()?.exp()? + 1.0)?.recip(),
-        };
-    }
-    let mut y = values(x)?;
-    float::unary(&mut y, function);
-    let of_slope = if function == Unary::Gelu { values(x)? } else { y.clone() };
-    precomputed_unary("unary", x, x.shape(), y, move |dy| {
-        let slopes = of_slope.iter().map(|&value| slope(function, value));
-        let slopes = Tensor::from_vec(slopes.collect(), dy.shape(), dy.device())?;
-        dy.mul(&slopes)
-    })
-}
-
-/// The derivative of a function, given its value; of GELU, given its argument.
-fn slope(function: Unary, value: f32) -> f32 {
-    match function {
-        Unary::Relu => f32::from(u8::from(value > 0.0)),
-        Unary::Tanh => 1.0 - value * value,
-        Unary::Sigmoid => value * (1.0 - value),
-        Unary::Gelu => {
-            let x = f64::from(value);
-            let density = (-0.5 * x * x).exp() / core::f64::consts::TAU.sqrt();
-            (0.5 * (1.0 + candle_core::cpu::erf::erf_f64(x / core::f64::consts::SQRT_2))
-                + x * density) as f32
-        }
-    }
 }
 
 pub(super) fn softmax(x: &Tensor) -> CandleResult<Tensor> {

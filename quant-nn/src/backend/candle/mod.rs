@@ -32,11 +32,14 @@
 //!
 //! [`training`](crate::training) trains models for few bits.
 //!
-//! `linear.rs`, `conv.rs`, `batch_norm.rs` and `functions.rs` are the operations; `weight.rs` and
-//! `input.rs` prepare their arguments. Start reading in `linear.rs`.
+//! `linear.rs`, `conv.rs`, `attention.rs`, `rope.rs`, `batch_norm.rs`, `elements.rs` and
+//! `functions.rs` are the operations; `weight.rs` and `input.rs` prepare their arguments. Start
+//! reading in `linear.rs`.
 
+mod attention;
 mod batch_norm;
 mod conv;
+mod elements;
 mod emulated;
 mod emulated_conv;
 mod fake_quantize;
@@ -44,6 +47,7 @@ mod functions;
 mod input;
 mod linear;
 mod op;
+mod rope;
 mod tensor;
 mod weight;
 
@@ -53,6 +57,7 @@ pub use fake_quantize::FakeQuantize;
 use candle_core::{Tensor, Var};
 use quant::Param;
 use quant::activation::ActivationQuantizer;
+use quant_kernels::{Rope, RopeAngles};
 
 use super::Backend;
 use super::shape::{self, LayerInput};
@@ -150,8 +155,34 @@ macro_rules! backend {
                 x.reshape(shape).map_err(backend_error)
             }
 
+            fn add(x: Tensor, y: &Tensor) -> Result<Tensor, ForwardError> {
+                shape::check_equal("add", x.dims(), y.dims())?;
+                x.add(y).map_err(backend_error)
+            }
+
+            fn rope(
+                x: Tensor,
+                heads: usize,
+                rope: &Rope,
+                angles: &RopeAngles,
+            ) -> Result<Tensor, ForwardError> {
+                rope::rope(&x, heads, rope, angles)
+            }
+
+            fn causal_attention(
+                qkv: [&Tensor; 3],
+                heads: usize,
+                lengths: &[usize],
+            ) -> Result<Tensor, ForwardError> {
+                attention::causal_attention(qkv, heads, lengths)
+            }
+
+            fn swiglu(gate: Tensor, up: &Tensor) -> Result<Tensor, ForwardError> {
+                elements::swiglu(&gate, up)
+            }
+
             fn unary(x: Tensor, function: Unary) -> Result<Tensor, ForwardError> {
-                functions::unary(&x, function).map_err(backend_error)
+                elements::unary(&x, function)
             }
 
             fn softmax(x: Tensor) -> Result<Tensor, ForwardError> {

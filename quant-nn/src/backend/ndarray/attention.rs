@@ -1,12 +1,12 @@
 //! Scaled dot-product attention.
 
-use ndarray::ArrayD;
+use ndarray::{Array, ArrayD, Dimension};
 use rayon::prelude::*;
 use rten_tensor::NdTensorView;
 
-use super::float;
 use super::functions::array;
-use crate::backend::shape::shape_error;
+use super::{float, language};
+use crate::backend::shape::{self, shape_error};
 use crate::error::ForwardError;
 use quant::FloatTensor;
 
@@ -38,10 +38,7 @@ pub fn attention(
     if heads == 0 || !columns.is_multiple_of(heads) {
         return refuse(format!("queries of shape [tokens, a multiple of {heads}]"), q.shape());
     }
-    let sum = lengths.iter().try_fold(0usize, |sum, &length| sum.checked_add(length));
-    if sum != Some(tokens) {
-        return refuse(format!("lengths whose sum is {tokens}"), lengths);
-    }
+    shape::check_lengths("attention", lengths, tokens)?;
     let (q, k, v) = (q.values(), k.values(), v.values());
     let shape = Heads { columns, width: columns / heads };
     let mut y = vec![0.0; tokens * columns];
@@ -56,6 +53,33 @@ pub fn attention(
     }
     sequences.into_par_iter().for_each(|(length, qkv, y)| shape.sequence(length, qkv, y));
     Ok(array(&[tokens, columns], y))
+}
+
+/// [`Backend::causal_attention`](crate::Backend::causal_attention), for arrays of any rank type.
+///
+/// ```
+/// use ndarray::arr2;
+/// // Two sequences: one of two tokens, one of a single token. One head of two dimensions.
+/// let q = arr2(&[[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]);
+/// let v = arr2(&[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+/// let y = quant_nn::causal_attention([&q, &q, &v], 1, &[2, 1])?;
+/// assert_eq!(y, arr2(&[[1.0, 2.0], [2.0, 3.0], [5.0, 6.0]]));
+/// # Ok::<(), quant_nn::ForwardError>(())
+/// ```
+///
+/// # Errors
+/// As for [`Backend::causal_attention`](crate::Backend::causal_attention).
+pub fn causal_attention<D: Dimension>(
+    qkv: [&Array<f32, D>; 3],
+    heads: usize,
+    lengths: &[usize],
+) -> Result<Array<f32, D>, ForwardError> {
+    let heads = shape::causal_attention(qkv.map(Array::shape), heads, lengths)?;
+    let values = qkv.map(FloatTensor::values);
+    let mut y = vec![0.0; qkv[0].len()];
+    let values = values.each_ref().map(|values| &**values);
+    language::causal_attention_within(values, heads, lengths, &mut y)?;
+    Ok(array(qkv[0].shape(), y))
 }
 
 #[derive(Clone, Copy)]

@@ -17,6 +17,7 @@ use crate::error::ForwardError;
 use crate::ops::Unary;
 use quant::module::Cache;
 use quant::tensor::QuantizedTensor;
+use quant_kernels::Kernel;
 
 /// Elements of the chunk of one thread: 64 KiB, which fit into a second-level cache.
 const CHUNK: usize = 1 << 14;
@@ -128,13 +129,16 @@ pub(crate) fn layer_norm(values: &mut [f32], weight: &[f32], bias: &[f32], epsil
     });
 }
 
-pub(crate) fn unary(values: &mut [f32], function: Unary) {
+pub(crate) fn unary(values: &mut [f32], function: Unary) -> Result<(), ForwardError> {
+    let kernel = Kernel::selected()?;
     values.par_chunks_mut(CHUNK).for_each(|values| match function {
         Unary::Relu => values.iter_mut().for_each(|x| *x = if *x > 0.0 { *x } else { 0.0 }),
         Unary::Gelu => Gelu {}.map_mut(values),
         Unary::Tanh => Tanh {}.map_mut(values),
         Unary::Sigmoid => Sigmoid {}.map_mut(values),
+        Unary::Silu => kernel.silu(values),
     });
+    Ok(())
 }
 
 /// Normalizes images, whose channels have `pixels` elements, in place.

@@ -3,12 +3,16 @@
 
 use std::cell::Cell;
 
-use quant_kernels::{AttentionScratch, FloatError, Kernel, KeyValueCache};
+use quant_kernels::scheme::KeyValueScheme;
+use quant_kernels::{
+    AttentionError, AttentionScratch, FloatError, Kernel, KeyValueCache, KeyValueShape, Rope,
+    RopeAngles,
+};
 use rayon::prelude::*;
 
 use super::integer;
 use super::param::CpuParam;
-use crate::backend::shape::shape_error;
+use crate::backend::shape::{Heads, shape_error};
 use crate::error::ForwardError;
 
 /// Values of the chunk of one thread. Fewer are computed faster than handed over.
@@ -53,6 +57,15 @@ pub(crate) fn rms_norm(
     done.map_err(function_error("rms_norm"))
 }
 
+pub(crate) fn rope(
+    x: &mut [f32],
+    heads: usize,
+    rope: &Rope,
+    angles: &RopeAngles,
+) -> Result<(), ForwardError> {
+    Kernel::selected()?.rope(x, heads, rope, angles).map_err(function_error("rope"))
+}
+
 pub(crate) fn swiglu(gate: &mut [f32], up: &[f32]) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
     let run = |gate: &mut [f32], up: &[f32]| {
@@ -76,7 +89,6 @@ pub(crate) fn causal_attention<'c>(
     y: &mut [f32],
 ) -> Result<(), ForwardError> {
     let kernel = Kernel::selected()?;
-    let error = |source| ForwardError::Attention { layer: "causal_attention".into(), source };
     let [columns, key_columns, value_columns] =
         [queries, keys, values].map(|values| values.len() / rows.max(1));
     let mut start = 0;
@@ -88,16 +100,43 @@ pub(crate) fn causal_attention<'c>(
         }
         let keys = &keys[start * key_columns..end * key_columns];
         let values = &values[start * value_columns..end * value_columns];
-        cache.append(kernel, keys, values).map_err(error)?;
+        cache.append(kernel, keys, values).map_err(attention_error)?;
         let part = start * columns..end * columns;
         let (queries, y) = (&queries[part.clone()], &mut y[part]);
         with_scratch(|scratch| kernel.attention(queries, heads, cache, y, scratch))
-            .map_err(error)?;
+            .map_err(attention_error)?;
         start = end;
     }
     if start < rows {
         let expected = format!("{start} tokens, as the sequences have");
         return Err(shape_error("causal_attention", expected, &[rows, columns]));
+    }
+    Ok(())
+}
+
+fn attention_error(source: AttentionError) -> ForwardError {
+    ForwardError::Attention { layer: "causal_attention".into(), source }
+}
+
+/// Causal attention of floats within whole sequences, whose rows follow each other.
+pub(crate) fn causal_attention_within(
+    qkv: [&[f32]; 3],
+    Heads { queries, keys, dim }: Heads,
+    lengths: &[usize],
+    y: &mut [f32],
+) -> Result<(), ForwardError> {
+    let capacity = lengths.iter().copied().max().unwrap_or(0);
+    let shape = KeyValueShape { heads: keys, head_dim: dim, capacity };
+    let mut cache = KeyValueCache::new(shape, KeyValueScheme::F32).map_err(attention_error)?;
+    let mut start = 0;
+    for &length in lengths {
+        cache.clear();
+        let rows = |columns: usize| start * columns..(start + length) * columns;
+        let (of_queries, of_keys) = (rows(queries * dim), rows(keys * dim));
+        let [q, k, v] = qkv;
+        let own = [&q[of_queries.clone()], &k[of_keys.clone()], &v[of_keys]];
+        causal_attention(own, length, queries, [(length, &mut cache)], &mut y[of_queries])?;
+        start += length;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ mod reuse;
 
 use ndarray::ArrayD;
 
-pub use attention::attention;
+pub use attention::{attention, causal_attention};
 pub use conv_functions::{conv_transpose1d, conv_transpose2d, conv1d, conv2d};
 pub use float::matmul;
 pub use functions::{embedding, layer_norm, linear, permute_columns};
@@ -43,6 +43,7 @@ use crate::ops::{
 use quant::FloatTensor;
 use quant::Param;
 use quant::activation::ActivationQuantizer;
+use quant_kernels::{Rope, RopeAngles};
 use reuse::{Product, products_into};
 
 impl Backend for ArrayD<f32> {
@@ -156,12 +157,44 @@ impl Backend for ArrayD<f32> {
     }
 
     fn unary(x: Self, function: Unary) -> Result<Self, ForwardError> {
-        Ok(in_place(x, |values| float::unary(values, function)))
+        in_place(x, |values| float::unary(values, function))
     }
 
     fn softmax(x: Self) -> Result<Self, ForwardError> {
         let row = x.shape().last().copied().unwrap_or(1).max(1);
-        Ok(in_place(x, |values| float::softmax(values, row)))
+        in_place(x, |values| {
+            float::softmax(values, row);
+            Ok(())
+        })
+    }
+
+    fn add(mut x: Self, y: &Self) -> Result<Self, ForwardError> {
+        shape::check_equal("add", x.shape(), y.shape())?;
+        x += y;
+        Ok(x)
+    }
+
+    fn rope(
+        mut x: Self,
+        heads: usize,
+        of: &Rope,
+        angles: &RopeAngles,
+    ) -> Result<Self, ForwardError> {
+        rope(&mut x, heads, of, angles)?;
+        Ok(x)
+    }
+
+    fn causal_attention(
+        qkv: [&Self; 3],
+        heads: usize,
+        lengths: &[usize],
+    ) -> Result<Self, ForwardError> {
+        causal_attention(qkv, heads, lengths)
+    }
+
+    fn swiglu(mut gate: Self, up: &Self) -> Result<Self, ForwardError> {
+        swiglu(&mut gate, up)?;
+        Ok(gate)
     }
 }
 
@@ -173,9 +206,12 @@ fn convolve<O: ConvOptions<Geometry: Convolution>>(
 }
 
 /// `x` after `f` has changed its values, in row-major order, in place.
-fn in_place(x: ArrayD<f32>, f: impl FnOnce(&mut [f32])) -> ArrayD<f32> {
+fn in_place(
+    x: ArrayD<f32>,
+    f: impl FnOnce(&mut [f32]) -> Result<(), ForwardError>,
+) -> Result<ArrayD<f32>, ForwardError> {
     let shape = x.shape().to_vec();
     let mut values = x.into_values();
-    f(&mut values);
-    array(&shape, values)
+    f(&mut values)?;
+    Ok(array(&shape, values))
 }

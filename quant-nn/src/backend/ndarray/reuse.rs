@@ -6,7 +6,7 @@ use core::mem;
 use ndarray::{Array, ArrayD, Dimension};
 use quant::FloatTensor;
 use quant::activation::{ActivationMode, ActivationQuantizer};
-use quant_kernels::{Kernel, KeyValueCache, Rope, RopeAngles};
+use quant_kernels::{KeyValueCache, Rope, RopeAngles};
 
 use super::integer::{self, Operands, Rows};
 use super::param::CpuParam;
@@ -172,13 +172,7 @@ pub fn swiglu<D: Dimension>(
     gate: &mut Array<f32, D>,
     up: &Array<f32, D>,
 ) -> Result<(), ForwardError> {
-    if gate.shape() != up.shape() {
-        return Err(shape_error(
-            "swiglu",
-            format!("values of shape {:?}", gate.shape()),
-            up.shape(),
-        ));
-    }
+    shape::check_equal("swiglu", gate.shape(), up.shape())?;
     let dim = gate.raw_dim();
     language::swiglu(reshaped(gate, dim), &FloatTensor::values(up))
 }
@@ -195,9 +189,7 @@ pub fn rope<D: Dimension>(
     angles: &RopeAngles,
 ) -> Result<(), ForwardError> {
     let dim = x.raw_dim();
-    Kernel::selected()?
-        .rope(reshaped(x, dim), heads, rope, angles)
-        .map_err(|source| ForwardError::Function { layer: "rope".into(), source })
+    language::rope(reshaped(x, dim), heads, rope, angles)
 }
 
 /// Attention of new tokens of some sequences to all tokens of their own sequence so far, into `y`,
