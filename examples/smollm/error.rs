@@ -7,6 +7,8 @@ use quant::kernel::{AttentionError, RopeError};
 use quant::module::MapError;
 use quant_nn::ForwardError;
 
+use crate::Saved;
+
 /// A model cannot be loaded or run.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -55,8 +57,17 @@ pub enum SmolError {
         /// The least number.
         least: usize,
     },
+    /// A saved model cannot be quantized again.
+    OtherScheme {
+        /// How it was saved.
+        saved: Saved,
+        /// How it was to be quantized.
+        wanted: Saved,
+    },
     /// The file cannot be read.
     File(RecordError),
+    /// The model cannot be saved.
+    Save(RecordError),
     /// A layer cannot run.
     Forward(ForwardError),
     /// Keys and values cannot be kept.
@@ -80,7 +91,7 @@ impl fmt::Display for SmolError {
             Self::Architecture { expected, found } => {
                 write!(f, "the architecture is {found}, and this example runs {expected}")
             }
-            Self::Metadata { key } => write!(f, "{key}: missing, or not a number that fits"),
+            Self::Metadata { key } => write!(f, "{key}: missing, or not a value that fits"),
             Self::Heads { hidden, heads, key_heads } => write!(
                 f,
                 "{hidden} columns, {heads} heads of queries and {key_heads} of keys do not divide \
@@ -96,6 +107,13 @@ impl fmt::Display for SmolError {
             Self::Short { tokens, least } => {
                 write!(f, "the text has {tokens} tokens, and at least {least} are needed")
             }
+            Self::OtherScheme { saved, wanted } => write!(
+                f,
+                "the model was saved as {} with keys and values in {}; it runs so, or as float, and not \
+                 as {} with {}",
+                saved.scheme, saved.keys_values, wanted.scheme, wanted.keys_values
+            ),
+            Self::Save(_) => f.write_str("the model cannot be saved"),
             Self::File(_) => f.write_str("the file cannot be read"),
             Self::Forward(error) => error.fmt(f),
             Self::Memory(_) => f.write_str("keys and values cannot be kept"),
@@ -114,7 +132,7 @@ impl fmt::Display for SmolError {
 impl std::error::Error for SmolError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::File(error) => Some(error),
+            Self::File(error) | Self::Save(error) => Some(error),
             Self::Forward(error) => error.source(),
             Self::Memory(error) => Some(error),
             Self::Rope(error) => Some(error),

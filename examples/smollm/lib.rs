@@ -1,7 +1,7 @@
 //! A language model of the Llama family, as a user of the crates writes it.
 //!
-//! `model.rs` is the model; start reading there. `load.rs` makes it from a GGUF file, `tokens.rs` makes
-//! tokens of text, `generate.rs` and `sampling.rs` continue a text, and `quality.rs` compares a
+//! `model.rs` is the model; start reading there. `load.rs` makes it from a GGUF file, `save.rs` keeps it
+//! as a record, `tokens.rs` makes tokens of text, `generate.rs` and `sampling.rs` continue a text, and `quality.rs` compares a
 //! quantized model with its floats.
 
 mod config;
@@ -11,6 +11,7 @@ mod load;
 mod model;
 mod quality;
 mod sampling;
+mod save;
 mod sequence;
 mod tokens;
 
@@ -21,5 +22,6 @@ pub use load::{Checkpoint, Scheme};
 pub use model::{Llama, Logits};
 pub use quality::{Quality, WINDOW, compare, perplexity};
 pub use sampling::Sampler;
+pub use save::Saved;
 pub use sequence::{Buffers, Sequence, Step};
 pub use tokens::{Message, Tokenizer};

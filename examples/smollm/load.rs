@@ -1,20 +1,23 @@
 //! From a GGUF file to a model.
 
+use std::fmt;
 use std::path::Path;
 
+use clap::ValueEnum;
 use quant::kernel::scheme::KeyValueScheme;
 use quant::module::TryModuleMapper;
 use quant::{Module, ParamId, QuantizationScheme, QuantizeError, Recipe, Tensor};
 use quant_formats::GgufMetadata;
 
-use crate::{Config, Llama, SmolError, Tokenizer};
+use crate::{Config, Llama, Saved, SmolError, Tokenizer};
 
 /// An open file of a model.
 #[derive(Debug)]
 pub struct Checkpoint {
-    checkpoint: quant_formats::Checkpoint,
+    pub(crate) checkpoint: quant_formats::Checkpoint,
     metadata: GgufMetadata,
     config: Config,
+    saved: Option<Saved>,
 }
 
 /// How weights and inputs of a model are quantized.
@@ -33,6 +36,13 @@ pub enum Scheme {
     W4a8,
     /// Weights in 4 bits, in blocks of 32; inputs stay float.
     W4,
+}
+
+/// The name on the command line.
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
 }
 
 impl Scheme {
@@ -94,7 +104,13 @@ impl Checkpoint {
         let checkpoint = quant_formats::open(path)?;
         let metadata = GgufMetadata::of(&checkpoint)?.ok_or(SmolError::NotGguf)?;
         let config = Config::read(&metadata)?;
-        Ok(Self { checkpoint, metadata, config })
+        let saved = Saved::read(&checkpoint)?;
+        Ok(Self { checkpoint, metadata, config, saved })
+    }
+
+    /// How the model in the file is quantized, if it was [saved](Self::save).
+    pub fn saved(&self) -> Option<Saved> {
+        self.saved
     }
 
     /// The sizes of the model.
@@ -110,13 +126,25 @@ impl Checkpoint {
         Tokenizer::read(&self.metadata)
     }
 
-    /// The model, quantized so.
+    /// The model, quantized so. One that was saved is given as it was saved, or as floats: what its codes
+    /// stand for.
     ///
     /// # Errors
-    /// Tensors that are missing, or that cannot be read or quantized.
+    /// Tensors that are missing, or that cannot be read or quantized; or a model that was saved with
+    /// another scheme.
     pub fn model(&self, scheme: Scheme, keys_values: KeyValueScheme) -> Result<Llama, SmolError> {
-        let model = self.checkpoint.load_into(Llama::new(self.config)?)?;
-        let mut model = scheme.apply(model, keys_values)?;
+        let wanted = Saved { scheme, keys_values };
+        let as_saved = self.saved == Some(wanted);
+        if let Some(saved) = self.saved
+            && !as_saved
+            && scheme != Scheme::Float
+        {
+            return Err(SmolError::OtherScheme { saved, wanted });
+        }
+        let mut model = self.checkpoint.load_into(Llama::new(self.config)?)?;
+        if !as_saved {
+            model = scheme.apply(model, keys_values)?;
+        }
         model.pack()?;
         Ok(model)
     }

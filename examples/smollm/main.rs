@@ -6,6 +6,8 @@
 //! cargo run --release --example smollm -- --model FILE chat
 //! cargo run --release --example smollm -- --model FILE chat --prompt "Why is the sky blue?"
 //! cargo run --release --example smollm -- --model FILE --scheme w4a8 --kv int8 compare docs/guide.md
+//! cargo run --release --example smollm -- --model FILE --scheme w4a8 save w4a8.quant
+//! cargo run --release --example smollm -- --model w4a8.quant chat
 //! ```
 
 use std::error::Error;
@@ -20,8 +22,8 @@ use quant::kernel::Kernel;
 use quant::kernel::scheme::KeyValueScheme;
 use serde::Serialize;
 use smollm::{
-    Buffers, Checkpoint, Generation, Llama, Message, Sampler, Scheme, Sequence, Stop, Tokenizer,
-    WINDOW, compare, generate, perplexity,
+    Buffers, Checkpoint, Generation, Llama, Message, Sampler, Saved, Scheme, Sequence, Stop,
+    Tokenizer, WINDOW, compare, generate, perplexity,
 };
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -29,15 +31,15 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// A language model in integers.
 #[derive(Parser)]
 struct Options {
-    /// The GGUF file.
+    /// The GGUF file, or a model that was saved.
     #[arg(long)]
     model: PathBuf,
-    /// How weights and inputs are quantized.
-    #[arg(long, value_enum, default_value_t = Scheme::AsStored)]
-    scheme: Scheme,
-    /// How keys and values are kept: f32, int8 or int4.
-    #[arg(long, default_value_t = KeyValueScheme::Int8)]
-    kv: KeyValueScheme,
+    /// How weights and inputs are quantized: as they were saved, or `as-stored`, if left out.
+    #[arg(long, value_enum)]
+    scheme: Option<Scheme>,
+    /// How keys and values are kept, f32, int8 or int4: as they were saved, or int8, if left out.
+    #[arg(long)]
+    kv: Option<KeyValueScheme>,
     /// The number of threads; all if left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -56,6 +58,18 @@ enum Command {
     Perplexity(Text),
     /// How far the model is from its floats, on a text.
     Compare(Text),
+    /// Save the quantized model, with its tokenizer.
+    Save {
+        /// The record to write.
+        file: PathBuf,
+    },
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct Written {
+    file: PathBuf,
+    bytes: u64,
 }
 
 #[derive(Args)]
@@ -127,11 +141,12 @@ fn run(options: &Options) -> Outcome<()> {
     let tokenizer = checkpoint.tokenizer()?;
     let spinner = ProgressBar::new_spinner().with_message("loading");
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-    let model = checkpoint.model(options.scheme, options.kv)?;
+    let how = how(options, &checkpoint);
+    let model = checkpoint.model(how.scheme, how.keys_values)?;
     spinner.finish_and_clear();
     let setup = Setup {
-        scheme: options.scheme,
-        kv: options.kv,
+        scheme: how.scheme,
+        kv: how.keys_values,
         kernel: Kernel::selected()?.name(),
         threads: rayon::current_num_threads(),
     };
@@ -163,6 +178,27 @@ fn run(options: &Options) -> Outcome<()> {
             print_comparison(&result);
             Ok(())
         }
+        Command::Save { file } => {
+            let start = Instant::now();
+            checkpoint.save(&model, how, file)?;
+            let result = Written { file: file.clone(), bytes: std::fs::metadata(file)?.len() };
+            let seconds = start.elapsed().as_secs_f64();
+            if options.json {
+                return json(&Report { setup, seconds, result });
+            }
+            println!("saved {}, {:.1} MB", file.display(), result.bytes as f64 / 1e6);
+            Ok(())
+        }
+    }
+}
+
+/// What was asked for; otherwise what the file was saved with.
+fn how(options: &Options, checkpoint: &Checkpoint) -> Saved {
+    let default = Saved { scheme: Scheme::AsStored, keys_values: KeyValueScheme::Int8 };
+    let saved = checkpoint.saved().unwrap_or(default);
+    Saved {
+        scheme: options.scheme.unwrap_or(saved.scheme),
+        keys_values: options.kv.unwrap_or(saved.keys_values),
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn floats() -> Llama {
     Llama::new(CONFIG).unwrap().map(&mut Fill(fastrand::Rng::with_seed(11)))
 }
 
+#[allow(dead_code)]
 pub(crate) fn tiny(scheme: Scheme, keys_values: KeyValueScheme) -> Llama {
     scheme.apply(floats(), keys_values).unwrap()
 }
