@@ -1,8 +1,8 @@
 //! A language model of the Llama family, as a user of the crates writes it.
 //!
 //! `model.rs` is the model; start reading there. `load.rs` makes it from a GGUF file, `save.rs` keeps it
-//! as a record, `tokens.rs` makes tokens of text, `generate.rs` and `sampling.rs` continue a text, and `quality.rs` compares a
-//! quantized model with its floats.
+//! as a record, `tokens.rs` makes tokens of text, `generate.rs` and `sampling.rs` continue a text, and
+//! `quality.rs` compares a quantized model with its floats.
 
 mod config;
 mod error;
