@@ -168,8 +168,8 @@ impl<'a, const R: usize, const PACKED: bool> Tile<'a, R, PACKED> {
         let (weights, units) = (self.block.weights, self.block.units);
         let of = Parameters::new::<I>(self.block, panel.number);
         let mut all = &units.all[..];
-        // Permuted codes have one unit.
         let blocks = weights.block.is_some() || self.block.packed_a.blocks;
+        // Permuted codes have one unit.
         let summed = !I::PERMUTED && (blocks || weights.words.minimums);
         if summed {
             // The sum starts from 0 also if it has one term, which makes -0 of a negative scale 0.

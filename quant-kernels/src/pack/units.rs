@@ -18,8 +18,8 @@ pub(crate) struct Units {
     /// Codes of a unit; the last one of a segment may be shorter.
     pub(crate) len: usize,
     pub(crate) all: Vec<Unit>,
-    /// Whether unit `i` has [`HALF_LINE`] k-steps, and starts with k-step `i * HALF_LINE` of a panel and of a packed row.
-    /// Else each unit starts with a line.
+    /// Whether unit `i` has [`HALF_LINE`] k-steps, and starts with k-step `i * HALF_LINE` of a panel and of a
+    /// packed row. Else each unit starts with a line.
     pub(crate) half_lines: bool,
     /// Lines of a packed row of activations.
     pub(crate) lines: usize,
