@@ -20,8 +20,9 @@ const OVERHEAD: u64 = 24 << 20;
 /// processed alone.
 const DEFAULT_MEMORY: u64 = 512 << 20;
 
-/// The memory of a piece, at most, of what can be divided. Larger pieces are not faster.
-const PIECE: u64 = 32 << 20;
+/// The memory of a piece, at most, of what can be divided: as it is converted, measured and quantized,
+/// it stays in a second-level cache. Pieces of 32 MiB take 1.2 times as long.
+const PIECE: u64 = 2 << 20;
 
 /// Calls `each` for every piece, on several threads, and `sink` with the results in order.
 ///

@@ -1,34 +1,29 @@
 //! Tensors by the parts of their names between dots, in the order of the file.
 //!
-//! A name may have as many parts as its file has bytes: nothing here is recursive, and the time is
-//! linear in the length of all names.
+//! A name may have as many parts as its file has bytes: nothing here is recursive. Nothing is stored for
+//! a part, because there may be several for each of many tensors: the positions of the tensors are sorted
+//! by name, and what is below a part of a name is a range of them.
 
-use std::collections::HashMap;
+use std::ops::Range;
 
 use super::Line;
 use crate::output::{Table, bytes, count};
 
-/// Nodes are stored after their parents; the first is the root. A node has few bytes, because there may
-/// be several for each tensor: children are a linked list.
+/// All tensors.
 pub(super) struct Tree<'a> {
-    nodes: Vec<Node<'a>>,
+    lines: &'a [Line<'a>],
+    /// Positions of lines, by the parts of their names.
+    sorted: Vec<usize>,
 }
 
-/// Nodes by their parent and name.
-type ByName<'a> = HashMap<(usize, &'a str), usize>;
-
-#[derive(Default)]
-struct Node<'a> {
-    name: &'a str,
-    /// The child that was added last. The root is no child, so 0 stands for none, as in `sibling`.
-    last_child: usize,
-    /// The child of the same parent that was added before.
-    sibling: usize,
-    line: Option<&'a Line<'a>>,
-    /// The totals of the tensors at this node and below it.
-    tensors: usize,
-    parameters: u64,
-    bytes: u64,
+/// The tensors whose names start with the same parts.
+struct Branch {
+    /// Positions in [`Tree::sorted`].
+    range: Range<usize>,
+    /// The bytes of their names that are the text of the row: the last of the parts, or several.
+    part: Range<usize>,
+    /// The first of the tensors in the file.
+    first: usize,
 }
 
 /// The levels of indentation that are shown; deeper ones look alike.
@@ -36,82 +31,81 @@ const MAX_INDENT: usize = 32;
 
 impl<'a> Tree<'a> {
     pub(super) fn of(lines: &'a [Line<'a>]) -> Self {
-        let mut tree = Self { nodes: vec![Node::default()] };
-        let mut by_name = ByName::new();
-        for line in lines {
-            tree.insert(line, &mut by_name);
-        }
-        tree
+        let mut sorted: Vec<usize> = (0..lines.len()).collect();
+        let parts = |position: usize| lines[position].name.split('.');
+        sorted.sort_unstable_by(|&a, &b| parts(a).cmp(parts(b)).then(a.cmp(&b)));
+        Self { lines, sorted }
     }
 
-    fn insert(&mut self, line: &'a Line<'a>, by_name: &mut ByName<'a>) {
-        let mut node = 0;
-        self.nodes[node].add(line);
-        for name in line.name.split('.') {
-            node = self.child(node, name, by_name);
-            self.nodes[node].add(line);
-        }
-        self.nodes[node].line = Some(line);
-    }
-
-    fn child(&mut self, parent: usize, name: &'a str, by_name: &mut ByName<'a>) -> usize {
-        let child = *by_name.entry((parent, name)).or_insert(self.nodes.len());
-        if child == self.nodes.len() {
-            let sibling = std::mem::replace(&mut self.nodes[parent].last_child, child);
-            self.nodes.push(Node { name, sibling, ..Node::default() });
-        }
-        child
-    }
-
-    /// The children of a node, the last one first.
-    fn children(&self, node: usize) -> impl Iterator<Item = usize> {
-        let child = |child: usize| (child > 0).then_some(child);
-        let last = child(self.nodes[node].last_child);
-        std::iter::successors(last, move |&it| child(self.nodes[it].sibling))
-    }
-
-    /// Adds a row for each node down to `depth` levels.
+    /// Adds a row for each branch down to `depth` levels.
     pub(super) fn add_rows(&self, table: &mut Table, depth: usize) {
-        let mut pending: Vec<(usize, usize)> = self.children(0).map(|child| (child, 0)).collect();
-        while let Some((node, indent)) = pending.pop() {
-            let (node, name) = self.collapsed(node);
-            let name = format!("{:1$}{name}", "", 2 * indent.min(MAX_INDENT));
-            self.nodes[node].add_row(table, name);
+        let branches = |below, start, indent: usize| {
+            let mut branches = self.branches(below, start);
+            // The first one is taken first, from the end.
+            branches.sort_unstable_by(|a, b| b.first.cmp(&a.first));
+            branches.into_iter().map(move |branch| (branch, indent))
+        };
+        let mut pending: Vec<(Branch, usize)> = branches(0..self.lines.len(), 0, 0).collect();
+        while let Some((branch, indent)) = pending.pop() {
+            let branch = self.with_only_branches(branch);
+            self.add_row(table, &branch, indent);
             if indent + 1 < depth {
-                pending.extend(self.children(node).map(|child| (child, indent + 1)));
+                pending.extend(branches(branch.range, branch.part.end + 1, indent + 1));
             }
         }
     }
 
-    /// Joins a node with its only child, and that with its own: they take one row together.
-    fn collapsed(&self, mut node: usize) -> (usize, String) {
-        let mut name = self.nodes[node].name.to_owned();
-        while let Node { line: None, last_child: only @ 1.., .. } = self.nodes[node]
-            && self.nodes[only].sibling == 0
+    fn line(&self, position: usize) -> &'a Line<'a> {
+        &self.lines[self.sorted[position]]
+    }
+
+    /// The branches by the part that starts at a byte of all names of a range. Names that end before it
+    /// have none, and come first.
+    fn branches(&self, mut range: Range<usize>, start: usize) -> Vec<Branch> {
+        let mut branches = Vec::new();
+        while let Some(position) = range.next() {
+            let Some(rest) = self.line(position).name.get(start..) else { continue };
+            let part = rest.split('.').next().unwrap_or(rest);
+            let is_below = |position: &usize| {
+                let rest = &self.line(*position).name[start..];
+                rest.split('.').next() == Some(part)
+            };
+            let more = range.clone().take_while(is_below).count();
+            let below = position..position + 1 + more;
+            range.start = below.end;
+            let first = self.sorted[below.clone()].iter().copied().min().unwrap_or_default();
+            branches.push(Branch { range: below, part: start..start + part.len(), first });
+        }
+        branches
+    }
+
+    /// Joins a branch with the only one below it, and that with its own: they take one row together.
+    fn with_only_branches(&self, mut branch: Branch) -> Branch {
+        let (first, last) = (branch.range.start, branch.range.end - 1);
+        let next = |position: usize, start: usize| {
+            let rest = self.line(position).name.get(start..)?;
+            rest.split('.').next()
+        };
+        while let Some(part) = next(first, branch.part.end + 1)
+            && next(last, branch.part.end + 1) == Some(part)
         {
-            node = only;
-            name.push('.');
-            name.push_str(self.nodes[node].name);
+            branch.part.end += 1 + part.len();
         }
-        (node, name)
-    }
-}
-
-impl Node<'_> {
-    fn add(&mut self, line: &Line<'_>) {
-        self.tensors += 1;
-        self.parameters = self.parameters.saturating_add(line.parameters());
-        self.bytes = self.bytes.saturating_add(line.bytes);
+        branch
     }
 
-    fn add_row(&self, table: &mut Table, name: String) {
-        match self.line {
-            Some(line) => table.row(line.cells(name)),
-            None => {
-                let what = format!("{} tensors, {}", self.tensors, count(self.parameters));
-                let empty = String::new;
-                table.dim_row([name, what, empty(), bytes(self.bytes), empty(), empty()]);
-            }
+    fn add_row(&self, table: &mut Table, branch: &Branch, indent: usize) {
+        let line = self.line(branch.range.start);
+        let Range { start, end } = branch.part;
+        let name = format!("{:2$}{}", "", &line.name[start..end], 2 * indent.min(MAX_INDENT));
+        if line.name.len() == end {
+            return table.row(line.cells(name));
         }
+        let lines = || branch.range.clone().map(|position| self.line(position));
+        let parameters = lines().fold(0, |sum: u64, line| sum.saturating_add(line.parameters()));
+        let all_bytes = lines().fold(0, |sum: u64, line| sum.saturating_add(line.bytes));
+        let what = format!("{} tensors, {}", branch.range.len(), count(parameters));
+        let empty = String::new;
+        table.dim_row([name, what, empty(), bytes(all_bytes), empty(), empty()]);
     }
 }
