@@ -1,5 +1,6 @@
 //! From a GGUF file to a model.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -8,7 +9,9 @@ use quant::kernel::scheme::KeyValueScheme;
 use quant::module::TryModuleMapper;
 use quant::{Module, ParamId, QuantizationScheme, QuantizeError, Recipe, Tensor};
 use quant_formats::GgufMetadata;
+use quant_nn::Linear;
 
+use crate::model::Layer;
 use crate::{Config, Llama, Saved, SmolError, Tokenizer};
 
 /// An open file of a model.
@@ -55,11 +58,11 @@ impl Scheme {
         Some(name.parse().expect("a name of a scheme"))
     }
 
-    /// A model whose weights are those of a file, quantized so.
+    /// A model, or a part of one, whose weights are those of a file, quantized so.
     ///
     /// # Errors
     /// Weights that cannot be quantized.
-    pub fn apply(self, model: Llama, keys_values: KeyValueScheme) -> Result<Llama, SmolError> {
+    pub fn apply<M: Module>(self, model: M, keys_values: KeyValueScheme) -> Result<M, SmolError> {
         let recipe = self.recipe(keys_values);
         let model = match self {
             Self::WeightOnly | Self::AsStored => model,
@@ -141,11 +144,51 @@ impl Checkpoint {
         {
             return Err(SmolError::OtherScheme { saved, wanted });
         }
-        let mut model = self.checkpoint.load_into(Llama::new(self.config)?)?;
-        if !as_saved {
-            model = scheme.apply(model, keys_values)?;
+        Llama::load(self.config, &Load { checkpoint: &self.checkpoint, how: wanted, as_saved })
+    }
+}
+
+impl Llama {
+    /// Loads the model, one layer after the other: each is packed before the next one is read.
+    fn load(config: Config, from: &Load<'_>) -> Result<Self, SmolError> {
+        let mut beside = Self::new(config)?;
+        beside.layers.clear();
+        let layers = 0..config.layers;
+        let is_beside = |name: &str| layer_of(name).is_none_or(|index| !layers.contains(&index));
+        let mut model = from.part(beside, is_beside)?;
+        quant_nn::pack(&mut model.tokens.weight, &model.head_input)?;
+        for index in layers.clone() {
+            // In a map, it has the names that it has in the model.
+            let layer = BTreeMap::from([(format!("blk.{index}"), Layer::new(&config))]);
+            let layer = from.part(layer, |name| layer_of(name) == Some(index))?;
+            for mut layer in layer.into_values() {
+                layer.products().into_iter().try_for_each(Linear::pack)?;
+                model.layers.push(layer);
+            }
         }
-        model.pack()?;
         Ok(model)
+    }
+}
+
+/// The layer of a tensor with this name.
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
+
+/// How the parts of a model are loaded.
+struct Load<'a> {
+    checkpoint: &'a quant_formats::Checkpoint,
+    how: Saved,
+    as_saved: bool,
+}
+
+impl Load<'_> {
+    /// A part of the model, quantized: the tensors whose names are `in_part`.
+    fn part<M: Module>(&self, part: M, in_part: impl Fn(&str) -> bool) -> Result<M, SmolError> {
+        let part = self.checkpoint.load_part_into(part, in_part)?;
+        if self.as_saved {
+            return Ok(part);
+        }
+        self.how.scheme.apply(part, self.how.keys_values)
     }
 }

@@ -13,13 +13,13 @@ use crate::{Buffers, Config, Sequence, SmolError, Step};
 pub struct Llama {
     /// Rows of the embedding, and outputs of the head.
     #[module(rename = "token_embd")]
-    tokens: Embedding,
+    pub(crate) tokens: Embedding,
     #[module(rename = "blk")]
-    layers: Vec<Layer>,
+    pub(crate) layers: Vec<Layer>,
     #[module(rename = "output_norm")]
     norm: RmsNorm,
     #[module(rename = "output.input")]
-    head_input: ActivationQuantizer,
+    pub(crate) head_input: ActivationQuantizer,
     #[module(skip)]
     rope: Rope,
     #[module(skip)]
@@ -27,7 +27,7 @@ pub struct Llama {
 }
 
 #[derive(Clone, Debug, Module)]
-struct Layer {
+pub(crate) struct Layer {
     #[module(rename = "attn_norm")]
     attention_norm: RmsNorm,
     #[module(rename = "attn_q")]
@@ -75,15 +75,6 @@ impl Llama {
             rope: Rope::new(config.rope).map_err(SmolError::Rope)?,
             config,
         })
-    }
-
-    /// Packs all weights, which frees the memory of their codes.
-    ///
-    /// # Errors
-    /// A weight that no kernel multiplies.
-    pub fn pack(&mut self) -> Result<(), ForwardError> {
-        self.layers.iter_mut().flat_map(Layer::products).try_for_each(Linear::pack)?;
-        quant_nn::pack(&mut self.tokens.weight, &self.head_input)
     }
 
     /// The sizes.
@@ -137,7 +128,7 @@ impl Llama {
 }
 
 impl Layer {
-    fn new(&Config { hidden, inner, heads, key_heads, epsilon, .. }: &Config) -> Self {
+    pub(crate) fn new(&Config { hidden, inner, heads, key_heads, epsilon, .. }: &Config) -> Self {
         let keys = hidden / heads * key_heads;
         Self {
             attention_norm: RmsNorm::new(zeros(&[hidden]), epsilon),
@@ -155,7 +146,7 @@ impl Layer {
         }
     }
 
-    fn products(&mut self) -> [&mut Linear; 7] {
+    pub(crate) fn products(&mut self) -> [&mut Linear; 7] {
         let Self { query, key, value, attention, gate, up, down, .. } = self;
         [query, key, value, attention, gate, up, down]
     }

@@ -59,12 +59,60 @@ impl Checkpoint {
     /// A tensor cannot be read, or the names or shapes differ from those of the model. The header of a
     /// GGUF file is left out.
     pub fn load_into<M: Module>(&self, model: M) -> Result<M, RecordError> {
-        let orders = InputOrders::of(&model);
         let mut record = Record::new();
         for (key, value) in self.metadata() {
             record.insert_metadata(key, value);
         }
-        for (index, entry) in self.entries().iter().enumerate() {
+        self.load(model, record, |_| true)
+    }
+
+    /// A part of a model, with the tensors and states of the checkpoint whose names are `in_part`. The part
+    /// has the names that it has in the model: a `BTreeMap` gives them to a layer.
+    ///
+    /// A model that is quantized or packed part by part, as the parts are loaded, takes the memory of what
+    /// it becomes, and of one part as it is in the file.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    ///
+    /// use quant::{BincodeRecorder, Module, Param};
+    ///
+    /// #[derive(Module)]
+    /// struct Dense { weight: Param<[f32; 2]> }
+    ///
+    /// # let directory = std::env::temp_dir().join(format!("quant-doc-part-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&directory)?;
+    /// # let path = directory.join("model.quant");
+    /// let model = [[1.0, 2.0], [3.0, 4.0]].map(|weight| Dense { weight: Param::new(weight) });
+    /// Vec::from(model).save_file(&path, &BincodeRecorder::default())?;
+    ///
+    /// let checkpoint = quant_formats::open(&path)?;
+    /// let second = BTreeMap::from([("1".to_owned(), Dense { weight: Param::new([0.0; 2]) })]);
+    /// let second = checkpoint.load_part_into(second, |name| name.starts_with("1."))?;
+    /// assert_eq!(*second["1"].weight.value(), [3.0, 4.0]);
+    /// # std::fs::remove_dir_all(&directory)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`load_into`](Self::load_into), for the tensors and states of the part.
+    pub fn load_part_into<M: Module>(
+        &self,
+        part: M,
+        in_part: impl Fn(&str) -> bool,
+    ) -> Result<M, RecordError> {
+        self.load(part, Record::new(), in_part)
+    }
+
+    fn load<M: Module>(
+        &self,
+        model: M,
+        mut record: Record,
+        is_loaded: impl Fn(&str) -> bool,
+    ) -> Result<M, RecordError> {
+        let orders = InputOrders::of(&model);
+        let entries = self.entries().iter().enumerate();
+        for (index, entry) in entries.filter(|(_, entry)| is_loaded(entry.id.as_str())) {
             let id = entry.id.clone();
             let sorted = match orders.beside(&id) {
                 Some(order) => self.read_sorted(index)?.map(|sorted| (order, sorted)),
@@ -79,8 +127,10 @@ impl Checkpoint {
                 }
             };
         }
-        for state in self.states()?.into_iter().filter(|state| !is_header_kind(&state.kind)) {
-            record.insert_state(state);
+        let states = self.state_entries().into_iter().enumerate();
+        let states = states.filter(|(_, entry)| !is_header_kind(&entry.kind));
+        for (index, _) in states.filter(|(_, entry)| is_loaded(entry.id.as_str())) {
+            record.insert_state(self.state(index)?);
         }
         model.load_record(record)
     }
