@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use quant::activation::ActivationQuantizer;
-use quant::record::Record;
+use quant::record::{Record, RecordVersion};
 use quant::scheme::ActivationScheme;
 use quant::{BincodeRecorder, Module, Param, Recipe};
 
@@ -17,6 +17,14 @@ fn seed(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
 fn records() {
     let save = |record: &Record| record.save_bytes(&BincodeRecorder::default()).expect("a record");
     for target in ["record_bytes", "record_file"] {
+        let first = BincodeRecorder::default().version(RecordVersion::V1);
+        for (id, tensor) in quant_fuzz::sample() {
+            let name = format!("1-{}", id.as_str().replace([':', '='], "-"));
+            // Half precision needs version 2.
+            if let Ok(bytes) = Record::from_iter([(id, tensor)]).save_bytes(&first) {
+                seed(target, &name, bytes);
+            }
+        }
         seed(target, "everything", save(&quant_fuzz::sample()));
         seed(target, "nothing", save(&Record::new()));
         for (number, (id, tensor)) in quant_fuzz::sample().into_iter().enumerate() {
@@ -33,7 +41,7 @@ fn records() {
         index.extend(&part[12..16]);
     }
     quant_fuzz::reseal_index(&mut index);
-    seed("record_index", "seven", index);
+    seed("record_index", "parts", index);
 }
 
 fn foreign() {

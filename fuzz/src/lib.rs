@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use quant::record::RecordState;
 use quant::record::Record;
-use quant::tensor::QuantizedTensor;
+use quant::tensor::{FloatType, QuantizedTensor, SharedTensor};
 use quant::Tensor;
 
 /// Gives a record the right checksum of prelude and header.
@@ -49,6 +49,10 @@ pub fn sample() -> Record {
     record.insert("float", float(&[2, 3], &[0.0, -0.0, 1.5, -2.25, f32::MAX, 1e-45]));
     record.insert("scalar", float(&[], &[42.0]));
     record.insert("empty", float(&[0, 4], &[]));
+    for ty in [FloatType::F16, FloatType::Bf16] {
+        let half = SharedTensor::from_half_bits(&[3], ty, vec![0x3C01, 0x8000, 1]);
+        record.insert(ty.to_string(), half.expect("3 elements").into());
+    }
     for (scheme, codes, scales, zeros) in [
         ("per-tensor-symmetric-int8", &[0x7F, 0x81, 0, 1, 2, 3][..], &[0.5f32][..], &[][..]),
         ("per-channel-affine-int4", &[0x21, 0x08, 0xF7, 0x00], &[0.125, 2.0], &[3, -8]),
@@ -64,12 +68,19 @@ pub fn sample() -> Record {
             &[0.5, 1.0, 65504.0, 2.0],
             &[],
         ),
+        ("per-channel-symmetric-int5", &[1, 0x0F, 0xF1, 0, 2, 0xFF], &[0.5, 1.0], &[]),
+        ("per-block-full-range-int8:len=4:scale=bf16", &[0x80, 0, 1, 2, 3, 4], &[-0.5, 1.0], &[]),
     ] {
         let parsed = scheme.parse().expect("the name of a scheme");
         let tensor =
             QuantizedTensor::from_parts(&[2, 3], parsed, codes.into(), scales.into(), zeros.into());
         record.insert(scheme, tensor.expect("parts that fit").into());
     }
+    let scheme = "per-channel-minimum-int4".parse().expect("the name of a scheme");
+    let minimums = vec![-1.0, 0.0];
+    let made =
+        QuantizedTensor::with_minimums(&[2, 3], scheme, vec![0x21, 0x0F, 0xF7, 0], vec![0.5, 2.0], minimums);
+    record.insert("minimum", made.expect("parts that fit").into());
     let data = vec![1, 2, 3];
     record.insert_state(RecordState { id: "s".into(), kind: "test/1".into(), data });
     record

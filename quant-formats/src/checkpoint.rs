@@ -52,6 +52,11 @@ impl Checkpoint {
         &*self.source
     }
 
+    #[cfg(feature = "mmap")]
+    pub(crate) fn source_mut(&mut self) -> &mut dyn Source {
+        &mut *self.source
+    }
+
     pub(crate) fn into_source(self) -> Box<dyn Source> {
         self.source
     }

@@ -64,6 +64,7 @@
 //! | feature | default | without it |
 //! |---|---|---|
 //! | `report` | yes | there is no module `report` |
+//! | `mmap` | no | there is no `open_mapped`: floats are read, not borrowed from a file |
 //! | `rayon` | no | tensors are read and quantized on one thread |
 
 mod blocks;
@@ -84,6 +85,7 @@ mod gguf;
 mod in_memory;
 mod json;
 mod load;
+mod map;
 mod memory;
 mod method;
 mod open;
@@ -114,6 +116,8 @@ pub use ggml::{GgufEncoding, GgufType, UnknownEncoding};
 pub use gguf::{FromNumber, GgufError, GgufMetadata, GgufNumber, GgufRecorder};
 pub use json::{JsonError, JsonRecorder};
 pub use method::{Encoding, FloatReason, Method, PreQuantized, PreQuantizedTensor, Refusal};
+#[cfg(feature = "mmap")]
+pub use open::open_mapped;
 pub use open::{open, open_ignoring_index};
 pub use options::Options;
 pub use prequantized::PreQuantizedError;

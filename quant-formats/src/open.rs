@@ -46,6 +46,55 @@ pub fn open_ignoring_index(path: impl AsRef<Path>) -> Result<Checkpoint, RecordE
     open_path(path, false).map_err(|error| error.in_file(path))
 }
 
+/// Opens a checkpoint as [`open`] does, and maps its files into memory.
+///
+/// Float tensors, in half precision too, borrow from the files: a `Param<SharedTensor>` that is loaded from
+/// the checkpoint takes no memory for its values, and processes that map the same file share them. The
+/// system reads the bytes when they are first used. Codes of a record are borrowed, too, and those of
+/// other formats are read, since kernels take them in another order. Values that are not aligned in the file
+/// are copied.
+///
+/// ```
+/// use quant::tensor::SharedTensor;
+/// use quant::{Module, Param};
+/// use quant_formats::GgufRecorder;
+///
+/// # let directory = std::env::temp_dir().join(format!("quant-doc-mapped-{}", std::process::id()));
+/// # std::fs::create_dir_all(&directory)?;
+/// # let path = directory.join("model.gguf");
+/// let tensor = |value| SharedTensor::new(&[2], vec![value; 2]);
+/// vec![Param::new(tensor(1.0)?)].save_file(&path, &GgufRecorder::default())?;
+///
+/// // SAFETY: nothing changes the file in place; it has been made by `save_file` only.
+/// let checkpoint = unsafe { quant_formats::open_mapped(&path)? };
+/// let model = checkpoint.load_into(vec![Param::new(tensor(0.0)?)])?;
+/// assert!(model[0].as_float().unwrap().is_borrowed());
+/// assert_eq!(model[0].value().as_slice().unwrap(), [1.0, 1.0]);
+/// # drop((checkpoint, model));
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Those of [`open`], or the system cannot map a file.
+///
+/// # Safety
+/// As long as the checkpoint or a tensor of it exists, no process may modify its files in place, or
+/// truncate them. Bytes that change behind a `&[u8]` are undefined behaviour, and reading beyond the end
+/// of a truncated file kills the process. Renaming another file to the path and removing the file do not
+/// modify it in place; the writers of this library do nothing else.
+#[cfg(feature = "mmap")]
+pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Checkpoint, RecordError> {
+    let path = path.as_ref();
+    let open = || {
+        let mut checkpoint = open_as_stored(path, true)?;
+        // SAFETY: the caller promises that the files are not changed.
+        unsafe { checkpoint.source_mut().map() }?;
+        prequantized::import(checkpoint)
+    };
+    open().map_err(|error: RecordError| error.in_file(path))
+}
+
 fn open_path(path: &Path, trusted: bool) -> Result<Checkpoint, RecordError> {
     prequantized::import(open_as_stored(path, trusted)?)
 }

@@ -8,6 +8,8 @@ use quant::__private::{SectionPart, grain};
 use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
+#[cfg(feature = "mmap")]
+use quant::record::{MappedRecord, Verify};
 use quant::record::{RecordEntry, RecordFile, RecordFormatError, RecordState, SectionKind};
 
 use crate::checksums::{Checksums, Of};
@@ -22,6 +24,8 @@ pub(crate) struct Record {
     entries: Vec<Entry>,
     /// Checksums of what is read in parts.
     parts: Checksums,
+    #[cfg(feature = "mmap")]
+    mapped: Option<MappedRecord>,
 }
 
 impl Record {
@@ -32,7 +36,14 @@ impl Record {
             Entry::new(entry.id.clone(), entry.shape.clone(), entry.stored.into(), bytes)
         };
         let entries = file.entries().iter().enumerate().map(entry).collect();
-        Ok(Self { path: path.into(), file, entries, parts: Checksums::default() })
+        Ok(Self {
+            path: path.into(),
+            file,
+            entries,
+            parts: Checksums::default(),
+            #[cfg(feature = "mmap")]
+            mapped: None,
+        })
     }
 
     /// Compares the checksum of a section, if all of its parts have been read.
@@ -79,7 +90,18 @@ impl Source for Record {
     }
 
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
+        #[cfg(feature = "mmap")]
+        if let Some(mapped) = &self.mapped {
+            return mapped.tensor(index).map_err(|error| error.in_file(&self.path));
+        }
         self.file.read(index)
+    }
+
+    #[cfg(feature = "mmap")]
+    unsafe fn map(&mut self) -> Result<(), RecordError> {
+        // SAFETY: the caller promises that no file is changed.
+        self.mapped = Some(unsafe { MappedRecord::open(&self.path, Verify::Lazy) }?);
+        Ok(())
     }
 
     fn alias_of(&self, index: usize) -> Option<usize> {

@@ -66,6 +66,16 @@ pub(crate) trait Source: Send + Sync {
         self.read_into(index, allocation)
     }
 
+    /// Maps the files into memory, so that float tensors borrow from them. In memory, they do already.
+    ///
+    /// # Safety
+    /// As long as the source or a tensor that it has read exists, no file is modified in place, nor
+    /// truncated.
+    #[cfg(feature = "mmap")]
+    unsafe fn map(&mut self) -> Result<(), RecordError> {
+        Ok(())
+    }
+
     /// The position of an earlier tensor of which this one is another name, if it is.
     fn alias_of(&self, _index: usize) -> Option<usize> {
         None

@@ -12,6 +12,7 @@ use quant::RecordError;
 
 use super::error::GgufError;
 use super::header::Header;
+use crate::map::FileMap;
 
 /// The prefix of keys that say how a file is split. They mean nothing in one file.
 const SPLIT: &str = "split.";
@@ -24,10 +25,15 @@ const COUNT: &str = "split.count";
 pub(super) struct Part {
     pub(super) file: File,
     pub(super) path: PathBuf,
+    /// The length that its header has been validated against.
+    #[cfg_attr(not(feature = "mmap"), expect(dead_code, reason = "what is mapped"))]
+    pub(super) len: u64,
     /// The offset of its first tensor.
     pub(super) data: u64,
     /// The number of its tensors.
     pub(super) tensors: usize,
+    /// All of the file, if it is mapped.
+    pub(super) map: Option<FileMap>,
 }
 
 /// Opens a file and those that belong to it: the files in order, and one header of all.
@@ -63,7 +69,7 @@ fn open_one(path: &Path) -> Result<(Part, Header), RecordError> {
         let len = file.metadata()?.len();
         let header = Header::read(&mut BufReader::new(FileReader::new(&file, 0)), Some(len))?;
         let (data, tensors) = (header.data(), header.tensors.len());
-        Ok((Part { file, path: path.into(), data, tensors }, header))
+        Ok((Part { file, path: path.into(), len, data, tensors, map: None }, header))
     };
     open().map_err(|error: RecordError| error.in_file(path))
 }

@@ -19,6 +19,9 @@ use super::parts::{self, Part};
 use crate::entry::{Entry, StateEntry, Stored};
 use crate::format::Format;
 use crate::ggml::{Content, kind_of_tensor};
+#[cfg(feature = "mmap")]
+use crate::map::FileMap;
+use crate::map::borrowed;
 use crate::source::Source;
 
 /// An open GGUF file, or several that were one.
@@ -69,6 +72,21 @@ impl GgufFile {
         let slot = &self.header.tensors[slot];
         let mut reader = FileReader::new(&part.file, part.data + slot.bytes.start);
         read(&mut reader, slot).map_err(|error| error.in_file(&part.path))
+    }
+
+    /// These bytes of a tensor of floats as a tensor of this shape, if the file is mapped.
+    fn borrowed(
+        &self,
+        index: usize,
+        bytes: Range<u64>,
+        shape: &[usize],
+    ) -> Option<Result<Tensor, RecordError>> {
+        let Part { map, data, path, .. } = &self.parts[self.part_of[self.tensors[index]]];
+        let Slot { name, ty, bytes: all, .. } = &self.header.tensors[self.tensors[index]];
+        let (Some(map), Content::Floats(ty)) = (map, ty.content()) else { return None };
+        let start = data + all.start;
+        let made = borrowed(map, name, shape, ty, start + bytes.start..start + bytes.end);
+        Some(made.map_err(|error| error.in_file(path)))
     }
 
     /// Reads bytes of a tensor as if they were a tensor of this shape.
@@ -141,6 +159,10 @@ impl Source for GgufFile {
     }
 
     fn read_into(&self, index: usize, allocation: Vec<f32>) -> Result<Tensor, RecordError> {
+        let Slot { bytes, shape, .. } = &self.header.tensors[self.tensors[index]];
+        if let Some(made) = self.borrowed(index, 0..bytes.end - bytes.start, shape) {
+            return made;
+        }
         self.read_slot(self.tensors[index], |reader, slot| {
             read_tensor(reader, slot, true, allocation)
         })
@@ -169,9 +191,22 @@ impl Source for GgufFile {
             (Content::Floats(_), _) | (_, None | Some(0)) => vec![count],
             (_, Some(&row)) => vec![count / row, row],
         };
+        if let Some(made) = self.borrowed(index, bytes.clone(), &part) {
+            return made;
+        }
         self.read_bytes_of(self.tensors[index], bytes, part, |reader, slot| {
             read_tensor(reader, slot, true, allocation)
         })
+    }
+
+    #[cfg(feature = "mmap")]
+    unsafe fn map(&mut self) -> Result<(), RecordError> {
+        for Part { file, path, len, map, .. } in &mut self.parts {
+            // SAFETY: the caller promises that the file is not changed.
+            let mapped = unsafe { FileMap::new(file, *len) };
+            *map = Some(mapped.map_err(|error| RecordError::from(error).in_file(path))?);
+        }
+        Ok(())
     }
 
     fn divides_state(&self, _index: usize) -> bool {

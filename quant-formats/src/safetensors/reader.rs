@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use quant::__private::{FileReader, grain, part_shape};
 use quant::RecordError;
 use quant::Tensor;
-use quant::record::{Record, RecordFormatError, RecordState};
+use quant::record::{Record, RecordFormatError, RecordState, Stored};
 use quant::tensor::{QuantizedTensor, TensorError};
 
 use super::catalog::{Catalog, Location, Place, StateSource};
@@ -21,6 +21,7 @@ use super::header::{self, Header, LEN_BYTES};
 use super::names::Components;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
+use crate::map::{FileMap, borrowed};
 use crate::source::Source;
 
 /// An open safetensors file.
@@ -28,9 +29,14 @@ use crate::source::Source;
 pub(crate) struct SafetensorsFile {
     file: File,
     path: PathBuf,
+    /// The length that the header has been validated against.
+    #[cfg_attr(not(feature = "mmap"), expect(dead_code, reason = "what is mapped"))]
+    len: u64,
     /// The offset of the first tensor.
     data: u64,
     catalog: Catalog,
+    /// All of the file, if it is mapped.
+    map: Option<FileMap>,
 }
 
 impl SafetensorsFile {
@@ -47,7 +53,8 @@ impl SafetensorsFile {
         let len = file.metadata()?.len();
         let mut reader = FileReader::new(&file, 0);
         let (header, data) = read_header(&mut reader, Some(len))?;
-        Ok(Self { path: path.into(), data, catalog: Catalog::new(header)?, file })
+        let catalog = Catalog::new(header)?;
+        Ok(Self { path: path.into(), len, data, catalog, map: None, file })
     }
 
     /// The names of tensors that are not entries: components of quantized ones, and states.
@@ -58,6 +65,24 @@ impl SafetensorsFile {
     fn elements(&self, slot: usize, allocation: Vec<f32>) -> Result<Elements, RecordError> {
         let bytes = &self.catalog.places[slot].bytes;
         self.part_of(slot, 0..bytes.end - bytes.start, allocation)
+    }
+
+    /// These bytes of a float tensor as a tensor of this shape, if the file is mapped.
+    fn borrowed(
+        &self,
+        index: usize,
+        bytes: Range<u64>,
+        shape: &[usize],
+    ) -> Option<Result<Tensor, RecordError>> {
+        let (Some(map), Location::Float(slot)) = (&self.map, self.catalog.locations[index]) else {
+            return None;
+        };
+        let entry = &self.catalog.entries[index];
+        let Stored::Float(ty) = entry.stored.in_record() else { return None };
+        let start = self.data + self.catalog.places[slot].bytes.start;
+        let bytes = start + bytes.start..start + bytes.end;
+        let made = borrowed(map, entry.id.as_str(), shape, ty, bytes);
+        Some(made.map_err(|error| error.in_file(&self.path)))
     }
 
     /// Reads these bytes of a tensor.
@@ -107,6 +132,9 @@ impl Source for SafetensorsFile {
 
     fn read_into(&self, index: usize, mut allocation: Vec<f32>) -> Result<Tensor, RecordError> {
         let (entry, location) = (&self.catalog.entries[index], self.catalog.locations[index]);
+        if let Some(made) = self.borrowed(index, 0..entry.bytes, &entry.shape) {
+            return made;
+        }
         assemble(entry, location, |slot| self.elements(slot, mem::take(&mut allocation)))
     }
 
@@ -129,12 +157,23 @@ impl Source for SafetensorsFile {
         let before = part_of(location, &entry.shape, elements.start);
         let [starts, lens] = [&before, &part.shape].map(|shape| bytes_of(entry, location, shape));
         let (starts, lens) = (starts?, lens?);
+        if let Some(made) = self.borrowed(index, starts[0]..starts[0] + lens[0], &part.shape) {
+            return made;
+        }
         let (mut allocation, mut next) = (allocation, 0);
         assemble(&part, location, |slot| {
             let bytes = starts[next]..starts[next] + lens[next];
             next += 1;
             self.part_of(slot, bytes, mem::take(&mut allocation))
         })
+    }
+
+    #[cfg(feature = "mmap")]
+    unsafe fn map(&mut self) -> Result<(), RecordError> {
+        // SAFETY: the caller promises that the file is not changed.
+        let mapped = unsafe { FileMap::new(&self.file, self.len) };
+        self.map = Some(mapped.map_err(|error| RecordError::from(error).in_file(&self.path))?);
+        Ok(())
     }
 
     fn divides_state(&self, _index: usize) -> bool {

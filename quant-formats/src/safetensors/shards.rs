@@ -166,6 +166,12 @@ impl Source for Shards {
         self.shards[shard].read_part(position, elements, allocation)
     }
 
+    #[cfg(feature = "mmap")]
+    unsafe fn map(&mut self) -> Result<(), RecordError> {
+        // SAFETY: the caller promises that no file is changed.
+        self.shards.iter_mut().try_for_each(|shard| unsafe { shard.map() })
+    }
+
     fn divides_state(&self, index: usize) -> bool {
         let (shard, position) = self.states[index];
         self.shards[shard].divides_state(position)

@@ -1,26 +1,21 @@
 //! Records mapped into memory, whose tensors borrow from the file.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use core::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use memmap2::{Mmap, MmapOptions};
-
 use super::collection::Record;
 use super::error::RecordError;
+use super::file_map::FileMap;
 use crate::record::format::entry::{RecordEntry, RecordState, Stored};
 use crate::record::format::error::RecordFormatError;
 use crate::record::format::section::{RecordSection, Section, SectionKind, tensor_sections};
-use crate::record::read::elements::{Element, fix_endian};
 use crate::record::read::open_file::OpenFile;
 use crate::record::read::record_file::{RecordFile, TensorLocation};
 use crate::record::read::source::{check_crc, check_padding, quantized};
 use crate::scheme::ScaleType;
-use crate::tensor::{
-    Buffer, Bytes, FloatType, HalfType, Offsets, Owner, SharedTensor, Tensor, TensorError,
-};
+use crate::tensor::{Buffer, HalfType, Offsets, Tensor, TensorError};
 
 /// When a [`MappedRecord`] verifies checksums.
 ///
@@ -73,38 +68,10 @@ pub enum Verify {
 pub struct MappedRecord {
     record: RecordFile,
     /// The maps of the files of the record.
-    maps: Vec<Owner>,
+    maps: Vec<FileMap>,
     verify: Verify,
     /// The tensors that have been used.
     tensors: Vec<OnceLock<Tensor>>,
-}
-
-/// The map of a whole file.
-#[derive(Debug)]
-struct Map(Mmap);
-
-impl AsRef<[u8]> for Map {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Bytes for Map {
-    fn will_need(&self, start: usize, len: usize) {
-        #[cfg(unix)]
-        for advice in [memmap2::Advice::Normal, memmap2::Advice::WillNeed] {
-            // A failure only affects speed.
-            let _ = self.0.advise_range(advice, start, len);
-        }
-        #[cfg(not(unix))]
-        let _ = (start, len);
-    }
-}
-
-impl core::fmt::Debug for dyn Bytes {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{} bytes", self.as_ref().len())
-    }
 }
 
 impl MappedRecord {
@@ -123,8 +90,11 @@ impl MappedRecord {
     pub unsafe fn open(path: impl AsRef<Path>, verify: Verify) -> Result<Self, RecordError> {
         let path = path.as_ref();
         let record = RecordFile::open(path)?;
-        // SAFETY: the caller promises that the files are not changed in place.
-        let map = |file: &OpenFile| unsafe { map(file) }.map_err(|error| error.in_file(&file.path));
+        let map = |file: &OpenFile| {
+            // SAFETY: the caller promises that the files are not changed in place.
+            let map = unsafe { FileMap::new(&file.file, file.len) };
+            map.map_err(|error| RecordError::from(error).in_file(&file.path))
+        };
         let maps = record.files().iter().map(map).collect::<Result<_, _>>()?;
         let tensors = record.entries().iter().map(|_| OnceLock::new()).collect();
         let mapped = Self { record, maps, verify, tensors };
@@ -214,7 +184,7 @@ impl MappedRecord {
     pub fn verify(&self, index: usize) -> Result<(), RecordError> {
         let (entry, location) = (&self.entries()[index], self.record.location(index));
         let name = entry.id.as_str();
-        let bytes = (*self.maps[location.file]).as_ref();
+        let bytes = self.maps[location.file].bytes();
         let kinds = tensor_sections(entry.stored).into_iter();
         let mut sections = kinds.zip(location.sections);
         sections.try_for_each(|(kind, section)| Ok(check(bytes, name, kind, section)?))
@@ -238,7 +208,7 @@ impl MappedRecord {
     fn will_need(&self, index: usize) {
         let TensorLocation { file, sections, .. } = self.record.location(index);
         let (start, end) = (sections[0].offset, sections[2].padded_end().unwrap_or(0));
-        self.maps[file].will_need(start as usize, end.saturating_sub(start) as usize);
+        self.maps[file].will_need(start as usize..end.max(start) as usize);
     }
 
     fn make(&self, index: usize) -> Result<Tensor, RecordError> {
@@ -247,16 +217,17 @@ impl MappedRecord {
             self.record.location(index);
         let map = &self.maps[file];
         let made = match *stored {
-            Stored::Float(ty) => floats(map, shape, ty, values).map(Tensor::from),
+            Stored::Float(ty) => map.floats(shape, ty, range(values)).map(Tensor::from),
             Stored::Quantized(scheme) => {
                 let scales = floats_of(map, scheme.scale_type(), scales);
                 let offsets = if scheme.mapping().has_minimums() {
                     Offsets::Minimums(floats_of(map, scheme.scale_type(), zero_points))
                 } else {
-                    Offsets::ZeroPoints(elements(map, zero_points))
+                    Offsets::ZeroPoints(map.elements(range(zero_points)))
                 };
                 // Codes are borrowed, or copied if they are stored densely.
-                quantized(version, (shape, scheme), elements(map, values), scales, offsets)
+                let codes = map.elements(range(values));
+                quantized(version, (shape, scheme), codes, scales, offsets)
             }
         };
         made.map_err(|source: TensorError| {
@@ -265,44 +236,15 @@ impl MappedRecord {
     }
 }
 
-fn floats(
-    map: &Owner,
-    shape: &[usize],
-    ty: FloatType,
-    section: Section,
-) -> Result<SharedTensor, TensorError> {
-    match HalfType::of(ty) {
-        None => SharedTensor::from_buffer(shape, elements(map, section)),
-        Some(half) => SharedTensor::from_bits(shape, half, elements(map, section)),
-    }
-}
-
 /// Scales or minimums in single precision: borrowed, or converted.
-fn floats_of(map: &Owner, stored_as: ScaleType, section: Section) -> Buffer<f32> {
+fn floats_of(map: &FileMap, stored_as: ScaleType, section: Section) -> Buffer<f32> {
     let half = match stored_as {
-        ScaleType::F32 => return elements(map, section),
+        ScaleType::F32 => return map.elements(range(section)),
         ScaleType::F16 => HalfType::F16,
         ScaleType::Bf16 => HalfType::Bf16,
         _ => unreachable!("records have no other scales"),
     };
-    half.widen(&elements::<u16>(map, section)).into()
-}
-
-/// Maps a file up to the length that its header has been validated against.
-///
-/// # Safety
-/// The file is not modified in place or truncated as long as the map exists.
-unsafe fn map(open: &OpenFile) -> Result<Owner, RecordError> {
-    let len = usize::try_from(open.len)
-        .map_err(|_| std::io::Error::from(std::io::ErrorKind::OutOfMemory))?;
-    let mut options = MmapOptions::new();
-    options.len(len);
-    // SAFETY: the caller promises that the file is not changed while it is mapped.
-    let map = unsafe { options.map(&open.file) }?;
-    // Reading ahead would bring in the neighbours of a tensor, which may never be used.
-    #[cfg(unix)]
-    let _ = map.advise(memmap2::Advice::Random);
-    Ok(Arc::new(Map(map)))
+    half.widen(&map.elements::<u16>(range(section))).into()
 }
 
 /// Verifies the checksum and the padding of a section.
@@ -321,18 +263,4 @@ fn check(
 /// The byte range of a section. Validation has found that it is within the file.
 fn range(section: Section) -> Range<usize> {
     section.offset as usize..(section.offset + section.len) as usize
-}
-
-/// The elements of a section: borrowed, or copied if the byte order of the machine differs.
-fn elements<T: Element>(map: &Owner, section: Section) -> Buffer<T> {
-    let range = range(section);
-    if (cfg!(target_endian = "little") || size_of::<T>() == 1)
-        && let Some(elements) = Buffer::shared(map, range.clone())
-    {
-        return elements;
-    }
-    let bytes = &(**map).as_ref()[range];
-    let mut elements: Vec<T> = bytemuck::pod_collect_to_vec(bytes);
-    fix_endian(&mut elements);
-    elements.into()
 }

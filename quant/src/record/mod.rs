@@ -80,6 +80,9 @@
 mod collection;
 mod difference;
 pub(crate) mod error;
+#[cfg(feature = "mmap")]
+#[allow(unsafe_code)]
+mod file_map;
 mod format;
 mod load;
 #[cfg(feature = "mmap")]
@@ -114,6 +117,8 @@ pub use write::{
 
 /// What crates for other file formats share with this one; see [`__private`](crate::__private).
 pub(crate) mod hooks {
+    #[cfg(feature = "mmap")]
+    pub use super::file_map::FileMap;
     pub use super::format::layout::is_record;
     pub use super::format::validate::check_distinct;
     pub use super::read::elements::{Element, fix_endian, read_elements, reserve};

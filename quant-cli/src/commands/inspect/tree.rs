@@ -4,6 +4,7 @@
 //! a part, because there may be several for each of many tensors: the positions of the tensors are sorted
 //! by name, and what is below a part of a name is a range of them.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use super::Line;
@@ -42,7 +43,7 @@ impl<'a> Tree<'a> {
         let branches = |below, start, indent: usize| {
             let mut branches = self.branches(below, start);
             // The first one is taken first, from the end.
-            branches.sort_unstable_by(|a, b| b.first.cmp(&a.first));
+            branches.sort_unstable_by_key(|branch| Reverse(branch.first));
             branches.into_iter().map(move |branch| (branch, indent))
         };
         let mut pending: Vec<(Branch, usize)> = branches(0..self.lines.len(), 0, 0).collect();
