@@ -192,7 +192,7 @@ pub enum FloatReason {
     ActOrder,
     /// Elements of more than one row share a scale.
     Blocks,
-    /// Each group has a float that is added.
+    /// Each group has a float that is added, of another type than its scale.
     Biases,
     /// The codes are positions in a table of values.
     Table,
@@ -216,7 +216,7 @@ impl fmt::Display for FloatReason {
             Self::Bits { bits } => write!(f, "no scheme has codes of {bits} bit"),
             Self::ActOrder => f.write_str("its columns are not in the order of their groups"),
             Self::Blocks => f.write_str("its scales belong to more than one row"),
-            Self::Biases => f.write_str("its groups have biases in place of zero points"),
+            Self::Biases => f.write_str("its biases have another type than its scales"),
             Self::Table => f.write_str("its codes are positions in a table"),
             Self::Factors => f.write_str("its codes are multiplied by two numbers"),
             Self::ZeroPoint { zero_point } => write!(f, "its zero point {zero_point} is no code"),

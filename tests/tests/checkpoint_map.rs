@@ -93,7 +93,11 @@ fn a_model_borrows_its_floats_from_the_files() {
         let is_file = path.extension().is_none_or(|extension| extension != "json");
         for (name, param) in &model {
             let borrows = param.as_float().map(SharedTensor::is_borrowed);
-            assert_eq!(borrows, (name != "layers.0.up_proj.weight").then_some(is_file), "{path:?}: {name}");
+            assert_eq!(
+                borrows,
+                (name != "layers.0.up_proj.weight").then_some(is_file),
+                "{path:?}: {name}"
+            );
             assert_eq!(param.value().values(), record().get(name).unwrap().values());
         }
     }

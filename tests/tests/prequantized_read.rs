@@ -110,7 +110,7 @@ const STORED: [(&str, &[(&str, &str)]); 10] = [
     ("fp8", &[("a", "its codes are floats"), ("mx", "its codes are floats")]),
     ("mxfp4", &[("packed", "its codes are floats")]),
     ("nvfp4", &[("a", "its codes are floats")]),
-    ("mlx", &[("a", "its groups have biases in place of zero points")]),
+    ("mlx", &[("a", "per-block-minimum-int4:scale=f16"), ("b", "per-channel-minimum-int4")]),
     (
         "bitsandbytes",
         &[
@@ -168,6 +168,34 @@ fn codes_are_kept_where_a_scheme_has_them_and_otherwise_the_reason_is_said() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn biases_of_another_type_than_their_scales_make_floats() {
+    let tensors: &[(&str, &str, &[usize])] = &[
+        ("fc.weight", "U32", &[4, 8]),
+        ("fc.scales", "F16", &[4, 1]),
+        ("fc.biases", "F32", &[4, 1]),
+    ];
+    let (_directory, path) =
+        directory(tensors, r#"{"quantization": {"group_size": 64, "bits": 4}}"#);
+    let described = open(path);
+    let reason = described.prequantized().unwrap().tensors()[0].as_floats.unwrap();
+    assert_eq!(reason.to_string(), "its biases have another type than its scales");
+}
+
+#[test]
+fn codes_over_minimums_stay_through_a_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let from = open(golden("mlx").join("model.safetensors"));
+    let record = directory.path().join("mlx.quant");
+    quant_formats::convert(&from, &record, Options::default()).unwrap();
+    let back = open(&record);
+    for name in ["a.weight", "b.weight"] {
+        let [before, after] = [&from, &back].map(|it| it.read(it.position(name).unwrap()).unwrap());
+        assert!(before.quantized().is_some_and(|it| !it.minimums().is_empty()));
+        assert_eq!(before, after, "{name}");
     }
 }
 

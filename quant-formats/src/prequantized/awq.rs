@@ -63,6 +63,7 @@ impl Awq {
             group_of: Columns::Runs(self.group_len),
             scales: self.scales(from)?,
             zero_points: self.zero_points(from)?,
+            minimums: None,
         })
     }
 
@@ -74,6 +75,7 @@ impl Awq {
             sharing: Sharing::of_columns(Some(Columns::Runs(self.group_len))),
             scale_dtype: self.scales.dtype,
             zero_points: self.zero_points(from)?,
+            over_minimums: false,
         })
     }
 

@@ -65,6 +65,8 @@ pub(super) struct Codes {
     pub(super) scales: Vec<f32>,
     /// As `scales`; empty if all are 0. Those of 8-bit codes may be one above the greatest code.
     pub(super) zero_points: Vec<i16>,
+    /// As `scales`, in place of zero points: what the least code stands for.
+    pub(super) minimums: Option<Vec<f32>>,
 }
 
 impl Codes {
@@ -113,7 +115,7 @@ impl Codes {
         shape: &[usize],
         scheme: QuantizationScheme,
     ) -> Result<QuantizedTensor, TensorError> {
-        let Self { columns, codes, mut scales, mut zero_points, .. } = self;
+        let Self { columns, codes, mut scales, mut zero_points, minimums, .. } = self;
         if scheme.granularity() == Granularity::PerTensor {
             // All rows have the same.
             scales.truncate(1);
@@ -124,6 +126,9 @@ impl Codes {
         }
         let zero_points = zero_points.into_iter().map(|it| it as i8).collect();
         let packed = packing::pack(&codes, columns, scheme.quantization_type());
+        if let Some(minimums) = minimums {
+            return QuantizedTensor::with_minimums(shape, scheme, packed, scales, minimums);
+        }
         QuantizedTensor::from_parts(shape, scheme, packed, scales, zero_points)
     }
 
@@ -179,6 +184,7 @@ mod tests {
             group_of: Columns::Runs(2),
             scales: vec![1.0, 10.0, 100.0, 1000.0],
             zero_points: vec![],
+            minimums: None,
         };
         assert_eq!(codes.values(), [1.0, 2.0, 30.0, -100.0, -200.0, -3000.0]);
         codes.group_of = Columns::Indexed(vec![1, 0, 1]);
@@ -203,6 +209,7 @@ mod tests {
             group_of: Columns::Indexed(group_of.into()),
             scales: vec![1.0, 10.0, 100.0, 1000.0],
             zero_points: vec![],
+            minimums: None,
         };
         for (group_of, order) in
             [(&[1, 0, 0, 1][..], &[1, 2, 0, 3][..]), (&[1, 0, 0], &[1, 2, 0]), (&[0, 0], &[0, 1])]

@@ -86,6 +86,7 @@ impl Gptq {
             group_of: self.columns(from)??,
             scales: self.scales(from)?,
             zero_points: self.zero_points(&from.words(&self.zeros)?),
+            minimums: None,
         })
     }
 
@@ -97,6 +98,7 @@ impl Gptq {
             sharing: Sharing::of_columns(self.columns(from)?.ok()),
             scale_dtype: self.scales.dtype,
             zero_points: self.zero_points(&from.words(&self.zeros)?),
+            over_minimums: false,
         })
     }
 

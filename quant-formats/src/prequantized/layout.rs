@@ -110,7 +110,7 @@ impl Layout {
             Self::Packed(it) => it.integers(from).map(Ok),
             Self::Scaled(it, _) => Ok(it.integers(from)?.ok_or(FloatReason::FloatCodes)),
             Self::Fp4(..) => Ok(Err(FloatReason::FloatCodes)),
-            Self::Mlx(_) => Ok(Err(FloatReason::Biases)),
+            Self::Mlx(it) => Ok(it.integers().ok_or(FloatReason::Biases)),
             Self::Tabled(_) => Ok(Err(FloatReason::Table)),
             Self::Int8(_) => Ok(Err(FloatReason::Factors)),
         }
@@ -123,7 +123,7 @@ impl Layout {
             Self::Packed(it) => it.scales(from),
             Self::Scaled(it, _) => it.scales(from),
             Self::Fp4(..) | Self::Mlx(_) | Self::Tabled(_) | Self::Int8(_) => {
-                unreachable!("no scheme has these")
+                unreachable!("scales of these are not read")
             }
         }
     }
@@ -151,7 +151,8 @@ impl Layout {
             Self::Awq(it) => it.read(from),
             Self::Packed(it) => it.read(from),
             Self::Scaled(it, _) => it.codes(from),
-            Self::Fp4(..) | Self::Mlx(_) | Self::Tabled(_) | Self::Int8(_) => {
+            Self::Mlx(it) => it.codes(from),
+            Self::Fp4(..) | Self::Tabled(_) | Self::Int8(_) => {
                 unreachable!("no scheme has these")
             }
         }

@@ -10,11 +10,12 @@
 
 use quant::RecordError;
 
-use super::codes::{dense, dense_words};
+use super::codes::{Codes, Columns, dense, dense_words};
 use super::component::{Component, Reader};
 use super::config::Config;
 use super::packed::split;
 use super::recognize::Found;
+use super::scheme::{Integers, Sharing};
 use crate::method::Refusal;
 
 #[derive(Debug)]
@@ -50,19 +51,57 @@ impl Mlx {
         self.shape.clone()
     }
 
+    /// What decides on a scheme; `None` if scales and biases are of different types.
+    pub(super) fn integers(&self) -> Option<Integers> {
+        let scale_dtype = self.scales.dtype;
+        (self.biases.dtype == scale_dtype).then(|| Integers {
+            shape: self.shape(),
+            bits: self.bits,
+            sharing: Sharing::of_columns(Some(Columns::Runs(self.group_len))),
+            scale_dtype,
+            zero_points: Vec::new(),
+            over_minimums: true,
+        })
+    }
+
+    pub(super) fn codes(&self, from: Reader<'_>) -> Result<Codes, RecordError> {
+        let words = from.words(&self.codes)?;
+        let middle = 1u8 << (self.bits - 1);
+        let signed = |code: u8| code.wrapping_sub(middle) as i8;
+        let columns = self.columns();
+        Ok(Codes {
+            columns,
+            codes: self.unsigned(&words).map(signed).collect(),
+            groups: columns / self.group_len,
+            group_of: Columns::Runs(self.group_len),
+            scales: from.floats(&self.scales)?,
+            zero_points: Vec::new(),
+            minimums: Some(from.floats(&self.biases)?),
+        })
+    }
+
     pub(super) fn read(&self, from: Reader<'_>) -> Result<Vec<f32>, RecordError> {
-        let (words, columns) = (from.words(&self.codes)?, self.shape[self.shape.len() - 1]);
+        let words = from.words(&self.codes)?;
         let (scales, biases) = (from.floats(&self.scales)?, from.floats(&self.biases)?);
-        let (words_in_row, groups) = (columns * self.bits / 32, columns / self.group_len);
-        let mut values = Vec::new();
-        for (row, words) in words.chunks(words_in_row.max(1)).enumerate() {
-            values.extend((0..columns).map(|column| {
-                let group = row * groups + column / self.group_len;
-                f32::from(dense(|word| words[word], self.bits, column)) * scales[group]
-                    + biases[group]
-            }));
-        }
-        Ok(values)
+        // Groups end with rows.
+        let value = |(at, code): (usize, u8)| {
+            let group = at / self.group_len;
+            f32::from(code) * scales[group] + biases[group]
+        };
+        Ok(self.unsigned(&words).enumerate().map(value).collect())
+    }
+
+    fn columns(&self) -> usize {
+        self.shape[self.shape.len() - 1]
+    }
+
+    /// The codes as they are stored, row by row.
+    fn unsigned<'a>(&self, words: &'a [u32]) -> impl Iterator<Item = u8> + use<'a> {
+        let (columns, bits) = (self.columns(), self.bits);
+        let words_in_row = columns * bits / 32;
+        words.chunks(words_in_row.max(1)).flat_map(move |words| {
+            (0..columns).map(move |column| dense(|word| words[word], bits, column))
+        })
     }
 }
 

@@ -112,6 +112,7 @@ impl Packed {
             group_of: self.columns(from)??,
             scales: self.scales(from)?,
             zero_points: self.zero_points(from)?,
+            minimums: None,
         })
     }
 
@@ -125,7 +126,14 @@ impl Packed {
             columns => Sharing::of_columns(columns.ok()),
         };
         let (shape, scale_dtype) = (self.shape(), self.scales.dtype);
-        Ok(Integers { shape, bits: self.bits, sharing, scale_dtype, zero_points })
+        Ok(Integers {
+            shape,
+            bits: self.bits,
+            sharing,
+            scale_dtype,
+            zero_points,
+            over_minimums: false,
+        })
     }
 
     /// The scales of each row. The only one of a tensor is that of all rows.

@@ -95,7 +95,14 @@ impl Scaled {
         };
         let (shape, scale_dtype) = (self.shape(), self.scales.dtype);
         let zero_points = self.zero_points(from)?;
-        Ok(Some(Integers { shape, bits: 8, sharing, scale_dtype, zero_points }))
+        Ok(Some(Integers {
+            shape,
+            bits: 8,
+            sharing,
+            scale_dtype,
+            zero_points,
+            over_minimums: false,
+        }))
     }
 
     /// The codes, if they are integers, with scales in the order of their blocks.
@@ -109,6 +116,7 @@ impl Scaled {
             group_of: Columns::Runs(len),
             scales: self.scales(from)?,
             zero_points: self.zero_points(from)?,
+            minimums: None,
         })
     }
 

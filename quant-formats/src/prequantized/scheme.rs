@@ -1,7 +1,7 @@
 //! Whether a scheme of this library has the codes, scales and zero points of a tensor, exactly.
 //!
-//! Codes with zero points of 0 are full-range, where a scale is any finite number; others are affine,
-//! where it is positive and normal. Scales of tensors and channels are kept in single precision, those
+//! Codes with zero points of 0 are full-range, where a scale is any finite number; so it is over
+//! minimums. Others are affine, where it is positive and normal. Scales of tensors and channels are kept in single precision, those
 //! of blocks in the type of the file.
 
 use quant::scheme::{Axis, Block, Granularity, Mapping};
@@ -20,6 +20,8 @@ pub(super) struct Integers {
     pub(super) scale_dtype: Dtype,
     /// Empty if all are 0.
     pub(super) zero_points: Vec<i16>,
+    /// Whether codes are steps above a minimum. There are no zero points then.
+    pub(super) over_minimums: bool,
 }
 
 /// Which elements share a scale.
@@ -57,7 +59,8 @@ impl Integers {
             (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
         };
         if self.zero_points.iter().all(|&zero_point| zero_point == 0) {
-            return Ok(Ok(QuantizationScheme::new(ty, Mapping::FullRange, granularity)));
+            let mapping = if self.over_minimums { Mapping::Minimum } else { Mapping::FullRange };
+            return Ok(Ok(QuantizationScheme::new(ty, mapping, granularity)));
         }
         let scheme = QuantizationScheme::new(ty, Mapping::Affine, granularity);
         let (least, greatest) = ty.code_range(Mapping::Affine);
@@ -119,7 +122,14 @@ mod tests {
         scales: &[f32],
     ) -> String {
         let (shape, zero_points) = (shape.into(), zero_points.into());
-        let integers = Integers { shape, bits, sharing, scale_dtype: Dtype::F16, zero_points };
+        let integers = Integers {
+            shape,
+            bits,
+            sharing,
+            scale_dtype: Dtype::F16,
+            zero_points,
+            over_minimums: false,
+        };
         match integers.scheme(|| Ok(scales.into())).unwrap() {
             Ok(scheme) => scheme.to_string(),
             Err(reason) => reason.to_string(),
