@@ -315,7 +315,7 @@ pub(crate) struct Diff {
 
     /// Compare logits of language models: A, of the reference, and B are arrays (.npy) with
     /// a row of logits for each position
-    #[arg(long, conflicts_with_all = ["rename", "omit", "min_sqnr", "all"])]
+    #[arg(long, conflicts_with_all = ["rename", "omit", "ignore_index", "min_sqnr", "all"])]
     pub(crate) logits: bool,
 
     /// The token that comes next at each position, an array of integers (.npy), for perplexities
@@ -337,6 +337,10 @@ pub(crate) struct Verify {
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
 
+    /// Take the tensors of safetensors shards from the shards, where their index differs
+    #[arg(long)]
+    pub(crate) ignore_index: bool,
+
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -352,7 +356,7 @@ pub(crate) struct Report {
     pub(crate) output: PathBuf,
 
     /// Compare with this quantized checkpoint instead of quantizing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "recipe", "calibration", "keep", "budget"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "recipe", "calibration", "keep", "budget", "schemes", "requantize"])]
     pub(crate) against: Option<PathBuf>,
 
     #[command(flatten)]

@@ -5,15 +5,15 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use quant::QuantizeError;
-use quant::RecordError;
 use quant::quantize::UnmatchedRule;
+use quant::quantize::mixed::MixedPrecisionError;
 use quant::record::RecordFormatError;
+use quant::{ParamId, QuantizeError, RecordError};
 use quant_formats::{CheckpointError, FolderError, GgufError, SafetensorsError};
 use serde::Serialize;
 
 use crate::args::Choice;
-use crate::output::printable;
+use crate::output::{printable, with_short_words};
 use crate::signals;
 
 /// Why a command stopped.
@@ -125,6 +125,10 @@ impl Failure {
                      state out",
                 )
             }
+            CheckpointError::Record(error) if value_of_block(&error).is_some() => {
+                let help = value_of_block(&error).map(|id| keep(&id));
+                Self::record(from, error).help(help.unwrap_or_default())
+            }
             CheckpointError::Record(error) => {
                 let read = matches!(
                     &error,
@@ -139,6 +143,9 @@ impl Failure {
                 Self::record(if read { from } else { to.unwrap_or(from) }, error)
             }
             CheckpointError::Quantize(error) => Self::quantize(from, choice, &error),
+            CheckpointError::Mixed(MixedPrecisionError::Quantize(error)) => {
+                Self::quantize(from, choice, &error)
+            }
             CheckpointError::Mixed(error) => Self::usage_of(from, &error),
             CheckpointError::NothingToQuantize { quantized, .. } => {
                 let failure = Self::usage_of(from, &error);
@@ -165,6 +172,7 @@ impl Failure {
             CheckpointError::Refused { .. } => {
                 Self::usage_of(from, &error).help("`quant convert` copies such tensors as they are")
             }
+            CheckpointError::NoBlocks { .. } => Self::usage_of(from, &error),
             CheckpointError::Memory { .. } => {
                 Self::usage_of(from, &error).help("allow more with --max-memory")
             }
@@ -179,10 +187,7 @@ impl Failure {
                 Self::usage(format!("{}: {}", from.display(), rules.join("; ")))
                     .help("`quant inspect --quick` shows the names")
             }
-            (QuantizeError::Param { id, .. }, _) => {
-                let failure = Self::usage_of(from, error);
-                failure.help(format!("--keep '{id}' leaves the tensor float"))
-            }
+            (QuantizeError::Param { id, .. }, _) => Self::usage_of(from, error).help(keep(id)),
             _ => Self::usage_of(from, error),
         }
     }
@@ -232,9 +237,9 @@ impl Failure {
             return;
         }
         let title = console::style("error:").for_stderr().red().bold();
-        let _ = writeln!(stderr, "{title} {}", printable(&self.to_string()));
+        let _ = writeln!(stderr, "{title} {}", printable(&with_short_words(&self.to_string())));
         if let Some(help) = self.help_text() {
-            let _ = writeln!(stderr, "  {}", printable(help));
+            let _ = writeln!(stderr, "  {}", printable(&with_short_words(help)));
         }
     }
 
@@ -263,6 +268,20 @@ struct Message<'a> {
     message: String,
     help: Option<&'a str>,
     exit_code: u8,
+}
+
+/// The way around a tensor that cannot be quantized.
+fn keep(id: &ParamId) -> String {
+    format!("--keep '{id}' leaves the tensor float")
+}
+
+/// The tensor with a value that blocks of GGUF cannot hold, if that is the error.
+fn value_of_block(error: &RecordError) -> Option<ParamId> {
+    let RecordError::Recorder { source, .. } = error else { return None };
+    match source.downcast_ref()? {
+        GgufError::Value { id, .. } => Some(id.clone()),
+        _ => None,
+    }
 }
 
 /// A rule that `--keep` has made, as the user wrote it.

@@ -1,8 +1,9 @@
 //! From arguments to checkpoints and recipes.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use quant::{QuantizationScheme, QuantizationType, Recipe, Rule};
+use quant::{QuantizationScheme, QuantizationType, Recipe, RecordError, Rule};
 use quant_formats::{Checkpoint, Format, Rename, RenameError};
 
 use crate::args::{Choice, Input, Names};
@@ -15,19 +16,19 @@ pub(crate) fn open(input: &Input) -> Result<Checkpoint, Failure> {
 
 pub(crate) fn open_as(path: &Path, names: &Names) -> Result<Checkpoint, Failure> {
     let rename = rename(names).map_err(|error| Failure::usage(chain(&error)))?;
-    let checkpoint = if names.ignore_index {
-        quant_formats::open_ignoring_index(path).map_err(|error| Failure::record(path, error))?
-    } else {
-        open_path(path)?
-    };
+    let checkpoint = open_path(path, names.ignore_index)?;
     rename.checkpoint(checkpoint).map_err(|error| {
         Failure::usage(format!("{}: {}", path.display(), rename_message(names, &error)))
             .help("`quant inspect --quick` shows the names")
     })
 }
 
-pub(crate) fn open_path(path: &Path) -> Result<Checkpoint, Failure> {
-    quant_formats::open(path).map_err(|error| Failure::record(path, error))
+pub(crate) fn open_path(path: &Path, ignore_index: bool) -> Result<Checkpoint, Failure> {
+    try_open(path, ignore_index).map_err(|error| Failure::record(path, error))
+}
+
+pub(crate) fn try_open(path: &Path, ignore_index: bool) -> Result<Checkpoint, RecordError> {
+    if ignore_index { quant_formats::open_ignoring_index(path) } else { quant_formats::open(path) }
 }
 
 /// The rules of `--omit`, then those of `--rename`.
@@ -50,7 +51,7 @@ fn rename_message(names: &Names, error: &RenameError) -> String {
 /// The recipe that the arguments describe, without a budget.
 pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
     if let Some(path) = &choice.recipe {
-        let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, error))?;
+        let text = read_text(path).map_err(|error| Failure::file(path, error))?;
         return toml::from_str(&text).map_err(|error| {
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
         });
@@ -61,6 +62,14 @@ pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
     };
     let recipe = choice.calibration.into_iter().fold(recipe, Recipe::calibration);
     Ok(choice.keep.iter().fold(recipe, |recipe, glob| recipe.rule(Rule::keep(glob))))
+}
+
+/// The text of a regular file. Opening a FIFO would wait for a writer, and a device may have no end.
+fn read_text(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    std::fs::read_to_string(path)
 }
 
 /// The recipe that chooses the tensors that become blocks of GGUF. Its scheme means nothing.
@@ -89,9 +98,17 @@ pub(crate) fn is_folder(output: &Path) -> bool {
 pub(crate) struct Sources(Vec<PathBuf>);
 
 impl Sources {
-    /// The files of a checkpoint: with an index, its shards, too.
+    /// The files of a checkpoint: with an index, its shards, too, and the configurations beside
+    /// safetensors, which say how they are quantized.
     pub(crate) fn of(checkpoint: &Checkpoint) -> Self {
-        Self(checkpoint.files().map(Path::to_owned).collect())
+        let mut files: Vec<PathBuf> = checkpoint.files().map(Path::to_owned).collect();
+        if checkpoint.format() == Format::Safetensors
+            && let Some(first) = files.first().cloned()
+        {
+            let beside = ["config.json", "quantize_config.json"];
+            files.extend(beside.map(|name| first.with_file_name(name)));
+        }
+        Self(files)
     }
 
     pub(crate) fn and(mut self, more: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {

@@ -121,11 +121,12 @@ pub(crate) struct Npy {
 impl Npy {
     /// Opens an array of at least one axis, and checks the length of the file.
     pub(crate) fn open(path: &Path) -> Result<Self, NpyError> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
+        // Opening a FIFO would wait for a writer.
+        if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::other("not a regular file").into());
         }
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
         let mut file = BufReader::with_capacity(1 << 20, file);
         let (header, start) = header(&mut file)?;
         let type_name = field(&header, "descr").and_then(quoted).ok_or(NpyError::Header)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use quant::record::Record;
 use quant::record::RecordState;
 use quant::{BincodeRecorder, Module, Tensor};
-use quant_formats::SafetensorsRecorder;
+use quant_formats::{JsonRecorder, SafetensorsRecorder};
 use serde_json::Value;
 
 /// A directory with a checkpoint in it, removed when dropped.
@@ -436,6 +436,7 @@ fn an_output_that_is_an_input_is_refused() {
     workspace.ok(&["convert", "a.quant", "-o", "b.quant", "--max-shard-size", "1kB"]);
     let text = "scheme = \"per-channel-symmetric-int8\"\n";
     fs::write(workspace.at("r.toml"), text).unwrap();
+    fs::write(workspace.at("config.json"), "{}").unwrap();
     fs::hard_link(workspace.at("a.quant"), workspace.at("hard.quant")).unwrap();
     let shard = fs::read_dir(workspace.directory.path()).unwrap().find_map(|entry| {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -451,6 +452,9 @@ fn an_output_that_is_an_input_is_refused() {
         &["plan", "a.quant", "--write-recipe", "hard.quant"],
         &["plan", "model.safetensors", "--recipe", "r.toml", "--write-recipe", "r.toml"],
         &["convert", "a.quant", "-o", "hard.quant"],
+        // It says how the tensors beside it are quantized.
+        &["report", "model.safetensors", "-o", "config.json"],
+        &["plan", "model.safetensors", "--write-recipe", "config.json"],
     ] {
         let (code, said) = workspace.fails(args);
         assert_eq!(code, 2, "{args:?}: {said}");
@@ -552,6 +556,9 @@ fn contradictory_flags_are_refused() {
         &["plan", "model.safetensors", "--budget", "20%", "--calibration", "mse"][..],
         &["plan", "model.safetensors", "--budget", "20%", "--scheme", "per-tensor-symmetric-int8"],
         &["plan", "model.safetensors", "--schemes", "float"],
+        &["report", "model.safetensors", "--against", "model.safetensors", "--requantize"],
+        &["report", "model.safetensors", "--against", "model.safetensors", "--schemes", "float"],
+        &["diff", "a.npy", "b.npy", "--logits", "--ignore-index"],
         &["inspect", "model.safetensors", "--json", "--depth", "1"],
         &["diff", "model.safetensors", "model.safetensors", "--json", "--all"],
         &["diff", "model.safetensors", "model.safetensors", "--min-sqnr", "nan"],
@@ -565,6 +572,54 @@ fn contradictory_flags_are_refused() {
         workspace.fails(&["plan", "model.safetensors", "--calibration", "percentile:200"]);
     assert_eq!(code, 2);
     assert!(said.contains("greater than 0 and at most 100"), "{said}");
+}
+
+#[test]
+fn blocks_that_no_row_consists_of_are_an_error() {
+    let workspace = Workspace::new();
+    let mut record = Record::new();
+    record.insert("w", Tensor::from_values(&[2, 3], vec![1.0; 6]).unwrap());
+    record.save_file(workspace.at("m.json"), &JsonRecorder::default()).unwrap();
+    let (code, said) = workspace.fails(&["quantize", "m.json", "--scheme", "q8_0", "-o", "m.gguf"]);
+    assert!(code == 2 && said.contains("w: no tensor has rows of whole blocks of Q8_0"), "{said}");
+    assert!(!workspace.at("m.gguf").exists());
+}
+
+#[test]
+fn a_directory_that_cannot_be_verified_is_not_called_damaged() {
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.at("empty")).unwrap();
+    let (code, said) = workspace.fails(&["verify", "empty"]);
+    assert_eq!(code, 3, "{said}");
+    assert!(!said.contains("DAMAGED"), "{said}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_fifo_in_the_place_of_a_recipe_or_an_array_is_an_error_at_once() {
+    let workspace = Workspace::new();
+    let made = std::process::Command::new("mkfifo").arg(workspace.at("fifo")).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: no FIFO could be made");
+        return;
+    }
+    for args in [
+        &["plan", "model.safetensors", "--recipe", "fifo"][..],
+        &["diff", "--logits", "fifo", "fifo"],
+    ] {
+        let (code, said) = workspace.fails(args);
+        assert!(code == 3 && said.contains("not a regular file"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_tensor_of_a_reserved_name_is_not_written_to_a_directory() {
+    let workspace = Workspace::new();
+    let names = ["--rename", r"^encoder\.layer\.0\..*weight$", "__metadata__"];
+    let (code, said) =
+        workspace.fails(&[&["convert", "model.safetensors", "-o", "out/"][..], &names].concat());
+    assert!(code != 0 && said.contains("__metadata__"), "{said}");
+    assert!(!workspace.at("out/model.safetensors").exists());
 }
 
 #[test]

@@ -123,6 +123,17 @@ impl Checkpoint {
         }
     }
 
+    /// The memory that the checkpoint takes, besides its description: that of a file of text, which has
+    /// been read whole.
+    pub(crate) fn held(&self) -> u64 {
+        if self.format() != Format::Json {
+            return 0;
+        }
+        let text = self.files().filter_map(|path| Some(path.metadata().ok()?.len()));
+        let values = self.entries().iter().map(|entry| entry.bytes);
+        text.chain(values).fold(0, u64::saturating_add)
+    }
+
     /// As [`Source::alias_of`].
     pub(crate) fn alias_of(&self, index: usize) -> Option<usize> {
         if index < self.source.entries().len() { self.source.alias_of(index) } else { None }

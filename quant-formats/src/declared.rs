@@ -4,7 +4,7 @@ use quant::Module;
 use quant::ParamId;
 use quant::RecordError;
 use quant::module::{ModuleVisitor, ParamView, Walk};
-use quant::record::{ManifestError, RecordEntry};
+use quant::record::{ManifestError, RecordEntry, RecordFormatError};
 
 /// Calls `each` with every parameter of a model and its position among `entries`, which were declared
 /// before.
@@ -24,6 +24,18 @@ pub(crate) fn for_each_param(
         Some(missing) => Err(ManifestError::Changed { id: missing.id.clone() }.into()),
         None => Ok(()),
     }
+}
+
+/// Checks that the storage of each parameter has as many values as its shape says.
+///
+/// # Errors
+/// As for [`for_each_param`], and the first parameter whose storage has not.
+pub(crate) fn check_values(model: &dyn Walk, entries: &[RecordEntry]) -> Result<(), RecordError> {
+    for_each_param(model, entries, |at, param| {
+        param.check_values().map_err(|source| {
+            RecordFormatError::Tensor { id: entries[at].id.clone(), source }.into()
+        })
+    })
 }
 
 struct Pass<'a, F> {

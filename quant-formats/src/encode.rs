@@ -44,8 +44,8 @@ pub struct Encoded {
 /// may differ from those of a scheme of this project, which rounds a scale before it divides by it.
 ///
 /// # Errors
-/// A tensor cannot be read, has a value that blocks cannot hold, the planner quantizes nothing, or
-/// the output cannot be written. The output keeps its old content then.
+/// A tensor cannot be read, has a value that blocks cannot hold, the planner quantizes nothing,
+/// no row consists of whole blocks, or the output cannot be written. The output keeps its old content then.
 pub fn quantize_to_blocks(
     from: &Checkpoint,
     encoding: GgufEncoding,
@@ -74,6 +74,10 @@ pub fn quantize_to_blocks(
     }
     summary.tensors = targets.len();
     summary.quantized = is_encoded.iter().filter(|&&is_encoded| is_encoded).count();
+    if summary.quantized == 0 {
+        let id = summary.ragged.swap_remove(0);
+        return Err(CheckpointError::NoBlocks { id, encoding });
+    }
     summary.bytes_before = from.entries().iter().map(|entry| entry.bytes).sum();
     summary.bytes_after = targets.iter().map(Target::byte_count).sum();
     let each = |piece: &Piece| {

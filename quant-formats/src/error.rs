@@ -11,6 +11,7 @@ use quant::quantize::ByteSize;
 use quant::quantize::mixed::MixedPrecisionError;
 
 use crate::folder_error::FolderError;
+use crate::ggml::GgufEncoding;
 use crate::method::{Encoding, PreQuantized, Refusal};
 
 /// A checkpoint cannot be planned, quantized or copied.
@@ -30,6 +31,13 @@ pub enum CheckpointError {
         /// The number of tensors that are quantized already, by a scheme or in blocks of GGUF. Only
         /// [`Options::requantize`](crate::Options::requantize) quantizes them again.
         quantized: usize,
+    },
+    /// The planner quantizes tensors, but the rows of none consist of whole blocks.
+    NoBlocks {
+        /// The first of them.
+        id: ParamId,
+        /// The blocks.
+        encoding: GgufEncoding,
     },
     /// Another program has quantized the checkpoint already.
     PreQuantized {
@@ -84,6 +92,12 @@ impl fmt::Display for CheckpointError {
                 }
             }
             Self::Folder(error) => error.fmt(f),
+            Self::NoBlocks { id, encoding } => {
+                write!(
+                    f,
+                    "{id}: no tensor has rows of whole blocks of {encoding}, nor has this one"
+                )
+            }
             Self::PreQuantized { tensors } => write!(f, "is quantized already: {tensors}"),
             Self::Refused { id, encoding, refusal } => write!(f, "{id}: {encoding}: {refusal}"),
             Self::Memory { id, needed, limit } => {
@@ -108,6 +122,7 @@ impl Error for CheckpointError {
             Self::Folder(error) => error.source(),
             Self::Threads { source } => Some(source),
             Self::NothingToQuantize { .. }
+            | Self::NoBlocks { .. }
             | Self::PreQuantized { .. }
             | Self::Refused { .. }
             | Self::Memory { .. }

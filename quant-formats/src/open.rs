@@ -168,7 +168,7 @@ fn read_start(path: &Path) -> io::Result<Vec<u8>> {
 /// limit. Blanks before the header are allowed, as the format's own crate allows them.
 fn is_safetensors(start: &[u8]) -> bool {
     let Some((len, header)) = start.split_first_chunk::<8>() else { return false };
-    let is_text = len[0] == b'{' && len.iter().all(|&byte| byte != 0);
+    let is_text = len.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
     !is_text && header.trim_ascii_start().first() == Some(&b'{')
 }
 
@@ -179,6 +179,8 @@ mod tests {
     #[test]
     fn json_with_a_brace_at_byte_8_is_not_safetensors() {
         assert!(!is_safetensors(br#"{"w":   {"shape": []}}"#));
+        assert!(!is_safetensors(b" \t\n\r    {\"w\": {}}"));
+        assert!(!is_safetensors(br#"["abcd",{"a": 1}]"#));
         assert!(is_safetensors(b"\x02\0\0\0\0\0\0\0{}"));
         assert!(is_safetensors(b"{\0\0\0\0\0\0\0 \n{}"));
         assert!(!is_safetensors(b"{}"));

@@ -286,7 +286,7 @@ pub(crate) fn write<R: Send>(
     let Output { targets, aliases, metadata } = output;
     let states = from.state_entries();
     let first = read_at_once(&states, to);
-    let held = states[..first].iter().map(|state| state.bytes).sum();
+    let held = states[..first].iter().fold(from.held(), |sum, state| sum + state.bytes);
     let mut sequence = Sequence::new(from, targets, &aliases, &states, first);
     if matches!(Format::of_path(to), Ok(Format::Json)) {
         // Scales come before codes there.

@@ -58,7 +58,7 @@ pub fn plan(
         Ok(Some(effect))
     };
     let mut effects = Effects::of(entries, &decided);
-    pipeline::run(&items, 0, options, each, |piece, effect| {
+    pipeline::run(&items, from.held(), options, each, |piece, effect| {
         effects.add(piece, effect);
         Ok(())
     })?;
@@ -163,7 +163,7 @@ pub fn choose(
     let add = |sum: Vec<Effect>, more: Vec<Effect>| {
         sum.into_iter().zip(more).map(|(sum, one)| sum.and(one)).collect()
     };
-    pipeline::run(&items, 0, options, each, |piece, one| {
+    pipeline::run(&items, from.held(), options, each, |piece, one| {
         if let Some(all) = effects.add(piece, one, add) {
             offers.push(mixed.offers_of(&decided[piece.item], &all)?);
         }

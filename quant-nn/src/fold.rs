@@ -21,11 +21,9 @@ pub(crate) fn fold<T: FloatTensor>(
     let (gamma, beta) = (floats(norm.weight, channels)?, floats(norm.bias, channels)?);
     let mean = floats(norm.running_mean, channels)?;
     let variance = floats(norm.running_var, channels)?;
-    let factors: Vec<f32> = gamma
-        .iter()
-        .zip(&*variance)
-        .map(|(gamma, variance)| gamma / (variance + norm.epsilon).sqrt())
-        .collect();
+    let deviations = deviations(&variance, norm.epsilon)?;
+    let factors: Vec<f32> =
+        gamma.iter().zip(&deviations).map(|(gamma, deviation)| gamma / deviation).collect();
     let mut folded = weight.values().into_owned();
     let filter_len = (folded.len() / channels.max(1)).max(1);
     for (filter, factor) in folded.chunks_mut(filter_len).zip(&factors) {
@@ -38,6 +36,23 @@ pub(crate) fn fold<T: FloatTensor>(
     let shift = |c: usize| (bias[c] - mean[c]) * factors[c] + beta[c];
     let (bias, device) = ((0..channels).map(shift).collect(), weight.device());
     Ok((T::from_values(&shape, folded, &device)?, T::from_values(&[channels], bias, &device)?))
+}
+
+/// `sqrt(σ² + ε)` of each channel.
+///
+/// # Errors
+/// A sum that is not a positive normal number: weights and bias would become infinite or NaN.
+fn deviations(variance: &[f32], epsilon: f32) -> Result<Vec<f32>, TensorError> {
+    let deviation = |(channel, variance): (usize, &f32)| {
+        let sum = variance + epsilon;
+        if sum > 0.0 && sum.is_normal() {
+            return Ok(sum.sqrt());
+        }
+        let reason = "which is not a positive normal number";
+        let text = format!("the variance plus epsilon of channel {channel} is {sum}, {reason}");
+        Err(TensorError::Storage(text))
+    };
+    variance.iter().enumerate().map(deviation).collect()
 }
 
 /// The value of a parameter that must be float.

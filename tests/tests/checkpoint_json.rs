@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use quant::record::{Record, Recorder};
-use quant::{BincodeRecorder, Module, Param, RecordError};
-use quant_formats::JsonRecorder;
+use quant::{BincodeRecorder, Module, Param, RecordError, Tensor};
+use quant_formats::{CheckpointError, JsonRecorder, Options};
 use tests::random::Random;
 use tests::record::{chain, of_everything};
 
@@ -13,6 +13,26 @@ fn load(text: &[u8]) -> Result<Record, RecordError> {
 
 fn native(record: &Record) -> Vec<u8> {
     record.save_bytes(&BincodeRecorder::default()).unwrap()
+}
+
+#[test]
+fn the_text_and_its_values_count_as_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let [from, to] = ["m.json", "m.quant"].map(|name| directory.path().join(name));
+    let values = (0..40_000).map(|i| i as f32 / 7.0).collect();
+    let record = Record::from_iter([("w", Tensor::from_values(&[200, 200], values).unwrap())]);
+    record.save_file(&from, &JsonRecorder::default()).unwrap();
+    let held = from.metadata().unwrap().len() + 4 * 40_000;
+    let from = quant_formats::open(from).unwrap();
+    let convert = |max_memory: u64| {
+        let mut options = Options::default();
+        options.max_memory = Some(max_memory);
+        quant_formats::convert(&from, &to, options)
+    };
+    let error = convert((24 << 20) + held).unwrap_err();
+    let CheckpointError::Memory { needed, .. } = error else { panic!("{error:?}") };
+    assert!(needed > (24 << 20) + held);
+    convert(needed).unwrap();
 }
 
 #[test]

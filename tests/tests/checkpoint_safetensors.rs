@@ -1,11 +1,13 @@
 //! safetensors: what others write is read here, what is written here is read by others, and what
 //! is neither is refused.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use quant::record::{Manifest, ManifestError, RecordState};
 use quant::record::{Record, Recorder};
-use quant::{BincodeRecorder, Module, RecordError, Tensor};
+use quant::tensor::TensorError;
+use quant::{BincodeRecorder, FloatTensor, Module, Param, RecordError, Tensor};
 use quant_formats::{SafetensorsError, SafetensorsRecorder, Stored};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use tests::random::Random;
@@ -272,6 +274,44 @@ fn a_model_that_would_be_read_as_another_is_not_written() {
     assert!(matches!(*source.downcast().unwrap(), SafetensorsError::HeaderTooLong { .. }));
 }
 
+/// A storage with a number of values that its shape does not have.
+#[derive(Debug)]
+struct Shifted(Vec<f32>);
+
+impl FloatTensor for Shifted {
+    type Device = ();
+
+    fn device(&self) {}
+
+    fn shape(&self) -> Cow<'_, [usize]> {
+        Cow::Owned(vec![2, 2])
+    }
+
+    fn values(&self) -> Cow<'_, [f32]> {
+        Cow::Borrowed(&self.0)
+    }
+
+    fn from_values(_: &[usize], values: Vec<f32>, (): &()) -> Result<Self, TensorError> {
+        Ok(Self(values))
+    }
+}
+
+#[test]
+fn a_storage_whose_values_do_not_fit_its_shape_is_refused_by_every_recorder() {
+    // Together they have as many values as their shapes.
+    let model = || [5, 3].map(|count| Param::new(Shifted(vec![1.0; count])));
+    let recorders: [&dyn Recorder; 4] = [
+        &recorder(),
+        &quant_formats::GgufRecorder::default(),
+        &quant_formats::JsonRecorder::default(),
+        &quant::BincodeRecorder::default(),
+    ];
+    for recorder in recorders {
+        let error = recorder.save(&model(), &mut Vec::new()).unwrap_err();
+        let RecordError::Format { .. } = error else { panic!("{error:?}") };
+    }
+}
+
 #[test]
 fn metadata_of_other_programs_survives() {
     let mut record = Record::new();
@@ -381,6 +421,13 @@ fn a_stale_index_can_be_ignored_and_a_missing_shard_is_named() {
     list(r#""a": "one.safetensors", "c": "two.safetensors""#);
     let error = quant_formats::open_ignoring_index(&index).unwrap_err();
     assert!(chain(&error).contains("b: "), "{error}");
+
+    // Names the wrong shard of each, which does not have it.
+    list(r#""a": "two.safetensors", "b": "two.safetensors", "c": "one.safetensors""#);
+    let read = quant_formats::open_ignoring_index(&index).unwrap();
+    let mut names: Vec<&str> = read.entries().iter().map(|entry| entry.id.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "b", "c"]);
 
     list(r#""a": "one.safetensors", "b": "one.safetensors", "d": "three.safetensors""#);
     for error in [quant_formats::open(&index), quant_formats::open_ignoring_index(&index)] {

@@ -268,6 +268,48 @@ fn a_folded_norm_computes_the_same() {
 }
 
 #[test]
+fn factors_of_either_sign_and_of_0_are_folded() {
+    for (groups, bias) in [(1, None), (2, Some(random(&[4], 7))), (4, None)] {
+        let options = Conv2dOptions::default().groups(groups);
+        let conv = Conv2d::new(random(&[4, 4 / groups, 3, 3], 1), bias, options).unwrap();
+        let norm = BatchNorm2d {
+            weight: Param::new(
+                ArrayD::from_shape_vec(vec![4], vec![-1.5, 0.0, 0.5, -0.1]).unwrap(),
+            ),
+            bias: Param::new(random(&[4], 3)),
+            running_mean: Param::new(random(&[4], 4)),
+            running_var: Param::new(
+                ArrayD::from_shape_vec(vec![4], vec![1.0, 0.5, 0.25, 0.0]).unwrap(),
+            ),
+            epsilon: 1e-2,
+        };
+        let x = random(&[2, 4, 6, 6], 6);
+        let expected = norm.forward(&conv.forward(&x).unwrap()).unwrap();
+        let folded = conv.fold(&norm).unwrap().forward(&x).unwrap();
+        assert!(folded.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + b.abs())));
+    }
+}
+
+#[test]
+fn a_variance_that_nothing_can_be_divided_by_is_not_folded() {
+    let conv = Conv2d::new(random(&[2, 1, 1, 1], 1), None, Conv2dOptions::default()).unwrap();
+    let of = |values: [f32; 2]| Param::new(ArrayD::from_shape_vec(vec![2], values.into()).unwrap());
+    for (variance, epsilon) in
+        [(-1.0, 0.0), (-1.0, 1e-5), (0.0, 0.0), (f32::NAN, 1e-5), (1e-45, 0.0)]
+    {
+        let norm = BatchNorm2d {
+            weight: of([1.0; 2]),
+            bias: of([0.0; 2]),
+            running_mean: of([0.0; 2]),
+            running_var: of([1.0, variance]),
+            epsilon,
+        };
+        let error = conv.fold(&norm).unwrap_err().to_string();
+        assert!(error.contains("the variance plus epsilon of channel 1 is"), "{error}");
+    }
+}
+
+#[test]
 fn a_norm_or_a_bias_of_another_number_of_channels_is_not_folded() {
     let conv = Conv2d::new(random(&[5, 3, 3, 3], 1), None, Conv2dOptions::default()).unwrap();
     let of = |channels: usize| Param::new(random(&[channels], 2).mapv(|x| x + 1.5));

@@ -13,7 +13,9 @@ use crate::Outcome;
 use crate::args::{self, Choice, Work};
 use crate::error::{Failure, chain};
 use crate::input::{self, Sources};
-use crate::output::{self, Table, bytes, decibels, note, percentage, printable_line, shape, value};
+use crate::output::{
+    self, Table, bytes, decibels, note, percentage, printable_line, shape, value, with_short_words,
+};
 use crate::progress::Job;
 
 #[derive(Serialize)]
@@ -200,7 +202,8 @@ pub(crate) fn summary(plan: &Plan, participle: &str) -> String {
     let noise = |param: &&PlannedParam| param.expected.and_then(|expected| expected.sqnr_db);
     let with_noise = chosen.into_iter().filter_map(|param| Some((noise(&param)?, param)));
     if let Some((sqnr, param)) = with_noise.min_by(|a, b| a.0.total_cmp(&b.0)) {
-        let name = printable_line(param.id.as_str());
+        let name = with_short_words(param.id.as_str());
+        let name = printable_line(&name);
         text += &format!("; lowest SQNR {sqnr:.1} dB, {name}");
     }
     text

@@ -4,12 +4,13 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use quant::RecordError;
-use quant_formats::{Checkpoint, Format};
+use quant_formats::{Checkpoint, Format, FormatError};
 use serde::Serialize;
 
 use crate::Outcome;
 use crate::args::Verify;
 use crate::error::{Failure, chain};
+use crate::input;
 use crate::output::{self, printable_line};
 use crate::progress::Progress;
 use crate::signals;
@@ -30,7 +31,7 @@ pub(crate) fn run(args: &Verify) -> Result<Outcome, Failure> {
     // A file that cannot be read is an error, once the others have been verified.
     let mut unreadable = None;
     for path in &args.files {
-        match verify(path) {
+        match verify(path, args.ignore_index) {
             Ok(verdict) => verdicts.push(verdict),
             Err(failure) => unreadable = unreadable.or(Some(failure)),
         }
@@ -48,9 +49,9 @@ pub(crate) fn run(args: &Verify) -> Result<Outcome, Failure> {
     }
 }
 
-fn verify(path: &Path) -> Result<Verdict, Failure> {
+fn verify(path: &Path, ignore_index: bool) -> Result<Verdict, Failure> {
     let name = path.display().to_string();
-    match quant_formats::open(path) {
+    match input::try_open(path, ignore_index) {
         Ok(checkpoint) => Ok(Verdict {
             path: name,
             format: Some(checkpoint.format().to_string()),
@@ -58,11 +59,22 @@ fn verify(path: &Path) -> Result<Verdict, Failure> {
             checksums: checkpoint.format() == Format::Record,
             damage: damage(&checkpoint),
         }),
-        Err(error @ RecordError::Io { .. }) => Err(Failure::record(path, error)),
+        Err(error) if is_unreadable(&error) => Err(Failure::record(path, error)),
         Err(error) => {
             let damage = vec![reason(&error)];
             Ok(Verdict { path: name, format: None, tensors: 0, checksums: false, damage })
         }
+    }
+}
+
+/// Whether an error says nothing about the content of a file.
+fn is_unreadable(error: &RecordError) -> bool {
+    match error {
+        RecordError::Io { .. } => true,
+        RecordError::Recorder { source, .. } => {
+            matches!(source.downcast_ref(), Some(FormatError::Directory { .. }))
+        }
+        _ => false,
     }
 }
 

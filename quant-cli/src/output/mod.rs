@@ -12,7 +12,7 @@ use std::path::Path;
 pub(crate) use json::json;
 pub(crate) use table::Table;
 pub(crate) use text::{
-    bytes, count, decibels, percentage, printable, printable_line, shape, value,
+    bytes, count, decibels, percentage, printable, printable_line, shape, value, with_short_words,
 };
 
 /// Standard output is written line by line, and a checkpoint may have very many tensors.

@@ -65,6 +65,24 @@ pub(crate) fn printable_line(text: &str) -> Cow<'_, str> {
     escape(text, is_escaped)
 }
 
+/// A text in which words, such as names of a file, are not longer than a few lines: of a longer one, the
+/// start and the end are kept.
+pub(crate) fn with_short_words(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 400;
+    const KEPT: usize = 150;
+    if text.split_whitespace().all(|word| word.len() <= LONGEST) {
+        return Cow::Borrowed(text);
+    }
+    let short = |piece: &str| match piece.char_indices().nth(KEPT) {
+        Some((start, _)) if piece.len() > LONGEST => {
+            let end = piece.char_indices().nth_back(KEPT - 1).map_or(start, |(end, _)| end);
+            format!("{}…{}", &piece[..start], &piece[end.max(start)..])
+        }
+        _ => piece.to_owned(),
+    };
+    text.split_inclusive(char::is_whitespace).map(short).collect()
+}
+
 fn is_escaped(c: char) -> bool {
     c.is_control() || is_invisible(c)
 }
@@ -94,6 +112,15 @@ mod tests {
         assert_eq!(printable("layers.0.wéight"), "layers.0.wéight");
         assert_eq!(printable("\u{1b}[2J\u{202e}a\nb"), "\\u{1b}[2J\\u{202e}a\nb");
         assert_eq!(printable_line("a\nb\u{200b}"), "a\\nb\\u{200b}");
+    }
+
+    #[test]
+    fn long_words_keep_their_start_and_their_end() {
+        assert_eq!(with_short_words("a few words"), "a few words");
+        let name = format!("a{}z", "é.".repeat(100_000));
+        let short = with_short_words(&format!("model: {name}: is not finite\n")).into_owned();
+        assert!(short.len() < 700 && short.starts_with("model: aé."), "{short}");
+        assert!(short.ends_with(".z: is not finite\n") && short.contains('…'), "{short}");
     }
 
     #[test]

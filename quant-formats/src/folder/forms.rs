@@ -13,7 +13,7 @@ use crate::error::CheckpointError;
 use crate::folder_error::FolderError;
 use crate::memory;
 use crate::options::Options;
-use crate::safetensors::{Dtype, SafetensorsError, foreign};
+use crate::safetensors::{Dtype, METADATA, SafetensorsError, foreign};
 
 /// How a tensor is written.
 pub(super) enum Form {
@@ -135,11 +135,15 @@ pub(super) fn outputs(
         };
         outputs.push(vec![(state.id.to_string(), dtype, shape)]);
     }
-    let mut names = HashSet::new();
+    let mut names = HashSet::from([METADATA]);
     match outputs.iter().flatten().find(|(name, ..)| !names.insert(name)) {
         Some((name, ..)) => {
             let id = name.as_str().into();
-            Err(RecordError::from(SafetensorsError::DuplicateName { id }).into())
+            let error = match name.as_str() {
+                METADATA => SafetensorsError::ReservedName { id },
+                _ => SafetensorsError::DuplicateName { id },
+            };
+            Err(RecordError::from(error).into())
         }
         None => Ok(outputs),
     }

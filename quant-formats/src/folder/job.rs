@@ -189,7 +189,7 @@ impl<'a> Job<'a> {
         let items = self.items(grain, is_finished);
         let metadata = from.metadata();
         let mut sequence = Sequence::new(to, &self.shards, &self.outputs, metadata, journal);
-        pipeline::run(&items, 0, options, each, |piece, written| {
+        pipeline::run(&items, from.held(), options, each, |piece, written| {
             let Some((effect, bytes)) = written else { return Ok(()) };
             effects.add(piece, effect);
             let mut planned = effects.pop();

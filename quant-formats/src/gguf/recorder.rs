@@ -10,7 +10,7 @@ use quant::record::{Manifest, Record, Recorder};
 use super::layout::Layout;
 use super::reader;
 use super::writer::{content, pad};
-use crate::declared::for_each_param;
+use crate::declared::{check_values, for_each_param};
 use crate::rename::Rename;
 
 /// Loads and saves models in GGUF files, as llama.cpp has them.
@@ -62,6 +62,7 @@ impl Recorder for GgufRecorder {
     fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
         let manifest = Manifest::of_model(model, &self.metadata);
         let layout = Layout::new(&manifest, false)?;
+        check_values(model, &manifest.entries)?;
         writer.write_all(&layout.header)?;
         for_each_param(model, &manifest.entries, |at, param| {
             content(param, |payload| payload.chunks(|bytes| writer.write_all(bytes)))?;

@@ -23,7 +23,7 @@ pub(super) const LEN_BYTES: u64 = 8;
 pub(super) const LIMIT: u64 = 100_000_000;
 
 /// The key for metadata, which no tensor can have as its name.
-pub(super) const METADATA: &str = "__metadata__";
+pub(crate) const METADATA: &str = "__metadata__";
 
 /// The metadata of a file, and the positions of its tensors.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -18,7 +18,7 @@ mod writer;
 pub(crate) use catalog::foreign;
 pub(crate) use dtype::Dtype;
 pub use error::SafetensorsError;
-pub(crate) use header::{Header, Slot, describe};
+pub(crate) use header::{Header, METADATA, Slot, describe};
 pub(crate) use names::stored_metadata;
 pub(crate) use reader::SafetensorsFile;
 pub use recorder::SafetensorsRecorder;

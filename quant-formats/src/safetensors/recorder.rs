@@ -10,7 +10,7 @@ use quant::record::{Manifest, Record, Recorder};
 
 use super::reader;
 use super::writer::{Layout, WIDTHS};
-use crate::declared::for_each_param;
+use crate::declared::{check_values, for_each_param};
 use crate::rename::Rename;
 
 /// Loads and saves models in safetensors files.
@@ -73,6 +73,7 @@ impl Recorder for SafetensorsRecorder {
     fn save(&self, model: &dyn Walk, writer: &mut dyn Write) -> Result<(), RecordError> {
         let manifest = Manifest::of_model(model, &self.metadata);
         let layout = Layout::new(&manifest)?;
+        check_values(model, &manifest.entries)?;
         writer.write_all(layout.header())?;
         // The widest elements come first in the file: one walk for each width.
         for bits in WIDTHS {

@@ -65,31 +65,46 @@ impl Shards {
             states: vec![],
             shards: vec![],
         };
-        for shard in shards {
-            let listed = listed.remove(shard).unwrap_or_default();
-            // Of two copies, the index knows which one is meant.
-            let elsewhere = |id: &str| weight_map.contains_key(id);
-            all.add(shard, listed, (!trusted).then_some(elsewhere))?;
+        let opened = shards.iter().map(|name| Ok((*name, all.open_shard(name)?)));
+        let opened = opened.collect::<Result<Vec<_>, RecordError>>()?;
+        let mut tensors: HashMap<&str, HashSet<String>> = HashMap::new();
+        for (name, shard) in opened.iter().filter(|_| !trusted) {
+            let ids = shard.entries().iter().map(|entry| entry.id.to_string());
+            tensors.insert(name, ids.collect());
+        }
+        for (name, shard) in opened {
+            let listed = listed.remove(name).unwrap_or_default();
+            // Of two copies, the index knows which one is meant, if it is there.
+            let elsewhere = |id: &str| {
+                let named = weight_map.get(id).filter(|named| *named != name);
+                named.is_some_and(|named| tensors[&**named].contains(id))
+            };
+            all.add(name, shard, listed, (!trusted).then_some(elsewhere))?;
         }
         check_distinct(all.entries.iter().map(|entry| entry.id.as_str()))?;
         Ok(all)
     }
 
-    /// Opens a shard, whose tensors must be those that the index lists in it. With `elsewhere`, others
-    /// are read, too, unless they are listed elsewhere, and some may be missing.
-    fn add(
-        &mut self,
-        name: &str,
-        mut listed: HashSet<&str>,
-        elsewhere: Option<impl Fn(&str) -> bool>,
-    ) -> Result<(), RecordError> {
+    /// Opens the shard of this name, which lies beside the index.
+    fn open_shard(&self, name: &str) -> Result<SafetensorsFile, RecordError> {
         let mut components = Path::new(name).components();
         if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
             return Err(
                 SafetensorsError::ShardName { name: name.chars().take(200).collect() }.into()
             );
         }
-        let shard = SafetensorsFile::open(&self.index.with_file_name(name))?;
+        SafetensorsFile::open(&self.index.with_file_name(name))
+    }
+
+    /// Adds a shard, whose tensors must be those that the index lists in it. With `elsewhere`, others
+    /// are read, too, unless they are elsewhere, and some may be missing.
+    fn add(
+        &mut self,
+        name: &str,
+        shard: SafetensorsFile,
+        mut listed: HashSet<&str>,
+        elsewhere: Option<impl Fn(&str) -> bool>,
+    ) -> Result<(), RecordError> {
         for (position, entry) in shard.entries().iter().enumerate() {
             if !listed.remove(entry.id.as_str()) {
                 match elsewhere.as_ref().map(|elsewhere| elsewhere(entry.id.as_str())) {

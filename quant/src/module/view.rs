@@ -4,7 +4,9 @@ use alloc::borrow::Cow;
 use core::any::Any;
 
 use crate::scheme::element_count;
-use crate::tensor::{FloatTensor, FloatType, HalfType, QuantizedTensor, SharedTensor, Tensor};
+use crate::tensor::{
+    FloatTensor, FloatType, HalfType, QuantizedTensor, SharedTensor, Tensor, TensorError, check_len,
+};
 
 /// A parameter by reference, whatever its storage.
 #[derive(Clone, Copy)]
@@ -131,7 +133,24 @@ impl<'a> ParamView<'a> {
         }
     }
 
+    /// Checks that the storage has as many values as its shape says.
+    ///
+    /// # Errors
+    /// It has not.
+    #[doc(hidden)]
+    pub fn check_values(self) -> Result<(), TensorError> {
+        let View::Float(value) = self.0 else { return Ok(()) };
+        let count = match value.half_bits() {
+            Some(bits) => bits.len(),
+            None => value.values().len(),
+        };
+        check_len(&value.shape(), count)
+    }
+
     /// A copy of the parameter.
+    ///
+    /// # Panics
+    /// If the storage does not have as many values as its shape says.
     pub fn to_tensor(self) -> Tensor {
         match self.0 {
             View::Float(value) => {

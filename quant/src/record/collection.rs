@@ -48,12 +48,13 @@ impl Record {
     /// The record that saving and loading `module` would give.
     ///
     /// # Errors
-    /// [`RecordFormatError::DuplicateName`] if two parameters or two states have the same path.
+    /// [`RecordFormatError::DuplicateName`] if two parameters or two states have the same path;
+    /// [`RecordFormatError::Tensor`] if a storage does not have as many values as its shape says.
     pub fn from_module(module: &(impl Walk + ?Sized)) -> Result<Self, RecordError> {
-        let mut copy = Copy { record: Self::new(), duplicate: None };
+        let mut copy = Copy { record: Self::new(), error: None };
         walk(module, &mut copy);
-        match copy.duplicate {
-            Some(id) => Err(RecordFormatError::DuplicateName { id }.into()),
+        match copy.error {
+            Some(error) => Err(error.into()),
             None => Ok(copy.record),
         }
     }
@@ -225,13 +226,24 @@ impl Walk for RecordState {
 /// Copies the visited leaves.
 struct Copy {
     record: Record,
-    duplicate: Option<ParamId>,
+    /// The first one.
+    error: Option<RecordFormatError>,
+}
+
+impl Copy {
+    fn duplicate(&mut self, site: Site<'_>) {
+        let id = site.path.into();
+        self.error.get_or_insert(RecordFormatError::DuplicateName { id });
+    }
 }
 
 impl Leaves for Copy {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
-        if self.record.insert(site.path, param.to_tensor()).is_some() {
-            self.duplicate = Some(site.path.into());
+        if let Err(source) = param.check_values() {
+            let id = site.path.into();
+            self.error.get_or_insert(RecordFormatError::Tensor { id, source });
+        } else if self.record.insert(site.path, param.to_tensor()).is_some() {
+            self.duplicate(site);
         }
     }
 
@@ -242,7 +254,7 @@ impl Leaves for Copy {
     fn saved_state(&mut self, site: Site<'_>, kind: &str, data: &[u8]) {
         let state = RecordState { id: site.path.into(), kind: kind.into(), data: data.into() };
         if self.record.insert_state(state).is_some() {
-            self.duplicate = Some(site.path.into());
+            self.duplicate(site);
         }
     }
 
