@@ -38,7 +38,8 @@ pub enum Verify {
 /// The operating system reads the bytes of a tensor when they are first used, and can drop and read
 /// them again when memory is short; processes that map the same file share its memory. A quantized
 /// [`Param`](crate::Param) of any storage borrows its codes; a float one borrows its values if
-/// its storage is [`SharedTensor`], and copies them otherwise. Borrowing tensors keep the map alive.
+/// its storage is [`SharedTensor`](crate::tensor::SharedTensor), and copies them otherwise. Borrowing
+/// tensors keep the map alive.
 ///
 /// Files that are replaced by [`Recorder::save_file`](super::Recorder::save_file) or a
 /// [`RecordWriter`](super::RecordWriter) remain unchanged in the map, since a new file gets the name. (On
