@@ -112,7 +112,9 @@ fn mapped_checkpoints_are_rewritten_with_the_same_bytes() {
             let to = directory.path().join(name);
             // Pieces of few rows.
             let mut options = Options::default();
-            options.max_memory = Some((24 << 20) + 4096);
+            // JSON, which is read whole, counts as memory.
+            let is_json = path.extension().is_some_and(|extension| extension == "json");
+            options.max_memory = (!is_json).then_some((24 << 20) + 4096);
             options.requantize = true;
             quant_formats::quantize(from, &recipe, &to, options).unwrap();
             fs::read(to).unwrap()
