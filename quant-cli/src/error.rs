@@ -119,29 +119,7 @@ impl Failure {
     ) -> Self {
         match error {
             CheckpointError::Cancelled => Self::Interrupted,
-            CheckpointError::Record(error) if lacks_type(&error) => {
-                Self::record(to.unwrap_or(from), error).help(
-                    "--scheme q8_0, q4_0 or q4_1 makes blocks of GGUF; --omit leaves a tensor or \
-                     state out",
-                )
-            }
-            CheckpointError::Record(error) if value_of_block(&error).is_some() => {
-                let help = value_of_block(&error).map(|id| keep(&id));
-                Self::record(from, error).help(help.unwrap_or_default())
-            }
-            CheckpointError::Record(error) => {
-                let read = matches!(
-                    &error,
-                    RecordError::Format {
-                        source: RecordFormatError::SectionChecksum { .. }
-                            | RecordFormatError::Truncated { .. }
-                            | RecordFormatError::Tensor { .. }
-                            | RecordFormatError::Padding { .. },
-                        ..
-                    }
-                );
-                Self::record(if read { from } else { to.unwrap_or(from) }, error)
-            }
+            CheckpointError::Record(error) => Self::copied(from, to.unwrap_or(from), error),
             CheckpointError::Quantize(error) => Self::quantize(from, choice, &error),
             CheckpointError::Mixed(MixedPrecisionError::Quantize(error)) => {
                 Self::quantize(from, choice, &error)
@@ -178,6 +156,30 @@ impl Failure {
             }
             error => Self::file(from, error),
         }
+    }
+
+    /// An error of reading `from` or of writing `to`.
+    fn copied(from: &Path, to: &Path, error: RecordError) -> Self {
+        if lacks_type(&error) {
+            return Self::record(to, error).help(
+                "--scheme q8_0, q4_0 or q4_1 makes blocks of GGUF; --omit leaves a tensor or state \
+                 out",
+            );
+        }
+        if let Some(id) = value_of_block(&error) {
+            return Self::record(from, error).help(keep(&id));
+        }
+        let read = matches!(
+            &error,
+            RecordError::Format {
+                source: RecordFormatError::SectionChecksum { .. }
+                    | RecordFormatError::Truncated { .. }
+                    | RecordFormatError::Tensor { .. }
+                    | RecordFormatError::Padding { .. },
+                ..
+            }
+        );
+        Self::record(if read { from } else { to }, error)
     }
 
     fn quantize(from: &Path, choice: Option<&Choice>, error: &QuantizeError) -> Self {

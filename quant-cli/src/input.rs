@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use quant::__private::OpenFile;
 use quant::{QuantizationScheme, QuantizationType, Recipe, RecordError, Rule};
 use quant_formats::{Checkpoint, Format, Rename, RenameError};
 
@@ -16,19 +17,23 @@ pub(crate) fn open(input: &Input) -> Result<Checkpoint, Failure> {
 
 pub(crate) fn open_as(path: &Path, names: &Names) -> Result<Checkpoint, Failure> {
     let rename = rename(names).map_err(|error| Failure::usage(chain(&error)))?;
-    let checkpoint = open_path(path, names.ignore_index)?;
+    let checkpoint = open_path(path, names)?;
     rename.checkpoint(checkpoint).map_err(|error| {
         Failure::usage(format!("{}: {}", path.display(), rename_message(names, &error)))
             .help("`quant inspect --quick` shows the names")
     })
 }
 
-pub(crate) fn open_path(path: &Path, ignore_index: bool) -> Result<Checkpoint, Failure> {
-    try_open(path, ignore_index).map_err(|error| Failure::record(path, error))
+/// Opens a checkpoint with the names that its tensors have there.
+pub(crate) fn open_path(path: &Path, names: &Names) -> Result<Checkpoint, Failure> {
+    try_open(path, names.ignore_index).map_err(|error| Failure::record(path, error))
 }
 
 pub(crate) fn try_open(path: &Path, ignore_index: bool) -> Result<Checkpoint, RecordError> {
-    if ignore_index { quant_formats::open_ignoring_index(path) } else { quant_formats::open(path) }
+    match ignore_index {
+        true => quant_formats::open_ignoring_index(path),
+        false => quant_formats::open(path),
+    }
 }
 
 /// The rules of `--omit`, then those of `--rename`.
@@ -64,12 +69,9 @@ pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
     Ok(choice.keep.iter().fold(recipe, |recipe, glob| recipe.rule(Rule::keep(glob))))
 }
 
-/// The text of a regular file. Opening a FIFO would wait for a writer, and a device may have no end.
+/// The text of a regular file: a device may have no end.
 fn read_text(path: &Path) -> io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    std::fs::read_to_string(path)
+    io::read_to_string(OpenFile::open(path)?.file)
 }
 
 /// The recipe that chooses the tensors that become blocks of GGUF. Its scheme means nothing.
@@ -152,6 +154,11 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
     }
     #[cfg(not(unix))]
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// The bytes of all files of the checkpoint at `path`.
+pub(crate) fn len_at(path: &Path) -> Result<u64, Failure> {
+    len(&quant_formats::open(path).map_err(|error| Failure::record(path, error))?)
 }
 
 /// The bytes of all files of a checkpoint.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
+use quant::__private::OpenFile;
 use quant::kernel::scheme::f16_to_f32;
 
 /// The longest header that is read; numpy pads headers to multiples of 64 bytes.
@@ -121,12 +122,7 @@ pub(crate) struct Npy {
 impl Npy {
     /// Opens an array of at least one axis, and checks the length of the file.
     pub(crate) fn open(path: &Path) -> Result<Self, NpyError> {
-        // Opening a FIFO would wait for a writer.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("not a regular file").into());
-        }
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
+        let OpenFile { file, len: found, .. } = OpenFile::open(path)?;
         let mut file = BufReader::with_capacity(1 << 20, file);
         let (header, start) = header(&mut file)?;
         let type_name = field(&header, "descr").and_then(quoted).ok_or(NpyError::Header)?;
@@ -143,7 +139,7 @@ impl Npy {
         let count = shape.iter().try_fold(element.bytes(), |n, &extent| n.checked_mul(extent));
         let count = count.filter(|_| !shape.is_empty());
         let Some(count) = count else { return Err(NpyError::Shape { shape }) };
-        let (expected, found) = (start.saturating_add(count as u64), metadata.len());
+        let expected = start.saturating_add(count as u64);
         if expected != found {
             return Err(NpyError::Len { expected, found });
         }

@@ -114,7 +114,7 @@ fn a_file_that_is_no_array_of_floats_is_an_error_that_names_it() {
         ("scalar.npy", "shape [] cannot be read in rows"),
         ("tokens.npy", "but floats are expected"),
         ("none.npy", "No such file"),
-        (".", "not a regular file"),
+        (".", "is a directory"),
     ] {
         let (code, message) = fails(directory.path(), &["diff", "--logits", file, file]);
         assert_eq!(code, 3, "{file}: {message}");

@@ -85,7 +85,6 @@ mod gguf;
 mod in_memory;
 mod json;
 mod load;
-mod map;
 mod memory;
 mod method;
 mod open;
@@ -102,6 +101,7 @@ mod rewrite;
 mod safetensors;
 mod sink;
 mod source;
+mod tensor_file;
 mod text;
 
 pub use checkpoint::Checkpoint;

@@ -1,11 +1,11 @@
 //! Opening a checkpoint, whose content decides its format.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use quant::__private::is_record;
+use quant::__private::{OpenFile, is_record};
 use quant::RecordError;
 
 use crate::checkpoint::Checkpoint;
@@ -153,12 +153,8 @@ fn in_directory(directory: &Path) -> Result<PathBuf, RecordError> {
 
 /// The first bytes of a regular file.
 fn read_start(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a FIFO would wait for a writer.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
     let mut start = Vec::new();
-    File::open(path)?.take(4096).read_to_end(&mut start)?;
+    OpenFile::open(path)?.at(0).take(4096).read_to_end(&mut start)?;
     Ok(start)
 }
 

@@ -53,7 +53,7 @@ pub(super) fn copy(
         output: to.display().to_string(),
         tensors: checkpoint.entries().len(),
         input_bytes: input::len(&checkpoint)?,
-        output_bytes: input::len(&input::open_path(to, false)?)?,
+        output_bytes: input::len_at(to)?,
         seconds: started.elapsed().as_secs_f64(),
     };
     let mut out = io::stdout().lock();

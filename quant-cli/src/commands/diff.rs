@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Diff) -> Result<Outcome, Failure> {
         return logits::run(args);
     }
     let first = Side::new(&args.first, input::open_as(&args.first, &args.names)?);
-    let second = Side::new(&args.second, input::open_path(&args.second, args.names.ignore_index)?);
+    let second = Side::new(&args.second, input::open_path(&args.second, &args.names)?);
     let differences = Differences::find(&first, &second, args.min_sqnr)?;
     let mut out = io::stdout().lock();
     if args.json {

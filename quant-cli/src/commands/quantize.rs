@@ -73,7 +73,7 @@ fn quantize(args: &Quantize) -> Result<Outcome, Failure> {
             input: from.display().to_string(),
             output: to.display().to_string(),
             input_bytes: input::len(&checkpoint)?,
-            output_bytes: input::len(&input::open_path(to, false)?)?,
+            output_bytes: input::len_at(to)?,
             seconds,
             plan: &plan,
             unchanged,

@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     let mut notes = Vec::new();
     let (tensors, how) = match &args.against {
         Some(path) => {
-            let quantized = input::open_path(path, args.input.names.ignore_index)?;
+            let quantized = input::open_path(path, &args.input.names)?;
             let read = quantized.files().map(Path::to_owned);
             sources.and(read).check(&args.output)?;
             let tensors = job.run(&checkpoint, &args.work, None, |options| {

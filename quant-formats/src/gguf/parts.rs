@@ -3,16 +3,14 @@
 //! A file of a split one is named `<prefix>-00001-of-00003.gguf`. Its metadata has the number of all
 //! files; the other metadata is in the first one.
 
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
-use quant::__private::FileReader;
 use quant::RecordError;
 
 use super::error::GgufError;
 use super::header::Header;
-use crate::map::FileMap;
+use crate::tensor_file::TensorFile;
 
 /// The prefix of keys that say how a file is split. They mean nothing in one file.
 const SPLIT: &str = "split.";
@@ -23,17 +21,9 @@ const COUNT: &str = "split.count";
 /// An open file of a checkpoint.
 #[derive(Debug)]
 pub(super) struct Part {
-    pub(super) file: File,
-    pub(super) path: PathBuf,
-    /// The length that its header has been validated against.
-    #[cfg_attr(not(feature = "mmap"), expect(dead_code, reason = "what is mapped"))]
-    pub(super) len: u64,
-    /// The offset of its first tensor.
-    pub(super) data: u64,
+    pub(super) file: TensorFile,
     /// The number of its tensors.
     pub(super) tensors: usize,
-    /// All of the file, if it is mapped.
-    pub(super) map: Option<FileMap>,
 }
 
 /// Opens a file and those that belong to it: the files in order, and one header of all.
@@ -60,18 +50,12 @@ pub(super) fn open(path: &Path) -> Result<(Vec<Part>, Header), RecordError> {
 }
 
 fn open_one(path: &Path) -> Result<(Part, Header), RecordError> {
-    let open = || {
-        // Opening a FIFO would wait for a writer.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into());
-        }
-        let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        let header = Header::read(&mut BufReader::new(FileReader::new(&file, 0)), Some(len))?;
-        let (data, tensors) = (header.data(), header.tensors.len());
-        Ok((Part { file, path: path.into(), len, data, tensors, map: None }, header))
-    };
-    open().map_err(|error: RecordError| error.in_file(path))
+    let (file, header) = TensorFile::open(path, |reader, len| {
+        let header = Header::read(&mut BufReader::new(reader), Some(len))?;
+        let data = header.data();
+        Ok((header, data))
+    })?;
+    Ok((Part { file, tensors: header.tensors.len() }, header))
 }
 
 /// The number of files; 1 if nothing is said about it.
@@ -97,6 +81,8 @@ fn paths(path: &Path, count: u64) -> Result<Vec<PathBuf>, GgufError> {
 
 #[cfg(all(test, unix))]
 mod tests {
+    use std::io;
+
     use super::*;
     use crate::gguf::header::start;
     use crate::gguf::metadata::{ValueType, parsed_pair};

@@ -5,7 +5,6 @@ use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
 
-use quant::__private::FileReader;
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Record, RecordState};
@@ -19,10 +18,8 @@ use super::parts::{self, Part};
 use crate::entry::{Entry, StateEntry, Stored};
 use crate::format::Format;
 use crate::ggml::{Content, kind_of_tensor};
-#[cfg(feature = "mmap")]
-use crate::map::FileMap;
-use crate::map::borrowed;
 use crate::source::Source;
+use crate::tensor_file::TensorFile;
 
 /// An open GGUF file, or several that were one.
 ///
@@ -62,16 +59,19 @@ impl GgufFile {
         Ok(Self { parts, metadata, entries, tensors, others, part_of, header })
     }
 
+    /// The file that has a tensor.
+    fn file_of(&self, slot: usize) -> &TensorFile {
+        &self.parts[self.part_of[slot]].file
+    }
+
     /// Reads a tensor with a reader that starts at it.
     fn read_slot<T>(
         &self,
         slot: usize,
         read: impl FnOnce(&mut dyn Read, &Slot) -> Result<T, RecordError>,
     ) -> Result<T, RecordError> {
-        let part = &self.parts[self.part_of[slot]];
-        let slot = &self.header.tensors[slot];
-        let mut reader = FileReader::new(&part.file, part.data + slot.bytes.start);
-        read(&mut reader, slot).map_err(|error| error.in_file(&part.path))
+        let tensor = &self.header.tensors[slot];
+        self.file_of(slot).read(tensor.bytes.start, |reader| read(reader, tensor))
     }
 
     /// These bytes of a tensor of floats as a tensor of this shape, if the file is mapped.
@@ -81,12 +81,11 @@ impl GgufFile {
         bytes: Range<u64>,
         shape: &[usize],
     ) -> Option<Result<Tensor, RecordError>> {
-        let Part { map, data, path, .. } = &self.parts[self.part_of[self.tensors[index]]];
-        let Slot { name, ty, bytes: all, .. } = &self.header.tensors[self.tensors[index]];
-        let (Some(map), Content::Floats(ty)) = (map, ty.content()) else { return None };
-        let start = data + all.start;
-        let made = borrowed(map, name, shape, ty, start + bytes.start..start + bytes.end);
-        Some(made.map_err(|error| error.in_file(path)))
+        let slot = self.tensors[index];
+        let Slot { name, ty, bytes: all, .. } = &self.header.tensors[slot];
+        let Content::Floats(ty) = ty.content() else { return None };
+        let bytes = all.start + bytes.start..all.start + bytes.end;
+        self.file_of(slot).borrowed(name, ty, shape, bytes)
     }
 
     /// Reads bytes of a tensor as if they were a tensor of this shape.
@@ -97,12 +96,10 @@ impl GgufFile {
         shape: Vec<usize>,
         read: impl FnOnce(&mut dyn Read, &Slot) -> Result<T, RecordError>,
     ) -> Result<T, RecordError> {
-        let file = &self.parts[self.part_of[slot]];
         let Slot { name, ty, bytes: all, .. } = &self.header.tensors[slot];
         let bytes = all.start + bytes.start..all.start + bytes.end;
         let part = Slot { name: name.clone(), ty: *ty, shape, bytes };
-        let mut reader = FileReader::new(&file.file, file.data + part.bytes.start);
-        read(&mut reader, &part).map_err(|error| error.in_file(&file.path))
+        self.file_of(slot).read(part.bytes.start, |reader| read(reader, &part))
     }
 }
 
@@ -151,7 +148,7 @@ impl Source for GgufFile {
     }
 
     fn files(&self) -> Vec<&Path> {
-        self.parts.iter().map(|part| &*part.path).collect()
+        self.parts.iter().map(|part| part.file.path()).collect()
     }
 
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
@@ -201,12 +198,8 @@ impl Source for GgufFile {
 
     #[cfg(feature = "mmap")]
     unsafe fn map(&mut self) -> Result<(), RecordError> {
-        for Part { file, path, len, map, .. } in &mut self.parts {
-            // SAFETY: the caller promises that the file is not changed.
-            let mapped = unsafe { FileMap::new(file, *len) };
-            *map = Some(mapped.map_err(|error| RecordError::from(error).in_file(path))?);
-        }
-        Ok(())
+        // SAFETY: the caller promises that the files are not changed.
+        self.parts.iter_mut().try_for_each(|part| unsafe { part.file.map() })
     }
 
     fn divides_state(&self, _index: usize) -> bool {

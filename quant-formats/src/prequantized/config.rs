@@ -1,9 +1,9 @@
 //! What the configuration beside a checkpoint says about its quantization.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use quant::__private::OpenFile;
 use serde_json::Value;
 
 /// The most bytes of a configuration that are read.
@@ -103,11 +103,8 @@ fn pair(json: &Value) -> Option<[usize; 2]> {
 
 /// The content of a regular file, up to the limit.
 fn read(path: &Path) -> Option<Vec<u8>> {
-    if !std::fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
     let mut text = Vec::new();
-    File::open(path).ok()?.take(LIMIT).read_to_end(&mut text).ok()?;
+    OpenFile::open(path).ok()?.at(0).take(LIMIT).read_to_end(&mut text).ok()?;
     Some(text)
 }
 

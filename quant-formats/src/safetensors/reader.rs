@@ -1,13 +1,12 @@
 //! Reading: the header, then tensors on request.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::mem;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use quant::__private::{FileReader, grain, part_shape};
+use quant::__private::{grain, part_shape};
 use quant::RecordError;
 use quant::Tensor;
 use quant::record::{Record, RecordFormatError, RecordState, Stored};
@@ -21,40 +20,23 @@ use super::header::{self, Header, LEN_BYTES};
 use super::names::Components;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
-use crate::map::{FileMap, borrowed};
 use crate::source::Source;
+use crate::tensor_file::TensorFile;
 
 /// An open safetensors file.
 #[derive(Debug)]
 pub(crate) struct SafetensorsFile {
-    file: File,
-    path: PathBuf,
-    /// The length that the header has been validated against.
-    #[cfg_attr(not(feature = "mmap"), expect(dead_code, reason = "what is mapped"))]
-    len: u64,
-    /// The offset of the first tensor.
-    data: u64,
+    file: TensorFile,
     catalog: Catalog,
-    /// All of the file, if it is mapped.
-    map: Option<FileMap>,
 }
 
 impl SafetensorsFile {
     pub(crate) fn open(path: &Path) -> Result<Self, RecordError> {
-        Self::try_open(path).map_err(|error| error.in_file(path))
-    }
-
-    fn try_open(path: &Path) -> Result<Self, RecordError> {
-        // Opening a FIFO would wait for a writer.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into());
-        }
-        let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        let mut reader = FileReader::new(&file, 0);
-        let (header, data) = read_header(&mut reader, Some(len))?;
-        let catalog = Catalog::new(header)?;
-        Ok(Self { path: path.into(), len, data, catalog, map: None, file })
+        let (file, catalog) = TensorFile::open(path, |reader, len| {
+            let (header, data) = read_header(reader, Some(len))?;
+            Ok((Catalog::new(header)?, data))
+        })?;
+        Ok(Self { file, catalog })
     }
 
     /// The names of tensors that are not entries: components of quantized ones, and states.
@@ -74,15 +56,12 @@ impl SafetensorsFile {
         bytes: Range<u64>,
         shape: &[usize],
     ) -> Option<Result<Tensor, RecordError>> {
-        let (Some(map), Location::Float(slot)) = (&self.map, self.catalog.locations[index]) else {
-            return None;
-        };
+        let Location::Float(slot) = self.catalog.locations[index] else { return None };
         let entry = &self.catalog.entries[index];
         let Stored::Float(ty) = entry.stored.in_record() else { return None };
-        let start = self.data + self.catalog.places[slot].bytes.start;
+        let start = self.catalog.places[slot].bytes.start;
         let bytes = start + bytes.start..start + bytes.end;
-        let made = borrowed(map, entry.id.as_str(), shape, ty, bytes);
-        Some(made.map_err(|error| error.in_file(&self.path)))
+        self.file.borrowed(entry.id.as_str(), ty, shape, bytes)
     }
 
     /// Reads these bytes of a tensor.
@@ -93,11 +72,10 @@ impl SafetensorsFile {
         allocation: Vec<f32>,
     ) -> Result<Elements, RecordError> {
         let slot = &self.catalog.places[slot];
-        let at = self.data + slot.bytes.start + bytes.start;
-        let mut reader = FileReader::new(&self.file, at);
         let len = bytes.end - bytes.start;
-        Elements::read(&mut reader, slot.dtype, len, true, allocation)
-            .map_err(|error| RecordError::from(error).in_file(&self.path))
+        self.file.read(slot.bytes.start + bytes.start, |reader| {
+            Ok(Elements::read(reader, slot.dtype, len, true, allocation)?)
+        })
     }
 }
 
@@ -123,7 +101,7 @@ impl Source for SafetensorsFile {
     }
 
     fn files(&self) -> Vec<&Path> {
-        vec![&self.path]
+        vec![self.file.path()]
     }
 
     fn read(&self, index: usize) -> Result<Tensor, RecordError> {
@@ -171,9 +149,7 @@ impl Source for SafetensorsFile {
     #[cfg(feature = "mmap")]
     unsafe fn map(&mut self) -> Result<(), RecordError> {
         // SAFETY: the caller promises that the file is not changed.
-        let mapped = unsafe { FileMap::new(&self.file, self.len) };
-        self.map = Some(mapped.map_err(|error| RecordError::from(error).in_file(&self.path))?);
-        Ok(())
+        unsafe { self.file.map() }
     }
 
     fn divides_state(&self, _index: usize) -> bool {

@@ -67,19 +67,17 @@ impl Shards {
         };
         let opened = shards.iter().map(|name| Ok((*name, all.open_shard(name)?)));
         let opened = opened.collect::<Result<Vec<_>, RecordError>>()?;
-        let mut tensors: HashMap<&str, HashSet<String>> = HashMap::new();
-        for (name, shard) in opened.iter().filter(|_| !trusted) {
-            let ids = shard.entries().iter().map(|entry| entry.id.to_string());
-            tensors.insert(name, ids.collect());
-        }
+        // Of two copies, the index knows which one is meant, if it is there.
+        let found = (!trusted).then(|| ids_by_shard(&opened));
         for (name, shard) in opened {
             let listed = listed.remove(name).unwrap_or_default();
-            // Of two copies, the index knows which one is meant, if it is there.
-            let elsewhere = |id: &str| {
-                let named = weight_map.get(id).filter(|named| *named != name);
-                named.is_some_and(|named| tensors[&**named].contains(id))
-            };
-            all.add(name, shard, listed, (!trusted).then_some(elsewhere))?;
+            let elsewhere = found.as_ref().map(|found| {
+                |id: &str| {
+                    let named = weight_map.get(id).filter(|named| *named != name);
+                    named.is_some_and(|named| found[&**named].contains(id))
+                }
+            });
+            all.add(name, shard, listed, elsewhere)?;
         }
         check_distinct(all.entries.iter().map(|entry| entry.id.as_str()))?;
         Ok(all)
@@ -132,6 +130,14 @@ impl Shards {
         self.shards.push(shard);
         Ok(())
     }
+}
+
+/// The ids of the tensors in each shard.
+fn ids_by_shard<'a>(shards: &[(&'a str, SafetensorsFile)]) -> HashMap<&'a str, HashSet<String>> {
+    let ids = |shard: &SafetensorsFile| {
+        shard.entries().iter().map(|entry| entry.id.to_string()).collect()
+    };
+    shards.iter().map(|(name, shard)| (*name, ids(shard))).collect()
 }
 
 impl Source for Shards {

@@ -152,6 +152,11 @@ impl<'a> ParamView<'a> {
     /// # Panics
     /// If the storage does not have as many values as its shape says.
     pub fn to_tensor(self) -> Tensor {
+        self.try_to_tensor().expect("a storage has as many values as its shape says")
+    }
+
+    /// A copy of the parameter, unless the storage has not as many values as its shape says.
+    pub(crate) fn try_to_tensor(self) -> Result<Tensor, TensorError> {
         match self.0 {
             View::Float(value) => {
                 let (shape, ty) = (value.shape(), value.float_type());
@@ -159,10 +164,10 @@ impl<'a> ParamView<'a> {
                     None => SharedTensor::new(&shape, value.values().into_owned()),
                     Some(bits) => SharedTensor::from_half_bits(&shape, ty, bits.into_owned()),
                 };
-                copied.expect("a storage has as many values as its shape says").into()
+                copied.map(Tensor::from)
             }
-            View::Host(tensor) => tensor.clone(),
-            View::Quantized(tensor) => tensor.clone().into(),
+            View::Host(tensor) => Ok(tensor.clone()),
+            View::Quantized(tensor) => Ok(tensor.clone().into()),
         }
     }
 }

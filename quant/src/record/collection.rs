@@ -239,11 +239,16 @@ impl Copy {
 
 impl Leaves for Copy {
     fn param(&mut self, site: Site<'_>, param: ParamView<'_>) {
-        if let Err(source) = param.check_values() {
-            let id = site.path.into();
-            self.error.get_or_insert(RecordFormatError::Tensor { id, source });
-        } else if self.record.insert(site.path, param.to_tensor()).is_some() {
-            self.duplicate(site);
+        match param.try_to_tensor() {
+            Ok(tensor) => {
+                if self.record.insert(site.path, tensor).is_some() {
+                    self.duplicate(site);
+                }
+            }
+            Err(source) => {
+                let id = site.path.into();
+                self.error.get_or_insert(RecordFormatError::Tensor { id, source });
+            }
         }
     }
 

@@ -122,7 +122,7 @@ pub(crate) mod hooks {
     pub use super::format::layout::is_record;
     pub use super::format::validate::check_distinct;
     pub use super::read::elements::{Element, fix_endian, read_elements, reserve};
-    pub use super::read::open_file::FileReader;
+    pub use super::read::open_file::{FileReader, OpenFile};
     pub use super::read::part::SectionPart;
     pub use super::write::atomic::is_temporary_name;
     pub use super::write::declared::{DeclaredOrder, LaterStates};

@@ -47,7 +47,7 @@ pub(super) fn run(args: &Quantize, encoding: GgufEncoding) -> Result<Outcome, Fa
             input: from.display().to_string(),
             output: to.display().to_string(),
             input_bytes: input::len(&checkpoint)?,
-            output_bytes: input::len(&input::open_path(to, false)?)?,
+            output_bytes: input::len_at(to)?,
             seconds,
             scheme: encoding.to_string(),
             tensors: encoded.tensors,

@@ -8,15 +8,21 @@ use crate::record::regular::check_regular;
 
 /// A regular file that is open for reading.
 #[derive(Debug)]
-pub(crate) struct OpenFile {
-    pub(crate) file: File,
-    pub(crate) path: PathBuf,
+pub struct OpenFile {
+    /// The file, whose position nothing here moves.
+    pub file: File,
+    /// The path that it was opened by.
+    pub path: PathBuf,
     /// The length in bytes when the file was opened.
-    pub(crate) len: u64,
+    pub len: u64,
 }
 
 impl OpenFile {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// Opens a regular file.
+    ///
+    /// # Errors
+    /// The system's, or the path is that of a directory, a device, a FIFO or a socket.
+    pub fn open(path: &Path) -> io::Result<Self> {
         // Checked before opening: opening a FIFO blocks until it has a writer.
         check_regular(&fs::metadata(path)?)?;
         let file = File::open(path)?;
@@ -25,8 +31,8 @@ impl OpenFile {
     }
 
     /// A reader that starts at this offset.
-    pub(crate) fn at(&self, at: u64) -> FileReader<'_> {
-        FileReader::new(&self.file, at)
+    pub fn at(&self, at: u64) -> FileReader<'_> {
+        FileReader { file: &self.file, at }
     }
 }
 
@@ -35,13 +41,6 @@ impl OpenFile {
 pub struct FileReader<'a> {
     file: &'a File,
     at: u64,
-}
-
-impl<'a> FileReader<'a> {
-    /// A reader of `file` that starts at this offset.
-    pub fn new(file: &'a File, at: u64) -> Self {
-        Self { file, at }
-    }
 }
 
 impl Read for FileReader<'_> {
