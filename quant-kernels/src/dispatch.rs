@@ -5,7 +5,7 @@
 use crate::error::KernelUnavailable;
 use crate::isa::Operation;
 use crate::isa::scalar::Scalar;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 use crate::isa::x86_64::{Avx2, Avx512Vnni, AvxVnni};
 use core::fmt;
 
@@ -29,11 +29,11 @@ pub struct Kernel(Token);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Token {
     Scalar(Scalar),
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
     Avx2(Avx2),
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
     AvxVnni(AvxVnni),
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
     Avx512Vnni(Avx512Vnni),
 }
 
@@ -53,25 +53,25 @@ const KERNELS: [Entry; 4] = [
     Entry { name: "avx512-vnni", needs: "avx512 f, bw, dq, vl and vnni", new: avx512_vnni },
 ];
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 fn avx2() -> Option<Token> {
     Avx2::new().map(Token::Avx2)
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 fn avx_vnni() -> Option<Token> {
     AvxVnni::new().map(Token::AvxVnni)
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 fn avx512_vnni() -> Option<Token> {
     Avx512Vnni::new().map(Token::Avx512Vnni)
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), fuzzing))]
 use {absent as avx2, absent as avx_vnni, absent as avx512_vnni};
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(any(not(target_arch = "x86_64"), fuzzing))]
 fn absent() -> Option<Token> {
     None
 }
@@ -137,11 +137,11 @@ impl Kernel {
     pub const fn name(self) -> &'static str {
         match self.0 {
             Token::Scalar(_) => KERNELS[0].name,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx2(_) => KERNELS[1].name,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::AvxVnni(_) => KERNELS[2].name,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx512Vnni(_) => KERNELS[3].name,
         }
     }
@@ -150,20 +150,20 @@ impl Kernel {
     pub(crate) fn run<O: Operation>(self, operation: O) -> O::Output {
         match self.0 {
             Token::Scalar(isa) => operation.run(isa),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx2(isa) => isa.run(operation),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::AvxVnni(isa) => isa.avx2().run(operation),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx512Vnni(isa) => isa.run(operation),
         }
     }
 
     /// Whether 8-bit codes are multiplied faster in a [`permutation`](crate::pack::permutation).
     pub(crate) const fn permutes(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
         return matches!(self.0, Token::Avx2(_));
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(any(not(target_arch = "x86_64"), fuzzing))]
         false
     }
 
@@ -171,7 +171,7 @@ impl Kernel {
     /// [permute](Kernel::permutes).
     pub(crate) fn run_search<O: Operation>(self, operation: O) -> O::Output {
         match self.0 {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx2(isa) => isa.run(operation),
             // The others do not permute: only tests compile the search for them.
             _ if cfg!(test) => operation.run(Scalar),
@@ -182,7 +182,7 @@ impl Kernel {
     /// [`Kernel::run`] for an operation that reads weights packed for this arithmetic.
     pub(crate) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i8, _>(operation),
             _ => self.run(operation),
         }
@@ -191,7 +191,7 @@ impl Kernel {
     /// [`Kernel::run`] for an operation with integer products, whose weights are not packed for an arithmetic.
     pub(crate) fn run_integer<O: Operation>(self, operation: O) -> O::Output {
         match self.0 {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::AvxVnni(isa) => isa.run(operation),
             _ => self.run(operation),
         }
@@ -200,9 +200,9 @@ impl Kernel {
     /// [`Kernel::run_as`] for integer products.
     pub(crate) fn multiply<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::Permuted) => isa.run_permuted(operation),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i8, _>(operation),
             _ => self.run_integer(operation),
         }
@@ -215,7 +215,7 @@ impl Kernel {
         operation: O,
     ) -> O::Output {
         match (self.0, arithmetic) {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::Permuted) => isa.run_permuted(operation),
             _ => self.run_as(arithmetic, operation),
         }
@@ -228,7 +228,7 @@ impl Kernel {
         operation: O,
     ) -> O::Output {
         match (self.0, arithmetic) {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i16, _>(operation),
             _ => self.multiply(arithmetic, operation),
         }

@@ -6,7 +6,8 @@ pub(crate) mod lanes;
 pub(crate) mod permuted;
 mod reciprocal;
 pub(crate) mod scalar;
-#[cfg(target_arch = "x86_64")]
+// Sanitizers take minutes to compile these, and the targets of `fuzz` read files.
+#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 pub(crate) mod x86_64;
 
 pub(crate) use reciprocal::{QUANTIZE_LANES, Reciprocal};
