@@ -59,9 +59,10 @@ pub(super) struct StateSource {
 
 impl Catalog {
     pub(super) fn new(header: Header) -> Result<Self, RecordError> {
-        let Described { entries: described, taken, states } = Described::of(&header)?;
+        let Described { entries: described, taken, states, foreign } = Described::of(&header)?;
         let Header { metadata, tensors } = header;
-        let users = metadata.into_iter().filter(|(key, _)| !is_description(key));
+        let is_users = |key: &String| !may_describe(key) || foreign.contains(key);
+        let users = metadata.into_iter().filter(|(key, _)| is_users(key));
         let metadata = users.map(|(key, value)| (names::to_user_key(&key).into(), value));
         let place = |slot: &Slot| Place { dtype: slot.dtype, bytes: slot.bytes.clone() };
         let mut catalog = Self {
@@ -109,8 +110,8 @@ impl Catalog {
     }
 }
 
-/// Whether a key describes a quantized tensor or a state, as this crate writes them.
-fn is_description(key: &str) -> bool {
+/// Whether a key is like those that describe a quantized tensor or a state.
+fn may_describe(key: &str) -> bool {
     key.starts_with(names::TENSOR) || key.starts_with(names::STATE)
 }
 
@@ -121,13 +122,16 @@ struct Described {
     /// Whether each tensor of the file is a component of another, and therefore not a parameter.
     taken: Vec<bool>,
     states: Vec<StateSource>,
+    /// The keys of another program that [may describe](may_describe), and describe nothing.
+    foreign: HashSet<String>,
 }
 
 impl Described {
     fn of(header: &Header) -> Result<Self, RecordError> {
-        let (entries, states) = (HashMap::new(), Vec::new());
-        let described = Self { entries, taken: vec![false; header.tensors.len()], states };
-        if !header.metadata.keys().any(|key| is_description(key)) {
+        let taken = vec![false; header.tensors.len()];
+        let described =
+            Self { entries: HashMap::new(), taken, states: vec![], foreign: HashSet::new() };
+        if !header.metadata.keys().any(|key| may_describe(key)) {
             return Ok(described);
         }
         let names = header.tensors.iter().map(|slot| slot.name.as_str());
@@ -146,7 +150,9 @@ struct Classifier<'a> {
 impl Classifier<'_> {
     fn run(mut self) -> Result<Described, RecordError> {
         for (key, description) in &self.header.metadata {
-            if let Some(name) = key.strip_prefix(names::TENSOR) {
+            if self.is_foreign(key, description) {
+                self.described.foreign.insert(key.clone());
+            } else if let Some(name) = key.strip_prefix(names::TENSOR) {
                 let (scheme, shape) = names::parse_description(name, description)?;
                 let (codes, entry, location) = self.quantized(name, scheme, shape)?;
                 self.described.entries.insert(codes, (entry, location));
@@ -155,6 +161,15 @@ impl Classifier<'_> {
             }
         }
         Ok(self.described)
+    }
+
+    /// Whether a key that may describe is one of another program: there is no tensor that it could
+    /// describe, and its value is not what this crate writes.
+    fn is_foreign(&self, key: &str, value: &str) -> bool {
+        match key.strip_prefix(names::TENSOR) {
+            Some(name) => !self.by_name.contains_key(name) && !names::is_description(value),
+            None => key.starts_with(names::STATE) && !self.by_name.contains_key(key),
+        }
     }
 
     fn state(&mut self, key: &str, kind: &str) -> Result<(), SafetensorsError> {

@@ -103,6 +103,15 @@ pub(super) fn description(scheme: QuantizationScheme, shape: &[usize]) -> String
     format!("{scheme} {shape:?}")
 }
 
+/// Whether a text has the form of a [`description`], whatever its first word is.
+pub(super) fn is_description(text: &str) -> bool {
+    text.split_once(' ').is_some_and(|(_, shape)| parse_shape(shape).is_some())
+}
+
+fn parse_shape(text: &str) -> Option<Vec<usize>> {
+    serde_json::from_str(text).ok()
+}
+
 /// The inverse of [`description`].
 pub(super) fn parse_description(
     name: &str,
@@ -115,7 +124,7 @@ pub(super) fn parse_description(
     };
     let (scheme, shape) = text.split_once(' ').ok_or_else(|| error(None))?;
     let scheme = scheme.parse().map_err(|source| error(Some(source)))?;
-    let shape = serde_json::from_str(shape).map_err(|_| error(None))?;
+    let shape = parse_shape(shape).ok_or_else(|| error(None))?;
     Ok((scheme, shape))
 }
 
