@@ -860,7 +860,15 @@ fn values_that_are_not_finite_are_said_whether_a_tensor_is_quantized_or_not() {
         workspace.run(&[&["quantize", "bad.safetensors", "-o", "a.quant"], &keep[..]].concat());
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{said}");
-    assert_eq!(said, "note: mask: 1 value is not finite\nnote: bias: 1 value is not finite\n");
+    let expected = "note: mask: 1 value is not finite\nnote: bias: 1 value is not finite\n";
+    assert_eq!(said, expected);
+
+    // Blocks of GGUF have no plan.
+    let blocks = ["quantize", "bad.safetensors", "--scheme", "q8_0", "-o", "a.gguf"];
+    let done = workspace.run(&[&blocks[..], &keep].concat());
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(done.status.success(), "{said}");
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Floats to blocks of ggml, from file to file.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use quant::ParamId;
@@ -34,6 +35,9 @@ pub struct Encoded {
     /// Tensors that the planner quantizes, but whose rows do not consist of whole blocks. They stay
     /// float.
     pub ragged: Vec<ParamId>,
+    /// Tensors that stay float and have values that are NaN or infinite, each with the number of such
+    /// values.
+    pub non_finite: Vec<(ParamId, u64)>,
 }
 
 /// Quantizes a checkpoint to blocks of ggml in another file, in the format of its extension. Where
@@ -84,13 +88,31 @@ pub fn quantize_to_blocks(
         if is_encoded[piece.item] {
             let part = read(from, piece, Vec::new(), options)?;
             let made = quantized(&from.entries()[piece.item], encoding, piece, &part)?;
-            return Ok(((), Made::Tensor(made.into())));
+            return Ok((0, Made::Tensor(made.into())));
         }
-        Ok(((), copy(from, piece)?))
+        let made = copy(from, piece)?;
+        Ok((non_finite(&made), made))
     };
     let output = Output::of(from, targets).update(FILE_TYPE, encoding.file_type());
-    write(from, output, to.as_ref(), options, each, |_, ()| {})?;
+    let mut counts = BTreeMap::new();
+    write(from, output, to.as_ref(), options, each, |piece, count| {
+        if count > 0 {
+            *counts.entry(piece.item).or_default() += count;
+        }
+    })?;
+    let named = |(index, count): (usize, u64)| (from.entries()[index].id.clone(), count);
+    summary.non_finite = counts.into_iter().map(named).collect();
     Ok(summary)
+}
+
+/// The number of values that are NaN or infinite in a piece that stays float.
+fn non_finite(made: &Made) -> u64 {
+    match made {
+        Made::Tensor(part) if part.quantized().is_none() => {
+            part.values().iter().filter(|value| !value.is_finite()).count() as u64
+        }
+        Made::Tensor(_) | Made::Bytes(_) => 0,
+    }
 }
 
 /// The codes and scales of the blocks of a piece of a tensor.

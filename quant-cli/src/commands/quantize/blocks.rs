@@ -1,9 +1,11 @@
 //! `quant quantize --scheme q8_0`: blocks as of llama.cpp.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Instant;
 
 use quant::ParamId;
+use quant::quantize::Warning;
 use quant_formats::{Encoded, GgufEncoding};
 use serde::Serialize;
 
@@ -11,7 +13,7 @@ use crate::Outcome;
 use crate::args::Quantize;
 use crate::error::Failure;
 use crate::input::{self, Sources};
-use crate::output::{self, bytes, percentage, printable_line};
+use crate::output::{self, bytes, note, percentage, printable_line};
 use crate::progress::Job;
 
 #[derive(Serialize)]
@@ -26,6 +28,8 @@ struct Summary {
     quantized: usize,
     /// Tensors that stay float because their rows do not consist of whole blocks.
     ragged: Vec<String>,
+    /// Tensors that stay float, with the number of their values that are NaN or infinite.
+    non_finite: BTreeMap<String, u64>,
 }
 
 pub(super) fn run(args: &Quantize, encoding: GgufEncoding) -> Result<Outcome, Failure> {
@@ -53,9 +57,13 @@ pub(super) fn run(args: &Quantize, encoding: GgufEncoding) -> Result<Outcome, Fa
             tensors: encoded.tensors,
             quantized: encoded.quantized,
             ragged: encoded.ragged.iter().map(ToString::to_string).collect(),
+            non_finite: encoded.non_finite.iter().map(|(id, n)| (id.to_string(), *n)).collect(),
         };
         output::json(&mut out, &summary)?;
         return Ok(Outcome::Success);
+    }
+    for (id, count) in &encoded.non_finite {
+        note(&format!("{id}: {}", Warning::NonFinite { count: *count }));
     }
     let Encoded { quantized, tensors, bytes_before, bytes_after, ref ragged, .. } = encoded;
     let (before, after) = (bytes(bytes_before), bytes(bytes_after));
