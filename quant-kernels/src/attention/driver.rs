@@ -42,10 +42,12 @@ impl AttentionScratch {
 
     /// The workers for so many multiplications.
     fn workers_for(&mut self, kernel: Kernel, products: usize) -> &mut [Buffers] {
-        let each = match kernel {
-            Kernel::SCALAR => SCALAR_PRODUCTS_PER_THREAD,
-            _ if in_pool() => PRODUCTS_PER_THREAD,
-            _ => PRODUCTS_PER_THREAD_FROM_OUTSIDE,
+        let each = if kernel == Kernel::SCALAR {
+            SCALAR_PRODUCTS_PER_THREAD
+        } else if in_pool() {
+            PRODUCTS_PER_THREAD
+        } else {
+            PRODUCTS_PER_THREAD_FROM_OUTSIDE
         };
         let count = self.workers.len().min(products / each).max(1);
         &mut self.workers[..count]

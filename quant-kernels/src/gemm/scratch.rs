@@ -75,10 +75,12 @@ impl Scratch {
     /// The workers for a product of these sizes, counted in 8-bit multiplications.
     pub(crate) fn workers_for(&self, kernel: Kernel, factors: &[usize]) -> usize {
         let products = factors.iter().fold(1, |all: usize, factor| all.saturating_mul(*factor));
-        let each = match kernel {
-            Kernel::SCALAR => SCALAR_PRODUCTS_PER_THREAD,
-            _ if in_pool() => PRODUCTS_PER_THREAD,
-            _ => PRODUCTS_PER_THREAD_FROM_OUTSIDE,
+        let each = if kernel == Kernel::SCALAR {
+            SCALAR_PRODUCTS_PER_THREAD
+        } else if in_pool() {
+            PRODUCTS_PER_THREAD
+        } else {
+            PRODUCTS_PER_THREAD_FROM_OUTSIDE
         };
         self.threads().min(products / each).max(1)
     }
