@@ -120,10 +120,11 @@ impl Allocations {
     }
 }
 
+/// More threads take memory and gain nothing.
+const JOBS_PER_CPU: usize = 4;
+
 /// The number of threads.
 fn jobs(asked: Option<NonZero<usize>>) -> usize {
-    // More threads take memory and gain nothing.
-    const JOBS_PER_CPU: usize = 4;
     if !cfg!(feature = "rayon") {
         return 1;
     }
@@ -166,6 +167,14 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_number_of_cpus_bounds_that_of_threads() {
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        assert!((1..=JOBS_PER_CPU * cpus).contains(&jobs(NonZero::new(1_000_000))));
+        assert_eq!(jobs(NonZero::new(1)), 1);
+        assert!(jobs(None) <= cpus);
+    }
 
     #[test]
     fn the_memory_of_an_error_is_that_of_the_smallest_piece() {

@@ -329,6 +329,7 @@ fn what_cannot_be_read_is_said_and_copied_as_it_is() {
         (Method::Aqlm, &[("fc.codes", "I16", &[4, 4, 1]), ("fc.codebooks", "F16", &[1, 4, 1, 8])]),
         (Method::QuipSharp, &[("fc.Qidxs", "I64", &[4, 4]), ("fc.SU", "F16", &[4])]),
         (Method::Unknown, &[("fc.weight", "U8", &[4, 4]), ("fc.scales", "F16", &[4, 1])]),
+        (Method::Unknown, &[("fc.qweight", "U8", &[4, 4]), ("fc.scale", "F16", &[4, 1])]),
         (Method::Unknown, &[("x", "I32", &[4, 4]), ("x_scale", "F16", &[4, 1])]),
     ] {
         let (directory, path) = directory(tensors, "");

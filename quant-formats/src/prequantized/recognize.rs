@@ -209,6 +209,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         method: Method::Unknown,
+        anchor: ".qweight",
+        dtype: Component::may_be_codes,
+        scales: &[".scale", ".scales"],
+        others: &[".zero_point", ".zeros", ".qzeros"],
+        weight: ".weight",
+    },
+    Rule {
+        method: Method::Unknown,
         anchor: ".weight",
         dtype: Component::may_be_codes,
         scales: &[".scale", ".scales", ".weight_scale"],
