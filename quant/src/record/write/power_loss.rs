@@ -146,8 +146,13 @@ fn disk(directory: &Path) -> Disk {
     entries.map(|path| (name(&path), fs::read(path).unwrap())).collect()
 }
 
-/// Calls `f` with every state of the disk that a crash after `operations` may leave.
-fn crashes(before: &Disk, operations: &[Operation], mut f: impl FnMut(Disk)) {
+/// Calls `f` with every state of the disk that a crash after `operations` may leave, up to the first
+/// error.
+fn crashes(
+    before: &Disk,
+    operations: &[Operation],
+    mut f: impl FnMut(Disk) -> Result<(), String>,
+) -> Result<(), String> {
     let (durable, pending) = split(operations);
     assert!(pending.len() < 16, "too many states: {pending:?}");
     let last = operations.len().wrapping_sub(1);
@@ -155,15 +160,16 @@ fn crashes(before: &Disk, operations: &[Operation], mut f: impl FnMut(Disk)) {
         let kept = pending.iter().enumerate().filter(|(i, _)| lost & (1 << i) == 0);
         let mut kept: Vec<usize> = kept.map(|(_, &index)| index).chain(durable.clone()).collect();
         kept.sort_unstable();
-        f(rebuilt(before, operations, &kept, None));
+        f(rebuilt(before, operations, &kept, None))?;
         if kept.last() == Some(&last)
             && let Operation::Write { bytes, .. } = &operations[last]
         {
             for torn in torn(bytes.len()) {
-                f(rebuilt(before, operations, &kept, Some(torn)));
+                f(rebuilt(before, operations, &kept, Some(torn)))?;
             }
         }
     }
+    Ok(())
 }
 
 /// The lengths at which a write of `len` bytes is torn.
@@ -341,27 +347,28 @@ fn recorded(old: Option<Way>, new: Way) -> (Disk, Vec<Operation>) {
 fn check(old: Option<Way>, before: &Disk, operations: &[Operation]) -> Result<usize, String> {
     let renamed = operations.iter().position(|step| matches!(step, Operation::Rename { .. }));
     let (old, new) = (old.map(|_| record(1.0)), Some(record(2.0)));
-    let (mut opener, mut wrong) = (Opener::new(), None);
+    let mut opener = Opener::new();
     for len in 0..=operations.len() {
         let may_be_old = len < operations.len();
         let may_be_new = len > renamed.unwrap();
         crashes(before, &operations[..len], |disk| {
             // After the last operation the save has returned, and only the new record is right.
-            if wrong.is_some() || may_be_old && opener.seen.contains(&disk) {
-                return;
+            if may_be_old && opener.seen.contains(&disk) {
+                return Ok(());
             }
             let found = opener.open(&disk);
             let right = match &found {
                 Ok(found) => may_be_old && *found == old || may_be_new && *found == new,
                 Err(_) => false,
             };
-            if !right {
-                let names: Vec<_> = disk.keys().collect();
-                wrong = Some(format!("after {len} operations: {found:?} in {names:?}"));
+            if right {
+                return Ok(());
             }
-        });
+            let names: Vec<_> = disk.keys().collect();
+            Err(format!("after {len} operations: {found:?} in {names:?}"))
+        })?;
     }
-    wrong.map_or(Ok(opener.seen.len()), Err)
+    Ok(opener.seen.len())
 }
 
 #[test]
