@@ -12,7 +12,7 @@ use quant::FloatTensor;
 use quant::Param;
 use quant::activation::{ActivationQuantizer, ActivationTraining, Observation};
 use quant::module::{Walk, Walker, WalkerMut};
-use quant::scheme::QuantParams;
+use quant::scheme::{QuantParams, ScaleError};
 use quant::tensor::TensorError;
 
 /// The attachment of an observing activation quantizer.
@@ -63,6 +63,16 @@ pub(crate) fn learned_scale(activation: &ActivationQuantizer) -> Option<&Tensor>
     fake.scale.as_ref()?.as_float()
 }
 
+/// Checks the learned scale of the activation, if it has one that is set.
+///
+/// # Errors
+/// A scale that quantizes nothing: 0, subnormal, infinite or NaN.
+pub(crate) fn check_scale(activation: &ActivationQuantizer) -> Result<(), ScaleError> {
+    let fake = FakeActivation::of(activation).filter(|fake| fake.phase != Phase::Observe);
+    let Some(fake) = fake else { return Ok(()) };
+    fake.learned().map_or(Ok(()), |scale| QuantParams::new(scale, fake.zero_point).map(drop))
+}
+
 impl FakeActivation {
     fn new(scale_source: ScaleSource) -> Self {
         let scale = (scale_source == ScaleSource::Learned).then(|| {
@@ -74,6 +84,12 @@ impl FakeActivation {
 
     fn of(activation: &ActivationQuantizer) -> Option<&Self> {
         activation.training()?.downcast_ref()
+    }
+
+    /// The value of the learned scale.
+    fn learned(&self) -> Option<f32> {
+        let scale = self.scale.as_ref()?.as_float()?;
+        Some(FloatTensor::values(scale).first().copied().unwrap_or(0.0))
     }
 
     fn set_phase(
@@ -112,12 +128,9 @@ impl ActivationTraining for FakeActivation {
         if self.phase == Phase::Observe {
             return None;
         }
-        match self.scale.as_ref().and_then(Param::as_float) {
-            Some(scale) => {
-                let scale = FloatTensor::values(scale).first().copied().unwrap_or(0.0);
-                // The layer refuses a scale that is not positive and normal.
-                Some(QuantParams::from_checked(scale, self.zero_point))
-            }
+        match self.learned() {
+            // The layer refuses a scale that is not positive and normal.
+            Some(scale) => Some(QuantParams::from_checked(scale, self.zero_point)),
             None => seen.range().and_then(|range| seen.grid().params(range).ok()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::boxed::Box;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{Tensor, Var};
 
@@ -13,15 +14,16 @@ use quant::Param;
 use quant::QuantizationScheme;
 use quant::module::{Attachment, ParamMut, Walk, Walker, WalkerMut};
 use quant::quantize::{Choice, WeightError, WeightRange, params};
-use quant::scheme::{Groups, Mapping, QuantParams};
+use quant::scheme::{Grid, Groups, Mapping, QuantParams};
 use quant::tensor::{QuantizedTensor, TensorError};
 use quant_kernels::Kernel;
 
 /// The attachment of a float parameter in training: its scheme, and its scales and zero points.
 ///
 /// `scale` and `zero_point` are leaves of the model, below the parameter, so that optimizers and
-/// records find them. Scales that are all 0 are not set yet. Their first use sets them, because
-/// only the layer knows the weight into which a norm is folded.
+/// records find them. Scales that are all 0 and were never set are not set yet. Their first use sets
+/// them, because only the layer knows the weight into which a norm is folded. Scales that were set and
+/// became 0 are an error: to set them again would hide what went wrong.
 #[derive(Clone)]
 pub(crate) struct FakeWeight {
     scheme: QuantizationScheme,
@@ -32,6 +34,8 @@ pub(crate) struct FakeWeight {
     scale: Param<Tensor>,
     /// `[groups]`, whole numbers; `None` if the scheme is symmetric.
     zero_point: Option<Param<Tensor>>,
+    /// Whether the scales were seen set. Clones share it, as they share the variables.
+    was_set: Arc<AtomicBool>,
 }
 
 /// Attaches a [`FakeWeight`] for `choice` to `param`.
@@ -76,7 +80,8 @@ impl FakeWeight {
             }
         };
         let phase = Phase::Observe;
-        Ok(Self { scheme, calibration, scale_source, phase, scale: zeros()?, zero_point })
+        let (scale, was_set) = (zeros()?, Arc::default());
+        Ok(Self { scheme, calibration, scale_source, phase, scale, zero_point, was_set })
     }
 
     /// The attachment of `param`, if its phase quantizes.
@@ -117,24 +122,47 @@ impl FakeWeight {
         if self.scale_source == ScaleSource::Range && self.phase == Phase::FakeQuant {
             return found();
         }
-        let scales = stored(&self.scale);
-        if scales.iter().all(|&scale| scale == 0.0) {
-            let found = found()?;
-            self.store(&found).map_err(WeightError::Tensor)?;
-            return Ok(found);
+        if let Some(set) = self.set_params()? {
+            return Ok(set);
         }
+        let found = found()?;
+        self.store(&found).map_err(WeightError::Tensor)?;
+        Ok(found)
+    }
+
+    /// The scales and zero points that are kept; `None` if they are not set yet.
+    ///
+    /// # Errors
+    /// A scale that quantizes nothing, a scale of 0 that was set before included, or a zero point that is
+    /// not a code.
+    pub(crate) fn set_params(&self) -> Result<Option<Vec<QuantParams>>, WeightError> {
+        let (grid, scales) = (self.scheme.grid(), stored(&self.scale));
+        if scales.iter().all(|&scale| scale == 0.0) && !self.was_set.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.was_set.store(true, Ordering::Relaxed);
         let zero_points = self.zero_point.as_ref().map(stored);
         let param = |(group, &scale): (usize, &f32)| {
             let scale = grid.store(scale).map_err(|source| WeightError::Scale { group, source })?;
-            let zero_point = zero_points.as_ref().map_or(0, |all| all[group] as i8);
+            let zero_point = zero_points.as_ref().map_or(0.0, |all| all[group]);
+            let zero_point = code(grid, zero_point).ok_or_else(|| {
+                let reason = format!("group {group}: the zero point {zero_point} is not a code");
+                WeightError::Tensor(TensorError::Storage(reason))
+            })?;
             QuantParams::new(scale, zero_point)
                 .map_err(|source| WeightError::Scale { group, source })
         };
-        scales.iter().enumerate().map(param).collect()
+        scales.iter().enumerate().map(param).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Takes the scales that a record has given, whatever was set before.
+    pub(crate) fn loaded(&mut self) {
+        self.was_set = Arc::default();
     }
 
     fn store(&self, params: &[QuantParams]) -> Result<(), TensorError> {
         set(&self.scale, params.iter().map(|params| params.scale()).collect())?;
+        self.was_set.store(true, Ordering::Relaxed);
         let Some(zero_point) = &self.zero_point else { return Ok(()) };
         set(zero_point, params.iter().map(|params| params.zero_point().into()).collect())
     }
@@ -160,6 +188,12 @@ impl Walk for FakeWeight {
             zero_point.walk_mut(&mut walker.attached("zero_point"));
         }
     }
+}
+
+/// The code that `value` is, if it is one.
+fn code(grid: Grid, value: f32) -> Option<i8> {
+    let (qmin, qmax) = grid.code_range();
+    (qmin..=qmax).find(|&code| code as f32 == value).map(|code| code as i8)
 }
 
 fn stored(param: &Param<Tensor>) -> Vec<f32> {

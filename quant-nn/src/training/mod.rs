@@ -55,7 +55,7 @@
 //! training gives the bits of uninterrupted training.
 //!
 //! This room imports `layers` (to fold norms) and asks `backend::candle` for variables. Start
-//! reading in `qat.rs`; `weight.rs` and `activation.rs` hold what training attaches to a model.
+//! reading in `qat/mod.rs`; `weight.rs` and `activation.rs` hold what training attaches to a model.
 
 mod loss;
 mod optimizer;

@@ -162,7 +162,7 @@ impl<T: FloatTensor> Walk for Param<T> {
             State::Quantized(tensor, _) => tensor.into(),
         });
         if let Some(attached) = self.attached.as_dyn() {
-            attached.walk(walker);
+            walker.attachment(attached);
         }
     }
 

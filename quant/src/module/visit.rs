@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::id::ParamId;
 use super::leaf::StateLeaf;
 use super::view::ParamView;
-use super::walk::{Leaves, Site, Walk, walk};
+use super::walk::{Attachment, Leaves, Site, Walk, walk};
 use crate::scheme::{Axis, QuantizationScheme, element_count};
 
 /// Sees the parameters of a model.
@@ -91,6 +91,22 @@ pub fn for_each_state(module: &(impl Walk + ?Sized), f: impl FnMut(Site<'_>, &dy
         }
     }
     walk(module, &mut EachState(f));
+}
+
+/// Calls `f` with the attachment of every parameter of `module` that has one.
+pub fn for_each_attachment(
+    module: &(impl Walk + ?Sized),
+    f: impl FnMut(Site<'_>, &dyn Attachment),
+) {
+    struct EachAttachment<F>(F);
+    impl<F: FnMut(Site<'_>, &dyn Attachment)> Leaves for EachAttachment<F> {
+        fn param(&mut self, _site: Site<'_>, _param: ParamView<'_>) {}
+
+        fn attachment(&mut self, site: Site<'_>, attachment: &dyn Attachment) {
+            (self.0)(site, attachment);
+        }
+    }
+    walk(module, &mut EachAttachment(f));
 }
 
 pub(crate) fn visit(module: &(impl Walk + ?Sized), visitor: &mut dyn ModuleVisitor) {

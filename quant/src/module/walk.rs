@@ -99,6 +99,9 @@ pub trait Leaves {
 
     /// Receives a state leaf.
     fn state(&mut self, _site: Site<'_>, _leaf: &dyn StateLeaf) {}
+
+    /// Receives the attachment of a parameter, after the parameter and before its own leaves.
+    fn attachment(&mut self, _site: Site<'_>, _attachment: &dyn Attachment) {}
 }
 
 /// Receives the leaves of a walk in place.
@@ -310,6 +313,13 @@ impl Walker<'_> {
     pub fn state(&mut self, leaf: &dyn StateLeaf) {
         let (site, leaves) = self.site();
         leaves.state(site, leaf);
+    }
+
+    /// Shows the attachment of the parameter at the path of this walker, and what it keeps.
+    pub(crate) fn attachment(&mut self, attachment: &dyn Attachment) {
+        let (site, leaves) = self.site();
+        leaves.attachment(site, attachment);
+        attachment.walk(self);
     }
 
     #[cfg(feature = "std")]

@@ -1,10 +1,14 @@
 //! Shared by the tests of models whose tensors are candle's: random values, bits, and how to train.
 
+mod mlp;
+
 use candle_core::{Device, Tensor, Var};
 use ndarray::{ArrayD, IxDyn};
 use quant::Recipe;
 use quant::scheme::ActivationScheme;
 use quant_nn::training::{QatOptions, ScaleSource};
+
+pub use mlp::{Mlp, set, step, variable};
 
 /// Scales of weights and activations are learned.
 pub const LEARNED: QatOptions = QatOptions::new().activation_scales(ScaleSource::Learned);

@@ -1,7 +1,7 @@
 //! The phases of training, what is saved of it, and what goes wrong.
 
 use candle_core::{DType, Device, Tensor, Var};
-use candle_tests::{LEARNED, RANGES, bits, check_gradient, tensor, values, var};
+use candle_tests::{LEARNED, Mlp, RANGES, bits, check_gradient, set, step, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
 use quant::activation::{ActivationError, ActivationMode};
 use quant::quantize::WeightError;
@@ -15,25 +15,6 @@ use quant_nn::training::{
 };
 use quant_nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, FoldNorms, ForwardError, Linear};
 use tests::errors::chain;
-
-#[derive(Clone, Debug, Module)]
-struct Mlp {
-    fc1: Linear<Var>,
-    fc2: Linear<Var>,
-}
-
-impl Mlp {
-    fn new(seed: u32) -> Self {
-        let layer = |outputs: usize, inputs: usize, seed: u32| {
-            Linear::new(var(&[outputs, inputs], seed), Some(var(&[outputs], seed + 1))).unwrap()
-        };
-        Self { fc1: layer(9, 6, seed), fc2: layer(4, 9, seed + 2) }
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor, ForwardError> {
-        self.fc2.forward(&self.fc1.forward(x)?.relu().unwrap())
-    }
-}
 
 fn recipe(scheme: &str) -> Recipe {
     candle_tests::recipe(scheme, ActivationScheme::STATIC)
@@ -114,13 +95,6 @@ fn ranges_move_in_training_until_they_are_frozen() {
     let before = mode(&qat);
     qat.train(|model| model.forward(&large)).unwrap();
     assert_eq!(mode(&qat), before);
-}
-
-/// One step of training; the gradients of everything.
-fn step(qat: &Qat<Mlp>, seed: u32) -> candle_core::backprop::GradStore {
-    let scores = qat.train(|model| model.forward(&tensor(&[8, 6], seed))).unwrap();
-    let labels: Vec<u32> = (0..8).map(|i| (i + seed) % 4).collect();
-    cross_entropy(&scores, &labels).unwrap().backward().unwrap()
 }
 
 #[test]
@@ -265,23 +239,7 @@ fn bad_numbers_are_errors_with_the_layer() {
     qat.model().forward(&x).unwrap();
 
     // An optimizer of one's own may do what ours do not.
-    let set = |path: &str, value: f32| {
-        struct Find<'a>(&'a str, Option<Var>);
-        impl quant::module::ModuleVisitor for Find<'_> {
-            fn visit_float(&mut self, id: quant::ParamId, param: quant::module::ParamView<'_>) {
-                if id == *self.0 {
-                    self.1 = param
-                        .downcast_ref::<Var>()
-                        .cloned()
-                        .or_else(|| Var::from_tensor(param.downcast_ref::<Tensor>()?).ok());
-                }
-            }
-        }
-        let mut find = Find(path, None);
-        qat.model().visit(&mut find);
-        let scale = find.1.unwrap();
-        scale.set(&Tensor::full(value, scale.dims(), &Device::Cpu).unwrap()).unwrap();
-    };
+    let set = |path: &str, value: f32| set(&qat, path, value);
     set("fc1.weight.scale", -0.5);
     let error = qat.model().forward(&x).unwrap_err();
     assert!(matches!(error, ForwardError::Weight { source: WeightError::Scale { .. }, .. }));

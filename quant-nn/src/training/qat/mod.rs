@@ -1,8 +1,8 @@
 //! Quantization-aware training: a model, and the phases it goes through.
 
-use core::fmt;
+mod error;
 
-use crate::layers::{FoldError, FoldNorms};
+use crate::layers::FoldNorms;
 use crate::train_state::phase::Phase;
 use crate::train_state::scale::ScaleSource;
 use crate::train_state::train_mode::{Updates, with_updates};
@@ -10,14 +10,15 @@ use crate::train_state::weight::FakeWeight;
 use crate::train_state::{activation, weight};
 use quant::Module;
 use quant::ParamId;
-use quant::RecordError;
-use quant::activation::{ConvertError, convert, for_each_activation, for_each_activation_mut};
+use quant::Recipe;
+use quant::activation::{convert, for_each_activation, for_each_activation_mut};
 use quant::calibration::{CalibrationMethod, MovingAverageCalibration};
-use quant::module::{ParamMut, Walk, for_each_mut};
+use quant::module::{ParamMut, Walk, for_each_attachment, for_each_mut};
 use quant::quantize::{WeightError, choices, prepare};
 use quant::record::{Record, RecordState};
-use quant::tensor::{QuantizedTensor, TensorError};
-use quant::{QuantizeError, Recipe};
+use quant::tensor::QuantizedTensor;
+
+pub use error::QatError;
 
 /// Where the scales of weights and activations come from while they are trained.
 ///
@@ -178,7 +179,7 @@ impl<M: Walk> Qat<M> {
             return Err(error);
         }
         self.phase = phase;
-        set_weights_phase(&mut self.model, phase);
+        for_each_weight_mut(&mut self.model, |fake| fake.set_phase(phase));
         Ok(())
     }
 
@@ -230,8 +231,9 @@ impl<M: Walk> Qat<M> {
     /// observers below `model`, and the state of the optimizer below `optimizer`.
     ///
     /// # Errors
-    /// Two parameters of one path.
+    /// Two parameters of one path, or a scale that [`restore`](Self::restore) would refuse.
     pub fn checkpoint(&self, optimizer: &impl Walk) -> Result<Record, QatError> {
+        check_scales(&self.model)?;
         let mut checkpoint = Record::new();
         checkpoint.insert_metadata(PHASE, self.phase.name());
         let parts = [
@@ -253,7 +255,8 @@ impl<M: Walk> Qat<M> {
     /// Resumes from a [checkpoint](Self::checkpoint), with an optimizer made for this model.
     ///
     /// # Errors
-    /// A record that is not a checkpoint, or is one of another model, recipe or options.
+    /// A record that is not a checkpoint, or is one of another model, recipe or options; a scale of a
+    /// weight or an input that is not positive and normal in its type.
     pub fn restore<O: Walk>(self, optimizer: O, checkpoint: Record) -> Result<(Self, O), QatError> {
         let named = checkpoint.metadata().get(PHASE);
         let phase = named.and_then(|name| Phase::ALL.into_iter().find(|p| p.name() == name));
@@ -275,23 +278,50 @@ impl<M: Walk> Qat<M> {
         }
         let mut model = self.model.load_record(own).map_err(QatError::Record)?;
         let optimizer = optimizer.load_record(of_optimizer).map_err(QatError::Record)?;
-        set_weights_phase(&mut model, phase);
+        for_each_weight_mut(&mut model, |fake| {
+            fake.set_phase(phase);
+            fake.loaded();
+        });
         let mut other = None;
         for_each_activation(&model, |site, activation| {
             if activation::phase(activation).is_some_and(|own| own != phase) {
                 other = Some(QatError::MixedPhases { id: site.path.into() });
             }
         });
-        other.map_or(Ok((Self { model, phase }, optimizer)), Err)
+        other.map_or(Ok(()), Err)?;
+        check_scales(&model)?;
+        Ok((Self { model, phase }, optimizer))
     }
 }
 
-fn set_weights_phase(model: &mut impl Walk, phase: Phase) {
+/// Calls `f` with what training attached to each weight.
+fn for_each_weight_mut(model: &mut impl Walk, mut f: impl FnMut(&mut FakeWeight)) {
     for_each_mut(model, |_, param| {
         if let Some(fake) = param.attached_mut().and_then(|it| it.downcast_mut::<FakeWeight>()) {
-            fake.set_phase(phase);
+            f(fake);
         }
     });
+}
+
+/// Checks every scale that training keeps: those of weights are valid or not set yet, those of inputs are
+/// valid from the phase on that uses them.
+fn check_scales(model: &impl Walk) -> Result<(), QatError> {
+    let mut checked = Ok(());
+    for_each_attachment(model, |site, attachment| {
+        if let (Ok(()), Some(fake)) = (&checked, attachment.downcast_ref::<FakeWeight>()) {
+            let id = || site.path.into();
+            checked =
+                fake.set_params().map(drop).map_err(|source| QatError::Weight { id: id(), source });
+        }
+    });
+    for_each_activation(model, |site, it| {
+        if checked.is_ok() {
+            let id = || site.path.into();
+            checked =
+                activation::check_scale(it).map_err(|source| QatError::Scale { id: id(), source });
+        }
+    });
+    checked
 }
 
 /// The quantized tensor of a parameter in training; `None` for any other parameter.
@@ -312,95 +342,5 @@ fn split(id: &ParamId) -> (&'static str, ParamId) {
         (_, Some(path)) => (OPTIMIZER, path.into()),
         // Loading the model reports it as unexpected.
         _ => (MODEL, path.into()),
-    }
-}
-
-/// Training cannot begin, enter a phase, or end.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum QatError {
-    /// The recipe does not fit the model.
-    Recipe(QuantizeError),
-    /// The recipe quantizes no parameter of the model.
-    Nothing,
-    /// The scales of a weight or an activation cannot be trained.
-    Untrainable {
-        /// The path of the weight or of the activation quantizer.
-        id: ParamId,
-        /// What is wrong with its storage.
-        source: TensorError,
-    },
-    /// The call belongs to another phase.
-    Phase {
-        /// The phase of the training.
-        found: Phase,
-        /// The phase from which the call is possible.
-        needed: Phase,
-        /// The phase that the call enters.
-        to: Phase,
-    },
-    /// Activations that are to be static observed no values: all of them.
-    Unreached(Vec<ParamId>),
-    /// A norm cannot be folded.
-    Fold(FoldError),
-    /// A weight cannot be quantized.
-    Weight {
-        /// The path of the weight.
-        id: ParamId,
-        /// Which of its values or scales cannot be quantized.
-        source: WeightError,
-    },
-    /// An activation cannot be made static.
-    Convert(ConvertError),
-    /// A record cannot be written or loaded.
-    Record(RecordError),
-    /// The record is not a checkpoint: it does not name a phase.
-    NoCheckpoint,
-    /// The phase of an activation in the checkpoint is not that of the model.
-    MixedPhases {
-        /// The path of the activation quantizer.
-        id: ParamId,
-    },
-}
-
-impl fmt::Display for QatError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Recipe(_) => f.write_str("the recipe does not fit the model"),
-            Self::Nothing => f.write_str("the recipe quantizes no parameter of the model"),
-            Self::Untrainable { id, .. } => write!(f, "{id}: cannot be trained with quantization"),
-            Self::Phase { found, needed, to } => {
-                write!(f, "`{to}` follows the phase `{needed}`, but training is in `{found}`")
-            }
-            Self::Unreached(ids) => {
-                for (i, id) in ids.iter().enumerate() {
-                    write!(f, "{}{id}", if i == 0 { "" } else { ", " })?;
-                }
-                f.write_str(": no training data reached this input")
-            }
-            Self::Fold(error) => error.fmt(f),
-            Self::Weight { id, .. } => write!(f, "{id}: the weight cannot be quantized"),
-            Self::Convert(error) => error.fmt(f),
-            Self::Record(error) => error.fmt(f),
-            Self::NoCheckpoint => f.write_str("the record is not a checkpoint of a training"),
-            Self::MixedPhases { id } => {
-                write!(f, "{id}: the checkpoint has this input in another phase than the model")
-            }
-        }
-    }
-}
-
-impl core::error::Error for QatError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Recipe(error) => Some(error),
-            Self::Untrainable { source, .. } => Some(source),
-            Self::Weight { source, .. } => Some(source),
-            // Printed as this error, so the next layer is the source of that error.
-            Self::Fold(error) => error.source(),
-            Self::Convert(error) => error.source(),
-            Self::Record(error) => error.source(),
-            _ => None,
-        }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Each step looks up the variables of the model by path. So a model may be loaded, mapped or put
 //! into training between steps, and the step changes the variables in use.
+//!
+//! A step computes everything before it changes anything, so that an error leaves the last good state.
 
-use core::fmt;
+mod error;
+
 use std::collections::BTreeMap;
 
 use candle_core::backprop::GradStore;
@@ -12,9 +15,11 @@ use candle_core::{Error, Tensor, Var};
 use crate::train_state::variable;
 use quant::FloatTensor;
 use quant::module::{Walk, for_each};
-use quant::scheme::NonFinite;
+use quant::scheme::{NonFinite, QuantParams};
 use quant::{Param, ParamId};
 use quant_kernels::Kernel;
+
+pub use error::OptimizerError;
 
 /// A variable of a model.
 struct Trainable {
@@ -39,17 +44,15 @@ impl Trainable {
     /// The gradient, if there is one.
     fn gradient(&self, gradients: &GradStore) -> Result<Option<Tensor>, OptimizerError> {
         let Some(gradient) = gradients.get(self.var.as_tensor()) else { return Ok(None) };
-        let values = FloatTensor::values(gradient);
-        Kernel::current()
-            .min_max(&values)
+        check_finite(gradient)
             .map_err(|source| OptimizerError::NonFinite { id: self.id.clone(), source })?;
         Ok(Some(gradient.detach()))
     }
 
-    /// Moves the variable by `-rate · direction`. A learned scale is multiplied by `1 - rate ·
+    /// The variable moved by `-rate · direction`. A learned scale is multiplied by `1 - rate ·
     /// direction`, clamped to `0.5 ..= 2`: scales differ by orders of magnitude, and must stay
     /// positive.
-    fn step(&self, direction: &Tensor, rate: f64) -> Result<(), OptimizerError> {
+    fn moved(&self, direction: &Tensor, rate: f64) -> Result<Tensor, OptimizerError> {
         let now = self.var.as_detached_tensor();
         let moved = || {
             if self.is_scale {
@@ -58,7 +61,24 @@ impl Trainable {
                 now.sub(&(direction * rate)?)
             }
         };
-        moved().and_then(|moved| self.var.set(&moved)).map_err(|e| self.failed(&e))
+        moved().map_err(|e| self.failed(&e))
+    }
+
+    /// Checks that the variable can take this value.
+    fn check(&self, value: &Tensor) -> Result<(), OptimizerError> {
+        if self.is_scale {
+            for &scale in FloatTensor::values(value).iter() {
+                QuantParams::new(scale, 0)
+                    .map_err(|source| OptimizerError::Scale { id: self.id.clone(), source })?;
+            }
+            return Ok(());
+        }
+        self.check_finite(value)
+    }
+
+    fn check_finite(&self, value: &Tensor) -> Result<(), OptimizerError> {
+        check_finite(value)
+            .map_err(|source| OptimizerError::Diverged { id: self.id.clone(), source })
     }
 
     fn failed(&self, error: &Error) -> OptimizerError {
@@ -66,20 +86,51 @@ impl Trainable {
     }
 }
 
-/// Moves every variable of a model that has a gradient, by `rate` times the direction that
-/// `direction` computes from the gradient.
-fn descend(
+fn check_finite(tensor: &Tensor) -> Result<(), NonFinite> {
+    Kernel::current().min_max(&FloatTensor::values(tensor)).map(drop)
+}
+
+/// What a step makes of a variable.
+struct Update<const N: usize> {
+    it: Trainable,
+    value: Tensor,
+    /// What the optimizer keeps of the variable.
+    states: [Tensor; N],
+}
+
+/// What a step by `rate` makes of every variable of a model that has a gradient. `direction` computes
+/// the direction, and the new state of the optimizer, from the gradient.
+fn updates<const N: usize>(
     model: &(impl Walk + ?Sized),
     gradients: &GradStore,
     rate: f64,
-    mut direction: impl FnMut(&Trainable, Tensor) -> Result<Tensor, OptimizerError>,
-) -> Result<(), OptimizerError> {
-    for it in trainables(model) {
-        if let Some(gradient) = it.gradient(gradients)? {
-            it.step(&direction(&it, gradient)?, rate)?;
-        }
+    mut direction: impl FnMut(&Trainable, Tensor) -> Result<(Tensor, [Tensor; N]), OptimizerError>,
+) -> Result<Vec<Update<N>>, OptimizerError> {
+    if !rate.is_finite() {
+        return Err(OptimizerError::Rate { rate });
     }
-    Ok(())
+    let mut updates = Vec::new();
+    for it in trainables(model) {
+        let Some(gradient) = it.gradient(gradients)? else { continue };
+        let (direction, states) = direction(&it, gradient)?;
+        let value = it.moved(&direction, rate)?;
+        it.check(&value)?;
+        states.iter().try_for_each(|state| it.check_finite(state))?;
+        updates.push(Update { it, value, states });
+    }
+    Ok(updates)
+}
+
+impl<const N: usize> Update<N> {
+    /// Writes the variable, and its state into `kept`.
+    fn write(self, kept: [&mut PerParam; N]) -> Result<(), OptimizerError> {
+        let Self { it, value, states } = self;
+        it.var.set(&value).map_err(|e| it.failed(&e))?;
+        for (kept, state) in kept.into_iter().zip(states) {
+            *state_mut(kept, &it)? = state;
+        }
+        Ok(())
+    }
 }
 
 /// A tensor of zeros for each variable of a model.
@@ -95,10 +146,16 @@ fn zeros(model: &(impl Walk + ?Sized)) -> Result<PerParam, OptimizerError> {
 }
 
 /// The state of a variable.
-fn state_of<'a>(all: &'a mut PerParam, it: &Trainable) -> Result<&'a mut Tensor, OptimizerError> {
+fn state<'a>(all: &'a PerParam, it: &Trainable) -> Result<&'a Tensor, OptimizerError> {
+    all.get(it.id.as_str())
+        .and_then(Param::as_float)
+        .filter(|tensor| tensor.shape() == it.var.as_tensor().shape())
+        .ok_or_else(|| OptimizerError::UnknownParam { id: it.id.clone() })
+}
+
+fn state_mut<'a>(all: &'a mut PerParam, it: &Trainable) -> Result<&'a mut Tensor, OptimizerError> {
     all.get_mut(it.id.as_str())
         .and_then(Param::as_float_mut)
-        .filter(|tensor| tensor.shape() == it.var.as_tensor().shape())
         .ok_or_else(|| OptimizerError::UnknownParam { id: it.id.clone() })
 }
 
@@ -130,35 +187,39 @@ impl Adam {
         Ok(Self { first, second, powers: Param::new([1.0; 2]) })
     }
 
-    /// Moves every variable that has a gradient.
+    /// Moves every variable that has a gradient. It takes memory for the new values of all of them.
     ///
     /// # Errors
-    /// A variable that the optimizer was not made for, a gradient that is not finite, or a failing
-    /// device. Variables before it have moved.
+    /// A rate that is not finite; a variable that the optimizer was not made for; a gradient that is not
+    /// finite; a step that would make a variable infinite, or a learned scale 0. Then nothing has
+    /// changed: the variables and the optimizer are those of the step before. A failing device is an
+    /// error, too, and may fail when some variables are written.
     pub fn step(
         &mut self,
         model: &(impl Walk + ?Sized),
         gradients: &GradStore,
         rate: f64,
     ) -> Result<(), OptimizerError> {
-        let powers = self.powers.as_float_mut().ok_or(OptimizerError::Quantized)?;
+        let mut powers = *self.powers.as_float().ok_or(OptimizerError::Quantized)?;
         for (power, beta) in powers.iter_mut().zip(BETA) {
             *power *= beta as f32;
         }
         let [one, two] = powers.map(|power| 1.0 / (1.0 - f64::from(power)));
-        descend(model, gradients, rate, |it, g| {
-            let m = state_of(&mut self.first, it)?;
-            let v = state_of(&mut self.second, it)?;
+        let updates = updates(model, gradients, rate, |it, g| {
+            let (m, v) = (state(&self.first, it)?, state(&self.second, it)?);
             let moved = || -> candle_core::Result<_> {
-                let m = ((&*m * BETA[0])? + (&g * (1.0 - BETA[0]))?)?;
-                let v = ((&*v * BETA[1])? + (g.sqr()? * (1.0 - BETA[1]))?)?;
+                let m = ((m * BETA[0])? + (&g * (1.0 - BETA[0]))?)?;
+                let v = ((v * BETA[1])? + (g.sqr()? * (1.0 - BETA[1]))?)?;
                 let direction = ((&m * one)? / ((&v * two)?.sqrt()? + EPSILON)?)?;
-                Ok((m, v, direction))
+                Ok((direction, [m, v]))
             };
-            let (new_m, new_v, direction) = moved().map_err(|e| it.failed(&e))?;
-            (*m, *v) = (new_m, new_v);
-            Ok(direction)
-        })
+            moved().map_err(|e| it.failed(&e))
+        })?;
+        for update in updates {
+            update.write([&mut self.first, &mut self.second])?;
+        }
+        self.powers = Param::new(powers);
+        Ok(())
     }
 }
 
@@ -190,68 +251,20 @@ impl Sgd {
         gradients: &GradStore,
         rate: f64,
     ) -> Result<(), OptimizerError> {
-        descend(model, gradients, rate, |it, g| {
-            let velocity = state_of(&mut self.velocity, it)?;
-            let moved = (&*velocity * self.momentum).and_then(|v| v + &g);
-            *velocity = moved.map_err(|e| it.failed(&e))?;
-            if it.is_scale {
-                // `step` multiplies by the scale.
-                velocity.div(&it.var.as_detached_tensor()).map_err(|e| it.failed(&e))
-            } else {
-                Ok(velocity.clone())
-            }
-        })
-    }
-}
-
-/// A step cannot be made.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum OptimizerError {
-    /// The model has no parameter that is a variable of candle.
-    NoVariables,
-    /// The model that the optimizer was made for has no such variable, or one of another shape.
-    UnknownParam {
-        /// The variable.
-        id: ParamId,
-    },
-    /// A gradient is NaN or infinite.
-    NonFinite {
-        /// The variable.
-        id: ParamId,
-        /// The value, and its position in the gradient.
-        source: NonFinite,
-    },
-    /// The optimizer's own state was quantized.
-    Quantized,
-    /// An operation of candle failed.
-    Backend {
-        /// The variable.
-        id: ParamId,
-        /// The message of candle.
-        reason: String,
-    },
-}
-
-impl fmt::Display for OptimizerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoVariables => f.write_str("the model has no parameter that is a variable"),
-            Self::UnknownParam { id } => {
-                write!(f, "{id}: the optimizer was made for a model without this variable")
-            }
-            Self::NonFinite { id, .. } => write!(f, "{id}: the gradient is not finite"),
-            Self::Quantized => f.write_str("the optimizer's state is quantized"),
-            Self::Backend { id, reason } => write!(f, "{id}: {reason}"),
-        }
-    }
-}
-
-impl core::error::Error for OptimizerError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::NonFinite { source, .. } => Some(source),
-            _ => None,
-        }
+        let updates = updates(model, gradients, rate, |it, g| {
+            let velocity = state(&self.velocity, it)?;
+            let moved = || -> candle_core::Result<_> {
+                let velocity = ((velocity * self.momentum)? + &g)?;
+                // A scale is multiplied: `moved` multiplies by it what is divided here.
+                let direction = if it.is_scale {
+                    velocity.div(&it.var.as_detached_tensor())?
+                } else {
+                    velocity.clone()
+                };
+                Ok((direction, [velocity]))
+            };
+            moved().map_err(|e| it.failed(&e))
+        })?;
+        updates.into_iter().try_for_each(|update| update.write([&mut self.velocity]))
     }
 }
