@@ -56,6 +56,51 @@ impl Decoder {
 }
 
 #[test]
+fn padding_beyond_the_memory_is_an_error_in_floats_and_in_integers() {
+    fn check<M: Module + Clone>(
+        layer: M,
+        forward: impl Fn(&M) -> Result<ArrayD<f32>, ForwardError>,
+    ) {
+        let integers = || {
+            let recipe = recipe("per-channel-symmetric-int8", ActivationScheme::DYNAMIC);
+            layer.clone().quantize(&recipe).unwrap()
+        };
+        for layer in [layer.clone(), integers()] {
+            let error = forward(&layer).unwrap_err();
+            assert!(matches!(error, ForwardError::Shape { .. }), "{error}");
+        }
+    }
+    let most = usize::MAX;
+    let (image, sequence) = (random(&[2, 3, 4, 4], 1), random(&[2, 3, 4], 2));
+    // Beyond isize::MAX bytes; beyond usize when channels and images are counted; and beyond usize alone.
+    for padding in [most / 4, most / 8, most / 40, most / 64, most - 3] {
+        for sides in [[padding / 2, padding / 2], [padding, 0], [0, padding]] {
+            let options = Conv2dOptions::new().padding_sides([[1, 1], sides]);
+            let layer = Conv2d::new(random(&[2, 3, 3, 3], 3), None, options).unwrap();
+            check(layer, |layer| layer.forward(&image));
+            let options = Conv1dOptions::new().padding_sides(sides);
+            let layer = Conv1d::new(random(&[2, 3, 3], 3), None, options).unwrap();
+            check(layer, |layer| layer.forward(&sequence));
+        }
+        let options = ConvTranspose2dOptions::new().stride([1, padding]);
+        let layer = ConvTranspose2d::new(random(&[3, 2, 3, 3], 3), None, options).unwrap();
+        check(layer, |layer| layer.forward(&image));
+        let options = ConvTranspose1dOptions::new().dilation(padding);
+        let layer = ConvTranspose1d::new(random(&[3, 2, 3], 3), None, options).unwrap();
+        check(layer, |layer| layer.forward(&sequence));
+    }
+    // The result would fit, and the im2col matrix would not.
+    let options = Conv2dOptions::new().padding([1 << 28, 1 << 28]).stride([2, 2]);
+    let layer = Conv2d::new(random(&[1, 1, 9, 9], 3), None, options).unwrap();
+    assert!(layer.forward(&random(&[1, 1, 4, 4], 1)).is_err());
+    // No image at all.
+    let options = Conv2dOptions::new().padding([most / 8, most / 8]);
+    let layer = Conv2d::new(random(&[2, 3, 3, 3], 3), None, options).unwrap();
+    let error = layer.forward(&random(&[0, 3, 4, 4], 1)).unwrap_err();
+    assert!(chain(&error).contains("fits into memory"), "{}", chain(&error));
+}
+
+#[test]
 fn a_decoder_is_planned_quantized_saved_loaded_and_run() {
     let (decoder, x) = (Decoder::new(random), random(&[2, 3, 5], 7));
     let float = decoder.forward(&x).unwrap();

@@ -124,12 +124,29 @@ impl ConvGeometry {
         match output.filter(|_| images.channels == shape.in_channels) {
             Some(output) => {
                 let Images { batch, size, .. } = images;
-                Ok(Self { batch, size, shape, output, axes: of.axes })
+                let geometry = Self { batch, size, shape, output, axes: of.axes };
+                geometry.check(geometry.output_dims(), of)
             }
             None => {
                 Err(of.input_error(shape.in_channels, "that holds the kernel", shape.kernel_size))
             }
         }
+    }
+
+    /// Checks that the result, of shape `result`, and the im2col matrix of an image can be in memory, so that
+    /// no later product of sizes overflows.
+    fn check(self, result: Vec<usize>, of: Shapes<'_>) -> Result<Self, ForwardError> {
+        let ConvShape { in_channels, groups, kernel_size: [height, width], .. } = self.shape;
+        let columns = [in_channels / groups, height, width, self.output[0], self.output[1]];
+        if fits_into_memory(&result) && fits_into_memory(&columns) {
+            return Ok(self);
+        }
+        let Shapes { axes, options, .. } = of;
+        let expected = format!(
+            "an input of shape [batch, channels, {}] whose result fits into memory, with {options:?}",
+            axes.names()
+        );
+        Err(of.layer.shape_error(expected, of.x))
     }
 
     /// The shape of the result: `[batch, out, height, width]`, or `[batch, out, length]`.
@@ -191,7 +208,11 @@ impl ConvTransposeGeometry {
         let output = Some(shape).filter(can_be_transposed);
         let output = output.and_then(|shape| shape.output_size(images.size));
         match output.filter(|_| images.channels == shape.in_channels) {
-            Some(output) => Ok(Self { shape, adjoint: adjoint(shape, images, output, of.axes) }),
+            Some(output) => {
+                let geometry = Self { shape, adjoint: adjoint(shape, images, output, of.axes) };
+                geometry.adjoint.check(geometry.output_dims(), of)?;
+                Ok(geometry)
+            }
             None => {
                 let what = "with an output by the kernel";
                 Err(of.input_error(shape.in_channels, what, shape.kernel_size))
@@ -263,6 +284,14 @@ fn conv_transpose_shape(
         dilation,
         groups,
     })
+}
+
+/// Whether an array of floats of this shape can be in memory. Axes of length 0 count as 1, because array
+/// types multiply all others.
+fn fits_into_memory(shape: &[usize]) -> bool {
+    let most = isize::MAX as usize / size_of::<f32>();
+    let len = shape.iter().try_fold(1usize, |len, &extent| len.checked_mul(extent.max(1)));
+    len.is_some_and(|len| len <= most)
 }
 
 /// Whether a convolution of this shape is defined for any image.
