@@ -239,6 +239,27 @@ fn a_hostile_state_is_an_error_with_the_path() {
 }
 
 #[test]
+fn a_saved_average_that_is_not_finite_is_refused_with_the_path() {
+    let average = "moving-average".parse().unwrap();
+    let recipe = int8(ActivationScheme::STATIC).activation_calibration(average);
+    let net = Net::new().quantize_weights(recipe.clone()).unwrap();
+    let net = net.calibrate(&recipe, [batch(1.0)], |net, x| net.forward(&x)).unwrap();
+    let good = quant::record::Record::from_module(&net).unwrap();
+    assert!(Net::new().load_record(good.clone()).is_ok());
+    let state = good.states()[0].clone();
+    // The two averages are the last eight bytes.
+    for (from_end, value) in [(4, f32::NAN), (4, f32::INFINITY), (8, f32::NEG_INFINITY)] {
+        let (mut record, mut state) = (good.clone(), state.clone());
+        let at = state.data.len() - from_end;
+        state.data[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        record.insert_state(state);
+        let error = Net::new().load_record(record).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("first.input") && text.contains("not finite"), "{text}");
+    }
+}
+
+#[test]
 fn observers_are_shared_with_no_clone() {
     let recipe = Recipe::new().activations(ActivationScheme::STATIC);
     let one = ActivationQuantizer::new().prepare(&recipe).unwrap();

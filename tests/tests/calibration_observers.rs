@@ -265,6 +265,39 @@ fn damaged_histograms_are_refused() {
 }
 
 #[test]
+fn averages_of_batches_at_both_ends_of_f32_are_finite() {
+    let range = |constant: f32, batches: &[&[f32]]| {
+        let calibration = MovingAverageCalibration::new(constant).unwrap();
+        let observer = seen(calibration.observer(), batches);
+        let text = serde_json::to_string(&observer).unwrap();
+        assert_eq!(serde_json::from_str(&text).ok(), Some(observer), "{text}");
+        calibration.range(&observer, AFFINE8).unwrap()
+    };
+    let far = range(0.01, &[&[-3e38], &[3e38]]);
+    assert_eq!(far.hi(), 0.0);
+    assert!((far.lo() / -2.94e38 - 1.0).abs() < 1e-6, "{far:?}");
+    for constant in [f32::MIN_POSITIVE, 0.01, 0.5, 0.99, 1.0] {
+        for ends in [[f32::MIN, f32::MAX], [f32::MAX, f32::MIN], [-3e38, f32::MAX]] {
+            let [first, last] = ends.map(|end| [end]);
+            range(constant, &[&first, &last, &first, &last]);
+        }
+    }
+    // The second batch takes the place of the first.
+    assert_eq!(range(1.0, &[&[f32::MIN], &[f32::MAX]]), Range::new(0.0, f32::MAX).unwrap());
+}
+
+#[test]
+fn averages_with_a_constant_out_of_range_are_refused() {
+    for constant in ["0.0", "-0.5", "1.5"] {
+        let text = format!(
+            r#"{{"moving-average":{{"constant":{constant},"batches":1,"lo":0.0,"hi":1.0}}}}"#
+        );
+        let error = serde_json::from_str::<AnyObserver>(&text).unwrap_err();
+        assert!(error.to_string().contains("the constant"), "{error}");
+    }
+}
+
+#[test]
 fn merging_averages_weighs_by_batches_whichever_came_first() {
     let calibration = MovingAverageCalibration::new(0.5).unwrap();
     let a = seen(calibration.observer(), &[&[0.0, 4.0], &[0.0, 4.0], &[0.0, 4.0]]);

@@ -12,7 +12,7 @@ use crate::scheme::{Grid, NonFinite, Range};
 /// The moving average of each batch's minimum and maximum.
 ///
 /// The first batch sets both. Each later batch moves them, in f32: `lo += c · (min - lo)` and
-/// `hi += c · (max - hi)`.
+/// `hi += c · (max - hi)`; in f64, rounded once, where the difference leaves f32.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "f32", into = "f32"))]
@@ -74,13 +74,51 @@ impl Calibration for MovingAverageCalibration {
 }
 
 /// The averages so far. They depend on the order of the batches, and on where batches end.
+///
+/// Averages that are not finite, and constants that are not above 0 and at most 1, are not deserialized.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "SavedAverages"))]
 pub struct MovingAverageObserver {
     constant: f32,
     batches: u64,
     lo: f32,
     hi: f32,
+}
+
+/// An observer as it is deserialized, before it is checked.
+#[cfg(feature = "serde")]
+#[derive(Deserialize)]
+struct SavedAverages {
+    constant: f32,
+    batches: u64,
+    lo: f32,
+    hi: f32,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<SavedAverages> for MovingAverageObserver {
+    type Error = &'static str;
+
+    fn try_from(saved: SavedAverages) -> Result<Self, Self::Error> {
+        let SavedAverages { constant, batches, lo, hi } = saved;
+        let constant = MovingAverageCalibration::try_from(constant)?.constant;
+        if !lo.is_finite() || !hi.is_finite() {
+            return Err("the averages of a moving average are not finite");
+        }
+        Ok(Self { constant, batches, lo, hi })
+    }
+}
+
+/// `average` moved by `c` towards `value`; both are finite, and so is the result.
+fn moved(average: f32, c: f32, value: f32) -> f32 {
+    let moved = average + c * (value - average);
+    if moved.is_finite() {
+        return moved;
+    }
+    // The difference is beyond f32, as from -3e38 to 3e38. The result lies between the two.
+    let (average, value) = (f64::from(average), f64::from(value));
+    (average + f64::from(c) * (value - average)) as f32
 }
 
 impl MovingAverageObserver {
@@ -104,8 +142,8 @@ impl Observer for MovingAverageObserver {
         if self.batches == 0 {
             (self.lo, self.hi) = (lo, hi);
         } else {
-            self.lo += self.constant * (lo - self.lo);
-            self.hi += self.constant * (hi - self.hi);
+            self.lo = moved(self.lo, self.constant, lo);
+            self.hi = moved(self.hi, self.constant, hi);
         }
         self.batches = self.batches.saturating_add(1);
         Ok(())
