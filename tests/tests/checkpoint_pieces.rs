@@ -271,6 +271,24 @@ fn errors_in_a_piece_have_the_position_in_the_tensor() {
 }
 
 #[test]
+fn a_code_of_infinity_in_a_piece_has_the_group_of_the_tensor() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, to) = (directory.path().join("a.quant"), directory.path().join("b.quant"));
+    let mut values = vec![0.5; 60 * 2000];
+    values[57 * 2000 + 3] = f32::MAX;
+    values[57 * 2000 + 4] = f32::MIN;
+    let mut record = Record::new();
+    record.insert("w", Tensor::from_values(&[60, 2000], values).unwrap());
+    record.save_file(&path, &BincodeRecorder::default()).unwrap();
+    let recipe = recipe("per-channel-affine-int8");
+    let run = |options| quant_formats::quantize(&open(&path), &recipe, &to, options).unwrap_err();
+    for error in [Options::default(), within(30_000)].map(run) {
+        let said = tests::record::chain(&error);
+        assert!(said.contains("group 57: the code of -3.4028235e38 stands for"), "{said}");
+    }
+}
+
+#[test]
 fn damage_in_a_record_is_found_in_pieces() {
     let directory = tempfile::tempdir().unwrap();
     let (path, to) = (directory.path().join("a.quant"), directory.path().join("b.safetensors"));

@@ -454,6 +454,85 @@ fn a_scale_that_half_precision_cannot_hold_is_named_with_its_group() {
 }
 
 #[test]
+fn a_value_whose_code_would_stand_for_an_infinity_is_refused_with_its_group() {
+    let mut model = net();
+    model.weight.as_float_mut().unwrap()[[2, 1]] = f32::MAX;
+    model.weight.as_float_mut().unwrap()[[2, 5]] = -f32::MAX;
+    let scheme = QuantizationScheme::PerChannelAffine(QuantizationType::QInt8, Axis::FIRST);
+    let error = refused(&model, scheme);
+    let QuantizeError::Param { source, .. } = &error else { panic!("{error}") };
+    assert_eq!(source, &WeightError::InfiniteCode { group: 2, value: -f32::MAX });
+    let text = "weight: cannot be quantized per-channel-affine-int8: group 2: the code of \
+                -3.4028235e38 stands for an infinity; divide the weight by 2, or keep it float";
+    assert_eq!(chain(&error), text);
+    assert!(source.source().is_none());
+}
+
+/// Over both mappings and all widths: what is quantized is finite, and halves always are.
+#[test]
+fn a_quantized_weight_never_has_an_infinite_value() {
+    let (most, mut refused, mut taken) = (f32::MAX, 0, 0);
+    let weights = [
+        [most, -most, 0.0, 1.0],
+        [most, 0.0, 0.0, 1.0],
+        [-most, 0.0, 0.0, 1.0],
+        [most, -most / 2.0, 3.0, 1.0],
+        [most * 0.997, -most * 0.998, 0.0, 1.0],
+        [most * 0.99, -most * 0.97, 0.0, 1.0],
+    ];
+    for ty in QuantizationType::ALL {
+        for mapping in ["symmetric", "affine", "full-range", "minimum"] {
+            for scale in ["", ":scale=bf16"] {
+                let name = format!("per-block-{mapping}-int{}:len=4{scale}", ty.bits());
+                let scheme: QuantizationScheme = name.parse().unwrap();
+                for values in weights {
+                    let half = values.map(|value| value / 2.0);
+                    for (values, may_fail) in [(values, true), (half, mapping == "minimum")] {
+                        match quantize_values(&[4], &values, scheme, &MinMaxCalibration {}) {
+                            Ok(tensor) => {
+                                let finite = tensor.dequantize().iter().all(|x| x.is_finite());
+                                assert!(finite, "{name} {values:?}");
+                                taken += 1;
+                            }
+                            Err(error) => {
+                                assert!(may_fail, "{name} {values:?} {error}");
+                                refused += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(refused > 20 && taken > 200, "{refused} {taken}");
+}
+
+#[test]
+fn a_code_that_no_value_has_may_stand_for_an_infinity() {
+    /// All of f32, whatever the values.
+    #[derive(Clone)]
+    struct Everything;
+    impl Calibration for Everything {
+        type Observer = MinMaxObserver;
+        fn name(&self) -> std::borrow::Cow<'static, str> {
+            "everything".into()
+        }
+        fn observer(&self) -> MinMaxObserver {
+            MinMaxCalibration {}.observer()
+        }
+        fn range(&self, _: &MinMaxObserver, _: Grid) -> Option<Range> {
+            Range::new(-f32::MAX, f32::MAX)
+        }
+    }
+    let scheme = "per-tensor-affine-int8".parse().unwrap();
+    let tensor = quantize_values(&[3], &[3e38, -3e38, 0.0], scheme, &Everything).unwrap();
+    assert!(tensor.dequantize().iter().all(|value| value.is_finite()));
+    assert!((-128.0 * tensor.scales()[0]).is_infinite());
+    let error = quantize_values(&[2], &[3e38, f32::MIN], scheme, &Everything).unwrap_err();
+    assert_eq!(error, WeightError::InfiniteCode { group: 0, value: f32::MIN });
+}
+
+#[test]
 fn values_that_are_not_as_many_as_the_shape_says_are_refused() {
     let error = quantize_values(&[2, 2], &[1.0; 3], INT8, &MinMaxCalibration {}).unwrap_err();
     let source = TensorError::Len { shape: vec![2, 2], expected: 4, found: 3 };

@@ -13,7 +13,7 @@ use quant::FloatTensor;
 use quant::Param;
 use quant::QuantizationScheme;
 use quant::module::{Attachment, ParamMut, Walk, Walker, WalkerMut};
-use quant::quantize::{Choice, WeightError, WeightRange, params};
+use quant::quantize::{Choice, WeightError, WeightRange, check_values, params};
 use quant::scheme::{Grid, Groups, Mapping, QuantParams};
 use quant::tensor::{QuantizedTensor, TensorError};
 use quant_kernels::Kernel;
@@ -113,6 +113,7 @@ impl FakeWeight {
         let groups = Groups::new(shape, self.scheme.granularity())?;
         Kernel::current().min_max(values).map_err(WeightError::NonFinite)?;
         let params = self.params(groups, values)?;
+        check_values(groups, self.scheme.grid(), values, &params)?;
         Ok(QuantizedTensor::quantize(shape, self.scheme, groups, values, &params))
     }
 

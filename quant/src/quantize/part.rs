@@ -108,12 +108,18 @@ impl Decided {
                 WeightError::NonFinite(NonFinite { index: at + error.index, ..error })
             }
             WeightError::Scale { group, source } => {
-                let grain = Grain::of(&self.info.shape, scheme);
-                let before = grain.map_or(0, |grain| grain.groups_before(at));
-                WeightError::Scale { group: before + group, source }
+                WeightError::Scale { group: self.groups_before(at, scheme) + group, source }
+            }
+            WeightError::InfiniteCode { group, value } => {
+                WeightError::InfiniteCode { group: self.groups_before(at, scheme) + group, value }
             }
             other => other,
         }
+    }
+
+    /// The groups of the tensor before the part that starts at the element `at`.
+    fn groups_before(&self, at: usize, scheme: QuantizationScheme) -> usize {
+        Grain::of(&self.info.shape, scheme).map_or(0, |grain| grain.groups_before(at))
     }
 }
 

@@ -53,7 +53,8 @@ impl<C: Calibration + Send + Sync> WeightRange for C {
 ///
 /// # Errors
 /// A number of values that is not the product of the shape, a scheme that does not fit the
-/// shape, a value that is not finite, or a scale that has no normal value in its stored type.
+/// shape, a value that is not finite, a scale that has no normal value in its stored type, or a value
+/// so near to the greatest f32 that its code stands for an infinity.
 pub fn quantize_values<C: Calibration + Send + Sync>(
     shape: &[usize],
     values: &[f32],
@@ -170,10 +171,52 @@ fn zero_point_params(
             .weight_range(values, grid)
             .map_err(|error| WeightError::NonFinite(within(groups, group, error)))?;
         let fitted = grid.params(cut(range, values));
-        params.push(fitted.map_err(|source| WeightError::Scale { group, source })?);
+        let fitted = fitted.map_err(|source| WeightError::Scale { group, source })?;
+        check_codes(grid, group, values, fitted)?;
+        params.push(fitted);
         Ok::<_, WeightError>(())
     })?;
     Ok(GroupParams::ZeroPoints(params))
+}
+
+/// Checks that the code of no value stands for an infinity (rule 3), for each group.
+///
+/// # Errors
+/// The first group with such a value.
+pub fn check_values(
+    groups: Groups,
+    grid: Grid,
+    values: &[f32],
+    params: &[QuantParams],
+) -> Result<(), WeightError> {
+    if params.iter().all(|&params| has_finite_codes(grid, params)) {
+        return Ok(());
+    }
+    for_each_group(groups, values, |group, values| check_codes(grid, group, values, params[group]))
+}
+
+/// Checks one group.
+fn check_codes(
+    grid: Grid,
+    group: usize,
+    values: &[f32],
+    params: QuantParams,
+) -> Result<(), WeightError> {
+    // Nearly always. Otherwise codes at an end are too large, which may be those of no value.
+    if has_finite_codes(grid, params) {
+        return Ok(());
+    }
+    let is_infinite = |value: f32| params.dequantize(grid.quantize(value, params)).is_infinite();
+    match values.iter().find(|&&value| is_infinite(value)) {
+        Some(&value) => Err(WeightError::InfiniteCode { group, value }),
+        None => Ok(()),
+    }
+}
+
+/// Whether every code of the grid stands for a finite value: the two at the ends do.
+fn has_finite_codes(grid: Grid, params: QuantParams) -> bool {
+    let (qmin, qmax) = grid.code_range();
+    [qmin, qmax].iter().all(|&code| params.dequantize(code as i8).is_finite())
 }
 
 /// A range with ends of equal magnitude, cut to the side of the first value of that magnitude.
@@ -289,6 +332,13 @@ pub enum WeightError {
         /// Why.
         source: ScaleError,
     },
+    /// The code of a value stands for an infinity: the value is within a step of the greatest f32.
+    InfiniteCode {
+        /// The group.
+        group: usize,
+        /// The value, the first one of the group.
+        value: f32,
+    },
     /// The mapping of the scheme has minimums, which the calibration does not find.
     Calibration,
     /// The scheme does not fit the shape.
@@ -308,6 +358,11 @@ impl fmt::Display for WeightError {
         match self {
             Self::NonFinite(error) => error.fmt(f),
             Self::Scale { group, .. } => write!(f, "group {group}"),
+            Self::InfiniteCode { group, value } => write!(
+                f,
+                "group {group}: the code of {value:e} stands for an infinity; divide the weight by 2, or \
+                 keep it float"
+            ),
             Self::Calibration => {
                 f.write_str("the calibration finds no minimums; use min-max, or another mapping")
             }
@@ -323,7 +378,7 @@ impl core::error::Error for WeightError {
             // The message is that of the error inside, and so is the source.
             Self::NonFinite(error) => error.source(),
             Self::Scale { source, .. } => Some(source),
-            Self::Calibration => None,
+            Self::InfiniteCode { .. } | Self::Calibration => None,
             Self::Layout(error) => error.source(),
             Self::Tensor(error) => error.source(),
         }
