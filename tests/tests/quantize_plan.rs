@@ -14,8 +14,8 @@ use quant::scheme::{
 };
 use quant::tensor::TensorError;
 use quant::{
-    MinMaxCalibration, Module, Param, Plan, QuantizationScheme, QuantizationType, QuantizeError,
-    Quantizer, Recipe, Rule,
+    BincodeRecorder, MinMaxCalibration, Module, Param, Plan, QuantizationScheme, QuantizationType,
+    QuantizeError, Quantizer, Recipe, Rule,
 };
 use tests::errors::chain;
 
@@ -405,13 +405,85 @@ fn non_finite_values_of_a_middle_axis_and_of_a_transposed_array_are_found() {
 
 #[test]
 fn non_finite_values_are_found_by_every_calibration() {
-    let mut model = net();
-    model.weight.as_float_mut().unwrap()[[1, 0]] = f32::NAN;
+    // Rows that are long enough for entropy.
+    let mut weight = Array2::<f32>::ones((3, 256));
+    weight[[1, 8]] = f32::NAN;
+    let model = Param::new(weight);
     for name in ["min-max", "moving-average", "percentile", "mse", "entropy"] {
         let recipe = Recipe::new().scheme(INT4).calibration(name.parse().unwrap());
         let error = recipe.plan(&model).unwrap_err();
-        assert!(chain(&error).ends_with("element 8 is NaN"), "{name}: {error}");
+        assert!(chain(&error).ends_with("element 264 is NaN"), "{name}: {error}");
     }
+}
+
+#[test]
+fn entropy_refuses_weights_in_small_groups_and_says_what_to_take() {
+    let recipe = |scheme: &str, calibration: &str| {
+        Recipe::new().scheme(scheme.parse().unwrap()).calibration(calibration.parse().unwrap())
+    };
+    // The last block of a row may be short.
+    let model =
+        Param::new(Array2::from_shape_fn((2, 270), |(i, j)| (7 * i + j) as f32 % 11.0 - 4.0));
+    for (scheme, values) in [
+        ("per-block-symmetric-int4:len=32", 32),
+        ("per-block-affine-int8:len=255", 255),
+        ("per-channel-symmetric-int4:axis=1", 2),
+    ] {
+        let error = recipe(scheme, "entropy").plan(&model).unwrap_err();
+        let QuantizeError::Param { source, .. } = &error else { panic!("{error}") };
+        assert_eq!(source, &WeightError::SmallGroups { values, least: 256 }, "{scheme}");
+        let text = format!(
+            "the calibration needs groups of 256 values or more, and these have {values}; use mse, or \
+             larger groups"
+        );
+        assert_eq!(source.to_string(), text);
+        assert!(source.source().is_none());
+        assert!(model.clone().quantize_weights(recipe(scheme, "entropy")).is_err());
+        assert!(recipe(scheme, "mse").plan(&model).is_ok());
+    }
+    // Also where a plan reads no values.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.quant");
+    model.save_file(&path, &BincodeRecorder::default()).unwrap();
+    let plan = |recipe: &Recipe| {
+        let checkpoint = quant_formats::open(&path).unwrap();
+        quant_formats::plan_by_shapes(&checkpoint, recipe, quant_formats::Options::default())
+    };
+    let error = plan(&recipe("per-block-symmetric-int4", "entropy")).unwrap_err();
+    assert!(chain(&error).contains("needs groups of 256 values or more"), "{}", chain(&error));
+    assert!(plan(&recipe("per-channel-symmetric-int4", "entropy")).is_ok());
+    for scheme in [
+        "per-block-symmetric-int4:len=256",
+        "per-block-symmetric-int4:len=1000",
+        "per-channel-symmetric-int4",
+        "per-tensor-affine-int8",
+    ] {
+        assert!(model.clone().quantize_weights(recipe(scheme, "entropy")).is_ok(), "{scheme}");
+    }
+}
+
+#[test]
+fn a_calibration_of_your_own_may_need_larger_groups() {
+    #[derive(Clone)]
+    struct Many;
+    impl Calibration for Many {
+        type Observer = MinMaxObserver;
+        fn name(&self) -> Cow<'static, str> {
+            "many".into()
+        }
+        fn observer(&self) -> MinMaxObserver {
+            MinMaxCalibration {}.observer()
+        }
+        fn range(&self, observer: &MinMaxObserver, _: Grid) -> Option<Range> {
+            observer.range()
+        }
+        fn least_values(&self) -> usize {
+            4
+        }
+    }
+    let quantized = |len: usize| quantize_values(&[len], &vec![1.0; len], INT8, &Many);
+    assert_eq!(quantized(3).unwrap_err(), WeightError::SmallGroups { values: 3, least: 4 });
+    assert!(quantized(4).is_ok());
 }
 
 #[test]
@@ -514,7 +586,7 @@ fn a_code_that_no_value_has_may_stand_for_an_infinity() {
     struct Everything;
     impl Calibration for Everything {
         type Observer = MinMaxObserver;
-        fn name(&self) -> std::borrow::Cow<'static, str> {
+        fn name(&self) -> Cow<'static, str> {
             "everything".into()
         }
         fn observer(&self) -> MinMaxObserver {

@@ -13,7 +13,7 @@ use quant::FloatTensor;
 use quant::Param;
 use quant::QuantizationScheme;
 use quant::module::{Attachment, ParamMut, Walk, Walker, WalkerMut};
-use quant::quantize::{Choice, WeightError, WeightRange, check_values, params};
+use quant::quantize::{Choice, WeightError, WeightRange, check_calibration, check_values, params};
 use quant::scheme::{Grid, Groups, Mapping, QuantParams};
 use quant::tensor::{QuantizedTensor, TensorError};
 use quant_kernels::Kernel;
@@ -65,7 +65,10 @@ impl FakeWeight {
         let (scheme, calibration) = choice.parts().ok_or_else(|| {
             TensorError::Storage("only the name of its calibration is known".into())
         })?;
-        let groups = Groups::new(weight.dims(), scheme.granularity())?.count();
+        let groups = Groups::new(weight.dims(), scheme.granularity())?;
+        check_calibration(groups, scheme.grid(), &*calibration)
+            .map_err(|error| TensorError::Storage(error.to_string()))?;
+        let groups = groups.count();
         let zeros =
             || match Var::from_vec(vec![0.0f32; groups], groups, weight.as_tensor().device()) {
                 Ok(zeros) => Ok(Param::new(zeros.into_inner())),

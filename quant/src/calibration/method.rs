@@ -88,6 +88,16 @@ impl Calibration for CalibrationMethod {
         matches!(self, Self::MinMax(_))
     }
 
+    fn least_values(&self) -> usize {
+        match self {
+            Self::MinMax(calibration) => calibration.least_values(),
+            Self::MovingAverage(calibration) => calibration.least_values(),
+            Self::Percentile(calibration) => calibration.least_values(),
+            Self::Mse(calibration) => calibration.least_values(),
+            Self::Entropy(calibration) => calibration.least_values(),
+        }
+    }
+
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
         match self {
             Self::MinMax(calibration) => calibration.weight_range(values, grid),

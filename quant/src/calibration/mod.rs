@@ -88,6 +88,11 @@ pub trait Calibration {
     fn finds_minimums(&self) -> bool {
         false
     }
+
+    /// The number of values that a group of a weight must have; fewer are an error. 0 by default.
+    fn least_values(&self) -> usize {
+        0
+    }
 }
 
 /// The state of a calibration: what it has seen of a stream of values.

@@ -51,12 +51,13 @@ pub(super) fn quantized_bytes(
     let scheme = choice.scheme;
     let calibration = calibration(id, choice)?;
     let count = || {
-        weights::check_mapping(scheme.grid(), calibration)?;
-        Ok(Groups::new(shape, scheme.granularity())?.count())
+        let groups = Groups::new(shape, scheme.granularity())?;
+        weights::check_calibration(groups, scheme.grid(), calibration)?;
+        Ok(groups)
     };
     let groups =
         count().map_err(|source| QuantizeError::Param { id: id.clone(), scheme, source })?;
-    let lens = record_lens(shape, scheme, groups).into_iter().flatten();
+    let lens = record_lens(shape, scheme, groups.count()).into_iter().flatten();
     Ok(lens.map(|len| len as u64).sum())
 }
 

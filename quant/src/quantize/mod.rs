@@ -64,7 +64,7 @@ pub use weights::{WeightError, quantize_values};
 #[doc(hidden)]
 pub use self::{activations::prepare, decide::choices, planner::Choice};
 #[doc(hidden)]
-pub use weights::{WeightRange, check_values, params};
+pub use weights::{WeightRange, check_calibration, check_values, params};
 
 #[cfg(feature = "std")]
 pub(crate) use self::error::QuantizeError;

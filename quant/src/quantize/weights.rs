@@ -25,6 +25,9 @@ pub trait WeightRange: Send + Sync {
 
     /// See [`Calibration::finds_minimums`].
     fn finds_minimums(&self) -> bool;
+
+    /// See [`Calibration::least_values`].
+    fn least_values(&self) -> usize;
 }
 
 impl<C: Calibration + Send + Sync> WeightRange for C {
@@ -34,6 +37,10 @@ impl<C: Calibration + Send + Sync> WeightRange for C {
 
     fn finds_minimums(&self) -> bool {
         Calibration::finds_minimums(self)
+    }
+
+    fn least_values(&self) -> usize {
+        Calibration::least_values(self)
     }
 }
 
@@ -53,7 +60,7 @@ impl<C: Calibration + Send + Sync> WeightRange for C {
 ///
 /// # Errors
 /// A number of values that is not the product of the shape, a scheme that does not fit the
-/// shape, a value that is not finite, a scale that has no normal value in its stored type, or a value
+/// shape, a calibration that needs larger groups, a value that is not finite, a scale that has no normal value in its stored type, or a value
 /// so near to the greatest f32 that its code stands for an infinity.
 pub fn quantize_values<C: Calibration + Send + Sync>(
     shape: &[usize],
@@ -148,12 +155,13 @@ pub(super) fn group_params(
     values: &[f32],
     calibration: &dyn WeightRange,
 ) -> Result<GroupParams, WeightError> {
+    check_calibration(groups, grid, calibration)?;
     match grid.mapping() {
         Mapping::Symmetric | Mapping::Affine => {
             zero_point_params(groups, grid, values, calibration, |range, _| range)
         }
         Mapping::FullRange => zero_point_params(groups, grid, values, calibration, one_sided),
-        Mapping::Minimum => minimum_params(groups, grid, values, calibration),
+        Mapping::Minimum => minimum_params(groups, grid, values),
     }
 }
 
@@ -229,21 +237,26 @@ fn one_sided(range: Range, values: &[f32]) -> Range {
     cut.unwrap_or(range)
 }
 
-/// Checks that the calibration finds what the mapping needs.
-pub(super) fn check_mapping(grid: Grid, calibration: &dyn WeightRange) -> Result<(), WeightError> {
+/// Checks that the calibration finds what the mapping needs, in groups of this size.
+///
+/// The first group counts, because the last block of a row may be shorter.
+pub fn check_calibration(
+    groups: Groups,
+    grid: Grid,
+    calibration: &dyn WeightRange,
+) -> Result<(), WeightError> {
     if grid.mapping().has_minimums() && !calibration.finds_minimums() {
         return Err(WeightError::Calibration);
     }
-    Ok(())
+    let least = calibration.least_values();
+    if least == 0 || groups.count() == 0 {
+        return Ok(());
+    }
+    let values = groups.runs_of(0).map(|run| run.len()).sum();
+    if values < least { Err(WeightError::SmallGroups { values, least }) } else { Ok(()) }
 }
 
-fn minimum_params(
-    groups: Groups,
-    grid: Grid,
-    values: &[f32],
-    calibration: &dyn WeightRange,
-) -> Result<GroupParams, WeightError> {
-    check_mapping(grid, calibration)?;
+fn minimum_params(groups: Groups, grid: Grid, values: &[f32]) -> Result<GroupParams, WeightError> {
     let mut params = Vec::with_capacity(groups.count());
     for_each_group(groups, values, |group, values| {
         // Not by a `Range`, which holds zero.
@@ -341,6 +354,13 @@ pub enum WeightError {
     },
     /// The mapping of the scheme has minimums, which the calibration does not find.
     Calibration,
+    /// The groups have fewer values than the calibration [needs](Calibration::least_values).
+    SmallGroups {
+        /// The values of a group.
+        values: usize,
+        /// The least number of values.
+        least: usize,
+    },
     /// The scheme does not fit the shape.
     Layout(LayoutError),
     /// The values do not fit the shape.
@@ -366,6 +386,11 @@ impl fmt::Display for WeightError {
             Self::Calibration => {
                 f.write_str("the calibration finds no minimums; use min-max, or another mapping")
             }
+            Self::SmallGroups { values, least } => write!(
+                f,
+                "the calibration needs groups of {least} values or more, and these have {values}; use mse, \
+                 or larger groups"
+            ),
             Self::Layout(error) => error.fmt(f),
             Self::Tensor(error) => error.fmt(f),
         }
@@ -378,7 +403,7 @@ impl core::error::Error for WeightError {
             // The message is that of the error inside, and so is the source.
             Self::NonFinite(error) => error.source(),
             Self::Scale { source, .. } => Some(source),
-            Self::InfiniteCode { .. } | Self::Calibration => None,
+            Self::InfiniteCode { .. } | Self::SmallGroups { .. } | Self::Calibration => None,
             Self::Layout(error) => error.source(),
             Self::Tensor(error) => error.source(),
         }

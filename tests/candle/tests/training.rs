@@ -73,6 +73,10 @@ fn what_cannot_be_trained_is_said_at_once_and_by_name() {
     let error = Qat::new(host, &recipe("per-tensor-symmetric-int8"), LEARNED).unwrap_err();
     assert!(matches!(error, QatError::Untrainable { .. }));
 
+    let entropy = recipe("per-tensor-symmetric-int8").calibration("entropy".parse().unwrap());
+    let error = Qat::new(Mlp::new(1), &entropy, LEARNED).unwrap_err();
+    assert!(chain(&error).contains("needs groups of 256 values or more"), "{}", chain(&error));
+
     let wide = Var::zeros((2, 3), DType::F64, &Device::Cpu).unwrap();
     let wide = Linear::new(wide, None).unwrap();
     let error = Qat::new(wide, &recipe("per-tensor-symmetric-int8"), LEARNED).unwrap_err();
