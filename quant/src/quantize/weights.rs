@@ -59,9 +59,9 @@ impl<C: Calibration + Send + Sync> WeightRange for C {
 /// ```
 ///
 /// # Errors
-/// A number of values that is not the product of the shape, a scheme that does not fit the
-/// shape, a calibration that needs larger groups, a value that is not finite, a scale that has no normal value in its stored type, or a value
-/// so near to the greatest f32 that its code stands for an infinity.
+/// A number of values that is not the product of the shape, a scheme that does not fit the shape, a
+/// calibration that needs larger groups, a value that is not finite, a scale that has no normal value in
+/// its stored type, or a value so near to the greatest f32 that its code stands for an infinity.
 pub fn quantize_values<C: Calibration + Send + Sync>(
     shape: &[usize],
     values: &[f32],
