@@ -7,7 +7,10 @@ use std::path::Path;
 use clap::ValueEnum;
 use quant::kernel::scheme::KeyValueScheme;
 use quant::module::TryModuleMapper;
-use quant::{Module, ParamId, QuantizationScheme, QuantizeError, Recipe, Tensor};
+use quant::quantize::requantize;
+use quant::{
+    MinMaxCalibration, Module, ParamId, QuantizationScheme, QuantizeError, Recipe, Tensor,
+};
 use quant_formats::GgufMetadata;
 use quant_nn::Linear;
 
@@ -64,10 +67,10 @@ impl Scheme {
     /// Weights that cannot be quantized.
     pub fn apply<M: Module>(self, model: M, keys_values: KeyValueScheme) -> Result<M, SmolError> {
         let recipe = self.recipe(keys_values);
-        let model = match self {
-            Self::WeightOnly | Self::AsStored => model,
-            Self::Float => model.dequantize(),
-            Self::Int8 | Self::W4a8 | Self::W4 => model.try_map(&mut OneByOne(&recipe))?,
+        let model = match self.weights() {
+            Some(scheme) => model.try_map(&mut Requantize(scheme))?,
+            None if self == Self::Float => model.dequantize(),
+            None => model,
         };
         Ok(model.quantize(recipe)?)
     }
@@ -86,15 +89,17 @@ impl Scheme {
     }
 }
 
-/// Quantizes one weight after the other. If all were floats at a time, they would take five times the memory
-/// of the file.
-struct OneByOne<'a>(&'a Recipe);
+/// Quantizes the weights of the file again. What is float there is left to the recipe.
+struct Requantize(QuantizationScheme);
 
-impl TryModuleMapper for OneByOne<'_> {
+impl TryModuleMapper for Requantize {
     type Error = QuantizeError;
 
-    fn try_map_float(&mut self, _: ParamId, weight: Tensor) -> Result<Tensor, QuantizeError> {
-        weight.dequantize().quantize_weights(self.0)
+    fn try_map_float(&mut self, id: ParamId, weight: Tensor) -> Result<Tensor, QuantizeError> {
+        let Some(codes) = weight.quantized() else { return Ok(weight) };
+        let again = requantize(codes, self.0, &MinMaxCalibration {});
+        let scheme = self.0;
+        Ok(again.map_err(|source| QuantizeError::Param { id, scheme, source })?.into())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use quant::__private::common_grain;
 use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
@@ -16,7 +17,7 @@ use crate::error::CheckpointError;
 use crate::ggml::{FILE_TYPE, GgufEncoding, blocks_to_tensor, encode};
 use crate::gguf::GgufError;
 use crate::options::Options;
-use crate::output::{Made, Output, Target, common_grain, write};
+use crate::output::{Made, Output, Target, write};
 use crate::piece::Piece;
 use crate::rewrite::{check_any_quantized, copy, decide, quantizable, read};
 

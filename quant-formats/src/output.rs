@@ -100,16 +100,6 @@ pub(crate) fn copied(grain: Option<usize>) -> Option<usize> {
     COPIED.div_ceil(grain).checked_mul(grain)
 }
 
-/// The least multiple of two grains.
-pub(crate) fn common_grain(a: Option<usize>, b: Option<usize>) -> Option<usize> {
-    let (a, b) = (a?, b?);
-    let (mut divisor, mut rest) = (a, b);
-    while rest > 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    (a / divisor).checked_mul(b)
-}
-
 /// What a checkpoint becomes.
 pub(crate) struct Output {
     targets: Vec<Target>,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use quant::__private::{Decided, Effect, decide_all};
+use quant::__private::{Decided, Effect, common_grain, decide_all};
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
 use quant::quantize::{Candidate, Planner, Reason};
 use quant::record::RecordEntry;
@@ -18,7 +18,7 @@ use crate::ggml::{ALL_F32, FILE_TYPE};
 use crate::memory;
 use crate::method::PreQuantized;
 use crate::options::Options;
-use crate::output::{Made, Output, Target, common_grain, copied, write};
+use crate::output::{Made, Output, Target, copied, write};
 use crate::piece::{Item, Piece, Sum};
 use crate::pipeline::{self, Allocations};
 

@@ -10,7 +10,7 @@ use crate::scheme::QuantizationScheme;
 pub use crate::scheme::element_count;
 pub use crate::tensor::check_len;
 #[cfg(feature = "std")]
-pub use crate::tensor::{grain, part_shape};
+pub use crate::tensor::{common_grain, grain, part_shape};
 
 /// The scheme of `#[module(scheme = "…")]`, or a compile error on the string.
 #[track_caller]

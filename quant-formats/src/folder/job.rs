@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use quant::__private::{Effect, decide_all};
+use quant::__private::{Effect, common_grain, decide_all};
 use quant::quantize::{PlannedParam, Planner, Reason};
 use quant::{Plan, QuantizationScheme, Tensor};
 
@@ -22,7 +22,7 @@ use crate::error::CheckpointError;
 use crate::folder_error::FolderError;
 use crate::format::Format;
 use crate::options::Options;
-use crate::output::{common_grain, copied};
+use crate::output::copied;
 use crate::piece::{Item, Piece};
 use crate::pipeline::{self, Allocations};
 use crate::rewrite::{candidates, check_any_quantized, check_readable, grain, quantizable, read};

@@ -41,6 +41,8 @@ pub(crate) mod quantizer;
 #[cfg(feature = "std")]
 pub(crate) mod recipe;
 #[cfg(feature = "std")]
+mod requantize;
+#[cfg(feature = "std")]
 mod sensitivity;
 #[cfg(feature = "std")]
 mod spread;
@@ -56,6 +58,7 @@ pub use self::{
     outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reason, Warning},
     plan::PlannedParam,
     planner::{Candidate, Decision, Planner},
+    requantize::requantize,
     sensitivity::{LayerSensitivity, Sensitivity, SensitivityError},
 };
 pub use weights::{WeightError, quantize_values};

@@ -8,10 +8,9 @@ use super::fit::Fitted;
 use super::measure::{Effect, Measured, measure};
 use super::planner::Choice;
 use super::spread::Spread;
-use super::weights::WeightError;
 use crate::module::ParamView;
-use crate::scheme::{NonFinite, QuantizationScheme, element_count};
-use crate::tensor::{FloatType, Grain, QuantizedTensor};
+use crate::scheme::{QuantizationScheme, element_count};
+use crate::tensor::{FloatType, Grain, QuantizedTensor, groups_before};
 
 impl Decided {
     /// The number of elements at multiples of which a part may start; `None` if the tensor cannot be
@@ -87,7 +86,8 @@ impl Decided {
         let shape = self.part_shape(values.len(), choice.scheme);
         measure(&self.info.id, &shape, values, choice).map_err(|error| match error {
             QuantizeError::Param { id, scheme, source } if at > 0 => {
-                QuantizeError::Param { id, scheme, source: self.within(at, scheme, source) }
+                let groups = groups_before(&self.info.shape, scheme, at);
+                QuantizeError::Param { id, scheme, source: source.in_part(at, groups) }
             }
             other => other,
         })
@@ -99,27 +99,6 @@ impl Decided {
             Some(grain) => grain.part_shape(shape, scheme, count),
             None => shape.clone(),
         }
-    }
-
-    /// The error of a part, with positions in the whole tensor.
-    fn within(&self, at: usize, scheme: QuantizationScheme, error: WeightError) -> WeightError {
-        match error {
-            WeightError::NonFinite(error) => {
-                WeightError::NonFinite(NonFinite { index: at + error.index, ..error })
-            }
-            WeightError::Scale { group, source } => {
-                WeightError::Scale { group: self.groups_before(at, scheme) + group, source }
-            }
-            WeightError::InfiniteCode { group, value } => {
-                WeightError::InfiniteCode { group: self.groups_before(at, scheme) + group, value }
-            }
-            other => other,
-        }
-    }
-
-    /// The groups of the tensor before the part that starts at the element `at`.
-    fn groups_before(&self, at: usize, scheme: QuantizationScheme) -> usize {
-        Grain::of(&self.info.shape, scheme).map_or(0, |grain| grain.groups_before(at))
     }
 }
 

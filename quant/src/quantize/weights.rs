@@ -367,6 +367,24 @@ pub enum WeightError {
     Tensor(TensorError),
 }
 
+#[cfg(feature = "std")]
+impl WeightError {
+    /// The error of a part of a tensor with positions in the whole tensor, which has so many elements and
+    /// groups before the part.
+    pub(super) fn in_part(self, elements: usize, groups: usize) -> Self {
+        match self {
+            Self::NonFinite(error) => {
+                Self::NonFinite(NonFinite { index: elements + error.index, ..error })
+            }
+            Self::Scale { group, source } => Self::Scale { group: groups + group, source },
+            Self::InfiniteCode { group, value } => {
+                Self::InfiniteCode { group: groups + group, value }
+            }
+            other => other,
+        }
+    }
+}
+
 impl From<LayoutError> for WeightError {
     fn from(error: LayoutError) -> Self {
         Self::Layout(error)

@@ -63,6 +63,21 @@ pub fn grain(shape: &[usize], scheme: QuantizationScheme) -> Option<usize> {
     Some(Grain::of(shape, scheme)?.elements)
 }
 
+/// The number of elements at multiples of which two tensors, or one in two schemes, may be divided.
+pub fn common_grain(a: Option<usize>, b: Option<usize>) -> Option<usize> {
+    let (a, b) = (a?, b?);
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor).checked_mul(b)
+}
+
+/// The number of groups before an element at which a grain starts; 0 if the tensor cannot be divided.
+pub(crate) fn groups_before(shape: &[usize], scheme: QuantizationScheme, element: usize) -> usize {
+    Grain::of(shape, scheme).map_or(0, |grain| grain.groups_before(element))
+}
+
 /// The shape of a part of so many elements, if the tensor can be divided.
 pub fn part_shape(shape: &[usize], scheme: QuantizationScheme, count: usize) -> Option<Vec<usize>> {
     Some(Grain::of(shape, scheme)?.part_shape(shape, scheme, count))

@@ -37,10 +37,10 @@ pub(crate) use buffer::{Bytes, Owner};
 pub use error::check_len;
 pub(crate) use float_type::HalfType;
 #[cfg(feature = "std")]
-pub(crate) use grain::Grain;
+pub(crate) use grain::{Grain, groups_before};
 #[cfg(feature = "std")]
 #[doc(hidden)]
-pub use grain::{grain, part_shape};
+pub use grain::{common_grain, grain, part_shape};
 pub(crate) use host::Repr;
 #[cfg(feature = "std")]
 pub(crate) use quantized::record_lens;
