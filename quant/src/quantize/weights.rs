@@ -180,10 +180,10 @@ fn zero_point_params(
             .map_err(|error| WeightError::NonFinite(within(groups, group, error)))?;
         let fitted = grid.params(cut(range, values));
         let fitted = fitted.map_err(|source| WeightError::Scale { group, source })?;
-        check_codes(grid, group, values, fitted)?;
         params.push(fitted);
         Ok::<_, WeightError>(())
     })?;
+    check_values(groups, grid, values, &params)?;
     Ok(GroupParams::ZeroPoints(params))
 }
 
@@ -222,7 +222,13 @@ fn check_codes(
 }
 
 /// Whether every code of the grid stands for a finite value: the two at the ends do.
+#[inline]
 fn has_finite_codes(grid: Grid, params: QuantParams) -> bool {
+    // A code is at most 255 steps from a zero point. This is asked for each group.
+    const SURELY: f32 = f32::MAX / 256.0;
+    if params.scale().abs() <= SURELY {
+        return true;
+    }
     let (qmin, qmax) = grid.code_range();
     [qmin, qmax].iter().all(|&code| params.dequantize(code as i8).is_finite())
 }
