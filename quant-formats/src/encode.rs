@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use quant::__private::common_grain;
+use quant::__private::{common_grain, non_finite_values};
 use quant::ParamId;
 use quant::RecordError;
 use quant::Tensor;
@@ -92,7 +92,11 @@ pub fn quantize_to_blocks(
             return Ok((0, Made::Tensor(made.into())));
         }
         let made = copy(from, piece)?;
-        Ok((non_finite(&made), made))
+        let non_finite = match &made {
+            Made::Tensor(part) => non_finite_values(part.into()),
+            Made::Bytes(_) => 0,
+        };
+        Ok((non_finite, made))
     };
     let output = Output::of(from, targets).update(FILE_TYPE, encoding.file_type());
     let mut counts = BTreeMap::new();
@@ -104,16 +108,6 @@ pub fn quantize_to_blocks(
     let named = |(index, count): (usize, u64)| (from.entries()[index].id.clone(), count);
     summary.non_finite = counts.into_iter().map(named).collect();
     Ok(summary)
-}
-
-/// The number of values that are NaN or infinite in a piece that stays float.
-fn non_finite(made: &Made) -> u64 {
-    match made {
-        Made::Tensor(part) if part.quantized().is_none() => {
-            part.values().iter().filter(|value| !value.is_finite()).count() as u64
-        }
-        Made::Tensor(_) | Made::Bytes(_) => 0,
-    }
 }
 
 /// The codes and scales of the blocks of a piece of a tensor.

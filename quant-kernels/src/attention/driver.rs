@@ -4,8 +4,9 @@ use super::block::{Block, Buffers, Call, ROWS, TALL};
 use super::cache::KeyValueCache;
 use super::error::AttentionError;
 use crate::dispatch::Kernel;
+use crate::gemm::scratch::threads_for;
 use crate::gemm::shared::Shared;
-use crate::parallel::{Shares, fork, in_pool};
+use crate::parallel::{Shares, fork};
 use alloc::vec::Vec;
 
 /// Buffers that calls reuse; once they have grown to the longest context, nothing is allocated.
@@ -42,23 +43,12 @@ impl AttentionScratch {
 
     /// The workers for so many multiplications.
     fn workers_for(&mut self, kernel: Kernel, products: usize) -> &mut [Buffers] {
-        let each = if kernel == Kernel::SCALAR {
-            SCALAR_PRODUCTS_PER_THREAD
-        } else if in_pool() {
-            PRODUCTS_PER_THREAD
-        } else {
-            PRODUCTS_PER_THREAD_FROM_OUTSIDE
-        };
-        let count = self.workers.len().min(products / each).max(1);
+        // Products of floats, and the functions between them, take four times as long as 8-bit ones.
+        let products = products.saturating_mul(4);
+        let count = threads_for(kernel, products, self.workers.len());
         &mut self.workers[..count]
     }
 }
-
-/// As in `gemm::scratch`, of which products of floats, and the functions between them, do a quarter in the
-/// same time.
-const PRODUCTS_PER_THREAD: usize = 1 << 18;
-const SCALAR_PRODUCTS_PER_THREAD: usize = 1 << 16;
-const PRODUCTS_PER_THREAD_FROM_OUTSIDE: usize = 1 << 21;
 
 impl Kernel {
     /// Writes what the queries of the last tokens of a cache attend to.

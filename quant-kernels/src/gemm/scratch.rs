@@ -75,14 +75,7 @@ impl Scratch {
     /// The workers for a product of these sizes, counted in 8-bit multiplications.
     pub(crate) fn workers_for(&self, kernel: Kernel, factors: &[usize]) -> usize {
         let products = factors.iter().fold(1, |all: usize, factor| all.saturating_mul(*factor));
-        let each = if kernel == Kernel::SCALAR {
-            SCALAR_PRODUCTS_PER_THREAD
-        } else if in_pool() {
-            PRODUCTS_PER_THREAD
-        } else {
-            PRODUCTS_PER_THREAD_FROM_OUTSIDE
-        };
-        self.threads().min(products / each).max(1)
+        threads_for(kernel, products, self.threads())
     }
 
     pub(crate) fn take_error(&mut self) -> Result<(), NonFinite> {
@@ -103,6 +96,18 @@ const SCALAR_PRODUCTS_PER_THREAD: usize = 1 << 18;
 /// A caller outside the pool hands over its whole product and waits. That adds 5 µs if pool threads are
 /// looking for work, and 15 to 60 µs if they sleep; so many multiplications take 40 to 80 µs.
 const PRODUCTS_PER_THREAD_FROM_OUTSIDE: usize = 1 << 23;
+
+/// The threads for so many 8-bit multiplications, at most `most`.
+pub(crate) fn threads_for(kernel: Kernel, products: usize, most: usize) -> usize {
+    let each = if kernel == Kernel::SCALAR {
+        SCALAR_PRODUCTS_PER_THREAD
+    } else if in_pool() {
+        PRODUCTS_PER_THREAD
+    } else {
+        PRODUCTS_PER_THREAD_FROM_OUTSIDE
+    };
+    most.min(products / each).max(1)
+}
 
 /// Grows a buffer to `len` elements, whose values are unspecified.
 pub(crate) fn grown<T: Clone>(buffer: &mut Vec<T>, len: usize, filler: T) -> &mut [T] {

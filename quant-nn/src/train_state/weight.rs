@@ -116,7 +116,6 @@ impl FakeWeight {
         let groups = Groups::new(shape, self.scheme.granularity())?;
         Kernel::current().min_max(values).map_err(WeightError::NonFinite)?;
         let params = self.params(groups, values)?;
-        check_values(groups, self.scheme.grid(), values, &params)?;
         Ok(QuantizedTensor::quantize(shape, self.scheme, groups, values, &params))
     }
 
@@ -127,6 +126,8 @@ impl FakeWeight {
             return found();
         }
         if let Some(set) = self.set_params()? {
+            // Those that are found have been checked.
+            check_values(groups, grid, values, &set)?;
             return Ok(set);
         }
         let found = found()?;

@@ -84,6 +84,7 @@ pub(crate) mod hooks {
     pub use super::experts::is_stacked as is_stacked_experts;
     pub use super::glob::matches as glob_matches;
     pub use super::measure::Effect;
+    pub use super::part::non_finite_values;
     pub use super::plan::quantize_one;
     pub use super::table::line;
 }

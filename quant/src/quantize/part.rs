@@ -105,10 +105,15 @@ impl Decided {
 /// What becomes of a part that is not quantized: what quantization would refuse, a float tensor may
 /// keep, but not in silence.
 fn kept(part: ParamView<'_>) -> Effect {
+    Effect::kept(part.byte_count(), non_finite_values(part))
+}
+
+/// The number of float values that are NaN or infinite; half precision is not widened for it.
+pub fn non_finite_values(part: ParamView<'_>) -> u64 {
     /// The bits of the exponent, which are those of infinity.
     const F16: u16 = 0x7C00;
     const BF16: u16 = 0x7F80;
-    let non_finite = match (part.float_type(), part.half_bits()) {
+    let count = match (part.float_type(), part.half_bits()) {
         (None, _) => 0,
         (Some(ty), Some(bits)) => {
             let exponent = if ty == FloatType::F16 { F16 } else { BF16 };
@@ -116,5 +121,5 @@ fn kept(part: ParamView<'_>) -> Effect {
         }
         (Some(_), None) => part.values().iter().filter(|value| !value.is_finite()).count(),
     };
-    Effect::kept(part.byte_count(), non_finite as u64)
+    count as u64
 }

@@ -69,12 +69,9 @@ fn part_of(
     let groups = before..before + Groups::new(&part, scheme.granularity())?.count();
     let codes = tensor.packed_codes()[bytes].to_vec();
     let scales = tensor.scales()[groups.clone()].to_vec();
-    if scheme.mapping().has_minimums() {
-        let minimums = tensor.minimums()[groups].to_vec();
-        return QuantizedTensor::with_minimums(&part, scheme, codes, scales, minimums);
-    }
+    let minimums = tensor.minimums().get(groups.clone()).unwrap_or_default().to_vec();
     let zero_points = tensor.zero_points().get(groups).unwrap_or_default().to_vec();
-    QuantizedTensor::from_parts(&part, scheme, codes, scales, zero_points)
+    assembled(&part, scheme, codes, scales, minimums, zero_points)
 }
 
 /// The tensor that has these parts, one after the other.
@@ -85,11 +82,23 @@ fn joined(
 ) -> Result<QuantizedTensor, TensorError> {
     let codes = joined_by(parts, QuantizedTensor::packed_codes);
     let scales = joined_by(parts, QuantizedTensor::scales);
+    let minimums = joined_by(parts, QuantizedTensor::minimums);
+    let zero_points = joined_by(parts, QuantizedTensor::zero_points);
+    assembled(shape, scheme, codes, scales, minimums, zero_points)
+}
+
+/// `minimums` or `zero_points` are empty, as the mapping has it.
+fn assembled(
+    shape: &[usize],
+    scheme: QuantizationScheme,
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+    minimums: Vec<f32>,
+    zero_points: Vec<i8>,
+) -> Result<QuantizedTensor, TensorError> {
     if scheme.mapping().has_minimums() {
-        let minimums = joined_by(parts, QuantizedTensor::minimums);
         return QuantizedTensor::with_minimums(shape, scheme, codes, scales, minimums);
     }
-    let zero_points = joined_by(parts, QuantizedTensor::zero_points);
     QuantizedTensor::from_parts(shape, scheme, codes, scales, zero_points)
 }
 

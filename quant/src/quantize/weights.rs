@@ -200,25 +200,16 @@ pub fn check_values(
     if params.iter().all(|&params| has_finite_codes(grid, params)) {
         return Ok(());
     }
-    for_each_group(groups, values, |group, values| check_codes(grid, group, values, params[group]))
-}
-
-/// Checks one group.
-fn check_codes(
-    grid: Grid,
-    group: usize,
-    values: &[f32],
-    params: QuantParams,
-) -> Result<(), WeightError> {
-    // Nearly always. Otherwise codes at an end are too large, which may be those of no value.
-    if has_finite_codes(grid, params) {
-        return Ok(());
-    }
-    let is_infinite = |value: f32| params.dequantize(grid.quantize(value, params)).is_infinite();
-    match values.iter().find(|&&value| is_infinite(value)) {
-        Some(&value) => Err(WeightError::InfiniteCode { group, value }),
-        None => Ok(()),
-    }
+    // A code at an end stands for an infinity; but it may be the code of no value.
+    for_each_group(groups, values, |group, values| {
+        let params = params[group];
+        let is_infinite =
+            |value: f32| params.dequantize(grid.quantize(value, params)).is_infinite();
+        match values.iter().find(|&&value| is_infinite(value)) {
+            Some(&value) => Err(WeightError::InfiniteCode { group, value }),
+            None => Ok(()),
+        }
+    })
 }
 
 /// Whether every code of the grid stands for a finite value: the two at the ends do.
