@@ -125,7 +125,7 @@ pub(crate) struct Choice {
     #[arg(long, value_name = "SCHEME", default_value = "per-channel-symmetric-int8")]
     pub(crate) scheme: Scheme,
 
-    /// How ranges are found: min-max, mse, percentile:99.9, entropy [default: min-max]
+    /// How ranges are found: min-max, mse, percentile:99.9, entropy, least-squares [default: min-max]
     #[arg(long, value_name = "METHOD")]
     pub(crate) calibration: Option<CalibrationMethod>,
 

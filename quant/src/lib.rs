@@ -120,6 +120,8 @@ pub mod calibration;
 pub mod metrics;
 mod model;
 pub mod module;
+#[cfg(feature = "std")]
+pub mod moments;
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;

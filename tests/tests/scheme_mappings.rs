@@ -120,7 +120,7 @@ fn calibrations_that_find_no_minimum_are_refused() {
     assert_eq!(error, WeightError::Calibration);
     assert_eq!(
         error.to_string(),
-        "the calibration finds no minimums; use min-max, or another mapping"
+        "the calibration finds no minimums; use min-max or least-squares, or another mapping"
     );
     let error = quantize_values(&[2], &[1.0, f32::NAN], scheme, &MinMaxCalibration {});
     assert!(matches!(error, Err(WeightError::NonFinite(error)) if error.index == 1));

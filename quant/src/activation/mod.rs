@@ -13,10 +13,11 @@
 //!
 //! Attention has a [`KeyValueQuantizer`], which says how keys and values are kept.
 //!
-//! This room imports `module`, `calibration` and `scheme`. Start reading in `quantizer.rs`.
+//! This room imports `moments`, `module`, `calibration` and `scheme`. Start reading in `quantizer.rs`.
 
 mod convert;
 mod key_values;
+mod moments;
 mod observation;
 mod quantizer;
 mod saved;
@@ -37,3 +38,4 @@ pub use self::{
 };
 pub(crate) use convert::{follow_weights, quantized_paths};
 pub(crate) use key_values::{key_value_paths, set_key_values};
+pub use moments::ObserveError;

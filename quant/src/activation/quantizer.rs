@@ -3,12 +3,14 @@
 use core::fmt;
 use std::sync::Mutex;
 
+use super::moments::MomentTap;
 use super::observation::{Observation, locked};
 use super::saved;
 use super::state::{Fixed, Observing, State};
 use super::training::ActivationTraining;
 use crate::calibration::CalibrationMethod;
 use crate::module::{ParamId, StateLeaf, Walk, Walker, WalkerMut};
+use crate::moments::MomentsError;
 use crate::scheme::{
     ActivationScheme, DynamicQuantization, Grid, NonFinite, QuantParams, Quantization, ScaleError,
     ScaleType,
@@ -36,6 +38,8 @@ pub struct ActivationQuantizer {
     /// The path, known since the first walk that changed the mode; for errors.
     id: Option<ParamId>,
     state: State,
+    /// What receives the rows of inputs, while second moments are observed.
+    tap: Option<Box<MomentTap>>,
 }
 
 /// How an [`ActivationQuantizer`] treats its input.
@@ -102,6 +106,38 @@ impl ActivationQuantizer {
             }
             _ => Ok(()),
         }
+    }
+
+    /// [`observe`](Self::observe) for rows that a weight is multiplied with, which second moments are taken
+    /// of, if they are [observed](crate::moments::SecondMoments::observe).
+    ///
+    /// # Errors
+    /// As [`observe`](Self::observe); also more rows than second moments can have.
+    pub fn observe_rows(&self, values: &[f32], columns: usize) -> Result<(), ActivationError> {
+        self.observe(values)?;
+        self.observe_products(columns, |add| add(values))
+    }
+
+    /// Shows the rows that `rows` adds to second moments, if they are observed. `rows` is not called
+    /// otherwise.
+    ///
+    /// # Errors
+    /// A value that is NaN or infinite, or more rows than second moments can have.
+    pub fn observe_products(
+        &self,
+        columns: usize,
+        rows: impl FnOnce(
+            &mut dyn FnMut(&[f32]) -> Result<(), MomentsError>,
+        ) -> Result<(), MomentsError>,
+    ) -> Result<(), ActivationError> {
+        let Some(tap) = &self.tap else { return Ok(()) };
+        rows(&mut |values| tap.add(columns, values))
+            .map_err(|source| ActivationError::Moments { id: self.name(), source })
+    }
+
+    pub(super) fn set_tap(&mut self, id: ParamId, tap: Option<MomentTap>) -> Option<MomentTap> {
+        self.id = Some(id);
+        core::mem::replace(&mut self.tap, tap.map(Box::new)).map(|tap| *tap)
     }
 
     fn observing(&self) -> Option<&Observing> {
@@ -247,6 +283,10 @@ impl ActivationQuantizer {
 
     /// Whether a forward pass has to show its input to [`observe`](Self::observe).
     pub fn observes(&self) -> bool {
+        self.tap.is_some() || self.state_observes()
+    }
+
+    fn state_observes(&self) -> bool {
         match &self.state {
             State::Pending(_) => true,
             State::Observing(observing) => observing.ended || observing.observes(),
@@ -336,13 +376,23 @@ pub enum ActivationError {
         /// The path of the layer's quantizer.
         id: ParamId,
     },
+    /// The second moments of the input cannot be taken.
+    Moments {
+        /// The path of the layer's quantizer.
+        id: ParamId,
+        /// Why.
+        source: MomentsError,
+    },
 }
 
 impl ActivationError {
     /// The path of the layer's quantizer.
     pub fn id(&self) -> &ParamId {
         match self {
-            Self::NonFinite { id, .. } | Self::Pending { id, .. } | Self::Unconverted { id } => id,
+            Self::NonFinite { id, .. }
+            | Self::Pending { id, .. }
+            | Self::Unconverted { id }
+            | Self::Moments { id, .. } => id,
         }
     }
 }
@@ -364,6 +414,7 @@ impl fmt::Display for ActivationError {
             Self::Unconverted { id } => {
                 write!(f, "{id}: this input was calibrated, but not converted; call `convert`")
             }
+            Self::Moments { id, .. } => write!(f, "{id}: second moments cannot be taken"),
         }
     }
 }
@@ -372,6 +423,7 @@ impl core::error::Error for ActivationError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::NonFinite { source, .. } => Some(source),
+            Self::Moments { source, .. } => Some(source),
             Self::Pending { .. } | Self::Unconverted { .. } => None,
         }
     }

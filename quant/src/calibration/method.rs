@@ -8,8 +8,9 @@ use core::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{
-    AnyObserver, Calibration, EntropyCalibration, Histogram, MinMaxCalibration,
-    MovingAverageCalibration, MseCalibration, PercentileCalibration,
+    AnyObserver, Calibration, EntropyCalibration, GptqCalibration, Histogram, HqqCalibration,
+    LeastSquaresCalibration, MinMaxCalibration, MovingAverageCalibration, MseCalibration,
+    PercentileCalibration, WeightMethod, WeightedMseCalibration,
 };
 use crate::scheme::{Grid, NonFinite, Range};
 
@@ -35,6 +36,31 @@ pub enum CalibrationMethod {
     Mse(MseCalibration),
     /// `entropy`
     Entropy(EntropyCalibration),
+    /// `least-squares`
+    LeastSquares(LeastSquaresCalibration),
+    /// `weighted-mse`
+    WeightedMse(WeightedMseCalibration),
+    /// `hqq`
+    Hqq(HqqCalibration),
+    /// `gptq`, or `gptq:descending`
+    Gptq(GptqCalibration),
+}
+
+/// What each of the calibrations does.
+macro_rules! each {
+    ($method:expr, $calibration:ident => $of:expr) => {
+        match $method {
+            Self::MinMax($calibration) => $of,
+            Self::MovingAverage($calibration) => $of,
+            Self::Percentile($calibration) => $of,
+            Self::Mse($calibration) => $of,
+            Self::Entropy($calibration) => $of,
+            Self::LeastSquares($calibration) => $of,
+            Self::WeightedMse($calibration) => $of,
+            Self::Hqq($calibration) => $of,
+            Self::Gptq($calibration) => $of,
+        }
+    };
 }
 
 impl Default for CalibrationMethod {
@@ -47,22 +73,14 @@ impl Calibration for CalibrationMethod {
     type Observer = AnyObserver;
 
     fn name(&self) -> Cow<'static, str> {
-        match self {
-            Self::MinMax(calibration) => calibration.name(),
-            Self::MovingAverage(calibration) => calibration.name(),
-            Self::Percentile(calibration) => calibration.name(),
-            Self::Mse(calibration) => calibration.name(),
-            Self::Entropy(calibration) => calibration.name(),
-        }
+        each!(self, calibration => calibration.name())
     }
 
     fn observer(&self) -> AnyObserver {
         match self {
             Self::MinMax(calibration) => AnyObserver::MinMax(calibration.observer()),
             Self::MovingAverage(calibration) => AnyObserver::MovingAverage(calibration.observer()),
-            Self::Percentile(_) | Self::Mse(_) | Self::Entropy(_) => {
-                AnyObserver::Histogram(Histogram::default())
-            }
+            _ => AnyObserver::Histogram(Histogram::default()),
         }
     }
 
@@ -73,39 +91,32 @@ impl Calibration for CalibrationMethod {
             (Self::MovingAverage(calibration), AnyObserver::MovingAverage(seen)) => {
                 calibration.range(seen, grid)
             }
+            (Self::MinMax(_) | Self::MovingAverage(_), _) => None,
             (Self::Percentile(calibration), AnyObserver::Histogram(seen)) => {
                 calibration.range(seen, grid)
             }
-            (Self::Mse(calibration), AnyObserver::Histogram(seen)) => calibration.range(seen, grid),
             (Self::Entropy(calibration), AnyObserver::Histogram(seen)) => {
                 calibration.range(seen, grid)
             }
+            (_, AnyObserver::Histogram(seen)) => MseCalibration {}.range(seen, grid),
             _ => None,
         }
     }
 
     fn finds_minimums(&self) -> bool {
-        matches!(self, Self::MinMax(_))
+        each!(self, calibration => calibration.finds_minimums())
     }
 
     fn least_values(&self) -> usize {
-        match self {
-            Self::MinMax(calibration) => calibration.least_values(),
-            Self::MovingAverage(calibration) => calibration.least_values(),
-            Self::Percentile(calibration) => calibration.least_values(),
-            Self::Mse(calibration) => calibration.least_values(),
-            Self::Entropy(calibration) => calibration.least_values(),
-        }
+        each!(self, calibration => calibration.least_values())
+    }
+
+    fn weight_method(&self) -> WeightMethod {
+        each!(self, calibration => calibration.weight_method())
     }
 
     fn weight_range(&self, values: &[f32], grid: Grid) -> Result<Range, NonFinite> {
-        match self {
-            Self::MinMax(calibration) => calibration.weight_range(values, grid),
-            Self::MovingAverage(calibration) => calibration.weight_range(values, grid),
-            Self::Percentile(calibration) => calibration.weight_range(values, grid),
-            Self::Mse(calibration) => calibration.weight_range(values, grid),
-            Self::Entropy(calibration) => calibration.weight_range(values, grid),
-        }
+        each!(self, calibration => calibration.weight_range(values, grid))
     }
 }
 
@@ -137,6 +148,11 @@ impl FromStr for CalibrationMethod {
             }
             ("mse", None) => Some(Self::Mse(MseCalibration {})),
             ("entropy", None) => Some(Self::Entropy(EntropyCalibration {})),
+            ("least-squares", None) => Some(Self::LeastSquares(LeastSquaresCalibration {})),
+            ("weighted-mse", None) => Some(Self::WeightedMse(WeightedMseCalibration {})),
+            ("hqq", None) => Some(Self::Hqq(HqqCalibration {})),
+            ("gptq", None) => Some(Self::Gptq(GptqCalibration { descending: false })),
+            ("gptq", Some("descending")) => Some(Self::Gptq(GptqCalibration { descending: true })),
             _ => None,
         };
         found.ok_or_else(|| CalibrationNameError { name: name.into() })
@@ -161,7 +177,8 @@ impl fmt::Display for CalibrationNameError {
             }
             _ => {
                 "expected min-max, moving-average, moving-average:CONSTANT, percentile, \
-                 percentile:PERCENT, mse or entropy"
+                 percentile:PERCENT, mse, entropy, least-squares, weighted-mse, hqq, gptq or \
+                 gptq:descending"
             }
         })
     }

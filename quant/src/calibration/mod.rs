@@ -10,12 +10,15 @@
 mod any;
 #[cfg(feature = "std")]
 mod entropy;
+mod few_bits;
 mod histogram;
+pub(crate) mod hqq;
+pub(crate) mod least_squares;
 #[cfg(feature = "std")]
 mod method;
 pub(crate) mod min_max;
 mod moving_average;
-mod mse;
+pub(crate) mod mse;
 mod percentile;
 
 use alloc::borrow::Cow;
@@ -24,6 +27,9 @@ use alloc::borrow::Cow;
 pub use any::AnyObserver;
 #[cfg(feature = "std")]
 pub use entropy::EntropyCalibration;
+pub use few_bits::{
+    GptqCalibration, HqqCalibration, LeastSquaresCalibration, WeightMethod, WeightedMseCalibration,
+};
 pub use histogram::{Bin, Histogram};
 #[cfg(feature = "std")]
 pub use method::{CalibrationMethod, CalibrationNameError};
@@ -82,11 +88,17 @@ pub trait Calibration {
         Ok(self.range(&observer, grid).unwrap_or(Range::ZERO))
     }
 
-    /// Whether the calibration is that of least and greatest values, which also finds the minimums
-    /// of weights under [`Mapping::Minimum`](crate::scheme::Mapping::Minimum). By default it is not,
-    /// and such a scheme is an error.
+    /// Whether the calibration also finds the minimums of weights under
+    /// [`Mapping::Minimum`](crate::scheme::Mapping::Minimum), as that of least and greatest values does. By
+    /// default it does not, and such a scheme is an error.
     fn finds_minimums(&self) -> bool {
         false
+    }
+
+    /// How the scales and codes of a weight are found. The default goes by
+    /// [`weight_range`](Self::weight_range); other methods are those of this crate.
+    fn weight_method(&self) -> WeightMethod {
+        WeightMethod::Range
     }
 
     /// The number of values that a group of a weight must have; fewer are an error. 0 by default.

@@ -5,6 +5,7 @@ use alloc::borrow::Cow;
 #[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
+use super::least_squares::zero_point_error;
 use super::{Calibration, Histogram, MinMaxCalibration, quant_error};
 use crate::scheme::{Grid, Mapping, NonFinite, QuantParams, Range};
 
@@ -48,6 +49,17 @@ impl Calibration for MseCalibration {
         }
         Ok(search(full, grid.mapping(), error))
     }
+}
+
+/// The range with a zero point that has the least `Σ h (x - x̂)²`, never worse than `first`.
+pub(crate) fn weighted_range(values: &[f32], weights: &[f64], grid: Grid, first: Range) -> Range {
+    let full = Range::of(values).unwrap_or(first);
+    let error = |range| match grid.params(range) {
+        Ok(params) => zero_point_error(values, Some(weights), grid, params),
+        Err(_) => f64::INFINITY,
+    };
+    let found = search(full, grid.mapping(), |range, _| error(range));
+    if error(found) < error(first) { found } else { first }
 }
 
 /// The better of the two signs that a full-range scale can have.

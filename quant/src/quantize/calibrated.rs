@@ -8,6 +8,7 @@ use super::fit::Fitted;
 use super::planner::Choice;
 use super::weights::WeightRange;
 use crate::calibration::CalibrationMethod;
+use crate::moments::LayerMoments;
 use crate::scheme::QuantizationScheme;
 
 /// The calibration of a planned parameter, whose name is beside it, and what it found.
@@ -17,6 +18,7 @@ use crate::scheme::QuantizationScheme;
 #[derive(Clone, Default)]
 pub(super) struct PlannedCalibration {
     method: Option<Arc<dyn WeightRange>>,
+    moments: Option<Arc<LayerMoments>>,
     /// With the checksum of the values it was found for.
     fitted: Option<(u32, Arc<Fitted>)>,
 }
@@ -24,7 +26,8 @@ pub(super) struct PlannedCalibration {
 impl PlannedCalibration {
     /// The calibration of `choice`.
     pub(super) fn of(choice: &Choice) -> Self {
-        Self { method: choice.calibration.clone(), fitted: None }
+        let (method, moments) = (choice.calibration.clone(), choice.moments.clone());
+        Self { method, moments, fitted: None }
     }
 
     /// The choice that a plan names. A plan that was read from a file has only the name.
@@ -33,7 +36,7 @@ impl PlannedCalibration {
             Some(Arc::new(name.parse::<CalibrationMethod>().ok()?))
         };
         let calibration = self.method.clone().or_else(by_name);
-        Choice { scheme, name, calibration }
+        Choice { scheme, name, calibration, moments: self.moments.clone() }
     }
 
     /// Keeps what was found for `values`.

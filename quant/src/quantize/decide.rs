@@ -48,14 +48,17 @@ pub fn decide_all(
     if decisions.len() != all.len() {
         return Err(QuantizeError::Undecided { expected: all.len(), found: decisions.len() });
     }
+    let moments = planner.moments();
     let decided = all.into_iter().zip(decisions).map(|(Candidate { info, .. }, decision)| {
         let mut decision = settled(&info).map_or(decision, Decision::keep);
         if let Some(choice) = &mut decision.choice {
             choice.scheme = along_outputs(&info, choice.scheme);
+            *choice = choice.clone().with_moments(&info.id, moments);
+            choice.check_moments(&info)?;
         }
-        Decided { info, decision }
+        Ok(Decided { info, decision })
     });
-    Ok(decided.collect())
+    decided.collect()
 }
 
 /// The parameters of `model` that are to be quantized, and how.

@@ -100,16 +100,12 @@ pub(super) fn measure(
 }
 
 /// `grain` is the number of groups over which errors are summed first.
-fn effect(
-    bytes: u64,
-    grain: usize,
-    Fitted { scheme, groups, params }: &Fitted,
-    values: &[f32],
-) -> Effect {
-    let grid = scheme.grid();
+fn effect(bytes: u64, grain: usize, fitted: &Fitted, values: &[f32]) -> Effect {
+    let Fitted { groups, params, rounded, .. } = fitted;
+    let dequantized = rounded.as_ref().map(|tensor| tensor.dequantize());
     let mut errors = Vec::with_capacity(groups.count().div_ceil(grain));
     let each = weights::for_each_group(*groups, values, |group, values| {
-        let error = params.error(grid, group, values);
+        let error = fitted.error(group, values, dequantized.as_deref());
         match errors.last_mut() {
             Some(sum) if !group.is_multiple_of(grain) => *sum = QuantError::and(*sum, error),
             _ => errors.push(error),

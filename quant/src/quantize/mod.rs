@@ -19,10 +19,13 @@ mod decide;
 pub(crate) mod error;
 #[cfg(feature = "std")]
 mod experts;
+mod few_bits;
 #[cfg(feature = "std")]
 mod fit;
 #[cfg(feature = "std")]
 mod glob;
+#[cfg(feature = "std")]
+mod gptq;
 #[cfg(feature = "std")]
 mod measure;
 #[cfg(feature = "std")]

@@ -17,7 +17,7 @@ impl Decided {
     /// divided.
     pub fn grain(&self) -> Option<usize> {
         match (self.choice(), self.info.scheme) {
-            (Some(choice), _) => Some(Grain::of(&self.info.shape, choice.scheme)?.elements),
+            (Some(choice), _) => choice.grain(&self.info.shape),
             (None, None) => Some(1),
             (None, Some(_)) => None,
         }

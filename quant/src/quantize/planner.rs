@@ -8,10 +8,12 @@ use core::fmt;
 use super::error::QuantizeError;
 use super::experts::scheme_for;
 use super::outcome::{PlannedActivation, PlannedKeyValues, Reason};
-use super::weights::WeightRange;
+use super::weights::{WeightError, WeightRange};
 use crate::calibration::Calibration;
 use crate::module::{Directive, ParamId, ParamInfo};
+use crate::moments::{LayerMoments, SecondMoments};
 use crate::scheme::{Axis, QuantizationScheme};
+use crate::tensor::{Grain, common_grain};
 
 /// Decides how each parameter of a model is quantized: a [`Quantizer`](crate::Quantizer) or a
 /// [`Recipe`](crate::Recipe).
@@ -43,6 +45,11 @@ pub trait Planner {
         Ok(Vec::new())
     }
 
+    /// The second moments of the inputs of layers, for calibrations that need them. Default: none.
+    fn moments(&self) -> Option<&SecondMoments> {
+        None
+    }
+
     /// Whether calibration leaves out values that are NaN or infinite, and counts them, where
     /// they would be an error. Default: no.
     fn skips_non_finite(&self) -> bool {
@@ -69,6 +76,10 @@ macro_rules! by_reference {
                 ids: &[ParamId],
             ) -> Result<Vec<PlannedKeyValues>, QuantizeError> {
                 (**self).decide_key_values(ids)
+            }
+
+            fn moments(&self) -> Option<&SecondMoments> {
+                (**self).moments()
             }
 
             fn skips_non_finite(&self) -> bool {
@@ -169,6 +180,8 @@ pub struct Choice {
     /// The calibration's name.
     pub(super) name: Cow<'static, str>,
     pub(super) calibration: Option<Arc<dyn WeightRange>>,
+    /// The second moments of the inputs that the parameter is multiplied with, if they are known.
+    pub(super) moments: Option<Arc<LayerMoments>>,
 }
 
 impl Choice {
@@ -177,7 +190,40 @@ impl Choice {
         calibration: impl Calibration + Send + Sync + 'static,
     ) -> Self {
         let name = calibration.name();
-        Self { scheme, name, calibration: Some(Arc::new(calibration)) }
+        Self { scheme, name, calibration: Some(Arc::new(calibration)), moments: None }
+    }
+
+    /// With the second moments for a parameter, if the calibration needs them.
+    pub(super) fn with_moments(mut self, id: &ParamId, moments: Option<&SecondMoments>) -> Self {
+        let needs = |by: &Arc<dyn WeightRange>| by.weight_method().needs_moments();
+        if self.calibration.as_ref().is_some_and(needs) {
+            self.moments = moments.and_then(|moments| moments.of_param(id));
+        }
+        self
+    }
+
+    /// Checks that the moments are those of the inputs of a parameter.
+    pub(super) fn check_moments(&self, info: &ParamInfo) -> Result<(), QuantizeError> {
+        let inputs = info.shape.iter().skip(1).product();
+        match &self.moments {
+            Some(moments) if moments.columns() != inputs => {
+                let (expected, found) = (inputs, moments.columns());
+                let source = WeightError::MomentColumns { expected, found };
+                Err(QuantizeError::Param { id: info.id.clone(), scheme: self.scheme, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The number of elements at multiples of which a part of a tensor may start; `None` if it cannot be
+    /// divided.
+    pub(super) fn grain(&self, shape: &[usize]) -> Option<usize> {
+        let grain = Grain::of(shape, self.scheme).map(|grain| grain.elements);
+        match &self.moments {
+            // The rows that moments are of are rounded as a whole.
+            Some(moments) => common_grain(grain, Some(moments.columns())),
+            None => grain,
+        }
     }
 
     /// The scheme, and what finds its ranges, if that is at hand.

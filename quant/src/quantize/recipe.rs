@@ -1,6 +1,7 @@
 //! Rules for the parameters at given paths.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use super::plan::{Plan, PlannedParam, plan};
 use super::planner::{Candidate, Choice, Decision, Planner};
 use crate::calibration::{CalibrationMethod, CalibrationNameError};
 use crate::module::{ParamId, Walk};
+use crate::moments::SecondMoments;
 use crate::scheme::{ActivationScheme, KeyValueScheme, QuantizationScheme};
 
 /// Rules that say, by path, how parameters are quantized.
@@ -67,6 +69,9 @@ pub struct Recipe {
     skip_non_finite: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rules: Vec<Rule>,
+    /// Data, which no file of rules has.
+    #[serde(skip)]
+    moments: Option<Arc<SecondMoments>>,
 }
 
 impl Recipe {
@@ -110,6 +115,17 @@ impl Recipe {
     #[must_use]
     pub fn skip_non_finite(self) -> Self {
         Self { skip_non_finite: true, ..self }
+    }
+
+    /// The second moments of the inputs of layers, for calibrations that need them: `weighted-mse` and
+    /// `gptq`. They are not part of the recipe's file.
+    #[must_use]
+    pub fn moments(self, moments: impl Into<Arc<SecondMoments>>) -> Self {
+        Self { moments: Some(moments.into()), ..self }
+    }
+
+    pub(super) fn of_moments(&self) -> Option<&SecondMoments> {
+        self.moments.as_deref()
     }
 
     #[doc(hidden)]
@@ -284,6 +300,10 @@ impl Planner for Recipe {
         let paths: Vec<_> = ids.iter().map(ParamId::as_str).collect();
         self.check_rules(Kind::KeysValues, &paths)?;
         Ok(ids.iter().map(|id| self.decide_one_key_values(id.clone())).collect())
+    }
+
+    fn moments(&self) -> Option<&SecondMoments> {
+        self.of_moments()
     }
 
     fn skips_non_finite(&self) -> bool {

@@ -3,9 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::few_bits;
 #[cfg(feature = "std")]
 use crate::calibration;
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, WeightMethod};
 use crate::kernel::Kernel;
 #[cfg(feature = "std")]
 use crate::kernel::QuantError;
@@ -28,6 +29,9 @@ pub trait WeightRange: Send + Sync {
 
     /// See [`Calibration::least_values`].
     fn least_values(&self) -> usize;
+
+    /// See [`Calibration::weight_method`].
+    fn weight_method(&self) -> WeightMethod;
 }
 
 impl<C: Calibration + Send + Sync> WeightRange for C {
@@ -41,6 +45,10 @@ impl<C: Calibration + Send + Sync> WeightRange for C {
 
     fn least_values(&self) -> usize {
         Calibration::least_values(self)
+    }
+
+    fn weight_method(&self) -> WeightMethod {
+        Calibration::weight_method(self)
     }
 }
 
@@ -70,7 +78,7 @@ pub fn quantize_values<C: Calibration + Send + Sync>(
 ) -> Result<QuantizedTensor, WeightError> {
     crate::tensor::check_len(shape, values.len()).map_err(WeightError::Tensor)?;
     let groups = Groups::new(shape, scheme.granularity())?;
-    let params = group_params(groups, scheme.grid(), values, calibration)?;
+    let params = group_params(groups, scheme.grid(), values, calibration, None)?;
     Ok(params.quantize(shape, scheme, groups, values))
 }
 
@@ -114,6 +122,34 @@ impl GroupParams {
         }
     }
 
+    /// The value that the code of `value` in this group stands for.
+    pub(super) fn value_of(&self, grid: Grid, group: usize, value: f32) -> f32 {
+        match self {
+            Self::ZeroPoints(params) => {
+                let params = params[group];
+                params.dequantize(grid.quantize(value, params))
+            }
+            Self::Minimums(params) => {
+                let (qmin, _) = grid.code_range();
+                let code = i32::from(grid.quantize_over_minimum(value, params[group]));
+                params[group].dequantize(code - qmin)
+            }
+        }
+    }
+
+    /// Takes the parameters of some groups from others of the same kind.
+    pub(super) fn copy_from(&mut self, other: &Self, groups: core::ops::Range<usize>) {
+        match (self, other) {
+            (Self::ZeroPoints(params), Self::ZeroPoints(others)) => {
+                params[groups.clone()].copy_from_slice(&others[groups]);
+            }
+            (Self::Minimums(params), Self::Minimums(others)) => {
+                params[groups.clone()].copy_from_slice(&others[groups]);
+            }
+            _ => unreachable!("the mapping decides the kind"),
+        }
+    }
+
     /// The magnitude of each scale.
     pub(super) fn scales(&self) -> impl Iterator<Item = f32> + '_ {
         (0..self.len()).map(move |group| match self {
@@ -142,26 +178,50 @@ pub fn params(
     values: &[f32],
     calibration: &dyn WeightRange,
 ) -> Result<Vec<QuantParams>, WeightError> {
-    match group_params(groups, grid, values, calibration)? {
+    match group_params(groups, grid, values, calibration, None)? {
         GroupParams::ZeroPoints(params) => Ok(params),
         GroupParams::Minimums(_) => Err(WeightError::Calibration),
     }
 }
 
-/// The parameters of each group, by its range.
+/// The parameters of each group. `inputs` is what an error in each input of the layer costs, for methods
+/// that weigh it.
 pub(super) fn group_params(
     groups: Groups,
     grid: Grid,
     values: &[f32],
     calibration: &dyn WeightRange,
+    inputs: Option<&[f64]>,
 ) -> Result<GroupParams, WeightError> {
     check_calibration(groups, grid, calibration)?;
+    let weights = match calibration.weight_method() {
+        WeightMethod::Range => return range_params(groups, grid, values, calibration),
+        WeightMethod::LeastSquares | WeightMethod::Hqq => None,
+        WeightMethod::WeightedMse | WeightMethod::Gptq { .. } => {
+            Some(inputs.ok_or(WeightError::NoMoments)?)
+        }
+    };
+    match calibration.weight_method() {
+        WeightMethod::Hqq => few_bits::hqq(groups, grid, values),
+        _ => few_bits::least_squares(groups, grid, values, weights),
+    }
+}
+
+/// The parameters of each group, by its range.
+fn range_params(
+    groups: Groups,
+    grid: Grid,
+    values: &[f32],
+    calibration: &dyn WeightRange,
+) -> Result<GroupParams, WeightError> {
     match grid.mapping() {
         Mapping::Symmetric | Mapping::Affine => {
             zero_point_params(groups, grid, values, calibration, |range, _| range)
         }
         Mapping::FullRange => zero_point_params(groups, grid, values, calibration, one_sided),
-        Mapping::Minimum => minimum_params(groups, grid, values),
+        Mapping::Minimum => {
+            each_minimum(groups, values, |_, _, (lo, hi)| grid.minimum_params(lo, hi))
+        }
     }
 }
 
@@ -173,14 +233,25 @@ fn zero_point_params(
     calibration: &dyn WeightRange,
     cut: impl Fn(Range, &[f32]) -> Range,
 ) -> Result<GroupParams, WeightError> {
-    let mut params = Vec::with_capacity(groups.count());
-    for_each_group(groups, values, |group, values| {
+    each_zero_point(groups, grid, values, |group, values| {
         let range = calibration
             .weight_range(values, grid)
             .map_err(|error| WeightError::NonFinite(within(groups, group, error)))?;
         let fitted = grid.params(cut(range, values));
-        let fitted = fitted.map_err(|source| WeightError::Scale { group, source })?;
-        params.push(fitted);
+        fitted.map_err(|source| WeightError::Scale { group, source })
+    })
+}
+
+/// What `fit` finds for each group.
+pub(super) fn each_zero_point(
+    groups: Groups,
+    grid: Grid,
+    values: &[f32],
+    mut fit: impl FnMut(usize, &[f32]) -> Result<QuantParams, WeightError>,
+) -> Result<GroupParams, WeightError> {
+    let mut params = Vec::with_capacity(groups.count());
+    for_each_group(groups, values, |group, values| {
+        params.push(fit(group, values)?);
         Ok::<_, WeightError>(())
     })?;
     check_values(groups, grid, values, &params)?;
@@ -253,7 +324,12 @@ pub fn check_calibration(
     if values < least { Err(WeightError::SmallGroups { values, least }) } else { Ok(()) }
 }
 
-fn minimum_params(groups: Groups, grid: Grid, values: &[f32]) -> Result<GroupParams, WeightError> {
+/// What `fit` finds for the values of each group and their ends.
+pub(super) fn each_minimum(
+    groups: Groups,
+    values: &[f32],
+    mut fit: impl FnMut(usize, &[f32], (f32, f32)) -> Result<MinimumParams, ScaleError>,
+) -> Result<GroupParams, WeightError> {
     let mut params = Vec::with_capacity(groups.count());
     for_each_group(groups, values, |group, values| {
         // Not by a `Range`, which holds zero.
@@ -261,7 +337,7 @@ fn minimum_params(groups: Groups, grid: Grid, values: &[f32]) -> Result<GroupPar
             if values.is_empty() { Ok((0.0, 0.0)) } else { Kernel::current().min_max(values) };
         let (lo, hi) =
             ends.map_err(|error| WeightError::NonFinite(within(groups, group, error)))?;
-        let fitted = grid.minimum_params(lo, hi);
+        let fitted = fit(group, values, (lo, hi));
         params.push(fitted.map_err(|source| WeightError::Scale { group, source })?);
         Ok::<_, WeightError>(())
     })?;
@@ -269,7 +345,7 @@ fn minimum_params(groups: Groups, grid: Grid, values: &[f32]) -> Result<GroupPar
 }
 
 /// `error` with its index in the tensor, in place of the index in the group.
-fn within(groups: Groups, group: usize, error: NonFinite) -> NonFinite {
+pub(super) fn within(groups: Groups, group: usize, error: NonFinite) -> NonFinite {
     let index = groups.runs_of(group).flatten().nth(error.index).unwrap_or(error.index);
     NonFinite { index, ..error }
 }
@@ -351,6 +427,20 @@ pub enum WeightError {
     },
     /// The mapping of the scheme has minimums, which the calibration does not find.
     Calibration,
+    /// The calibration finds minimums alone, and the mapping of the scheme has none.
+    NeedsMinimums,
+    /// The calibration needs the [second moments](crate::moments) of the layer's inputs, and there are
+    /// none.
+    NoMoments,
+    /// The calibration needs the matrix of the second moments, and only the diagonal is known.
+    DiagonalMoments,
+    /// The second moments are not those of the inputs of this weight.
+    MomentColumns {
+        /// The inputs of each output of the weight.
+        expected: usize,
+        /// The columns of the second moments.
+        found: usize,
+    },
     /// The groups have fewer values than the calibration [needs](Calibration::least_values).
     SmallGroups {
         /// The values of a group.
@@ -399,8 +489,24 @@ impl fmt::Display for WeightError {
                  keep it float"
             ),
             Self::Calibration => {
-                f.write_str("the calibration finds no minimums; use min-max, or another mapping")
+                f.write_str("the calibration finds no minimums; use min-max or least-squares, or another mapping")
             }
+            Self::NeedsMinimums => f.write_str(
+                "the calibration finds minimums, and the scheme has none; use a scheme over minimums, or \
+                 least-squares",
+            ),
+            Self::NoMoments => f.write_str(
+                "the calibration needs second moments of the inputs of this weight, and there are none; \
+                 give the recipe moments that have them, or this weight another calibration",
+            ),
+            Self::DiagonalMoments => f.write_str(
+                "the calibration needs the matrix of second moments, and only its diagonal is known; use \
+                 weighted-mse",
+            ),
+            Self::MomentColumns { expected, found } => write!(
+                f,
+                "each output has {expected} inputs, and the second moments are those of {found}"
+            ),
             Self::SmallGroups { values, least } => write!(
                 f,
                 "the calibration needs groups of {least} values or more, and these have {values}; use mse, \
@@ -418,7 +524,13 @@ impl core::error::Error for WeightError {
             // The message is that of the error inside, and so is the source.
             Self::NonFinite(error) => error.source(),
             Self::Scale { source, .. } => Some(source),
-            Self::InfiniteCode { .. } | Self::SmallGroups { .. } | Self::Calibration => None,
+            Self::InfiniteCode { .. }
+            | Self::SmallGroups { .. }
+            | Self::Calibration
+            | Self::NeedsMinimums
+            | Self::NoMoments
+            | Self::DiagonalMoments
+            | Self::MomentColumns { .. } => None,
             Self::Layout(error) => error.source(),
             Self::Tensor(error) => error.source(),
         }

@@ -86,7 +86,7 @@ fn run<T: Storage, O: Runs>(
     let ConvArgs { bias, options, layer } = args;
     let geometry = options.geometry(x.dims(), weight_shape, layer)?;
     shape::check_bias(bias.map(Tensor::dims), geometry.out_channels(), layer)?;
-    observe(x, layer)?;
+    observe(x, layer, None)?;
     let dims = geometry.output_dims();
     let on_cpu = !emulated::is_used(x) && x.dtype() == DType::F32;
     match weight {

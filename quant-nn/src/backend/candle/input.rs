@@ -23,11 +23,20 @@ pub(super) struct ConvArgs<'a, O> {
     pub(super) layer: LayerInput<'a>,
 }
 
-/// Shows `x` to the quantizer, if it observes. Refuses a learned scale that is not positive and
+/// Shows `x` to the quantizer, if it observes; `columns` is that of rows that a weight is multiplied
+/// with, for second moments. Refuses a learned scale that is not positive and
 /// normal.
-pub(super) fn observe(x: &Tensor, layer: LayerInput<'_>) -> Result<(), ForwardError> {
+pub(super) fn observe(
+    x: &Tensor,
+    layer: LayerInput<'_>,
+    columns: Option<usize>,
+) -> Result<(), ForwardError> {
     if layer.quantizer.observes() {
-        layer.quantizer.observe(&values(x).map_err(backend_error)?)?;
+        let values = values(x).map_err(backend_error)?;
+        match columns {
+            Some(columns) => layer.quantizer.observe_rows(&values, columns)?,
+            None => layer.quantizer.observe(&values)?,
+        }
     }
     match layer.quantizer.mode() {
         ActivationMode::Static(fixed) => {

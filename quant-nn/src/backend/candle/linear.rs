@@ -21,7 +21,7 @@ pub(super) fn linear<T: Storage>(
 ) -> Result<Tensor, ForwardError> {
     let (weight_shape, bias_shape) = (weight.shape(), bias.map(Param::shape));
     shape::linear(x.dims(), &weight_shape, bias_shape.as_deref(), layer)?;
-    observe(x, layer)?;
+    observe(x, layer, weight_shape.get(1).copied())?;
     let bias = bias.map(Param::value);
     let bias = bias.as_deref().map(Storage::tensor);
     let (outputs, inputs) = (weight_shape[0], weight_shape[1]);

@@ -59,7 +59,7 @@ fn product_into<D: Dimension>(
     let outputs = shape::linear(x.shape(), &weight.shape(), bias_shape.as_deref(), layer)?;
     let values = FloatTensor::values(x);
     let count = x.shape()[..x.ndim() - 1].iter().product();
-    input.observe(&values)?;
+    input.observe_rows(&values, inputs(x))?;
     let bias = bias.map(CpuParam::values);
     let bias = bias.as_deref();
     let y = reshaped(y, with_columns(x.raw_dim(), outputs));
@@ -114,7 +114,7 @@ fn together<D: Dimension, const N: usize>(
         let layer = LayerInput::linear(of.input);
         let bias_shape = of.bias.map(CpuParam::shape);
         let columns = shape::linear(x.shape(), &of.weight.shape(), bias_shape.as_deref(), layer)?;
-        of.input.observe(&values)?;
+        of.input.observe_rows(&values, inputs(x))?;
         let Some(weight) = of.weight.quantized() else { return Ok(false) };
         let y = reshaped(y, with_columns(x.raw_dim(), columns));
         let (bias, cache) = (bias.as_deref(), of.weight.cache());
@@ -257,6 +257,11 @@ pub fn keep_rows<D: Dimension>(
     dim[0] = kept;
     reshaped(x, dim);
     Ok(())
+}
+
+/// The extent of the last axis.
+fn inputs<D: Dimension>(x: &Array<f32, D>) -> usize {
+    x.shape().last().copied().unwrap_or(1)
 }
 
 /// The shape with another number of columns.

@@ -4,7 +4,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Budget, MixedPrecisionError, Offer, Precision, select};
+use crate::calibration::CalibrationMethod;
 use crate::module::{Directive, ParamId, ParamInfo, ParamView, Walk, params};
+use crate::moments::SecondMoments;
 use crate::quantize::decide::{Decided, decide, decide_all, try_map};
 use crate::quantize::error::QuantizeError;
 use crate::quantize::experts::scheme_for;
@@ -14,7 +16,8 @@ use crate::quantize::outputs::along_outputs;
 use crate::quantize::plan::{self, Plan};
 use crate::quantize::planner::{Candidate, Choice, Decision, Planner};
 use crate::quantize::recipe::Recipe;
-use crate::tensor::Grain;
+use crate::scheme::QuantizationScheme;
+use crate::tensor::common_grain;
 
 /// Chooses a precision for each parameter, so that the expected error is the least that fits a
 /// budget of bytes.
@@ -196,13 +199,13 @@ impl MixedPrecision {
         }
         let grain = |precision: &Precision| match precision {
             Precision::Float => Some(1),
-            Precision::Quantized { scheme, .. } => {
-                Some(Grain::of(&one.info.shape, *scheme)?.elements)
+            Precision::Quantized { scheme, calibration } => {
+                self.choice(one, *scheme, *calibration).grain(&one.info.shape)
             }
         };
         let precisions = self.precisions_for(&one.info);
         let grains = precisions.iter().map(grain);
-        grains.reduce(|a, b| common_multiple(a?, b?)).flatten()
+        grains.reduce(common_grain).flatten()
     }
 
     /// What each precision does to the part of a parameter that starts at the element `at`; or only
@@ -224,10 +227,19 @@ impl MixedPrecision {
         let effect = |&precision: &Precision| match precision {
             Precision::Float => Ok(Effect::kept(part.byte_count(), 0)),
             Precision::Quantized { scheme, calibration } => {
-                Ok(one.measure(at, &values, &Choice::new(scheme, calibration))?.effect)
+                Ok(one.measure(at, &values, &self.choice(one, scheme, calibration))?.effect)
             }
         };
         self.precisions_for(&one.info).iter().map(effect).collect()
+    }
+
+    fn choice(
+        &self,
+        one: &Decided,
+        scheme: QuantizationScheme,
+        calibration: CalibrationMethod,
+    ) -> Choice {
+        Choice::new(scheme, calibration).with_moments(&one.info.id, self.recipe.of_moments())
     }
 
     /// The precisions that may be chosen for a parameter.
@@ -262,15 +274,6 @@ impl MixedPrecision {
     }
 }
 
-/// A multiple of both numbers, the least one.
-fn common_multiple(a: usize, b: usize) -> Option<usize> {
-    let (mut divisor, mut rest) = (a, b);
-    while rest > 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    (a / divisor).checked_mul(b)
-}
-
 /// The decision for a parameter that was chosen for.
 fn chosen(precision: Precision) -> Decision {
     match precision {
@@ -302,6 +305,10 @@ impl Planner for Base<'_> {
         };
         Ok(candidates.iter().zip(by_recipe).map(decide).collect())
     }
+
+    fn moments(&self) -> Option<&SecondMoments> {
+        self.0.recipe.of_moments()
+    }
 }
 
 /// The choice for a model, to be planned or applied.
@@ -324,6 +331,10 @@ impl Planner for MixedChoice {
     fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
         let of = |candidate: &Candidate| self.decisions.get(&candidate.info.id).cloned();
         Ok(candidates.iter().filter_map(of).collect())
+    }
+
+    fn moments(&self) -> Option<&SecondMoments> {
+        self.recipe.of_moments()
     }
 
     fn decide_activations(&self, ids: &[ParamId]) -> Result<Vec<PlannedActivation>, QuantizeError> {

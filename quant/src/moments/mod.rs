@@ -1,0 +1,14 @@
+//! Second moments of the inputs of layers: what methods for few bits weigh errors with.
+//!
+//! Of a layer whose inputs are the rows `x`, they are `H = Σ x xᵀ`, or its diagonal alone. This room
+//! imports `module` and the kernels. Start reading in `layer.rs`.
+
+mod error;
+mod factor;
+mod layer;
+mod model;
+
+pub use error::MomentsError;
+pub(crate) use factor::Factor;
+pub use layer::LayerMoments;
+pub use model::SecondMoments;
