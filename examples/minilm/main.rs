@@ -6,6 +6,8 @@
 //! ```text
 //! cargo run --release --example minilm -- --model DIR < sentences.txt
 //! cargo run --release --example minilm -- --model DIR --scheme static --save minilm.quant < …
+//! cargo run --release --example minilm -- --model DIR --scheme weight-only-int8 \
+//!     --encoder per-block-full-range-int4:scale=f16 --calibration gptq --observe other.txt < …
 //! ```
 
 use std::error::Error;
@@ -18,8 +20,9 @@ use indicatif::ProgressIterator;
 use minilm::{MiniLm, Tokenizer, Tokens, load};
 use ndarray::{Array2, Axis};
 use quant::calibration::CalibrationMethod;
+use quant::moments::SecondMoments;
 use quant::scheme::ActivationScheme;
-use quant::{BincodeRecorder, Module, Recipe, Rule};
+use quant::{BincodeRecorder, Module, ParamId, QuantizationScheme, Recipe, Rule};
 use quant_nn::ForwardError;
 use serde::Serialize;
 
@@ -40,6 +43,15 @@ struct Args {
     /// How to execute.
     #[arg(long, value_enum, default_value_t = Scheme::Dynamic)]
     scheme: Scheme,
+    /// The scheme of the encoder's weights, in place of that of --scheme.
+    #[arg(long)]
+    encoder: Option<QuantizationScheme>,
+    /// How the scales and codes of the encoder's weights are found.
+    #[arg(long, default_value = "min-max", requires = "encoder")]
+    calibration: CalibrationMethod,
+    /// A file of sentences from which second moments are taken, for calibrations that need them.
+    #[arg(long, requires = "encoder")]
+    observe: Option<PathBuf>,
     /// The number of threads; all if left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -75,6 +87,8 @@ struct Report {
     cosine_min: f64,
     /// The share of sentences whose nearest other sentence is the same as in floats.
     neighbours_kept: f64,
+    /// Seconds for the second moments and the quantization.
+    seconds_quantize: f64,
     /// Seconds for all sentences.
     seconds_f32: f64,
     seconds: f64,
@@ -94,18 +108,18 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
 fn run(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut input = String::new();
     std::io::stdin().read_to_string(&mut input)?;
-    let sentences: Vec<String> =
-        input.lines().filter(|line| !line.trim().is_empty()).map(Into::into).collect();
+    let sentences = lines(&input);
     let tokenizer = Tokenizer::load(&args.model, LONGEST)?;
-    let batches: Vec<Tokens> =
-        sentences.chunks(BATCH).map(|chunk| tokenizer.encode(chunk)).collect::<Result<_, _>>()?;
+    let batches = batches(&tokenizer, &sentences)?;
 
     let float = load(&args.model, None)?;
     let bytes_f32 = float.save_bytes(&BincodeRecorder::default())?.len();
+    let start = Instant::now();
     let model = match &args.record {
         Some(record) => load(&args.model, Some(record))?,
-        None => quantize(float.clone(), args.scheme, &batches)?,
+        None => quantize(float.clone(), args, &tokenizer, &batches)?,
     };
+    let seconds_quantize = start.elapsed().as_secs_f64();
     let (reference, seconds_f32) = embed(&float, &batches)?;
     let (embeddings, seconds) = embed(&model, &batches)?;
     let (cosine_mean, cosine_min) = cosines(&reference, &embeddings);
@@ -117,6 +131,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
         cosine_mean,
         cosine_min,
         neighbours_kept: neighbours_kept(&reference, &embeddings),
+        seconds_quantize,
         seconds_f32,
         seconds,
         bytes_f32,
@@ -136,15 +151,37 @@ fn run(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     Ok(())
 }
 
+fn lines(text: &str) -> Vec<String> {
+    text.lines().filter(|line| !line.trim().is_empty()).map(Into::into).collect()
+}
+
+fn batches(
+    tokenizer: &Tokenizer,
+    sentences: &[String],
+) -> Result<Vec<Tokens>, Box<dyn Error + Send + Sync>> {
+    sentences.chunks(BATCH).map(|chunk| Ok(tokenizer.encode(chunk)?)).collect()
+}
+
 /// Three lines: the recipe, the weights, the activations.
 fn quantize(
-    model: MiniLm,
-    scheme: Scheme,
+    mut model: MiniLm,
+    args: &Args,
+    tokenizer: &Tokenizer,
     batches: &[Tokens],
 ) -> Result<MiniLm, Box<dyn Error + Send + Sync>> {
-    let Some(mut recipe) = recipe(scheme)? else { return Ok(model) };
+    let Some(mut recipe) = recipe(args)? else { return Ok(model) };
+    if let Some(file) = &args.observe {
+        let observed = self::batches(tokenizer, &lines(&std::fs::read_to_string(file)?))?;
+        let is_encoder = |id: &ParamId| id.as_str().starts_with("encoder");
+        recipe = recipe.moments(SecondMoments::observe(
+            &mut model,
+            &observed,
+            is_encoder,
+            MiniLm::forward,
+        )?);
+    }
     let model = model.quantize_weights(&mut recipe)?;
-    Ok(match scheme {
+    Ok(match args.scheme {
         Scheme::Static => {
             // The bar is the iterator's, and shows on a terminal only.
             let batches = batches.iter().progress();
@@ -154,19 +191,26 @@ fn quantize(
     })
 }
 
-fn recipe(scheme: Scheme) -> Result<Option<Recipe>, Box<dyn Error + Send + Sync>> {
+fn recipe(args: &Args) -> Result<Option<Recipe>, Box<dyn Error + Send + Sync>> {
     let int8 = Recipe::new().scheme("per-channel-symmetric-int8".parse()?);
-    Ok(match scheme {
-        Scheme::F32 => None,
-        Scheme::WeightOnlyInt8 => Some(int8),
-        Scheme::WeightOnlyInt4 => {
-            let int4 = "per-block-affine-int4".parse()?;
-            let mse: CalibrationMethod = "mse".parse()?;
-            Some(int8.rule(Rule::quantize("encoder.**.weight", int4).calibration(mse)))
+    let recipe = match args.scheme {
+        Scheme::F32 if args.encoder.is_some() => {
+            return Err("--encoder quantizes, and f32 does not".into());
         }
-        Scheme::Dynamic => Some(int8.activations(ActivationScheme::DYNAMIC)),
-        Scheme::Static => Some(int8.activations(ActivationScheme::STATIC)),
-    })
+        Scheme::F32 => return Ok(None),
+        Scheme::WeightOnlyInt8 | Scheme::WeightOnlyInt4 => int8,
+        Scheme::Dynamic => int8.activations(ActivationScheme::DYNAMIC),
+        Scheme::Static => int8.activations(ActivationScheme::STATIC),
+    };
+    let encoder = match (args.encoder, args.scheme) {
+        (Some(scheme), _) => Some((scheme, args.calibration)),
+        (None, Scheme::WeightOnlyInt4) => Some(("per-block-affine-int4".parse()?, "mse".parse()?)),
+        (None, _) => None,
+    };
+    let rule = encoder.map(|(scheme, calibration)| {
+        Rule::quantize("encoder.**.weight", scheme).calibration(calibration)
+    });
+    Ok(Some(rule.into_iter().fold(recipe, Recipe::rule)))
 }
 
 /// The embeddings of all sentences, and how long they took.

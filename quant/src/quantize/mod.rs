@@ -32,6 +32,7 @@ mod measure;
 pub mod mixed;
 #[cfg(feature = "std")]
 mod outcome;
+#[cfg(feature = "std")]
 mod outputs;
 #[cfg(feature = "std")]
 mod part;
