@@ -207,10 +207,11 @@ fn recipe(args: &Args) -> Result<Option<Recipe>, Box<dyn Error + Send + Sync>> {
         (None, Scheme::WeightOnlyInt4) => Some(("per-block-affine-int4".parse()?, "mse".parse()?)),
         (None, _) => None,
     };
-    let rule = encoder.map(|(scheme, calibration)| {
-        Rule::quantize("encoder.**.weight", scheme).calibration(calibration)
-    });
-    Ok(Some(rule.into_iter().fold(recipe, Recipe::rule)))
+    let Some((scheme, calibration)) = encoder else { return Ok(Some(recipe)) };
+    // A rule overrules the rank, which keeps norms float.
+    let norms = Rule::keep("encoder.**.LayerNorm.*");
+    let weights = Rule::quantize("encoder.**.weight", scheme).calibration(calibration);
+    Ok(Some(recipe.rule(norms).rule(weights)))
 }
 
 /// The embeddings of all sentences, and how long they took.
