@@ -42,7 +42,8 @@ pub(super) fn hqq(groups: Groups, grid: Grid, values: &[f32]) -> Result<GroupPar
     if !grid.mapping().has_minimums() {
         return Err(WeightError::NeedsMinimums);
     }
-    each_minimum(groups, values, |_, values, ends| hqq::minimum(values, grid, ends))
+    let powers = hqq::Powers::new();
+    each_minimum(groups, values, |_, values, ends| hqq::minimum(values, grid, ends, &powers))
 }
 
 /// The weight of each value of a group, gathered if there are any.
