@@ -159,7 +159,7 @@ fn batches(
     tokenizer: &Tokenizer,
     sentences: &[String],
 ) -> Result<Vec<Tokens>, Box<dyn Error + Send + Sync>> {
-    sentences.chunks(BATCH).map(|chunk| Ok(tokenizer.encode(chunk)?)).collect()
+    sentences.chunks(BATCH).map(|chunk| tokenizer.encode(chunk)).collect()
 }
 
 /// Three lines: the recipe, the weights, the activations.
