@@ -4,8 +4,8 @@
 
 use crate::error::KernelUnavailable;
 use crate::isa::Operation;
+use crate::isa::aarch64::{Neon, NeonDotprod};
 use crate::isa::scalar::Scalar;
-#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
 use crate::isa::x86_64::{Avx2, Avx512Vnni, AvxVnni};
 use core::fmt;
 
@@ -29,12 +29,11 @@ pub struct Kernel(Token);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Token {
     Scalar(Scalar),
-    #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
     Avx2(Avx2),
-    #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
     AvxVnni(AvxVnni),
-    #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
     Avx512Vnni(Avx512Vnni),
+    Neon(Neon),
+    NeonDotprod(NeonDotprod),
 }
 
 struct Entry {
@@ -46,40 +45,40 @@ struct Entry {
 
 /// Slowest first. The tests iterate over this list through [`Kernel::NAMES`], so they cover every entry
 /// added here.
-const KERNELS: [Entry; 4] = [
+const KERNELS: [Entry; 6] = [
     Entry { name: "scalar", needs: "nothing", new: || Some(Token::Scalar(Scalar)) },
-    Entry { name: "avx2", needs: "avx2, fma and f16c", new: avx2 },
-    Entry { name: "avx-vnni", needs: "avx2, fma, f16c and avxvnni", new: avx_vnni },
-    Entry { name: "avx512-vnni", needs: "avx512 f, bw, dq, vl and vnni", new: avx512_vnni },
+    Entry { name: "avx2", needs: "avx2, fma and f16c", new: || Avx2::new().map(Token::Avx2) },
+    Entry {
+        name: "avx-vnni",
+        needs: "avx2, fma, f16c and avxvnni",
+        new: || AvxVnni::new().map(Token::AvxVnni),
+    },
+    Entry {
+        name: "avx512-vnni",
+        needs: "avx512 f, bw, dq, vl and vnni",
+        new: || Avx512Vnni::new().map(Token::Avx512Vnni),
+    },
+    Entry { name: "neon", needs: "neon", new: || Neon::new().map(Token::Neon) },
+    Entry {
+        name: "neon-dotprod",
+        needs: "neon and dotprod",
+        new: || NeonDotprod::new().map(Token::NeonDotprod),
+    },
 ];
 
-#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
-fn avx2() -> Option<Token> {
-    Avx2::new().map(Token::Avx2)
-}
-
-#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
-fn avx_vnni() -> Option<Token> {
-    AvxVnni::new().map(Token::AvxVnni)
-}
-
-#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
-fn avx512_vnni() -> Option<Token> {
-    Avx512Vnni::new().map(Token::Avx512Vnni)
-}
-
-#[cfg(any(not(target_arch = "x86_64"), fuzzing))]
-use {absent as avx2, absent as avx_vnni, absent as avx512_vnni};
-
-#[cfg(any(not(target_arch = "x86_64"), fuzzing))]
-fn absent() -> Option<Token> {
-    None
+const fn names() -> [&'static str; KERNELS.len()] {
+    let mut names = [""; KERNELS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = KERNELS[i].name;
+        i += 1;
+    }
+    names
 }
 
 impl Kernel {
     /// The names of all kernels, slowest first, including those that this machine does not support.
-    pub const NAMES: [&'static str; 4] =
-        [KERNELS[0].name, KERNELS[1].name, KERNELS[2].name, KERNELS[3].name];
+    pub const NAMES: [&'static str; KERNELS.len()] = names();
 
     /// The portable kernel, which defines the result and runs on every machine.
     pub const SCALAR: Self = Self(Token::Scalar(Scalar));
@@ -137,12 +136,11 @@ impl Kernel {
     pub const fn name(self) -> &'static str {
         match self.0 {
             Token::Scalar(_) => KERNELS[0].name,
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx2(_) => KERNELS[1].name,
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::AvxVnni(_) => KERNELS[2].name,
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx512Vnni(_) => KERNELS[3].name,
+            Token::Neon(_) => KERNELS[4].name,
+            Token::NeonDotprod(_) => KERNELS[5].name,
         }
     }
 
@@ -150,28 +148,23 @@ impl Kernel {
     pub(crate) fn run<O: Operation>(self, operation: O) -> O::Output {
         match self.0 {
             Token::Scalar(isa) => operation.run(isa),
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx2(isa) => isa.run(operation),
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::AvxVnni(isa) => isa.avx2().run(operation),
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx512Vnni(isa) => isa.run(operation),
+            Token::Neon(isa) => isa.run(operation),
+            Token::NeonDotprod(isa) => isa.run(operation),
         }
     }
 
     /// Whether 8-bit codes are multiplied faster in a [`permutation`](crate::pack::permutation).
     pub(crate) const fn permutes(self) -> bool {
-        #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
-        return matches!(self.0, Token::Avx2(_));
-        #[cfg(any(not(target_arch = "x86_64"), fuzzing))]
-        false
+        matches!(self.0, Token::Avx2(_))
     }
 
     /// [`Kernel::run`] for the search of permutations, compiled only for kernels that
     /// [permute](Kernel::permutes).
     pub(crate) fn run_search<O: Operation>(self, operation: O) -> O::Output {
         match self.0 {
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::Avx2(isa) => isa.run(operation),
             // The others do not permute: only tests compile the search for them.
             _ if cfg!(test) => operation.run(Scalar),
@@ -182,7 +175,6 @@ impl Kernel {
     /// [`Kernel::run`] for an operation that reads weights packed for this arithmetic.
     pub(crate) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i8, _>(operation),
             _ => self.run(operation),
         }
@@ -191,7 +183,6 @@ impl Kernel {
     /// [`Kernel::run`] for an operation with integer products, whose weights are not packed for an arithmetic.
     pub(crate) fn run_integer<O: Operation>(self, operation: O) -> O::Output {
         match self.0 {
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             Token::AvxVnni(isa) => isa.run(operation),
             _ => self.run(operation),
         }
@@ -200,9 +191,7 @@ impl Kernel {
     /// [`Kernel::run_as`] for integer products.
     pub(crate) fn multiply<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::Permuted) => isa.run_permuted(operation),
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i8, _>(operation),
             _ => self.run_integer(operation),
         }
@@ -215,7 +204,6 @@ impl Kernel {
         operation: O,
     ) -> O::Output {
         match (self.0, arithmetic) {
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::Permuted) => isa.run_permuted(operation),
             _ => self.run_as(arithmetic, operation),
         }
@@ -228,7 +216,6 @@ impl Kernel {
         operation: O,
     ) -> O::Output {
         match (self.0, arithmetic) {
-            #[cfg(all(target_arch = "x86_64", not(fuzzing)))]
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i16, _>(operation),
             _ => self.multiply(arithmetic, operation),
         }

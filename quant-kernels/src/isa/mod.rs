@@ -2,12 +2,26 @@
 //!
 //! Imports [`scheme`](crate::scheme) alone. Start with [`Isa`]; [`scalar`] defines the results.
 
+#[macro_use]
+mod absent;
+#[macro_use]
+mod instruction_set;
 pub(crate) mod lanes;
 pub(crate) mod permuted;
 mod reciprocal;
 pub(crate) mod scalar;
 // Sanitizers take minutes to compile these, and the targets of `fuzz` read files.
-#[cfg(all(target_arch = "x86_64", not(fuzzing)))]
+#[cfg_attr(
+    not(all(
+        target_arch = "aarch64",
+        target_feature = "neon",
+        target_endian = "little",
+        not(fuzzing)
+    )),
+    path = "aarch64/absent.rs"
+)]
+pub(crate) mod aarch64;
+#[cfg_attr(any(not(target_arch = "x86_64"), fuzzing), path = "x86_64/absent.rs")]
 pub(crate) mod x86_64;
 
 pub(crate) use reciprocal::{QUANTIZE_LANES, Reciprocal};
@@ -90,6 +104,9 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// The widths of codes that are multiplied as stored, unsigned (`code + half`), with signed activations. This
     /// shortens unpacking; `half · Σ (a - za)` is subtracted once per accumulator.
     const UNSIGNED_BITS: &'static [usize] = &[];
+    /// Whether activations are multiplied as signed bytes, whatever the width of codes. Else they are `code + 128`,
+    /// and `128 · Σ code` is subtracted once per accumulator.
+    const SIGNED_ACTIVATIONS: bool = false;
     /// The part of [`Isa::WINOGRAD`] that depends on the row alone, for a line of i16 that come from bytes: the sum
     /// of the products of neighbouring k-steps.
     #[inline(always)]

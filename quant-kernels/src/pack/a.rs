@@ -8,7 +8,7 @@
 //! A tile is then read from front to back, the lines of a row are at a constant distance, and no two lines
 //! that are used together fall into the same set of the cache, whatever K is. Each [unit](super::units) of K
 //! starts with a new half of a line, and is padded by 0. Codes are stored as `code + 128`, unsigned, unless the
-//! kernel multiplies unsigned weights ([`Isa::UNSIGNED_BITS`]).
+//! kernel multiplies signed activations ([`Isa::SIGNED_ACTIVATIONS`], [`Isa::UNSIGNED_BITS`]).
 //!
 //! For a [permutation](super::permutation), quarters of lines alternate, which are its blocks: two rows are
 //! permuted at a time.
@@ -109,10 +109,11 @@ impl<S: Source> PackA<'_, S> {
     #[inline(always)]
     fn pack_row<I: Isa>(&mut self, isa: I, place: &TilePlace, row: usize) {
         const { assert!(I::UNSIGNED_BITS.is_empty() || I::KR == 4 && !I::WINOGRAD) };
+        const { assert!(!I::SIGNED_ACTIVATIONS || I::KR == 4 && !I::WINOGRAD) };
         let (weights, units, height) = (self.weights, self.units, place.rows.len());
         let lines = &mut self.lines[place.before * units.lines..][..height * units.lines];
         // AVX2 packs rows for codes that are not unsigned, too: permuted ones, and those of AVX-VNNI.
-        let signed = !I::UNSIGNED_BITS.is_empty() && weights.shift != 0;
+        let signed = I::SIGNED_ACTIVATIONS || !I::UNSIGNED_BITS.is_empty() && weights.shift != 0;
         let sums = weights.common_zero != 0 || !self.row_sums.is_empty();
         let blocks = self.source.block().is_some();
         for (u, unit) in units.all.iter().enumerate() {

@@ -107,6 +107,7 @@ struct PanelShape {
     group: usize,
     winograd: bool,
     unsigned_bits: &'static [usize],
+    signed_activations: bool,
 }
 
 struct PanelShapeOf;
@@ -126,6 +127,7 @@ impl Operation for PanelShapeOf {
             group: I::GROUP,
             winograd: I::WINOGRAD,
             unsigned_bits: I::UNSIGNED_BITS,
+            signed_activations: I::SIGNED_ACTIVATIONS,
         }
     }
 }
@@ -160,6 +162,7 @@ fn pack(
         group,
         winograd,
         unsigned_bits,
+        signed_activations,
     } = kernel.multiply(arithmetic, PanelShapeOf);
     let &Weights { n, k, codes, .. } = weights;
     // Every kernel multiplies packed codes 8 k-steps at a time.
@@ -190,7 +193,7 @@ fn pack(
         group,
         columns: if segments == 0 { 0 } else { panels * nr },
         offsets: serves == Serves::All,
-        init: shift == 0 && serves != Serves::Floats,
+        init: shift == 0 && !signed_activations && serves != Serves::Floats,
     };
     let mut packed = PackedWeights {
         block: block_of(weights),

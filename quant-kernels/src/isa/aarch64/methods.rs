@@ -1,0 +1,77 @@
+//! The methods of [`Isa`](crate::isa::Isa) that are the same for all kernels of aarch64.
+
+/// Methods that are functions of [`vector`](super::vector).
+macro_rules! by_vector {
+    ($(fn $name:ident $(<const $j:ident>)? ($($argument:ident: $type:ty),*) $(-> $out:ty)?;)+) => {
+        $(
+            #[inline(always)]
+            fn $name $(<const $j: usize>)? (self, $($argument: $type),*) $(-> $out)? {
+                // SAFETY: the function needs NEON, which every CPU has where this is compiled.
+                unsafe { $crate::isa::aarch64::vector::$name $(::<$j>)? ($($argument),*) }
+            }
+        )+
+    };
+}
+
+/// The methods that have nothing to do with integer products, and the layout of panels.
+macro_rules! neon_isa {
+    () => {
+        type Ints = $crate::isa::aarch64::vector::Ints;
+        type Floats = $crate::isa::aarch64::vector::Floats;
+        type KStep = [$crate::isa::aarch64::vector::Codes; 2];
+        type Nibbles = $crate::isa::aarch64::vector::Nibbles;
+
+        const LANES: usize = 8;
+        const KR: usize = 4;
+        const GEMV_ROWS: usize = 4;
+        const SIGNED_ACTIVATIONS: bool = true;
+        const UNSIGNED_BITS: &'static [usize] = &[4];
+        // There are instructions for both at a time, and unpacking takes two for 32 codes.
+        const UNPACK_ABOVE: usize = usize::MAX;
+
+        #[inline(always)]
+        fn lanes(self, step: &Self::KStep, v: usize) -> Self::Ints {
+            self.load_ints(bytemuck::cast_slice(&step[v]))
+        }
+
+        by_vector! {
+            fn zero() -> Self::Ints;
+            fn byte<const J>(lanes: Self::Ints) -> Self::Floats;
+            fn nibbles(zero: f32) -> Self::Nibbles;
+            fn nibble<const J>(lanes: Self::Ints, of: Self::Nibbles) -> Self::Floats;
+            fn splat_int(value: i32) -> Self::Ints;
+            fn load_ints(from: &[i32]) -> Self::Ints;
+            fn load_bytes(from: &[u8]) -> Self::Ints;
+            fn load_unsigned(from: &[u8]) -> Self::Ints;
+            fn load_halves(from: &[u16]) -> Self::Floats;
+            fn store_ints(sums: Self::Ints, out: &mut [i32]);
+            fn add_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+            fn subtract_product(sum: Self::Ints, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+            fn to_floats(sums: Self::Ints) -> Self::Floats;
+            fn splat(value: f32) -> Self::Floats;
+            fn load(from: &[f32]) -> Self::Floats;
+            fn store(floats: Self::Floats, out: &mut [f32]);
+            fn add(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+            fn sub(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+            fn mul(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+            fn div(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+            fn least(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+            fn greatest(a: Self::Floats, b: Self::Floats) -> Self::Floats;
+            fn to_bits(floats: Self::Floats) -> Self::Ints;
+            fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+            fn half(a: Self::Ints) -> Self::Ints;
+            fn power_of_two(n: Self::Ints) -> Self::Floats;
+            fn split_nibbles(packed: Self::Ints) -> [Self::Ints; 2];
+            fn bits(from: &[f32]) -> Self::Ints;
+            fn max(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+            fn max_unsigned(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+            fn quantize(
+                by: $crate::isa::Reciprocal,
+                values: &[f32; $crate::isa::QUANTIZE_LANES],
+                codes: &mut [u8; $crate::isa::QUANTIZE_LANES]
+            ) -> bool;
+            fn fused(a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+            fn relu(a: Self::Floats) -> Self::Floats;
+        }
+    };
+}
