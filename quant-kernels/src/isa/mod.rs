@@ -107,6 +107,14 @@ pub(crate) trait Isa: Copy + Send + Sync {
     /// Whether activations are multiplied as signed bytes, whatever the width of codes. Else they are `code + 128`,
     /// and `128 · Σ code` is subtracted once per accumulator.
     const SIGNED_ACTIVATIONS: bool = false;
+    /// Flips the signs of the bytes in a line, which adds or subtracts 128.
+    #[inline(always)]
+    fn flip_signs(self, line: &mut Line) {
+        for byte in line.bytes_mut() {
+            *byte ^= 0x80;
+        }
+    }
+
     /// The part of [`Isa::WINOGRAD`] that depends on the row alone, for a line of i16 that come from bytes: the sum
     /// of the products of neighbouring k-steps.
     #[inline(always)]

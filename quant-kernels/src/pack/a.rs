@@ -184,7 +184,7 @@ fn finish_line<I: Isa>(
         *start = start.wrapping_sub(isa.neighbour_products(&line));
     }
     if signed {
-        make_signed(&mut line, part);
+        make_signed(isa, &mut line, part);
     }
     line
 }
@@ -256,12 +256,9 @@ fn sum_of(line: &Line) -> i32 {
 
 /// Subtracts 128 from the codes of a line, and leaves the rest 0.
 #[inline(always)]
-fn make_signed(line: &mut Line, part: Part) {
+fn make_signed<I: Isa>(isa: I, line: &mut Line, part: Part) {
     if part.len == 64 {
-        for code in line.bytes_mut() {
-            *code ^= 0x80;
-        }
-        return;
+        return isa.flip_signs(line);
     }
     for code in &mut line.bytes_mut()[part.at..][..part.len] {
         *code ^= 0x80;

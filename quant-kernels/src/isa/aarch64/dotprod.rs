@@ -3,7 +3,7 @@
 //! One of its forms takes the bytes of one lane of a vector for all lanes. So four k-steps of a row are one load,
 //! without broadcasts.
 
-use super::vector::{self, Codes, Ints};
+use super::vector::{self, Ints};
 use crate::isa::{Isa, Line};
 use core::arch::aarch64::*;
 use core::arch::asm;
@@ -12,6 +12,10 @@ instruction_set! {
     /// NEON and the dot product.
     NeonDotprod: "neon", "dotprod"
 }
+
+/// The codes of a k-step in memory, and in registers.
+type KStep = <NeonDotprod as Isa>::KStep;
+type Step = [[int8x16_t; 2]; 2];
 
 /// K-steps whose values of a row are loaded together.
 const TOGETHER: usize = 4;
@@ -53,75 +57,6 @@ fn sdot_lane<const LANE: usize>(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t)
     sums
 }
 
-/// Four k-steps of each row, from k-step `4 * group` of a line on.
-#[target_feature(enable = "neon")]
-#[inline]
-fn load_rows<const R: usize>(a: &[Line; R], group: usize) -> [int8x16_t; R] {
-    let mut values = [vdupq_n_s8(0); R];
-    for r in 0..R {
-        values[r] = vreinterpretq_s8_u8(vector::load_16(&a[r].bytes().as_chunks().0[group]));
-    }
-    values
-}
-
-/// Adds k-step `LANE` of each row.
-#[target_feature(enable = "dotprod")]
-#[inline]
-fn add_step<const LANE: usize, const R: usize>(
-    sums: &mut [[Ints; 2]; R],
-    values: &[int8x16_t; R],
-    codes: [[int8x16_t; 2]; 2],
-) {
-    for r in 0..R {
-        for v in 0..2 {
-            for i in 0..2 {
-                sums[r][v][i] = sdot_lane::<LANE>(sums[r][v][i], codes[v][i], values[r]);
-            }
-        }
-    }
-}
-
-/// The codes of a k-step.
-#[target_feature(enable = "neon")]
-#[inline]
-fn load_step(step: &[Codes; 2]) -> [[int8x16_t; 2]; 2] {
-    [vector::load_codes(&step[0]), vector::load_codes(&step[1])]
-}
-
-/// [`Isa::accumulate`] for four k-steps.
-#[target_feature(enable = "dotprod")]
-#[inline]
-fn add_group<const R: usize>(
-    sums: &mut [[Ints; 2]; R],
-    a: &[Line; R],
-    group: usize,
-    b: &[[Codes; 2]; TOGETHER],
-) {
-    let values = load_rows(a, group);
-    add_step::<0, R>(sums, &values, load_step(&b[0]));
-    add_step::<1, R>(sums, &values, load_step(&b[1]));
-    add_step::<2, R>(sums, &values, load_step(&b[2]));
-    add_step::<3, R>(sums, &values, load_step(&b[3]));
-}
-
-/// [`Isa::accumulate_packed`] for four k-steps.
-#[target_feature(enable = "dotprod")]
-#[inline]
-fn add_packed_group<const R: usize>(
-    sums: &mut [[Ints; 2]; R],
-    a: &[Line; R],
-    group: usize,
-    b: &[[Codes; 2]; TOGETHER / 2],
-) {
-    let values = load_rows(a, group);
-    let [left, right] = [vector::load_nibbles(&b[0][0]), vector::load_nibbles(&b[0][1])];
-    add_step::<0, R>(sums, &values, [left[0], right[0]]);
-    add_step::<1, R>(sums, &values, [left[1], right[1]]);
-    let [left, right] = [vector::load_nibbles(&b[1][0]), vector::load_nibbles(&b[1][1])];
-    add_step::<2, R>(sums, &values, [left[0], right[0]]);
-    add_step::<3, R>(sums, &values, [left[1], right[1]]);
-}
-
 /// [`Isa::dot_signed`].
 #[target_feature(enable = "dotprod")]
 #[inline]
@@ -152,11 +87,80 @@ fn dot_packed(mut sums: Ints, q: &[i32; 8], packed: &[Ints; 4]) -> Ints {
     sums
 }
 
+impl NeonDotprod {
+    /// Four k-steps of each row, from k-step `4 * group` of a line on.
+    #[inline(always)]
+    fn load_rows<const R: usize>(self, a: &[Line; R], group: usize) -> [int8x16_t; R] {
+        // SAFETY: the function needs NEON, which `self` proves; so below.
+        let mut values = [unsafe { vdupq_n_s8(0) }; R];
+        for r in 0..R {
+            // SAFETY: as above.
+            values[r] = unsafe { vector::load_signed(&a[r].bytes().as_chunks().0[group]) };
+        }
+        values
+    }
+
+    /// The codes of a k-step.
+    #[inline(always)]
+    fn load_step(self, step: &KStep) -> Step {
+        // SAFETY: the function needs NEON, which `self` proves; so below.
+        let left = unsafe { vector::load_codes(&step[0]) };
+        // SAFETY: as above.
+        let right = unsafe { vector::load_codes(&step[1]) };
+        [left, right]
+    }
+
+    /// The codes of two packed k-steps.
+    #[inline(always)]
+    fn load_packed_steps(self, step: &KStep) -> [Step; 2] {
+        // SAFETY: the function needs NEON, which `self` proves; so below.
+        let left = unsafe { vector::load_nibbles(&step[0]) };
+        // SAFETY: as above.
+        let right = unsafe { vector::load_nibbles(&step[1]) };
+        [[left[0], right[0]], [left[1], right[1]]]
+    }
+
+    /// Adds four k-steps of each row.
+    #[inline(always)]
+    fn add_group<const R: usize>(
+        self,
+        sums: &mut [[Ints; 2]; R],
+        a: &[Line; R],
+        group: usize,
+        b: &[KStep; TOGETHER],
+    ) {
+        let values = self.load_rows(a, group);
+        self.add_step::<0, R>(sums, &values, self.load_step(&b[0]));
+        self.add_step::<1, R>(sums, &values, self.load_step(&b[1]));
+        self.add_step::<2, R>(sums, &values, self.load_step(&b[2]));
+        self.add_step::<3, R>(sums, &values, self.load_step(&b[3]));
+    }
+
+    /// Adds k-step `LANE` of each row.
+    #[inline(always)]
+    fn add_step<const LANE: usize, const R: usize>(
+        self,
+        sums: &mut [[Ints; 2]; R],
+        values: &[int8x16_t; R],
+        codes: Step,
+    ) {
+        for r in 0..R {
+            for v in 0..2 {
+                for i in 0..2 {
+                    let sum = &mut sums[r][v][i];
+                    // SAFETY: the function needs the dot product, which `self` proves.
+                    *sum = unsafe { sdot_lane::<LANE>(*sum, codes[v][i], values[r]) };
+                }
+            }
+        }
+    }
+}
+
 impl Isa for NeonDotprod {
     neon_isa!();
 
     // 6 rows · 4 vectors = 24 sums, 6 vectors of values and 2 of codes: 32 registers.
-    const MR: usize = 6;
+    const MR: usize = 5;
     const GROUP: usize = TOGETHER;
 
     #[inline(always)]
@@ -167,10 +171,16 @@ impl Isa for NeonDotprod {
         first: usize,
         b: &[Self::KStep],
     ) {
-        let groups = first / TOGETHER..Line::STEPS / TOGETHER;
-        for (group, b) in groups.zip(b.as_chunks().0) {
-            // SAFETY: the function needs the dot product, which `self` proves.
-            unsafe { add_group(sums, a, group, b) }
+        let b = b.as_chunks().0;
+        // Whole lines have a loop of their own, of a constant length.
+        if let Some(b) = b.first_chunk::<{ Line::STEPS / TOGETHER }>() {
+            for (group, b) in b.iter().enumerate() {
+                self.add_group(sums, a, group, b);
+            }
+            return;
+        }
+        for (group, b) in (first / TOGETHER..Line::STEPS / TOGETHER).zip(b) {
+            self.add_group(sums, a, group, b);
         }
     }
 
@@ -183,9 +193,14 @@ impl Isa for NeonDotprod {
         b: &[Self::KStep],
     ) {
         let groups = first / TOGETHER..Line::STEPS / TOGETHER;
-        for (group, b) in groups.zip(b.as_chunks().0) {
-            // SAFETY: the function needs the dot product, which `self` proves.
-            unsafe { add_packed_group(sums, a, group, b) }
+        for (group, b) in groups.zip(b.as_chunks::<{ TOGETHER / 2 }>().0) {
+            let values = self.load_rows(a, group);
+            let [low, high] = self.load_packed_steps(&b[0]);
+            self.add_step::<0, R>(sums, &values, low);
+            self.add_step::<1, R>(sums, &values, high);
+            let [low, high] = self.load_packed_steps(&b[1]);
+            self.add_step::<2, R>(sums, &values, low);
+            self.add_step::<3, R>(sums, &values, high);
         }
     }
 

@@ -31,10 +31,12 @@ macro_rules! neon_isa {
 
         #[inline(always)]
         fn lanes(self, step: &Self::KStep, v: usize) -> Self::Ints {
-            self.load_ints(bytemuck::cast_slice(&step[v]))
+            // SAFETY: the function needs NEON, which every CPU has where this is compiled.
+            unsafe { $crate::isa::aarch64::vector::codes_as_lanes(&step[v]) }
         }
 
         by_vector! {
+            fn flip_signs(line: &mut $crate::isa::Line);
             fn zero() -> Self::Ints;
             fn byte<const J>(lanes: Self::Ints) -> Self::Floats;
             fn nibbles(zero: f32) -> Self::Nibbles;

@@ -13,113 +13,132 @@ instruction_set! {
     Neon: "neon"
 }
 
-/// For each row the sums of a vector of columns, two for each.
+/// The codes of a k-step for the columns of a vector.
+type Codes = [int8x16_t; 2];
+
+/// For each row the sums of the columns of a vector, two for each.
 type Partial<T, const R: usize> = [[T; 4]; R];
 
-/// The products of the values of a k-step with the codes of the columns of a vector.
+/// Adds the products of the values of a k-step and codes in i32, in pairs.
 #[target_feature(enable = "neon")]
 #[inline]
-fn products(values: int8x16_t, codes: [int8x16_t; 2]) -> [int16x8_t; 4] {
+fn add_products(sums: [int32x4_t; 4], values: u32, [a, b]: Codes) -> [int32x4_t; 4] {
+    let values = vreinterpretq_s8_u32(vdupq_n_u32(values));
     let low = vget_low_s8(values);
     [
-        vmull_s8(vget_low_s8(codes[0]), low),
-        vmull_high_s8(codes[0], values),
-        vmull_s8(vget_low_s8(codes[1]), low),
-        vmull_high_s8(codes[1], values),
+        vpadalq_s16(sums[0], vmull_s8(vget_low_s8(a), low)),
+        vpadalq_s16(sums[1], vmull_high_s8(a, values)),
+        vpadalq_s16(sums[2], vmull_s8(vget_low_s8(b), low)),
+        vpadalq_s16(sums[3], vmull_high_s8(b, values)),
     ]
 }
 
-/// Adds [`products`] in i32, in pairs.
+/// Adds the products of the values of a k-step and codes of 4 bits in i16.
 #[target_feature(enable = "neon")]
 #[inline]
-fn add_products(sums: &mut [int32x4_t; 4], values: i32, codes: [int8x16_t; 2]) {
-    let products = products(vreinterpretq_s8_s32(vdupq_n_s32(values)), codes);
-    for i in 0..4 {
-        sums[i] = vpadalq_s16(sums[i], products[i]);
-    }
-}
-
-/// Adds [`products`] in i16.
-#[target_feature(enable = "neon")]
-#[inline]
-fn add_small_products(sums: &mut [int16x8_t; 4], values: i32, codes: [int8x16_t; 2]) {
-    let values = vreinterpretq_s8_s32(vdupq_n_s32(values));
+fn add_small_products(sums: [int16x8_t; 4], values: u32, [a, b]: Codes) -> [int16x8_t; 4] {
+    let values = vreinterpretq_s8_u32(vdupq_n_u32(values));
     let low = vget_low_s8(values);
-    *sums = [
-        vmlal_s8(sums[0], vget_low_s8(codes[0]), low),
-        vmlal_high_s8(sums[1], codes[0], values),
-        vmlal_s8(sums[2], vget_low_s8(codes[1]), low),
-        vmlal_high_s8(sums[3], codes[1], values),
-    ];
+    [
+        vmlal_s8(sums[0], vget_low_s8(a), low),
+        vmlal_high_s8(sums[1], a, values),
+        vmlal_s8(sums[2], vget_low_s8(b), low),
+        vmlal_high_s8(sums[3], b, values),
+    ]
 }
 
 /// Adds both sums of each column.
 #[target_feature(enable = "neon")]
 #[inline]
-fn add_partial(sums: Ints, partial: [int32x4_t; 4]) -> Ints {
-    let [a, b, c, d] = partial;
+fn add_partial(sums: Ints, [a, b, c, d]: [int32x4_t; 4]) -> Ints {
     [vaddq_s32(sums[0], vpaddq_s32(a, b)), vaddq_s32(sums[1], vpaddq_s32(c, d))]
 }
 
-/// [`Isa::accumulate`] for a vector of columns.
+/// Adds both sums of each column, which are pairs of i16.
 #[target_feature(enable = "neon")]
 #[inline]
-fn accumulate<const R: usize>(
-    sums: &mut [[Ints; 2]; R],
-    a: &[Line; R],
-    first: usize,
-    b: &[<Neon as Isa>::KStep],
-    v: usize,
-) {
-    let mut partial: Partial<int32x4_t, R> = [[vdupq_n_s32(0); 4]; R];
-    for (s, step) in (first..Line::STEPS).zip(b) {
-        let codes = vector::load_codes(&step[v]);
-        for r in 0..R {
-            add_products(&mut partial[r], a[r].0[s] as i32, codes);
-        }
-    }
-    for r in 0..R {
-        sums[r][v] = add_partial(sums[r][v], partial[r]);
-    }
-}
-
-/// [`Isa::accumulate_packed`] for a vector of columns.
-#[target_feature(enable = "neon")]
-#[inline]
-fn accumulate_packed<const R: usize>(
-    sums: &mut [[Ints; 2]; R],
-    a: &[Line; R],
-    first: usize,
-    b: &[<Neon as Isa>::KStep],
-    v: usize,
-) {
-    let mut partial: Partial<int16x8_t, R> = [[vdupq_n_s16(0); 4]; R];
-    for (s, step) in (first / 2..Line::STEPS / 2).zip(b) {
-        let [low, high] = vector::load_nibbles(&step[v]);
-        for r in 0..R {
-            add_small_products(&mut partial[r], a[r].0[2 * s] as i32, low);
-        }
-        for r in 0..R {
-            add_small_products(&mut partial[r], a[r].0[2 * s + 1] as i32, high);
-        }
-    }
-    for r in 0..R {
-        let wide = partial[r].map(|sums| vpaddlq_s16(sums));
-        sums[r][v] = add_partial(sums[r][v], wide);
-    }
+fn add_small_partial(sums: Ints, partial: [int16x8_t; 4]) -> Ints {
+    add_partial(sums, partial.map(|sums| vpaddlq_s16(sums)))
 }
 
 /// [`Isa::dot_signed`]: two products of bytes from -127 on fit i16.
 #[target_feature(enable = "neon")]
 #[inline]
-fn dot_signed(sums: Ints, q: Ints, k: Ints) -> Ints {
-    let mut sums = sums;
+fn dot_signed(mut sums: Ints, q: Ints, k: Ints) -> Ints {
     for i in 0..2 {
         let (q, k) = (vreinterpretq_s8_s32(q[i]), vreinterpretq_s8_s32(k[i]));
         let low = vmull_s8(vget_low_s8(q), vget_low_s8(k));
         sums[i] = vpadalq_s16(sums[i], vpaddq_s16(low, vmull_high_s8(q, k)));
     }
     sums
+}
+
+impl Neon {
+    #[inline(always)]
+    fn load_codes(self, from: &vector::Codes) -> Codes {
+        // SAFETY: the function needs NEON, which `self` proves; so below.
+        unsafe { vector::load_codes(from) }
+    }
+
+    #[inline(always)]
+    fn load_nibbles(self, from: &vector::Codes) -> [Codes; 2] {
+        // SAFETY: as above.
+        unsafe { vector::load_nibbles(from) }
+    }
+
+    /// [`Isa::accumulate`] for the columns of vector `v`.
+    #[inline(always)]
+    fn add_line<const R: usize>(
+        self,
+        sums: &mut [[Ints; 2]; R],
+        a: &[Line; R],
+        first: usize,
+        b: &[<Self as Isa>::KStep],
+        v: usize,
+    ) {
+        let mut partial: Partial<int32x4_t, R> = [[self.zero()[0]; 4]; R];
+        for (s, step) in (first..Line::STEPS).zip(b) {
+            let codes = self.load_codes(&step[v]);
+            for r in 0..R {
+                // SAFETY: the function needs NEON, which `self` proves.
+                partial[r] = unsafe { add_products(partial[r], a[r].0[s], codes) };
+            }
+        }
+        for r in 0..R {
+            // SAFETY: the function needs NEON, which `self` proves.
+            sums[r][v] = unsafe { add_partial(sums[r][v], partial[r]) };
+        }
+    }
+
+    /// [`Isa::accumulate_packed`] for the columns of vector `v`.
+    #[inline(always)]
+    fn add_packed_line<const R: usize>(
+        self,
+        sums: &mut [[Ints; 2]; R],
+        a: &[Line; R],
+        first: usize,
+        b: &[<Self as Isa>::KStep],
+        v: usize,
+    ) {
+        // SAFETY: the function needs NEON, which `self` proves.
+        let zero = unsafe { vdupq_n_s16(0) };
+        let mut partial: Partial<int16x8_t, R> = [[zero; 4]; R];
+        for (s, step) in (first / 2..Line::STEPS / 2).zip(b) {
+            let [low, high] = self.load_nibbles(&step[v]);
+            for r in 0..R {
+                // SAFETY: the function needs NEON, which `self` proves.
+                partial[r] = unsafe { add_small_products(partial[r], a[r].0[2 * s], low) };
+            }
+            for r in 0..R {
+                // SAFETY: the function needs NEON, which `self` proves.
+                partial[r] = unsafe { add_small_products(partial[r], a[r].0[2 * s + 1], high) };
+            }
+        }
+        for r in 0..R {
+            // SAFETY: the function needs NEON, which `self` proves.
+            sums[r][v] = unsafe { add_small_partial(sums[r][v], partial[r]) };
+        }
+    }
 }
 
 impl Isa for Neon {
@@ -137,8 +156,7 @@ impl Isa for Neon {
         b: &[Self::KStep],
     ) {
         for v in 0..2 {
-            // SAFETY: the function needs NEON, which `self` proves.
-            unsafe { accumulate(sums, a, first, b, v) }
+            self.add_line(sums, a, first, b, v);
         }
     }
 
@@ -151,8 +169,7 @@ impl Isa for Neon {
         b: &[Self::KStep],
     ) {
         for v in 0..2 {
-            // SAFETY: the function needs NEON, which `self` proves.
-            unsafe { accumulate_packed(sums, a, first, b, v) }
+            self.add_packed_line(sums, a, first, b, v);
         }
     }
 

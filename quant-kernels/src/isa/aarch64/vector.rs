@@ -1,6 +1,6 @@
 //! The operations on pairs of NEON vectors: those of [`Isa`](crate::isa::Isa), whose documentation they have.
 
-use crate::isa::{QUANTIZE_LANES, Reciprocal, nibble_at};
+use crate::isa::{Line, QUANTIZE_LANES, Reciprocal, nibble_at};
 use core::arch::aarch64::*;
 use core::arch::asm;
 
@@ -40,11 +40,33 @@ pub(super) fn splat_int(value: i32) -> Ints {
     [vdupq_n_s32(value); 2]
 }
 
+/// [`Isa::flip_signs`](crate::isa::Isa::flip_signs).
 #[target_feature(enable = "neon")]
 #[inline]
-pub(super) fn load_16(from: &[u8; 16]) -> uint8x16_t {
+pub(super) fn flip_signs(line: &mut Line) {
+    for bytes in line.bytes_mut().as_chunks_mut().0 {
+        store_16(veorq_u8(load_16(bytes), vdupq_n_u8(0x80)), bytes);
+    }
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+fn store_16(bytes: uint8x16_t, to: &mut [u8; 16]) {
+    // SAFETY: the reference is to the 16 bytes that are written.
+    unsafe { vst1q_u8(to.as_mut_ptr(), bytes) };
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+fn load_16(from: &[u8; 16]) -> uint8x16_t {
     // SAFETY: the reference is to the 16 bytes that are read.
     unsafe { vld1q_u8(from.as_ptr()) }
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn load_signed(from: &[u8; 16]) -> int8x16_t {
+    vreinterpretq_s8_u8(load_16(from))
 }
 
 /// The codes of four columns, then those of the next four.
@@ -52,7 +74,7 @@ pub(super) fn load_16(from: &[u8; 16]) -> uint8x16_t {
 #[inline]
 pub(super) fn load_codes(from: &Codes) -> [int8x16_t; 2] {
     let from: &[[u8; 16]; 2] = bytemuck::cast_ref(from);
-    [vreinterpretq_s8_u8(load_16(&from[0])), vreinterpretq_s8_u8(load_16(&from[1]))]
+    [load_signed(&from[0]), load_signed(&from[1])]
 }
 
 /// The low nibbles of packed codes, and the high ones.
@@ -63,6 +85,12 @@ pub(super) fn load_nibbles(from: &Codes) -> [[int8x16_t; 2]; 2] {
     let low = [vandq_u8(a, vdupq_n_u8(15)), vandq_u8(b, vdupq_n_u8(15))];
     let high = [vshrq_n_u8::<4>(a), vshrq_n_u8::<4>(b)];
     [low.map(|codes| vreinterpretq_s8_u8(codes)), high.map(|codes| vreinterpretq_s8_u8(codes))]
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+pub(super) fn codes_as_lanes(from: &Codes) -> Ints {
+    load_codes(from).map(|codes| vreinterpretq_s32_s8(codes))
 }
 
 #[target_feature(enable = "neon")]
@@ -369,6 +397,5 @@ fn narrow(rounded: Ints, zero_point: i16) -> int16x8_t {
 fn store_codes(codes: [int16x8_t; 2], range: (u8, u8), to: &mut [u8; 16]) {
     let codes = vqmovun_high_s16(vqmovun_s16(codes[0]), codes[1]);
     let codes = vminq_u8(vmaxq_u8(codes, vdupq_n_u8(range.0)), vdupq_n_u8(range.1));
-    // SAFETY: the reference is to the 16 bytes that are written.
-    unsafe { vst1q_u8(to.as_mut_ptr(), codes) };
+    store_16(codes, to);
 }
