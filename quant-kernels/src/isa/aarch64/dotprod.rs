@@ -3,6 +3,7 @@
 //! One of its forms takes the bytes of one lane of a vector for all lanes. So four k-steps of a row are one load,
 //! without broadcasts.
 
+use super::five_rows::{FIVE, STEPS, add_five_packed_rows, add_five_rows};
 use super::vector::{self, Ints};
 use crate::isa::{Isa, Line};
 use core::arch::aarch64::*;
@@ -88,18 +89,6 @@ fn dot_packed(mut sums: Ints, q: &[i32; 8], packed: &[Ints; 4]) -> Ints {
 }
 
 impl NeonDotprod {
-    /// Four k-steps of each row, from k-step `4 * group` of a line on.
-    #[inline(always)]
-    fn load_rows<const R: usize>(self, a: &[Line; R], group: usize) -> [int8x16_t; R] {
-        // SAFETY: the function needs NEON, which `self` proves; so below.
-        let mut values = [unsafe { vdupq_n_s8(0) }; R];
-        for r in 0..R {
-            // SAFETY: as above.
-            values[r] = unsafe { vector::load_signed(&a[r].bytes().as_chunks().0[group]) };
-        }
-        values
-    }
-
     /// The codes of a k-step.
     #[inline(always)]
     fn load_step(self, step: &KStep) -> Step {
@@ -129,11 +118,31 @@ impl NeonDotprod {
         group: usize,
         b: &[KStep; TOGETHER],
     ) {
-        let values = self.load_rows(a, group);
+        // SAFETY: the function needs NEON, which `self` proves.
+        let values = unsafe { vector::load_rows(a, group) };
         self.add_step::<0, R>(sums, &values, self.load_step(&b[0]));
         self.add_step::<1, R>(sums, &values, self.load_step(&b[1]));
         self.add_step::<2, R>(sums, &values, self.load_step(&b[2]));
         self.add_step::<3, R>(sums, &values, self.load_step(&b[3]));
+    }
+
+    /// [`NeonDotprod::add_group`] for packed k-steps.
+    #[inline(always)]
+    fn add_packed_group<const R: usize>(
+        self,
+        sums: &mut [[Ints; 2]; R],
+        a: &[Line; R],
+        group: usize,
+        b: &[KStep; TOGETHER / 2],
+    ) {
+        // SAFETY: the function needs NEON, which `self` proves.
+        let values = unsafe { vector::load_rows(a, group) };
+        let [low, high] = self.load_packed_steps(&b[0]);
+        self.add_step::<0, R>(sums, &values, low);
+        self.add_step::<1, R>(sums, &values, high);
+        let [low, high] = self.load_packed_steps(&b[1]);
+        self.add_step::<2, R>(sums, &values, low);
+        self.add_step::<3, R>(sums, &values, high);
     }
 
     /// Adds k-step `LANE` of each row.
@@ -171,15 +180,18 @@ impl Isa for NeonDotprod {
         first: usize,
         b: &[Self::KStep],
     ) {
-        let b = b.as_chunks().0;
-        // Whole lines have a loop of their own, of a constant length.
-        if let Some(b) = b.first_chunk::<{ Line::STEPS / TOGETHER }>() {
-            for (group, b) in b.iter().enumerate() {
-                self.add_group(sums, a, group, b);
+        let (mut group, mut rest) = (first / TOGETHER, b);
+        if let (Some(sums), Some(a)) = (sums.first_chunk_mut::<FIVE>(), a.first_chunk()) {
+            while let Some((steps, others)) = rest.split_first_chunk() {
+                // SAFETY: the function needs the dot product, which `self` proves.
+                unsafe { add_five_rows(sums, a, group * TOGETHER / STEPS, steps) }
+                (group, rest) = (group + STEPS / TOGETHER, others);
             }
-            return;
+            if rest.is_empty() {
+                return;
+            }
         }
-        for (group, b) in (first / TOGETHER..Line::STEPS / TOGETHER).zip(b) {
+        for (group, b) in (group..Line::STEPS / TOGETHER).zip(rest.as_chunks().0) {
             self.add_group(sums, a, group, b);
         }
     }
@@ -192,15 +204,18 @@ impl Isa for NeonDotprod {
         first: usize,
         b: &[Self::KStep],
     ) {
-        let groups = first / TOGETHER..Line::STEPS / TOGETHER;
-        for (group, b) in groups.zip(b.as_chunks::<{ TOGETHER / 2 }>().0) {
-            let values = self.load_rows(a, group);
-            let [low, high] = self.load_packed_steps(&b[0]);
-            self.add_step::<0, R>(sums, &values, low);
-            self.add_step::<1, R>(sums, &values, high);
-            let [low, high] = self.load_packed_steps(&b[1]);
-            self.add_step::<2, R>(sums, &values, low);
-            self.add_step::<3, R>(sums, &values, high);
+        let (mut group, mut rest) = (first / TOGETHER, b);
+        if let (Some(sums), Some(a)) = (sums.first_chunk_mut::<FIVE>(), a.first_chunk()) {
+            while let Some((steps, others)) = rest.split_first_chunk() {
+                // SAFETY: the function needs the dot product, which `self` proves.
+                unsafe { add_five_packed_rows(sums, a, group * TOGETHER / STEPS, steps) }
+                (group, rest) = (group + STEPS / TOGETHER, others);
+            }
+            // There are whole halves of lines.
+            return;
+        }
+        for (group, b) in (group..Line::STEPS / TOGETHER).zip(rest.as_chunks().0) {
+            self.add_packed_group(sums, a, group, b);
         }
     }
 

@@ -20,6 +20,7 @@ mod vector;
 #[macro_use]
 mod methods;
 mod dotprod;
+mod five_rows;
 mod neon;
 
 pub(crate) use dotprod::NeonDotprod;

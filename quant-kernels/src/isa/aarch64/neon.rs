@@ -3,6 +3,9 @@
 //! `smull` gives products of bytes in i16, and `sadalp` adds pairs of i16 to i32. A k-step has four values of each
 //! column, so each column has two sums until the end of a line. Codes of 4 bits need `sadalp` only there: 16
 //! products of at most `128 · 15` fit i16.
+//!
+//! The loops are functions that are not inlined: the accumulators of a tile and the sums of a line would be too many
+//! for the registers, and the compiler (of Rust 1.95) would move the latter in every k-step.
 
 use super::vector::{self, Ints};
 use crate::isa::{Isa, Line};
@@ -13,52 +16,114 @@ instruction_set! {
     Neon: "neon"
 }
 
-/// The codes of a k-step for the columns of a vector.
+/// The codes of a k-step in memory, and those of a vector of columns in registers.
+type KStep = <Neon as Isa>::KStep;
 type Codes = [int8x16_t; 2];
 
 /// For each row the sums of the columns of a vector, two for each.
 type Partial<T, const R: usize> = [[T; 4]; R];
 
-/// Adds the products of the values of a k-step and codes in i32, in pairs.
+/// K-steps whose values of a row are loaded together.
+const TOGETHER: usize = 4;
+
+/// Adds the products of k-step `LANE` of a row and codes in i32, in pairs.
 #[target_feature(enable = "neon")]
 #[inline]
-fn add_products(sums: [int32x4_t; 4], values: u32, [a, b]: Codes) -> [int32x4_t; 4] {
-    let values = vreinterpretq_s8_u32(vdupq_n_u32(values));
-    let low = vget_low_s8(values);
-    [
-        vpadalq_s16(sums[0], vmull_s8(vget_low_s8(a), low)),
-        vpadalq_s16(sums[1], vmull_high_s8(a, values)),
-        vpadalq_s16(sums[2], vmull_s8(vget_low_s8(b), low)),
-        vpadalq_s16(sums[3], vmull_high_s8(b, values)),
-    ]
+fn add<const LANE: i32>(sums: &mut [int32x4_t; 4], values: int8x16_t, [a, b]: Codes) {
+    let values = k_step::<LANE>(values);
+    sums[0] = vpadalq_s16(sums[0], vmull_s8(vget_low_s8(a), values));
+    sums[1] = vpadalq_s16(sums[1], vmull_s8(vget_high_s8(a), values));
+    sums[2] = vpadalq_s16(sums[2], vmull_s8(vget_low_s8(b), values));
+    sums[3] = vpadalq_s16(sums[3], vmull_s8(vget_high_s8(b), values));
 }
 
-/// Adds the products of the values of a k-step and codes of 4 bits in i16.
+/// Adds the products of k-step `LANE` of a row and codes of 4 bits in i16.
 #[target_feature(enable = "neon")]
 #[inline]
-fn add_small_products(sums: [int16x8_t; 4], values: u32, [a, b]: Codes) -> [int16x8_t; 4] {
-    let values = vreinterpretq_s8_u32(vdupq_n_u32(values));
-    let low = vget_low_s8(values);
-    [
-        vmlal_s8(sums[0], vget_low_s8(a), low),
-        vmlal_high_s8(sums[1], a, values),
-        vmlal_s8(sums[2], vget_low_s8(b), low),
-        vmlal_high_s8(sums[3], b, values),
-    ]
+fn add_small<const LANE: i32>(sums: &mut [int16x8_t; 4], values: int8x16_t, [a, b]: Codes) {
+    let values = k_step::<LANE>(values);
+    sums[0] = vmlal_s8(sums[0], vget_low_s8(a), values);
+    sums[1] = vmlal_s8(sums[1], vget_high_s8(a), values);
+    sums[2] = vmlal_s8(sums[2], vget_low_s8(b), values);
+    sums[3] = vmlal_s8(sums[3], vget_high_s8(b), values);
+}
+
+/// The values of k-step `LANE` of a row, twice.
+#[target_feature(enable = "neon")]
+#[inline]
+fn k_step<const LANE: i32>(values: int8x16_t) -> int8x8_t {
+    vreinterpret_s8_s32(vdup_laneq_s32::<LANE>(vreinterpretq_s32_s8(values)))
 }
 
 /// Adds both sums of each column.
 #[target_feature(enable = "neon")]
 #[inline]
-fn add_partial(sums: Ints, [a, b, c, d]: [int32x4_t; 4]) -> Ints {
-    [vaddq_s32(sums[0], vpaddq_s32(a, b)), vaddq_s32(sums[1], vpaddq_s32(c, d))]
+fn add_partial(sums: &mut Ints, [a, b, c, d]: [int32x4_t; 4]) {
+    sums[0] = vaddq_s32(sums[0], vpaddq_s32(a, b));
+    sums[1] = vaddq_s32(sums[1], vpaddq_s32(c, d));
 }
 
-/// Adds both sums of each column, which are pairs of i16.
+/// [`Isa::accumulate`] for the columns of vector `v`.
 #[target_feature(enable = "neon")]
-#[inline]
-fn add_small_partial(sums: Ints, partial: [int16x8_t; 4]) -> Ints {
-    add_partial(sums, partial.map(|sums| vpaddlq_s16(sums)))
+#[inline(never)]
+fn add_line<const R: usize>(
+    sums: &mut [[Ints; 2]; R],
+    a: &[Line; R],
+    first: usize,
+    b: &[[KStep; TOGETHER]],
+    v: usize,
+) {
+    let mut partial: Partial<int32x4_t, R> = [[vdupq_n_s32(0); 4]; R];
+    for (group, steps) in (first / TOGETHER..Line::STEPS / TOGETHER).zip(b) {
+        let values = vector::load_rows(a, group);
+        macro_rules! steps {
+            ($($lane:literal)+) => {
+                $(
+                    let codes = vector::load_codes(&steps[$lane][v]);
+                    for r in 0..R {
+                        add::<$lane>(&mut partial[r], values[r], codes);
+                    }
+                )+
+            };
+        }
+        steps!(0 1 2 3);
+    }
+    for r in 0..R {
+        add_partial(&mut sums[r][v], partial[r]);
+    }
+}
+
+/// [`Isa::accumulate_packed`] for the columns of vector `v`.
+#[target_feature(enable = "neon")]
+#[inline(never)]
+fn add_packed_line<const R: usize>(
+    sums: &mut [[Ints; 2]; R],
+    a: &[Line; R],
+    first: usize,
+    b: &[[KStep; TOGETHER / 2]],
+    v: usize,
+) {
+    let mut partial: Partial<int16x8_t, R> = [[vdupq_n_s16(0); 4]; R];
+    for (group, steps) in (first / TOGETHER..Line::STEPS / TOGETHER).zip(b) {
+        let values = vector::load_rows(a, group);
+        macro_rules! steps {
+            ($($step:literal: $low:literal $high:literal)+) => {
+                $(
+                    let [low, high] = vector::load_nibbles(&steps[$step][v]);
+                    for r in 0..R {
+                        add_small::<$low>(&mut partial[r], values[r], low);
+                    }
+                    for r in 0..R {
+                        add_small::<$high>(&mut partial[r], values[r], high);
+                    }
+                )+
+            };
+        }
+        steps!(0: 0 1  1: 2 3);
+    }
+    for r in 0..R {
+        add_partial(&mut sums[r][v], partial[r].map(|sums| vpaddlq_s16(sums)));
+    }
 }
 
 /// [`Isa::dot_signed`]: two products of bytes from -127 on fit i16.
@@ -73,79 +138,12 @@ fn dot_signed(mut sums: Ints, q: Ints, k: Ints) -> Ints {
     sums
 }
 
-impl Neon {
-    #[inline(always)]
-    fn load_codes(self, from: &vector::Codes) -> Codes {
-        // SAFETY: the function needs NEON, which `self` proves; so below.
-        unsafe { vector::load_codes(from) }
-    }
-
-    #[inline(always)]
-    fn load_nibbles(self, from: &vector::Codes) -> [Codes; 2] {
-        // SAFETY: as above.
-        unsafe { vector::load_nibbles(from) }
-    }
-
-    /// [`Isa::accumulate`] for the columns of vector `v`.
-    #[inline(always)]
-    fn add_line<const R: usize>(
-        self,
-        sums: &mut [[Ints; 2]; R],
-        a: &[Line; R],
-        first: usize,
-        b: &[<Self as Isa>::KStep],
-        v: usize,
-    ) {
-        let mut partial: Partial<int32x4_t, R> = [[self.zero()[0]; 4]; R];
-        for (s, step) in (first..Line::STEPS).zip(b) {
-            let codes = self.load_codes(&step[v]);
-            for r in 0..R {
-                // SAFETY: the function needs NEON, which `self` proves.
-                partial[r] = unsafe { add_products(partial[r], a[r].0[s], codes) };
-            }
-        }
-        for r in 0..R {
-            // SAFETY: the function needs NEON, which `self` proves.
-            sums[r][v] = unsafe { add_partial(sums[r][v], partial[r]) };
-        }
-    }
-
-    /// [`Isa::accumulate_packed`] for the columns of vector `v`.
-    #[inline(always)]
-    fn add_packed_line<const R: usize>(
-        self,
-        sums: &mut [[Ints; 2]; R],
-        a: &[Line; R],
-        first: usize,
-        b: &[<Self as Isa>::KStep],
-        v: usize,
-    ) {
-        // SAFETY: the function needs NEON, which `self` proves.
-        let zero = unsafe { vdupq_n_s16(0) };
-        let mut partial: Partial<int16x8_t, R> = [[zero; 4]; R];
-        for (s, step) in (first / 2..Line::STEPS / 2).zip(b) {
-            let [low, high] = self.load_nibbles(&step[v]);
-            for r in 0..R {
-                // SAFETY: the function needs NEON, which `self` proves.
-                partial[r] = unsafe { add_small_products(partial[r], a[r].0[2 * s], low) };
-            }
-            for r in 0..R {
-                // SAFETY: the function needs NEON, which `self` proves.
-                partial[r] = unsafe { add_small_products(partial[r], a[r].0[2 * s + 1], high) };
-            }
-        }
-        for r in 0..R {
-            // SAFETY: the function needs NEON, which `self` proves.
-            sums[r][v] = unsafe { add_small_partial(sums[r][v], partial[r]) };
-        }
-    }
-}
-
 impl Isa for Neon {
     neon_isa!();
 
-    // 4 rows · 4 vectors = 16 sums of half a panel, 2 vectors of codes, broadcasts and products: 32 registers.
+    // 4 rows · 4 vectors = 16 sums of half a panel, 4 vectors of values and 2 of codes, and products: 32 registers.
     const MR: usize = 4;
+    const GROUP: usize = TOGETHER;
 
     #[inline(always)]
     fn accumulate<const R: usize>(
@@ -156,7 +154,8 @@ impl Isa for Neon {
         b: &[Self::KStep],
     ) {
         for v in 0..2 {
-            self.add_line(sums, a, first, b, v);
+            // SAFETY: the function needs NEON, which `self` proves.
+            unsafe { add_line(sums, a, first, b.as_chunks().0, v) }
         }
     }
 
@@ -169,7 +168,8 @@ impl Isa for Neon {
         b: &[Self::KStep],
     ) {
         for v in 0..2 {
-            self.add_packed_line(sums, a, first, b, v);
+            // SAFETY: the function needs NEON, which `self` proves.
+            unsafe { add_packed_line(sums, a, first, b.as_chunks().0, v) }
         }
     }
 

@@ -63,9 +63,20 @@ fn load_16(from: &[u8; 16]) -> uint8x16_t {
     unsafe { vld1q_u8(from.as_ptr()) }
 }
 
+/// Four k-steps of each row, from k-step `4 * group` of a line on.
 #[target_feature(enable = "neon")]
 #[inline]
-pub(super) fn load_signed(from: &[u8; 16]) -> int8x16_t {
+pub(super) fn load_rows<const R: usize>(a: &[Line; R], group: usize) -> [int8x16_t; R] {
+    let mut values = [vdupq_n_s8(0); R];
+    for r in 0..R {
+        values[r] = load_signed(&a[r].bytes().as_chunks().0[group]);
+    }
+    values
+}
+
+#[target_feature(enable = "neon")]
+#[inline]
+fn load_signed(from: &[u8; 16]) -> int8x16_t {
     vreinterpretq_s8_u8(load_16(from))
 }
 
