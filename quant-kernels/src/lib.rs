@@ -71,6 +71,8 @@
 //! | `avx2` | AVX2, FMA and F16C | `vpmaddubsw` where the packed codes prove that i16 cannot overflow, else `vpmaddwd` |
 //! | `avx-vnni` | AVX2, FMA, F16C and AVX-VNNI | `vpdpbusd` on 256 bits |
 //! | `avx512-vnni` | AVX-512 F, BW, DQ, VL and VNNI | `vpdpbusd` on 512 bits |
+//! | `neon` | NEON, which every aarch64 CPU with vectors has | `smull` and `sadalp` |
+//! | `neon-dotprod` | NEON and the dot product | `sdot` |
 //!
 //! # Features
 //!
