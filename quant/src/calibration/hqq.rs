@@ -77,7 +77,8 @@ impl Powers {
             return power(x);
         }
         let at = x * Self::STEPS as f64;
-        let (below, part) = (at as usize, at - at.trunc());
+        let below = at as usize;
+        let part = at - below as f64;
         self.0[below] + part * (self.0[below + 1] - self.0[below])
     }
 
