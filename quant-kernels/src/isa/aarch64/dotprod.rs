@@ -168,7 +168,7 @@ impl NeonDotprod {
 impl Isa for NeonDotprod {
     neon_isa!();
 
-    // 6 rows · 4 vectors = 24 sums, 6 vectors of values and 2 of codes: 32 registers.
+    // 5 rows · 4 vectors = 20 sums, 5 vectors of values and 6 or 7 of codes: 32 registers.
     const MR: usize = 5;
     const GROUP: usize = TOGETHER;
 
@@ -223,11 +223,6 @@ impl Isa for NeonDotprod {
     fn dot_signed(self, sums: Ints, q: Ints, k: Ints) -> Ints {
         // SAFETY: the function needs the dot product, which `self` proves.
         unsafe { dot_signed(sums, q, k) }
-    }
-
-    #[inline(always)]
-    fn dot_unsigned(self, sums: Ints, q: Ints, u: Ints) -> Ints {
-        self.dot_signed(sums, q, u)
     }
 
     #[inline(always)]

@@ -35,6 +35,12 @@ macro_rules! neon_isa {
             unsafe { $crate::isa::aarch64::vector::codes_as_lanes(&step[v]) }
         }
 
+        #[inline(always)]
+        fn dot_unsigned(self, sums: Self::Ints, q: Self::Ints, u: Self::Ints) -> Self::Ints {
+            // Codes of 4 bits are positive as signed bytes, too.
+            self.dot_signed(sums, q, u)
+        }
+
         by_vector! {
             fn flip_signs(line: &mut $crate::isa::Line);
             fn zero() -> Self::Ints;

@@ -178,9 +178,4 @@ impl Isa for Neon {
         // SAFETY: the function needs NEON, which `self` proves.
         unsafe { dot_signed(sums, q, k) }
     }
-
-    #[inline(always)]
-    fn dot_unsigned(self, sums: Ints, q: Ints, u: Ints) -> Ints {
-        self.dot_signed(sums, q, u)
-    }
 }
