@@ -115,23 +115,8 @@ impl ActivationQuantizer {
     /// As [`observe`](Self::observe); also more rows than second moments can have.
     pub fn observe_rows(&self, values: &[f32], columns: usize) -> Result<(), ActivationError> {
         self.observe(values)?;
-        self.observe_products(columns, |add| add(values))
-    }
-
-    /// Shows the rows that `rows` adds to second moments, if they are observed. `rows` is not called
-    /// otherwise.
-    ///
-    /// # Errors
-    /// A value that is NaN or infinite, or more rows than second moments can have.
-    pub fn observe_products(
-        &self,
-        columns: usize,
-        rows: impl FnOnce(
-            &mut dyn FnMut(&[f32]) -> Result<(), MomentsError>,
-        ) -> Result<(), MomentsError>,
-    ) -> Result<(), ActivationError> {
         let Some(tap) = &self.tap else { return Ok(()) };
-        rows(&mut |values| tap.add(columns, values))
+        tap.add(columns, values)
             .map_err(|source| ActivationError::Moments { id: self.name(), source })
     }
 

@@ -63,18 +63,13 @@ pub(crate) fn scale(
     let parts = signs.iter().flat_map(|sign| PARTS.map(move |part| sign * f64::from(part) / 32.0));
     let fits =
         parts.filter_map(|part| fitted_scale(values, weights, grid, stored(grid, part * widest)?));
-    let mut best = (zero_point_error(values, weights, grid, first), first);
-    let Some(mut fit) = fits.reduce(Fit::better) else { return first };
-    for _ in 0..FITS {
-        let Some(params) = stored(grid, fit.of) else { break };
-        let error = zero_point_error(values, weights, grid, params);
-        if error < best.0 {
-            best = (error, params);
-        }
-        let Some(next) = fitted_scale(values, weights, grid, params) else { break };
-        fit = next;
-    }
-    best.1
+    refined(
+        first,
+        fits.reduce(Fit::better),
+        |scale| stored(grid, scale),
+        |params| zero_point_error(values, weights, grid, params),
+        |params| fitted_scale(values, weights, grid, params),
+    )
 }
 
 /// What was fitted to codes, and by how much of `Σ h·x²` the codes explain.
@@ -88,6 +83,26 @@ impl<T> Fit<T> {
     fn better(self, other: Self) -> Self {
         if other.explained > self.explained { other } else { self }
     }
+}
+
+/// The best of `first` and of what is fitted to codes, as it is stored, and then to the codes of that.
+fn refined<P: Copy, T>(
+    first: P,
+    mut fit: Option<Fit<T>>,
+    store: impl Fn(T) -> Option<P>,
+    error: impl Fn(P) -> f64,
+    fit_to: impl Fn(P) -> Option<Fit<T>>,
+) -> P {
+    let mut best = (error(first), first);
+    for _ in 0..FITS {
+        let Some(params) = fit.and_then(|fit| store(fit.of)) else { break };
+        let error = error(params);
+        if error < best.0 {
+            best = (error, params);
+        }
+        fit = fit_to(params);
+    }
+    best.1
 }
 
 /// A scale as it is stored, with zero point 0; `None` where its type does not hold it.
@@ -141,18 +156,13 @@ pub(crate) fn minimum(
         let line = Line { minimum: low + below * width, width: (1.0 - below - above) * width };
         fitted_line(values, weights, grid, store(line)?)
     });
-    let mut best = (minimum_error(values, weights, grid, first), first);
-    let Some(mut fit) = fits.reduce(Fit::better) else { return Ok(first) };
-    for _ in 0..FITS {
-        let Some(params) = store(fit.of) else { break };
-        let error = minimum_error(values, weights, grid, params);
-        if error < best.0 {
-            best = (error, params);
-        }
-        let Some(next) = fitted_line(values, weights, grid, params) else { break };
-        fit = next;
-    }
-    Ok(best.1)
+    Ok(refined(
+        first,
+        fits.reduce(Fit::better),
+        store,
+        |params| minimum_error(values, weights, grid, params),
+        |params| fitted_line(values, weights, grid, params),
+    ))
 }
 
 /// The value of the least code, and the distance from it to the greatest one.

@@ -51,10 +51,11 @@ pub fn decide_all(
     let moments = planner.moments();
     let decided = all.into_iter().zip(decisions).map(|(Candidate { info, .. }, decision)| {
         let mut decision = settled(&info).map_or(decision, Decision::keep);
-        if let Some(choice) = &mut decision.choice {
-            choice.scheme = along_outputs(&info, choice.scheme);
-            *choice = choice.clone().with_moments(&info.id, moments);
+        if let Some(choice) = decision.choice {
+            let scheme = along_outputs(&info, choice.scheme);
+            let choice = Choice { scheme, ..choice }.with_moments(&info.id, moments);
             choice.check_moments(&info)?;
+            decision.choice = Some(choice);
         }
         Ok(Decided { info, decision })
     });

@@ -77,13 +77,7 @@ fn fitted(
     (calibration, moments): (&dyn WeightRange, Option<&LayerMoments>),
 ) -> Result<Fitted, WeightError> {
     let (grid, method) = (scheme.grid(), calibration.weight_method());
-    let weights = match moments.filter(|_| method.needs_moments()) {
-        Some(moments) if !values.len().is_multiple_of(moments.columns()) => {
-            let (expected, found) = (shape.iter().skip(1).product(), moments.columns());
-            return Err(WeightError::MomentColumns { expected, found });
-        }
-        moments => moments.map(LayerMoments::weights),
-    };
+    let weights = moments.map(LayerMoments::weights);
     let params = weights::group_params(groups, grid, values, calibration, weights.as_deref())?;
     let (WeightMethod::Gptq { descending }, Some(moments)) = (method, moments) else {
         return Ok(Fitted { scheme, groups, params, rounded: None });

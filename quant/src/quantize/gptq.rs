@@ -38,12 +38,17 @@ impl Gptq<'_> {
             self.params = self.nearest.clone();
         }
         let mut rounded = values.to_vec();
-        let (mut state, mut scratch) = (State::new(columns), State::new(columns));
+        let mut state = State::new(columns);
         for (block, targets) in rounded.chunks_mut(ROWS * columns).enumerate() {
             let first = block * ROWS;
             let values = &values[first * columns..][..targets.len()];
-            let errors = self.block(first, values, targets, &mut state);
-            let nearest = self.nearest_errors(first, values, &mut scratch);
+            let errors =
+                self.errors(&self.params, first, values, &mut state, |at, value, carried| {
+                    targets[at] = (f64::from(value) + carried) as f32;
+                    targets[at]
+                });
+            let nearest =
+                self.errors(&self.nearest, first, values, &mut state, |_, value, _| value);
             for (row, target) in targets.chunks_exact_mut(columns).enumerate() {
                 if errors[row] < nearest[row] {
                     continue;
@@ -64,46 +69,29 @@ impl Gptq<'_> {
         (self.groups.count() == rows * of_a_row).then_some(of_a_row)
     }
 
-    /// Rounds a block of rows into `targets`; the error of each row.
-    fn block(&self, first: usize, values: &[f32], targets: &mut [f32], state: &mut State) -> Rows {
+    /// Rounds a block of rows: the error of each row. `target` gives the value whose nearest code is taken,
+    /// by its position in the block, the value, and what makes up for the errors before it.
+    fn errors(
+        &self,
+        params: &GroupParams,
+        first: usize,
+        values: &[f32],
+        state: &mut State,
+        mut target: impl FnMut(usize, f32, f64) -> f32,
+    ) -> Rows {
         let columns = self.factor.order().len();
         let mut errors = [0.0; ROWS];
         for (j, &column) in self.factor.order().iter().enumerate() {
             let coefficients = self.factor.column(j);
-            let carried = state.carried(coefficients);
-            let diagonal = coefficients[j];
+            let (carried, diagonal) = (state.carried(coefficients), coefficients[j]);
             for row in 0..values.len() / columns {
                 let at = row * columns + column;
-                let value = f64::from(values[at]);
-                let target = (value + carried[row] / diagonal) as f32;
-                let code = self.params.value_of(
-                    self.grid,
-                    self.groups.group_of(first * columns + at),
-                    target,
-                );
-                targets[at] = target;
-                let error = value - f64::from(code);
+                let target = target(at, values[at], carried[row] / diagonal);
+                let group = self.groups.group_of(first * columns + at);
+                let rounded = params.value_of(self.grid, group, target);
+                let error = f64::from(values[at]) - f64::from(rounded);
                 state.errors[j][row] = error;
                 let term = carried[row] + diagonal * error;
-                errors[row] += term * term;
-            }
-        }
-        errors
-    }
-
-    /// The error of each row of a block by rounding to the nearest.
-    fn nearest_errors(&self, first: usize, values: &[f32], state: &mut State) -> Rows {
-        let columns = self.factor.order().len();
-        let mut errors = [0.0; ROWS];
-        for (j, &column) in self.factor.order().iter().enumerate() {
-            let coefficients = self.factor.column(j);
-            let carried = state.carried(coefficients);
-            for row in 0..values.len() / columns {
-                let at = row * columns + column;
-                let group = self.groups.group_of(first * columns + at);
-                let code = self.nearest.value_of(self.grid, group, values[at]);
-                state.errors[j][row] = f64::from(values[at]) - f64::from(code);
-                let term = carried[row] + coefficients[j] * state.errors[j][row];
                 errors[row] += term * term;
             }
         }

@@ -194,16 +194,14 @@ pub(super) fn group_params(
     inputs: Option<&[f64]>,
 ) -> Result<GroupParams, WeightError> {
     check_calibration(groups, grid, calibration)?;
-    let weights = match calibration.weight_method() {
-        WeightMethod::Range => return range_params(groups, grid, values, calibration),
-        WeightMethod::LeastSquares | WeightMethod::Hqq => None,
-        WeightMethod::WeightedMse | WeightMethod::Gptq { .. } => {
-            Some(inputs.ok_or(WeightError::NoMoments)?)
-        }
-    };
     match calibration.weight_method() {
+        WeightMethod::Range => range_params(groups, grid, values, calibration),
         WeightMethod::Hqq => few_bits::hqq(groups, grid, values),
-        _ => few_bits::least_squares(groups, grid, values, weights),
+        WeightMethod::LeastSquares => few_bits::least_squares(groups, grid, values, None),
+        WeightMethod::WeightedMse | WeightMethod::Gptq { .. } => {
+            let inputs = inputs.ok_or(WeightError::NoMoments)?;
+            few_bits::least_squares(groups, grid, values, Some(inputs))
+        }
     }
 }
 

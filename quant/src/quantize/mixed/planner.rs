@@ -227,7 +227,9 @@ impl MixedPrecision {
         let effect = |&precision: &Precision| match precision {
             Precision::Float => Ok(Effect::kept(part.byte_count(), 0)),
             Precision::Quantized { scheme, calibration } => {
-                Ok(one.measure(at, &values, &self.choice(one, scheme, calibration))?.effect)
+                let choice = self.choice(one, scheme, calibration);
+                choice.check_moments(&one.info)?;
+                Ok(one.measure(at, &values, &choice)?.effect)
             }
         };
         self.precisions_for(&one.info).iter().map(effect).collect()
