@@ -52,6 +52,9 @@ struct Args {
     /// A file of sentences from which second moments are taken, for calibrations that need them.
     #[arg(long, requires = "encoder")]
     observe: Option<PathBuf>,
+    /// Write the second moments here, for `quant quantize --moments`.
+    #[arg(long, requires = "observe")]
+    save_moments: Option<PathBuf>,
     /// The number of threads; all if left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -173,12 +176,11 @@ fn quantize(
     if let Some(file) = &args.observe {
         let observed = self::batches(tokenizer, &lines(&std::fs::read_to_string(file)?))?;
         let is_encoder = |id: &ParamId| id.as_str().starts_with("encoder");
-        recipe = recipe.moments(SecondMoments::observe(
-            &mut model,
-            &observed,
-            is_encoder,
-            MiniLm::forward,
-        )?);
+        let moments = SecondMoments::observe(&mut model, &observed, is_encoder, MiniLm::forward)?;
+        if let Some(path) = &args.save_moments {
+            quant_formats::write_moments(&moments, path)?;
+        }
+        recipe = recipe.moments(moments);
     }
     let model = model.quantize_weights(&mut recipe)?;
     Ok(match args.scheme {

@@ -19,6 +19,7 @@ Examples:
   quant quantize model.safetensors -o model.quant --recipe recipe.toml
   quant quantize model.safetensors -o clipped.quant --calibration percentile:99.9 --keep '**.head.*'
   quant quantize model.safetensors -o model.gguf --scheme q8_0
+  quant quantize model.safetensors -o w4.quant --calibration gptq --moments m.safetensors
   quant quantize model.safetensors -o int8-model --activations dynamic
   quant diff model.safetensors model.quant --min-sqnr 10
   quant report model.safetensors --against model.quant
@@ -125,9 +126,15 @@ pub(crate) struct Choice {
     #[arg(long, value_name = "SCHEME", default_value = "per-channel-symmetric-int8")]
     pub(crate) scheme: Scheme,
 
-    /// How ranges are found: min-max, mse, percentile:99.9, entropy, least-squares [default: min-max]
+    /// How ranges are found: min-max, mse, percentile:99.9, entropy, least-squares [default: min-max].
+    /// Over minimums also hqq; with --moments also weighted-mse, gptq and gptq:descending
     #[arg(long, value_name = "METHOD")]
     pub(crate) calibration: Option<CalibrationMethod>,
+
+    /// The second moments of the inputs of layers, by which errors are weighed: a file of
+    /// `quant_formats::write_moments`, or an importance matrix of llama.cpp in GGUF
+    #[arg(long, value_name = "FILE")]
+    pub(crate) moments: Option<PathBuf>,
 
     /// Keep tensors float whose name matches a pattern: * matches within a part between dots, **
     /// any number of parts. May be repeated
@@ -163,6 +170,13 @@ pub(crate) struct Choice {
         ]
     )]
     pub(crate) schemes: Vec<Precision>,
+}
+
+impl Choice {
+    /// The files that are read to choose.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.recipe.iter().chain(&self.moments)
+    }
 }
 
 /// What floats are quantized to. In a GGUF file, `q8_0`, `q4_0` and `q4_1` stand for blocks as
@@ -356,7 +370,7 @@ pub(crate) struct Report {
     pub(crate) output: PathBuf,
 
     /// Compare with this quantized checkpoint instead of quantizing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "recipe", "calibration", "keep", "budget", "schemes", "requantize"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "recipe", "calibration", "moments", "keep", "budget", "schemes", "requantize"])]
     pub(crate) against: Option<PathBuf>,
 
     #[command(flatten)]

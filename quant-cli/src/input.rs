@@ -76,10 +76,11 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 /// The recipe that chooses the tensors that become blocks of GGUF. Its scheme means nothing.
 pub(crate) fn recipe_of_blocks(choice: &Choice) -> Result<Recipe, Failure> {
-    if choice.calibration.is_some() {
-        return Err(Failure::usage(
-            "--calibration: the scales of blocks of GGUF are not calibrated",
-        ));
+    let calibrating =
+        [("--calibration", choice.calibration.is_some()), ("--moments", choice.moments.is_some())];
+    if let Some((flag, _)) = calibrating.into_iter().find(|(_, given)| *given) {
+        let message = format!("{flag}: the scales of blocks of GGUF are not calibrated");
+        return Err(Failure::usage(message));
     }
     let scheme = QuantizationScheme::PerTensorSymmetric(QuantizationType::QInt8);
     let keep = choice.keep.iter();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use quant::moments::{LayerMoments, SecondMoments};
 use quant::record::Record;
 use quant::record::RecordState;
 use quant::{BincodeRecorder, Module, Tensor};
@@ -71,6 +72,20 @@ fn model() -> Record {
         record.insert(format!("encoder.layer.{layer}.dense.bias"), bias);
     }
     record
+}
+
+/// Of the inputs of the layers of the model, and of the head that one test adds.
+fn moments() -> SecondMoments {
+    let mut moments = SecondMoments::new();
+    for (layer, columns) in
+        [("layer.0.dense", 64), ("layer.1.dense", 64), ("layer.2.dense", 64), ("head", 1)]
+    {
+        let mut inputs = LayerMoments::for_inputs_up_to(1.0, columns).unwrap();
+        let rows: Vec<f32> = (0..20 * columns).map(|i| (i as f32 * 0.37).cos()).collect();
+        inputs.add(&rows).unwrap();
+        moments.insert(format!("encoder.{layer}"), inputs);
+    }
+    moments
 }
 
 #[test]
@@ -758,6 +773,7 @@ fn the_examples_of_the_help_and_of_the_documentation_run() {
     record.insert("encoder.head.weight", Tensor::from_values(&[1, 1], vec![1.0]).unwrap());
     record.insert("position_ids", Tensor::from_values(&[1], vec![1.0]).unwrap());
     record.save_file(workspace.at("model.safetensors"), &SafetensorsRecorder::default()).unwrap();
+    quant_formats::write_moments(&moments(), workspace.at("m.safetensors")).unwrap();
     let help = workspace.ok(&["--help"]);
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/command-line.md");
     let docs = fs::read_to_string(docs).unwrap_or_else(|_| {
@@ -943,4 +959,41 @@ fn plan_quantize_and_report_point_out_a_better_axis() {
     assert!(output.status.success() && said.contains(hint), "{said}");
     workspace.ok(&["report", "t.quant", "-o", "page.html"]);
     assert!(fs::read_to_string(workspace.at("page.html")).unwrap().contains(hint));
+}
+
+#[test]
+fn moments_weigh_the_errors_of_calibrations_that_need_them() {
+    let workspace = Workspace::new();
+    let mut moments = moments();
+    moments.insert("encoder.layer.3.dense", LayerMoments::from_diagonal(vec![1.0], 1).unwrap());
+    quant_formats::write_moments(&moments, workspace.at("m.safetensors")).unwrap();
+    let quantize = |more: &[&'static str]| {
+        let start = ["quantize", "model.safetensors", "-o", "w4.quant", "--scheme", "int4"];
+        [&start[..], more].concat()
+    };
+    let args = quantize(&["--calibration", "gptq", "--moments", "m.safetensors", "--json"]);
+    let summary = workspace.json(&args);
+    let action = &summary["plan"]["params"][0]["action"]["quantize"];
+    assert_eq!(action["calibration"], "gptq");
+    assert_eq!(
+        summary["notes"][0],
+        "2 second moments are of no tensor, such as those of encoder.head"
+    );
+    for (more, said) in [
+        (&["--calibration", "gptq"][..], "need second moments of inputs"),
+        (&["--moments", "m.safetensors"], "no calibration weighs errors by second moments"),
+        (&["--calibration", "gptq", "--moments", "model.safetensors"], "has no second moments"),
+    ] {
+        let (code, message) = workspace.fails(&quantize(more));
+        assert!(message.contains(said), "{more:?}: {message}");
+        assert_eq!(code, if said.starts_with("has") { 3 } else { 2 }, "{message}");
+    }
+    let onto_input =
+        ["plan", "model.safetensors", "--moments", "m.safetensors", "--calibration", "gptq"];
+    let (code, message) =
+        workspace.fails(&[&onto_input[..], &["--write-recipe", "m.safetensors"]].concat());
+    assert!(code == 2 && message.contains("is an input"), "{message}");
+    let blocks = ["quantize", "model.safetensors", "-o", "m.gguf", "--scheme", "q8_0"];
+    let (code, message) = workspace.fails(&[&blocks[..], &["--moments", "m.safetensors"]].concat());
+    assert!(code == 2 && message.contains("--moments: the scales of blocks"), "{message}");
 }

@@ -39,6 +39,7 @@
 //! | quantize to blocks as llama.cpp does | [`quantize_to_blocks`] |
 //! | do that to a model directory, as engines load it | [`quantize_folder`], [`dequantize_folder`], [`convert_folder`] |
 //! | read the metadata of a GGUF file, arrays included | [`GgufMetadata`] |
+//! | read and write second moments of inputs, for `gptq` and `weighted-mse` | [`MomentsFile`], [`write_moments`] |
 //! | change the names of tensors | [`Rename`] |
 //! | load or save a model in another format | [`SafetensorsRecorder`], [`GgufRecorder`], [`JsonRecorder`] |
 //! | see errors tensor by tensor as an HTML page | [`report`] |
@@ -87,6 +88,7 @@ mod json;
 mod load;
 mod memory;
 mod method;
+mod moments;
 mod open;
 mod options;
 mod output;
@@ -116,6 +118,7 @@ pub use ggml::{GgufEncoding, GgufType, UnknownEncoding};
 pub use gguf::{FromNumber, GgufError, GgufMetadata, GgufNumber, GgufRecorder};
 pub use json::{JsonError, JsonRecorder};
 pub use method::{Encoding, FloatReason, Method, PreQuantized, PreQuantizedTensor, Refusal};
+pub use moments::{MomentsFile, MomentsFileError, write_moments};
 #[cfg(feature = "mmap")]
 pub use open::open_mapped;
 pub use open::{open, open_ignoring_index};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
+use quant::__private::Decided;
 use quant::Tensor;
 use quant::record::{LaterState, Manifest, RecordEntry};
 
@@ -30,6 +31,8 @@ pub(crate) struct Target {
     grain: Option<usize>,
     /// The memory that this takes.
     needs: u64,
+    /// The memory that each piece needs besides.
+    beside: u64,
 }
 
 /// How a tensor is written.
@@ -47,7 +50,7 @@ impl Target {
             Stored::Blocks(ty) => Form::blocks(entry, ty),
             _ => Form::Tensor(entry.to_record()),
         };
-        Self { form, grain: copied(from.grain(index)), needs: memory::of_copy(entry) }
+        Self { form, grain: copied(from.grain(index)), needs: memory::of_copy(entry), beside: 0 }
     }
 
     /// Another tensor, computed from the values.
@@ -58,7 +61,18 @@ impl Target {
         grain: Option<usize>,
     ) -> Self {
         let needs = memory::of_result(&from.entries()[index], to.byte_count());
-        Self { form: Form::Tensor(to), grain, needs }
+        Self { form: Form::Tensor(to), grain, needs, beside: 0 }
+    }
+
+    /// A tensor that is quantized as decided.
+    pub(crate) fn quantized(
+        from: &Checkpoint,
+        index: usize,
+        to: RecordEntry,
+        grain: Option<usize>,
+        decided: &Decided,
+    ) -> Self {
+        Self { beside: decided.beside(), ..Self::made(from, index, to, grain) }
     }
 
     pub(crate) fn byte_count(&self) -> u64 {
@@ -218,8 +232,8 @@ impl Sequence {
             .filter(|(index, _)| !aliases.contains(index))
             .partition(is_tensor);
         let push_tensor = |all: &mut Self, (index, target): (usize, Target)| {
-            let Target { form, grain, needs } = target;
-            let item = Item::tensor(&from.entries()[index], grain, needs);
+            let Target { form, grain, needs, beside } = target;
+            let item = Item::tensor(&from.entries()[index], grain, needs).beside(beside);
             all.push(Place::Tensor(index), form, item);
         };
         tensors.into_iter().for_each(|tensor| push_tensor(&mut all, tensor));

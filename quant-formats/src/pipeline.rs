@@ -37,7 +37,8 @@ pub(crate) fn run<R: Send>(
     check(items, held, options)?;
     let room = options.max_memory.map_or(DEFAULT_MEMORY, |limit| limit - OVERHEAD - held);
     let jobs = jobs(options.jobs);
-    let pieces = divide(items, PIECE.min(room / jobs as u64));
+    let share = room / jobs as u64;
+    let pieces = divide(items, PIECE.min(share), share);
     let needs: Vec<u64> =
         pieces.iter().map(|piece| items[piece.item].needs_of(piece.range.len())).collect();
     let batches = runs(&needs, room);
@@ -179,7 +180,14 @@ mod tests {
     #[test]
     fn the_memory_of_an_error_is_that_of_the_smallest_piece() {
         let options = Options { max_memory: Some(OVERHEAD), ..Options::default() };
-        let item = |grain, needs| Item { id: "w".into(), len: 10, grain, needs, is_tensor: true };
+        let item = |grain, needs| Item {
+            id: "w".into(),
+            len: 10,
+            grain,
+            needs,
+            beside: 0,
+            is_tensor: true,
+        };
         let items = [item(Some(3), 100), item(None, 20)];
         let error = check(&items, 7, options).unwrap_err();
         let CheckpointError::Memory { id, needed, .. } = error else { panic!("{error:?}") };

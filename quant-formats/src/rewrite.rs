@@ -44,7 +44,8 @@ pub fn plan(
             (false, Some(_)) => memory::of_values(entry),
             (false, None) => memory::of_copy(entry),
         };
-        Item::tensor(entry, grain(from, index, &decided[index]), needs)
+        let beside = if stays(index) { 0 } else { decided[index].beside() };
+        Item::tensor(entry, grain(from, index, &decided[index]), needs).beside(beside)
     };
     let items: Vec<Item> = entries.iter().enumerate().map(item).collect();
     let allocations = Allocations::default();
@@ -118,7 +119,8 @@ pub fn plan_by_shapes(
 fn quantized(from: &Checkpoint, decided: &[Decided]) -> Output {
     let target = |(index, entry): (usize, &Entry)| match decided.get(index) {
         Some(one) if one.scheme().is_some() => {
-            Target::made(from, index, decided_entry(entry, one), grain(from, index, one))
+            let grain = grain(from, index, one);
+            Target::quantized(from, index, decided_entry(entry, one), grain, one)
         }
         _ => Target::copy(from, index),
     };
@@ -148,7 +150,8 @@ pub fn choose(
     let decided = mixed.decide(candidates(entries, options))?;
     let item = |(index, entry): (usize, &Entry)| {
         let grain = common_grain(from.grain(index), mixed.grain(&decided[index]));
-        Item::tensor(entry, grain, memory::of_values(entry))
+        let beside = mixed.beside(&decided[index]);
+        Item::tensor(entry, grain, memory::of_values(entry)).beside(beside)
     };
     let items: Vec<Item> = entries.iter().enumerate().map(item).collect();
     let allocations = Allocations::default();

@@ -3,6 +3,8 @@
 //! Not part of the public interface: any version may change it.
 
 #[cfg(feature = "std")]
+pub use crate::moments::layer_of;
+#[cfg(feature = "std")]
 pub use crate::quantize::hooks::*;
 #[cfg(feature = "std")]
 pub use crate::record::hooks::*;

@@ -1,5 +1,7 @@
 //! `quant plan`, and what decides about tensors for `quantize` and `report`.
 
+mod moments;
+
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -32,7 +34,7 @@ const NOT_READ: &str = "values were not read: errors, warnings and equal tensors
 pub(crate) fn run(args: &args::Plan) -> Result<Outcome, Failure> {
     let checkpoint = input::open(&args.input)?;
     if let Some(path) = &args.write_recipe {
-        Sources::of(&checkpoint).and(&args.choice.recipe).check(path)?;
+        Sources::of(&checkpoint).and(args.choice.files()).check(path)?;
     }
     let job = Job::new();
     let chosen = planner(&checkpoint, &args.input.path, &args.choice, &job, &args.work)?;
@@ -77,8 +79,7 @@ pub(crate) fn planner(
     job: &Job,
     work: &Work,
 ) -> Result<Chosen, Failure> {
-    let recipe = input::recipe(choice)?;
-    let mut notes = Vec::new();
+    let (recipe, mut notes) = moments::add(input::recipe(choice)?, choice, checkpoint)?;
     if has_activations(&recipe) {
         notes.push(
             "the activations of the recipe are ignored: a checkpoint has weights only; \

@@ -46,7 +46,7 @@ fn quantize(args: &Quantize) -> Result<Outcome, Failure> {
     let checkpoint = input::open(&args.input)?;
     let folder = input::is_folder(to);
     if !folder {
-        Sources::of(&checkpoint).and(&args.choice.recipe).check_checkpoint(to)?;
+        Sources::of(&checkpoint).and(args.choice.files()).check_checkpoint(to)?;
         if args.activations.is_some() {
             return Err(Failure::usage("--activations is for model directories")
                 .help("name a directory with --output"));

@@ -35,7 +35,7 @@ struct Line<'a> {
 pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     let from = &args.input.path;
     let checkpoint = input::open(&args.input)?;
-    let sources = Sources::of(&checkpoint).and(&args.choice.recipe);
+    let sources = Sources::of(&checkpoint).and(args.choice.files());
     let job = Job::new();
     let mut notes = Vec::new();
     let (tensors, how) = match &args.against {

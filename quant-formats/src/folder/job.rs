@@ -52,7 +52,7 @@ pub fn quantize_folder(
     }
     let planner = LinearOnly(planner);
     let candidates = candidates(entries, options);
-    let fingerprint = format!("{:?}", planner.decide(&candidates)?);
+    let fingerprint = format!("{:?} {:?}", planner.decide(&candidates)?, planner.moments());
     let decided = decide_all(&planner, candidates)?;
     check_any_quantized(from, &decided)?;
     let scheme = |index: usize| decided[index].info.scheme.or(decided[index].scheme());
@@ -66,8 +66,8 @@ pub fn quantize_folder(
         Ok((Some(effect), quantized.into()))
     };
     let job = Job::new(from, inputs, scheme, to.as_ref(), options, &fingerprint)?;
-    let grain = |index: usize| grain(from, index, &decided[index]);
-    Ok(Plan::of_params(job.run(grain, Effects::of(entries, &decided), each)?))
+    let division = |index: usize| (grain(from, index, &decided[index]), decided[index].beside());
+    Ok(Plan::of_params(job.run(division, Effects::of(entries, &decided), each)?))
 }
 
 /// Copies a checkpoint to a model directory with every quantized tensor converted to float, and the
@@ -111,7 +111,7 @@ fn copy(
 ) -> Result<(), CheckpointError> {
     let job = Job::new(from, inputs, scheme, to, options, "copy")?;
     let each = |piece: &Piece| Ok((None, read(from, piece, Vec::new(), options)?));
-    job.run(|index| copied(from.grain(index)), Effects::of(&[], &[]), each).map(drop)
+    job.run(|index| (copied(from.grain(index)), 0), Effects::of(&[], &[]), each).map(drop)
 }
 
 /// What is done to a piece of a tensor: the effect of quantizing it, and the piece afterwards.
@@ -155,10 +155,11 @@ impl<'a> Job<'a> {
         Ok(Self { from, forms, outputs, shards, config, fingerprint, to, options })
     }
 
-    /// `grain` is that of `each`, which is called for each piece of a tensor.
+    /// `division` is the grain of `each`, which is called for each piece of a tensor, and the memory that
+    /// each piece needs besides.
     fn run(
         self,
-        grain: impl Fn(usize) -> Option<usize>,
+        division: impl Fn(usize) -> (Option<usize>, u64),
         mut effects: Effects<'_>,
         each: impl Fn(&Piece) -> Result<Done, CheckpointError> + Sync,
     ) -> Result<Vec<PlannedParam>, CheckpointError> {
@@ -186,7 +187,7 @@ impl<'a> Job<'a> {
             let (effect, part) = each(piece)?;
             Ok(Some((effect, self.forms[piece.item].bytes(&part, piece.is_first()))))
         };
-        let items = self.items(grain, is_finished);
+        let items = self.items(division, is_finished);
         let metadata = from.metadata();
         let mut sequence = Sequence::new(to, &self.shards, &self.outputs, metadata, journal);
         pipeline::run(&items, from.held(), options, each, |piece, written| {
@@ -211,13 +212,14 @@ impl<'a> Job<'a> {
     /// The tensors and states, and what they need. Those that are finished are passed over.
     fn items(
         &self,
-        grain: impl Fn(usize) -> Option<usize>,
+        division: impl Fn(usize) -> (Option<usize>, u64),
         is_finished: impl Fn(usize) -> bool,
     ) -> Vec<Item> {
         let tensor = |(index, entry): (usize, &Entry)| {
             let form = &self.forms[index];
             let needs = form.needs(entry, size(&self.outputs[index]));
-            Item::tensor(entry, common_grain(grain(index), Some(form.grain())), needs)
+            let (grain, beside) = division(index);
+            Item::tensor(entry, common_grain(grain, Some(form.grain())), needs).beside(beside)
         };
         let state = |(index, state): (usize, StateEntry)| {
             let grain = copied(self.from.divides_state(index).then_some(1));
@@ -227,7 +229,7 @@ impl<'a> Job<'a> {
         let states = self.from.state_entries().into_iter().enumerate().map(state);
         let mut items: Vec<Item> = tensors.chain(states).collect();
         let finished = items.iter_mut().enumerate().filter(|(output, _)| is_finished(*output));
-        finished.for_each(|(_, item)| item.needs = 0);
+        finished.for_each(|(_, item)| (item.needs, item.beside) = (0, 0));
         items
     }
 

@@ -1,8 +1,11 @@
 //! The tensors that engines take quantized: the matrices of linear layers.
 
+use std::sync::Arc;
+
 use quant::__private::is_stacked_experts;
 use quant::ParamId;
 use quant::QuantizeError;
+use quant::moments::MomentSource;
 use quant::quantize::{Candidate, Decision, PlannedActivation, PlannedKeyValues, Planner, Reason};
 
 /// Whether engines take this tensor quantized: a matrix called `….weight` that is not an embedding
@@ -44,6 +47,10 @@ impl Planner for LinearOnly<'_> {
 
     fn decide_key_values(&self, ids: &[ParamId]) -> Result<Vec<PlannedKeyValues>, QuantizeError> {
         self.0.decide_key_values(ids)
+    }
+
+    fn moments(&self) -> Option<Arc<dyn MomentSource>> {
+        self.0.moments()
     }
 
     fn skips_non_finite(&self) -> bool {

@@ -99,7 +99,7 @@ impl Catalog {
             Dtype::F16 => Stored::F16,
             Dtype::BF16 => Stored::Bf16,
             _ => {
-                let (id, kind) = (ParamId::new(&*slot.name), foreign_kind(&slot));
+                let (id, kind) = (ParamId::new(&*slot.name), foreign_kind(slot.dtype, &slot.shape));
                 self.states.push(StateSource { id, kind, slot: position });
                 return self.others.push(slot.name);
             }
@@ -240,8 +240,9 @@ impl Classifier<'_> {
 /// The prefix of the kind of a state that is a foreign tensor: `tensor/I64 [1, 512]`.
 const FOREIGN: &str = "tensor/";
 
-fn foreign_kind(slot: &Slot) -> String {
-    format!("{FOREIGN}{}", slot.describe())
+/// The kind of a state that is a foreign tensor.
+pub(crate) fn foreign_kind(dtype: Dtype, shape: &[usize]) -> String {
+    format!("{FOREIGN}{}", describe(dtype, shape))
 }
 
 /// Type and shape of a state that is a foreign tensor of `len` bytes.

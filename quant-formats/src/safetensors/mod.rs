@@ -15,7 +15,7 @@ mod recorder;
 mod shards;
 mod writer;
 
-pub(crate) use catalog::foreign;
+pub(crate) use catalog::{foreign, foreign_kind};
 pub(crate) use dtype::Dtype;
 pub use error::SafetensorsError;
 pub(crate) use header::{Header, METADATA, Slot, describe};

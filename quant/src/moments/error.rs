@@ -1,5 +1,6 @@
 //! Why second moments are refused.
 
+use alloc::string::String;
 use core::fmt;
 
 use crate::kernel::Kernel;
@@ -46,6 +47,13 @@ pub enum MomentsError {
     },
     /// Rows cannot be added to moments of which only the diagonal is known.
     DiagonalOnly,
+    /// A [source](super::MomentSource) cannot read them.
+    Unreadable {
+        /// Why, with every reason behind it.
+        reason: String,
+    },
+    /// A [source](super::MomentSource) has other moments than it had before.
+    Changed,
 }
 
 impl fmt::Display for MomentsError {
@@ -69,6 +77,8 @@ impl fmt::Display for MomentsError {
             Self::DiagonalOnly => f.write_str(
                 "rows cannot be added to second moments of which only the diagonal is known",
             ),
+            Self::Unreadable { reason } => write!(f, "second moments cannot be read: {reason}"),
+            Self::Changed => f.write_str("the second moments have changed since they were opened"),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::error::MomentsError;
 use super::layer::LayerMoments;
+use super::source::layer_of;
 use crate::module::ParamId;
 
 /// Second moments by path: of a layer, such as `layers.0.query`, or of its weight.
@@ -35,9 +36,8 @@ impl SecondMoments {
     }
 
     /// The moments for a parameter: its own, or those of the layer that it is a field of.
-    pub(crate) fn of_param(&self, id: &ParamId) -> Option<Arc<LayerMoments>> {
-        let layer = || self.layers.get(id.as_str().rsplit_once('.').map_or("", |(layer, _)| layer));
-        self.layers.get(id).or_else(layer).cloned()
+    pub(super) fn of_param(&self, id: &ParamId) -> Option<&Arc<LayerMoments>> {
+        self.layers.get(id).or_else(|| self.layers.get(layer_of(id)))
     }
 
     /// Adds the rows of another part of the data, for the layers that both have, and its other layers.

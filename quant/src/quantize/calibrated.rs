@@ -8,7 +8,7 @@ use super::fit::Fitted;
 use super::planner::Choice;
 use super::weights::WeightRange;
 use crate::calibration::CalibrationMethod;
-use crate::moments::LayerMoments;
+use crate::moments::ParamMoments;
 use crate::scheme::QuantizationScheme;
 
 /// The calibration of a planned parameter, whose name is beside it, and what it found.
@@ -18,7 +18,7 @@ use crate::scheme::QuantizationScheme;
 #[derive(Clone, Default)]
 pub(super) struct PlannedCalibration {
     method: Option<Arc<dyn WeightRange>>,
-    moments: Option<Arc<LayerMoments>>,
+    moments: Option<ParamMoments>,
     /// With the checksum of the values it was found for.
     fitted: Option<(u32, Arc<Fitted>)>,
 }

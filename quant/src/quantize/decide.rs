@@ -53,7 +53,7 @@ pub fn decide_all(
         let mut decision = settled(&info).map_or(decision, Decision::keep);
         if let Some(choice) = decision.choice {
             let scheme = along_outputs(&info, choice.scheme);
-            let choice = Choice { scheme, ..choice }.with_moments(&info.id, moments);
+            let choice = Choice { scheme, ..choice }.with_moments(&info.id, moments.as_ref());
             choice.check_moments(&info)?;
             decision.choice = Some(choice);
         }

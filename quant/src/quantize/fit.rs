@@ -11,7 +11,7 @@ use super::weights::{self, GroupParams, WeightError, WeightRange};
 use crate::calibration::{LeastSquaresCalibration, MseCalibration, WeightMethod};
 use crate::kernel::QuantError;
 use crate::module::ParamId;
-use crate::moments::LayerMoments;
+use crate::moments::{LayerMoments, ParamMoments};
 use crate::scheme::{Grid, Groups, QuantizationScheme};
 use crate::tensor::{QuantizedTensor, record_lens};
 
@@ -64,7 +64,8 @@ pub(super) fn fit(
     let calibration = calibration(id, choice)?;
     let fit = || {
         let groups = Groups::new(shape, scheme.granularity())?;
-        fitted(scheme, groups, shape, values, (calibration, choice.moments.as_deref()))
+        let moments = choice.moments.as_ref().map(ParamMoments::load).transpose()?;
+        fitted(scheme, groups, shape, values, (calibration, moments.as_deref()))
     };
     fit().map_err(|source| QuantizeError::Param { id: id.clone(), scheme, source })
 }

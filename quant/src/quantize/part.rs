@@ -23,9 +23,15 @@ impl Decided {
         }
     }
 
-    /// Whether the same is decided about another tensor.
+    /// The bytes of the second moments that quantizing each part needs.
+    pub fn beside(&self) -> u64 {
+        self.choice().map_or(0, Choice::moment_bytes)
+    }
+
+    /// Whether the same becomes of another tensor with the same values. The codes of what second moments
+    /// weigh depend on more than the values.
     pub fn is_same(&self, other: &Self) -> bool {
-        self.choice() == other.choice()
+        self.beside() == 0 && other.beside() == 0 && self.choice() == other.choice()
     }
 
     /// What becomes of the part that starts at the element `at`.

@@ -11,7 +11,7 @@ use super::outcome::{PlannedActivation, PlannedKeyValues, Reason};
 use super::weights::{WeightError, WeightRange};
 use crate::calibration::Calibration;
 use crate::module::{Directive, ParamId, ParamInfo};
-use crate::moments::{LayerMoments, SecondMoments};
+use crate::moments::{MomentSource, ParamMoments};
 use crate::scheme::{Axis, QuantizationScheme};
 use crate::tensor::{Grain, common_grain};
 
@@ -46,7 +46,7 @@ pub trait Planner {
     }
 
     /// The second moments of the inputs of layers, for calibrations that need them. Default: none.
-    fn moments(&self) -> Option<&SecondMoments> {
+    fn moments(&self) -> Option<Arc<dyn MomentSource>> {
         None
     }
 
@@ -78,7 +78,7 @@ macro_rules! by_reference {
                 (**self).decide_key_values(ids)
             }
 
-            fn moments(&self) -> Option<&SecondMoments> {
+            fn moments(&self) -> Option<Arc<dyn MomentSource>> {
                 (**self).moments()
             }
 
@@ -181,7 +181,7 @@ pub struct Choice {
     pub(super) name: Cow<'static, str>,
     pub(super) calibration: Option<Arc<dyn WeightRange>>,
     /// The second moments of the inputs that the parameter is multiplied with, if they are known.
-    pub(super) moments: Option<Arc<LayerMoments>>,
+    pub(super) moments: Option<ParamMoments>,
 }
 
 impl Choice {
@@ -194,10 +194,14 @@ impl Choice {
     }
 
     /// With the second moments for a parameter, if the calibration needs them.
-    pub(super) fn with_moments(mut self, id: &ParamId, moments: Option<&SecondMoments>) -> Self {
+    pub(super) fn with_moments(
+        mut self,
+        id: &ParamId,
+        moments: Option<&Arc<dyn MomentSource>>,
+    ) -> Self {
         let needs = |by: &Arc<dyn WeightRange>| by.weight_method().needs_moments();
         if self.calibration.as_ref().is_some_and(needs) {
-            self.moments = moments.and_then(|moments| moments.of_param(id));
+            self.moments = moments.and_then(|moments| ParamMoments::of(moments, id));
         }
         self
     }
@@ -224,6 +228,11 @@ impl Choice {
             Some(moments) => common_grain(grain, Some(moments.columns())),
             None => grain,
         }
+    }
+
+    /// The bytes of the second moments, and of a factor of them, while they are used.
+    pub(super) fn moment_bytes(&self) -> u64 {
+        self.moments.as_ref().map_or(0, ParamMoments::bytes)
     }
 
     /// The scheme, and what finds its ranges, if that is at hand.

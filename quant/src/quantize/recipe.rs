@@ -11,9 +11,9 @@ use super::glob;
 use super::outcome::{Action, PlannedActivation, PlannedKeyValues, Reason};
 use super::plan::{Plan, PlannedParam, plan};
 use super::planner::{Candidate, Choice, Decision, Planner};
-use crate::calibration::{CalibrationMethod, CalibrationNameError};
+use crate::calibration::{Calibration, CalibrationMethod, CalibrationNameError};
 use crate::module::{ParamId, Walk};
-use crate::moments::SecondMoments;
+use crate::moments::{MomentSource, SharedMoments};
 use crate::scheme::{ActivationScheme, KeyValueScheme, QuantizationScheme};
 
 /// Rules that say, by path, how parameters are quantized.
@@ -71,7 +71,7 @@ pub struct Recipe {
     rules: Vec<Rule>,
     /// Data, which no file of rules has.
     #[serde(skip)]
-    moments: Option<Arc<SecondMoments>>,
+    moments: Option<SharedMoments>,
 }
 
 impl Recipe {
@@ -120,12 +120,22 @@ impl Recipe {
     /// The second moments of the inputs of layers, for calibrations that need them: `weighted-mse` and
     /// `gptq`. They are not part of the recipe's file.
     #[must_use]
-    pub fn moments(self, moments: impl Into<Arc<SecondMoments>>) -> Self {
-        Self { moments: Some(moments.into()), ..self }
+    pub fn moments(self, moments: impl MomentSource + 'static) -> Self {
+        Self { moments: Some(SharedMoments(Arc::new(moments))), ..self }
     }
 
-    pub(super) fn of_moments(&self) -> Option<&SecondMoments> {
-        self.moments.as_deref()
+    /// Whether the calibration of the recipe, or of one of its rules, needs second moments.
+    pub fn needs_moments(&self) -> bool {
+        let of_rule = |rule: &Rule| match rule.action {
+            RuleAction::Quantize(_, calibration) => calibration,
+            _ => None,
+        };
+        let rules = self.rules.iter().filter_map(of_rule);
+        rules.chain(self.calibration).any(|it| it.weight_method().needs_moments())
+    }
+
+    pub(super) fn of_moments(&self) -> Option<Arc<dyn MomentSource>> {
+        self.moments.as_ref().map(|moments| moments.0.clone())
     }
 
     #[doc(hidden)]
@@ -302,7 +312,7 @@ impl Planner for Recipe {
         Ok(ids.iter().map(|id| self.decide_one_key_values(id.clone())).collect())
     }
 
-    fn moments(&self) -> Option<&SecondMoments> {
+    fn moments(&self) -> Option<Arc<dyn MomentSource>> {
         self.of_moments()
     }
 

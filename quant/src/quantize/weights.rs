@@ -10,6 +10,8 @@ use crate::calibration::{Calibration, WeightMethod};
 use crate::kernel::Kernel;
 #[cfg(feature = "std")]
 use crate::kernel::QuantError;
+#[cfg(feature = "std")]
+use crate::moments::MomentsError;
 use crate::scheme::{
     Grid, Groups, LayoutError, Mapping, MinimumParams, NonFinite, QuantParams, QuantizationScheme,
     Range, ScaleError,
@@ -439,6 +441,9 @@ pub enum WeightError {
         /// The columns of the second moments.
         found: usize,
     },
+    /// The second moments cannot be had.
+    #[cfg(feature = "std")]
+    Moments(MomentsError),
     /// The groups have fewer values than the calibration [needs](Calibration::least_values).
     SmallGroups {
         /// The values of a group.
@@ -476,6 +481,13 @@ impl From<LayoutError> for WeightError {
     }
 }
 
+#[cfg(feature = "std")]
+impl From<MomentsError> for WeightError {
+    fn from(error: MomentsError) -> Self {
+        Self::Moments(error)
+    }
+}
+
 impl fmt::Display for WeightError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -505,6 +517,8 @@ impl fmt::Display for WeightError {
                 f,
                 "each output has {expected} inputs, and the second moments are those of {found}"
             ),
+            #[cfg(feature = "std")]
+            Self::Moments(error) => error.fmt(f),
             Self::SmallGroups { values, least } => write!(
                 f,
                 "the calibration needs groups of {least} values or more, and these have {values}; use mse, \
@@ -529,6 +543,8 @@ impl core::error::Error for WeightError {
             | Self::NoMoments
             | Self::DiagonalMoments
             | Self::MomentColumns { .. } => None,
+            #[cfg(feature = "std")]
+            Self::Moments(error) => error.source(),
             Self::Layout(error) => error.source(),
             Self::Tensor(error) => error.source(),
         }

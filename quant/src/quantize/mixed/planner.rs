@@ -1,12 +1,13 @@
 //! Choosing for the parameters of a model.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Budget, MixedPrecisionError, Offer, Precision, select};
 use crate::calibration::CalibrationMethod;
 use crate::module::{Directive, ParamId, ParamInfo, ParamView, Walk, params};
-use crate::moments::SecondMoments;
+use crate::moments::MomentSource;
 use crate::quantize::decide::{Decided, decide, decide_all, try_map};
 use crate::quantize::error::QuantizeError;
 use crate::quantize::experts::scheme_for;
@@ -208,6 +209,21 @@ impl MixedPrecision {
         grains.reduce(common_grain).flatten()
     }
 
+    /// The bytes of the second moments that choosing for each part needs.
+    #[doc(hidden)]
+    pub fn beside(&self, one: &Decided) -> u64 {
+        if one.decision.reason != Reason::Budget {
+            return one.beside();
+        }
+        let bytes = |precision: Precision| match precision {
+            Precision::Float => 0,
+            Precision::Quantized { scheme, calibration } => {
+                self.choice(one, scheme, calibration).moment_bytes()
+            }
+        };
+        self.precisions_for(&one.info).into_iter().map(bytes).max().unwrap_or(0)
+    }
+
     /// What each precision does to the part of a parameter that starts at the element `at`; or only
     /// what was decided.
     #[doc(hidden)]
@@ -241,7 +257,8 @@ impl MixedPrecision {
         scheme: QuantizationScheme,
         calibration: CalibrationMethod,
     ) -> Choice {
-        Choice::new(scheme, calibration).with_moments(&one.info.id, self.recipe.of_moments())
+        Choice::new(scheme, calibration)
+            .with_moments(&one.info.id, self.recipe.of_moments().as_ref())
     }
 
     /// The precisions that may be chosen for a parameter.
@@ -308,7 +325,7 @@ impl Planner for Base<'_> {
         Ok(candidates.iter().zip(by_recipe).map(decide).collect())
     }
 
-    fn moments(&self) -> Option<&SecondMoments> {
+    fn moments(&self) -> Option<Arc<dyn MomentSource>> {
         self.0.recipe.of_moments()
     }
 }
@@ -335,7 +352,7 @@ impl Planner for MixedChoice {
         Ok(candidates.iter().filter_map(of).collect())
     }
 
-    fn moments(&self) -> Option<&SecondMoments> {
+    fn moments(&self) -> Option<Arc<dyn MomentSource>> {
         self.recipe.of_moments()
     }
 

@@ -1,0 +1,104 @@
+//! Importance matrices of llama.cpp.
+//!
+//! ```text
+//! blk.0.attn_q.weight.in_sum2  F32  [matrices, n]   Σ x_i² of the inputs of a weight
+//! blk.0.attn_q.weight.counts   F32  [matrices, 1]   the number of inputs
+//! ```
+//!
+//! A weight of experts has a matrix for each. There is no rule for one diagonal for each expert, so
+//! these are not used.
+
+use std::collections::BTreeMap;
+
+use quant::ParamId;
+use quant::RecordError;
+use quant::moments::{LayerMoments, MomentsError};
+
+use super::error::MomentsFileError;
+use crate::checkpoint::Checkpoint;
+use crate::entry::{Entry, Stored};
+
+const SUMS: &str = ".in_sum2";
+const COUNTS: &str = ".counts";
+
+/// Where the sums of a weight are, and the number of rows, by position in the file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Diagonal {
+    pub(super) columns: usize,
+    sums: usize,
+    counts: usize,
+}
+
+/// The weights of an importance matrix, and those of experts; `None` if the file is none.
+pub(super) fn weights(
+    file: &Checkpoint,
+) -> Result<Option<(BTreeMap<ParamId, Diagonal>, Vec<ParamId>)>, MomentsFileError> {
+    let entries = file.entries();
+    let (mut weights, mut experts) = (BTreeMap::new(), Vec::new());
+    for (sums, entry) in entries.iter().enumerate() {
+        let name = entry.id.as_str();
+        if let Some(weight) = name.strip_suffix(COUNTS) {
+            position(file, weight, SUMS)?;
+        }
+        let Some(weight) = name.strip_suffix(SUMS) else { continue };
+        let counts = position(file, weight, COUNTS)?;
+        let layout = |found: &Entry| MomentsFileError::Layout {
+            id: weight.into(),
+            found: format!("{} {:?}", found.stored, found.shape),
+        };
+        let (matrices, columns) = match *entry.shape {
+            [columns] => (1, columns),
+            [matrices, columns] => (matrices, columns),
+            _ => return Err(layout(entry)),
+        };
+        if entry.stored != Stored::F32 {
+            return Err(layout(entry));
+        }
+        if entries[counts].stored != Stored::F32 || entries[counts].element_count() != matrices {
+            return Err(layout(&entries[counts]));
+        }
+        if matrices == 1 {
+            weights.insert(weight.into(), Diagonal { columns, sums, counts });
+        } else {
+            experts.push(weight.into());
+        }
+    }
+    Ok((!weights.is_empty() || !experts.is_empty()).then_some((weights, experts)))
+}
+
+fn position(file: &Checkpoint, weight: &str, suffix: &str) -> Result<usize, MomentsFileError> {
+    let tensor = format!("{weight}{suffix}");
+    let missing = |tensor| MomentsFileError::MissingTensor { id: weight.into(), tensor };
+    file.position(&tensor).ok_or_else(|| missing(tensor))
+}
+
+impl Diagonal {
+    pub(super) fn read(&self, file: &Checkpoint) -> Result<LayerMoments, DiagonalError> {
+        let sums = file.read(self.sums)?;
+        let squares = sums.values().iter().map(|&sum| f64::from(sum)).collect();
+        let counts = file.read(self.counts)?;
+        let count = counts.values().first().copied().unwrap_or(0.0);
+        if !(count.is_finite() && count >= 0.0) {
+            return Err(DiagonalError::Moments(MomentsError::NonFinite { value: count.into() }));
+        }
+        Ok(LayerMoments::from_diagonal(squares, count as u64)?)
+    }
+}
+
+/// Why the diagonal of a weight cannot be had.
+pub(super) enum DiagonalError {
+    Record(RecordError),
+    Moments(MomentsError),
+}
+
+impl From<RecordError> for DiagonalError {
+    fn from(error: RecordError) -> Self {
+        Self::Record(error)
+    }
+}
+
+impl From<MomentsError> for DiagonalError {
+    fn from(error: MomentsError) -> Self {
+        Self::Moments(error)
+    }
+}
