@@ -21,6 +21,7 @@ use minilm::{MiniLm, Tokenizer, Tokens, load};
 use ndarray::{Array2, Axis};
 use quant::calibration::CalibrationMethod;
 use quant::moments::SecondMoments;
+use quant::quantize::Preset;
 use quant::scheme::ActivationScheme;
 use quant::{BincodeRecorder, Module, ParamId, QuantizationScheme, Recipe, Rule};
 use quant_nn::ForwardError;
@@ -43,6 +44,9 @@ struct Args {
     /// How to execute.
     #[arg(long, value_enum, default_value_t = Scheme::Dynamic)]
     scheme: Scheme,
+    /// A preset for the whole model, such as w4, in place of --scheme.
+    #[arg(long, conflicts_with_all = ["scheme", "encoder"])]
+    preset: Option<Preset>,
     /// The scheme of the encoder's weights, in place of that of --scheme.
     #[arg(long)]
     encoder: Option<QuantizationScheme>,
@@ -50,7 +54,7 @@ struct Args {
     #[arg(long, default_value = "min-max", requires = "encoder")]
     calibration: CalibrationMethod,
     /// A file of sentences from which second moments are taken, for calibrations that need them.
-    #[arg(long, requires = "encoder")]
+    #[arg(long)]
     observe: Option<PathBuf>,
     /// Write the second moments here, for `quant quantize --moments`.
     #[arg(long, requires = "observe")]
@@ -194,6 +198,9 @@ fn quantize(
 }
 
 fn recipe(args: &Args) -> Result<Option<Recipe>, Box<dyn Error + Send + Sync>> {
+    if let Some(preset) = args.preset {
+        return Ok(Some(preset.into()));
+    }
     let int8 = Recipe::new().scheme("per-channel-symmetric-int8".parse()?);
     let recipe = match args.scheme {
         Scheme::F32 if args.encoder.is_some() => {

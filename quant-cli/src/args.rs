@@ -7,8 +7,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quant::QuantizationScheme;
 use quant::calibration::CalibrationMethod;
-use quant::quantize::ByteSize;
 use quant::quantize::mixed::{Budget, Precision};
+use quant::quantize::{ByteSize, Preset};
 use quant::scheme::NameError;
 use quant_formats::GgufEncoding;
 
@@ -126,6 +126,11 @@ pub(crate) struct Choice {
     #[arg(long, value_name = "SCHEME", default_value = "per-channel-symmetric-int8")]
     pub(crate) scheme: Scheme,
 
+    /// What quantized models usually are: w8a8, w4a8, w4 or w3. Embeddings, output layers, routers, and the
+    /// first and last layer are kept wider, as `quant plan` shows
+    #[arg(long, value_name = "NAME", conflicts_with = "scheme")]
+    pub(crate) preset: Option<Preset>,
+
     /// How ranges are found: min-max, mse, percentile:99.9, entropy, least-squares [default: min-max].
     /// Over minimums also hqq; with --moments also weighted-mse, gptq and gptq:descending
     #[arg(long, value_name = "METHOD")]
@@ -142,7 +147,7 @@ pub(crate) struct Choice {
     pub(crate) keep: Vec<String>,
 
     /// Read schemes, calibrations and rules from a recipe in TOML
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "calibration", "keep"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "preset", "calibration", "keep"])]
     pub(crate) recipe: Option<PathBuf>,
 
     /// Quantize tensors that are quantized already, from the floats that they stand for. Otherwise
@@ -152,7 +157,7 @@ pub(crate) struct Choice {
 
     /// Choose a scheme for each tensor so that the sum of squared errors is minimal and all tensors
     /// take at most this size: 45%, 24MB, 16MiB
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["scheme", "calibration"])]
+    #[arg(long, value_name = "SIZE", conflicts_with_all = ["scheme", "preset", "calibration"])]
     pub(crate) budget: Option<Budget>,
 
     /// What --budget chooses from: schemes, each `by` a calibration other than min-max if named,
@@ -370,7 +375,7 @@ pub(crate) struct Report {
     pub(crate) output: PathBuf,
 
     /// Compare with this quantized checkpoint instead of quantizing
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "recipe", "calibration", "moments", "keep", "budget", "schemes", "requantize"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["scheme", "preset", "recipe", "calibration", "moments", "keep", "budget", "schemes", "requantize"])]
     pub(crate) against: Option<PathBuf>,
 
     #[command(flatten)]

@@ -61,9 +61,10 @@ pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
             Failure::usage(format!("{}: {}", path.display(), error.to_string().trim_end()))
         });
     }
-    let recipe = match choice.budget {
-        Some(_) => Recipe::new(),
-        None => Recipe::new().scheme(choice.scheme.quantization),
+    let recipe = match (choice.budget, choice.preset) {
+        (Some(_), _) => Recipe::new(),
+        (None, Some(preset)) => preset.into(),
+        (None, None) => Recipe::new().scheme(choice.scheme.quantization),
     };
     let recipe = choice.calibration.into_iter().fold(recipe, Recipe::calibration);
     Ok(choice.keep.iter().fold(recipe, |recipe, glob| recipe.rule(Rule::keep(glob))))

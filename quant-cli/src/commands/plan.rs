@@ -5,9 +5,9 @@ mod moments;
 use std::io::{self, Write};
 use std::path::Path;
 
+use quant::Plan;
 use quant::quantize::mixed::{MixedChoice, MixedPrecision};
 use quant::quantize::{Action, PlannedParam, Planner, Reason};
-use quant::{Plan, Recipe};
 use quant_formats::{Checkpoint, Stored};
 use serde::Serialize;
 
@@ -80,7 +80,7 @@ pub(crate) fn planner(
     work: &Work,
 ) -> Result<Chosen, Failure> {
     let (recipe, mut notes) = moments::add(input::recipe(choice)?, choice, checkpoint)?;
-    if has_activations(&recipe) {
+    if recipe.quantizes_inputs() {
         notes.push(
             "the activations of the recipe are ignored: a checkpoint has weights only; \
              `Module::quantize` carries them out"
@@ -104,20 +104,13 @@ pub(crate) fn planner(
     Ok(Chosen { planner: Box::new(chosen), notes })
 }
 
-/// Whether a recipe says how activations are quantized.
-fn has_activations(recipe: &Recipe) -> bool {
-    let Ok(toml::Value::Table(recipe)) = toml::Value::try_from(recipe) else { return false };
-    let rules = recipe.get("rules").and_then(toml::Value::as_array);
-    recipe.contains_key("activations")
-        || rules.is_some_and(|rules| rules.iter().any(|rule| rule.get("activations").is_some()))
-}
-
 /// What decides, in a few words.
 pub(crate) fn describe(choice: &Choice) -> String {
-    match (&choice.budget, &choice.recipe) {
-        (Some(budget), _) => format!("within {budget}"),
-        (None, Some(path)) => format!("by {}", path.display()),
-        (None, None) => {
+    match (&choice.budget, &choice.recipe, choice.preset) {
+        (Some(budget), ..) => format!("within {budget}"),
+        (None, Some(path), _) => format!("by {}", path.display()),
+        (None, None, Some(preset)) => format!("by the preset {preset}"),
+        (None, None, None) => {
             let scheme = choice.scheme.quantization;
             format!("{scheme} by {}", choice.calibration.unwrap_or_default())
         }

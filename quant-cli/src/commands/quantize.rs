@@ -30,10 +30,10 @@ struct Summary<'a> {
 }
 
 pub(crate) fn run(args: &Quantize) -> Result<Outcome, Failure> {
-    let Choice { scheme, recipe, budget, .. } = &args.choice;
+    let Choice { scheme, preset, recipe, budget, .. } = &args.choice;
     let is_gguf = matches!(Format::of_path(&args.output.path), Ok(Format::Gguf));
     match scheme.encoding {
-        Some(encoding) if is_gguf && recipe.is_none() && budget.is_none() => {
+        Some(encoding) if is_gguf && preset.is_none() && recipe.is_none() && budget.is_none() => {
             blocks::run(args, encoding)
         }
         _ => quantize(args),

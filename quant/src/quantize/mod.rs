@@ -41,6 +41,8 @@ pub(crate) mod plan;
 #[cfg(feature = "std")]
 mod planner;
 #[cfg(feature = "std")]
+mod preset;
+#[cfg(feature = "std")]
 pub(crate) mod quantizer;
 #[cfg(feature = "std")]
 pub(crate) mod recipe;
@@ -59,9 +61,10 @@ pub use self::{
     activations::CalibrateError,
     byte_size::{ByteSize, ByteSizeError},
     error::{PlanDifference, UnmatchedRule},
-    outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reason, Warning},
+    outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reason, Role, Warning},
     plan::PlannedParam,
     planner::{Candidate, Decision, Planner},
+    preset::{Preset, UnknownPreset},
     requantize::requantize,
     sensitivity::{LayerSensitivity, Sensitivity, SensitivityError},
 };

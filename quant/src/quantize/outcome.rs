@@ -76,6 +76,8 @@ pub enum Reason {
     /// By default, the stacked weights of experts, `[expert, out, in]`, have a scale for each row in
     /// place of one for each expert.
     Experts,
+    /// The recipe is a [preset](super::Preset), which makes a difference for what it is in the model.
+    Role(Role),
     /// The recipe has no rule for it, and no scheme of its own.
     NoRule,
     /// The recipe's own scheme, for what no rule matches.
@@ -98,6 +100,35 @@ pub enum Reason {
     /// The format of the output has no agreed form for quantized weights of experts that are stacked in
     /// one tensor.
     StackedInFormat,
+}
+
+/// What a parameter is in a model, as [presets](super::Preset) tell it from its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Role {
+    /// A table of vectors for tokens or positions, or what makes vectors of patches.
+    Embedding,
+    /// The layer whose outputs are those of the model.
+    Output,
+    /// The layer that chooses experts.
+    Router,
+    /// In the first layer of a list of layers.
+    FirstLayer,
+    /// In the last layer of a list of layers.
+    LastLayer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedding => "embedding",
+            Self::Output => "output layer",
+            Self::Router => "router",
+            Self::FirstLayer => "first layer",
+            Self::LastLayer => "last layer",
+        })
+    }
 }
 
 /// What quantization is expected to do to a parameter.
@@ -130,6 +161,7 @@ impl fmt::Display for Reason {
             Self::Attribute => f.write_str("attribute of the field"),
             Self::Rank(rank) => write!(f, "rank {rank}"),
             Self::Experts => f.write_str("stacked experts, a scale for each row"),
+            Self::Role(role) => role.fmt(f),
             Self::NoRule => f.write_str("no rule"),
             Self::Recipe => f.write_str("the recipe"),
             Self::Budget => f.write_str("within the budget"),
@@ -153,7 +185,7 @@ pub enum Warning {
     /// The parameter is the weight of a layer with an activation quantizer, and no kernel runs its
     /// scheme. The layer's forward pass will be an error. Such schemes are
     /// - channels that are not the outputs (the first axis, or the one that the layer declares);
-    /// - minimums in a convolution, or where inputs stay float;
+    /// - minimums in a convolution whose inputs are quantized;
     /// - where inputs are quantized, blocks in a convolution, or blocks whose length is not a multiple of
     ///   that of the blocks of the input.
     NoKernel,

@@ -11,7 +11,10 @@ use super::glob;
 use super::outcome::{Action, PlannedActivation, PlannedKeyValues, Reason};
 use super::plan::{Plan, PlannedParam, plan};
 use super::planner::{Candidate, Choice, Decision, Planner};
-use crate::calibration::{Calibration, CalibrationMethod, CalibrationNameError};
+use super::preset::{Preset, Roles, UnknownPreset};
+use crate::calibration::{
+    Calibration, CalibrationMethod, CalibrationNameError, LeastSquaresCalibration,
+};
 use crate::module::{ParamId, Walk};
 use crate::moments::{MomentSource, SharedMoments};
 use crate::scheme::{ActivationScheme, KeyValueScheme, QuantizationScheme};
@@ -56,6 +59,8 @@ use crate::scheme::{ActivationScheme, KeyValueScheme, QuantizationScheme};
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    preset: Option<Preset>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     scheme: Option<QuantizationScheme>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calibration: Option<CalibrationMethod>,
@@ -78,6 +83,26 @@ impl Recipe {
     /// The recipe without rules or scheme, which keeps everything float.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What quantized models usually are: `w8a8`, `w4a8`, `w4` or `w3`; see [`Preset`]. What is set besides, and
+    /// rules, come first. In a file it is the line `preset = "w4"`.
+    ///
+    /// ```
+    /// use quant::{Param, Recipe};
+    ///
+    /// let layer = || vec![Param::new([[0.5f32; 64]; 8])];
+    /// let plan = Recipe::preset("w4")?.plan(&vec![layer(), layer(), layer(), layer()])?;
+    /// assert_eq!(plan.params()[0].reason.to_string(), "first layer");
+    /// assert_eq!(plan.params()[0].action.to_string(), "per-channel-symmetric-int8 by least-squares");
+    /// assert_eq!(plan.params()[1].action.to_string(), "per-block-minimum-int4:scale=f16 by least-squares");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is no preset of this name.
+    pub fn preset(name: &str) -> Result<Self, UnknownPreset> {
+        Ok(name.parse::<Preset>()?.into())
     }
 
     /// The scheme for parameters that no rule matches.
@@ -122,6 +147,23 @@ impl Recipe {
     #[must_use]
     pub fn moments(self, moments: impl MomentSource + 'static) -> Self {
         Self { moments: Some(SharedMoments(Arc::new(moments))), ..self }
+    }
+
+    /// Whether the recipe says for some inputs that they are quantized.
+    pub fn quantizes_inputs(&self) -> bool {
+        let all = self.activations.or_else(|| self.preset.and_then(Preset::activations));
+        let by_rule = |rule: &Rule| match rule.action {
+            RuleAction::Activations(scheme, _) => Some(scheme),
+            _ => None,
+        };
+        all.into_iter()
+            .chain(self.rules.iter().filter_map(by_rule))
+            .any(|scheme| scheme != ActivationScheme::Float)
+    }
+
+    /// Whether [moments](Self::moments) change what becomes of a model.
+    pub fn uses_moments(&self) -> bool {
+        (self.preset.is_some() && self.calibration.is_none()) || self.needs_moments()
     }
 
     /// Whether the calibration of the recipe, or of one of its rules, needs second moments.
@@ -169,30 +211,49 @@ impl Recipe {
         rules.find(|(_, rule)| rule.kind() == kind && rule.matches(path))
     }
 
-    pub(super) fn default_calibration(&self) -> CalibrationMethod {
-        self.calibration.unwrap_or_default()
+    /// The calibration of the weight at this path, if its rule names none.
+    pub(super) fn default_calibration(&self, id: &ParamId) -> CalibrationMethod {
+        let moments = self.moments.as_ref().map(|moments| &*moments.0);
+        let of_preset = || self.preset.map(|_| Preset::calibration(id, moments));
+        self.calibration.or_else(of_preset).unwrap_or_default()
     }
 
-    fn decide_one(&self, candidate: &Candidate) -> Decision {
-        let default = self.default_calibration();
-        match self.rule_for(Kind::Weights, candidate.info.id.as_str()) {
-            Some((number, rule)) => rule.decide(number, default),
-            None => match self.scheme {
-                Some(scheme) => Decision::by_default(candidate, &Choice::new(scheme, default)),
-                None => Decision::keep(Reason::NoRule),
-            },
+    fn decide_one(&self, candidate: &Candidate, roles: &Roles<'_>) -> Decision {
+        let id = &candidate.info.id;
+        let default = self.default_calibration(id);
+        if let Some((number, rule)) = self.rule_for(Kind::Weights, id.as_str()) {
+            return rule.decide(number, default);
+        }
+        let Some(scheme) = self.scheme.or(self.preset.map(Preset::scheme)) else {
+            return Decision::keep(Reason::NoRule);
+        };
+        let decision = Decision::by_default(candidate, &Choice::new(scheme, default));
+        match (self.preset, roles.role(id.as_str())) {
+            // An attribute says more than a name.
+            (Some(preset), Some(role)) if matches!(decision.reason(), Reason::Rank(2..)) => {
+                match preset.scheme_of(role) {
+                    None => Decision::keep(Reason::Role(role)),
+                    Some(wider) if wider == scheme => decision,
+                    Some(wider) => {
+                        let calibration = LeastSquaresCalibration {};
+                        Decision::quantize(wider, calibration, Reason::Role(role))
+                    }
+                }
+            }
+            _ => decision,
         }
     }
 
     /// How the activation at this path is quantized.
     fn decide_activation(&self, id: ParamId) -> PlannedActivation {
         let default = self.activation_calibration.unwrap_or_default();
+        let all = self.activations.or_else(|| self.preset.and_then(Preset::activations));
         let (scheme, calibration, reason) = match self.rule_for(Kind::Activations, id.as_str()) {
             Some((rule, Rule { path, action: RuleAction::Activations(scheme, calibration) })) => {
                 let reason = Reason::Rule { rule, pattern: path.clone() };
                 (*scheme, calibration.unwrap_or(default), reason)
             }
-            _ => match self.activations {
+            _ => match all {
                 Some(scheme) => (scheme, default, Reason::Recipe),
                 None => (ActivationScheme::Float, default, Reason::NoRule),
             },
@@ -243,6 +304,12 @@ impl Recipe {
                 nearest: nearest(&rule.path, paths),
             },
         }
+    }
+}
+
+impl From<Preset> for Recipe {
+    fn from(preset: Preset) -> Self {
+        Self { preset: Some(preset), ..Self::default() }
     }
 }
 
@@ -297,7 +364,8 @@ impl Planner for Recipe {
     fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
         let paths: Vec<_> = candidates.iter().map(|it| it.info.id.as_str()).collect();
         self.check_rules(Kind::Weights, &paths)?;
-        Ok(candidates.iter().map(|candidate| self.decide_one(candidate)).collect())
+        let roles = Roles::of(paths.iter().copied());
+        Ok(candidates.iter().map(|candidate| self.decide_one(candidate, &roles)).collect())
     }
 
     fn decide_activations(&self, ids: &[ParamId]) -> Result<Vec<PlannedActivation>, QuantizeError> {

@@ -21,17 +21,16 @@ pub(super) fn add(
         _ => false,
     };
     let budget = choice.budget.is_some() && choice.schemes.iter().any(by_budget);
-    let needs = recipe.needs_moments() || budget;
     let Some(path) = &choice.moments else {
-        if !needs {
+        if !(recipe.needs_moments() || budget) {
             return Ok((recipe, Vec::new()));
         }
         return Err(Failure::usage("gptq and weighted-mse need second moments of inputs")
             .help("name a file of them with --moments; least-squares and hqq need none"));
     };
-    if !needs {
+    if !(recipe.uses_moments() || budget) {
         return Err(Failure::usage("--moments: no calibration weighs errors by second moments")
-            .help("choose gptq, gptq:descending or weighted-mse"));
+            .help("choose gptq, gptq:descending or weighted-mse, or a --preset"));
     }
     let file = MomentsFile::open(path).map_err(|error| Failure::record(path, error))?;
     let notes = notes(&file, checkpoint);

@@ -309,13 +309,13 @@ struct Base<'a>(&'a MixedPrecision);
 impl Planner for Base<'_> {
     fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
         let by_recipe = self.0.recipe.decide(candidates)?;
-        let calibration = self.0.recipe.default_calibration();
         let decide = |(candidate, by_recipe): (&Candidate, Decision)| {
             let rank = candidate.info.shape.len();
             match (&by_recipe.reason, candidate.directive) {
                 (Reason::Rule { .. }, _) => by_recipe,
                 (_, Some(Directive::Keep)) => Decision::keep(Reason::Attribute),
                 (_, Some(Directive::Scheme(scheme))) => {
+                    let calibration = self.0.recipe.default_calibration(&candidate.info.id);
                     Decision::quantize(scheme, calibration, Reason::Attribute)
                 }
                 (_, None) if rank < 2 => Decision::keep(Reason::Rank(rank)),
