@@ -19,6 +19,7 @@ use clap::{Parser, ValueEnum};
 use indicatif::ProgressIterator;
 use minilm::{MiniLm, Tokenizer, Tokens, load};
 use ndarray::{Array2, Axis};
+use quant::activation::LayerComparison;
 use quant::calibration::CalibrationMethod;
 use quant::moments::SecondMoments;
 use quant::quantize::Preset;
@@ -59,6 +60,9 @@ struct Args {
     /// Write the second moments here, for `quant quantize --moments`.
     #[arg(long, requires = "observe")]
     save_moments: Option<PathBuf>,
+    /// Compare the outputs of each layer with those in floats.
+    #[arg(long)]
+    layers: bool,
     /// The number of threads; all if left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -101,6 +105,7 @@ struct Report {
     seconds: f64,
     bytes_f32: usize,
     bytes: usize,
+    layers: Option<LayerComparison>,
 }
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -119,10 +124,10 @@ fn run(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let tokenizer = Tokenizer::load(&args.model, LONGEST)?;
     let batches = batches(&tokenizer, &sentences)?;
 
-    let float = load(&args.model, None)?;
+    let mut float = load(&args.model, None)?;
     let bytes_f32 = float.save_bytes(&BincodeRecorder::default())?.len();
     let start = Instant::now();
-    let model = match &args.record {
+    let mut model = match &args.record {
         Some(record) => load(&args.model, Some(record))?,
         None => quantize(float.clone(), args, &tokenizer, &batches)?,
     };
@@ -130,6 +135,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let (reference, seconds_f32) = embed(&float, &batches)?;
     let (embeddings, seconds) = embed(&model, &batches)?;
     let (cosine_mean, cosine_min) = cosines(&reference, &embeddings);
+    let layers = match args.layers {
+        true => {
+            let compared = LayerComparison::of(&mut float, &mut model, &batches, MiniLm::forward)?;
+            Some(compared)
+        }
+        false => None,
+    };
     let report = Report {
         scheme: args.scheme,
         kernel: quant::kernel::Kernel::selected()?.name().into(),
@@ -143,6 +155,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
         seconds,
         bytes_f32,
         bytes: model.save_bytes(&BincodeRecorder::default())?.len(),
+        layers,
     };
     if let Some(path) = &args.save {
         model.save_file(path, &BincodeRecorder::default())?;
@@ -277,4 +290,7 @@ fn print(report: &Report) {
         report.bytes_f32,
         report.bytes_f32 as f64 / report.bytes as f64
     );
+    if let Some(layers) = &report.layers {
+        print!("\n{layers}");
+    }
 }

@@ -10,6 +10,8 @@ pub use crate::quantize::hooks::*;
 pub use crate::record::hooks::*;
 use crate::scheme::QuantizationScheme;
 pub use crate::scheme::element_count;
+#[cfg(feature = "std")]
+pub use crate::table::line;
 pub use crate::tensor::check_len;
 #[cfg(feature = "std")]
 pub use crate::tensor::{common_grain, grain, part_shape};

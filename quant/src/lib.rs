@@ -125,6 +125,8 @@ pub mod moments;
 pub mod quantize;
 #[cfg(feature = "std")]
 pub mod record;
+#[cfg(feature = "std")]
+mod table;
 pub mod tensor;
 
 #[doc(hidden)]

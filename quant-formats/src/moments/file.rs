@@ -11,7 +11,7 @@ use quant::moments::{LayerMoments, MomentSource, MomentsError, MomentsInfo, Seco
 use quant::{ParamId, RecordError};
 
 use super::error::{MomentsFileError, shorten};
-use super::imatrix::{self, Diagonal, DiagonalError};
+use super::imatrix::{self, Diagonal, DiagonalError, Imatrix};
 use super::ours::{self, Stored};
 use crate::checkpoint::Checkpoint;
 use crate::open::open;
@@ -83,7 +83,7 @@ impl MomentsFile {
             }
             Some(version) => Err(MomentsFileError::Version { version: shorten(version) }),
             None => {
-                let Some((weights, experts)) = imatrix::weights(&file)? else {
+                let Some(Imatrix { weights, experts }) = imatrix::find(&file)? else {
                     return Err(MomentsFileError::Other);
                 };
                 let place = |(id, diagonal)| (id, Place::Imatrix(diagonal));

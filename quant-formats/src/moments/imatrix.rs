@@ -29,12 +29,18 @@ pub(super) struct Diagonal {
     counts: usize,
 }
 
-/// The weights of an importance matrix, and those of experts; `None` if the file is none.
-pub(super) fn weights(
-    file: &Checkpoint,
-) -> Result<Option<(BTreeMap<ParamId, Diagonal>, Vec<ParamId>)>, MomentsFileError> {
+/// An importance matrix.
+#[derive(Default)]
+pub(super) struct Imatrix {
+    pub(super) weights: BTreeMap<ParamId, Diagonal>,
+    /// The weights of experts.
+    pub(super) experts: Vec<ParamId>,
+}
+
+/// The importance matrix in a file; `None` if there is none.
+pub(super) fn find(file: &Checkpoint) -> Result<Option<Imatrix>, MomentsFileError> {
     let entries = file.entries();
-    let (mut weights, mut experts) = (BTreeMap::new(), Vec::new());
+    let mut found = Imatrix::default();
     for (sums, entry) in entries.iter().enumerate() {
         let name = entry.id.as_str();
         if let Some(weight) = name.strip_suffix(COUNTS) {
@@ -58,12 +64,13 @@ pub(super) fn weights(
             return Err(layout(&entries[counts]));
         }
         if matrices == 1 {
-            weights.insert(weight.into(), Diagonal { columns, sums, counts });
+            found.weights.insert(weight.into(), Diagonal { columns, sums, counts });
         } else {
-            experts.push(weight.into());
+            found.experts.push(weight.into());
         }
     }
-    Ok((!weights.is_empty() || !experts.is_empty()).then_some((weights, experts)))
+    let is_empty = found.weights.is_empty() && found.experts.is_empty();
+    Ok((!is_empty).then_some(found))
 }
 
 fn position(file: &Checkpoint, weight: &str, suffix: &str) -> Result<usize, MomentsFileError> {

@@ -19,9 +19,11 @@ mod convert;
 mod key_values;
 mod moments;
 mod observation;
+mod outputs;
 mod quantizer;
 mod saved;
 mod state;
+mod taps;
 mod training;
 
 pub use convert::ConvertError;
@@ -39,3 +41,4 @@ pub use self::{
 pub(crate) use convert::{follow_weights, quantized_paths};
 pub(crate) use key_values::{key_value_paths, set_key_values};
 pub use moments::ObserveError;
+pub use outputs::{CompareError, ComparedLayer, LayerComparison};

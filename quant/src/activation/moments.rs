@@ -4,52 +4,9 @@ use core::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use super::convert::for_each_activation_mut;
-use crate::kernel::Kernel;
+use super::taps::{MomentTap, MomentsSeen};
 use crate::module::{ParamId, Walk};
 use crate::moments::{LayerMoments, MomentsError, SecondMoments};
-
-/// What receives the rows of the inputs of a layer.
-#[derive(Debug)]
-pub(super) struct MomentTap(Mutex<Received>);
-
-#[derive(Clone, Debug)]
-enum Received {
-    /// Nothing yet.
-    Nothing,
-    /// The largest magnitude, and the number of columns.
-    Magnitude(f32, usize),
-    /// The moments.
-    Moments(LayerMoments),
-}
-
-impl Clone for MomentTap {
-    fn clone(&self) -> Self {
-        Self(Mutex::new(self.received().clone()))
-    }
-}
-
-impl MomentTap {
-    fn received(&self) -> std::sync::MutexGuard<'_, Received> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn add(&self, columns: usize, values: &[f32]) -> Result<(), MomentsError> {
-        let mut received = self.received();
-        let (magnitude, expected) = match &mut *received {
-            Received::Moments(moments) => return moments.add(values),
-            Received::Magnitude(magnitude, expected) => (*magnitude, *expected),
-            Received::Nothing => (0.0, columns),
-        };
-        if columns != expected {
-            return Err(MomentsError::Columns { expected, found: columns });
-        }
-        let range = Kernel::current().min_max(values);
-        let (lo, hi) =
-            range.map_err(|error| MomentsError::NonFinite { value: f64::from(error.value) })?;
-        *received = Received::Magnitude(magnitude.max(-lo).max(hi), columns);
-        Ok(())
-    }
-}
 
 impl SecondMoments {
     /// Shows a model batches, and takes the second moments of the inputs of its layers.
@@ -71,7 +28,7 @@ impl SecondMoments {
         take: impl Fn(&ParamId) -> bool,
         mut forward: impl FnMut(&M, B) -> Result<T, E>,
     ) -> Result<Self, ObserveError<E>> {
-        set_taps(model, |id| take(id).then(|| MomentTap(Mutex::new(Received::Nothing))));
+        set_taps(model, |id| take(id).then(|| MomentTap(Mutex::new(MomentsSeen::Nothing))));
         let batches = batches.into_iter();
         let mut run = |model: &mut M| -> Result<(), ObserveError<E>> {
             for (batch, data) in batches.clone().enumerate() {
@@ -87,7 +44,7 @@ impl SecondMoments {
         let mut moments = Self::new();
         for_each_activation_mut(model, |site, activation| {
             let Some(tap) = activation.set_tap(site.path.into(), None) else { return };
-            if let Received::Moments(found) =
+            if let MomentsSeen::Moments(found) =
                 tap.0.into_inner().unwrap_or_else(PoisonError::into_inner)
             {
                 // The layer that the input belongs to.
@@ -111,10 +68,10 @@ fn begin_sums<E>(model: &mut impl Walk) -> Result<(), ObserveError<E>> {
     let mut failed = None;
     for_each_activation_mut(model, |site, activation| {
         let Some(tap) = activation.set_tap(site.path.into(), None) else { return };
-        let Received::Magnitude(magnitude, columns) = *tap.received() else { return };
+        let MomentsSeen::Magnitude(magnitude, columns) = *tap.received() else { return };
         match LayerMoments::for_inputs_up_to(magnitude, columns) {
             Ok(moments) => {
-                let tap = MomentTap(Mutex::new(Received::Moments(moments)));
+                let tap = MomentTap(Mutex::new(MomentsSeen::Moments(moments)));
                 activation.set_tap(site.path.into(), Some(tap));
             }
             Err(source) => failed = Some(ObserveError::Moments { id: site.path.into(), source }),

@@ -3,10 +3,10 @@
 use core::fmt;
 use std::sync::Mutex;
 
-use super::moments::MomentTap;
 use super::observation::{Observation, locked};
 use super::saved;
 use super::state::{Fixed, Observing, State};
+use super::taps::{MomentTap, OutputTap};
 use super::training::ActivationTraining;
 use crate::calibration::CalibrationMethod;
 use crate::module::{ParamId, StateLeaf, Walk, Walker, WalkerMut};
@@ -38,8 +38,17 @@ pub struct ActivationQuantizer {
     /// The path, known since the first walk that changed the mode; for errors.
     id: Option<ParamId>,
     state: State,
-    /// What receives the rows of inputs, while second moments are observed.
-    tap: Option<Box<MomentTap>>,
+    /// What receives inputs and outputs, while they are observed.
+    taps: Option<Box<Taps>>,
+}
+
+/// What receives inputs and outputs.
+#[derive(Clone, Debug, Default)]
+struct Taps {
+    /// For second moments.
+    moments: Option<MomentTap>,
+    /// For the comparison with another model.
+    outputs: Option<OutputTap>,
 }
 
 /// How an [`ActivationQuantizer`] treats its input.
@@ -115,14 +124,46 @@ impl ActivationQuantizer {
     /// As [`observe`](Self::observe); also more rows than second moments can have.
     pub fn observe_rows(&self, values: &[f32], columns: usize) -> Result<(), ActivationError> {
         self.observe(values)?;
-        let Some(tap) = &self.tap else { return Ok(()) };
+        let Some(tap) = self.taps.as_ref().and_then(|taps| taps.moments.as_ref()) else {
+            return Ok(());
+        };
         tap.add(columns, values)
             .map_err(|source| ActivationError::Moments { id: self.name(), source })
     }
 
+    /// Shows the outputs of a layer, if they are [compared](super::LayerComparison) with those of another
+    /// model. A layer calls this at the end of its forward pass.
+    pub fn observe_outputs(&self, values: &[f32]) {
+        if let Some(tap) = self.taps.as_ref().and_then(|taps| taps.outputs.as_ref()) {
+            tap.add(values);
+        }
+    }
+
+    /// Whether [`observe_outputs`](Self::observe_outputs) does anything, for backends where the values have to
+    /// be fetched.
+    pub fn observes_outputs(&self) -> bool {
+        self.taps.as_ref().is_some_and(|taps| taps.outputs.is_some())
+    }
+
     pub(super) fn set_tap(&mut self, id: ParamId, tap: Option<MomentTap>) -> Option<MomentTap> {
         self.id = Some(id);
-        core::mem::replace(&mut self.tap, tap.map(Box::new)).map(|tap| *tap)
+        self.change_taps(|taps| core::mem::replace(&mut taps.moments, tap))
+    }
+
+    pub(super) fn set_output_tap(
+        &mut self,
+        id: ParamId,
+        tap: Option<OutputTap>,
+    ) -> Option<OutputTap> {
+        self.id = Some(id);
+        self.change_taps(|taps| core::mem::replace(&mut taps.outputs, tap))
+    }
+
+    fn change_taps<T>(&mut self, change: impl FnOnce(&mut Taps) -> T) -> T {
+        let mut taps = self.taps.take().unwrap_or_default();
+        let changed = change(&mut taps);
+        self.taps = Some(taps).filter(|taps| taps.moments.is_some() || taps.outputs.is_some());
+        changed
     }
 
     fn observing(&self) -> Option<&Observing> {
@@ -268,7 +309,7 @@ impl ActivationQuantizer {
 
     /// Whether a forward pass has to show its input to [`observe`](Self::observe).
     pub fn observes(&self) -> bool {
-        self.tap.is_some() || self.state_observes()
+        self.taps.as_ref().is_some_and(|taps| taps.moments.is_some()) || self.state_observes()
     }
 
     fn state_observes(&self) -> bool {

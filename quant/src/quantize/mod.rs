@@ -52,8 +52,6 @@ mod requantize;
 mod sensitivity;
 #[cfg(feature = "std")]
 mod spread;
-#[cfg(feature = "std")]
-mod table;
 mod weights;
 
 #[cfg(feature = "std")]
@@ -93,5 +91,4 @@ pub(crate) mod hooks {
     pub use super::measure::Effect;
     pub use super::part::non_finite_values;
     pub use super::plan::quantize_one;
-    pub use super::table::line;
 }

@@ -14,12 +14,12 @@ use super::measure::Effect;
 use super::outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reason, Warning};
 use super::planner::{Choice, Planner};
 use super::spread::along;
-use super::table;
 use crate::module::{ParamId, ParamInfo, ParamView, Walk};
 use crate::scheme::{
     ActivationScheme, Axis, DynamicGranularity, DynamicQuantization, Granularity,
     QuantizationScheme,
 };
+use crate::table;
 use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What becomes of every parameter of a model, and why.

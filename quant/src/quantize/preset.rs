@@ -62,8 +62,7 @@ impl Preset {
     }
 
     pub(super) fn scheme(self) -> QuantizationScheme {
-        const INT3: QuantizationScheme =
-            crate::__private::scheme("per-block-minimum-int3:scale=f16");
+        const INT3: QuantizationScheme = scheme("per-block-minimum-int3:scale=f16");
         match self {
             Self::W8A8 => INT8,
             Self::W4 | Self::W4A8 => INT4,
@@ -104,8 +103,16 @@ impl Preset {
     }
 }
 
-const INT8: QuantizationScheme = crate::__private::scheme("per-channel-symmetric-int8");
-const INT4: QuantizationScheme = crate::__private::scheme("per-block-minimum-int4:scale=f16");
+/// The scheme of a name that is one.
+const fn scheme(name: &str) -> QuantizationScheme {
+    match QuantizationScheme::from_name(name) {
+        Some(scheme) => scheme,
+        None => panic!("not the name of a scheme"),
+    }
+}
+
+const INT8: QuantizationScheme = scheme("per-channel-symmetric-int8");
+const INT4: QuantizationScheme = scheme("per-block-minimum-int4:scale=f16");
 
 impl fmt::Display for Preset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -11,9 +11,9 @@ use super::decide::{Decided, decide, try_map};
 use super::error::QuantizeError;
 use super::measure::{Measured, measure};
 use super::planner::Planner;
-use super::table;
 use crate::module::{ParamId, ParamInfo, ParamView, Walk, for_each, for_each_mut};
 use crate::scheme::QuantizationScheme;
+use crate::table;
 use crate::tensor::{QuantizedTensor, Tensor};
 
 /// What quantizing each parameter alone does to a loss, most harmful first.

@@ -4,7 +4,7 @@ use candle_core::{DType, Result as CandleResult, Tensor};
 use quant::Param;
 
 use super::emulated_conv::{self, Emulated};
-use super::input::{ConvArgs, fake_quantized, observe};
+use super::input::{ConvArgs, fake_quantized, observe, observe_outputs};
 use super::op::{add_bias_gradient, precomputed_binary, straight_through};
 use super::tensor::{Storage, values};
 use super::weight::{Weight, weight_graph};
@@ -33,7 +33,8 @@ pub(super) fn convolve<T: Storage, O: Runs>(
     let bias = conv.bias.map(Param::value);
     let bias = bias.as_deref().map(Storage::tensor);
     let args = ConvArgs { bias, options: conv.options, layer };
-    run(x, &Weight::of(conv.weight, layer)?, &conv.weight.shape(), args)
+    let y = run(x, &Weight::of(conv.weight, layer)?, &conv.weight.shape(), args)?;
+    observe_outputs(y, layer)
 }
 
 /// The convolution, then the norm, while the weight is float. The convolution into which the norm
@@ -54,7 +55,8 @@ pub(super) fn conv2d_norm<T: Storage + Backend<Activation = Tensor>>(
     let bias = with_gradient(&bias, &gradients[1]).map_err(backend_error)?;
     let shape = weight.dims().to_vec();
     let weight = Weight::<T>::of_float(&weight, Some(fake), layer)?;
-    run(x, &weight, &shape, ConvArgs { bias: Some(&bias), options: conv.options, layer })
+    let args = ConvArgs { bias: Some(&bias), options: conv.options, layer };
+    observe_outputs(run(x, &weight, &shape, args)?, layer)
 }
 
 /// The folded weight and bias in candle's graph, for their gradients; their values are those of

@@ -48,6 +48,14 @@ pub(super) fn observe(
     }
 }
 
+/// Shows the outputs of a layer, if they are compared with those of another model.
+pub(super) fn observe_outputs(y: Tensor, layer: LayerInput<'_>) -> Result<Tensor, ForwardError> {
+    if layer.quantizer.observes_outputs() {
+        layer.quantizer.observe_outputs(&values(&y).map_err(backend_error)?);
+    }
+    Ok(y)
+}
+
 /// The input of an integer product as the floats that its codes stand for, with gradients.
 /// `row` is the number of elements that share a dynamic range.
 pub(super) fn fake_quantized(

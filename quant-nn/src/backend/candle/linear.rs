@@ -3,7 +3,7 @@
 use candle_core::{DType, Result as CandleResult, Tensor};
 use quant::Param;
 
-use super::input::{fake_quantized, observe};
+use super::input::{fake_quantized, observe, observe_outputs};
 use super::op::{add_bias_gradient, precomputed_binary};
 use super::tensor::{Storage, values};
 use super::weight::{Weight, weight_graph};
@@ -14,6 +14,15 @@ use crate::error::ForwardError;
 
 /// `x · wᵀ + b`
 pub(super) fn linear<T: Storage>(
+    x: &Tensor,
+    weight: &Param<T>,
+    bias: Option<&Param<T>>,
+    layer: LayerInput<'_>,
+) -> Result<Tensor, ForwardError> {
+    observe_outputs(product(x, weight, bias, layer)?, layer)
+}
+
+fn product<T: Storage>(
     x: &Tensor,
     weight: &Param<T>,
     bias: Option<&Param<T>>,

@@ -139,5 +139,6 @@ pub(super) fn convolve<D: Dimension, O: ConvOptions<Geometry: Convolution>>(
             geometry.with_quantized(&values, tensor, weight.cache(), (bias, layer), &mut y)?;
         }
     }
+    input.observe_outputs(&y);
     Ok(array(&dims, y))
 }

@@ -66,13 +66,15 @@ fn product_into<D: Dimension>(
     match weight.quantized() {
         None => {
             layer.check_float()?;
-            float::linear(&values, count, weight, bias, y)
+            float::linear(&values, count, weight, bias, y)?;
         }
         Some(tensor) => {
             let x = Rows { values: &values, count };
-            integer::linear(Operands { x, bias, layer }, tensor, weight.cache(), y)
+            integer::linear(Operands { x, bias, layer }, tensor, weight.cache(), y)?;
         }
     }
+    input.observe_outputs(y);
+    Ok(())
 }
 
 /// Several products of the same input. Where all quantize it alike, it is quantized once.
@@ -91,12 +93,13 @@ pub(crate) fn products_into<D: Dimension, const N: usize>(
     Ok(())
 }
 
-/// Whether several products quantize their input, and all alike.
+/// Whether several products quantize their input, all alike, and none shows its outputs.
 fn share_input(products: &[Product<'_>]) -> bool {
     let [first, _, ..] = products else { return false };
     let mode = first.input.mode();
     matches!(mode, ActivationMode::Dynamic(_) | ActivationMode::Static(_))
         && products.iter().all(|of| of.weight.quantized().is_some() && of.input.mode() == mode)
+        && !products.iter().any(|of| of.input.observes_outputs())
 }
 
 /// Products that share their quantized input; whether all could be computed.

@@ -7,7 +7,7 @@ use core::ops::Range;
 
 /// Writes a line for the head and for each row, with columns as wide as their widest cell; the
 /// columns `numbers` are aligned right.
-pub(super) fn write<const N: usize>(
+pub(crate) fn write<const N: usize>(
     f: &mut fmt::Formatter<'_>,
     head: [&str; N],
     rows: impl Iterator<Item = [String; N]>,

@@ -1,0 +1,132 @@
+//! What receives the inputs and outputs of a layer while they are observed.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::kernel::Kernel;
+use crate::moments::{LayerMoments, MomentsError};
+
+/// What receives the rows of the inputs of a layer.
+#[derive(Debug)]
+pub(super) struct MomentTap(pub(super) Mutex<MomentsSeen>);
+
+#[derive(Clone, Debug)]
+pub(super) enum MomentsSeen {
+    /// Nothing yet.
+    Nothing,
+    /// The largest magnitude, and the number of columns.
+    Magnitude(f32, usize),
+    /// The moments.
+    Moments(LayerMoments),
+}
+
+impl Clone for MomentTap {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.received().clone()))
+    }
+}
+
+impl MomentTap {
+    pub(super) fn received(&self) -> MutexGuard<'_, MomentsSeen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, columns: usize, values: &[f32]) -> Result<(), MomentsError> {
+        let mut received = self.received();
+        let (magnitude, expected) = match &mut *received {
+            MomentsSeen::Moments(moments) => return moments.add(values),
+            MomentsSeen::Magnitude(magnitude, expected) => (*magnitude, *expected),
+            MomentsSeen::Nothing => (0.0, columns),
+        };
+        if columns != expected {
+            return Err(MomentsError::Columns { expected, found: columns });
+        }
+        let range = Kernel::current().min_max(values);
+        let (lo, hi) =
+            range.map_err(|error| MomentsError::NonFinite { value: f64::from(error.value) })?;
+        *received = MomentsSeen::Magnitude(magnitude.max(-lo).max(hi), columns);
+        Ok(())
+    }
+}
+
+/// What receives the outputs of a layer.
+#[derive(Debug)]
+pub(super) struct OutputTap(pub(super) Mutex<OutputsSeen>);
+
+#[derive(Clone, Debug)]
+pub(super) enum OutputsSeen {
+    /// Outputs of a batch, one for each call of the layer.
+    Kept(VecDeque<Vec<f32>>),
+    /// The outputs that are still expected for the batch, and the sums over all batches.
+    Compared(VecDeque<Vec<f32>>, Sums),
+    /// A layer had outputs that the other model did not have.
+    Unlike,
+}
+
+impl Clone for OutputTap {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.received().clone()))
+    }
+}
+
+impl OutputTap {
+    pub(super) fn received(&self) -> MutexGuard<'_, OutputsSeen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, values: &[f32]) {
+        let received = &mut *self.received();
+        match received {
+            OutputsSeen::Kept(kept) => kept.push_back(values.into()),
+            OutputsSeen::Compared(expected, sums) => match expected.pop_front() {
+                Some(reference) if reference.len() == values.len() => sums.add(&reference, values),
+                _ => *received = OutputsSeen::Unlike,
+            },
+            OutputsSeen::Unlike => {}
+        }
+    }
+}
+
+/// Sums over the outputs `y` of the reference and `ŷ` of the other model, in the order of the outputs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) count: u64,
+    /// `Σ y²`
+    signal: f64,
+    /// `Σ (y - ŷ)²`
+    noise: f64,
+    /// `Σ ŷ²`
+    other: f64,
+    /// `Σ y ŷ`
+    product: f64,
+    /// `max |y - ŷ|`
+    pub(super) largest: f64,
+}
+
+impl Sums {
+    fn add(&mut self, reference: &[f32], values: &[f32]) {
+        self.count += values.len() as u64;
+        for (&y, &other) in reference.iter().zip(values) {
+            let (y, other) = (f64::from(y), f64::from(other));
+            let error = y - other;
+            self.signal += y * y;
+            self.noise += error * error;
+            self.other += other * other;
+            self.product += y * other;
+            // A NaN stays.
+            if !(error.abs() <= self.largest) {
+                self.largest = error.abs();
+            }
+        }
+    }
+
+    pub(super) fn sqnr_db(&self) -> Option<f64> {
+        (self.noise != 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+    }
+
+    pub(super) fn cosine(&self) -> f64 {
+        let lengths = (self.signal * self.other).sqrt();
+        if lengths == 0.0 && self.noise == 0.0 { 1.0 } else { self.product / lengths }
+    }
+}
