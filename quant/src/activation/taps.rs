@@ -114,9 +114,10 @@ impl Sums {
             self.noise += error * error;
             self.other += other * other;
             self.product += y * other;
+            let error = error.abs();
             // A NaN stays.
-            if !(error.abs() <= self.largest) {
-                self.largest = error.abs();
+            if error > self.largest || error.is_nan() {
+                self.largest = error;
             }
         }
     }
