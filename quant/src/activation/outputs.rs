@@ -20,27 +20,27 @@ use crate::scheme::QuantizationScheme;
 /// the layer whose ratio falls most against that of the layers before it.
 ///
 /// ```
-/// use ndarray::ArrayD;
-/// use quant::activation::LayerComparison;
-/// use quant::{Module, Recipe};
-/// use quant_nn::Linear;
+/// use quant::activation::{ActivationError, ActivationQuantizer, LayerComparison};
+/// use quant::{Module, Param, Recipe};
 ///
 /// #[derive(Clone, Module)]
-/// struct Mlp { first: Linear, second: Linear }
+/// struct Dense { weight: Param<[[f32; 2]; 2]>, input: ActivationQuantizer }
 ///
-/// impl Mlp {
-///     fn forward(&self, x: &ArrayD<f32>) -> Result<ArrayD<f32>, quant_nn::ForwardError> {
-///         self.second.forward(&self.first.forward(x)?)
+/// impl Dense {
+///     fn forward(&self, x: &[f32; 2]) -> Result<[f32; 2], ActivationError> {
+///         self.input.observe_rows(x, 2)?;
+///         let y = self.weight.value().map(|[a, b]| a * x[0] + b * x[1]);
+///         self.input.observe_outputs(&y); // layers of `quant-nn` do so
+///         Ok(y)
 ///     }
 /// }
 ///
-/// let weight = |by: f32| ArrayD::from_shape_fn(vec![8, 8], |at| ((at[0] * 3 + at[1]) as f32 * by).sin());
-/// let mut float = Mlp { first: Linear::new(weight(0.7), None)?, second: Linear::new(weight(1.9), None)? };
+/// let weight = Param::new([[0.7, -1.1], [0.2, 0.9]]);
+/// let mut float = Dense { weight, input: ActivationQuantizer::new() };
 /// let mut quantized = float.clone().quantize(Recipe::new().scheme("int8".parse()?))?;
-/// let batches = [ArrayD::ones(vec![2, 8])];
-/// let compared = LayerComparison::of(&mut float, &mut quantized, &batches, Mlp::forward)?;
+/// let compared = LayerComparison::of(&mut float, &mut quantized, &[[1.0, 2.0]], Dense::forward)?;
 /// println!("{compared}"); // a table
-/// assert!(compared.layers.iter().all(|layer| layer.cosine > 0.99));
+/// assert!(compared.layers[0].cosine > 0.999);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,6 +5,7 @@ use candle_core::{Tensor, Var};
 use candle_tests::{LEARNED, RANGES, array, array_bits, bits, random, recipe, tensor, values, var};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
+use quant::activation::LayerComparison;
 use quant::scheme::{ActivationMapping, ActivationScheme};
 use quant::scheme::{DynamicGranularity, DynamicQuantization};
 use quant::{FloatTensor, Module, Param, QuantizationType, Recipe};
@@ -367,4 +368,26 @@ fn an_order_of_inputs_gives_equal_bits_and_gradients_of_the_inputs_in_their_orde
     assert!(layer.forward(&tensor(&[2, 5], 1)).is_err());
     let none = tensor(&[0, 6], 1);
     assert_eq!(layer.forward(&none).unwrap().dims(), [0, 4]);
+}
+
+#[test]
+fn outputs_of_layers_are_compared_as_over_arrays() {
+    fn compared<T>(make: Make<'_, T>, x: &T::Activation) -> LayerComparison
+    where
+        T: Backend + Clone,
+    {
+        let mut float = Linear::<T>::new(make(&[8, 16], 1), None).unwrap();
+        let int8 = Recipe::new().scheme("per-channel-symmetric-int8".parse().unwrap());
+        let recipe = int8.activations("dynamic".parse().unwrap());
+        let mut quantized = float.clone().quantize(&recipe).unwrap();
+        LayerComparison::of(&mut float, &mut quantized, [x], |layer, x| layer.forward(x)).unwrap()
+    }
+    let made = |shape: &[usize], seed| array(&tensor(shape, seed));
+    let over_arrays = compared::<ArrayD<f32>>(&made, &made(&[5, 16], 2));
+    let over_candle = compared::<Tensor>(&tensor, &tensor(&[5, 16], 2));
+    // Float products of candle have another order of sums.
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-2;
+    let [a, b] = [&over_arrays, &over_candle].map(|compared| &compared.layers[0]);
+    assert!(close(a.sqnr_db.unwrap(), b.sqnr_db.unwrap()), "{over_arrays}{over_candle}");
+    assert!(close(a.cosine, b.cosine) && (a.count, a.scheme) == (b.count, b.scheme));
 }
