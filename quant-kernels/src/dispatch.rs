@@ -6,6 +6,7 @@ use crate::error::KernelUnavailable;
 use crate::isa::Operation;
 use crate::isa::aarch64::{Neon, NeonDotprod};
 use crate::isa::scalar::Scalar;
+use crate::isa::wasm32::Simd128;
 use crate::isa::x86_64::{Avx2, Avx512Vnni, AvxVnni};
 use core::fmt;
 
@@ -34,6 +35,7 @@ enum Token {
     Avx512Vnni(Avx512Vnni),
     Neon(Neon),
     NeonDotprod(NeonDotprod),
+    Simd128(Simd128),
 }
 
 struct Entry {
@@ -45,7 +47,7 @@ struct Entry {
 
 /// Slowest first. The tests iterate over this list through [`Kernel::NAMES`], so they cover every entry
 /// added here.
-const KERNELS: [Entry; 6] = [
+const KERNELS: [Entry; 7] = [
     Entry { name: "scalar", needs: "nothing", new: || Some(Token::Scalar(Scalar)) },
     Entry { name: "avx2", needs: "avx2, fma and f16c", new: || Avx2::new().map(Token::Avx2) },
     Entry {
@@ -63,6 +65,11 @@ const KERNELS: [Entry; 6] = [
         name: "neon-dotprod",
         needs: "neon and dotprod",
         new: || NeonDotprod::new().map(Token::NeonDotprod),
+    },
+    Entry {
+        name: "simd128",
+        needs: "wasm32, compiled with simd128",
+        new: || Simd128::new().map(Token::Simd128),
     },
 ];
 
@@ -141,6 +148,7 @@ impl Kernel {
             Token::Avx512Vnni(_) => KERNELS[3].name,
             Token::Neon(_) => KERNELS[4].name,
             Token::NeonDotprod(_) => KERNELS[5].name,
+            Token::Simd128(_) => KERNELS[6].name,
         }
     }
 
@@ -153,6 +161,7 @@ impl Kernel {
             Token::Avx512Vnni(isa) => isa.run(operation),
             Token::Neon(isa) => isa.run(operation),
             Token::NeonDotprod(isa) => isa.run(operation),
+            Token::Simd128(isa) => isa.run(operation),
         }
     }
 
@@ -176,6 +185,7 @@ impl Kernel {
     pub(crate) fn run_as<O: Operation>(self, arithmetic: Arithmetic, operation: O) -> O::Output {
         match (self.0, arithmetic) {
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i8, _>(operation),
+            (Token::Simd128(isa), Arithmetic::FullRange) => isa.run_wide(operation),
             _ => self.run(operation),
         }
     }
@@ -193,6 +203,7 @@ impl Kernel {
         match (self.0, arithmetic) {
             (Token::Avx2(isa), Arithmetic::Permuted) => isa.run_permuted(operation),
             (Token::Avx2(isa), Arithmetic::FullRange) => isa.run_wide::<i8, _>(operation),
+            (Token::Simd128(isa), Arithmetic::FullRange) => isa.run_wide(operation),
             _ => self.run_integer(operation),
         }
     }

@@ -17,11 +17,20 @@ pub fn kernels() -> Vec<Kernel> {
     found
 }
 
-/// Runs on a thread of a pool of three, where products share more of their work than outside.
+/// Runs on a thread of a pool of three, where products share more of their work than outside. In WebAssembly, which
+/// has no threads here, it runs on the calling one, and says so.
 pub fn in_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
-    static POOL: LazyLock<ThreadPool> =
-        LazyLock::new(|| ThreadPoolBuilder::new().num_threads(3).build().expect("three threads"));
-    POOL.install(run)
+    static POOL: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
+        if cfg!(target_family = "wasm") {
+            eprintln!("SKIPPED: threads, which this target does not have");
+            return None;
+        }
+        Some(ThreadPoolBuilder::new().num_threads(3).build().expect("three threads"))
+    });
+    match &*POOL {
+        Some(pool) => pool.install(run),
+        None => run(),
+    }
 }
 
 /// Rows of `k` codes, each packed on its own.

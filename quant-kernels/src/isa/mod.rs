@@ -21,6 +21,11 @@ pub(crate) mod scalar;
     path = "aarch64/absent.rs"
 )]
 pub(crate) mod aarch64;
+#[cfg_attr(
+    not(all(target_arch = "wasm32", target_feature = "simd128", not(fuzzing))),
+    path = "wasm32/absent.rs"
+)]
+pub(crate) mod wasm32;
 #[cfg_attr(any(not(target_arch = "x86_64"), fuzzing), path = "x86_64/absent.rs")]
 pub(crate) mod x86_64;
 
