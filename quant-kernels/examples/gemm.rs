@@ -78,7 +78,8 @@ fn naive(x: &[i8], w: &[i8]) -> Vec<i32> {
 }
 
 fn gops(start: Instant, runs: usize) -> f64 {
-    2.0 * (runs * M * N * K) as f64 / start.elapsed().as_secs_f64() / 1e9
+    // The product of all is too large for the usize of 32-bit targets.
+    2.0 * runs as f64 * (M * N * K) as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 
 /// Codes of so many bits, all of which occur.

@@ -73,6 +73,7 @@
 //! | `avx512-vnni` | AVX-512 F, BW, DQ, VL and VNNI | `vpdpbusd` on 512 bits |
 //! | `neon` | NEON, which every aarch64 CPU with vectors has | `smull` and `sadalp` |
 //! | `neon-dotprod` | NEON and the dot product | `sdot` |
+//! | `simd128` | wasm32, compiled with `-C target-feature=+simd128` | `i32x4.dot_i16x8_s` |
 //!
 //! # Features
 //!
