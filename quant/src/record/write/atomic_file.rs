@@ -1,7 +1,7 @@
 //! Atomic replacement of files, as other crates use it.
 
 use core::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -114,10 +114,10 @@ pub fn write_file<E: From<io::Error>>(
 #[cfg(unix)]
 fn is_stream(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
-    let stream = |metadata: fs::Metadata| {
+    let stream = |metadata: std::fs::Metadata| {
         metadata.file_type().is_char_device() || metadata.file_type().is_fifo()
     };
-    fs::metadata(path).is_ok_and(stream)
+    std::fs::metadata(path).is_ok_and(stream)
 }
 
 #[cfg(not(unix))]
