@@ -60,9 +60,10 @@ struct Args {
     /// Write the second moments here, for `quant quantize --moments`.
     #[arg(long, requires = "observe")]
     save_moments: Option<PathBuf>,
-    /// Compare the outputs of each layer with those in floats.
+    /// Compare the outputs of each layer with those in floats, and write them here as JSON, for
+    /// `quant report --layers`.
     #[arg(long)]
-    layers: bool,
+    layers: Option<PathBuf>,
     /// The number of threads; all if left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -135,13 +136,12 @@ fn run(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
     let (reference, seconds_f32) = embed(&float, &batches)?;
     let (embeddings, seconds) = embed(&model, &batches)?;
     let (cosine_mean, cosine_min) = cosines(&reference, &embeddings);
-    let layers = match args.layers {
-        true => {
-            let compared = LayerComparison::of(&mut float, &mut model, &batches, MiniLm::forward)?;
-            Some(compared)
-        }
-        false => None,
-    };
+    let mut layers = None;
+    if let Some(path) = &args.layers {
+        let compared = LayerComparison::of(&mut float, &mut model, &batches, MiniLm::forward)?;
+        std::fs::write(path, serde_json::to_string_pretty(&compared)?)?;
+        layers = Some(compared);
+    }
     let report = Report {
         scheme: args.scheme,
         kernel: quant::kernel::Kernel::selected()?.name().into(),

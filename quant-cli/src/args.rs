@@ -381,6 +381,10 @@ pub(crate) struct Report {
     #[command(flatten)]
     pub(crate) choice: Choice,
 
+    /// Show the outputs of layers, too: a `LayerComparison` of the library as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) layers: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) work: Work,
 

@@ -71,7 +71,7 @@ pub(crate) fn recipe(choice: &Choice) -> Result<Recipe, Failure> {
 }
 
 /// The text of a regular file: a device may have no end.
-fn read_text(path: &Path) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     io::read_to_string(OpenFile::open(path)?.file)
 }
 

@@ -997,3 +997,24 @@ fn moments_weigh_the_errors_of_calibrations_that_need_them() {
     let (code, message) = workspace.fails(&[&blocks[..], &["--moments", "m.safetensors"]].concat());
     assert!(code == 2 && message.contains("--moments: the scales of blocks"), "{message}");
 }
+
+#[test]
+fn a_report_shows_the_outputs_of_layers() {
+    let workspace = Workspace::new();
+    let layers = r#"{
+        "layers": [{"id": "<b>.fc", "scheme": "per-channel-symmetric-int8", "count": 4,
+            "sqnr_db": 12.5, "cosine": 0.75, "max_abs_error": 0.5}],
+        "unreached": ["unused"]
+    }"#;
+    fs::write(workspace.at("layers.json"), layers).unwrap();
+    workspace.ok(&["report", "model.safetensors", "-o", "r.html", "--layers", "layers.json"]);
+    let page = fs::read_to_string(workspace.at("r.html")).unwrap();
+    assert!(page.contains("Outputs of layers") && page.contains("12.5"), "{page}");
+    assert!(!page.contains("<b>.fc") && page.contains("No input reached <bdi>unused<"), "{page}");
+    fs::write(workspace.at("layers.json"), "[]").unwrap();
+    let report = ["report", "model.safetensors", "--layers", "layers.json"];
+    let (code, message) = workspace.fails(&[&report[..], &["-o", "r.html"]].concat());
+    assert!(code == 2 && message.contains("not a comparison of layers"), "{message}");
+    let (code, message) = workspace.fails(&[&report[..], &["-o", "layers.json"]].concat());
+    assert!(code == 2 && message.contains("is an input"), "{message}");
+}

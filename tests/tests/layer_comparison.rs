@@ -93,6 +93,7 @@ fn layers_are_compared_and_the_worst_comes_first() {
     assert!(table.starts_with("layer"), "{table}");
     assert!(table.contains("unused: no batch reached this layer"), "{table}");
     let json = serde_json::to_value(&compared).unwrap();
+    assert_eq!(serde_json::from_value::<LayerComparison>(json.clone()).unwrap(), compared);
     assert_eq!(json["layers"][2]["id"], "conv");
     assert_eq!(json["layers"][2]["sqnr_db"], serde_json::Value::Null);
 }
@@ -134,6 +135,11 @@ fn models_that_do_not_fit_are_refused_and_left_as_they_were() {
     let mut other = float.clone();
     let error = LayerComparison::of(&mut float, &mut other, &wrong, Net::forward).unwrap_err();
     assert!(matches!(error, CompareError::Forward { batch: 1, .. }), "{error}");
+
+    let mut huge = float.clone();
+    huge.second.weight = array(&[8, 32], &mut Random(6)).mapv(|value| value * 1e38).into();
+    let error = LayerComparison::of(&mut float, &mut huge, &batches(), Net::forward).unwrap_err();
+    assert!(matches!(error, CompareError::NonFinite { batch: 0, .. }), "{error}");
 
     let mut lists = [vec![net().first], vec![net().first, net().first]];
     let [one, two] = &mut lists;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use quant::activation::LayerComparison;
 use quant_formats::report::{self, TensorReport};
 use serde::Serialize;
 
@@ -35,7 +36,8 @@ struct Line<'a> {
 pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     let from = &args.input.path;
     let checkpoint = input::open(&args.input)?;
-    let sources = Sources::of(&checkpoint).and(args.choice.files());
+    let sources = Sources::of(&checkpoint).and(args.choice.files()).and(&args.layers);
+    let layers = args.layers.as_deref().map(read_layers).transpose()?;
     let job = Job::new();
     let mut notes = Vec::new();
     let (tensors, how) = match &args.against {
@@ -67,6 +69,9 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     for (key, value) in checkpoint.metadata() {
         page = page.metadata(key, value);
     }
+    if let Some(layers) = layers {
+        page = page.layers(layers);
+    }
     let output_bytes = write(&page, &args.output, &job)?;
     let summary = Summary {
         input: from.display().to_string(),
@@ -84,6 +89,13 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
         writeln!(out, "{output}: {} tensors, {}", tensors.len(), bytes(output_bytes))?;
     }
     Ok(Outcome::Success)
+}
+
+fn read_layers(path: &Path) -> Result<LayerComparison, Failure> {
+    let text = input::read_text(path).map_err(|error| Failure::file(path, error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::usage(format!("{}: not a comparison of layers: {error}", path.display()))
+    })
 }
 
 /// Writes the page, and returns the number of its bytes.

@@ -2,11 +2,12 @@
 //!
 //! A [`TensorReport`] holds what the page shows of one tensor, in less than 4 KiB, so that a program
 //! with one tensor in memory at a time can make a [`Report`] of any number of them. Imports run
-//! down: `page`, `each`, `detail`, `picture` and `text`, `tensor`, `measure`. Start reading at [`Report`].
+//! down: `page`, `each`, `layers`, `detail`, `picture` and `text`, `tensor`, `measure`. Start reading at [`Report`].
 
 mod checkpoint;
 mod detail;
 mod each;
+mod layers;
 mod measure;
 mod page;
 mod picture;

@@ -4,8 +4,11 @@ use std::cmp::Reverse;
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use quant::activation::LayerComparison;
+
 use super::detail::write_detail;
 use super::each::write_each;
+use super::layers::write_layers;
 use super::measure::{BINS, QuantError, Quantized, sqnr_db};
 use super::picture::{HEIGHT, Outline};
 use super::tensor::TensorReport;
@@ -25,6 +28,7 @@ pub struct Report {
     metadata: Vec<(String, String)>,
     /// Sorted by their rank.
     tensors: Vec<TensorReport>,
+    layers: Option<LayerComparison>,
 }
 
 impl Report {
@@ -33,7 +37,7 @@ impl Report {
         let mut tensors: Vec<_> = tensors.into_iter().collect();
         // Stable: tensors of one rank stay in the order of the model.
         tensors.sort_by(|a, b| rank(a).0.cmp(&rank(b).0).then(rank(a).1.total_cmp(&rank(b).1)));
-        Self { title: title.into(), metadata: Vec::new(), tensors }
+        Self { title: title.into(), metadata: Vec::new(), tensors, layers: None }
     }
 
     /// Adds a line below the title, such as the source, a date or a recipe.
@@ -41,6 +45,12 @@ impl Report {
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.push((key.into(), value.into()));
         self
+    }
+
+    /// Adds a table of the outputs of layers.
+    #[must_use]
+    pub fn layers(self, compared: LayerComparison) -> Self {
+        Self { layers: Some(compared), ..self }
     }
 
     /// The tensors by signal-to-noise ratio, the lowest first; then exact ones, then those whose
@@ -70,6 +80,9 @@ impl Report {
         self.write_head(w)?;
         self.write_tiles(w)?;
         self.write_sizes(w)?;
+        if let Some(layers) = &self.layers {
+            write_layers(w, layers)?;
+        }
         self.write_table(w)?;
         self.write_details(w)?;
         let script = include_str!("sort.js");

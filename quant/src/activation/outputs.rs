@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::convert::{for_each_activation, for_each_activation_mut};
 use super::taps::{OutputTap, OutputsSeen, Sums};
@@ -43,7 +43,7 @@ use crate::scheme::QuantizationScheme;
 /// assert!(compared.layers[0].cosine > 0.999);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LayerComparison {
     /// The layers that the batches reached, the one with the lowest signal-to-noise ratio first.
@@ -53,7 +53,7 @@ pub struct LayerComparison {
 }
 
 /// A layer of two models.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ComparedLayer {
     /// The path of the layer, such as `layers.0.query`.
@@ -80,7 +80,7 @@ impl LayerComparison {
     ///
     /// # Errors
     /// The first error of `forward`, with the position of the batch; a layer that only one of the models has or
-    /// runs, or whose outputs are not as many.
+    /// runs, or whose outputs are not as many; an output that is NaN or infinite.
     pub fn of<M: Walk, B: Copy, T, E>(
         reference: &mut M,
         quantized: &mut M,
@@ -104,6 +104,9 @@ impl LayerComparison {
                 for (id, received) in take(quantized) {
                     match received {
                         OutputsSeen::Compared(rest, sum) if rest.is_empty() => {
+                            if !sum.is_finite() {
+                                return Err(CompareError::NonFinite { id: layer(&id), batch });
+                            }
                             sums.insert(id, sum);
                         }
                         _ => return Err(CompareError::Outputs { id: layer(&id), batch }),
@@ -135,12 +138,8 @@ impl LayerComparison {
             }
         };
         let mut layers: Vec<_> = reached.into_iter().map(compared).collect();
-        // NaN is worse than any number, and equal outputs are better.
-        let key = |layer: &ComparedLayer| match layer.sqnr_db {
-            None => f64::INFINITY,
-            Some(ratio) if ratio.is_nan() => f64::NEG_INFINITY,
-            Some(ratio) => ratio,
-        };
+        // Equal outputs are better than any ratio.
+        let key = |layer: &ComparedLayer| layer.sqnr_db.unwrap_or(f64::INFINITY);
         layers.sort_by(|a, b| key(a).total_cmp(&key(b)));
         Self { layers, unreached: unreached.iter().map(|(id, _)| layer(id)).collect() }
     }
@@ -235,6 +234,13 @@ pub enum CompareError<E> {
         /// The layer.
         id: ParamId,
     },
+    /// An output of one of the models is NaN or infinite.
+    NonFinite {
+        /// The layer.
+        id: ParamId,
+        /// The position of the batch, from 0.
+        batch: usize,
+    },
     /// A layer ran more often in one model, or had more outputs.
     Outputs {
         /// The layer.
@@ -249,6 +255,9 @@ impl<E: fmt::Display> fmt::Display for CompareError<E> {
         match self {
             Self::Forward { batch, source } => write!(f, "batch {batch}: {source}"),
             Self::OtherLayers { id } => write!(f, "{id}: only one of the models has this layer"),
+            Self::NonFinite { id, batch } => {
+                write!(f, "{id}: outputs for batch {batch} are NaN or infinite")
+            }
             Self::Outputs { id, batch } => {
                 write!(f, "{id}: the models have other numbers of outputs for batch {batch}")
             }

@@ -114,12 +114,13 @@ impl Sums {
             self.noise += error * error;
             self.other += other * other;
             self.product += y * other;
-            let error = error.abs();
-            // A NaN stays.
-            if error > self.largest || error.is_nan() {
-                self.largest = error;
-            }
+            self.largest = self.largest.max(error.abs());
         }
+    }
+
+    /// Whether every output was finite.
+    pub(super) fn is_finite(&self) -> bool {
+        self.signal.is_finite() && self.other.is_finite()
     }
 
     pub(super) fn sqnr_db(&self) -> Option<f64> {

@@ -380,7 +380,7 @@ fn outputs_of_layers_are_compared_as_over_arrays() {
         let int8 = Recipe::new().scheme("per-channel-symmetric-int8".parse().unwrap());
         let recipe = int8.activations("dynamic".parse().unwrap());
         let mut quantized = float.clone().quantize(&recipe).unwrap();
-        LayerComparison::of(&mut float, &mut quantized, [x], |layer, x| layer.forward(x)).unwrap()
+        LayerComparison::of(&mut float, &mut quantized, [x], Linear::forward).unwrap()
     }
     let made = |shape: &[usize], seed| array(&tensor(shape, seed));
     let over_arrays = compared::<ArrayD<f32>>(&made, &made(&[5, 16], 2));
