@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
     let from = &args.input.path;
     let checkpoint = input::open(&args.input)?;
     let sources = Sources::of(&checkpoint).and(args.choice.files()).and(&args.layers);
+    sources.check(&args.output)?;
     let layers = args.layers.as_deref().map(read_layers).transpose()?;
     let job = Job::new();
     let mut notes = Vec::new();
@@ -51,7 +52,6 @@ pub(crate) fn run(args: &Report) -> Result<Outcome, Failure> {
             (tensors, path.display().to_string())
         }
         None => {
-            sources.check(&args.output)?;
             let Chosen { planner, notes: said } =
                 plan::planner(&checkpoint, from, &args.choice, &job, &args.work)?;
             notes = said;
