@@ -10,6 +10,8 @@ pub(crate) mod lanes;
 pub(crate) mod permuted;
 mod reciprocal;
 pub(crate) mod scalar;
+#[macro_use]
+mod vector_methods;
 // Sanitizers take minutes to compile these, and the targets of `fuzz` read files.
 #[cfg_attr(
     not(all(
