@@ -7,7 +7,8 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::outcome::Role;
+use super::outcome::{Reason, Role};
+use super::planner::Decision;
 use crate::calibration::{
     CalibrationMethod, GptqCalibration, LeastSquaresCalibration, WeightedMseCalibration,
 };
@@ -62,7 +63,8 @@ impl Preset {
     }
 
     pub(super) fn scheme(self) -> QuantizationScheme {
-        const INT3: QuantizationScheme = scheme("per-block-minimum-int3:scale=f16");
+        const INT3: QuantizationScheme =
+            QuantizationScheme::from_name("per-block-minimum-int3:scale=f16").unwrap();
         match self {
             Self::W8A8 => INT8,
             Self::W4 | Self::W4A8 => INT4,
@@ -92,9 +94,23 @@ impl Preset {
         }
     }
 
+    /// The decision about a parameter with this role. A rule and an attribute say more than a name.
+    pub(super) fn with_role(self, decision: Decision, role: Role) -> Decision {
+        let (Reason::Rank(2..), Some(choice)) = (&decision.reason, &decision.choice) else {
+            return decision;
+        };
+        match self.scheme_of(role) {
+            None => Decision::keep(Reason::Role(role)),
+            Some(scheme) if scheme == choice.scheme => decision,
+            Some(scheme) => {
+                Decision::quantize(scheme, LeastSquaresCalibration {}, Reason::Role(role))
+            }
+        }
+    }
+
     /// How a parameter with this role is quantized in place of [`scheme`](Self::scheme); `None` if it stays
     /// float.
-    pub(super) fn scheme_of(self, role: Role) -> Option<QuantizationScheme> {
+    fn scheme_of(self, role: Role) -> Option<QuantizationScheme> {
         match (self, role) {
             (Self::W8A8, Role::Output | Role::Router) => None,
             (Self::W8A8 | Self::W4 | Self::W4A8, _) => Some(INT8),
@@ -103,16 +119,10 @@ impl Preset {
     }
 }
 
-/// The scheme of a name that is one.
-const fn scheme(name: &str) -> QuantizationScheme {
-    match QuantizationScheme::from_name(name) {
-        Some(scheme) => scheme,
-        None => panic!("not the name of a scheme"),
-    }
-}
-
-const INT8: QuantizationScheme = scheme("per-channel-symmetric-int8");
-const INT4: QuantizationScheme = scheme("per-block-minimum-int4:scale=f16");
+const INT8: QuantizationScheme =
+    QuantizationScheme::from_name("per-channel-symmetric-int8").unwrap();
+const INT4: QuantizationScheme =
+    QuantizationScheme::from_name("per-block-minimum-int4:scale=f16").unwrap();
 
 impl fmt::Display for Preset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,9 +12,7 @@ use super::outcome::{Action, PlannedActivation, PlannedKeyValues, Reason};
 use super::plan::{Plan, PlannedParam, plan};
 use super::planner::{Candidate, Choice, Decision, Planner};
 use super::preset::{Preset, Roles, UnknownPreset};
-use crate::calibration::{
-    Calibration, CalibrationMethod, CalibrationNameError, LeastSquaresCalibration,
-};
+use crate::calibration::{Calibration, CalibrationMethod, CalibrationNameError};
 use crate::module::{ParamId, Walk};
 use crate::moments::{MomentSource, SharedMoments};
 use crate::scheme::{ActivationScheme, KeyValueScheme, QuantizationScheme};
@@ -151,12 +149,12 @@ impl Recipe {
 
     /// Whether the recipe says for some inputs that they are quantized.
     pub fn quantizes_inputs(&self) -> bool {
-        let all = self.activations.or_else(|| self.preset.and_then(Preset::activations));
         let by_rule = |rule: &Rule| match rule.action {
             RuleAction::Activations(scheme, _) => Some(scheme),
             _ => None,
         };
-        all.into_iter()
+        self.default_activations()
+            .into_iter()
             .chain(self.rules.iter().filter_map(by_rule))
             .any(|scheme| scheme != ActivationScheme::Float)
     }
@@ -211,6 +209,11 @@ impl Recipe {
         rules.find(|(_, rule)| rule.kind() == kind && rule.matches(path))
     }
 
+    /// The scheme of inputs that no rule matches.
+    fn default_activations(&self) -> Option<ActivationScheme> {
+        self.activations.or_else(|| self.preset.and_then(Preset::activations))
+    }
+
     /// The calibration of the weight at this path, if its rule names none.
     pub(super) fn default_calibration(&self, id: &ParamId) -> CalibrationMethod {
         let moments = self.moments.as_ref().map(|moments| &*moments.0);
@@ -218,42 +221,27 @@ impl Recipe {
         self.calibration.or_else(of_preset).unwrap_or_default()
     }
 
-    fn decide_one(&self, candidate: &Candidate, roles: &Roles<'_>) -> Decision {
+    fn decide_one(&self, candidate: &Candidate) -> Decision {
         let id = &candidate.info.id;
         let default = self.default_calibration(id);
         if let Some((number, rule)) = self.rule_for(Kind::Weights, id.as_str()) {
             return rule.decide(number, default);
         }
-        let Some(scheme) = self.scheme.or(self.preset.map(Preset::scheme)) else {
-            return Decision::keep(Reason::NoRule);
-        };
-        let decision = Decision::by_default(candidate, &Choice::new(scheme, default));
-        match (self.preset, roles.role(id.as_str())) {
-            // An attribute says more than a name.
-            (Some(preset), Some(role)) if matches!(decision.reason(), Reason::Rank(2..)) => {
-                match preset.scheme_of(role) {
-                    None => Decision::keep(Reason::Role(role)),
-                    Some(wider) if wider == scheme => decision,
-                    Some(wider) => {
-                        let calibration = LeastSquaresCalibration {};
-                        Decision::quantize(wider, calibration, Reason::Role(role))
-                    }
-                }
-            }
-            _ => decision,
+        match self.scheme.or(self.preset.map(Preset::scheme)) {
+            Some(scheme) => Decision::by_default(candidate, &Choice::new(scheme, default)),
+            None => Decision::keep(Reason::NoRule),
         }
     }
 
     /// How the activation at this path is quantized.
     fn decide_activation(&self, id: ParamId) -> PlannedActivation {
         let default = self.activation_calibration.unwrap_or_default();
-        let all = self.activations.or_else(|| self.preset.and_then(Preset::activations));
         let (scheme, calibration, reason) = match self.rule_for(Kind::Activations, id.as_str()) {
             Some((rule, Rule { path, action: RuleAction::Activations(scheme, calibration) })) => {
                 let reason = Reason::Rule { rule, pattern: path.clone() };
                 (*scheme, calibration.unwrap_or(default), reason)
             }
-            _ => match all {
+            _ => match self.default_activations() {
                 Some(scheme) => (scheme, default, Reason::Recipe),
                 None => (ActivationScheme::Float, default, Reason::NoRule),
             },
@@ -364,8 +352,14 @@ impl Planner for Recipe {
     fn decide(&self, candidates: &[Candidate]) -> Result<Vec<Decision>, QuantizeError> {
         let paths: Vec<_> = candidates.iter().map(|it| it.info.id.as_str()).collect();
         self.check_rules(Kind::Weights, &paths)?;
+        let decisions = candidates.iter().map(|candidate| self.decide_one(candidate));
+        let Some(preset) = self.preset else { return Ok(decisions.collect()) };
         let roles = Roles::of(paths.iter().copied());
-        Ok(candidates.iter().map(|candidate| self.decide_one(candidate, &roles)).collect())
+        let with_role = |(decision, path): (Decision, &&str)| match roles.role(path) {
+            Some(role) => preset.with_role(decision, role),
+            None => decision,
+        };
+        Ok(decisions.zip(&paths).map(with_role).collect())
     }
 
     fn decide_activations(&self, ids: &[ParamId]) -> Result<Vec<PlannedActivation>, QuantizeError> {

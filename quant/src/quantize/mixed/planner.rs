@@ -5,7 +5,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Budget, MixedPrecisionError, Offer, Precision, select};
-use crate::calibration::CalibrationMethod;
 use crate::module::{Directive, ParamId, ParamInfo, ParamView, Walk, params};
 use crate::moments::MomentSource;
 use crate::quantize::decide::{Decided, decide, decide_all, try_map};
@@ -17,7 +16,6 @@ use crate::quantize::outputs::along_outputs;
 use crate::quantize::plan::{self, Plan};
 use crate::quantize::planner::{Candidate, Choice, Decision, Planner};
 use crate::quantize::recipe::Recipe;
-use crate::scheme::QuantizationScheme;
 use crate::tensor::common_grain;
 
 /// Chooses a precision for each parameter, so that the expected error is the least that fits a
@@ -198,15 +196,8 @@ impl MixedPrecision {
         if one.decision.reason != Reason::Budget {
             return one.grain();
         }
-        let grain = |precision: &Precision| match precision {
-            Precision::Float => Some(1),
-            Precision::Quantized { scheme, calibration } => {
-                self.choice(one, *scheme, *calibration).grain(&one.info.shape)
-            }
-        };
-        let precisions = self.precisions_for(&one.info);
-        let grains = precisions.iter().map(grain);
-        grains.reduce(common_grain).flatten()
+        let grain = |choice: Option<Choice>| choice.map_or(Some(1), |it| it.grain(&one.info.shape));
+        self.choices(one).map(grain).reduce(common_grain).flatten()
     }
 
     /// The bytes of the second moments that choosing for each part needs.
@@ -215,13 +206,7 @@ impl MixedPrecision {
         if one.decision.reason != Reason::Budget {
             return one.beside();
         }
-        let bytes = |precision: Precision| match precision {
-            Precision::Float => 0,
-            Precision::Quantized { scheme, calibration } => {
-                self.choice(one, scheme, calibration).moment_bytes()
-            }
-        };
-        self.precisions_for(&one.info).into_iter().map(bytes).max().unwrap_or(0)
+        self.choices(one).flatten().map(|choice| choice.moment_bytes()).max().unwrap_or(0)
     }
 
     /// What each precision does to the part of a parameter that starts at the element `at`; or only
@@ -240,25 +225,26 @@ impl MixedPrecision {
             return Err(MixedPrecisionError::NoPrecision);
         }
         let values = part.values();
-        let effect = |&precision: &Precision| match precision {
-            Precision::Float => Ok(Effect::kept(part.byte_count(), 0)),
-            Precision::Quantized { scheme, calibration } => {
-                let choice = self.choice(one, scheme, calibration);
+        let effect = |choice: Option<Choice>| match choice {
+            None => Ok(Effect::kept(part.byte_count(), 0)),
+            Some(choice) => {
                 choice.check_moments(&one.info)?;
                 Ok(one.measure(at, &values, &choice)?.effect)
             }
         };
-        self.precisions_for(&one.info).iter().map(effect).collect()
+        self.choices(one).map(effect).collect()
     }
 
-    fn choice(
-        &self,
-        one: &Decided,
-        scheme: QuantizationScheme,
-        calibration: CalibrationMethod,
-    ) -> Choice {
-        Choice::new(scheme, calibration)
-            .with_moments(&one.info.id, self.recipe.of_moments().as_ref())
+    /// What may be chosen for a parameter; `None` for a float.
+    fn choices(&self, one: &Decided) -> impl Iterator<Item = Option<Choice>> {
+        let moments = self.recipe.of_moments();
+        self.precisions_for(&one.info).into_iter().map(move |precision| match precision {
+            Precision::Float => None,
+            Precision::Quantized { scheme, calibration } => {
+                let choice = Choice::new(scheme, calibration);
+                Some(choice.with_moments(&one.info.id, moments.as_ref()))
+            }
+        })
     }
 
     /// The precisions that may be chosen for a parameter.
