@@ -2,8 +2,7 @@
 //!
 //! Not part of the public interface: any version may change it.
 
-#[cfg(feature = "std")]
-pub use crate::moments::layer_of;
+pub use crate::module::parent_of;
 #[cfg(feature = "std")]
 pub use crate::quantize::hooks::*;
 #[cfg(feature = "std")]

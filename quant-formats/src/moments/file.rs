@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use quant::__private::layer_of;
+use quant::__private::parent_of;
 use quant::moments::{LayerMoments, MomentSource, MomentsError, MomentsInfo, SecondMoments};
 use quant::{ParamId, RecordError};
 
@@ -109,7 +109,7 @@ impl MomentsFile {
 
     fn find(&self, id: &ParamId) -> Option<(&ParamId, Place)> {
         let found = self.layers.get_key_value(id);
-        let found = found.or_else(|| self.layers.get_key_value(layer_of(id)));
+        let found = found.or_else(|| self.layers.get_key_value(parent_of(id.as_str())));
         found.map(|(layer, place)| (layer, *place))
     }
 

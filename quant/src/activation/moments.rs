@@ -1,11 +1,10 @@
 //! Observing the second moments of the inputs of layers.
 
 use core::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use super::convert::for_each_activation_mut;
-use super::taps::{MomentTap, MomentsSeen};
-use crate::module::{ParamId, Walk};
+use super::taps::{MomentsSeen, Tap};
+use crate::module::{ParamId, Walk, parent_of};
 use crate::moments::{LayerMoments, MomentsError, SecondMoments};
 
 impl SecondMoments {
@@ -28,7 +27,7 @@ impl SecondMoments {
         take: impl Fn(&ParamId) -> bool,
         mut forward: impl FnMut(&M, B) -> Result<T, E>,
     ) -> Result<Self, ObserveError<E>> {
-        set_taps(model, |id| take(id).then(|| MomentTap(Mutex::new(MomentsSeen::Nothing))));
+        set_taps(model, |id| take(id).then(|| Tap::new(MomentsSeen::Nothing)));
         let batches = batches.into_iter();
         let mut run = |model: &mut M| -> Result<(), ObserveError<E>> {
             for (batch, data) in batches.clone().enumerate() {
@@ -43,23 +42,19 @@ impl SecondMoments {
         });
         let mut moments = Self::new();
         for_each_activation_mut(model, |site, activation| {
-            let Some(tap) = activation.set_tap(site.path.into(), None) else { return };
-            if let MomentsSeen::Moments(found) =
-                tap.0.into_inner().unwrap_or_else(PoisonError::into_inner)
-            {
-                // The layer that the input belongs to.
-                moments.insert(site.path.rsplit_once('.').map_or("", |(layer, _)| layer), found);
+            let tap = activation.change_taps(site.path, |taps| taps.moments.take());
+            if let Some(MomentsSeen::Moments(found)) = tap.map(Tap::into_seen) {
+                moments.insert(parent_of(site.path), found);
             }
         });
         observed.map(|()| moments)
     }
 }
 
-fn set_taps(model: &mut impl Walk, tap: impl Fn(&ParamId) -> Option<MomentTap>) {
+fn set_taps(model: &mut impl Walk, tap: impl Fn(&ParamId) -> Option<Tap<MomentsSeen>>) {
     for_each_activation_mut(model, |site, activation| {
-        let id = ParamId::from(site.path);
-        let tap = tap(&id);
-        activation.set_tap(id, tap);
+        let tap = tap(&site.path.into());
+        activation.change_taps(site.path, |taps| taps.moments = tap);
     });
 }
 
@@ -67,12 +62,14 @@ fn set_taps(model: &mut impl Walk, tap: impl Fn(&ParamId) -> Option<MomentTap>) 
 fn begin_sums<E>(model: &mut impl Walk) -> Result<(), ObserveError<E>> {
     let mut failed = None;
     for_each_activation_mut(model, |site, activation| {
-        let Some(tap) = activation.set_tap(site.path.into(), None) else { return };
-        let MomentsSeen::Magnitude(magnitude, columns) = *tap.received() else { return };
+        let tap = activation.change_taps(site.path, |taps| taps.moments.take());
+        let Some(MomentsSeen::Magnitude(magnitude, columns)) = tap.map(Tap::into_seen) else {
+            return;
+        };
         match LayerMoments::for_inputs_up_to(magnitude, columns) {
             Ok(moments) => {
-                let tap = MomentTap(Mutex::new(MomentsSeen::Moments(moments)));
-                activation.set_tap(site.path.into(), Some(tap));
+                let tap = Tap::new(MomentsSeen::Moments(moments));
+                activation.change_taps(site.path, |taps| taps.moments = Some(tap));
             }
             Err(source) => failed = Some(ObserveError::Moments { id: site.path.into(), source }),
         }

@@ -1,17 +1,17 @@
 //! Comparing the outputs of the layers of two models.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::convert::{for_each_activation, for_each_activation_mut};
-use super::taps::{OutputTap, OutputsSeen, Sums};
-use crate::module::{ParamId, Walk, params};
+use super::taps::{OutputsSeen, Sums, Tap};
+use crate::module::{ParamId, Walk, params, parent_of};
 use crate::scheme::QuantizationScheme;
+use crate::table;
 
 /// How far the outputs of the layers of a quantized model are from those of the float model, on the same
 /// batches. The worst layer comes first.
@@ -101,8 +101,8 @@ impl LayerComparison {
                     _ => None,
                 });
                 forward(quantized, data).map(drop).map_err(error)?;
-                for (id, received) in take(quantized) {
-                    match received {
+                for (id, seen) in take(quantized) {
+                    match seen {
                         OutputsSeen::Compared(rest, sum) if rest.is_empty() => {
                             if !sum.is_finite() {
                                 return Err(CompareError::NonFinite { id: layer(&id), batch });
@@ -147,24 +147,24 @@ impl LayerComparison {
 
 /// The path of the layer that an input belongs to.
 fn layer(input: &ParamId) -> ParamId {
-    crate::moments::layer_of(input).into()
+    parent_of(input.as_str()).into()
 }
 
 /// The paths of the inputs, which both models have.
 fn common_paths<E>(
     reference: &impl Walk,
     quantized: &impl Walk,
-) -> Result<Vec<ParamId>, CompareError<E>> {
+) -> Result<BTreeSet<ParamId>, CompareError<E>> {
     let paths = |model: &dyn Walk| {
-        let mut paths: Vec<ParamId> = Vec::new();
-        for_each_activation(model, |site, _| paths.push(site.path.into()));
-        paths.sort();
+        let mut paths = BTreeSet::new();
+        for_each_activation(model, |site, _| {
+            paths.insert(ParamId::from(site.path));
+        });
         paths
     };
     let (a, b) = (paths(reference), paths(quantized));
-    let only = |a: &[ParamId], b: &[ParamId]| a.iter().find(|path| !b.contains(path)).cloned();
-    match only(&a, &b).or_else(|| only(&b, &a)) {
-        Some(id) => Err(CompareError::OtherLayers { id: layer(&id) }),
+    match a.symmetric_difference(&b).next() {
+        Some(id) => Err(CompareError::OtherLayers { id: layer(id) }),
         None => Ok(a),
     }
 }
@@ -177,19 +177,17 @@ fn schemes(model: &impl Walk) -> BTreeMap<ParamId, QuantizationScheme> {
 
 fn set(model: &mut impl Walk, mut to: impl FnMut(&ParamId) -> Option<OutputsSeen>) {
     for_each_activation_mut(model, |site, activation| {
-        let path = ParamId::from(site.path);
-        let tap = to(&path).map(|received| OutputTap(Mutex::new(received)));
-        activation.set_output_tap(path, tap);
+        let tap = to(&site.path.into()).map(Tap::new);
+        activation.change_taps(site.path, |taps| taps.outputs = tap);
     });
 }
 
-/// Takes what was received, by path.
+/// Takes what was seen, by path.
 fn take(model: &mut impl Walk) -> BTreeMap<ParamId, OutputsSeen> {
     let mut all = BTreeMap::new();
     for_each_activation_mut(model, |site, activation| {
-        let path = ParamId::from(site.path);
-        if let Some(tap) = activation.set_output_tap(path.clone(), None) {
-            all.insert(path, tap.0.into_inner().unwrap_or_else(PoisonError::into_inner));
+        if let Some(tap) = activation.change_taps(site.path, |taps| taps.outputs.take()) {
+            all.insert(site.path.into(), tap.into_seen());
         }
     });
     all
@@ -210,7 +208,7 @@ impl fmt::Display for LayerComparison {
             ]
         };
         let head = ["layer", "weight", "SQNR dB", "cosine", "max error"];
-        crate::table::write(f, head, self.layers.iter().map(row), 2..5)?;
+        table::write(f, head, self.layers.iter().map(row), 2..5)?;
         for id in &self.unreached {
             writeln!(f, "{id}: no batch reached this layer")?;
         }

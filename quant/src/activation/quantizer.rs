@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::observation::{Observation, locked};
 use super::saved;
 use super::state::{Fixed, Observing, State};
-use super::taps::{MomentTap, OutputTap};
+use super::taps::{MomentsSeen, OutputsSeen, Tap, Taps};
 use super::training::ActivationTraining;
 use crate::calibration::CalibrationMethod;
 use crate::module::{ParamId, StateLeaf, Walk, Walker, WalkerMut};
@@ -40,15 +40,6 @@ pub struct ActivationQuantizer {
     state: State,
     /// What receives inputs and outputs, while they are observed.
     taps: Option<Box<Taps>>,
-}
-
-/// What receives inputs and outputs.
-#[derive(Clone, Debug, Default)]
-struct Taps {
-    /// For second moments.
-    moments: Option<MomentTap>,
-    /// For the comparison with another model.
-    outputs: Option<OutputTap>,
 }
 
 /// How an [`ActivationQuantizer`] treats its input.
@@ -124,9 +115,7 @@ impl ActivationQuantizer {
     /// As [`observe`](Self::observe); also more rows than second moments can have.
     pub fn observe_rows(&self, values: &[f32], columns: usize) -> Result<(), ActivationError> {
         self.observe(values)?;
-        let Some(tap) = self.taps.as_ref().and_then(|taps| taps.moments.as_ref()) else {
-            return Ok(());
-        };
+        let Some(tap) = self.moment_tap() else { return Ok(()) };
         tap.add(columns, values)
             .map_err(|source| ActivationError::Moments { id: self.name(), source })
     }
@@ -134,7 +123,7 @@ impl ActivationQuantizer {
     /// Shows the outputs of a layer, if they are [compared](super::LayerComparison) with those of another
     /// model. A layer calls this at the end of its forward pass.
     pub fn observe_outputs(&self, values: &[f32]) {
-        if let Some(tap) = self.taps.as_ref().and_then(|taps| taps.outputs.as_ref()) {
+        if let Some(tap) = self.output_tap() {
             tap.add(values);
         }
     }
@@ -142,28 +131,24 @@ impl ActivationQuantizer {
     /// Whether [`observe_outputs`](Self::observe_outputs) does anything, for backends where the values have to
     /// be fetched.
     pub fn observes_outputs(&self) -> bool {
-        self.taps.as_ref().is_some_and(|taps| taps.outputs.is_some())
+        self.output_tap().is_some()
     }
 
-    pub(super) fn set_tap(&mut self, id: ParamId, tap: Option<MomentTap>) -> Option<MomentTap> {
-        self.id = Some(id);
-        self.change_taps(|taps| core::mem::replace(&mut taps.moments, tap))
-    }
-
-    pub(super) fn set_output_tap(
-        &mut self,
-        id: ParamId,
-        tap: Option<OutputTap>,
-    ) -> Option<OutputTap> {
-        self.id = Some(id);
-        self.change_taps(|taps| core::mem::replace(&mut taps.outputs, tap))
-    }
-
-    fn change_taps<T>(&mut self, change: impl FnOnce(&mut Taps) -> T) -> T {
+    /// Changes what receives inputs and outputs.
+    pub(super) fn change_taps<T>(&mut self, path: &str, change: impl FnOnce(&mut Taps) -> T) -> T {
+        self.id = Some(path.into());
         let mut taps = self.taps.take().unwrap_or_default();
         let changed = change(&mut taps);
         self.taps = Some(taps).filter(|taps| taps.moments.is_some() || taps.outputs.is_some());
         changed
+    }
+
+    fn moment_tap(&self) -> Option<&Tap<MomentsSeen>> {
+        self.taps.as_ref()?.moments.as_ref()
+    }
+
+    fn output_tap(&self) -> Option<&Tap<OutputsSeen>> {
+        self.taps.as_ref()?.outputs.as_ref()
     }
 
     fn observing(&self) -> Option<&Observing> {
@@ -309,7 +294,7 @@ impl ActivationQuantizer {
 
     /// Whether a forward pass has to show its input to [`observe`](Self::observe).
     pub fn observes(&self) -> bool {
-        self.taps.as_ref().is_some_and(|taps| taps.moments.is_some()) || self.state_observes()
+        self.moment_tap().is_some() || self.state_observes()
     }
 
     fn state_observes(&self) -> bool {

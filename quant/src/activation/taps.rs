@@ -4,13 +4,43 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, QuantError};
 use crate::moments::{LayerMoments, MomentsError};
 
-/// What receives the rows of the inputs of a layer.
+/// What receives inputs or outputs, from any thread.
 #[derive(Debug)]
-pub(super) struct MomentTap(pub(super) Mutex<MomentsSeen>);
+pub(super) struct Tap<T>(Mutex<T>);
 
+impl<T> Tap<T> {
+    pub(super) fn new(seen: T) -> Self {
+        Self(Mutex::new(seen))
+    }
+
+    pub(super) fn seen(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn into_seen(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Clone> Clone for Tap<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.seen().clone())
+    }
+}
+
+/// The taps of a layer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taps {
+    /// Of inputs, for second moments.
+    pub(super) moments: Option<Tap<MomentsSeen>>,
+    /// Of outputs, for the comparison with another model.
+    pub(super) outputs: Option<Tap<OutputsSeen>>,
+}
+
+/// What was seen of the rows of inputs.
 #[derive(Clone, Debug)]
 pub(super) enum MomentsSeen {
     /// Nothing yet.
@@ -21,20 +51,10 @@ pub(super) enum MomentsSeen {
     Moments(LayerMoments),
 }
 
-impl Clone for MomentTap {
-    fn clone(&self) -> Self {
-        Self(Mutex::new(self.received().clone()))
-    }
-}
-
-impl MomentTap {
-    pub(super) fn received(&self) -> MutexGuard<'_, MomentsSeen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Tap<MomentsSeen> {
     pub(super) fn add(&self, columns: usize, values: &[f32]) -> Result<(), MomentsError> {
-        let mut received = self.received();
-        let (magnitude, expected) = match &mut *received {
+        let mut seen = self.seen();
+        let (magnitude, expected) = match &mut *seen {
             MomentsSeen::Moments(moments) => return moments.add(values),
             MomentsSeen::Magnitude(magnitude, expected) => (*magnitude, *expected),
             MomentsSeen::Nothing => (0.0, columns),
@@ -45,15 +65,12 @@ impl MomentTap {
         let range = Kernel::current().min_max(values);
         let (lo, hi) =
             range.map_err(|error| MomentsError::NonFinite { value: f64::from(error.value) })?;
-        *received = MomentsSeen::Magnitude(magnitude.max(-lo).max(hi), columns);
+        *seen = MomentsSeen::Magnitude(magnitude.max(-lo).max(hi), columns);
         Ok(())
     }
 }
 
-/// What receives the outputs of a layer.
-#[derive(Debug)]
-pub(super) struct OutputTap(pub(super) Mutex<OutputsSeen>);
-
+/// What was seen of outputs.
 #[derive(Clone, Debug)]
 pub(super) enum OutputsSeen {
     /// Outputs of a batch, one for each call of the layer.
@@ -64,24 +81,14 @@ pub(super) enum OutputsSeen {
     Unlike,
 }
 
-impl Clone for OutputTap {
-    fn clone(&self) -> Self {
-        Self(Mutex::new(self.received().clone()))
-    }
-}
-
-impl OutputTap {
-    pub(super) fn received(&self) -> MutexGuard<'_, OutputsSeen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Tap<OutputsSeen> {
     pub(super) fn add(&self, values: &[f32]) {
-        let received = &mut *self.received();
-        match received {
+        let seen = &mut *self.seen();
+        match seen {
             OutputsSeen::Kept(kept) => kept.push_back(values.into()),
             OutputsSeen::Compared(expected, sums) => match expected.pop_front() {
                 Some(reference) if reference.len() == values.len() => sums.add(&reference, values),
-                _ => *received = OutputsSeen::Unlike,
+                _ => *seen = OutputsSeen::Unlike,
             },
             OutputsSeen::Unlike => {}
         }
@@ -124,7 +131,7 @@ impl Sums {
     }
 
     pub(super) fn sqnr_db(&self) -> Option<f64> {
-        (self.noise != 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+        QuantError { signal: self.signal, noise: self.noise, ..QuantError::default() }.sqnr_db()
     }
 
     pub(super) fn cosine(&self) -> f64 {

@@ -28,6 +28,11 @@ impl ParamId {
     }
 }
 
+/// The path of the module that the parameter or state at this path is a field of; empty at the root.
+pub fn parent_of(path: &str) -> &str {
+    path.rsplit_once('.').map_or("", |(parent, _)| parent)
+}
+
 impl fmt::Display for ParamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `pad` so that tables can align it.

@@ -26,6 +26,7 @@ pub use walk::{Attachment, Directive, Walk, Walker, WalkerMut};
 
 #[doc(hidden)]
 pub use self::{
+    id::parent_of,
     map::{for_each_mut, for_each_state_mut},
     visit::{for_each, for_each_attachment, for_each_state},
     walk::{FoldNorm, Leaves, LeavesMut, ParamMut, Site, walk, walk_mut},

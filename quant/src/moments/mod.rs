@@ -13,7 +13,5 @@ pub use error::MomentsError;
 pub(crate) use factor::Factor;
 pub use layer::LayerMoments;
 pub use model::SecondMoments;
-#[doc(hidden)]
-pub use source::layer_of;
 pub use source::{MomentSource, MomentsInfo};
 pub(crate) use source::{ParamMoments, SharedMoments};

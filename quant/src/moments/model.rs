@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::error::MomentsError;
 use super::layer::LayerMoments;
-use super::source::layer_of;
-use crate::module::ParamId;
+use crate::module::{ParamId, parent_of};
 
 /// Second moments by path: of a layer, such as `layers.0.query`, or of its weight.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,7 +36,7 @@ impl SecondMoments {
 
     /// The moments for a parameter: its own, or those of the layer that it is a field of.
     pub(super) fn of_param(&self, id: &ParamId) -> Option<&Arc<LayerMoments>> {
-        self.layers.get(id).or_else(|| self.layers.get(layer_of(id)))
+        self.layers.get(id).or_else(|| self.layers.get(parent_of(id.as_str())))
     }
 
     /// Adds the rows of another part of the data, for the layers that both have, and its other layers.

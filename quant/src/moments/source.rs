@@ -65,11 +65,6 @@ impl<S: MomentSource + ?Sized> MomentSource for Arc<S> {
     }
 }
 
-/// The path of the layer that a parameter is a field of.
-pub fn layer_of(id: &ParamId) -> &str {
-    id.as_str().rsplit_once('.').map_or("", |(layer, _)| layer)
-}
-
 /// A source that recipes share. Two are equal if they are the same one.
 #[derive(Clone, Debug)]
 pub(crate) struct SharedMoments(pub(crate) Arc<dyn MomentSource>);

@@ -14,7 +14,7 @@ use super::measure::Effect;
 use super::outcome::{Action, Expected, PlannedActivation, PlannedKeyValues, Reason, Warning};
 use super::planner::{Choice, Planner};
 use super::spread::along;
-use crate::module::{ParamId, ParamInfo, ParamView, Walk};
+use crate::module::{ParamId, ParamInfo, ParamView, Walk, parent_of};
 use crate::scheme::{
     ActivationScheme, Axis, DynamicGranularity, DynamicQuantization, Granularity,
     QuantizationScheme,
@@ -154,8 +154,7 @@ pub(crate) fn plan(
 
 /// Whether two leaves have the same parent.
 fn are_beside(a: &ParamId, b: &ParamId) -> bool {
-    let parent = |id: &ParamId| id.as_str().rsplit_once('.').map(|(parent, _)| parent.to_owned());
-    parent(a) == parent(b)
+    parent_of(a.as_str()) == parent_of(b.as_str())
 }
 
 /// Whether a layer with this input can run with a weight of this shape and scheme.
