@@ -9,6 +9,7 @@ use quant::quantize::UnmatchedRule;
 use quant::quantize::mixed::MixedPrecisionError;
 use quant::record::RecordFormatError;
 use quant::{ParamId, QuantizeError, RecordError};
+pub(crate) use quant_formats::__private::chain;
 use quant_formats::{CheckpointError, FolderError, GgufError, SafetensorsError};
 use serde::Serialize;
 
@@ -300,21 +301,6 @@ fn keep_without_effect(rule: &UnmatchedRule) -> String {
         }
         other => other.to_string(),
     }
-}
-
-/// The message of an error, followed by those of its sources.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let message = error.to_string();
-        // Errors of other crates may repeat the message of their source.
-        if !text.ends_with(&message) {
-            text = format!("{text}: {message}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 impl fmt::Display for Failure {

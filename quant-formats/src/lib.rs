@@ -132,5 +132,5 @@ pub use safetensors::{SafetensorsError, SafetensorsRecorder};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::prequantized::import_bytes;
-    pub use crate::text::is_invisible;
+    pub use crate::text::{chain, is_invisible};
 }

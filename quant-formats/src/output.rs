@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use quant::__private::Decided;
 use quant::Tensor;
 use quant::record::{LaterState, Manifest, RecordEntry};
 
@@ -64,15 +63,9 @@ impl Target {
         Self { form: Form::Tensor(to), grain, needs, beside: 0 }
     }
 
-    /// A tensor that is quantized as decided.
-    pub(crate) fn quantized(
-        from: &Checkpoint,
-        index: usize,
-        to: RecordEntry,
-        grain: Option<usize>,
-        decided: &Decided,
-    ) -> Self {
-        Self { beside: decided.beside(), ..Self::made(from, index, to, grain) }
+    /// Each piece needs this memory besides.
+    pub(crate) fn beside(self, bytes: u64) -> Self {
+        Self { beside: bytes, ..self }
     }
 
     pub(crate) fn byte_count(&self) -> u64 {

@@ -120,7 +120,7 @@ fn quantized(from: &Checkpoint, decided: &[Decided]) -> Output {
     let target = |(index, entry): (usize, &Entry)| match decided.get(index) {
         Some(one) if one.scheme().is_some() => {
             let grain = grain(from, index, one);
-            Target::quantized(from, index, decided_entry(entry, one), grain, one)
+            Target::made(from, index, decided_entry(entry, one), grain).beside(one.beside())
         }
         _ => Target::copy(from, index),
     };

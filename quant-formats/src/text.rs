@@ -1,4 +1,26 @@
-//! Characters that must not be printed as they are.
+//! Text in messages: what must not be printed as it is, and what is too long.
+
+use std::error::Error;
+
+/// The first characters of a text of a file.
+pub(crate) fn shorten(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+/// The message of an error and those of all errors behind it.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let message = error.to_string();
+        // Errors of other crates may repeat the message of their source.
+        if !text.ends_with(&message) {
+            text = format!("{text}: {message}");
+        }
+        source = error.source();
+    }
+    text
+}
 
 /// Whether a character is a mark of direction or width, or a letter without an image, with which one name
 /// can look like another.

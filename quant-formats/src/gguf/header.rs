@@ -22,9 +22,10 @@ use quant::RecordError;
 
 use super::cursor::Cursor;
 use super::error::GgufError;
-use super::metadata::{ALIGNMENT, Pair, shorten};
+use super::metadata::{ALIGNMENT, Pair};
 use crate::format::FormatError;
 use crate::ggml::{GgufType, REFUSED};
+use crate::text::shorten;
 
 /// The first bytes of a file.
 pub(super) const MAGIC: [u8; 4] = *b"GGUF";

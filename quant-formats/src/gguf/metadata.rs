@@ -10,17 +10,13 @@ use quant::RecordError;
 use super::cursor::Cursor;
 use super::error::GgufError;
 use super::number::GgufNumber;
+use crate::text::shorten;
 
 /// The deepest nesting of arrays that is read. llama.cpp reads arrays that are not nested at all.
 const MAX_NESTING: usize = 8;
 
 /// The key for the alignment of tensors.
 pub(super) const ALIGNMENT: &str = "general.alignment";
-
-/// The first characters of a text, for messages.
-pub(super) fn shorten(text: &str) -> String {
-    text.chars().take(200).collect()
-}
 
 macro_rules! value_types {
     ($($name:ident = $id:literal: $rust:literal, $bytes:expr;)*) => {

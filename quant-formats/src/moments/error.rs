@@ -92,8 +92,3 @@ impl From<MomentsFileError> for RecordError {
         Self::recorder(error)
     }
 }
-
-/// The first characters of a text, for messages.
-pub(super) fn shorten(text: &str) -> String {
-    text.chars().take(200).collect()
-}

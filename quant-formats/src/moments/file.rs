@@ -1,7 +1,6 @@
 //! An open file of second moments.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +9,12 @@ use quant::__private::parent_of;
 use quant::moments::{LayerMoments, MomentSource, MomentsError, MomentsInfo, SecondMoments};
 use quant::{ParamId, RecordError};
 
-use super::error::{MomentsFileError, shorten};
-use super::imatrix::{self, Diagonal, DiagonalError, Imatrix};
+use super::error::MomentsFileError;
+use super::imatrix::{self, Diagonal, Imatrix};
 use super::ours::{self, Stored};
 use crate::checkpoint::Checkpoint;
 use crate::open::open;
+use crate::text::{chain, shorten};
 
 /// An open file of second moments: one that [`write_moments`](crate::write_moments) wrote, or an importance
 /// matrix of llama.cpp in GGUF, which has the diagonals alone.
@@ -126,20 +126,14 @@ impl MomentsFile {
     }
 
     fn read(&self, id: &ParamId, place: Place) -> Result<LayerMoments, RecordError> {
-        let read = match place {
-            Place::Ours(index, stored) => {
-                let state = self.file.state(index)?;
-                stored.decode(&state.data).map_err(DiagonalError::Moments)
-            }
-            Place::Imatrix(diagonal) => diagonal.read(&self.file),
+        let made = match place {
+            Place::Ours(index, stored) => stored.decode(&self.file.state(index)?.data),
+            Place::Imatrix(diagonal) => diagonal.read(&self.file)?,
         };
-        read.map_err(|error| match error {
-            DiagonalError::Record(error) => error,
-            DiagonalError::Moments(source) => {
-                let error = MomentsFileError::Moments { id: id.clone(), source };
-                let path = self.file.files().next().unwrap_or_else(|| Path::new(""));
-                RecordError::from(error).in_file(path)
-            }
+        made.map_err(|source| {
+            let error = MomentsFileError::Moments { id: id.clone(), source };
+            let path = self.file.files().next().unwrap_or_else(|| Path::new(""));
+            RecordError::from(error).in_file(path)
         })
     }
 }
@@ -161,17 +155,6 @@ impl MomentSource for MomentsFile {
             Err(error) => Err(MomentsError::Unreadable { reason: chain(&error) }),
         }
     }
-}
-
-/// The message of an error and of all errors behind it.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text += &format!(": {error}");
-        next = error.source();
-    }
-    text
 }
 
 impl fmt::Debug for MomentsFile {

@@ -80,32 +80,21 @@ fn position(file: &Checkpoint, weight: &str, suffix: &str) -> Result<usize, Mome
 }
 
 impl Diagonal {
-    pub(super) fn read(&self, file: &Checkpoint) -> Result<LayerMoments, DiagonalError> {
+    /// The moments, or why the sums are not those of moments.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn read(
+        &self,
+        file: &Checkpoint,
+    ) -> Result<Result<LayerMoments, MomentsError>, RecordError> {
         let sums = file.read(self.sums)?;
         let squares = sums.values().iter().map(|&sum| f64::from(sum)).collect();
         let counts = file.read(self.counts)?;
         let count = counts.values().first().copied().unwrap_or(0.0);
         if !(count.is_finite() && count >= 0.0) {
-            return Err(DiagonalError::Moments(MomentsError::NonFinite { value: count.into() }));
+            return Ok(Err(MomentsError::NonFinite { value: count.into() }));
         }
-        Ok(LayerMoments::from_diagonal(squares, count as u64)?)
-    }
-}
-
-/// Why the diagonal of a weight cannot be had.
-pub(super) enum DiagonalError {
-    Record(RecordError),
-    Moments(MomentsError),
-}
-
-impl From<RecordError> for DiagonalError {
-    fn from(error: RecordError) -> Self {
-        Self::Record(error)
-    }
-}
-
-impl From<MomentsError> for DiagonalError {
-    fn from(error: MomentsError) -> Self {
-        Self::Moments(error)
+        Ok(LayerMoments::from_diagonal(squares, count as u64))
     }
 }

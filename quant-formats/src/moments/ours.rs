@@ -10,9 +10,10 @@
 
 use quant::moments::{LayerMoments, MomentsError, MomentsInfo};
 
-use super::error::{MomentsFileError, shorten};
+use super::error::MomentsFileError;
 use crate::entry::StateEntry;
 use crate::safetensors::{Dtype, foreign, foreign_kind};
+use crate::text::shorten;
 
 /// The key of the version.
 pub(super) const KEY: &str = "second-moments";

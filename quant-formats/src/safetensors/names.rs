@@ -19,6 +19,7 @@ use quant::scheme::{Granularity, Groups, LayoutError, Mapping, ScaleType, packin
 
 use super::dtype::Dtype;
 use super::error::SafetensorsError;
+use crate::text::shorten;
 
 /// The prefix of keys that this crate writes.
 const RESERVED: &str = "quant.";
@@ -119,7 +120,7 @@ pub(super) fn parse_description(
 ) -> Result<(QuantizationScheme, Vec<usize>), SafetensorsError> {
     let error = |source| SafetensorsError::Description {
         id: name.into(),
-        description: text.chars().take(200).collect(),
+        description: shorten(text),
         source,
     };
     let (scheme, shape) = text.split_once(' ').ok_or_else(|| error(None))?;

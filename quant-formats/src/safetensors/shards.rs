@@ -18,6 +18,7 @@ use super::reader::SafetensorsFile;
 use crate::entry::{Entry, StateEntry};
 use crate::format::Format;
 use crate::source::Source;
+use crate::text::shorten;
 
 /// Several safetensors files as one checkpoint.
 pub(crate) struct Shards {
@@ -87,9 +88,7 @@ impl Shards {
     fn open_shard(&self, name: &str) -> Result<SafetensorsFile, RecordError> {
         let mut components = Path::new(name).components();
         if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
-            return Err(
-                SafetensorsError::ShardName { name: name.chars().take(200).collect() }.into()
-            );
+            return Err(SafetensorsError::ShardName { name: shorten(name) }.into());
         }
         SafetensorsFile::open(&self.index.with_file_name(name))
     }
