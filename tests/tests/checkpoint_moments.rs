@@ -11,7 +11,7 @@ use quant::record::{Record, RecordState};
 use quant::tensor::QuantizedTensor;
 use quant::{BincodeRecorder, Module, ParamId, QuantizeError, Recipe, RecordError, Tensor};
 use quant_formats::{
-    CheckpointError, GgufRecorder, Inputs, MomentsFile, MomentsFileError, Options,
+    Checkpoint, CheckpointError, GgufRecorder, Inputs, MomentsFile, MomentsFileError, Options,
     SafetensorsRecorder, write_moments,
 };
 use tests::mutate::mutate;
@@ -47,6 +47,13 @@ fn model() -> Record {
         record.insert(format!("layers.{layer}.weight"), weight);
     }
     record
+}
+
+/// The model in a file of this directory.
+fn saved_model(directory: &Path) -> Checkpoint {
+    let path = directory.join("model.quant");
+    model().save_file(&path, &BincodeRecorder::default()).unwrap();
+    quant_formats::open(path).unwrap()
 }
 
 /// `gptq` where there is a matrix, and `weighted-mse` where there is none.
@@ -102,9 +109,8 @@ fn what_is_written_is_read() {
 fn files_quantize_to_the_codes_of_moments_in_memory() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    model().save_file(at("model.quant"), &BincodeRecorder::default()).unwrap();
+    let checkpoint = saved_model(directory.path());
     write_moments(&moments(), at("moments.safetensors")).unwrap();
-    let checkpoint = quant_formats::open(at("model.quant")).unwrap();
     let run = |recipe: &Recipe, to: &str, memory: Option<u64>| {
         let mut options = Options::default();
         (options.max_memory, options.jobs) = (memory, NonZero::new(2));
@@ -128,9 +134,8 @@ fn files_quantize_to_the_codes_of_moments_in_memory() {
 fn choosing_within_a_budget_weighs_by_the_moments_of_a_file() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
-    model().save_file(at("model.quant"), &BincodeRecorder::default()).unwrap();
+    let checkpoint = saved_model(directory.path());
     write_moments(&moments(), at("moments.safetensors")).unwrap();
-    let checkpoint = quant_formats::open(at("model.quant")).unwrap();
     let precisions = ["int8", "per-channel-symmetric-int4 by weighted-mse"];
     let mixed = |recipe: Recipe| {
         let precisions: Vec<Precision> =
@@ -202,8 +207,7 @@ fn importance_matrices_of_llama_cpp_are_diagonals() {
     assert_eq!(file.describe(&"experts.weight".into()), None);
 
     let at = |name: &str| directory.path().join(name);
-    model().save_file(at("model.quant"), &BincodeRecorder::default()).unwrap();
-    let checkpoint = quant_formats::open(at("model.quant")).unwrap();
+    let checkpoint = saved_model(directory.path());
     let recipe = |calibration: &str| {
         Recipe::new()
             .scheme("per-channel-symmetric-int4".parse().unwrap())
@@ -296,12 +300,11 @@ fn invalid_sums_are_an_error_with_the_path_of_the_weight() {
         let error = file_error(file.read_all().unwrap_err());
         assert!(matches!(error, MomentsFileError::Moments { id, .. } if id == "layers.0.weight"));
 
-        model().save_file(directory.path().join("m.quant"), &BincodeRecorder::default()).unwrap();
         let recipe = Recipe::new()
             .scheme("int8".parse().unwrap())
             .calibration("weighted-mse".parse().unwrap())
             .moments(file);
-        let checkpoint = quant_formats::open(directory.path().join("m.quant")).unwrap();
+        let checkpoint = saved_model(directory.path());
         let error = quant_formats::plan(&checkpoint, &recipe, Options::default()).unwrap_err();
         let CheckpointError::Quantize(QuantizeError::Param { id, source, .. }) = error else {
             panic!("{error:?}");
