@@ -15,10 +15,13 @@
 //!
 //! This room imports `moments`, `module`, `calibration` and `scheme`. Start reading in `quantizer.rs`.
 
+mod bias;
+mod compare_error;
 mod convert;
 mod key_values;
 mod moments;
 mod observation;
+mod output_taps;
 mod outputs;
 mod quantizer;
 mod saved;
@@ -26,6 +29,8 @@ mod state;
 mod taps;
 mod training;
 
+pub use bias::{BiasCorrection, CorrectedLayer};
+pub use compare_error::CompareError;
 pub use convert::ConvertError;
 pub use key_values::KeyValueQuantizer;
 pub use quantizer::{ActivationError, ActivationMode, ActivationQuantizer};
@@ -41,4 +46,4 @@ pub use self::{
 pub(crate) use convert::{follow_weights, quantized_paths};
 pub(crate) use key_values::{key_value_paths, set_key_values};
 pub use moments::ObserveError;
-pub use outputs::{CompareError, ComparedLayer, LayerComparison};
+pub use outputs::{ComparedLayer, LayerComparison};

@@ -1,15 +1,16 @@
 //! Comparing the outputs of the layers of two models.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::convert::{for_each_activation, for_each_activation_mut};
-use super::taps::{OutputsSeen, Sums, Tap};
-use crate::module::{ParamId, Walk, params, parent_of};
+use super::compare_error::CompareError;
+use super::output_taps::{common_paths, layer, schemes, set, take};
+use super::taps::{OutputsSeen, Sums};
+use crate::module::{ParamId, Walk};
 use crate::scheme::QuantizationScheme;
 use crate::table;
 
@@ -30,7 +31,7 @@ use crate::table;
 ///     fn forward(&self, x: &[f32; 2]) -> Result<[f32; 2], ActivationError> {
 ///         self.input.observe_rows(x, 2)?;
 ///         let y = self.weight.value().map(|[a, b]| a * x[0] + b * x[1]);
-///         self.input.observe_outputs(&y); // layers of `quant-nn` do so
+///         self.input.observe_outputs(&y, 1); // layers of `quant-nn` do so
 ///         Ok(y)
 ///     }
 /// }
@@ -145,54 +146,6 @@ impl LayerComparison {
     }
 }
 
-/// The path of the layer that an input belongs to.
-fn layer(input: &ParamId) -> ParamId {
-    parent_of(input.as_str()).into()
-}
-
-/// The paths of the inputs, which both models have.
-fn common_paths<E>(
-    reference: &impl Walk,
-    quantized: &impl Walk,
-) -> Result<BTreeSet<ParamId>, CompareError<E>> {
-    let paths = |model: &dyn Walk| {
-        let mut paths = BTreeSet::new();
-        for_each_activation(model, |site, _| {
-            paths.insert(ParamId::from(site.path));
-        });
-        paths
-    };
-    let (a, b) = (paths(reference), paths(quantized));
-    match a.symmetric_difference(&b).next() {
-        Some(id) => Err(CompareError::OtherLayers { id: layer(id) }),
-        None => Ok(a),
-    }
-}
-
-/// The scheme of the weight of each layer.
-fn schemes(model: &impl Walk) -> BTreeMap<ParamId, QuantizationScheme> {
-    let quantized = params(model).into_iter().filter_map(|param| Some((param.id, param.scheme?)));
-    quantized.map(|(id, scheme)| (layer(&id), scheme)).collect()
-}
-
-fn set(model: &mut impl Walk, mut to: impl FnMut(&ParamId) -> Option<OutputsSeen>) {
-    for_each_activation_mut(model, |site, activation| {
-        let tap = to(&site.path.into()).map(Tap::new);
-        activation.change_taps(site.path, |taps| taps.outputs = tap);
-    });
-}
-
-/// Takes what was seen, by path.
-fn take(model: &mut impl Walk) -> BTreeMap<ParamId, OutputsSeen> {
-    let mut all = BTreeMap::new();
-    for_each_activation_mut(model, |site, activation| {
-        if let Some(tap) = activation.change_taps(site.path, |taps| taps.outputs.take()) {
-            all.insert(site.path.into(), tap.into_seen());
-        }
-    });
-    all
-}
-
 /// A table with a line for each layer.
 impl fmt::Display for LayerComparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -215,53 +168,3 @@ impl fmt::Display for LayerComparison {
         Ok(())
     }
 }
-
-/// The layers of two models could not be compared.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum CompareError<E> {
-    /// A forward pass failed.
-    Forward {
-        /// The position of the batch, from 0.
-        batch: usize,
-        /// The error of the forward pass.
-        source: E,
-    },
-    /// Only one of the models has this layer.
-    OtherLayers {
-        /// The layer.
-        id: ParamId,
-    },
-    /// An output of one of the models is NaN or infinite.
-    NonFinite {
-        /// The layer.
-        id: ParamId,
-        /// The position of the batch, from 0.
-        batch: usize,
-    },
-    /// A layer ran more often in one model, or had more outputs.
-    Outputs {
-        /// The layer.
-        id: ParamId,
-        /// The position of the batch, from 0.
-        batch: usize,
-    },
-}
-
-impl<E: fmt::Display> fmt::Display for CompareError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Forward { batch, source } => write!(f, "batch {batch}: {source}"),
-            Self::OtherLayers { id } => write!(f, "{id}: only one of the models has this layer"),
-            Self::NonFinite { id, batch } => {
-                write!(f, "{id}: outputs for batch {batch} are NaN or infinite")
-            }
-            Self::Outputs { id, batch } => {
-                write!(f, "{id}: the models have other numbers of outputs for batch {batch}")
-            }
-        }
-    }
-}
-
-/// The error of the forward pass is part of the message, as it need not be an `Error`.
-impl<E: fmt::Debug + fmt::Display> core::error::Error for CompareError<E> {}

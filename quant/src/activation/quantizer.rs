@@ -115,16 +115,32 @@ impl ActivationQuantizer {
     /// As [`observe`](Self::observe); also more rows than second moments can have.
     pub fn observe_rows(&self, values: &[f32], columns: usize) -> Result<(), ActivationError> {
         self.observe(values)?;
+        self.observe_moments(values, columns)
+    }
+
+    /// The part of [`observe_rows`](Self::observe_rows) that is for second moments alone, for layers whose rows
+    /// are not their input: those of a convolution are the values under its kernel.
+    ///
+    /// # Errors
+    /// A value that is NaN or infinite, other columns than before, or more rows than second moments can have.
+    pub fn observe_moments(&self, rows: &[f32], columns: usize) -> Result<(), ActivationError> {
         let Some(tap) = self.moment_tap() else { return Ok(()) };
-        tap.add(columns, values)
+        tap.add(columns, rows)
             .map_err(|source| ActivationError::Moments { id: self.name(), source })
     }
 
+    /// Whether [`observe_moments`](Self::observe_moments) does anything, for layers that have to gather the
+    /// rows.
+    pub fn observes_moments(&self) -> bool {
+        self.moment_tap().is_some()
+    }
+
     /// Shows the outputs of a layer, if they are [compared](super::LayerComparison) with those of another
-    /// model. A layer calls this at the end of its forward pass.
-    pub fn observe_outputs(&self, values: &[f32]) {
+    /// model. A layer calls this at the end of its forward pass. `run` is how many neighbours belong to one
+    /// channel: 1 for `[…, out]`, `height · width` for `[…, out, height, width]`.
+    pub fn observe_outputs(&self, values: &[f32], run: usize) {
         if let Some(tap) = self.output_tap() {
-            tap.add(values);
+            tap.add(values, run);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::kernel::{Kernel, QuantError};
 use crate::moments::{LayerMoments, MomentsError};
@@ -77,12 +78,15 @@ pub(super) enum OutputsSeen {
     Kept(VecDeque<Vec<f32>>),
     /// The outputs that are still expected for the batch, and the sums over all batches.
     Compared(VecDeque<Vec<f32>>, Sums),
-    /// A layer had outputs that the other model did not have.
+    /// Sums of a model's outputs, by channel.
+    Channels(ChannelSums),
+    /// A layer had outputs that the other model did not have, or of which channels are not known.
     Unlike,
 }
 
 impl Tap<OutputsSeen> {
-    pub(super) fn add(&self, values: &[f32]) {
+    /// Adds outputs of which `run` neighbours belong to one channel.
+    pub(super) fn add(&self, values: &[f32], run: usize) {
         let seen = &mut *self.seen();
         match seen {
             OutputsSeen::Kept(kept) => kept.push_back(values.into()),
@@ -90,8 +94,59 @@ impl Tap<OutputsSeen> {
                 Some(reference) if reference.len() == values.len() => sums.add(&reference, values),
                 _ => *seen = OutputsSeen::Unlike,
             },
+            OutputsSeen::Channels(sums) => {
+                if !sums.add(values, run) {
+                    *seen = OutputsSeen::Unlike;
+                }
+            }
             OutputsSeen::Unlike => {}
         }
+    }
+}
+
+/// The sum of the outputs of each channel, in the order of the outputs.
+#[derive(Clone, Debug)]
+pub(super) struct ChannelSums {
+    sums: Vec<f64>,
+    /// The number of outputs of a channel.
+    count: u64,
+    /// The number of layers that ran before this one ran first; `None` before it has run.
+    pub(super) position: Option<usize>,
+    /// The number of layers of the model that have run.
+    layers: Arc<AtomicUsize>,
+}
+
+impl ChannelSums {
+    pub(super) fn new(channels: usize, layers: &Arc<AtomicUsize>) -> Self {
+        let sums = alloc::vec![0.0; channels];
+        Self { sums, count: 0, position: None, layers: layers.clone() }
+    }
+
+    /// Adds outputs, unless they are not whole rows of runs of all channels.
+    fn add(&mut self, values: &[f32], run: usize) -> bool {
+        let row = self.sums.len().saturating_mul(run);
+        if row == 0 || !values.len().is_multiple_of(row) {
+            return false;
+        }
+        self.position.get_or_insert_with(|| self.layers.fetch_add(1, Ordering::Relaxed));
+        self.count += (values.len() / self.sums.len()) as u64;
+        for row in values.chunks_exact(row) {
+            for (sum, values) in self.sums.iter_mut().zip(row.chunks_exact(run)) {
+                *sum = values.iter().fold(*sum, |sum, &value| sum + f64::from(value));
+            }
+        }
+        true
+    }
+
+    /// Whether every output was finite.
+    pub(super) fn is_finite(&self) -> bool {
+        self.sums.iter().all(|sum| sum.is_finite())
+    }
+
+    /// The mean of each channel; `None` if there were no outputs.
+    pub(super) fn means(&self) -> Option<Vec<f64>> {
+        let count = (self.count > 0).then_some(self.count as f64)?;
+        Some(self.sums.iter().map(|sum| sum / count).collect())
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) mod id;
 mod leaf;
 pub(crate) mod map;
 pub(crate) mod param;
+#[cfg(feature = "std")]
+mod values;
 mod view;
 mod visit;
 mod walk;
@@ -33,5 +35,7 @@ pub use self::{
 };
 
 pub(crate) use map::{Dequantize, map, try_map};
+#[cfg(feature = "std")]
+pub(crate) use values::change_values;
 pub(crate) use visit::{params, visit};
 pub(crate) use {id::ParamId, map::ModuleMapper};

@@ -34,7 +34,7 @@ pub(super) fn convolve<T: Storage, O: Runs>(
     let bias = bias.as_deref().map(Storage::tensor);
     let args = ConvArgs { bias, options: conv.options, layer };
     let y = run(x, &Weight::of(conv.weight, layer)?, &conv.weight.shape(), args)?;
-    observe_outputs(y, layer)
+    observe_outputs(y, 1, layer)
 }
 
 /// The convolution, then the norm, while the weight is float. The convolution into which the norm
@@ -56,7 +56,7 @@ pub(super) fn conv2d_norm<T: Storage + Backend<Activation = Tensor>>(
     let shape = weight.dims().to_vec();
     let weight = Weight::<T>::of_float(&weight, Some(fake), layer)?;
     let args = ConvArgs { bias: Some(&bias), options: conv.options, layer };
-    observe_outputs(run(x, &weight, &shape, args)?, layer)
+    observe_outputs(run(x, &weight, &shape, args)?, 1, layer)
 }
 
 /// The folded weight and bias in candle's graph, for their gradients; their values are those of
@@ -89,6 +89,10 @@ fn run<T: Storage, O: Runs>(
     let geometry = options.geometry(x.dims(), weight_shape, layer)?;
     shape::check_bias(bias.map(Tensor::dims), geometry.out_channels(), layer)?;
     observe(x, layer, None)?;
+    if layer.quantizer.observes_moments() {
+        let x = x.to_dtype(DType::F32).and_then(|x| values(&x)).map_err(backend_error)?;
+        geometry.observe_moments(&x, layer.quantizer)?;
+    }
     let dims = geometry.output_dims();
     let on_cpu = !emulated::is_used(x) && x.dtype() == DType::F32;
     match weight {

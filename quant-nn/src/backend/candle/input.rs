@@ -48,10 +48,16 @@ pub(super) fn observe(
     }
 }
 
-/// Shows the outputs of a layer, if they are compared with those of another model.
-pub(super) fn observe_outputs(y: Tensor, layer: LayerInput<'_>) -> Result<Tensor, ForwardError> {
+/// Shows the outputs of a layer, whose channels lie along `axis`, if they are compared with those of
+/// another model.
+pub(super) fn observe_outputs(
+    y: Tensor,
+    axis: usize,
+    layer: LayerInput<'_>,
+) -> Result<Tensor, ForwardError> {
     if layer.quantizer.observes_outputs() {
-        layer.quantizer.observe_outputs(&values(&y).map_err(backend_error)?);
+        let run = y.dims()[axis + 1..].iter().product();
+        layer.quantizer.observe_outputs(&values(&y).map_err(backend_error)?, run);
     }
     Ok(y)
 }

@@ -19,7 +19,7 @@ pub(super) fn linear<T: Storage>(
     bias: Option<&Param<T>>,
     layer: LayerInput<'_>,
 ) -> Result<Tensor, ForwardError> {
-    observe_outputs(product(x, weight, bias, layer)?, layer)
+    observe_outputs(product(x, weight, bias, layer)?, x.rank() - 1, layer)
 }
 
 fn product<T: Storage>(

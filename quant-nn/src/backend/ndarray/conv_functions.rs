@@ -126,6 +126,7 @@ pub(super) fn convolve<D: Dimension, O: ConvOptions<Geometry: Convolution>>(
     shape::check_bias(bias_shape.as_deref(), geometry.out_channels(), layer)?;
     let values = FloatTensor::values(x);
     input.observe(&values)?;
+    geometry.observe_moments(&values, input)?;
     let bias = bias.map(CpuParam::values);
     let bias = bias.as_deref();
     let dims = geometry.output_dims();
@@ -139,6 +140,6 @@ pub(super) fn convolve<D: Dimension, O: ConvOptions<Geometry: Convolution>>(
             geometry.with_quantized(&values, tensor, weight.cache(), (bias, layer), &mut y)?;
         }
     }
-    input.observe_outputs(&y);
+    input.observe_outputs(&y, dims[2..].iter().product());
     Ok(array(&dims, y))
 }

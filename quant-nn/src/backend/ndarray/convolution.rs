@@ -6,6 +6,7 @@ use super::integer_conv;
 use crate::backend::conv_shape::{ConvGeometry, ConvTransposeGeometry};
 use crate::backend::shape::LayerInput;
 use crate::error::ForwardError;
+use quant::activation::{ActivationError, ActivationQuantizer};
 use quant::module::Cache;
 use quant::tensor::QuantizedTensor;
 
@@ -19,6 +20,16 @@ pub(crate) trait Convolution: Copy + Send + Sync + 'static {
     /// Elements of an image.
     #[cfg(feature = "candle")]
     fn image_len(&self) -> usize;
+
+    /// Shows a quantizer the rows that the weight is multiplied with, if it observes second moments. There
+    /// is one matrix of them for a layer, so that convolutions in groups, and transposed ones, show none.
+    fn observe_moments(
+        &self,
+        _x: &[f32],
+        _input: &ActivationQuantizer,
+    ) -> Result<(), ActivationError> {
+        Ok(())
+    }
 
     /// Computes `y`, whose elements are 0, in floats.
     fn in_floats(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]);
@@ -71,6 +82,18 @@ impl Convolution for ConvGeometry {
 
     fn in_floats(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
         float_conv::conv2d(x, weight, bias, self, y);
+    }
+
+    fn observe_moments(
+        &self,
+        x: &[f32],
+        input: &ActivationQuantizer,
+    ) -> Result<(), ActivationError> {
+        if self.shape.groups > 1 || !input.observes_moments() {
+            return Ok(());
+        }
+        let columns = self.im2col_rows();
+        float_conv::im2col_of_each(x, self, |rows| input.observe_moments(rows, columns))
     }
 
     fn in_integers(

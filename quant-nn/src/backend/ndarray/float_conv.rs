@@ -51,6 +51,29 @@ pub(crate) fn conv2d(
     });
 }
 
+/// Calls `f` with the values under the kernel, `[outputs, in · kernel height · kernel width]`, of each image of a
+/// convolution without groups.
+pub(crate) fn im2col_of_each<E>(
+    x: &[f32],
+    geometry: &ConvGeometry,
+    mut f: impl FnMut(&[f32]) -> Result<(), E>,
+) -> Result<(), E> {
+    let (columns, [_, outputs]) = (geometry.im2col_rows(), geometry.pixels());
+    if columns * outputs == 0 {
+        return Ok(());
+    }
+    let mut matrix = vec![0.0; columns * outputs];
+    let mut rows = matrix.clone();
+    for x in x.chunks(geometry.image_len()) {
+        im2col(x, geometry, &mut matrix);
+        for (column, values) in matrix.chunks_exact(outputs).enumerate() {
+            rows.iter_mut().skip(column).step_by(columns).zip(values).for_each(|(to, &x)| *to = x);
+        }
+        f(&rows)?;
+    }
+    Ok(())
+}
+
 /// The im2col matrix of one image: `[in · kernel height · kernel width, outputs]`.
 fn im2col(x: &[f32], geometry: &ConvGeometry, columns: &mut [f32]) {
     let (kernel_len, [pixels, outputs]) = (geometry.kernel_len(), geometry.pixels());

@@ -73,7 +73,7 @@ fn product_into<D: Dimension>(
             integer::linear(Operands { x, bias, layer }, tensor, weight.cache(), y)?;
         }
     }
-    input.observe_outputs(y);
+    input.observe_outputs(y, 1);
     Ok(())
 }
 
