@@ -17,6 +17,7 @@ use indicatif::ProgressIterator;
 use ndarray::{ArrayD, Axis};
 use quant::activation::{BiasCorrection, LayerComparison};
 use quant::calibration::CalibrationMethod;
+use quant::channels::{ChannelMethod, rescale};
 use quant::moments::SecondMoments;
 use quant::quantize::WeightRange;
 use quant::scheme::ActivationScheme;
@@ -44,7 +45,10 @@ struct Args {
     /// How the scales and codes of the weights are found.
     #[arg(long, default_value = "min-max")]
     calibration: CalibrationMethod,
-    /// How those of depthwise convolutions are found, of which there are no second moments.
+    /// The scheme of the weights of depthwise convolutions, in place of that of all.
+    #[arg(long)]
+    depthwise_scheme: Option<QuantizationScheme>,
+    /// How the scales and codes of depthwise convolutions are found, of which there are no second moments.
     #[arg(long, default_value = "min-max")]
     depthwise_calibration: CalibrationMethod,
     /// How the inputs of layers are quantized: `float`, `dynamic` or `static`.
@@ -53,6 +57,9 @@ struct Args {
     /// Give each output back the mean that it has in floats.
     #[arg(long, requires = "observe")]
     correct_biases: bool,
+    /// Give channels the same largest weight in neighbouring layers, before they are quantized.
+    #[arg(long)]
+    equalize: bool,
     /// Compare the outputs of each layer with those in floats, and print them.
     #[arg(long)]
     layers: bool,
@@ -98,6 +105,13 @@ fn run(args: &Args) -> Result<(), Box<dyn Error + Send + Sync>> {
         None => Vec::new(),
     };
     let mut float = load(&args.weights)?;
+    if args.equalize {
+        let pairs = float.pairs();
+        let rescaled = rescale(&mut float, &pairs, &ChannelMethod::Equalize)?;
+        if !args.json {
+            println!("{rescaled}");
+        }
+    }
     let mut model = quantize(float.clone(), args, &observed)?;
     if args.correct_biases {
         let corrected =
@@ -140,12 +154,13 @@ fn quantize(
     args: &Args,
     observed: &[ArrayD<f32>],
 ) -> Result<EfficientNet, Box<dyn Error + Send + Sync>> {
+    let depthwise = args.depthwise_scheme.unwrap_or(args.scheme);
     let recipe = Recipe::new()
         .scheme(args.scheme)
         .calibration(args.calibration)
         .activations(args.activations)
         .rule(
-            Rule::quantize("**.depthwise.conv.weight", args.scheme)
+            Rule::quantize("**.depthwise.conv.weight", depthwise)
                 .calibration(args.depthwise_calibration),
         );
     let recipe = if args.calibration.weight_method().needs_moments() {

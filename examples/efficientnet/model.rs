@@ -2,7 +2,8 @@
 
 use ndarray::{ArrayD, Axis, IxDyn};
 use quant::Module;
-use quant_nn::{BatchNorm2d, Conv2d, Conv2dOptions, ConvNorm2d, ForwardError, Linear};
+use quant::channels::ChannelPair;
+use quant_nn::{BatchNorm2d, ClippedRelu, Conv2d, Conv2dOptions, ConvNorm2d, ForwardError, Linear};
 
 /// Rows and columns of a photograph.
 const SIZE: usize = 224;
@@ -26,8 +27,10 @@ const STAGES: [(usize, usize, usize, usize, usize); 7] = [
 #[derive(Clone, Debug, Module)]
 pub struct EfficientNet {
     stem: ConvNorm2d,
+    stem_relu: ClippedRelu,
     blocks: Vec<Block>,
     head: ConvNorm2d,
+    head_relu: ClippedRelu,
     classifier: Linear,
 }
 
@@ -35,7 +38,9 @@ pub struct EfficientNet {
 struct Block {
     /// `None` where channels are not expanded.
     expand: Option<ConvNorm2d>,
+    expand_relu: ClippedRelu,
     depthwise: ConvNorm2d,
+    depthwise_relu: ClippedRelu,
     project: ConvNorm2d,
     /// Whether the input is added to the result.
     adds_input: bool,
@@ -54,7 +59,9 @@ impl EfficientNet {
         }
         Self {
             stem: conv([3, 32], 3, same_padding(SIZE, 3, 2)),
+            stem_relu: ClippedRelu::new(6.0),
             blocks,
+            head_relu: ClippedRelu::new(6.0),
             head: conv([channels, 1280], 1, Conv2dOptions::new()),
             classifier: Linear::new(zeros(&[1000, 1280]), Some(zeros(&[1000])))
                 .expect("as many biases as outputs"),
@@ -66,16 +73,38 @@ impl EfficientNet {
     /// # Errors
     /// What the layers refuse.
     pub fn forward(&self, photos: &ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError> {
-        let mut x = relu6(self.stem.forward(photos)?);
+        let mut x = self.stem_relu.forward(self.stem.forward(photos)?)?;
         for block in &self.blocks {
             x = block.forward(x)?;
         }
-        let x = relu6(self.head.forward(&x)?);
+        let x = self.head_relu.forward(self.head.forward(&x)?)?;
         let [count, channels] = [x.shape()[0], x.shape()[1]];
         let pixels = x.into_shape_with_order([count, channels, (SIZE / 32).pow(2)]);
         let means = pixels.expect("as many pixels").mean_axis(Axis(2));
         self.classifier.forward(&means.expect("some pixels").into_dyn())
     }
+}
+
+impl EfficientNet {
+    /// The layers between which factors of channels can move, once norms are folded.
+    pub fn pairs(&self) -> Vec<ChannelPair> {
+        let mut pairs = vec![pair("stem", "stem_relu", "blocks.0.depthwise")];
+        for (index, block) in self.blocks.iter().enumerate() {
+            let path = |name: &str| format!("blocks.{index}.{name}");
+            if block.expand.is_some() {
+                pairs.push(pair(&path("expand"), &path("expand_relu"), &path("depthwise")));
+            }
+            pairs.push(pair(&path("depthwise"), &path("depthwise_relu"), &path("project")));
+        }
+        let head = ChannelPair::new("head.conv", ["classifier"]).ceiling("head_relu.ceiling");
+        pairs.push(head);
+        pairs
+    }
+}
+
+fn pair(first: &str, relu: &str, then: &str) -> ChannelPair {
+    ChannelPair::new(format!("{first}.conv"), [format!("{then}.conv")])
+        .ceiling(format!("{relu}.ceiling"))
 }
 
 impl Default for EfficientNet {
@@ -95,6 +124,8 @@ impl Block {
         let depthwise = same_padding(size, kernel, stride).groups(inner);
         Self {
             expand: (expansion > 1).then(|| conv([inputs, inner], 1, Conv2dOptions::new())),
+            expand_relu: ClippedRelu::new(6.0),
+            depthwise_relu: ClippedRelu::new(6.0),
             depthwise: conv([inner, inner], kernel, depthwise),
             project: conv([inner, outputs], 1, Conv2dOptions::new()),
             adds_input: stride == 1 && inputs == outputs,
@@ -103,17 +134,13 @@ impl Block {
 
     fn forward(&self, x: ArrayD<f32>) -> Result<ArrayD<f32>, ForwardError> {
         let y = match &self.expand {
-            Some(expand) => relu6(expand.forward(&x)?),
+            Some(expand) => self.expand_relu.forward(expand.forward(&x)?)?,
             None => x.clone(),
         };
-        let y = relu6(self.depthwise.forward(&y)?);
+        let y = self.depthwise_relu.forward(self.depthwise.forward(&y)?)?;
         let y = self.project.forward(&y)?;
         Ok(if self.adds_input { y + x } else { y })
     }
-}
-
-fn relu6(x: ArrayD<f32>) -> ArrayD<f32> {
-    x.mapv_into(|x| x.clamp(0.0, 6.0))
 }
 
 /// The stride, and the padding for `size / stride` outputs. Where it is odd, more is at the end.

@@ -109,8 +109,9 @@ pub use backend::ndarray::{
 };
 pub use error::ForwardError;
 pub use layers::{
-    BatchNorm2d, Conv1d, Conv2d, ConvNorm2d, ConvTranspose1d, ConvTranspose2d, Embedding,
-    FoldError, FoldNorms, InputOrder, InputOrderError, LayerNorm, Linear, RmsNorm,
+    BatchNorm2d, Ceiling, ClippedRelu, Conv1d, Conv2d, ConvNorm2d, ConvTranspose1d,
+    ConvTranspose2d, Embedding, FoldError, FoldNorms, InputOrder, InputOrderError, LayerNorm,
+    Linear, RmsNorm,
 };
 pub use ops::{
     BatchNormParams, Conv1dOptions, Conv2dOptions, ConvParams, ConvTranspose1dOptions,

@@ -117,6 +117,8 @@ extern crate alloc;
 pub mod activation;
 pub mod calibration;
 #[cfg(feature = "std")]
+pub mod channels;
+#[cfg(feature = "std")]
 pub mod metrics;
 mod model;
 pub mod module;

@@ -269,6 +269,16 @@ pub trait Backend: FloatTensor + Clone {
     /// An operation of the library of the tensors fails.
     fn unary(x: Self::Activation, function: Unary) -> Result<Self::Activation, ForwardError>;
 
+    /// `min(max(x, 0), ceiling)` of each element of `x`, `[batch, channels, …]`, with one ceiling, or one for
+    /// each channel.
+    ///
+    /// # Errors
+    /// Another number of ceilings.
+    fn clipped_relu(
+        x: Self::Activation,
+        ceilings: &[f32],
+    ) -> Result<Self::Activation, ForwardError>;
+
     /// `exp(x) / Σ exp(x)` over the last axis.
     ///
     /// # Errors

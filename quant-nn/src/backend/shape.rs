@@ -227,6 +227,19 @@ pub(crate) fn batch_norm(x: &[usize], params: [&[usize]; 4]) -> Result<[usize; 4
     }
 }
 
+/// Checks that there is one ceiling, or one for each channel of `[batch, channels, …]`; how many neighbours
+/// belong to a channel.
+pub(crate) fn clipped_relu(x: &[usize], ceilings: usize) -> Result<usize, ForwardError> {
+    match x {
+        _ if ceilings == 1 => Ok(x.iter().product()),
+        &[_, channels, ref rest @ ..] if channels == ceilings => Ok(rest.iter().product()),
+        _ => {
+            let expected = format!("an input of shape [batch, {ceilings}, …]");
+            Err(shape_error("clipped_relu", expected, x))
+        }
+    }
+}
+
 /// The shape with the axes from `axis` on joined.
 pub(crate) fn flatten(shape: &[usize], axis: usize) -> Result<Vec<usize>, ForwardError> {
     if axis >= shape.len() {

@@ -5,6 +5,7 @@
 
 mod batch_norm;
 mod bias;
+mod clipped_relu;
 mod conv;
 mod conv1d;
 mod conv_norm;
@@ -16,6 +17,7 @@ mod linear;
 mod rms_norm;
 
 pub use batch_norm::BatchNorm2d;
+pub use clipped_relu::{Ceiling, ClippedRelu};
 pub use conv::Conv2d;
 pub use conv_norm::{ConvNorm2d, FoldError, FoldNorms};
 pub use conv_transpose::{ConvTranspose1d, ConvTranspose2d};

@@ -53,6 +53,17 @@ pub trait StateLeaf: Any {
     /// # Errors
     /// A sentence that says why `data` is not a valid state. It reaches the caller with the path.
     fn load(&mut self, path: &ParamId, data: Option<&[u8]>) -> Result<(), String>;
+
+    /// Divides what the state says of each channel by its factor, such as the ceiling of a clipped ReLU
+    /// whose input is divided by them; see [`rescale`](crate::channels::rescale). A trial changes nothing,
+    /// and has the same result.
+    ///
+    /// # Errors
+    /// A sentence that says why the state cannot follow. Unless implemented, no state can.
+    fn divide_channels(&mut self, factors: &[f64], is_trial: bool) -> Result<(), String> {
+        let _ = (factors, is_trial);
+        Err("this state has nothing that belongs to channels".into())
+    }
 }
 
 impl dyn StateLeaf {

@@ -39,6 +39,16 @@ fn graph(x: &Tensor, function: Unary) -> CandleResult<Tensor> {
     }
 }
 
+/// `min(max(x, 0), ceiling)` for `[batch, channels, …]`, with one ceiling or one for each channel.
+pub(super) fn clipped_relu(x: &Tensor, ceilings: &[f32]) -> CandleResult<Tensor> {
+    let mut shape = vec![1; x.rank()];
+    if let (Some(channels), 2..) = (shape.get_mut(1), ceilings.len()) {
+        *channels = ceilings.len();
+    }
+    let ceilings = Tensor::new(ceilings, x.device())?.to_dtype(x.dtype())?.reshape(shape)?;
+    x.relu()?.broadcast_minimum(&ceilings)
+}
+
 /// The derivative of a function, given its value; of GELU and `SiLU`, given its argument.
 fn slope(function: Unary, value: f32) -> f32 {
     match function {

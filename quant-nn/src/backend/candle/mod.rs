@@ -185,6 +185,11 @@ macro_rules! backend {
                 elements::unary(&x, function)
             }
 
+            fn clipped_relu(x: Tensor, ceilings: &[f32]) -> Result<Tensor, ForwardError> {
+                shape::clipped_relu(x.dims(), ceilings.len())?;
+                elements::clipped_relu(&x, ceilings).map_err(backend_error)
+            }
+
             fn softmax(x: Tensor) -> Result<Tensor, ForwardError> {
                 functions::softmax(&x).map_err(backend_error)
             }

@@ -8,6 +8,7 @@
 mod attention;
 mod conv_functions;
 pub(crate) mod convolution;
+mod elements;
 pub(crate) mod float;
 mod float_conv;
 mod functions;
@@ -158,6 +159,14 @@ impl Backend for ArrayD<f32> {
 
     fn unary(x: Self, function: Unary) -> Result<Self, ForwardError> {
         in_place(x, |values| float::unary(values, function))
+    }
+
+    fn clipped_relu(x: Self, ceilings: &[f32]) -> Result<Self, ForwardError> {
+        let run = shape::clipped_relu(x.shape(), ceilings.len())?;
+        in_place(x, |values| {
+            elements::clipped_relu(values, run, ceilings);
+            Ok(())
+        })
     }
 
     fn softmax(x: Self) -> Result<Self, ForwardError> {
