@@ -52,6 +52,7 @@
 //! | codes of 4 and 2 bits to bytes and back | [`Kernel::pack`], [`Kernel::unpack`], [`scheme::packing`] |
 //! | a range, and the first value that is not finite | [`Kernel::min_max`], [`Kernel::first_nan`] |
 //! | the error of quantization | [`Kernel::quant_error`] |
+//! | a linear layer without a heap, one output at a time | [`row`] |
 //! | scales and zero points for a range | [`scheme::Grid::params`] |
 //!
 //! Functions of floats give the same bits on every CPU, too: their operations have one order, whatever
@@ -79,45 +80,71 @@
 //!
 //! | feature | default | without it |
 //! |---|---|---|
-//! | `std` | yes | the crate is `no_std` with `alloc`; only CPU features that the compiler was told to enable are used, and `QUANT_KERNEL` is not read |
+//! | `std` | yes | the crate is `no_std`; only CPU features that the compiler was told to enable are used, and `QUANT_KERNEL` is not read |
+//! | `alloc` | with `std` | no memory is allocated: there are [`scheme`], without names and what returns a `Vec`, and [`row`], and nothing else |
 //! | `rayon` | no | products run on the calling thread alone |
 //! | `serde` | no | schemes, ranges and parameters are not serializable |
 //!
-//! The crate depends on `bytemuck` alone unless a feature is chosen.
+//! The crate depends on `bytemuck` alone unless another feature is chosen, and on nothing without `alloc`.
 
-// Modules import downwards: `scheme` → `isa` → `dispatch`, `parallel` → `float`, `elementwise` → `bits` →
+// Modules import downwards: `scheme` → `row`; `scheme` → `isa` → `dispatch`, `parallel` → `float`, `elementwise` → `bits` →
 // `pack` → `gemm` → `weight_only`, `conv`, `embedding`, `attention`. A further architecture is one folder beside
 // `isa/x86_64` with one file per kernel, and its entries in `dispatch`.
 
+#[cfg(feature = "alloc")]
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+#[cfg(feature = "alloc")]
 mod attention;
+#[cfg(feature = "alloc")]
 mod bits;
+#[cfg(feature = "alloc")]
 mod conv;
+#[cfg(feature = "alloc")]
 mod dispatch;
+#[cfg(feature = "alloc")]
 mod elementwise;
+#[cfg(feature = "alloc")]
 mod embedding;
+#[cfg(feature = "alloc")]
 mod error;
+#[cfg(feature = "alloc")]
 mod float;
+#[cfg(feature = "alloc")]
 #[allow(unsafe_code)]
 mod gemm;
+#[cfg(feature = "alloc")]
 #[allow(unsafe_code)]
 mod isa;
+#[cfg(feature = "alloc")]
 mod pack;
+#[cfg(feature = "alloc")]
 mod parallel;
+pub mod row;
 pub mod scheme;
+#[cfg(feature = "alloc")]
 #[allow(unsafe_code)]
 mod weight_only;
 
+#[cfg(feature = "alloc")]
 pub use attention::{AttentionError, AttentionScratch, KeyValueCache, KeyValueShape};
+#[cfg(feature = "alloc")]
 pub use bits::BitWidth;
+#[cfg(feature = "alloc")]
 pub use conv::{ConvShape, ConvTransposeShape, Images, PackedConv, PackedConvTranspose};
+#[cfg(feature = "alloc")]
 pub use dispatch::Kernel;
+#[cfg(feature = "alloc")]
 pub use elementwise::QuantError;
+#[cfg(feature = "alloc")]
 pub use embedding::EmbeddingWeights;
+#[cfg(feature = "alloc")]
 pub use error::{ConvError, KernelUnavailable, LinearError, LookupError, PackError};
+#[cfg(feature = "alloc")]
 pub use float::{FloatError, Rope, RopeAngles, RopeError, RopeLayout, RopeOptions, RopeScaling};
+#[cfg(feature = "alloc")]
 pub use gemm::{Activations, Epilogue, Output, Product, Scratch};
+#[cfg(feature = "alloc")]
 pub use pack::{Codes, PackedWeights, WeightRow, Weights};

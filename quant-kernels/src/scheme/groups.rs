@@ -1,11 +1,13 @@
 //! Rule 4: which elements of a tensor share parameters.
 
+#[cfg(feature = "alloc")]
 use core::fmt;
 use core::ops::Range;
 
+#[cfg(feature = "alloc")]
 use alloc::vec::Vec;
 
-use super::{Axis, Granularity};
+use super::Granularity;
 
 /// The groups of elements that share parameters, for one shape and granularity.
 ///
@@ -44,15 +46,23 @@ impl Groups {
     ///
     /// # Errors
     /// There is no such axis, or the shape has more elements than `usize` can count.
+    #[cfg(feature = "alloc")]
     pub fn new(shape: &[usize], granularity: Granularity) -> Result<Self, LayoutError> {
-        let len = element_count(shape)
-            .ok_or_else(|| LayoutError::TooManyElements { shape: shape.into() })?;
+        Self::of(shape, granularity).ok_or_else(|| match granularity {
+            Granularity::PerChannel(axis) if element_count(shape).is_some() => {
+                LayoutError::NoSuchAxis { axis, shape: shape.into() }
+            }
+            _ => LayoutError::TooManyElements { shape: shape.into() },
+        })
+    }
+
+    /// [`new`](Self::new) without a reason, which would take memory.
+    pub fn of(shape: &[usize], granularity: Granularity) -> Option<Self> {
+        let len = element_count(shape)?;
         let layout = match (granularity, shape) {
             (Granularity::PerTensor, _) | (_, []) => Layout::Tensor,
             (Granularity::PerChannel(axis), _) => {
-                let position = axis
-                    .resolve(shape.len())
-                    .ok_or_else(|| LayoutError::NoSuchAxis { axis, shape: shape.into() })?;
+                let position = axis.resolve(shape.len())?;
                 // Uncountable only beside a zero, and then there is nothing to cut into runs.
                 let inner = element_count(&shape[position + 1..]).unwrap_or(0);
                 let columns = position + 1 == shape.len();
@@ -62,7 +72,7 @@ impl Groups {
                 Layout::Blocks { row: *row, block: block.len() }
             }
         };
-        Ok(Self { len, layout })
+        Some(Self { len, layout })
     }
 
     /// The number of elements in all groups.
@@ -162,6 +172,7 @@ pub fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n))
 }
 
+#[cfg(feature = "alloc")]
 /// A scheme does not fit a shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -169,7 +180,7 @@ pub enum LayoutError {
     /// The tensor has no such axis.
     NoSuchAxis {
         /// The axis asked for.
-        axis: Axis,
+        axis: super::Axis,
         /// The tensor's shape.
         shape: Vec<usize>,
     },
@@ -180,6 +191,7 @@ pub enum LayoutError {
     },
 }
 
+#[cfg(feature = "alloc")]
 impl fmt::Display for LayoutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -193,12 +205,13 @@ impl fmt::Display for LayoutError {
     }
 }
 
+#[cfg(feature = "alloc")]
 impl core::error::Error for LayoutError {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scheme::Block;
+    use crate::scheme::{Axis, Block};
 
     fn groups(shape: &[usize], granularity: Granularity) -> Groups {
         Groups::new(shape, granularity).unwrap()

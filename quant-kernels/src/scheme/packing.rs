@@ -3,6 +3,7 @@
 //! Two's complement, little end first: element 0 in the low bits. Each row starts on a byte of
 //! its own, and what is left of a row's last byte is zero.
 
+#[cfg(feature = "alloc")]
 use alloc::vec::Vec;
 
 use super::QuantizationType;
@@ -48,6 +49,7 @@ pub const fn is_dense_narrower(ty: QuantizationType) -> bool {
 
 /// Appends one row of codes in the dense form: code `i` has the bits from `i * b` on, low bits
 /// first, and the bits after the last code are zero.
+#[cfg(feature = "alloc")]
 pub fn pack_dense_row(codes: &[i8], ty: QuantizationType, packed: &mut Vec<u8>) {
     let (bits, mask) = (ty.bits(), low_bits(ty.bits()));
     let (mut waiting, mut len) = (0u32, 0);
@@ -93,6 +95,7 @@ pub fn unpack_dense_row(row: &[u8], ty: QuantizationType, codes: &mut [i8]) {
 ///
 /// # Panics
 /// If `dense` has not [`dense_bytes`] bytes.
+#[cfg(feature = "alloc")]
 pub fn from_dense(dense: &[u8], shape: &[usize], ty: QuantizationType) -> Result<Vec<u8>, usize> {
     let (row, rows) = rows(shape).unwrap_or((0, 0));
     let bytes = dense_row_bytes(row, ty);
@@ -128,6 +131,7 @@ const fn codes_per_byte(ty: QuantizationType) -> usize {
 }
 
 /// Packs rows of `row` codes each, one code to the byte on entry.
+#[cfg(feature = "alloc")]
 pub fn pack(codes: &[i8], row: usize, ty: QuantizationType) -> Vec<u8> {
     if codes_per_byte(ty) == 1 {
         return codes.iter().map(|&code| code as u8).collect();
@@ -140,6 +144,7 @@ pub fn pack(codes: &[i8], row: usize, ty: QuantizationType) -> Vec<u8> {
 }
 
 /// Appends one row of codes.
+#[cfg(feature = "alloc")]
 pub fn pack_row(codes: &[i8], ty: QuantizationType, packed: &mut Vec<u8>) {
     let bits = ty.storage_bits();
     let mask = low_bits(bits);
@@ -176,6 +181,7 @@ pub fn unpack_row(row: &[u8], ty: QuantizationType, codes: &mut [i8]) {
 ///
 /// # Panics
 /// If `packed` is shorter than [`packed_bytes`].
+#[cfg(feature = "alloc")]
 pub fn unpack(packed: &[u8], shape: &[usize], ty: QuantizationType) -> Vec<i8> {
     if codes_per_byte(ty) == 1 {
         return packed.iter().map(|&byte| byte as i8).collect();
