@@ -26,4 +26,6 @@ mod documents {
     pub struct QuantFormats;
     #[doc = include_str!("../../quant-nn/README.md")]
     pub struct QuantNn;
+    #[doc = include_str!("../../quant-record/README.md")]
+    pub struct QuantRecord;
 }

@@ -117,8 +117,9 @@ pub fn from_dense(dense: &[u8], shape: &[usize], ty: QuantizationType) -> Result
     Ok(packed)
 }
 
-/// The length of a row, and the number of rows.
-fn rows(shape: &[usize]) -> Option<(usize, usize)> {
+/// The length of a row and the number of rows of a tensor, or `None` if `usize` cannot count them. A row
+/// is the last axis; a scalar is one row of one element.
+pub fn rows(shape: &[usize]) -> Option<(usize, usize)> {
     match shape {
         [] => Some((1, 1)),
         [.., 0] => Some((0, 0)),
