@@ -10,14 +10,12 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use examples::digits::{self, Samples};
-use examples::mlp::{Mlp, accuracy};
-use ndarray::{Array1, Axis};
+use examples::mlp::{Mlp, accuracy, recipe};
+use ndarray::Array1;
 use quant::activation::ActivationMode;
 use quant::calibration::{CalibrationMethod, MseCalibration};
 use quant::scheme::ActivationScheme;
-use quant::{
-    BincodeRecorder, MinMaxCalibration, Module, ModuleMapper, ParamId, Quantizer, Recipe, Tensor,
-};
+use quant::{BincodeRecorder, MinMaxCalibration, Module, ModuleMapper, ParamId, Quantizer, Tensor};
 use serde::Serialize;
 
 /// The float weights; `cargo run --release --example train_digits` writes this file anew.
@@ -100,21 +98,8 @@ fn variants(model: &Mlp, train: &Samples) -> Result<Vec<(&'static str, Mlp)>, Bo
     let quantized = model.clone().quantize_weights(&mut dynamic)?.prepare(&dynamic)?;
     variants.push(("dynamic_int8", quantized));
 
-    // Static activations need data that is like the real one: here some of the training set.
-    let mut fixed = recipe(ActivationScheme::STATIC)?;
-    let batches = train.images.axis_chunks_iter(Axis(0), 64).take(8);
-    let quantized = model
-        .clone()
-        .quantize_weights(&mut fixed)?
-        .calibrate(&fixed, batches, |model, batch| model.forward(&batch.to_owned()))?
-        .convert()?;
-    variants.push(("static_int8", quantized));
+    variants.push(("static_int8", model.clone().quantize_static(train)?));
     Ok(variants)
-}
-
-/// Weights to 8 bits, and activations as said.
-fn recipe(activations: ActivationScheme) -> Result<Recipe, Box<dyn Error>> {
-    Ok(Recipe::new().scheme("per-channel-symmetric-int8".parse()?).activations(activations))
 }
 
 /// A model of the right shape, with the weights of a record.

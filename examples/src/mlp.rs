@@ -1,10 +1,15 @@
 //! A perceptron of three layers, 64-32-32-10, as somebody would write it who has never heard of
 //! quantization; then one derive, and one field more so that it can run in integers.
 
-use ndarray::{Array1, Array2, ArrayD};
+use std::error::Error;
+
+use ndarray::{Array1, Array2, ArrayD, Axis};
 use quant::activation::ActivationQuantizer;
-use quant::{Module, Param};
+use quant::scheme::ActivationScheme;
+use quant::{Module, Param, Recipe};
 use quant_nn::ForwardError;
+
+use crate::digits::Samples;
 
 /// Three layers with a `ReLU` between.
 #[derive(Clone, Debug, Module)]
@@ -54,6 +59,21 @@ impl Mlp {
         self.fc3.forward(&hidden)
     }
 
+    /// The model with weights and activations in 8 bits, by ranges that some of the samples have: static
+    /// activations need data that is like the real one.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and values that are not finite.
+    pub fn quantize_static(self, train: &Samples) -> Result<Self, Box<dyn Error>> {
+        let mut fixed = recipe(ActivationScheme::STATIC)?;
+        let batches = train.images.axis_chunks_iter(Axis(0), 64).take(8);
+        let model = self
+            .quantize_weights(&mut fixed)?
+            .calibrate(&fixed, batches, |model, batch| model.forward(&batch.to_owned()))?
+            .convert()?;
+        Ok(model)
+    }
+
     /// The digit of the highest score for each image.
     ///
     /// # Errors
@@ -62,6 +82,14 @@ impl Mlp {
         let scores = self.forward(images)?;
         Ok(scores.rows().into_iter().map(|scores| argmax(scores.iter().copied())).collect())
     }
+}
+
+/// Weights to 8 bits, and activations as said.
+///
+/// # Errors
+/// None: the name of the scheme is right.
+pub fn recipe(activations: ActivationScheme) -> Result<Recipe, Box<dyn Error>> {
+    Ok(Recipe::new().scheme("per-channel-symmetric-int8".parse()?).activations(activations))
 }
 
 fn argmax(scores: impl Iterator<Item = f32>) -> usize {
