@@ -16,7 +16,7 @@ fn seed(target: &str, name: &str, bytes: impl AsRef<[u8]>) {
 
 fn records() {
     let save = |record: &Record| record.save_bytes(&BincodeRecorder::default()).expect("a record");
-    for target in ["record_bytes", "record_file"] {
+    for target in ["record_borrowed", "record_bytes", "record_file"] {
         let first = BincodeRecorder::default().version(RecordVersion::V1);
         for (id, tensor) in quant_fuzz::sample() {
             let name = format!("1-{}", id.as_str().replace([':', '='], "-"));
