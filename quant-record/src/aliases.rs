@@ -29,19 +29,20 @@ impl<'a> Metadata<'a> {
 
     /// The pairs of the user.
     pub(crate) fn user(self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let user = move |pair: &Pair<'a>| !self.is_alias(pair);
+        let user = move |pair: &Pair<'a>| self.name(pair).is_none();
         let unescape = move |key| if self.is_escaped { without_foreign(key) } else { key };
         self.header.metadata().filter(user).map(move |pair| (unescape(pair.key), pair.value))
     }
 
     /// Each other name, and that of its tensor.
     pub(crate) fn aliases(self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let pairs = self.header.metadata().filter(move |pair| self.is_alias(pair));
-        pairs.map(|pair| (&pair.key[PREFIX.len()..], pair.value))
+        let alias = move |pair: Pair<'a>| Some((self.name(&pair)?, pair.value));
+        self.header.metadata().filter_map(alias)
     }
 
-    fn is_alias(self, pair: &Pair<'a>) -> bool {
-        self.has_aliases && pair.key.starts_with(PREFIX)
+    /// The other name of a tensor that a pair has.
+    fn name(self, pair: &Pair<'a>) -> Option<&'a str> {
+        pair.key.strip_prefix(PREFIX).filter(|_| self.has_aliases)
     }
 }
 

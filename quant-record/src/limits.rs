@@ -1,7 +1,8 @@
 //! What this reader takes. `quant` takes more.
 //!
 //! Names must be distinct, and there is no memory for a table of them. So each is compared with all
-//! others, and the limits make that a time in proportion to the file.
+//! others, and the limits make that a time in proportion to the file: the header is read at most about
+//! as often as there are entries.
 
 /// The greatest number of pairs of metadata, of tensors and of states.
 pub const ENTRY_LIMIT: usize = 1024;

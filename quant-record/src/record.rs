@@ -63,7 +63,11 @@ impl<'a> Record<'a> {
 
     /// The tensor with this name, which may be another name of it.
     pub fn tensor(&self, name: &str) -> Option<Tensor<'a>> {
-        self.tensors().find(|tensor| tensor.name() == name)
+        let alias = || {
+            let (name, of) = self.metadata.aliases().find(|(alias, _)| *alias == name)?;
+            Some(self.stored(of)?.named(name))
+        };
+        self.stored(name).or_else(alias)
     }
 
     /// The states in the order of the model.

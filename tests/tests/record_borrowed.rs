@@ -1,7 +1,7 @@
 //! The reader without a heap finds in a record what `quant` finds, and takes no other files.
 
 use proptest::prelude::*;
-use quant::record::{Record, Recorder};
+use quant::record::{Manifest, Record, RecordEntry, RecordWriter, Recorder};
 use quant::{BincodeRecorder, MinMaxCalibration, Module, Quantizer, RecordError, Tensor};
 use quant_record::{RecordError as Refused, SectionFault, SectionKind};
 use tests::mutate::mutate;
@@ -388,6 +388,35 @@ fn what_exceeds_the_limits_is_refused_and_taken_by_quant() {
     let long = BincodeRecorder::default().metadata("k", "v".repeat(quant_record::HEADER_LIMIT));
     let bytes = of_everything().save_bytes(&long).unwrap();
     assert!(matches!(quant_record::Record::new(&bytes).err(), Some(Refused::HeaderTooLong { .. })));
+}
+
+/// As many names as the limits allow, as long and as much alike as they allow.
+#[test]
+fn the_most_names_that_fit_are_compared_with_each_other() {
+    let name = |kind: &str, number: usize| format!("{}{kind}{number:04}", "n".repeat(200));
+    let limit = quant_record::ENTRY_LIMIT;
+    let entries =
+        (0..limit).map(|number| RecordEntry::new(name("t", number), [], None)).collect::<Vec<_>>();
+    let manifest = Manifest::new(entries);
+    let aliases = 0..limit;
+    let manifest = aliases.fold(manifest, |manifest, number| {
+        manifest.alias(name("a", number), name("t", limit - 1 - number))
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("names.quant");
+    let mut writer = RecordWriter::create(&path, manifest).unwrap();
+    for number in 0..limit {
+        let scalar = Tensor::from_values(&[], vec![number as f32]).unwrap();
+        writer.write(&name("t", number), &scalar).unwrap();
+    }
+    writer.finish().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let record = quant_record::Record::new(&bytes).unwrap();
+    let alias = name("a", 3);
+    let tensor = record.tensor(&alias).unwrap();
+    assert_eq!((tensor.name(), tensor.value(0)), (&*alias, Some((limit - 4) as f32)));
+    assert_eq!(record.tensor(&name("t", 7)).unwrap().value(0), Some(7.0));
+    assert!(record.tensor("n").is_none());
 }
 
 #[test]
