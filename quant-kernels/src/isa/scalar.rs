@@ -340,8 +340,10 @@ mod tests {
         let (a, b) = (f32::from_bits(0x1a00_0001), f32::from_bits(0x19ff_fffe));
         for c in [0x3f_ffff, 0x40_0000, 0x40_0001, 0x7f_ffff, 0x80_0001] {
             for sign in [1.0, -1.0] {
-                same(a * sign, b, f32::from_bits(c));
-                same(a * sign, b, -f32::from_bits(c));
+                // The product is less than half of a step. Not every target's `mul_add` knows.
+                for c in [f32::from_bits(c), -f32::from_bits(c)] {
+                    assert_eq!(emulated(a * sign, b, c).to_bits(), c.to_bits());
+                }
             }
         }
     }
