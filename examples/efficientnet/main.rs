@@ -19,7 +19,6 @@ use quant::activation::{BiasCorrection, LayerComparison};
 use quant::calibration::CalibrationMethod;
 use quant::channels::{ChannelMethod, rescale};
 use quant::moments::SecondMoments;
-use quant::quantize::WeightRange;
 use quant::scheme::ActivationScheme;
 use quant::{BincodeRecorder, Module, QuantizationScheme, Recipe, Rule};
 use quant_nn::ForwardError;
@@ -54,6 +53,9 @@ struct Args {
     /// How the inputs of layers are quantized: `float`, `dynamic` or `static`.
     #[arg(long, default_value = "float")]
     activations: ActivationScheme,
+    /// How the ranges of static inputs are found.
+    #[arg(long, default_value = "min-max")]
+    input_calibration: CalibrationMethod,
     /// Give each output back the mean that it has in floats.
     #[arg(long, requires = "observe")]
     correct_biases: bool,
@@ -155,22 +157,21 @@ fn quantize(
     observed: &[ArrayD<f32>],
 ) -> Result<EfficientNet, Box<dyn Error + Send + Sync>> {
     let depthwise = args.depthwise_scheme.unwrap_or(args.scheme);
-    let recipe = Recipe::new()
+    let mut recipe = Recipe::new()
         .scheme(args.scheme)
         .calibration(args.calibration)
         .activations(args.activations)
+        .activation_calibration(args.input_calibration)
         .rule(
             Rule::quantize("**.depthwise.conv.weight", depthwise)
                 .calibration(args.depthwise_calibration),
         );
-    let recipe = if args.calibration.weight_method().needs_moments() {
+    if recipe.needs_moments() {
         let mut float = model.clone();
-        let batches = observed.iter();
-        let moments = SecondMoments::observe(&mut float, batches, |_| true, EfficientNet::forward)?;
-        recipe.moments(moments)
-    } else {
-        recipe
-    };
+        let moments =
+            SecondMoments::observe(&mut float, observed, |_| true, EfficientNet::forward)?;
+        recipe = recipe.moments(moments);
+    }
     let batches = observed.iter().progress();
     Ok(match args.activations {
         ActivationScheme::Static { .. } => {

