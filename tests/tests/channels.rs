@@ -291,8 +291,10 @@ fn quantized_parameters_and_values_that_are_not_finite_are_refused() {
     let mut large = net(21);
     large.grow.bias.as_mut().unwrap().as_float_mut().unwrap().fill(1e38);
     large.grow.weight.as_float_mut().unwrap().mapv_inplace(|w| w * 1e-8);
+    let before = large.save_bytes(&BincodeRecorder::default()).unwrap();
     let error = rescale(&mut large, &pairs(), &ChannelMethod::Equalize).unwrap_err();
     assert!(matches!(&error, RescaleError::NonFinite { id } if id == "grow.bias"), "{error}");
+    assert_eq!(large.save_bytes(&BincodeRecorder::default()).unwrap(), before);
 }
 
 #[test]

@@ -59,6 +59,9 @@ pub struct RescaledPair {
 /// A parameter that the model does not have, that is quantized already, whose shape does not fit, or with
 /// values that are NaN or infinite; a ceiling that cannot move; moments that are missing. The model is as
 /// before then.
+///
+/// # Panics
+/// If a storage refuses to hold its own shape, which only a faulty [`FloatTensor`](crate::FloatTensor) does.
 pub fn rescale<M: Walk>(
     model: &mut M,
     pairs: &[ChannelPair],
@@ -83,8 +86,9 @@ pub fn rescale<M: Walk>(
             break;
         }
     }
+    weights.check()?;
     divide_ceilings(model, pairs, &all)?;
-    weights.write(model)?;
+    weights.write(model);
     let rescaled =
         |(pair, factors): (&ChannelPair, _)| RescaledPair { pair: pair.clone(), factors };
     Ok(Rescaled { pairs: pairs.iter().zip(all).map(rescaled).collect() })

@@ -156,22 +156,25 @@ impl Weights {
         Ok(())
     }
 
-    /// Writes the values back.
-    pub(super) fn write(self, model: &mut impl Walk) -> Result<(), RescaleError> {
-        for (id, values) in &self.0 {
-            if values.values.iter().any(|&value| !(value as f32).is_finite()) {
-                return Err(RescaleError::NonFinite { id: id.clone() });
-            }
+    /// Checks that every value is finite when it is rounded.
+    pub(super) fn check(&self) -> Result<(), RescaleError> {
+        let is_finite = |of: &Values| of.values.iter().all(|&value| (value as f32).is_finite());
+        match self.0.iter().find(|(_, values)| !is_finite(values)) {
+            Some((id, _)) => Err(RescaleError::NonFinite { id: id.clone() }),
+            None => Ok(()),
         }
+    }
+
+    /// Writes the values back.
+    pub(super) fn write(self, model: &mut impl Walk) {
         for_each_mut(model, |site, param| {
             if let Some(new) = self.0.get(site.path) {
-                let changed = change_values(param, |values| {
+                change_values(param, |values| {
                     values.iter_mut().zip(&new.values).for_each(|(to, &value)| *to = value as f32);
-                });
-                debug_assert!(changed.is_ok(), "the parameter was float when it was read");
+                })
+                .expect("the parameter is float, and its storage holds its own shape");
             }
         });
-        Ok(())
     }
 }
 
